@@ -1,0 +1,208 @@
+"""Typed configuration: loading YAML, overrides from a command line, and errors reported all at once."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from behaviorlm.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; unknown keys are refused. Each field carries its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+@dataclass(frozen=True)
+class KeyDescription:
+    """One key of the configuration as a user sees it."""
+
+    path: str
+    type: str
+    default: str
+    description: str
+
+
+def load_settings(
+    settings_class: type[SettingsT],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+) -> SettingsT:
+    """Read a YAML file, or `data`, apply `a.b.c=value` overrides and validate.
+
+    Raises ConfigError that lists every problem with the path of the key, the value and what is allowed.
+    """
+    return validate_settings(settings_class, read_settings(path, overrides, data), str(path or "the configuration"))
+
+
+def read_settings(
+    path: str | Path | None, overrides: Sequence[str] = (), data: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The plain nested dictionary of a YAML file (or of `data`) after overrides. Raises ConfigError."""
+    merged: dict[str, Any] = _plain_copy(data or {})
+    if path is not None:
+        merged = _read_yaml(Path(path))
+    problems = []
+    for override in overrides:
+        problem = _apply_override(merged, override)
+        if problem:
+            problems.append(problem)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return merged
+
+
+def validate_settings(
+    settings_class: type[SettingsT], data: Mapping[str, Any], source: str
+) -> SettingsT:
+    """Validate a dictionary. `source` names it in the error. Raises ConfigError with all problems at once."""
+    try:
+        return settings_class.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_readable(error, settings_class, source)) from None
+
+
+def describe_settings(settings_class: type[Settings], prefix: str = "") -> list[KeyDescription]:
+    """Every key of a settings class, nested ones by their dotted path; `[]` stands for an index of a list."""
+    return list(_describe(settings_class, prefix))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"--config: there is no file {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path} must hold keys and values at its top level, not {type(loaded).__name__}")
+    return loaded
+
+
+def _plain_copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain_copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_copy(item) for item in value]
+    return value
+
+
+def _apply_override(merged: dict[str, Any], override: str) -> str | None:
+    """Set one `a.b.c=value` in place (an index addresses an item of a list). Returns the problem, if any."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        return f"{override!r}: an override is written key.of.the.config=value"
+    try:
+        value = yaml.safe_load(text) if text else None
+    except yaml.YAMLError as error:
+        return f"{key}: the value {text!r} is not YAML: {error}"
+    *parents, last = key.split(".")
+    node: Any = merged
+    for part in parents:
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                return f"{key}: {part!r} is not an index of a list of {len(node)}"
+            node = node[int(part)]
+        elif isinstance(node, dict):
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        else:
+            return f"{key}: {part!r} lies inside the plain value {node!r}"
+    if isinstance(node, list):
+        if not last.isdigit() or int(last) >= len(node):
+            return f"{key}: {last!r} is not an index of a list of {len(node)}"
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        return f"{key}: {last!r} lies inside the plain value {node!r}"
+    return None
+
+
+def _readable(error: ValidationError, settings_class: type[Settings], source: str) -> str:
+    known = [key.path for key in describe_settings(settings_class)]
+    lines = [f"{source}: {error.error_count()} problem(s)"]
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {path}: unknown key (value {problem['input']!r}){_nearest(path, known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {path}: required, but not given")
+        else:
+            lines.append(f"  {path or '(whole)'}: {problem['msg']}; got {_shortened(problem['input'])}")
+    return "\n".join(lines)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def _nearest(path: str, known: list[str]) -> str:
+    parent, _, last = path.rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
+    close = difflib.get_close_matches(last, siblings, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; allowed here: {', '.join(sorted(set(siblings)))}" if siblings else ""
+
+
+def _describe(settings_class: type[Settings], prefix: str) -> Iterator[KeyDescription]:
+    for name, field in settings_class.model_fields.items():
+        path = f"{prefix}{name}"
+        nested, is_list = _nested_settings(field.annotation)
+        yield KeyDescription(path, _type_name(field.annotation), _default_text(field), field.description or "")
+        if nested is not None:
+            yield from _describe(nested, f"{path}.{'[].' if is_list else ''}")
+
+
+def _nested_settings(annotation: Any) -> tuple[type[Settings] | None, bool]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation, False
+    origin = get_origin(annotation)
+    for argument in get_args(annotation):
+        nested, inner_list = _nested_settings(argument)
+        if nested is not None:
+            return nested, inner_list or origin in (list, tuple)
+    return None, False
+
+
+def _type_name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is typing.Literal:
+        return " | ".join(repr(value) for value in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return " | ".join(_type_name(argument) for argument in get_args(annotation))
+    if origin is typing.Annotated:
+        return _type_name(get_args(annotation)[0])
+    if origin is not None:
+        inner = ", ".join(_type_name(argument) for argument in get_args(annotation) if argument is not Ellipsis)
+        return f"{origin.__name__}[{inner}]"
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return "group"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        value = field.default_factory()  # type: ignore[call-arg]
+        return "see below" if isinstance(value, Settings) else repr(value)
+    if field.default is PydanticUndefined:
+        return "required"
+    return "see below" if isinstance(field.default, Settings) else repr(field.default)
