@@ -1,0 +1,149 @@
+"""How a model is made to attend along a token tree: which masks its layers take, or plain sequences instead.
+
+Models whose layers all attend to everything take one ancestor mask. Where layers have a sliding window, they take a
+mask "ancestor and within the window" instead, one mask for all layers or one for each kind of layer, as the model's
+own code expects. Whatever the configuration says, the choice is tried once against plain sequences.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from behaviorlm.token_tree import TokenTree, TreeWriter
+
+logger = logging.getLogger(__name__)
+
+AttentionKind = Literal["full", "sliding", "per_layer", "plain"]
+
+
+@dataclass(frozen=True)
+class TreeAttention:
+    """How trees are given to one model. `kind` "plain" means: as separate plain sequences.
+
+    full: one ancestor mask. sliding: one mask limited to `window` for every layer. per_layer: a mask for each kind of
+    layer.
+    """
+
+    kind: AttentionKind
+    window: int | None = None
+    additive: bool = False
+    """Whether the model's attention adds the mask to its scores (eager) instead of taking booleans."""
+
+    def masks(self, end: Tensor, depth: Tensor) -> Any:
+        """The `attention_mask` argument for a flattened tree; `end`, `depth`: int [L]; bool masks [1, 1, L, L]."""
+        index = torch.arange(len(end), device=end.device)
+        full = (index[None, :] <= index[:, None]) & (index[:, None] < end[None, :])
+        return self.limit(full[None, None], depth[None, :, None] - depth[None, None, :])
+
+    def limit(self, full: Tensor, distance: Tensor) -> Any:
+        """Turn a full mask [B, 1, Q, K] and depth differences [B, Q, K] into what the model takes."""
+        if self.kind == "full":
+            return self._as_taken(full)
+        limited = self._as_taken(full & (distance < (self.window or torch.iinfo(torch.int32).max))[:, None])
+        if self.kind == "sliding":
+            return limited
+        return {"full_attention": self._as_taken(full), "sliding_attention": limited}
+
+    def _as_taken(self, mask: Tensor) -> Tensor:
+        if not self.additive:
+            return mask
+        return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+
+
+def choose_attention(model: PreTrainedModel) -> TreeAttention:
+    """Choose how `model` takes trees: the first way that gives the numbers of plain sequences, else "plain".
+
+    The model is tried once on a small random tree; its weights and mode are left as they are. The choice of plain
+    sequences is announced as a warning.
+    """
+    config = model.config.get_text_config()
+    tree = _probe_tree(config)
+    was_training = model.training
+    model.eval()
+    try:
+        attention = _first_exact(model, config, tree)
+    finally:
+        model.train(was_training)
+    if attention.kind == "plain":
+        logger.warning(
+            "%s gives other numbers on token trees than on plain sequences: plain sequences are used "
+            "(same numbers, slower)",
+            config.model_type,
+        )
+    return attention
+
+
+def _first_exact(model: PreTrainedModel, config: PretrainedConfig, tree: TokenTree) -> TreeAttention:
+    expected = _plain_log_probabilities(model, tree)
+    for candidate in _candidates(config):
+        attention = replace(candidate, additive=config._attn_implementation == "eager")
+        try:
+            actual = _tree_log_probabilities(model, tree, attention)
+        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
+            logger.info("%s does not take %s masks: %s", config.model_type, attention.kind, error)
+            continue
+        if torch.allclose(actual, expected, rtol=0, atol=_tolerance(model)):
+            return attention
+    return TreeAttention("plain")
+
+
+def _candidates(config: PretrainedConfig) -> Iterator[TreeAttention]:
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or [])
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        return  # recurrent or otherwise stateful layers see every earlier token, whatever the mask says
+    if "sliding_attention" in kinds:
+        yield TreeAttention("per_layer", window)
+        yield TreeAttention("sliding", window)
+    elif window:
+        yield TreeAttention("sliding", window)
+    else:
+        yield TreeAttention("full")
+
+
+def _probe_tree(config: PretrainedConfig) -> TokenTree:
+    """A random tree with branches that are deeper than a small sliding window. Our choice of size."""
+    random = np.random.default_rng(0)
+    window = getattr(config, "sliding_window", None) or 0
+    run = min(max(6, window + 2), 600, max(6, (getattr(config, "max_position_embeddings", 64) or 64) // 3))
+
+    def tokens(count: int) -> np.ndarray:
+        return random.integers(1, config.vocab_size, count).astype(np.int32)
+
+    writer = TreeWriter()
+    writer.open(tokens(run))
+    for item in range(3):
+        writer.predicted_leaf(tokens(3), tokens(3), weight=1.0, part=0, item=item)
+        writer.open(tokens(4))
+    return writer.finish()
+
+
+def _tolerance(model: PreTrainedModel) -> float:
+    return 1e-3 if next(model.parameters()).dtype == torch.float32 else 0.25
+
+
+@torch.no_grad()
+def _plain_log_probabilities(model: PreTrainedModel, tree: TokenTree) -> Tensor:
+    from behaviorlm.token_tree import plain_sequences
+
+    device = next(model.parameters()).device
+    result = torch.zeros(len(tree.source))
+    for token_ids, read_outs in plain_sequences(tree):
+        logits = model(input_ids=torch.tensor(token_ids, device=device, dtype=torch.long)[None]).logits[0].float()
+        log_probabilities = torch.log_softmax(logits[tree.depth[tree.source[read_outs]]], dim=-1)
+        result[read_outs] = log_probabilities[range(len(read_outs)), tree.target[read_outs]].cpu()
+    return result
+
+
+@torch.no_grad()
+def _tree_log_probabilities(model: PreTrainedModel, tree: TokenTree, attention: TreeAttention) -> Tensor:
+    from behaviorlm.tree_model import pack_tensors, read_out_log_probabilities
+
+    device = next(model.parameters()).device
+    return read_out_log_probabilities(model, pack_tensors(tree, device), attention).cpu()

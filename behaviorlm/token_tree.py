@@ -1,0 +1,189 @@
+"""Token trees: sequences that share their beginnings, laid out so that each shared run is stored once.
+
+A tree is flattened in preorder, so the tokens below a token follow it without a gap and one number per token
+(`end`, where its subtree stops) says everything about the structure: token j is an ancestor of token i, or i itself,
+exactly if `j <= i < end[j]`. A forest (several roots) is the same thing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TokenTree:
+    """A forest of L tokens in preorder with R read-outs.
+
+    token_ids: int32 [L].
+    depth: int32 [L], the number of ancestors; it is the token's position.
+    end: int32 [L], exclusive index at which the token's subtree stops.
+    source: int32 [R], index of the token whose output predicts `target`.
+    target: int32 [R], the token id to be predicted.
+    weight: float32 [R], the factor of the negative log-likelihood in the loss.
+    part: int32 [R], 0 for samples, k >= 1 for auxiliary source k.
+    item: int32 [R], which sample or conversation of the tree the read-out belongs to.
+    """
+
+    token_ids: Int32
+    depth: Int32
+    end: Int32
+    source: Int32
+    target: Int32
+    weight: Float32
+    part: Int32
+    item: Int32
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def path_to(self, index: int) -> NDArray[np.int64]:
+        """Indices of the ancestors of a token and the token itself, root first. int64 [depth + 1]."""
+        return np.flatnonzero(self.end[: index + 1] > index)
+
+    def ancestor_mask(self, window: int | None = None) -> NDArray[np.bool_]:
+        """Which token (row) attends to which (column): its ancestors and itself; bool [L, L].
+
+        `window` limits attention to the nearest `window` tokens of the path, the token itself included, as layers
+        with a sliding window do.
+        """
+        index = np.arange(len(self))
+        mask = (index[None, :] <= index[:, None]) & (index[:, None] < self.end[None, :])
+        if window is not None:
+            mask &= self.depth[:, None] - self.depth[None, :] < window
+        return mask
+
+
+class TreeWriter:
+    """Writes a tree in preorder: `open` descends, `leaf` hangs a closed branch, `close` ascends."""
+
+    def __init__(self) -> None:
+        self._ids: list[Int32] = []
+        self._depths: list[Int32] = []
+        self._ends: list[Int32 | None] = []
+        self._starts: list[int] = []
+        self._open: list[tuple[int, int, int]] = []  # (segment, depth after it, index of its last token)
+        self._length = 0
+        self._source: list[Int32] = []
+        self._target: list[Int32] = []
+        self._weight: list[Float32] = []
+        self._part: list[Int32] = []
+        self._item: list[Int32] = []
+
+    def __len__(self) -> int:
+        return self._length
+
+    def open(self, token_ids: Int32) -> int:
+        """Append a run of tokens below the open one and descend into it. Returns the index of its last token."""
+        depth, last = self._tip()
+        if len(token_ids):
+            last = self._length + len(token_ids) - 1
+        self._append(token_ids, depth)
+        self._open.append((len(self._ids) - 1, depth + len(token_ids), last))
+        return last
+
+    def close(self) -> None:
+        """Ascend: the run opened last ends here."""
+        segment, _, _ = self._open.pop()
+        self._ends[segment] = np.full(len(self._ids[segment]), self._length, dtype=np.int32)
+
+    def leaf(self, token_ids: Int32) -> int:
+        """Append a run below the open one and close it at once. Returns the index of its last token."""
+        last = self.open(token_ids)
+        self.close()
+        return last
+
+    def predicted_leaf(self, given: Int32, predicted: Int32, *, weight: float, part: int, item: int) -> int:
+        """Hang `given` + `predicted` below the open run, and read out every predicted token with one weight.
+
+        The last predicted token is a target only; nothing attends to it, so it is not laid out.
+        Returns the index of the token whose output predicts the first predicted token.
+        """
+        _, last = self._tip()
+        first_source = self._length + len(given) - 1 if len(given) else last
+        if first_source < 0:
+            raise ValueError("the first token of a root has nothing that predicts it")
+        inner = self._length + len(given)
+        self.leaf(np.concatenate([given, predicted[:-1]]))
+        sources = np.concatenate([[first_source], inner + np.arange(len(predicted) - 1)])
+        self.read_out(sources, predicted, np.full(len(predicted), weight), part, item)
+        return first_source
+
+    def chain(self, token_ids: Int32, is_predicted: NDArray[np.bool_], *, weight: float, part: int, item: int) -> None:
+        """Hang a plain sequence as a root-or-branch of its own and read out the marked tokens.
+
+        A marked first token of a root cannot be predicted and raises ValueError. Trailing tokens after the last
+        source are not laid out.
+        """
+        predicted = np.flatnonzero(is_predicted)
+        if len(predicted) == 0:
+            raise ValueError("a chain without a predicted token adds nothing to the loss")
+        base = self._length
+        _, last = self._tip()
+        sources = np.where(predicted > 0, base + predicted - 1, last)
+        if (sources < 0).any():
+            raise ValueError("the first token of a root has nothing that predicts it")
+        self.leaf(token_ids[: predicted[-1]])
+        self.read_out(sources, token_ids[predicted], np.full(len(predicted), weight), part, item)
+
+    def read_out(
+        self, source: NDArray[np.integer], target: Int32, weight: NDArray[np.floating], part: int, item: int
+    ) -> None:
+        """Add read-outs; all arrays have the same length."""
+        self._source.append(source.astype(np.int32))
+        self._target.append(target.astype(np.int32))
+        self._weight.append(weight.astype(np.float32))
+        self._part.append(np.full(len(source), part, dtype=np.int32))
+        self._item.append(np.full(len(source), item, dtype=np.int32))
+
+    def finish(self) -> TokenTree:
+        """Close what is open and return the tree."""
+        while self._open:
+            self.close()
+        ends = [end for end in self._ends if end is not None]
+        return TokenTree(
+            _joined(self._ids, np.int32),
+            _joined(self._depths, np.int32),
+            _joined(ends, np.int32),
+            _joined(self._source, np.int32),
+            _joined(self._target, np.int32),
+            _joined(self._weight, np.float32),
+            _joined(self._part, np.int32),
+            _joined(self._item, np.int32),
+        )
+
+    def _tip(self) -> tuple[int, int]:
+        if not self._open:
+            return 0, -1
+        _, depth, last = self._open[-1]
+        return depth, last
+
+    def _append(self, token_ids: Int32, depth: int) -> None:
+        self._ids.append(token_ids.astype(np.int32, copy=False))
+        self._depths.append(np.arange(depth, depth + len(token_ids), dtype=np.int32))
+        self._ends.append(None)
+        self._length += len(token_ids)
+
+
+def _joined(arrays: Sequence[NDArray], dtype: type) -> NDArray:
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.zeros(0, dtype=dtype)
+
+
+def plain_sequences(tree: TokenTree) -> list[tuple[Int32, NDArray[np.int64]]]:
+    """Each item of the tree as a sequence of its own: (token ids from root to last source, its read-outs).
+
+    The read-outs are indices into the tree's read-out arrays; a read-out's position in the sequence is the depth of
+    its source. It is what tree batches must equal, and what models that cannot take trees are run on.
+    """
+    order = np.lexsort((tree.source, tree.item))
+    items = tree.item[order]
+    starts = np.flatnonzero(np.r_[True, items[1:] != items[:-1]]) if len(items) else np.zeros(0, dtype=np.int64)
+    sequences = []
+    for read_outs in np.split(order, starts[1:]) if len(items) else []:
+        path = tree.path_to(int(tree.source[read_outs].max()))
+        sequences.append((tree.token_ids[path], read_outs))
+    return sequences
