@@ -18,6 +18,9 @@ from behaviorlm.token_tree import TokenTree, plain_sequences
 HEAD_ROWS = 1024
 """Rows that go through the LM head at a time (our choice): bounds the logits to HEAD_ROWS x vocabulary."""
 
+PLAIN_TOKENS = 4096
+"""Tokens of a batch where a tree is run as plain sequences (our choice)."""
+
 
 @dataclass(frozen=True)
 class PackTensors:
@@ -117,12 +120,12 @@ def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: 
 
 
 def _plain_log_probabilities(model: nn.Module, batch: PackTensors) -> Tensor:
-    """The same numbers from separate sequences, padded on the right and cut into batches of the tree's size."""
+    """The same numbers from separate sequences, padded on the right and cut into batches."""
     tree, device = batch.tree, batch.token_ids.device
     sequences = sorted(plain_sequences(tree), key=lambda sequence: len(sequence[0]))
     pieces, orders = [], []
     while sequences:
-        rows = max(1, min(len(sequences), max(len(tree), 1) // len(sequences[-1][0])))
+        rows = max(1, min(len(sequences), PLAIN_TOKENS // len(sequences[-1][0])))
         taken, sequences = sequences[-rows:], sequences[:-rows]
         width = len(taken[-1][0])
         token_ids = np.zeros((rows, width), dtype=np.int64)
