@@ -1,0 +1,110 @@
+"""Baselines without order: the most frequent behaviors overall, and those of the user so far."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
+
+# Rows of the log are taken in blocks of about this many counts.
+COUNTS_PER_BLOCK = 4_000_000
+
+
+def training_prior(timelines: TimelineArrays) -> NDArray[np.float64]:
+    """Share of each behavior among the training events, float64[K], counts raised by one."""
+    counts = np.bincount(timelines.behavior[timelines.training_rows()], minlength=timelines.behaviors) + 1.0
+    return counts / counts.sum()
+
+
+@dataclass(frozen=True)
+class MostFrequent:
+    """Predicts the training shares for everybody."""
+
+    prior: NDArray[np.float64]
+
+    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probabilities float32[len(rows), K]."""
+        return np.tile(np.log(self.prior).astype(np.float32), (len(rows), 1))
+
+
+@dataclass(frozen=True)
+class PerUserFrequency:
+    """Predicts the user's own past shares, smoothed by the training shares with the weight of `concentration` events."""
+
+    prior: NDArray[np.float64]
+    concentration: float
+
+    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probabilities float32[len(rows), K]; every earlier event of the timeline counts, whatever its split."""
+        past = past_counts(timelines, rows)
+        seen = past.sum(axis=1, keepdims=True)
+        shares = (past + self.concentration * self.prior[None, :]) / (seen + self.concentration)
+        return np.log(shares).astype(np.float32)
+
+
+def fit_most_frequent(timelines: TimelineArrays) -> MostFrequent:
+    """Counts of the training events; nothing else is fitted."""
+    return MostFrequent(training_prior(timelines))
+
+
+def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
+    """Training shares, and the concentration with the best validation likelihood (training targets without one)."""
+    prior = training_prior(timelines)
+    rows, _ = tuning_rows(timelines)
+    target = timelines.behavior[rows]
+    own, seen = _own_past(timelines, rows)
+
+    def negative_log_likelihood(concentration: float) -> float:
+        return float(-np.log((own + concentration * prior[target]) / (seen + concentration)).mean())
+
+    return PerUserFrequency(
+        prior, best_concentration(negative_log_likelihood) if len(rows) else CONCENTRATION_GRID[0]
+    )
+
+
+def past_counts(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+    """How often each known behavior occurred in the timeline before each of the rows, float64[len(rows), K]."""
+    result = np.empty((len(rows), timelines.behaviors))
+    order = np.argsort(rows, kind="stable")
+    wanted = np.asarray(rows)[order]
+    carried = np.zeros(timelines.behaviors)  # counts of the timeline that runs into the block
+    step = max(1, COUNTS_PER_BLOCK // max(1, timelines.behaviors))
+    for begin in range(0, len(timelines.behavior), step):
+        end = min(begin + step, len(timelines.behavior))
+        behavior = timelines.behavior[begin:end]
+        start = timelines.user_start[begin:end]
+        first, last = np.searchsorted(wanted, [begin, end])
+        if first < last:
+            one_hot = np.zeros((end - begin + 1, timelines.behaviors), np.int32)
+            known = np.flatnonzero(behavior >= 0)
+            one_hot[known + 1, behavior[known]] = 1
+            cumulative = one_hot.cumsum(axis=0, dtype=np.int32)
+            inside = wanted[first:last] - begin
+            base = np.maximum(start[inside], begin) - begin
+            counts = (cumulative[inside] - cumulative[base]).astype(np.float64)
+            counts[start[inside] < begin] += carried
+            result[order[first:last]] = counts
+        last_start = int(start[-1])
+        if last_start >= begin:
+            carried = np.zeros(timelines.behaviors)
+        tail = behavior[max(last_start, begin) - begin :]
+        carried = carried + np.bincount(tail[tail >= 0], minlength=timelines.behaviors)
+    return result
+
+
+def _own_past(
+    timelines: TimelineArrays, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each row: past events of its own behavior, and past events of known behaviors, in its timeline."""
+    behavior, start = timelines.behavior, timelines.user_start
+    known_before = np.append(0, np.cumsum(behavior >= 0))
+    seen = known_before[rows] - known_before[start[rows]]
+    # Sorted by (timeline, behavior, row), the place within a run is the number of earlier equal events.
+    order = np.lexsort((behavior, start))
+    new_run = np.append(True, (np.diff(behavior[order]) != 0) | (np.diff(start[order]) != 0))
+    run_start = np.maximum.accumulate(np.where(new_run, np.arange(len(order)), 0))
+    earlier = np.empty(len(order), np.int64)
+    earlier[order] = np.arange(len(order)) - run_start
+    return earlier[rows].astype(np.float64), seen.astype(np.float64)

@@ -1,0 +1,190 @@
+"""Markov baselines: what followed the last one, two or three behaviors, each order falling back on the one below.
+
+P_level(b | h) = (count(h, b) + c · P_below(b)) / (count(h) + c), from the training shares up to the longest history.
+Each level has one concentration c, chosen on validation by `weights.best_concentrations` (likelihood, grid). This is
+interpolation with weights that depend on how often the history was seen (Dirichlet smoothing, MacKay and Peto).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.baselines.frequency import training_prior
+from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.baselines.weights import best_concentrations, tuning_rows
+
+# Probabilities are built in float64 in blocks of about this many entries.
+PROBABILITIES_PER_BLOCK = 4_000_000
+
+CONTEXT = 0  # a condition of a level: 0 is the context, k >= 1 the behavior k events back
+
+
+@dataclass(frozen=True)
+class LevelCounts:
+    """Training counts under one kind of history.
+
+    base: index of the level whose states this one refines (-1: none). added: the condition added to it.
+    keys: int64[S], sorted, one per state: state of the base × number of values + value of the added condition.
+    totals: float64[S], events seen in the state. starts: int64[S + 1] into behaviors int32 and counts float64, the
+    behaviors that followed.
+    """
+
+    base: int
+    added: int
+    keys: NDArray[np.int64]
+    totals: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    behaviors: NDArray[np.int32]
+    counts: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Markov:
+    """Interpolated counts, one level per kind of history, with the concentration of each."""
+
+    prior: NDArray[np.float64]
+    levels: tuple[LevelCounts, ...]
+    concentrations: tuple[float, ...]
+
+    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probabilities float32[len(rows), K]; history is what the timeline shows before the row, any split."""
+        result = np.empty((len(rows), timelines.behaviors), np.float32)
+        step = max(1, PROBABILITIES_PER_BLOCK // timelines.behaviors)
+        for begin in range(0, len(rows), step):
+            block = np.asarray(rows[begin : begin + step])
+            result[begin : begin + step] = np.log(self._probabilities(timelines, block))
+        return result
+
+    def _probabilities(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        probabilities = np.tile(self.prior, (len(rows), 1))
+        for level, states, concentration in zip(
+            self.levels, _states(self.levels, timelines, rows), self.concentrations, strict=True
+        ):
+            totals = np.where(states >= 0, level.totals[states], 0.0)
+            probabilities *= (concentration / (totals + concentration))[:, None]
+            found = np.flatnonzero(states >= 0)
+            begin, end = level.starts[states[found]], level.starts[states[found] + 1]
+            lengths = end - begin
+            row = np.repeat(found, lengths)
+            entry = np.arange(lengths.sum()) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+            probabilities[row, level.behaviors[entry]] += level.counts[entry] / (totals[row] + concentration)
+        return probabilities
+
+
+def fit_bigram(timelines: TimelineArrays) -> Markov:
+    """One table of what followed each behavior in training; ties, and behaviors never followed, by training share."""
+    prior = training_prior(timelines)
+    # A concentration of one event adds less than one count to any behavior, so it only orders ties.
+    return Markov(prior, _count_levels(timelines, [(-1, 1)]), (1.0,))
+
+
+def fit_markov(timelines: TimelineArrays, order: int = 3, use_context: bool = False) -> Markov:
+    """Interpolated back-off over the last 1 … `order` behaviors.
+
+    With `use_context` every history is refined once more by the context known before the event (and the context
+    alone is the lowest level). Concentrations are chosen on validation; without validation samples, on the training
+    targets with their own event left out of the counts.
+    """
+    prior = training_prior(timelines)
+    levels = _count_levels(timelines, _chain(order, use_context))
+    rows, is_counted = tuning_rows(timelines)
+    if not len(rows):
+        return Markov(prior, levels, (5.0,) * len(levels))
+    target = timelines.behavior[rows]
+    own = []
+    for level, states in zip(levels, _states(levels, timelines, rows), strict=True):
+        total = np.where(states >= 0, level.totals[states], 0.0)
+        own.append((_count_of(level, states, target, timelines.behaviors) - is_counted, total - is_counted))
+
+    def negative_log_likelihood(concentrations: Sequence[float]) -> float:
+        probability = prior[target]
+        for (count, total), concentration in zip(own, concentrations, strict=True):
+            probability = (count + concentration * probability) / (total + concentration)
+        return float(-np.log(probability).mean())
+
+    return Markov(prior, levels, best_concentrations(negative_log_likelihood, len(levels)))
+
+
+def _chain(order: int, use_context: bool) -> list[tuple[int, int]]:
+    """(base level, added condition) of each level, lowest first."""
+    chain: list[tuple[int, int]] = [(-1, CONTEXT)] if use_context else []
+    history = -1
+    for steps in range(1, order + 1):
+        chain.append((history, steps))
+        history = len(chain) - 1
+        if use_context:
+            chain.append((history, CONTEXT))
+    return chain
+
+
+def _condition(
+    timelines: TimelineArrays, rows: NDArray[np.integer], added: int
+) -> tuple[NDArray[np.int64], int]:
+    """The value of a condition at each row, and the number of values it can have."""
+    if added == CONTEXT:
+        return timelines.context[rows].astype(np.int64), timelines.contexts
+    before = rows - added
+    inside = before >= timelines.user_start[rows]
+    behavior = timelines.behavior[np.maximum(before, 0)].astype(np.int64)
+    # 0: before the timeline began, 1: a behavior unseen in training.
+    return np.where(inside, behavior + 2, 0), timelines.behaviors + 2
+
+
+def _keys(
+    timelines: TimelineArrays,
+    rows: NDArray[np.integer],
+    states: list[NDArray[np.int64]],
+    base: int,
+    added: int,
+) -> NDArray[np.int64]:
+    value, values = _condition(timelines, rows, added)
+    if base < 0:
+        return value
+    return np.where(states[base] >= 0, states[base] * values + value, -1)
+
+
+def _states(
+    levels: Sequence[LevelCounts], timelines: TimelineArrays, rows: NDArray[np.integer]
+) -> list[NDArray[np.int64]]:
+    """For each level the state of each row, -1 where training never saw it."""
+    states: list[NDArray[np.int64]] = []
+    for level in levels:
+        key = _keys(timelines, rows, states, level.base, level.added)
+        found = np.minimum(np.searchsorted(level.keys, key), len(level.keys) - 1)
+        states.append(np.where(level.keys[found] == key, found, -1))
+    return states
+
+
+def _count_levels(timelines: TimelineArrays, chain: Sequence[tuple[int, int]]) -> tuple[LevelCounts, ...]:
+    rows = timelines.training_rows()
+    behavior = timelines.behavior[rows].astype(np.int64)
+    levels: list[LevelCounts] = []
+    states: list[NDArray[np.int64]] = []
+    for base, added in chain:
+        keys, state = np.unique(_keys(timelines, rows, states, base, added), return_inverse=True)
+        pairs, counts = np.unique(state * timelines.behaviors + behavior, return_counts=True)
+        levels.append(
+            LevelCounts(
+                base=base,
+                added=added,
+                keys=keys,
+                totals=np.bincount(state, minlength=len(keys)).astype(np.float64),
+                starts=np.searchsorted(pairs, np.arange(len(keys) + 1) * timelines.behaviors),
+                behaviors=(pairs % timelines.behaviors).astype(np.int32),
+                counts=counts.astype(np.float64),
+            )
+        )
+        states.append(state.astype(np.int64))
+    return tuple(levels)
+
+
+def _count_of(
+    level: LevelCounts, states: NDArray[np.int64], target: NDArray[np.int32], behaviors: int
+) -> NDArray[np.float64]:
+    """How often the target followed the state in training, 0 for an unseen state."""
+    pairs = np.repeat(np.arange(len(level.totals)), np.diff(level.starts)) * behaviors + level.behaviors
+    wanted = states * behaviors + target
+    found = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
+    return np.where((states >= 0) & (pairs[found] == wanted), level.counts[found], 0.0)

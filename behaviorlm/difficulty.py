@@ -1,0 +1,69 @@
+"""How hard each training sample is, from a model's label scores; higher is harder."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from behaviorlm.config import Settings
+from behaviorlm.errors import DataError
+from behaviorlm.label_probabilities import normalize_label_scores, require_label_scores, row_blocks
+
+
+class DifficultyConfig(Settings):
+    """Which number orders the samples, and which model it comes from. Our choice throughout."""
+
+    measure: Literal["nll", "rank", "margin", "excess", "reducible"] = Field(
+        default="excess",
+        description="The measure by which samples are selected; all are stored. nll: surprise over the vocabulary; "
+        "rank: place of the target; margin: best other behavior's lead; excess: nll minus the prediction's entropy; "
+        "reducible: nll minus that of a reference model tuned on the other half of the data",
+    )
+    source: Literal["a_tuned", "base", "cross_fit"] = Field(
+        default="a_tuned",
+        description="The model that scores. cross_fit: two A-tuned models, each scoring the half it has not seen",
+    )
+
+
+def difficulty_measures(
+    label_scores: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    reference_scores: NDArray[np.floating] | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Every measure of difficulty of n samples, float64[n] by name, in nats except `rank`.
+
+    label_scores float[n, K], normalized here over the vocabulary; targets int[n], vocabulary indexes.
+    nll = −log p(target); rank = place of the target, 0 is first, ties by vocabulary index; margin = best other
+    log p − target's; excess = nll − entropy; reducible = nll − nll under `reference_scores` float[n, K], if given.
+    Raises DataError for scores that cannot be ranked and for a target outside the vocabulary.
+    """
+    require_label_scores(label_scores, targets)
+    if len(targets) and targets.min() < 0:
+        raise DataError(
+            f"row {int(targets.argmin())}: difficulty needs a target inside the vocabulary, got {targets.min()}"
+        )
+    names = ("nll", "rank", "margin", "excess")
+    measures = {name: np.empty(len(targets)) for name in names}
+    for rows in row_blocks(*label_scores.shape):
+        log_probabilities = normalize_label_scores(label_scores[rows])
+        block = np.arange(len(log_probabilities))
+        target = targets[rows]
+        nll = -log_probabilities[block, target]
+        raw = label_scores[rows]  # ranked as they came, so that ties are the same as in prediction
+        own = raw[block, target][:, None]
+        ahead = (raw > own) | ((raw == own) & (np.arange(raw.shape[1])[None, :] < target[:, None]))
+        measures["nll"][rows] = nll
+        measures["rank"][rows] = ahead.sum(axis=1)
+        # 0 · log 0 counts as 0.
+        terms = np.exp(log_probabilities) * np.where(np.isneginf(log_probabilities), 0.0, log_probabilities)
+        measures["excess"][rows] = nll + terms.sum(axis=1)
+        log_probabilities[block, target] = -np.inf
+        measures["margin"][rows] = log_probabilities.max(axis=1) + nll
+    if reference_scores is not None:
+        if reference_scores.shape != label_scores.shape:
+            raise DataError(
+                f"reference scores of shape {reference_scores.shape} do not fit scores {label_scores.shape}"
+            )
+        measures["reducible"] = measures["nll"] - difficulty_measures(reference_scores, targets)["nll"]
+    return measures

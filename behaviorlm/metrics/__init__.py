@@ -1,0 +1,19 @@
+"""How well the next behavior was predicted, for all, anchor and tail behaviors, with intervals."""
+
+from behaviorlm.metrics.bootstrap import bootstrap, measure, measure_outcomes, paired_difference
+from behaviorlm.metrics.measures import METRICS
+from behaviorlm.metrics.outcomes import Outcomes, concatenate_outcomes, outcomes
+from behaviorlm.metrics.tables import per_behavior_table, reliability
+
+__all__ = [
+    "METRICS",
+    "Outcomes",
+    "bootstrap",
+    "concatenate_outcomes",
+    "measure",
+    "measure_outcomes",
+    "outcomes",
+    "paired_difference",
+    "per_behavior_table",
+    "reliability",
+]

@@ -1,0 +1,227 @@
+"""Measuring outcomes, with percentile intervals from resampling whole groups, and paired tests between models."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.errors import DataError
+from behaviorlm.metrics.measures import (
+    METRICS,
+    SampleGroup,
+    behavior_counts,
+    behavior_metrics,
+    frequent_behaviors,
+    per_sample_values,
+    sample_groups,
+    sample_metrics,
+)
+from behaviorlm.metrics.outcomes import Outcomes, outcomes
+
+# A block of resamples holds at most about this many numbers (weights and counts per behavior) at a time.
+NUMBERS_PER_BLOCK = 4_000_000
+
+Metrics = dict[str, dict[str, float | None]]
+Intervals = dict[str, dict[str, dict[str, float | None]]]
+_Samples = dict[str, dict[str, NDArray[np.float64]]]
+
+
+def measure(
+    label_scores: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    is_anchor: NDArray[np.bool_],
+    is_repeat: NDArray[np.bool_] | None = None,
+) -> Metrics:
+    """`{group: {metric: value}}` of label scores float[n, K]; see `measure_outcomes`."""
+    return measure_outcomes(outcomes(label_scores, targets), is_anchor, is_repeat)
+
+
+def measure_outcomes(
+    model_outcomes: Outcomes, is_anchor: NDArray[np.bool_], is_repeat: NDArray[np.bool_] | None = None
+) -> Metrics:
+    """`{group: {metric: value}}` for the groups and METRICS that `behaviorlm.metrics.measures` defines.
+
+    `is_anchor` is bool[K], `is_repeat` bool[n] or None. A metric without a sample or behavior to average is None.
+    Raises DataError for shapes that do not fit.
+    """
+    groups = sample_groups(model_outcomes, is_anchor, is_repeat)
+    values = _measured(model_outcomes, groups)
+    return {group: {name: _or_none(of[name][0]) for name in METRICS} for group, of in values.items()}
+
+
+def bootstrap(
+    model_outcomes: Outcomes,
+    is_anchor: NDArray[np.bool_],
+    resampling_groups: NDArray,
+    is_repeat: NDArray[np.bool_] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Intervals:
+    """`{group: {metric: {"value", "low", "high"}}}`: the measured value and its percentile interval.
+
+    `resampling_groups` [n] (any type numpy can sort) names each sample's group; each resample draws as many groups
+    as there are, with replacement, and keeps their samples together. `low` and `high` are None where the metric has
+    no value, and where fewer than two groups leave nothing to resample. Raises DataError for shapes that do not fit.
+    """
+    groups = sample_groups(model_outcomes, is_anchor, is_repeat)
+    group_index, number = _group_index(resampling_groups, len(model_outcomes))
+    measured = _measured(model_outcomes, groups)
+    resampled = _resampled([model_outcomes], groups, group_index, number, resamples, seed)[0]
+    return {
+        group: {
+            name: {
+                "value": _or_none(measured[group][name][0]),
+                **_interval(resampled[group][name], confidence, number),
+            }
+            for name in METRICS
+        }
+        for group in measured
+    }
+
+
+def paired_difference(
+    first: Outcomes,
+    second: Outcomes,
+    is_anchor: NDArray[np.bool_],
+    resampling_groups: NDArray,
+    is_repeat: NDArray[np.bool_] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Intervals:
+    """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second on the same samples.
+
+    Both models are measured on the same resamples of groups. `p` is two-sided: twice the smaller share of resamples
+    on either side of zero, counting one more resample for the data themselves, at most 1; None where undefined.
+    Raises DataError if the two do not have the same targets in the same order.
+    """
+    if first.behaviors != second.behaviors or not np.array_equal(first.target, second.target):
+        raise DataError("a paired comparison needs both models on the same samples in the same order")
+    groups = sample_groups(first, is_anchor, is_repeat)
+    group_index, number = _group_index(resampling_groups, len(first))
+    measured = [_measured(model, groups) for model in (first, second)]
+    resampled = _resampled([first, second], groups, group_index, number, resamples, seed)
+    differences: Intervals = {}
+    for group in measured[0]:
+        differences[group] = {}
+        for name in METRICS:
+            value = measured[0][group][name][0] - measured[1][group][name][0]
+            spread = resampled[0][group][name] - resampled[1][group][name]
+            differences[group][name] = {
+                "value": _or_none(value),
+                **_interval(spread, confidence, number),
+                "p": _two_sided(spread, number),
+            }
+    return differences
+
+
+def _measured(model_outcomes: Outcomes, groups: Sequence[SampleGroup]) -> _Samples:
+    """The metrics under weight one for every sample, in arrays of length 1."""
+    whole = np.zeros(len(model_outcomes), np.int64)
+    sums = _sums_by_group(model_outcomes, groups, whole, 1)
+    return _metrics_under(model_outcomes, groups, sums, np.ones((1, 1)), whole)
+
+
+def _resampled(
+    models: Sequence[Outcomes],
+    groups: Sequence[SampleGroup],
+    group_index: NDArray[np.int64],
+    number: int,
+    resamples: int,
+    seed: int,
+) -> list[_Samples]:
+    """For each model the metrics of every resample, float64[resamples]; the same resamples for all models."""
+    sums = [_sums_by_group(model, groups, group_index, number) for model in models]
+    width = number + len(group_index) + 3 * (models[0].behaviors + 1)
+    parts: list[list[_Samples]] = [[] for _ in models]
+    for weights in _multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width)):
+        for model, sums_of_model, collected in zip(models, sums, parts, strict=True):
+            collected.append(_metrics_under(model, groups, sums_of_model, weights, group_index))
+    return [
+        {
+            group.name: {
+                name: np.concatenate([part[group.name][name] for part in of_model]) for name in METRICS
+            }
+            for group in groups
+        }
+        for of_model in parts
+    ]
+
+
+def _multiplicities(number: int, resamples: int, seed: int, block: int) -> Iterator[NDArray[np.float64]]:
+    """How often each group is drawn, float64[<= block, number]; the draws do not depend on the block size."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        yield np.stack(
+            [np.bincount(generator.integers(0, number, number), minlength=number) for _ in range(size)]
+        ).astype(np.float64)
+
+
+def _sums_by_group(
+    model_outcomes: Outcomes, groups: Sequence[SampleGroup], group_index: NDArray[np.int64], number: int
+) -> list[NDArray[np.float64]]:
+    """For each group of metrics the per-sample values summed per resampling group, float64[number, columns]."""
+    values = per_sample_values(model_outcomes)
+    sums = []
+    for group in groups:
+        index = group_index[group.members]
+        members = values[group.members]
+        columns = [np.bincount(index, column, minlength=number) for column in members.T]
+        sums.append(np.stack(columns, axis=1).astype(np.float64))
+    return sums
+
+
+def _metrics_under(
+    model_outcomes: Outcomes,
+    groups: Sequence[SampleGroup],
+    sums: Sequence[NDArray[np.float64]],
+    weights: NDArray[np.float64],
+    group_index: NDArray[np.int64],
+) -> _Samples:
+    sample_weights = weights[:, group_index]
+    values: _Samples = {}
+    counts = None
+    counted = None
+    for group, sums_of_group in zip(groups, sums, strict=True):
+        if counts is None or counted is not group.counted:  # all, anchor and tail share one count
+            counted = group.counted
+            counts = behavior_counts(model_outcomes, sample_weights, counted)
+            frequent = frequent_behaviors(model_outcomes, counted)
+        values[group.name] = sample_metrics(weights @ sums_of_group) | behavior_metrics(
+            counts, group.behaviors, frequent
+        )
+    return values
+
+
+def _group_index(resampling_groups: NDArray, samples: int) -> tuple[NDArray[np.int64], int]:
+    names = np.asarray(resampling_groups)
+    if names.shape != (samples,):
+        raise DataError(f"resampling groups have shape {names.shape}, there are {samples} samples")
+    if samples == 0:
+        raise DataError("there are no samples to measure; check the split and its shares")
+    unique, index = np.unique(names, return_inverse=True)
+    return index.astype(np.int64), len(unique)
+
+
+def _interval(spread: NDArray[np.float64], confidence: float, number: int) -> dict[str, float | None]:
+    defined = spread[np.isfinite(spread)]
+    if not len(defined) or number < 2:
+        return {"low": None, "high": None}
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return {"low": float(low), "high": float(high)}
+
+
+def _two_sided(spread: NDArray[np.float64], number: int) -> float | None:
+    defined = spread[np.isfinite(spread)]
+    if not len(defined) or number < 2:
+        return None
+    smaller = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return min(1.0, 2 * (smaller + 1) / (len(defined) + 1))
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,176 @@
+"""The metrics, defined once, as functions of weighted sums over samples.
+
+A weight per sample (1 when measuring, the multiplicity of the sample's group when resampling) is all that tells a
+measurement from a bootstrap resample, so both use the code below. Definitions, all of them our choice:
+
+- groups `all`, `anchor`, `tail` go by the *target*; an unseen target belongs to the tail. `repeats` and `changes`
+  are the samples whose target is, or is not, the behavior right before it.
+- accuracy, reciprocal rank, NDCG@k, recall@5 are means over the samples of a group; an unseen target scores 0.
+- precision, recall and F1 belong to a behavior and are counted over *all* samples (so an anchor sample taken for a
+  tail behavior costs the tail's precision), then averaged over the behaviors of the group that occur as targets:
+  equally (macro) or by number of targets (weighted). A behavior that was never predicted has precision 0. All
+  unseen targets together count as one more behavior, never predicted. `repeats` and `changes` count within the group.
+- `macro_recall_at_least_10`: macro recall over the named behaviors with at least 10 targets among all samples measured.
+- expected calibration error: 15 bins of equal width on the confidence, right edge included.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.errors import DataError
+from behaviorlm.metrics.outcomes import Outcomes
+
+CALIBRATION_BINS = 15
+ENDPOINT_MINIMUM_TARGETS = 10
+
+SAMPLE_METRICS = ("accuracy", "mrr", "ndcg_at_3", "ndcg_at_5", "recall_at_5")
+BEHAVIOR_METRICS = (
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_f1",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "macro_recall_at_least_10",
+)
+METRICS = (*SAMPLE_METRICS, *BEHAVIOR_METRICS, "expected_calibration_error")
+
+# Sums of one resample over the samples of one group: the number, SAMPLE_METRICS, then the calibration bins' gaps.
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SampleGroup:
+    """The samples a group of metrics is about: bool[n], and the behaviors it averages over: bool[K + 1].
+
+    `counted` bool[n] are the samples over which precision, recall and F1 of those behaviors are counted.
+    """
+
+    name: str
+    members: NDArray[np.bool_]
+    behaviors: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+
+
+def sample_groups(
+    outcomes: Outcomes, is_anchor: NDArray[np.bool_], is_repeat: NDArray[np.bool_] | None
+) -> list[SampleGroup]:
+    """`all`, `anchor`, `tail`, and with `is_repeat` bool[n] also `repeats` and `changes`.
+
+    `is_anchor` is bool[K]. Raises DataError for shapes that do not fit the outcomes.
+    """
+    if is_anchor.shape != (outcomes.behaviors,):
+        raise DataError(
+            f"is_anchor has shape {is_anchor.shape}, the outcomes have {outcomes.behaviors} behaviors"
+        )
+    anchor_or_unseen = np.append(is_anchor, False)  # index -1, the unseen, is the last one
+    target_is_anchor = anchor_or_unseen[outcomes.target]
+    everything = np.ones(len(outcomes), bool)
+    every_behavior = np.ones(outcomes.behaviors + 1, bool)
+    groups = [
+        SampleGroup("all", everything, every_behavior, everything),
+        SampleGroup("anchor", target_is_anchor, anchor_or_unseen, everything),
+        SampleGroup("tail", ~target_is_anchor, ~anchor_or_unseen, everything),
+    ]
+    if is_repeat is not None:
+        if is_repeat.shape != (len(outcomes),):
+            raise DataError(f"is_repeat has shape {is_repeat.shape}, there are {len(outcomes)} samples")
+        repeats = is_repeat.astype(bool)
+        groups.append(SampleGroup("repeats", repeats, every_behavior, repeats))
+        groups.append(SampleGroup("changes", ~repeats, every_behavior, ~repeats))
+    return groups
+
+
+def per_sample_values(outcomes: Outcomes) -> Floats:
+    """float64[n, 1 + len(SAMPLE_METRICS) + CALIBRATION_BINS]: what is summed over samples, column by column."""
+    rank = outcomes.rank
+    seen = rank >= 0
+    gain = np.where(seen, 1.0 / np.log2(np.maximum(rank, 0) + 2.0), 0.0)
+    correct = (rank == 0).astype(np.float64)
+    bins = calibration_bin(outcomes.confidence)
+    gaps = np.zeros((len(rank), CALIBRATION_BINS))
+    gaps[np.arange(len(rank)), bins] = outcomes.confidence - correct
+    columns = [
+        np.ones(len(rank)),
+        correct,
+        np.where(seen, 1.0 / (np.maximum(rank, 0) + 1.0), 0.0),
+        np.where(seen & (rank < 3), gain, 0.0),
+        np.where(seen & (rank < 5), gain, 0.0),
+        (seen & (rank < 5)).astype(np.float64),
+    ]
+    return np.concatenate([np.stack(columns, axis=1), gaps], axis=1)
+
+
+def calibration_bin(confidence: Floats) -> NDArray[np.int64]:
+    """Index of the equal-width bin that holds each confidence, right edge included: (0, 1/15] is bin 0."""
+    return np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+
+
+def sample_metrics(sums: Floats) -> dict[str, Floats]:
+    """Metrics float64[resamples] from sums float64[resamples, columns of `per_sample_values`]; NaN without samples."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = sums[:, 1:] / sums[:, :1]
+    values = {name: means[:, column] for column, name in enumerate(SAMPLE_METRICS)}
+    values["expected_calibration_error"] = np.abs(means[:, len(SAMPLE_METRICS) :]).sum(axis=1)
+    return values
+
+
+@dataclass(frozen=True)
+class BehaviorCounts:
+    """Weighted counts per resample and behavior, float64[resamples, K + 1]; the last column is "unseen"."""
+
+    targets: Floats
+    predicted: Floats
+    correct: Floats
+
+
+def behavior_counts(outcomes: Outcomes, sample_weights: Floats, counted: NDArray[np.bool_]) -> BehaviorCounts:
+    """Count targets, predictions and correct ones of the `counted` samples under weights float64[resamples, n]."""
+    width = outcomes.behaviors + 1
+    target = np.where(outcomes.target < 0, outcomes.behaviors, outcomes.target)[counted]
+    predicted = outcomes.predicted[counted]
+    is_correct = target == predicted
+    correct = target[is_correct]
+    counts = np.zeros((3, len(sample_weights), width))
+    for resample, all_weights in enumerate(sample_weights):
+        weights = all_weights[counted]
+        counts[0, resample] = np.bincount(target, weights, minlength=width)
+        counts[1, resample] = np.bincount(predicted, weights, minlength=width)
+        counts[2, resample] = np.bincount(correct, weights[is_correct], minlength=width)
+    return BehaviorCounts(counts[0], counts[1], counts[2])
+
+
+def behavior_metrics(
+    counts: BehaviorCounts, behaviors: NDArray[np.bool_], frequent: NDArray[np.bool_]
+) -> dict[str, Floats]:
+    """Metrics float64[resamples] over the behaviors bool[K + 1]; `frequent` bool[K + 1] are those of the endpoint."""
+    targets, predicted, correct = (
+        values[:, behaviors] for values in (counts.targets, counts.predicted, counts.correct)
+    )
+    per_behavior = {
+        "precision": _divided(correct, predicted),
+        "recall": _divided(correct, targets),
+        "f1": _divided(2 * correct, targets + predicted),
+    }
+    occurs = targets > 0
+    values = {}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for name, of_behavior in per_behavior.items():
+            values[f"weighted_{name}"] = (of_behavior * targets).sum(axis=1) / targets.sum(axis=1)
+            values[f"macro_{name}"] = (of_behavior * occurs).sum(axis=1) / occurs.sum(axis=1)
+        in_endpoint = occurs & frequent[behaviors]
+        recall = per_behavior["recall"]
+        values["macro_recall_at_least_10"] = (recall * in_endpoint).sum(axis=1) / in_endpoint.sum(axis=1)
+    return values
+
+
+def frequent_behaviors(outcomes: Outcomes, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool[K + 1]: behaviors with at least ENDPOINT_MINIMUM_TARGETS targets among the counted samples, never "unseen"."""
+    targets = outcomes.target[counted & (outcomes.target >= 0)]
+    return np.append(np.bincount(targets, minlength=outcomes.behaviors) >= ENDPOINT_MINIMUM_TARGETS, False)
+
+
+def _divided(numerator: Floats, denominator: Floats) -> Floats:
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)

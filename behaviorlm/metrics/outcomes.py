@@ -1,0 +1,71 @@
+"""What a model did on each sample, reduced to the few numbers per sample that every metric needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.errors import DataError
+from behaviorlm.label_probabilities import require_label_scores, row_blocks
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One row per sample, all arrays of length n.
+
+    target: int32, vocabulary index, -1 = unseen in training.
+    predicted: int32, the behavior ranked first.
+    rank: int32, place of the target in the ranking (0 = first), -1 for an unseen target.
+    confidence: float64, probability of the predicted behavior, normalized over the vocabulary.
+    behaviors: size of the vocabulary.
+    """
+
+    target: NDArray[np.int32]
+    predicted: NDArray[np.int32]
+    rank: NDArray[np.int32]
+    confidence: NDArray[np.float64]
+    behaviors: int
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def outcomes(label_scores: NDArray[np.floating], targets: NDArray[np.integer]) -> Outcomes:
+    """Outcomes of label scores float[n, K] (need not be normalized) for targets int[n] (negative = unseen).
+
+    Equal scores are ranked by vocabulary index. Raises DataError as `require_label_scores`.
+    """
+    require_label_scores(label_scores, targets)
+    samples, behaviors = label_scores.shape
+    target = np.where(targets < 0, -1, targets).astype(np.int32)
+    predicted = np.empty(samples, np.int32)
+    rank = np.empty(samples, np.int32)
+    confidence = np.empty(samples, np.float64)
+    places = np.arange(behaviors)
+    for rows in row_blocks(samples, behaviors):
+        scores = label_scores[rows]
+        block_target = target[rows]
+        own = scores[np.arange(len(scores)), block_target][
+            :, None
+        ]  # -1 reads the last one; overwritten below
+        ahead = (scores > own) | ((scores == own) & (places[None, :] < block_target[:, None]))
+        rank[rows] = np.where(block_target < 0, -1, ahead.sum(axis=1))
+        predicted[rows] = scores.argmax(axis=1)
+        highest = scores.max(axis=1, keepdims=True).astype(np.float64)
+        confidence[rows] = 1.0 / np.exp(scores - highest).sum(axis=1)
+    return Outcomes(target, predicted, rank, confidence, behaviors)
+
+
+def concatenate_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
+    """Outcomes of several batches of samples in the order given. Raises DataError for another vocabulary size."""
+    sizes = {part.behaviors for part in parts}
+    if len(sizes) != 1:
+        raise DataError(f"outcomes to join must share one vocabulary, got sizes {sorted(sizes)}")
+    return Outcomes(
+        np.concatenate([part.target for part in parts]),
+        np.concatenate([part.predicted for part in parts]),
+        np.concatenate([part.rank for part in parts]),
+        np.concatenate([part.confidence for part in parts]),
+        sizes.pop(),
+    )

@@ -1,0 +1,314 @@
+"""The balanced subset for B-Tuning: how many samples of each behavior, and which. Our choice throughout."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from behaviorlm.config import Settings
+from behaviorlm.errors import DataError
+
+Counts = NDArray[np.int64]
+
+
+class SelectionConfig(Settings):
+    """How large the subset is, how balanced over behaviors, and which samples of a behavior it takes."""
+
+    total: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.3, description="Samples to select: a count (1000) or a share of the training samples (0.3)"
+    )
+    balance: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="A behavior with n samples gets a quota proportional to n^(1 - balance): 0 keeps the natural mix, "
+        "1 gives equal counts",
+    )
+    anchor_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of the subset for anchor behaviors, the rest for the tail; balance then applies inside each. "
+        "null: one mix over all behaviors",
+    )
+    max_per_behavior: int | None = Field(
+        default=None, ge=1, description="No behavior gets more samples than this; null: no limit"
+    )
+    within: Literal["hard", "easy", "band", "mixed", "random"] = Field(
+        default="mixed",
+        description="Which samples of a behavior: the hardest, the easiest, uniformly from a band of difficulty, "
+        "a share of the hardest and the rest uniformly, or uniformly",
+    )
+    band: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
+        default=(0.25, 0.75),
+        description="For band: lower and upper quantile of difficulty within the behavior, 0 is the easiest",
+    )
+    hard_share: float = Field(
+        default=0.5, ge=0, le=1, description="For mixed: share of a behavior's quota taken from the hardest"
+    )
+    seed: int = Field(default=0, description="Seed of the uniform choices")
+
+    @model_validator(mode="after")
+    def _band_is_ordered(self) -> "SelectionConfig":
+        if self.band[0] >= self.band[1]:
+            raise ValueError(f"band must be [low, high] with low < high, got {list(self.band)}")
+        return self
+
+
+@dataclass(frozen=True)
+class SelectionReport:
+    """What was asked for and what was there. Arrays are int64[K], in the order of the vocabulary.
+
+    requested: samples asked for in total; selected: samples taken; shortfall: requested − selected.
+    outside_band: samples taken from outside `band`, because a behavior's band held fewer than its quota.
+    """
+
+    requested: int
+    selected: int
+    shortfall: int
+    outside_band: int
+    quotas: Counts
+    available: Counts
+
+    def to_dict(self, names: list[str]) -> dict[str, Any]:
+        """Plain JSON data, with `behaviors` {name: {"quota", "available"}} in the order of the vocabulary."""
+        return {
+            "requested": self.requested,
+            "selected": self.selected,
+            "shortfall": self.shortfall,
+            "outside_band": self.outside_band,
+            "behaviors": {
+                name: {"quota": int(quota), "available": int(available)}
+                for name, quota, available in zip(names, self.quotas, self.available, strict=True)
+            },
+        }
+
+
+def requested_total(available: int, config: SelectionConfig) -> int:
+    """The number of samples `config.total` asks for, of `available` training samples; at least one."""
+    if isinstance(config.total, int):
+        return config.total
+    return max(1, math.floor(config.total * available + 0.5))
+
+
+def quotas(
+    counts: NDArray[np.integer], is_anchor: NDArray[np.bool_], names: list[str], config: SelectionConfig
+) -> Counts:
+    """Samples to take of each behavior, int64[K], from counts int[K] of those available.
+
+    Proportional to `counts^(1 − balance)`, capped at what is available and at `max_per_behavior`; what a cap leaves
+    over goes to the others in proportion; rounded by largest remainder, ties by name. The sum is the requested total
+    or, where the caps do not allow it, all they allow. With `anchor_share` the total is first split between the
+    groups, and a group that cannot fill its share leaves it empty, so that the share holds as an upper bound.
+    Raises DataError if `anchor_share` wants samples of a group that has none, and for empty counts.
+    """
+    available = np.asarray(counts, np.int64)
+    if not (available.shape == is_anchor.shape == (len(names),)):
+        raise DataError(
+            f"selection needs one count, anchor flag and name per behavior, got {available.shape}, "
+            f"{is_anchor.shape} and {len(names)}"
+        )
+    if available.sum() == 0:
+        raise DataError("there are no training samples to select from; check the split and min_history")
+    total = requested_total(int(available.sum()), config)
+    if config.anchor_share is None:
+        return _quotas_of_mix(available, names, total, config)
+    anchor_total = math.floor(config.anchor_share * total + 0.5)
+    result = np.zeros(len(names), np.int64)
+    for group, members, part in (
+        ("anchor", is_anchor, anchor_total),
+        ("tail", ~is_anchor, total - anchor_total),
+    ):
+        if part == 0:
+            continue
+        if available[members].sum() == 0:
+            raise DataError(
+                f"anchor_share={config.anchor_share} asks for {part} samples of {group} behaviors, and the training "
+                "samples have none; leave anchor_share unset or change the anchor threshold"
+            )
+        result += _quotas_of_mix(np.where(members, available, 0), names, part, config)
+    return result
+
+
+def select(
+    sample_ids: pa.Array | pa.ChunkedArray | NDArray,
+    behavior: NDArray[np.integer],
+    difficulty: NDArray[np.floating],
+    is_anchor: NDArray[np.bool_],
+    names: list[str],
+    config: SelectionConfig,
+) -> tuple[NDArray[np.bool_], SelectionReport]:
+    """Choose the subset: bool[n] in the order of the rows, and a report.
+
+    sample_ids: n ids of 16 bytes (Arrow fixed_size_binary(16), or uint8[n, 16]); behavior: int[n] vocabulary
+    indexes; difficulty: float[n], higher is harder; is_anchor: bool[K]; names: K behaviors.
+    The choice depends on ids, behaviors, difficulties, config and seed, never on the order of the rows. Ties of
+    difficulty go by sample id. Where a band holds fewer samples than the quota, the nearest outside it fill up.
+    Raises DataError for repeated ids, a difficulty that is not a number, or a behavior outside the vocabulary.
+    """
+    high, low = _id_words(sample_ids)
+    samples = len(high)
+    if behavior.shape != (samples,) or difficulty.shape != (samples,):
+        raise DataError(
+            f"{samples} sample ids, but {behavior.shape} behaviors and {difficulty.shape} difficulties"
+        )
+    if np.isnan(difficulty).any():
+        row = int(np.flatnonzero(np.isnan(difficulty))[0])
+        raise DataError(f"the difficulty of sample {_hex_id(high, low, row)} (row {row}) is not a number")
+    if samples and (behavior.min() < 0 or behavior.max() >= len(names)):
+        row = int(np.flatnonzero((behavior < 0) | (behavior >= len(names)))[0])
+        raise DataError(f"row {row}: behavior {behavior[row]} is outside the vocabulary of {len(names)}")
+    _require_distinct(high, low)
+    available = np.bincount(behavior, minlength=len(names)).astype(np.int64)
+    quota = quotas(available, is_anchor, names, config)
+
+    chance = _uniform_keys(high, low, config.seed)
+    outside = np.zeros(samples)
+    if config.within == "hard":
+        first = -difficulty
+    elif config.within == "easy":
+        first = difficulty
+    elif config.within == "band":
+        first = outside = _distance_to_band(behavior, difficulty, high, low, available, config.band)
+    elif config.within == "mixed":
+        first = _hardest_first(behavior, difficulty, high, low, quota, config.hard_share)
+    else:
+        first = np.zeros(samples)
+    place = _place_within(
+        behavior, [first, high, low] if config.within in ("hard", "easy") else [first, chance, high, low]
+    )
+    selected = place < quota[behavior]
+    taken = int(selected.sum())
+    requested = requested_total(samples, config)
+    report = SelectionReport(
+        requested=requested,
+        selected=taken,
+        shortfall=requested - taken,
+        outside_band=int((outside[selected] > 0).sum()),
+        quotas=quota,
+        available=available,
+    )
+    return selected, report
+
+
+def _quotas_of_mix(available: Counts, names: list[str], total: int, config: SelectionConfig) -> Counts:
+    caps = available if config.max_per_behavior is None else np.minimum(available, config.max_per_behavior)
+    total = min(total, int(caps.sum()))
+    weights = np.where(
+        available > 0, np.maximum(available, 1).astype(np.float64) ** (1.0 - config.balance), 0.0
+    )
+    shares = np.zeros(len(names))
+    is_open = caps > 0
+    left = float(total)
+    while is_open.any():
+        proportional = left * weights / weights[is_open].sum()
+        over = is_open & (proportional >= caps)
+        if not over.any():
+            shares[is_open] = proportional[is_open]
+            break
+        shares[over] = caps[over]
+        left -= float(caps[over].sum())
+        is_open &= ~over
+    return _rounded(shares, caps, names, total)
+
+
+def _rounded(shares: NDArray[np.float64], caps: Counts, names: list[str], total: int) -> Counts:
+    """Largest remainder, ties by name. Shares within 1e-9 of an integer are taken as that integer."""
+    nearest = np.rint(shares)
+    shares = np.where(np.abs(shares - nearest) < 1e-9 * np.maximum(1.0, nearest), nearest, shares)
+    result = np.floor(shares).astype(np.int64)
+    remainder = np.round(shares - result, 9)
+    by_name = np.empty(len(names), np.int64)
+    by_name[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    order = np.lexsort((by_name, -remainder))
+    order = order[result[order] < caps[order]]
+    result[order[: total - int(result.sum())]] += 1
+    return result
+
+
+def _id_words(
+    sample_ids: pa.Array | pa.ChunkedArray | NDArray,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The two halves of each id as uint64[n]; comparing (high, low) compares the bytes."""
+    if isinstance(sample_ids, pa.ChunkedArray):
+        sample_ids = sample_ids.combine_chunks()
+    if isinstance(sample_ids, pa.Array):
+        if sample_ids.type != pa.binary(16) or sample_ids.null_count:
+            raise DataError(f"sample ids must be fixed_size_binary(16) without nulls, got {sample_ids.type}")
+        start = sample_ids.offset * 16
+        buffer = np.frombuffer(sample_ids.buffers()[1], np.uint8)[start : start + 16 * len(sample_ids)]
+        octets = buffer.reshape(-1, 16)
+    else:
+        octets = np.asarray(sample_ids)
+        if octets.dtype != np.uint8 or octets.ndim != 2 or octets.shape[1] != 16:
+            raise DataError(f"sample ids must be uint8[n, 16], got {octets.dtype}{list(octets.shape)}")
+    words = np.ascontiguousarray(octets).view(">u8").astype(np.uint64)
+    return words[:, 0], words[:, 1]
+
+
+def _hex_id(high: NDArray[np.uint64], low: NDArray[np.uint64], row: int) -> str:
+    return f"{int(high[row]):016x}{int(low[row]):016x}"
+
+
+def _require_distinct(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> None:
+    order = np.lexsort((low, high))
+    same = (np.diff(high[order]) == 0) & (np.diff(low[order]) == 0)
+    if same.any():
+        row = int(order[np.flatnonzero(same)[0]])
+        raise DataError(
+            f"sample id {_hex_id(high, low, row)} occurs more than once (row {row}); was a partition read twice?"
+        )
+
+
+def _uniform_keys(high: NDArray[np.uint64], low: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """A pseudo-random uint64 of each id and the seed (SplitMix64's finalizer over both halves)."""
+    with np.errstate(over="ignore"):
+        start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
+        return _mixed(_mixed(high ^ start) + low)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _place_within(behavior: NDArray[np.integer], keys: list[NDArray]) -> Counts:
+    """Each row's place among the rows of its behavior when sorted by the keys, first key first."""
+    order = np.lexsort((*reversed(keys), behavior))
+    sorted_behavior = behavior[order]
+    starts = np.flatnonzero(np.append(True, sorted_behavior[1:] != sorted_behavior[:-1]))
+    lengths = np.diff(np.append(starts, len(order)))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(starts, lengths)
+    return place
+
+
+def _distance_to_band(
+    behavior: NDArray[np.integer],
+    difficulty: NDArray[np.floating],
+    high: NDArray[np.uint64],
+    low: NDArray[np.uint64],
+    available: Counts,
+    band: tuple[float, float],
+) -> NDArray[np.float64]:
+    """0 for samples whose quantile within the behavior lies in the band, else how far it lies outside."""
+    quantile = (_place_within(behavior, [difficulty, high, low]) + 0.5) / available[behavior]
+    return np.maximum(0.0, np.maximum(band[0] - quantile, quantile - band[1]))
+
+
+def _hardest_first(
+    behavior: NDArray[np.integer],
+    difficulty: NDArray[np.floating],
+    high: NDArray[np.uint64],
+    low: NDArray[np.uint64],
+    quota: Counts,
+    hard_share: float,
+) -> NDArray[np.float64]:
+    """0 for the hardest samples that fill the hard share of their behavior's quota, else 1."""
+    hard_quota = np.floor(hard_share * quota + 0.5).astype(np.int64)
+    return (_place_within(behavior, [-difficulty, high, low]) >= hard_quota[behavior]).astype(np.float64)
