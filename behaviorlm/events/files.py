@@ -1,0 +1,134 @@
+"""The files of a log: finding them, telling their format, opening them, and the quarantine's table."""
+
+import glob
+import gzip
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from zlib import error as ZlibError
+
+import pyarrow as pa
+
+from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.events.config import EventsConfig, FileFormat
+
+SUFFIXES: dict[str, FileFormat] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("value", pa.string()),
+    ]
+)
+# Enough to recognize a row; a quarantine must not repeat the log.
+MAX_QUARANTINE_VALUE_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a log. `size` is in bytes, as stored."""
+
+    path: str
+    size: int
+    format: FileFormat
+
+    @property
+    def is_gzip(self) -> bool:
+        return self.path.endswith(".gz")
+
+
+def list_files(config: EventsConfig) -> list[SourceFile]:
+    """All files of the log, sorted by path, each once.
+
+    Raises ConfigError for a path of unknown format, DataError for a pattern that matches nothing; all at once.
+    """
+    found: dict[str, SourceFile] = {}
+    missing, unknown = [], []
+    for pattern in config.paths:
+        paths = _expand(pattern, config.format)
+        if not paths:
+            missing.append(f"paths: {pattern!r} matches no file; {_what_is_there(pattern)}")
+        for path in paths:
+            file_format = config.format if config.format != "auto" else format_of(path)
+            if file_format is None:
+                unknown.append(f"paths: {path} has no known suffix; set format to csv, jsonl or parquet")
+            else:
+                found[path] = SourceFile(path, os.path.getsize(path), file_format)
+    if unknown:
+        raise ConfigError("\n".join(unknown + missing))
+    if missing:
+        raise DataError("\n".join(missing))
+    return [found[path] for path in sorted(found)]
+
+
+def format_of(path: str) -> FileFormat | None:
+    """The format that a path's suffix names, a final .gz aside; None for an unknown one."""
+    return SUFFIXES.get(Path(path.removesuffix(".gz")).suffix.lower())
+
+
+def quarantine_table(path: str, rows: list[int], reasons: list[str], values: list[str | None]) -> pa.Table:
+    """Quarantined rows of one file; values are cut to 200 characters."""
+    cut = [value if value is None else value[:MAX_QUARANTINE_VALUE_CHARACTERS] for value in values]
+    return pa.table([[path] * len(rows), rows, reasons, cut], schema=QUARANTINE_SCHEMA)
+
+
+@contextmanager
+def open_source(source: SourceFile) -> Iterator[IO[bytes]]:
+    """Open for reading bytes, through gzip for .gz. A damaged or unreadable file becomes a DataError naming it."""
+    try:
+        with gzip.open(source.path, "rb") if source.is_gzip else open(source.path, "rb") as stream:  # noqa: SIM115
+            yield stream  # type: ignore[misc]
+    except EOFError as error:
+        raise DataError(
+            f"{source.path}: the gzip file ends too early; fetch or write it again ({error})"
+        ) from None
+    except (gzip.BadGzipFile, ZlibError) as error:
+        raise DataError(f"{source.path}: not a sound gzip file; fetch or write it again ({error})") from None
+    except OSError as error:
+        raise DataError(f"{source.path}: cannot be read ({error})") from None
+
+
+def _expand(pattern: str, configured_format: str) -> list[str]:
+    pattern = os.path.expanduser(pattern)
+    if os.path.isfile(pattern):
+        return [pattern]
+    # A folder with a bracket in its name is a folder, not a pattern.
+    candidates = [pattern] if os.path.isdir(pattern) else sorted(glob.glob(pattern, recursive=True))
+    paths: list[str] = []
+    for candidate in candidates:
+        if os.path.isdir(candidate):
+            paths.extend(_files_below(candidate, configured_format))
+        else:
+            paths.append(candidate)
+    return paths
+
+
+def _files_below(folder: str, configured_format: str) -> list[str]:
+    """Files of a folder; hidden ones, markers (`_SUCCESS`) and, with `auto`, unknown suffixes are no part of a log."""
+    paths = []
+    for directory, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if name[0] not in "._")
+        paths.extend(os.path.join(directory, name) for name in files if name[0] not in "._")
+    return sorted(path for path in paths if configured_format != "auto" or format_of(path) is not None)
+
+
+def _what_is_there(pattern: str) -> str:
+    if os.path.isdir(pattern):
+        return "the folder holds no file with the suffix .csv, .jsonl, .ndjson, .parquet or .pq (set format for others)"
+    parent = Path(os.path.expanduser(pattern)).parent
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    names = sorted(entry.name for entry in parent.iterdir())
+    shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+    return f"{parent} holds {shown or 'nothing'}"

@@ -1,0 +1,199 @@
+"""From rows of text to events: orders as numbers, clock columns, and a reason for every row that cannot be used."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behaviorlm.errors import DataError
+from behaviorlm.events.config import EventsConfig, context_columns
+from behaviorlm.events.files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
+from behaviorlm.events.times import Times, read_times
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+# Text in which nothing would be seen: control and format characters and all kinds of space.
+INVISIBLE = r"^[\p{Cc}\p{Cf}\pZ]*$"
+# pandas writes whole numbers beside nulls as fractions.
+WHOLE_NUMBER = r"^([+-]?\d{1,18})(?:\.0*)?$"
+MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+def events_schema(config: EventsConfig) -> pa.Schema:
+    """Schema of normalized events.
+
+    user, group, behavior string; order int64 (microseconds since the epoch in UTC, or the integer); split_label
+    string, null without a split column; before.* and after.* string, null where absent; file int32 (index in the
+    sorted list of files); row int64 (see `events.reading`); is_zoned bool: whether the time carried its own zone,
+    null for an integer order.
+    """
+    before, after = context_columns(config)
+    return pa.schema(
+        [
+            pa.field("user", pa.string(), nullable=False),
+            pa.field("group", pa.string(), nullable=False),
+            pa.field("order", pa.int64(), nullable=False),
+            pa.field("behavior", pa.string(), nullable=False),
+            pa.field("split_label", pa.string()),
+            *(pa.field(name, pa.string()) for name in [*before, *after]),
+            pa.field("file", pa.int32(), nullable=False),
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("is_zoned", pa.bool_()),
+        ]
+    )
+
+
+def normalize(
+    raw: pa.Table, quarantine: pa.Table, file_index: int, file_path: str, config: EventsConfig
+) -> tuple[pa.Table, pa.Table]:
+    """Turn one batch of text (`events.reading.read_table_batches`) into events and quarantined rows.
+
+    Returns (table of `events_schema`, table of `events.files.QUARANTINE_SCHEMA` that begins with `quarantine`), rows in
+    the order of the file. White space around behaviors and context values is removed; newlines and control
+    characters inside stay. Raises DataError where times with and without a zone are mixed and no zone is configured.
+    """
+    raw = raw.combine_chunks()
+    user, behavior = _array(raw, "user"), pc.utf8_trim_whitespace(_array(raw, "behavior"))
+    group = _array(raw, "group") if config.group is not None else user
+    order_text = _array(raw, "order")
+    times: Times | None = None
+    if config.order.kind == "time":
+        times = read_times(order_text, config.order)
+        order, order_is_readable = times.utc, times.is_readable
+    else:
+        order, order_is_readable = _read_integers(order_text)
+
+    too_long = pc.greater(pc.utf8_length(behavior), config.max_behavior_characters)
+    order_name = "time" if times is not None else "order"
+    # Of several reasons the first of this list is given.
+    problems = [
+        ("empty user", _invisible(user), user),
+        ("empty behavior", _invisible(behavior), behavior),
+        ("over-long behavior", _mask(too_long), behavior),
+        (f"empty {order_name}", _invisible(order_text), order_text),
+        (f"unreadable {order_name}", ~order_is_readable, order_text),
+        ("empty group", _invisible(group), group),
+    ]
+    usable = np.ones(raw.num_rows, dtype=bool)
+    pieces = [quarantine.cast(QUARANTINE_SCHEMA)]
+    for reason, mask, values in problems:
+        bad = np.flatnonzero(mask & usable)
+        usable[bad] = False
+        if len(bad):
+            pieces.append(_quarantined(raw, bad, file_path, reason, values))
+    if times is not None and config.order.time_zone is None:
+        _check_zones(raw, times, usable, file_path, order_text)
+
+    columns: dict[str, pa.Array] = {
+        "user": user,
+        "group": group,
+        "order": pa.array(order),
+        "behavior": behavior,
+        "split_label": _array(raw, "split_label")
+        if config.split_column
+        else pa.nulls(raw.num_rows, pa.string()),
+        "file": pa.array(np.full(raw.num_rows, file_index, dtype=np.int32)),
+        "row": _array(raw, "row"),
+        "is_zoned": pa.array(times.is_zoned) if times is not None else pa.nulls(raw.num_rows, pa.bool_()),
+    }
+    for name in [*(f"before.{name}" for name in config.context_before), *context_columns(config)[1]]:
+        columns[name] = _context(_array(raw, name), config.max_context_characters)
+    for name in config.clock:
+        assert times is not None
+        columns[f"before.{name}"] = _clock(times.clock, name)
+    schema = events_schema(config)
+    rows = pa.array(np.flatnonzero(usable))
+    events = pa.table([columns[name].take(rows) for name in schema.names], schema=schema)
+    return events, pa.concat_tables(pieces)
+
+
+def count_reasons(quarantine: pa.Table) -> dict[str, int]:
+    """Number of quarantined rows per reason, by reason."""
+    counted = quarantine.group_by("reason").aggregate([([], "count_all")]).sort_by("reason")
+    return dict(zip(counted["reason"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
+
+
+def check_quarantine(reasons: Mapping[str, int], event_count: int, config: EventsConfig) -> None:
+    """Raise DataError if the quarantined share of all rows (events and quarantined ones) is above the configured."""
+    quarantined = sum(reasons.values())
+    rows = quarantined + event_count
+    if rows and quarantined / rows > config.max_quarantine_share:
+        listed = ", ".join(
+            f"{reason}: {count:,}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+        )
+        raise DataError(
+            f"{config.dataset}: {quarantined:,} of {rows:,} rows ({quarantined / rows:.2%}) cannot be used ({listed}); "
+            f"allowed is events.max_quarantine_share={config.max_quarantine_share:.2%}. See the quarantine table for "
+            "file and row; correct the log or the mapping, or raise the share"
+        )
+
+
+def _array(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    return (
+        column.chunk(0)
+        if column.num_chunks == 1
+        else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    )
+
+
+def _mask(values: pa.Array) -> np.ndarray:
+    return np.asarray(pc.fill_null(values, False))
+
+
+def _invisible(values: pa.Array) -> np.ndarray:
+    """bool[n]: null, or text of which nothing is seen."""
+    return np.asarray(pc.fill_null(pc.match_substring_regex(values, INVISIBLE), True))
+
+
+def _quarantined(raw: pa.Table, bad: np.ndarray, file_path: str, reason: str, values: pa.Array) -> pa.Table:
+    rows = pa.array(bad)
+    shown = pc.utf8_slice_codeunits(values.take(rows), 0, MAX_QUARANTINE_VALUE_CHARACTERS)
+    constant = [pa.array([text] * len(bad), pa.string()) for text in (file_path, reason)]
+    return pa.table(
+        [constant[0], _array(raw, "row").take(rows), constant[1], shown], schema=QUARANTINE_SCHEMA
+    )
+
+
+def _read_integers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers int64[n] (0 where unreadable) and bool[n] whether readable."""
+    trimmed = pc.utf8_trim_whitespace(text)
+    is_readable = _mask(pc.match_substring_regex(trimmed, WHOLE_NUMBER))
+    digits = pc.replace_substring_regex(trimmed, r"(^\+)|(\.0*$)", "")
+    return pc.if_else(pa.array(is_readable), digits, "0").cast(pa.int64()).to_numpy(), is_readable
+
+
+def _check_zones(
+    raw: pa.Table, times: Times, usable: np.ndarray, file_path: str, order_text: pa.Array
+) -> None:
+    zoned = np.flatnonzero(usable & times.is_zoned)
+    naive = np.flatnonzero(usable & ~times.is_zoned)
+    if len(zoned) and len(naive):
+        with_zone, without = int(zoned[0]), int(naive[0])
+        rows = _array(raw, "row")
+        raise DataError(
+            f"{file_path}: some times have a zone (row {rows[with_zone]}: {order_text[with_zone].as_py()!r}) and some "
+            f"have none (row {rows[without]}: {order_text[without].as_py()!r}), so they cannot be put in order; set "
+            "events.order.time_zone to the zone of those without"
+        )
+
+
+def _context(values: pa.Array, max_characters: int) -> pa.Array:
+    """Trimmed and cut context values; null where nothing is seen."""
+    trimmed = pc.utf8_trim_whitespace(values)
+    # Contexts repeat: the work is done once per distinct value.
+    encoded = trimmed.dictionary_encode()
+    distinct = encoded.dictionary.cast(pa.string())
+    is_long = pc.greater(pc.utf8_length(distinct), max_characters)
+    cut = pc.binary_join_element_wise(pc.utf8_slice_codeunits(distinct, 0, max_characters - 1), "…", "")
+    distinct = pc.if_else(is_long, cut, distinct)
+    distinct = pc.if_else(pa.array(_invisible(distinct)), pa.scalar(None, pa.string()), distinct)
+    return distinct.take(encoded.indices)
+
+
+def _clock(clock: np.ndarray, name: str) -> pa.Array:
+    if name == "weekday":
+        # The epoch's first day was a Thursday.
+        return pa.array(WEEKDAYS).take(pa.array((clock // MICROSECONDS_PER_DAY + 3) % 7))
+    hours = pa.array([f"{hour:02d}" for hour in range(24)])
+    return hours.take(pa.array(clock // 3_600_000_000 % 24))
