@@ -1,8 +1,8 @@
 """Markov baselines: what followed the last one, two or three behaviors, each order falling back on the one below.
 
-P_level(b | h) = (count(h, b) + c · P_below(b)) / (count(h) + c), from the training shares up to the longest history.
-Each level has one concentration c, chosen on validation by `weights.best_concentrations` (likelihood, grid). This is
-interpolation with weights that depend on how often the history was seen (Dirichlet smoothing, MacKay and Peto).
+P_level(b | h) = trust(h) · count(h, b) / count(h) + (1 − trust(h)) · P_below(b), from the training shares up to the
+longest history (Jelinek-Mercer). Histories with about as many events per distinct follower share one weight, chosen
+on validation by expectation-maximization (`weights.fit_trust`).
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines.frequency import training_prior
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.baselines.weights import best_concentrations, tuning_rows
+from behaviorlm.baselines.weights import LevelEvidence, fit_trust, trust_bucket, tuning_rows
 
 # Probabilities are built in float64 in blocks of about this many entries.
 PROBABILITIES_PER_BLOCK = 4_000_000
@@ -42,11 +42,14 @@ class LevelCounts:
 
 @dataclass(frozen=True)
 class Markov:
-    """Interpolated counts, one level per kind of history, with the concentration of each."""
+    """Interpolated counts, one level per kind of history, and how far each of a level's states is trusted.
+
+    prior: float64[K]. trust: for each level float64[S] in [0, 1], one per state.
+    """
 
     prior: NDArray[np.float64]
     levels: tuple[LevelCounts, ...]
-    concentrations: tuple[float, ...]
+    trust: tuple[NDArray[np.float64], ...]
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probabilities float32[len(rows), K]; history is what the timeline shows before the row, any split."""
@@ -59,52 +62,55 @@ class Markov:
 
     def _probabilities(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
         probabilities = np.tile(self.prior, (len(rows), 1))
-        for level, states, concentration in zip(
-            self.levels, _states(self.levels, timelines, rows), self.concentrations, strict=True
+        for level, states, trust in zip(
+            self.levels, _states(self.levels, timelines, rows), self.trust, strict=True
         ):
-            totals = np.where(states >= 0, level.totals[states], 0.0)
-            probabilities *= (concentration / (totals + concentration))[:, None]
+            weight = np.where(states >= 0, trust[states], 0.0)
+            probabilities *= (1 - weight)[:, None]
             found = np.flatnonzero(states >= 0)
             begin, end = level.starts[states[found]], level.starts[states[found] + 1]
             lengths = end - begin
             row = np.repeat(found, lengths)
             entry = np.arange(lengths.sum()) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
-            probabilities[row, level.behaviors[entry]] += level.counts[entry] / (totals[row] + concentration)
+            share = level.counts[entry] / level.totals[states[row]]
+            probabilities[row, level.behaviors[entry]] += weight[row] * share
         return probabilities
 
 
 def fit_bigram(timelines: TimelineArrays) -> Markov:
     """One table of what followed each behavior in training; ties, and behaviors never followed, by training share."""
-    prior = training_prior(timelines)
-    # A concentration of one event adds less than one count to any behavior, so it only orders ties.
-    return Markov(prior, _count_levels(timelines, [(-1, 1)]), (1.0,))
+    levels = _count_levels(timelines, [(-1, 1)])
+    # The training shares weigh one event in all, less than one count of any behavior, so they only order ties.
+    return Markov(training_prior(timelines), levels, (levels[0].totals / (levels[0].totals + 1),))
 
 
 def fit_markov(timelines: TimelineArrays, order: int = 3, use_context: bool = False) -> Markov:
     """Interpolated back-off over the last 1 … `order` behaviors.
 
     With `use_context` every history is refined once more by the context known before the event (and the context
-    alone is the lowest level). Concentrations are chosen on validation; without validation samples, on the training
+    alone is the lowest level). The weights are chosen on validation; without validation samples, on the training
     targets with their own event left out of the counts.
     """
     prior = training_prior(timelines)
     levels = _count_levels(timelines, _chain(order, use_context))
     rows, is_counted = tuning_rows(timelines)
-    if not len(rows):
-        return Markov(prior, levels, (5.0,) * len(levels))
     target = timelines.behavior[rows]
-    own = []
+    evidence = []
     for level, states in zip(levels, _states(levels, timelines, rows), strict=True):
-        total = np.where(states >= 0, level.totals[states], 0.0)
-        own.append((_count_of(level, states, target, timelines.behaviors) - is_counted, total - is_counted))
-
-    def negative_log_likelihood(concentrations: Sequence[float]) -> float:
-        probability = prior[target]
-        for (count, total), concentration in zip(own, concentrations, strict=True):
-            probability = (count + concentration * probability) / (total + concentration)
-        return float(-np.log(probability).mean())
-
-    return Markov(prior, levels, best_concentrations(negative_log_likelihood, len(levels)))
+        distinct = np.where(states >= 0, np.diff(level.starts)[states], 0).astype(np.float64)
+        events = np.where(states >= 0, level.totals[states], 0.0)
+        own = _count_of(level, states, target, timelines.behaviors)
+        if is_counted:
+            distinct -= own == 1
+            events, own = events - 1, own - 1
+        share = np.divide(own, events, out=np.zeros(len(rows)), where=events > 0)
+        evidence.append(LevelEvidence(share, events > 0, trust_bucket(events, distinct)))
+    weights = fit_trust(evidence, prior[target])
+    trust = [
+        of_bucket[trust_bucket(level.totals, np.diff(level.starts).astype(np.float64))]
+        for of_bucket, level in zip(weights, levels, strict=True)
+    ]
+    return Markov(prior, levels, tuple(trust))
 
 
 def _chain(order: int, use_context: bool) -> list[tuple[int, int]]:

@@ -1,18 +1,36 @@
-"""How the baselines' few smoothing weights are chosen: a grid, by likelihood of the validation targets."""
+"""How the baselines' few weights are chosen: by likelihood of the validation targets, never of test ones."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.timelines import TRAIN, VALIDATION, TimelineArrays
 
-# In events: a source of n events is trusted n / (n + concentration). The last one all but switches a source off.
+# In events: a user with n past events is trusted n / (n + concentration).
 CONCENTRATION_GRID = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 1e4, 1e6)
+
+# Upper edges of the buckets of "events per distinct follower" that share one weight, and the last, open bucket.
+BUCKET_EDGES = (1.0, 1.5, 2.0, 3.0, 5.0, 9.0, 20.0)
+BUCKETS = len(BUCKET_EDGES) + 1
+
+
+@dataclass(frozen=True)
+class LevelEvidence:
+    """What one level of history says about the targets that weights are tuned on, arrays over those targets.
+
+    share: float64, the target's share among what followed the history (0 where the history is new).
+    is_seen: bool, whether training saw the history. bucket: int64, below BUCKETS.
+    """
+
+    share: NDArray[np.float64]
+    is_seen: NDArray[np.bool_]
+    bucket: NDArray[np.int64]
 
 
 def tuning_rows(timelines: TimelineArrays) -> tuple[NDArray[np.int64], bool]:
-    """Rows on which weights are chosen, and whether they were counted in training themselves.
+    """Rows on which weights are chosen, and whether their own events are among the training counts.
 
     The validation targets of known behaviors; without any, the training targets, whose own event must then be left
     out of the counts (leave one out).
@@ -26,21 +44,45 @@ def tuning_rows(timelines: TimelineArrays) -> tuple[NDArray[np.int64], bool]:
 
 
 def best_concentration(loss: Callable[[float], float]) -> float:
-    """The value of the grid with the smallest loss; of equal ones the smallest."""
+    """The value of CONCENTRATION_GRID with the smallest loss; of equal ones the smallest."""
     return min(CONCENTRATION_GRID, key=loss)
 
 
-def best_concentrations(loss: Callable[[Sequence[float]], float], levels: int) -> tuple[float, ...]:
-    """One value of the grid per level, by coordinate descent on a joint loss until no single change helps."""
-    chosen = [5.0] * levels
-    best = loss(chosen)
-    improved = levels > 0
-    while improved:
-        improved = False
-        for level in range(levels):
-            for value in CONCENTRATION_GRID:
-                trial = [*chosen[:level], value, *chosen[level + 1 :]]
-                trial_loss = loss(trial)
-                if trial_loss < best - 1e-12:
-                    chosen, best, improved = trial, trial_loss, True
-    return tuple(chosen)
+def trust_bucket(events: NDArray[np.float64], distinct: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Bucket of histories with so many events and distinct followers (Chen and Goodman's average count)."""
+    return np.searchsorted(BUCKET_EDGES, events / np.maximum(distinct, 1.0) - 1e-9).astype(np.int64)
+
+
+def fit_trust(
+    levels: Sequence[LevelEvidence], prior: NDArray[np.float64], iterations: int = 200
+) -> list[NDArray[np.float64]]:
+    """Interpolation weights by expectation-maximization, float64[BUCKETS] per level.
+
+    P_level = trust[bucket] · share + (1 − trust[bucket]) · P_below, where the lowest "below" is `prior`, the float64
+    share of each target among all training events; a history that training never saw passes on P_below. Starts from
+    one half, counts one prior observation of one half per bucket, and ends when the mean log-likelihood gains less
+    than 1e-7. A target no level has seen never gets probability 0, because `prior` is positive.
+    """
+    trust = [np.full(BUCKETS, 0.5) for _ in levels]
+    previous = -np.inf
+    for _ in range(iterations if len(prior) else 0):
+        probability = [prior]
+        for level, weights in zip(levels, trust, strict=True):
+            weight = np.where(level.is_seen, weights[level.bucket], 0.0)
+            probability.append(weight * level.share + (1 - weight) * probability[-1])
+        likelihood = float(np.log(probability[-1]).mean())
+        if likelihood - previous < 1e-7:
+            break
+        previous = likelihood
+        # How likely each target came through a level at all, from the highest level down.
+        reached = np.ones(len(prior))
+        for index in reversed(range(len(levels))):
+            level = levels[index]
+            weight = np.where(level.is_seen, trust[index][level.bucket], 0.0)
+            here = reached * weight * level.share / probability[index + 1]
+            bucket = level.bucket[level.is_seen]
+            taken = np.bincount(bucket, here[level.is_seen], minlength=BUCKETS)
+            offered = np.bincount(bucket, reached[level.is_seen], minlength=BUCKETS)
+            trust[index] = (taken + 0.5) / (offered + 1.0)
+            reached = reached - here
+    return trust
