@@ -1,0 +1,154 @@
+"""Evaluation: every model and baseline on the same samples, with intervals, paired comparisons and tables.
+
+Choices (the strength of logit adjustment, the weights of baselines) are made on validation; test is only measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from behaviorlm.baselines import fit_baselines, timeline_arrays
+from behaviorlm.metrics import bootstrap, outcomes, paired_difference, per_behavior_table, reliability
+from behaviorlm.metrics.outcomes import Outcomes
+from behaviorlm.prediction import choose_tau, log_prior, logit_adjustment
+from behaviorlm_ray.prepared import PreparedLog, SampleRows, gather, group_names
+
+VERSION = 1
+
+PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
+"""The primary endpoint of the project."""
+
+
+@dataclass(frozen=True)
+class EvaluatedSamples:
+    """The validation and test samples that every model is asked about."""
+
+    validation: SampleRows
+    test: SampleRows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What evaluation found; `results` has the form of results.json."""
+
+    results: dict[str, Any]
+    details: dict[str, Any]
+
+
+def evaluate(
+    log: PreparedLog,
+    samples: EvaluatedSamples,
+    scores: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    adjusted: Sequence[str],
+    tau_grid: Sequence[float],
+    resamples: int,
+    seed: int,
+) -> Comparison:
+    """Compare models and baselines.
+
+    scores: for each model {"validation": float32 [v, K], "test": float32 [n, K]}. adjusted: the models that are
+    reported with logit adjustment as well, tau chosen on validation.
+    """
+    vocabulary = log.vocabulary
+    targets = gather(log, samples.test, "behavior")
+    is_repeat = gather(log, samples.test, "is_repeat")
+    groups = group_names(log, samples.test)
+    measured: dict[str, Outcomes] = {}
+    tau: dict[str, float] = {}
+    for name, label_scores in baseline_scores(log, samples.test).items():
+        measured[name] = outcomes(label_scores, targets)
+    prior = log_prior(vocabulary.counts)
+    validation_targets = gather(log, samples.validation, "behavior")
+    for name, by_split in scores.items():
+        measured[name] = outcomes(by_split["test"], targets)
+        if name in adjusted and len(validation_targets):
+            choice = choose_tau(by_split["validation"], validation_targets, vocabulary.is_anchor, prior, tau_grid)
+            tau[name] = choice.tau
+            measured[f"{name}+adjusted"] = outcomes(logit_adjustment(by_split["test"], prior, choice.tau), targets)
+    models = {
+        name: bootstrap(model, vocabulary.is_anchor, groups, is_repeat, resamples=resamples, seed=seed)
+        for name, model in measured.items()
+    }
+    results = {"ceiling": None, "models": models, "samples": _sample_counts(log, samples, targets, is_repeat)}
+    details = {
+        "tau": tau,
+        "comparisons": _comparisons(measured, list(scores), vocabulary.is_anchor, groups, is_repeat, resamples, seed),
+        "per_behavior": {
+            name: _rows(per_behavior_table(model, vocabulary.names, vocabulary.is_anchor, vocabulary.counts))
+            for name, model in measured.items()
+        },
+        "reliability": {name: _rows(reliability(model)) for name, model in measured.items()},
+    }
+    return Comparison(results, details)
+
+
+def baseline_scores(log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
+    """Log-probabilities of every baseline for the chosen samples; float32 [n, K] by name.
+
+    Baselines see what the models see: the events before the sample and its `context_before`.
+    """
+    columns = ["user", "position", "behavior", "split", "is_target"]
+    columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
+    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
+    timelines = timeline_arrays(table, log.vocabulary.names)
+    starts = np.cumsum([0, *(len(part) for part in log.parts)])
+    asked = np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
+    return {name: baseline.predict(timelines, asked) for name, baseline in fit_baselines(timelines).items()}
+
+
+def _sample_counts(
+    log: PreparedLog, samples: EvaluatedSamples, targets: np.ndarray, is_repeat: np.ndarray
+) -> dict[str, Any]:
+    is_anchor = np.append(log.vocabulary.is_anchor, False)[targets]
+    return {
+        "all": len(targets),
+        "anchor": int(is_anchor.sum()),
+        "tail": int((~is_anchor).sum()),
+        "unseen": int((targets < 0).sum()),
+        "repeats": int(is_repeat.sum()),
+        "changes": int((~is_repeat).sum()),
+        "validation": sum(len(chosen) for chosen in samples.validation),
+        "groups": len(np.unique(group_names(log, samples.test))),
+    }
+
+
+def _comparisons(
+    measured: Mapping[str, Outcomes],
+    models: Sequence[str],
+    is_anchor: np.ndarray,
+    groups: np.ndarray,
+    is_repeat: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Each model against the best-known baseline forms, and A+B against every other model, on the endpoint."""
+    last = models[-1] if models else ""
+    pairs = [(last, name) for name in measured if name != last and last]
+    result = []
+    for first, second in pairs:
+        difference = paired_difference(
+            measured[first], measured[second], is_anchor, groups, is_repeat, resamples=resamples, seed=seed
+        )
+        for group, metric in (("all", "accuracy"), *PRIMARY):
+            found = difference[group][metric]
+            result.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "group": group,
+                    "metric": metric,
+                    "difference": found["value"],
+                    "low": found["low"],
+                    "high": found["high"],
+                    "p_value": found["p"],
+                }
+            )
+    return result
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    return table.to_pylist()

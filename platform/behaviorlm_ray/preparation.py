@@ -1,0 +1,229 @@
+"""Preparation on Ray Data: from log files to timelines with token runs, the vocabulary and the prompt.
+
+Two streaming passes without a shuffle in memory. The first reads files and writes each event to the part of its user;
+the second puts each part in order, splits it and tokenizes its lines and questions once. Memory is bounded by the
+size of a part.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+
+from behaviorlm.errors import DataError
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.files import SourceFile
+from behaviorlm.events.normalization import normalize
+from behaviorlm.events.reading import read_table_batches
+from behaviorlm.model import ModelConfig, load_tokenizer, max_positions
+from behaviorlm.prompts import PromptConfig, PromptEncoder
+from behaviorlm.samples import build_timelines
+from behaviorlm.splits import SplitConfig
+from behaviorlm.timelines import SPLITS
+from behaviorlm.vocabulary import VocabularyConfig, build_vocabulary
+
+VERSION = 1
+
+TRAIN = SPLITS.index("train")
+
+
+@dataclass(frozen=True)
+class PreparationPlan:
+    """What both passes need; sent to every task."""
+
+    events: EventsConfig
+    split: SplitConfig
+    prompt: PromptConfig
+    model: ModelConfig
+    partitions: int
+    folder: Path
+
+    @property
+    def scratch(self) -> Path:
+        """Where the first pass leaves events by part; removed after the second."""
+        return self.folder / "scratch"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What preparation found: counts for the report, and warnings."""
+
+    counts: dict[str, Any]
+    warnings: list[str]
+
+
+def partition_count(files: Sequence[SourceFile], partition_megabytes: int, min_partitions: int) -> int:
+    """Parts for a log: one for each `partition_megabytes` of it, between `min_partitions` and 256."""
+    total = sum(file.size for file in files)
+    return min(256, max(min_partitions, -(-total // (partition_megabytes * 2**20))))
+
+
+def prepare(plan: PreparationPlan, files: Sequence[SourceFile], vocabulary_config: VocabularyConfig) -> Prepared:
+    """Run both passes and write parts, vocabulary.json, prompt.json, counts.json and quarantine/ into the folder.
+
+    Raises DataError for logs that cannot be used; see the events package.
+    """
+    plan.scratch.mkdir(parents=True)
+    (plan.folder / "quarantine").mkdir()
+    (plan.folder / "parts").mkdir()
+    tasks = [{"index": index, "file": file} for index, file in enumerate(files)]
+    read = _run_tasks("read", _read_file, tasks, plan)
+    _check_quarantine(plan, read)
+    built = _run_tasks("arrange", _build_part, [{"partition": index} for index in range(plan.partitions)], plan)
+    shutil.rmtree(plan.scratch)
+    behaviors: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for report in built:
+        behaviors.update(report["behaviors"])
+        counts.update(report["counts"])
+    vocabulary = build_vocabulary(dict(behaviors), vocabulary_config)
+    encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
+    longest = max((report["longest_question"] for report in built), default=0)
+    prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
+    (plan.folder / "vocabulary.json").write_text(vocabulary.to_json(), encoding="utf-8")
+    (plan.folder / "prompt.json").write_text(prompt.to_json(), encoding="utf-8")
+    summary = _summary(read, counts, vocabulary)
+    (plan.folder / "counts.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    return Prepared(summary, list(vocabulary.warnings))
+
+
+def _run_tasks(name: str, function: Any, tasks: list[dict[str, Any]], plan: PreparationPlan) -> list[dict[str, Any]]:
+    """Run one task for each item through Ray Data and collect their small reports; errors keep their message."""
+    dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+    dataset.set_name(name)
+    mapped = dataset.map_batches(_ReportingTask(function, plan), batch_size=1, batch_format="pandas")
+    reports = [json.loads(row["report"]) for row in mapped.take_all()]
+    errors = [report["error"] for report in reports if "error" in report]
+    if errors:
+        raise DataError("\n".join(sorted(set(errors))))
+    return sorted(reports, key=lambda report: report["task"])
+
+
+class _ReportingTask:
+    """Calls a task and returns its report as JSON; an error of the data is a report too, so it reaches the user whole."""
+
+    def __init__(self, function: Any, plan: PreparationPlan) -> None:
+        self.function, self.plan = function, plan
+
+    def __call__(self, batch: Any) -> dict[str, list[str]]:
+        reports = []
+        for task in batch["task"]:
+            try:
+                report = self.function(task, self.plan)
+            except DataError as error:
+                report = {"error": str(error)}
+            reports.append(json.dumps(report))
+        return {"report": reports}
+
+
+def _read_file(task: dict[str, Any], plan: PreparationPlan) -> dict[str, Any]:
+    """First pass: normalize one file and append each event to the part of its user."""
+    index, file = int(task["index"]), task["file"]
+    writers: dict[int, pa.RecordBatchStreamWriter] = {}
+    reasons: Counter[str] = Counter()
+    quarantined: list[pa.Table] = []
+    rows = 0
+    for raw, malformed in read_table_batches(file, plan.events):
+        events, unusable = normalize(raw, malformed, index, file.path, plan.events)
+        rows += len(events) + len(unusable)
+        reasons.update(unusable["reason"].to_pylist())
+        if len(unusable):
+            quarantined.append(unusable)
+        partition = _partition_of(events["user"].combine_chunks(), plan.partitions)
+        for number in np.unique(partition).tolist():
+            chosen = events.filter(pa.array(partition == number))
+            if number not in writers:
+                path = plan.scratch / f"{number:05d}-{index:06d}.arrows"
+                writers[number] = pa.ipc.new_stream(str(path), chosen.schema)
+            writers[number].write_table(chosen)
+    for writer in writers.values():
+        writer.close()
+    if quarantined:
+        pq.write_table(pa.concat_tables(quarantined), plan.folder / "quarantine" / f"file-{index:06d}.parquet")
+    return {"task": index, "rows": rows, "reasons": dict(reasons), "file": file.path}
+
+
+def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
+    """The part of each user, by a hash of the name; int64 [n]."""
+    encoded = users.dictionary_encode()
+    digests = [
+        int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big") % partitions
+        for user in encoded.dictionary.to_pylist()
+    ]
+    return np.array(digests, dtype=np.int64)[encoded.indices.to_numpy()] if digests else np.zeros(0, dtype=np.int64)
+
+
+def _build_part(task: dict[str, Any], plan: PreparationPlan) -> dict[str, Any]:
+    """Second pass: order, split and tokenize the timelines of one part."""
+    number = int(task["partition"])
+    tables = [
+        pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+        for path in sorted(plan.scratch.glob(f"{number:05d}-*.arrows"))
+    ]
+    report: dict[str, Any] = {"task": number, "behaviors": {}, "counts": {}, "longest_question": 0}
+    if not tables:
+        return report
+    timelines, counts = build_timelines(
+        pa.concat_tables(tables), plan.events, plan.split, plan.prompt.min_history, plan.events.dataset
+    )
+    encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
+    questions = encoder.encode_questions(timelines)
+    timelines = timelines.append_column("line_ids", encoder.encode_lines(timelines))
+    timelines = timelines.append_column("question_ids", questions).combine_chunks()
+    with pa.ipc.new_file(str(plan.folder / "parts" / f"timelines-{number:05d}.arrow"), timelines.schema) as writer:
+        writer.write_table(timelines)
+    targets = timelines.filter(pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN)))
+    counted = targets["behavior"].value_counts().to_pylist()
+    report["behaviors"] = {entry["values"]: entry["counts"] for entry in counted}
+    report["longest_question"] = int(pc.max(pc.list_value_length(questions)).as_py() or 0)
+    report["counts"] = {**_part_counts(timelines), **{name: int(value) for name, value in counts.items()}}
+    return report
+
+
+def _part_counts(timelines: pa.Table) -> dict[str, int]:
+    is_target = timelines["is_target"].to_numpy(zero_copy_only=False)
+    split = timelines["split"].to_numpy()
+    repeat = timelines["is_repeat"].to_numpy(zero_copy_only=False)
+    counts = {"events": len(timelines), "users": len(timelines["user"].unique()), "repeats": int(repeat.sum())}
+    for number, name in enumerate(SPLITS):
+        counts[f"samples_{name}"] = int((is_target & (split == number)).sum())
+    return counts
+
+
+def _check_quarantine(plan: PreparationPlan, read: Iterable[dict[str, Any]]) -> None:
+    rows = sum(report["rows"] for report in read)
+    reasons: Counter[str] = Counter()
+    for report in read:
+        reasons.update(report["reasons"])
+    share = sum(reasons.values()) / max(rows, 1)
+    if share > plan.events.max_quarantine_share:
+        listed = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
+        raise DataError(
+            f"{sum(reasons.values())} of {rows} rows cannot be used ({share:.1%}; allowed are "
+            f"{plan.events.max_quarantine_share:.1%} by events.max_quarantine_share): {listed}. Each is listed with "
+            f"file and row in {plan.folder / 'quarantine'}"
+        )
+
+
+def _summary(read: Iterable[dict[str, Any]], counts: Counter[str], vocabulary: Any) -> dict[str, Any]:
+    reasons: Counter[str] = Counter()
+    for report in read:
+        reasons.update(report["reasons"])
+    return {
+        "rows": sum(report["rows"] for report in read),
+        "quarantined": dict(reasons),
+        **dict(counts),
+        "behaviors": len(vocabulary.names),
+        "anchors": int(np.sum(vocabulary.is_anchor)),
+        "tail": int(np.sum(~vocabulary.is_anchor)),
+    }

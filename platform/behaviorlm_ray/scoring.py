@@ -1,0 +1,174 @@
+"""Scoring on Ray Data: a pool of model replicas over history windows, one output row for each window.
+
+Every sample asked for is scored exactly once; that is checked when the scores are read back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from behaviorlm.attention import choose_attention
+from behaviorlm.difficulty import difficulty_measures
+from behaviorlm.errors import StorageError
+from behaviorlm.label_scoring import LabelScorer, label_scorer
+from behaviorlm.model import ModelConfig, load_trained
+from behaviorlm.timelines import labels_with_terminator, window_tokens, write_prompts
+from behaviorlm.token_tree import TreeWriter
+from behaviorlm_ray.prepared import PreparedLog, SampleRows
+
+VERSION = 1
+
+TREE_TOKENS = 1024
+"""Tokens of prompts that go through the model as one tree (our choice): dense masks grow with the square."""
+
+
+@dataclass(frozen=True)
+class ScoringTask:
+    """What a replica needs: the prepared log, the model (`trained` None: the base), and how to run it.
+
+    measures: write the difficulty measures of each sample instead of all its label scores.
+    """
+
+    log: PreparedLog
+    model: ModelConfig
+    trained: Path | None
+    measures: bool
+    max_tokens: int
+    threads: int
+    use_gpu: bool
+
+
+@dataclass(frozen=True)
+class ScoringPool:
+    """How many replicas run, and how much each takes at a time."""
+
+    actors: int
+    windows_per_batch: int
+    cpus_per_actor: int
+    use_gpu: bool
+
+
+def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) -> int:
+    """Score the chosen samples into Parquet files below `folder`. Returns their number."""
+    windows = _windows(task.log, rows)
+    if not windows:
+        folder.mkdir(parents=True)
+        return 0
+    table = pa.table({"part": [part for part, _ in windows], "rows": [chosen for _, chosen in windows]})
+    blocks = max(1, min(len(windows) // pool.windows_per_batch, 4 * pool.actors))
+    dataset = ray.data.from_arrow(table).repartition(blocks)
+    scored = dataset.map_batches(
+        _Replica,
+        fn_constructor_args=(task,),
+        batch_size=pool.windows_per_batch,
+        batch_format="pyarrow",
+        concurrency=(1, min(pool.actors, blocks)),
+        num_cpus=pool.cpus_per_actor,
+        num_gpus=1 if pool.use_gpu else 0,
+    )
+    scored.write_parquet(str(folder))
+    return sum(len(chosen) for _, chosen in windows)
+
+
+def read_scores(folder: Path, log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
+    """The columns written for the chosen samples, parts one after another in order of rows.
+
+    Label scores come as "label_scores" float32 [n, K]; measures as float64 [n] by name. Raises StorageError where a
+    sample is missing or scored twice.
+    """
+    bounds = np.r_[0, np.cumsum([len(chosen) for chosen in rows])]
+    total = int(bounds[-1])
+    if total == 0:
+        return {}
+    table = pq.read_table(folder)
+    part = np.repeat(table["part"].to_numpy(), [len(chosen) for chosen in table["rows"].to_pylist()])
+    row = table["rows"].combine_chunks().values.to_numpy()
+    place = np.full(len(row), -1, dtype=np.int64)
+    for number, chosen in enumerate(rows):
+        members = np.flatnonzero(part == number)
+        position = np.searchsorted(chosen, row[members])
+        found = position < len(chosen)
+        found[found] = chosen[position[found]] == row[members][found]
+        place[members[found]] = bounds[number] + position[found]
+    if len(place) != total or (np.bincount(place[place >= 0], minlength=total) != 1).any():
+        raise StorageError(f"{folder} does not hold each of {total} samples once ({len(place)} found): score again")
+    result = {}
+    for name in table.column_names:
+        if name in ("part", "rows"):
+            continue
+        values = table[name].combine_chunks().values.to_numpy(zero_copy_only=False)
+        columns = values.reshape(total, -1)
+        ordered = np.empty_like(columns)
+        ordered[place] = columns
+        result[name] = ordered if name == "label_scores" else ordered[:, 0]
+    return result
+
+
+def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
+    return [
+        (number, window.tolist())
+        for number, (part, chosen) in enumerate(zip(log.parts, rows, strict=True))
+        for window in part.windows(chosen)
+    ]
+
+
+class _Replica:
+    """One copy of the model; scores batches of windows."""
+
+    def __init__(self, task: ScoringTask) -> None:
+        torch.set_num_threads(task.threads)
+        self.task = task
+        device = "cuda" if task.use_gpu else "cpu"
+        model = load_trained(task.model, task.trained).to(device).eval()
+        self.labels = labels_with_terminator(task.log.prompt)
+        self.label_tokens = np.array([len(label) for label in self.labels])
+        self.scorer: LabelScorer = label_scorer(model, choose_attention(model), self.labels, task.max_tokens)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        parts = batch["part"].to_pylist()
+        rows = [np.array(window, dtype=np.int64) for window in batch["rows"].to_pylist()]
+        scores = [scored for group in self._groups(parts, rows) for scored in self._score(parts, rows, group)]
+        columns: dict[str, Any] = {"part": batch["part"], "rows": batch["rows"].cast(pa.list_(pa.int64()))}
+        if not self.task.measures:
+            columns["label_scores"] = pa.array([scored.ravel() for scored in scores], pa.list_(pa.float32()))
+            return pa.table(columns)
+        targets = [self.task.log.parts[part].behavior[window] for part, window in zip(parts, rows, strict=True)]
+        measures = [difficulty_measures(scored, target) for scored, target in zip(scores, targets, strict=True)]
+        for name in measures[0]:
+            columns[name] = pa.array([measure[name] for measure in measures], pa.list_(pa.float64()))
+        return pa.table(columns)
+
+    def _groups(self, parts: list[int], rows: list[np.ndarray]) -> list[list[int]]:
+        """Neighboring windows that go through the model as one tree."""
+        groups: list[list[int]] = []
+        tokens = 0
+        for index, (part, window) in enumerate(zip(parts, rows, strict=True)):
+            size = window_tokens(self.task.log.parts[part], window, np.ones(len(window), dtype=np.int64))
+            if not groups or tokens + size > TREE_TOKENS:
+                groups.append([])
+                tokens = 0
+            groups[-1].append(index)
+            tokens += size
+        return groups
+
+    def _score(self, parts: list[int], rows: list[np.ndarray], group: list[int]) -> list[np.ndarray]:
+        def write(writer: TreeWriter) -> list[int]:
+            writer.open(self.task.log.prompt.instruction_ids)
+            return [
+                last for index in group for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
+            ]
+
+        scores = self.scorer.score(write)
+        return np.split(scores, np.cumsum([len(rows[index]) for index in group])[:-1])
+
+
+def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:
+    """A replica in this process: for notebooks, tests and benchmarks."""
+    return _Replica(task)

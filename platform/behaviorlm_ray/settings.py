@@ -1,0 +1,113 @@
+"""The configuration of a run: what each module of the method and the platform is told, in one YAML.
+
+What determines results is apart from `execution`, which only says where and how widely the work runs.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from behaviorlm.config import Settings
+from behaviorlm.conversations import AuxiliarySource
+from behaviorlm.difficulty import DifficultyConfig
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.model import ModelConfig
+from behaviorlm.prompts import PromptConfig
+from behaviorlm.selection import SelectionConfig
+from behaviorlm.splits import SplitConfig
+from behaviorlm.vocabulary import VocabularyConfig
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+
+Arm = Literal["untuned", "one_stage", "a_tuned", "ab_tuned"]
+"""untuned: the base model; one_stage: tuned on everything at once; a_tuned: after A-Tuning; ab_tuned: after both."""
+
+
+class StorageSettings(Settings):
+    """Where a run keeps its stages and its results."""
+
+    root: str = Field(default="runs", description="Folder of all runs; finished stages in it are shared by runs.")
+
+
+class PreparationSettings(Settings):
+    """How the log is cut into parts."""
+
+    partition_megabytes: int = Field(
+        default=64, ge=1, description="Size of the log's share (as stored) that one part of whole timelines holds."
+    )
+    min_partitions: int = Field(default=4, ge=1, le=256, description="At least this many parts, for parallel work.")
+
+
+class EvaluationSettings(Settings):
+    """Which models are compared, on what, with which intervals."""
+
+    arms: list[Arm] = Field(
+        default=["untuned", "one_stage", "a_tuned", "ab_tuned"], min_length=1, description="Models to compare."
+    )
+    max_samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="Samples of validation and of test that are scored: whole groups in an order fixed by the seed; "
+        "null: all.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the choice of samples and of the resampling.")
+    bootstrap_samples: int = Field(default=1000, ge=50, description="Resamples of groups behind each interval.")
+    tau: list[float] = Field(
+        default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0],
+        min_length=1,
+        description="Strengths of logit adjustment from which validation chooses one for each tuned model.",
+    )
+    retention_conversations: int = Field(
+        default=200, ge=0, description="Held-out conversations of each source on which the loss is measured."
+    )
+
+
+class ExecutionSettings(Settings):
+    """Where and how widely work runs; never part of what identifies a result."""
+
+    scoring_actors: int = Field(default=2, ge=1, description="Largest number of model replicas that score.")
+    scoring_tokens: int = Field(
+        default=8192, ge=64, description="Tokens that go through the model at a time while scoring."
+    )
+    windows_per_batch: int = Field(default=16, ge=1, description="History windows that a replica takes at a time.")
+    cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
+    tuning: TuningExecution = Field(default=TuningExecution(), description="Workers and checkpoints of tuning.")
+
+
+class RunSettings(Settings):
+    """Everything about one run."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run; its results are in <root>/<name>."
+    )
+    storage: StorageSettings = Field(default=StorageSettings(), description="Where everything is kept.")
+    events: EventsConfig = Field(description="The behavior log and what its columns mean.")
+    split: SplitConfig = Field(default=SplitConfig(), description="Training, validation and test.")
+    vocabulary: VocabularyConfig = Field(default=VocabularyConfig(), description="Behaviors, anchors and tail.")
+    prompt: PromptConfig = Field(default=PromptConfig(), description="What the model reads.")
+    preparation: PreparationSettings = Field(default=PreparationSettings(), description="Parts of the prepared log.")
+    model: ModelConfig = Field(description="The base model and how it is adapted.")
+    auxiliary: list[AuxiliarySource] = Field(
+        default=[], description="Sources of auxiliary conversations for A-Tuning and one-stage tuning."
+    )
+    auxiliary_in_one_stage: bool = Field(
+        default=False, description="Whether one-stage tuning mixes in the auxiliary conversations as well."
+    )
+    auxiliary_in_b_tuning: bool = Field(
+        default=False, description="Whether B-Tuning mixes in the auxiliary conversations as well."
+    )
+    a_tuning: TuningConfig = Field(default=TuningConfig(), description="A-Tuning: on samples with an anchor target.")
+    difficulty: DifficultyConfig = Field(default=DifficultyConfig(), description="How hard a sample is, by which model.")
+    selection: SelectionConfig = Field(default=SelectionConfig(), description="The subset for B-Tuning.")
+    b_tuning: TuningConfig = Field(default=TuningConfig(), description="B-Tuning: on the selected subset.")
+    one_stage: TuningConfig = Field(default=TuningConfig(), description="One-stage tuning on all samples, to compare.")
+    evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="What is compared and how.")
+    execution: ExecutionSettings = Field(default=ExecutionSettings(), description="Where and how widely work runs.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [source.name for source in self.auxiliary]
+        if len(set(names)) < len(names):
+            raise ValueError(f"auxiliary: each source needs a name of its own, got {names}")
+        if self.split.by == "column" and not self.events.split_column:
+            raise ValueError("split.by is 'column', so events.split_column must name the column")
+        return self
