@@ -23,9 +23,9 @@ SAMPLE_ID_BYTES = 16
 def timeline_schema(config: EventsConfig) -> pa.Schema:
     """Schema of timelines: rows by user, order, file, row.
 
-    user, group, behavior string; position int32 (0-based in the timeline); order int64; before.*, after.* string;
-    split int8 (0 train, 1 validation, 2 test); is_target bool; is_repeat bool (same behavior as the event before);
-    sample_id fixed_size_binary(16).
+    user, group, behavior string; position int32 (0-based in the timeline); order int64; before.*, after.*
+    string; split int8 (0 train, 1 validation, 2 test); is_target bool; is_repeat bool (same behavior as the
+    event before); sample_id fixed_size_binary(16).
     """
     before, after = context_columns(config)
     return pa.schema(
@@ -49,14 +49,16 @@ def build_timelines(
 ) -> tuple[pa.Table, dict[str, int]]:
     """Timelines of all users in `events` (normalized events; every user's rows must all be here).
 
-    Returns (table of `timeline_schema`, counts). An event is a target if at least `min_history` events of its user
-    come before it. Ties in order are broken by file and row. Independent of the order of the rows of `events`.
-    Counts: users, events_read, events, tied_events (same user and order as the event before), exact_duplicates,
-    duplicates_dropped, repeats (after dropping duplicates), repeats_dropped, targets, <split>_events,
-    <split>_targets, users_all_train. They add up over partitions by user.
+    Returns (table of `timeline_schema`, counts). An event is a target if at least `min_history` events of its
+    user come before it. Ties in order are broken by file and row. Independent of the order of the rows of
+    `events`.
+    Counts: users, events_read, events, tied_events (same user and order as the event before),
+    exact_duplicates, duplicates_dropped, repeats (after dropping duplicates), repeats_dropped, targets,
+    <split>_events, <split>_targets, users_all_train. They add up over partitions by user.
 
-    Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a user in
-    several groups when whole groups are split, and times of a user with and without zone and none configured.
+    Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a
+    user in several groups when whole groups are split, and times of a user with and without zone and none
+    configured.
     """
     check_split_settings(split_config, events_config)
     events = events.combine_chunks()
@@ -114,9 +116,9 @@ def training_target_counts(timelines: pa.Table) -> dict[str, int]:
 def sample_ids(dataset: str, users: list[str], sizes: np.ndarray) -> pa.Array:
     """Ids of the samples at positions 0 .. sizes[i]-1 of each user, one user after the other.
 
-    fixed_size_binary(16): the 128-bit BLAKE2b hash of (dataset, user), lengths included, mixed with the position by
-    two bijective 64-bit mixers (SplitMix64). Within a user two ids are never equal; between users they are as unlikely
-    to be as for any 128-bit hash. Hashing once a user, not once a row, keeps it fast.
+    fixed_size_binary(16): the 128-bit BLAKE2b hash of (dataset, user), lengths included, mixed with the
+    position by two bijective 64-bit mixers (SplitMix64). Within a user two ids are never equal; between users
+    they are as unlikely to be as for any 128-bit hash. Hashing once a user, not once a row, keeps it fast.
     """
     name = dataset.encode()
     digests = [
@@ -150,7 +152,7 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _codes(column: pa.ChunkedArray, ranked: bool = False) -> np.ndarray:
-    """int64[n]: equal values have equal codes, null too; with `ranked` codes follow the bytewise order of the values."""
+    """int64[n]: equal values (and nulls) have equal codes; with `ranked` in the bytewise order of the values."""
     encoded = _array(column).dictionary_encode(null_encoding="encode")
     codes = encoded.indices.to_numpy().astype(np.int64)
     if not ranked:
@@ -197,7 +199,8 @@ def _check_zones(events: pa.Table, config: EventsConfig) -> None:
             index = pc.index(events["is_zoned"], is_zoned).as_py()
             example[is_zoned] = f"file {events['file'][index]}, row {events['row'][index]}"
         raise DataError(
-            f"{config.dataset}: some times have a zone ({example[True]}) and some have none ({example[False]}), so they "
+            f"{config.dataset}: some times have a zone ({example[True]}) and some have none "
+            f"({example[False]}), so they "
             "cannot be put in order; set events.order.time_zone to the zone of those without"
         )
 
@@ -210,9 +213,9 @@ def _check_groups(table: pa.Table, starts: np.ndarray) -> None:
     if len(torn):
         index = int(torn[0])
         raise DataError(
-            f"user {table['user'][index].as_py()!r} is in the groups {table['group'][index - 1].as_py()!r} and "
-            f"{table['group'][index].as_py()!r}, which splits.by=group could tear apart; give each user one group "
-            "(events.group), or split by time"
+            f"user {table['user'][index].as_py()!r} is in the groups "
+            f"{table['group'][index - 1].as_py()!r} and {table['group'][index].as_py()!r}, which "
+            "splits.by=group could tear apart; give each user one group (events.group), or split by time"
         )
 
 

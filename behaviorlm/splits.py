@@ -22,7 +22,8 @@ class SplitConfig(Settings):
 
     by: Literal["time", "group", "column"] = Field(
         default="time",
-        description="time: the last events of each user; group: whole groups by a hash; column: events.split_column.",
+        description="time: the last events of each user; group: whole groups by a hash; column: "
+        "events.split_column.",
     )
     validation: float = Field(
         default=0.1, ge=0, lt=1, description="Share of validation (not with by: column)."
@@ -49,10 +50,10 @@ def assign_splits(timelines: pa.Table, config: SplitConfig) -> np.ndarray:
     """Split of every event: int8[n], 0 train, 1 validation, 2 test.
 
     `timelines` has user, group, split_label, all events of a user together and in order.
-    - time: of a user's n events the last floor(n * test) are test and the floor(n * validation) before them are
-      validation. A user with too few events for one of each share asked for is all train.
-    - group: a hash of seed and group in [0, 1): below `test` test, then below `test + validation` validation. Shares
-      hold for groups, on average.
+    - time: of a user's n events the last floor(n * test) are test and the floor(n * validation) before them
+      are validation. A user with too few events for one of each share asked for is all train.
+    - group: a hash of seed and group in [0, 1): below `test` test, then below `test + validation` validation.
+      Shares hold for groups, on average.
     - column: the labels train, validation, test. Raises DataError for any other.
     """
     if config.by == "time":

@@ -22,7 +22,7 @@ class VocabularyConfig(Settings):
         default=0.01,
         ge=0,
         lt=1,
-        description="A behavior with more than this share of the training targets is an anchor (the paper's 1 %).",
+        description="Behaviors above this share of the training targets are anchors (1 %: the paper).",
     )
     extra_names: list[str] = Field(
         default=[], description="Behaviors known to exist but perhaps never seen in training; tail ones."
@@ -51,7 +51,7 @@ class Vocabulary:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know before methods refuse: no anchors, no tail, one behavior only in training."""
+        """What to know before methods refuse: no anchors, no tail, one behavior only in training."""
         found = []
         if not self.is_anchor.any():
             found.append("no behavior is an anchor (none is above the threshold): A-Tuning has no samples")
@@ -71,17 +71,17 @@ class Vocabulary:
         if not self.is_anchor.any():
             share = self.counts[0] / max(int(self.counts.sum()), 1)
             raise DataError(
-                f"no behavior is an anchor: the most frequent one, {self.names[0]!r}, has {share:.3%} of the training "
-                "targets; lower vocabulary.anchor_threshold, or tune in one stage"
+                f"no behavior is an anchor: the most frequent one, {self.names[0]!r}, has {share:.3%} of "
+                "the training targets; lower vocabulary.anchor_threshold, or tune in one stage"
             )
 
     def require_tail(self) -> None:
         """Raise DataError if there is no tail behavior."""
         if self.is_anchor.all():
             raise DataError(
-                f"all {len(self)} behaviors are anchors, so there is no tail: the rarest, {self.names[-1]!r}, has "
-                f"{self.counts[-1] / self.counts.sum():.3%} of the training targets; raise "
-                "vocabulary.anchor_threshold, or tune in one stage"
+                f"all {len(self)} behaviors are anchors, so there is no tail: the rarest, "
+                f"{self.names[-1]!r}, has {self.counts[-1] / self.counts.sum():.3%} of the training "
+                "targets; raise vocabulary.anchor_threshold, or tune in one stage"
             )
 
     def to_json(self) -> str:
@@ -113,14 +113,14 @@ class Vocabulary:
 def build_vocabulary(counts: Mapping[str, int], config: VocabularyConfig) -> Vocabulary:
     """Vocabulary from the number of training targets per behavior.
 
-    A behavior is an anchor if count / all > anchor_threshold, exactly. Raises DataError for a log without training
-    targets and for one with a single behavior.
+    A behavior is an anchor if count / all > anchor_threshold, exactly. Raises DataError for a log without
+    training targets and for one with a single behavior.
     """
     total = sum(counts.values())
     if total == 0:
         raise DataError(
-            "there is no training target: the log is empty, everything is in quarantine, no user has more than "
-            "samples.min_history events, or the split leaves nothing for training"
+            "there is no training target: the log is empty, everything is in quarantine, no user has "
+            "more than samples.min_history events, or the split leaves nothing for training"
         )
     known = {name: count for name, count in counts.items() if count > 0}
     for name in config.extra_names:

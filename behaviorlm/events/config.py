@@ -18,17 +18,18 @@ class OrderConfig(Settings):
     column: str = Field(min_length=1, description="Column that orders the events of a user.")
     kind: Literal["time", "integer"] = Field(
         default="time",
-        description="`time`: ISO 8601 (2024-05-31T14:05:09.5+02:00; zone and fraction may be absent) or an epoch "
-        "number; `integer`: any whole number, such as a step.",
+        description="`time`: ISO 8601 (2024-05-31T14:05:09.5+02:00; zone and fraction may be absent) or "
+        "an epoch number; `integer`: any whole number, such as a step.",
     )
     time_zone: str | None = Field(
         default=None,
-        description="IANA name (Europe/Prague): the zone of times written without one, and of the clock columns. "
-        "null: such times count as UTC, and a log that mixes both kinds is refused.",
+        description="IANA name (Europe/Prague): the zone of times written without one, and of the clock "
+        "columns. null: such times count as UTC, and a log that mixes both kinds is refused.",
     )
     time_format: str | None = Field(
         default=None,
-        description="strptime pattern (%d/%m/%Y %H:%M:%S) of times not in ISO 8601; whole seconds, without a zone.",
+        description="strptime pattern (%d/%m/%Y %H:%M:%S) of times not in ISO 8601; whole seconds, without "
+        "a zone.",
     )
     epoch_unit: EpochUnit = Field(
         default="auto",

@@ -23,6 +23,8 @@ SUFFIXES: dict[str, FileFormat] = {
     ".pq": "parquet",
 }
 
+ByteStream = IO[bytes] | gzip.GzipFile
+
 QUARANTINE_SCHEMA = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),
@@ -51,7 +53,8 @@ class SourceFile:
 def list_files(config: EventsConfig) -> list[SourceFile]:
     """All files of the log, sorted by path, each once.
 
-    Raises ConfigError for a path of unknown format, DataError for a pattern that matches nothing; all at once.
+    Raises ConfigError for a path of unknown format, DataError for a pattern that matches nothing; all at
+    once.
     """
     found: dict[str, SourceFile] = {}
     missing, unknown = [], []
@@ -84,17 +87,22 @@ def quarantine_table(path: str, rows: list[int], reasons: list[str], values: lis
 
 
 @contextmanager
-def open_source(source: SourceFile) -> Iterator[IO[bytes]]:
-    """Open for reading bytes, through gzip for .gz. A damaged or unreadable file becomes a DataError naming it."""
+def open_source(source: SourceFile) -> Iterator[ByteStream]:
+    """Open for reading bytes, through gzip for .gz.
+
+    A damaged or unreadable file becomes a DataError naming it, also while it is being read.
+    """
     try:
-        with gzip.open(source.path, "rb") if source.is_gzip else open(source.path, "rb") as stream:  # noqa: SIM115
-            yield stream  # type: ignore[misc]
-    except EOFError as error:
+        with open(source.path, "rb") as stored:
+            if source.is_gzip:
+                with gzip.open(stored, "rb") as unpacked:
+                    yield unpacked
+            else:
+                yield stored
+    except (EOFError, gzip.BadGzipFile, ZlibError) as error:
         raise DataError(
-            f"{source.path}: the gzip file ends too early; fetch or write it again ({error})"
+            f"{source.path}: a gzip file that ends too early or is damaged ({error}); fetch or write it again"
         ) from None
-    except (gzip.BadGzipFile, ZlibError) as error:
-        raise DataError(f"{source.path}: not a sound gzip file; fetch or write it again ({error})") from None
     except OSError as error:
         raise DataError(f"{source.path}: cannot be read ({error})") from None
 
@@ -115,8 +123,8 @@ def _expand(pattern: str, configured_format: str) -> list[str]:
 
 
 def _files_below(folder: str, configured_format: str) -> list[str]:
-    """Files of a folder; hidden ones, markers (`_SUCCESS`) and, with `auto`, unknown suffixes are no part of a log."""
-    paths = []
+    """Files of a folder without hidden ones, markers (`_SUCCESS`) and, with `auto`, unknown suffixes."""
+    paths: list[str] = []
     for directory, names, files in os.walk(folder):
         names[:] = sorted(name for name in names if name[0] not in "._")
         paths.extend(os.path.join(directory, name) for name in files if name[0] not in "._")
@@ -125,7 +133,7 @@ def _files_below(folder: str, configured_format: str) -> list[str]:
 
 def _what_is_there(pattern: str) -> str:
     if os.path.isdir(pattern):
-        return "the folder holds no file with the suffix .csv, .jsonl, .ndjson, .parquet or .pq (set format for others)"
+        return f"the folder holds no file with a suffix of {', '.join(SUFFIXES)} (for others set format)"
     parent = Path(os.path.expanduser(pattern)).parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent

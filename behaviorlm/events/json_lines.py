@@ -2,20 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.files import SourceFile, quarantine_table
+from behaviorlm.events.files import ByteStream, SourceFile, quarantine_table
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
 
-# JSON values that Arrow turns into the same text as the line-by-line way. Fractions are not among them: their digits
-# would be rounded.
+# JSON values that Arrow turns into the same text as the line-by-line way. Fractions are not among them: their
+# digits would be rounded.
 PLAIN_TYPES: dict[type, pa.DataType] = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
 
 
@@ -44,9 +44,10 @@ def head_columns(head: bytes, source: SourceFile) -> list[str] | None:
 
 
 def read_json_line_batches(
-    stream: IO[bytes], source: SourceFile, columns: dict[str, str]
+    stream: ByteStream, source: SourceFile, columns: dict[str, str]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Stream (table of text with the roles of `columns` and row, quarantined rows); `row` is the line's number.
+    """Stream (table of text with the roles of `columns` and row, quarantined rows); `row` is the line's
+    number.
 
     Raises DataError for a line of over 64 MiB.
     """
@@ -64,7 +65,7 @@ def read_json_line_batches(
         first_line += len(lines)
 
 
-def _blocks(stream: IO[bytes], source: SourceFile) -> Iterator[bytes]:
+def _blocks(stream: ByteStream, source: SourceFile) -> Iterator[bytes]:
     """Blocks of whole lines."""
     rest = b""
     is_first = True

@@ -1,4 +1,6 @@
-"""From rows of text to events: orders as numbers, clock columns, and a reason for every row that cannot be used."""
+"""From rows of text to events: orders as numbers, clock columns, and a reason for every row that cannot be
+used.
+"""
 
 from collections.abc import Mapping
 
@@ -22,10 +24,10 @@ MICROSECONDS_PER_DAY = 86_400_000_000
 def events_schema(config: EventsConfig) -> pa.Schema:
     """Schema of normalized events.
 
-    user, group, behavior string; order int64 (microseconds since the epoch in UTC, or the integer); split_label
-    string, null without a split column; before.* and after.* string, null where absent; file int32 (index in the
-    sorted list of files); row int64 (see `events.reading`); is_zoned bool: whether the time carried its own zone,
-    null for an integer order.
+    user, group, behavior string; order int64 (microseconds since the epoch in UTC, or the integer);
+    split_label string, null without a split column; before.* and after.* string, null where absent; file
+    int32 (index in the sorted list of files); row int64 (see `events.reading`); is_zoned bool: whether the
+    time carried its own zone, null for an integer order.
     """
     before, after = context_columns(config)
     return pa.schema(
@@ -48,9 +50,10 @@ def normalize(
 ) -> tuple[pa.Table, pa.Table]:
     """Turn one batch of text (`events.reading.read_table_batches`) into events and quarantined rows.
 
-    Returns (table of `events_schema`, table of `events.files.QUARANTINE_SCHEMA` that begins with `quarantine`), rows in
-    the order of the file. White space around behaviors and context values is removed; newlines and control
-    characters inside stay. Raises DataError where times with and without a zone are mixed and no zone is configured.
+    Returns (table of `events_schema`, table of `events.files.QUARANTINE_SCHEMA` that begins with
+    `quarantine`), rows in the order of the file. White space around behaviors and context values is removed;
+    newlines and control characters inside stay. Raises DataError where times with and without a zone are
+    mixed and no zone is configured.
     """
     raw = raw.combine_chunks()
     user, behavior = _array(raw, "user"), pc.utf8_trim_whitespace(_array(raw, "behavior"))
@@ -114,7 +117,9 @@ def count_reasons(quarantine: pa.Table) -> dict[str, int]:
 
 
 def check_quarantine(reasons: Mapping[str, int], event_count: int, config: EventsConfig) -> None:
-    """Raise DataError if the quarantined share of all rows (events and quarantined ones) is above the configured."""
+    """Raise DataError if the quarantined share of all rows (events and quarantined ones) is above the
+    configured.
+    """
     quarantined = sum(reasons.values())
     rows = quarantined + event_count
     if rows and quarantined / rows > config.max_quarantine_share:
@@ -122,9 +127,10 @@ def check_quarantine(reasons: Mapping[str, int], event_count: int, config: Event
             f"{reason}: {count:,}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
         )
         raise DataError(
-            f"{config.dataset}: {quarantined:,} of {rows:,} rows ({quarantined / rows:.2%}) cannot be used ({listed}); "
-            f"allowed is events.max_quarantine_share={config.max_quarantine_share:.2%}. See the quarantine table for "
-            "file and row; correct the log or the mapping, or raise the share"
+            f"{config.dataset}: {quarantined:,} of {rows:,} rows ({quarantined / rows:.2%}) cannot be "
+            f"used ({listed}); allowed is events.max_quarantine_share={config.max_quarantine_share:.2%}. "
+            "See the quarantine table for file and row; correct the log or the mapping, or raise the "
+            "share"
         )
 
 
@@ -172,8 +178,9 @@ def _check_zones(
         with_zone, without = int(zoned[0]), int(naive[0])
         rows = _array(raw, "row")
         raise DataError(
-            f"{file_path}: some times have a zone (row {rows[with_zone]}: {order_text[with_zone].as_py()!r}) and some "
-            f"have none (row {rows[without]}: {order_text[without].as_py()!r}), so they cannot be put in order; set "
+            f"{file_path}: some times have a zone (row {rows[with_zone]}: "
+            f"{order_text[with_zone].as_py()!r}) and some have none (row {rows[without]}: "
+            f"{order_text[without].as_py()!r}), so they cannot be put in order; set "
             "events.order.time_zone to the zone of those without"
         )
 

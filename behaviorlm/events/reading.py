@@ -1,13 +1,12 @@
 """Reading logs as a stream of tables of text: CSV and Parquet here, JSON lines in `json_lines`.
 
-A table read has one nullable string column per role of `config.source_columns`, and `row` int64 (1-based: the data
-row of a CSV or Parquet file, the line of a JSON lines file; empty lines of a CSV file do not count).
+A table read has one nullable string column per role of `config.source_columns`, and `row` int64 (1-based: the
+data row of a CSV or Parquet file, the line of a JSON lines file; empty lines of a CSV file do not count).
 """
 
 import csv
 import io
 from collections.abc import Iterator
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from behaviorlm.events.config import EventsConfig, source_columns
 from behaviorlm.events.files import (
     MAX_QUARANTINE_VALUE_CHARACTERS,
     QUARANTINE_SCHEMA,
+    ByteStream,
     SourceFile,
     list_files,
     open_source,
@@ -44,7 +44,8 @@ def check_columns(config: EventsConfig, files: list[SourceFile]) -> None:
     """Read only the heads of the files and check that the configured columns are there.
 
     A JSON line may leave a key out, so there a context column must occur in one file's first megabyte only.
-    Raises DataError with all missing columns at once: the file, the column, the key that names it, what is there.
+    Raises DataError with all missing columns at once: the file, the column, the key that names it, what is
+    there.
     """
     problems: dict[str, None] = {}
     optional_missing: dict[str, str] = {}
@@ -61,7 +62,8 @@ def check_columns(config: EventsConfig, files: list[SourceFile]) -> None:
                     f"{source.path}: the column {column!r} ({_key_of(role)}) is there more than once"
                 ] = None
             elif column not in present:
-                problem = f"{source.path}: no column {column!r} ({_key_of(role)}); {_shown(present, source, config)}"
+                problem = f"{source.path}: no column {column!r} ({_key_of(role)}); "
+                f"{_shown(present, source, config)}"
                 if source.format == "jsonl" and "." in role:
                     optional_missing.setdefault(column, problem)
                 else:
@@ -77,7 +79,8 @@ def read_table_batches(source: SourceFile, config: EventsConfig, batch_rows: int
     """Stream a file as (table of text, quarantined rows) with at most `batch_rows` rows of text each.
 
     Rows that cannot be read (wrong number of columns, broken JSON, bytes that are not UTF-8) are quarantined.
-    Raises DataError naming the file where it cannot be read on: truncated gzip, unclosed quote, unusable type.
+    Raises DataError naming the file where it cannot be read on: truncated gzip, unclosed quote, unusable
+    type.
     """
     readers = {"csv": _read_csv, "jsonl": _read_json_lines, "parquet": _read_parquet}
     for table, quarantine in readers[source.format](source, config, batch_rows):
@@ -110,7 +113,7 @@ def _columns_of(source: SourceFile, config: EventsConfig) -> list[str] | None:
         return _csv_header(stream, source, config)
 
 
-def _csv_header(stream: IO[bytes], source: SourceFile, config: EventsConfig) -> list[str]:
+def _csv_header(stream: ByteStream, source: SourceFile, config: EventsConfig) -> list[str]:
     head = stream.read(HEAD_BYTES)
     if not head.strip():
         raise DataError(f"{source.path} is empty: a CSV file needs a row with the names of its columns")
@@ -138,7 +141,8 @@ def _read_csv(source: SourceFile, config: EventsConfig, batch_rows: int) -> Batc
         number = row.number - 1
         if "\n" in row.text and row.text.count('"') % 2:
             unclosed.append(number)
-        problem = f"{row.actual_columns} columns, not {row.expected_columns}: {row.text[:MAX_QUARANTINE_VALUE_CHARACTERS]}"
+        problem = f"{row.actual_columns} columns, not {row.expected_columns}: "
+        f"{row.text[:MAX_QUARANTINE_VALUE_CHARACTERS]}"
         malformed.append((number, problem))
         return "skip"
 
@@ -180,8 +184,8 @@ def _read_csv(source: SourceFile, config: EventsConfig, batch_rows: int) -> Batc
         unclosed.append(next_row - 1)
     if unclosed:
         raise DataError(
-            f"{source.path}: a quote opened in data row {unclosed[0]} is never closed, so the rows after it cannot be "
-            "told apart; double or remove the quote"
+            f"{source.path}: a quote opened in data row {unclosed[0]} is never closed, so the rows after "
+            "it cannot be told apart; double or remove the quote"
         )
     if malformed:
         yield raw_schema(config).empty_table(), _malformed_rows(source, malformed)
@@ -190,7 +194,7 @@ def _read_csv(source: SourceFile, config: EventsConfig, batch_rows: int) -> Batc
 class _QuoteCounter(io.RawIOBase):
     """Passes a stream on and counts its quotes: an odd number gives away one that is never closed."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self.stream = stream
         self.quotes = 0
 
@@ -245,7 +249,8 @@ def _decoded(
 def _csv_problem(source: SourceFile, next_row: int, problem: str) -> str:
     if "straddl" in problem or "out of sync" in problem:
         return (
-            f"{source.path}: the row after data row {next_row - 1} has no end within {CSV_BLOCK_BYTES >> 20} MiB; "
+            f"{source.path}: the row after data row {next_row - 1} has no end within "
+            f"{CSV_BLOCK_BYTES >> 20} MiB; "
             "look for a quote that is never closed, and double or remove it"
         )
     return f"{source.path}: not readable as CSV from about data row {next_row} on ({problem})"

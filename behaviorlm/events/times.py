@@ -33,9 +33,9 @@ LAST_SECOND = np.datetime64("9999-12-31T23:59:59", "s").astype(np.int64)
 
 @dataclass(frozen=True)
 class Times:
-    """Times of n rows. `utc` int64[n] microseconds since the epoch; `clock` int64[n] the same for the wall clock in
-    the configured zone (without one: as written); `is_zoned` bool[n]: fixed in time by its own text; `is_readable`
-    bool[n]; where False the others mean nothing.
+    """Times of n rows. `utc` int64[n] microseconds since the epoch; `clock` int64[n] the same for the wall
+    clock in the configured zone (without one: as written); `is_zoned` bool[n]: fixed in time by its own text;
+    `is_readable` bool[n]; where False the others mean nothing.
     """
 
     utc: np.ndarray
@@ -47,8 +47,8 @@ class Times:
 def read_times(text: pa.Array, config: OrderConfig) -> Times:
     """Read a column of times (nulls are unreadable).
 
-    Times without a zone are in `config.time_zone`, else UTC. Of a local hour that comes twice the first is meant; a
-    local time that daylight saving skips is the moment of the skip.
+    Times without a zone are in `config.time_zone`, else UTC. Of a local hour that comes twice the first is
+    meant; a local time that daylight saving skips is the moment of the skip.
     """
     count = len(text)
     utc = np.zeros(count, dtype=np.int64)
@@ -162,7 +162,9 @@ def _microseconds(parts: pa.StructArray) -> np.ndarray:
 
 
 def _zone_offsets(zone: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets in microseconds (0 for Z and none) and whether they are possible. There are few distinct ones."""
+    """Offsets in microseconds (0 for Z and none) and whether they are possible. There are few distinct
+    ones.
+    """
     encoded = zone.dictionary_encode()
     offsets, sound = [], []
     for name in encoded.dictionary.to_pylist():
