@@ -1,0 +1,290 @@
+"""Running a stage once: find its committed output or run its body, and commit what it wrote.
+
+    <root>/stages/<name>-<fingerprint[:16]>/
+        manifest.json       says which attempt is the output, and the hash of each of its files
+        lease.json          who is running the stage now
+        attempts/<uuid>/    what each attempt wrote; failed ones keep theirs and an error.json
+        checkpoints/        kept from a failed attempt to the next, removed after success
+
+Readers trust a manifest only if all of its files verify. Of two writers one commits, the other uses that.
+"""
+
+import json
+import re
+import shutil
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm_ray import storage
+from behaviorlm_ray.lease import Lease, LeaseSeeker
+from behaviorlm_ray.manifests import (
+    FileRecord,
+    Manifest,
+    canonical_json,
+    damaged_files,
+    decode_manifest,
+    encode_manifest,
+    fingerprint,
+    package_versions,
+    plain_values,
+)
+
+LEASE_SECONDS = 60.0
+ERROR_FILE = "error.json"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """Where the body of a stage works. What lies in `output` when it returns is what gets committed."""
+
+    output: Path
+    checkpoints: Path
+    lease: Lease
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a body reports of its output beyond the files."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageOutput:
+    """A committed, verified output. `folder` holds the files; `reused` says that nothing had to run."""
+
+    manifest: Manifest
+    folder: Path
+    reused: bool
+
+    def files(self, pattern: str = "*") -> list[Path]:
+        """The committed files whose relative path matches, sorted; `*` matches across folders."""
+        return [self.folder / path for path in sorted(self.manifest.files) if fnmatch(path, pattern)]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What running a stage would do now. `output` is there when it would be reused."""
+
+    name: str
+    action: Literal["reuse", "run", "unknown"]
+    reason: str
+    output: StageOutput | None = None
+
+
+@dataclass(frozen=True)
+class _Identity:
+    name: str
+    version: int
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    fingerprint: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The committed state of a stage's folder: an output, or the reasons why none can be used."""
+
+    output: StageOutput | None
+    content: bytes | None
+    problems: list[str]
+
+
+def run_stage(
+    root: str | Path,
+    name: str,
+    version: int,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Manifest | str],
+    body: Callable[[StageFolder], StageResult],
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    report: Report = print,
+) -> StageOutput:
+    """The output of a stage: the committed one if all of its files verify, else what `body` makes now.
+
+    `config` is the part of the configuration that decides the output (JSON values), `inputs` the manifests or
+    content hashes of what the body reads, `version` the version of its code: together the stage's identity.
+    While another process runs the same stage this one waits, and says so through `report`. If the body
+    raises, the attempt is kept with an error.json, its checkpoints too, and the error goes on to the caller.
+    Raises ConfigError for an identity that is not plain JSON, StorageError for a full or unusable disk.
+    """
+    identity = _identify(root, name, version, config, inputs)
+    found = _find(identity)
+    if found.output is not None:
+        return found.output
+    for problem in found.problems:
+        report(f"{name}: {problem}; this stage runs again")
+    with _wait_for_lease(identity, lease_seconds, report) as lease:
+        found = _find(identity)  # Somebody may have committed while we waited.
+        if found.output is not None:
+            report(f"{name}: finished by another process, whose output is used")
+            return found.output
+        return _attempt(identity, found, body, lease, report)
+
+
+def plan_stage(
+    root: str | Path,
+    name: str,
+    version: int,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Manifest | str | None],
+) -> StagePlan:
+    """What `run_stage` would do, without doing it. An input that is None is one that does not exist yet."""
+    missing = sorted(key for key, value in inputs.items() if value is None)
+    if missing:
+        return StagePlan(name, "unknown", f"depends on {', '.join(missing)}, which must run first")
+    known = {key: value for key, value in inputs.items() if value is not None}
+    identity = _identify(root, name, version, config, known)
+    found = _find(identity)
+    if found.output is not None:
+        return StagePlan(name, "reuse", f"finished {found.output.manifest.started}", found.output)
+    return StagePlan(
+        name, "run", "; ".join(found.problems) or "never finished with this config and these inputs"
+    )
+
+
+def stage_folder(root: str | Path, name: str, stage_fingerprint: str) -> Path:
+    """Where a stage of this identity keeps everything."""
+    return Path(root) / "stages" / f"{name}-{stage_fingerprint[:16]}"
+
+
+def _identify(
+    root: str | Path, name: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, Manifest | str]
+) -> _Identity:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"a stage is named in lower case letters, digits and underscores, not {name!r}")
+    hashes = {
+        key: value.content_hash if isinstance(value, Manifest) else value for key, value in inputs.items()
+    }
+    identity = fingerprint(name, version, config, hashes)
+    plain_config = json.loads(canonical_json(config))
+    return _Identity(name, version, plain_config, hashes, identity, stage_folder(root, name, identity))
+
+
+def _find(identity: _Identity) -> _Found:
+    path = identity.folder / "manifest.json"
+    content = storage.read_bytes(path)
+    if content is None:
+        return _Found(None, None, [])
+    try:
+        manifest = decode_manifest(content)
+    except StorageError as error:
+        return _Found(None, content, [f"{error} ({path})"])
+    if manifest.fingerprint != identity.fingerprint:
+        return _Found(
+            None, content, [f"manifest.json belongs to another stage, {manifest.fingerprint} ({path})"]
+        )
+    folder = identity.folder / "attempts" / manifest.attempt
+    problems = damaged_files(folder, manifest.files)
+    if problems:
+        return _Found(None, content, [f"{problem} ({folder})" for problem in problems])
+    return _Found(StageOutput(manifest, folder, reused=True), content, [])
+
+
+def _wait_for_lease(identity: _Identity, lease_seconds: float, report: Report) -> Lease:
+    seeker = LeaseSeeker(identity.folder / "lease.json", lease_seconds)
+    announced = ""
+    while True:
+        holder = seeker.try_acquire()
+        if isinstance(holder, Lease):
+            return holder
+        if holder.owner != announced:
+            report(f"{identity.name}: being run by {holder.describe()}; waiting for it")
+            announced = holder.owner
+        time.sleep(min(1.0, lease_seconds / 10))
+
+
+def _attempt(
+    identity: _Identity,
+    found: _Found,
+    body: Callable[[StageFolder], StageResult],
+    lease: Lease,
+    report: Report,
+) -> StageOutput:
+    attempt = uuid.uuid4().hex
+    output = identity.folder / "attempts" / attempt
+    checkpoints = identity.folder / "checkpoints"
+    with storage.storage_errors(output, "create"):
+        output.mkdir(parents=True)
+        checkpoints.mkdir(exist_ok=True)
+    started, begun = datetime.now(UTC), time.monotonic()
+    try:
+        result = body(StageFolder(output, checkpoints, lease))
+        paths = storage.list_files(output)
+        storage.flush_to_disk(output, paths)
+        digests = storage.hash_files(output, paths)
+        manifest = Manifest(
+            stage=identity.name,
+            version=identity.version,
+            fingerprint=identity.fingerprint,
+            attempt=attempt,
+            config=identity.config,
+            inputs=identity.inputs,
+            files={
+                path: FileRecord(bytes=digest.bytes, sha256=digest.sha256) for path, digest in digests.items()
+            },
+            rows=plain_values(result.rows),
+            metrics=plain_values(result.metrics),
+            warnings=list(result.warnings),
+            versions=package_versions(),
+            started=started.isoformat(timespec="seconds"),
+            duration_seconds=round(time.monotonic() - begun, 3),
+            cost=plain_values(result.cost),
+        )
+        committed = _commit(identity, found.content, manifest, output)
+    except BaseException as error:
+        _keep_error(output, error)
+        if storage.is_disk_full(error) and not isinstance(error, StorageError):
+            raise StorageError(f"{identity.name}: {storage.disk_full_message(output)}") from error
+        error.add_note(f"stage {identity.name}: what this attempt wrote is kept in {output}")
+        raise
+    if committed.manifest.attempt != attempt:
+        report(f"{identity.name}: another process committed first; its output is used, this attempt removed")
+        shutil.rmtree(output, ignore_errors=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return committed
+
+
+def _commit(identity: _Identity, damaged: bytes | None, manifest: Manifest, output: Path) -> StageOutput:
+    """Make the attempt the output of its stage, unless another one that verifies got there first."""
+    path, content = identity.folder / "manifest.json", encode_manifest(manifest)
+    decode_manifest(content)  # What does not read back must fail here, not at the next run.
+    while True:
+        if damaged is None:
+            written = storage.write_exclusive(path, content)
+        else:
+            written = storage.replace_if(path, content, damaged)
+        if written:
+            return StageOutput(manifest, output, reused=False)
+        found = _find(identity)
+        if found.output is not None:
+            return found.output
+        damaged = found.content
+
+
+def _keep_error(output: Path, error: BaseException) -> None:
+    """Beside what the attempt wrote. A full disk may have no room for it, which must not hide the error."""
+    record = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": traceback.format_exception(error),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with suppress(StorageError):
+        storage.write_replacing(output / ERROR_FILE, json.dumps(record, indent=1).encode())
