@@ -1,0 +1,249 @@
+"""The base model: where it is, whether it can be used, and loading it and its tokenizer.
+
+Only safetensors weights are read; a checkpoint in pickle form is refused.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import huggingface_hub
+import torch
+from pydantic import Field
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from behaviorlm.config import Settings
+from behaviorlm.errors import ConfigError, ModelError
+
+_HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
+# What a model is made of, at the top of its folder: network, weights, tokenizer, chat template.
+_MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "vocab.json",
+    "vocab.txt",
+    "*.tiktoken",
+)
+_POSITION_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+)
+_UNLIMITED_POSITIONS = 1 << 20
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters (LoRA). Dropout is 0: one draw would serve all the samples that share a prefix."""
+
+    rank: int = Field(16, ge=1, description="Rank of the adapters.")
+    alpha: float = Field(32, gt=0, description="Scale: the adapter's output is multiplied by alpha / rank.")
+    target_modules: str | list[str] = Field(
+        "all-linear", description='Modules that get an adapter: names, a regular expression, or "all-linear".'
+    )
+
+
+class ModelConfig(Settings):
+    """The base model and how it is adapted."""
+
+    base: str = Field(description="Folder of a transformers model, or its name on the Hugging Face hub.")
+    revision: str | None = Field(
+        None, description="Revision on the hub; a commit hash makes a run repeatable."
+    )
+    trust_remote_code: bool = Field(
+        False, description="Whether Python code that comes with the model may run."
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Numbers of the base weights; auto: as they are stored."
+    )
+    adaptation: Literal["lora", "full"] = Field("lora", description="Train adapters, or all the weights.")
+    lora: LoraSettings = Field(default_factory=LoraSettings, description="Adapters, with adaptation: lora.")
+    random_init: bool = Field(False, description="Ignore the base's weights and draw new ones: a control.")
+    random_init_seed: int = Field(0, ge=0, description="Seed of the drawn weights.")
+    config_overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Keys of the model's config.json to change, such as num_hidden_layers: 2.",
+    )
+
+
+def base_folder(config: ModelConfig) -> Path:
+    """The folder that holds the base model; downloads one named on the hub unless it is cached.
+
+    Raises ModelError when the folder is missing or the hub model cannot be had. A path is never tried on the hub.
+    """
+    path = Path(config.base).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"{path} holds no config.json; model.base must be the folder of a transformers model"
+            )
+        return path
+    if path.exists() or not _HUB_NAME.fullmatch(config.base):
+        raise ModelError(
+            f"model.base: there is no folder {config.base}; give the folder of a transformers model"
+        )
+    try:
+        folder = huggingface_hub.snapshot_download(
+            config.base, revision=config.revision, allow_patterns=list(_MODEL_FILES), ignore_patterns=["*/*"]
+        )
+    # The hub's client raises errors of its own, of the HTTP client and of the system, with no common parent.
+    except Exception as error:
+        raise ModelError(
+            f"model.base: {config.base} is no folder here, and the Hugging Face hub did not give it ({error}). Check the "
+            "name and the network, or download the model elsewhere and give its folder"
+        ) from error
+    return Path(folder)
+
+
+def load_model_config(config: ModelConfig) -> PretrainedConfig:
+    """The base's configuration with `config_overrides`. Raises ModelError, or ConfigError for an unknown override."""
+    folder = base_folder(config)
+    with _readable(folder, "its config.json"):
+        loaded = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+    known = loaded.to_dict()
+    for key, value in config.config_overrides.items():
+        if key not in known and not hasattr(loaded, key):
+            raise ConfigError(f"model.config_overrides.{key}: {folder / 'config.json'} has no such key")
+        setattr(loaded, key, value)
+    _check_causal(loaded, folder)
+    return loaded
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """The base's own tokenizer.
+
+    Raises ModelError when the folder holds none, or one with more tokens than the model has embeddings.
+    """
+    folder = base_folder(config)
+    if not any(list(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        raise ModelError(
+            f"{folder} holds a model but no tokenizer; copy tokenizer.json and tokenizer_config.json of the original "
+            "model into it, or save them there with tokenizer.save_pretrained"
+        )
+    with _readable(folder, "its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+    embeddings = load_model_config(config).get_text_config().vocab_size
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if largest >= embeddings:
+        raise ModelError(
+            f"the tokenizer in {folder} has tokens up to id {largest}, but the model only {embeddings} embeddings; use "
+            "the tokenizer that the model was trained with, or resize the model's embeddings"
+        )
+    return tokenizer
+
+
+def load_model(config: ModelConfig) -> PreTrainedModel:
+    """The base model on the CPU, in evaluation mode, with SDPA attention where its architecture has it.
+
+    Raises ModelError for a folder without usable weights, for weights that do not fill the model, and for anything but
+    a causal language model.
+    """
+    folder = base_folder(config)
+    model_config = load_model_config(config)
+    options: dict[str, Any] = {
+        "trust_remote_code": config.trust_remote_code,
+        "attn_implementation": _attention(model_config),
+        "dtype": config.dtype,
+    }
+    if config.random_init:
+        return _random_model(config, model_config, options)
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} holds no *.safetensors weights; convert other formats with model.save_pretrained, or set "
+            "model.random_init: true to draw new weights"
+        )
+    with _readable(folder, "its weights"):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, config=model_config, use_safetensors=True, output_loading_info=True, **options
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"the weights in {folder} lack {len(missing)} of the model's parameters, such as {missing[0]}; they would be "
+            "random. Use a complete checkpoint of a causal language model, and check model.config_overrides"
+        )
+    return model.eval()
+
+
+def max_positions(config: ModelConfig) -> int:
+    """The number of positions the base model has; about a million where its configuration states no limit."""
+    text_config = load_model_config(config).get_text_config()
+    stated = [getattr(text_config, key, None) for key in _POSITION_KEYS]
+    return next((value for value in stated if isinstance(value, int) and value > 0), _UNLIMITED_POSITIONS)
+
+
+def model_fingerprint(config: ModelConfig) -> str:
+    """Hex SHA-256 of what the base network is: its files and how they are loaded, not where they lie.
+
+    Adaptation is left to the fingerprint of the stage that trains.
+    """
+    folder = base_folder(config)
+    digest = hashlib.sha256()
+    loading = config.model_dump(include={"dtype", "random_init", "random_init_seed", "config_overrides"})
+    digest.update(json.dumps(loading, sort_keys=True).encode())
+    names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+    for name in sorted(names):
+        with (folder / name).open("rb") as file:
+            digest.update(f"\0{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _readable(folder: Path, part: str) -> Iterator[None]:
+    """Turns what transformers raises while it reads `part` of a folder into a ModelError."""
+    try:
+        yield
+    # A damaged file surfaces as any of OSError, ValueError, KeyError, RuntimeError or an exception of Rust code.
+    except Exception as error:
+        message = str(error)
+        raise ModelError(
+            f"{folder}: {part} cannot be loaded ({type(error).__name__}: {message[:500]}). Check that the folder is "
+            "complete and of a supported kind; model code of its own needs model.trust_remote_code: true"
+        ) from error
+
+
+def _check_causal(model_config: PretrainedConfig, folder: Path) -> None:
+    architectures = list(getattr(model_config, "architectures", None) or [])
+    stated_causal = not architectures or any(
+        name.endswith(("CausalLM", "LMHeadModel")) for name in architectures
+    )
+    is_known = type(model_config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in (
+        getattr(model_config, "auto_map", None) or {}
+    )
+    if getattr(model_config, "is_encoder_decoder", False) or not stated_causal or not is_known:
+        raise ModelError(
+            f"{folder} holds {', '.join(architectures) or model_config.model_type}, which is not a causal language model; "
+            "give one whose architecture ends in ForCausalLM"
+        )
+
+
+def _attention(model_config: PretrainedConfig) -> str:
+    if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return "sdpa"
+    return "sdpa" if MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]._supports_sdpa else "eager"
+
+
+def _random_model(
+    config: ModelConfig, model_config: PretrainedConfig, options: dict[str, Any]
+) -> PreTrainedModel:
+    # Drawn in float32 and then converted, so that the same seed gives the same network in every dtype.
+    dtype = getattr(torch, config.dtype) if config.dtype != "auto" else model_config.dtype or torch.float32
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.random_init_seed)
+        model = AutoModelForCausalLM.from_config(model_config, **{**options, "dtype": torch.float32})
+    return model.to(dtype).eval()
