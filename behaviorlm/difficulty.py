@@ -16,13 +16,14 @@ class DifficultyConfig(Settings):
 
     measure: Literal["nll", "rank", "margin", "excess", "reducible"] = Field(
         default="excess",
-        description="The measure by which samples are selected; all are stored. nll: surprise over the vocabulary; "
-        "rank: place of the target; margin: best other behavior's lead; excess: nll minus the prediction's entropy; "
-        "reducible: nll minus that of a reference model tuned on the other half of the data",
+        description="The measure by which samples are selected; all are stored. nll: surprise over the "
+        "vocabulary; rank: place of the target; margin: best other behavior's lead; excess: nll minus the "
+        "prediction's entropy; reducible: nll minus that of a reference model tuned on the other half of the "
+        "data",
     )
     source: Literal["a_tuned", "base", "cross_fit"] = Field(
         default="a_tuned",
-        description="The model that scores. cross_fit: two A-tuned models, each scoring the half it has not seen",
+        description="The model that scores. cross_fit: two A-tuned models, each on the half it has not seen",
     )
 
 
@@ -33,15 +34,16 @@ def difficulty_measures(
 ) -> dict[str, NDArray[np.float64]]:
     """Every measure of difficulty of n samples, float64[n] by name, in nats except `rank`.
 
-    label_scores float[n, K], normalized here over the vocabulary; targets int[n], vocabulary indexes.
-    nll = −log p(target); rank = place of the target, 0 is first, ties by vocabulary index; margin = best other
-    log p − target's; excess = nll − entropy; reducible = nll − nll under `reference_scores` float[n, K], if given.
-    Raises DataError for scores that cannot be ranked and for a target outside the vocabulary.
+    label_scores float[n, K], normalized here over the vocabulary; targets int[n], vocabulary indexes. nll =
+    −log p(target); rank = place of the target, 0 is first, ties by vocabulary index; margin = best other log
+    p − target's; excess = nll − entropy; reducible = nll − nll under `reference_scores` float[n, K], if
+    given. Raises DataError for scores that cannot be ranked and for a target outside the vocabulary.
     """
     require_label_scores(label_scores, targets)
     if len(targets) and targets.min() < 0:
         raise DataError(
-            f"row {int(targets.argmin())}: difficulty needs a target inside the vocabulary, got {targets.min()}"
+            f"row {int(targets.argmin())}: difficulty needs a target inside the vocabulary, got "
+            f"{targets.min()}"
         )
     names = ("nll", "rank", "margin", "excess")
     measures = {name: np.empty(len(targets)) for name in names}

@@ -1,4 +1,4 @@
-"""Label scores read as probabilities over the closed vocabulary: what is accepted, and how it is normalized."""
+"""Label scores as probabilities over the closed vocabulary: what is accepted, and how it is normalized."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,8 @@ def require_label_scores(
     """
     if label_scores.ndim != 2 or label_scores.shape[1] < 2:
         raise DataError(
-            f"label scores must have shape [samples, behaviors] with at least 2 behaviors, got {label_scores.shape}"
+            "label scores must have shape [samples, behaviors] with at least 2 behaviors, got "
+            f"{label_scores.shape}"
         )
     for rows in row_blocks(*label_scores.shape):
         highest = label_scores[rows].max(
@@ -30,7 +31,8 @@ def require_label_scores(
         if not np.isfinite(highest).all():
             row = rows.start + int(np.flatnonzero(~np.isfinite(highest))[0])
             raise DataError(
-                f"label scores of row {row}: the highest is {highest[row - rows.start]}, so the behaviors cannot be "
+                f"label scores of row {row}: the highest is {highest[row - rows.start]}, so the behaviors "
+                "cannot be "
                 "ranked; the model that made them is probably damaged or overflows in its dtype"
             )
     if targets is not None:
@@ -39,13 +41,13 @@ def require_label_scores(
         if len(targets) and targets.max() >= label_scores.shape[1]:
             row = int(targets.argmax())
             raise DataError(
-                f"target {targets[row]} of row {row} is outside the {label_scores.shape[1]} behaviors of the scores; "
-                "were they made with another vocabulary?"
+                f"target {targets[row]} of row {row} is outside the {label_scores.shape[1]} behaviors of "
+                "the scores; were they made with another vocabulary?"
             )
 
 
 def normalize_label_scores(label_scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Log-probabilities over the vocabulary, float64[n, K]: each row's logsumexp is 0. Scores may hold -inf."""
+    """Log-probabilities over the vocabulary, float64[n, K], each row's logsumexp 0. Scores may hold -inf."""
     scores = label_scores.astype(np.float64)
     scores -= scores.max(axis=1, keepdims=True)
     scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import measure
 
-# Our choice: 0 (no adjustment) to 1.5, beyond full correction of the prior, which reaches past the best on real logs.
+# Our choice: 0 (no adjustment) to 1.5, beyond full correction of the prior, which reaches past the best on
+# real logs.
 TAU_GRID = tuple(step / 20 for step in range(31))
 
 
@@ -23,7 +24,7 @@ class TauChoice:
 
 
 def log_prior(training_counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Log share of each behavior among the training targets, float64[K], counts raised by one (our choice)."""
+    """Log share of each behavior among the training targets, float64[K]; counts raised by one, our choice."""
     raised = training_counts.astype(np.float64) + 1.0
     return np.log(raised / raised.sum())
 
@@ -31,7 +32,7 @@ def log_prior(training_counts: NDArray[np.integer]) -> NDArray[np.float64]:
 def logit_adjustment(
     label_scores: NDArray[np.floating], prior: NDArray[np.floating], tau: float
 ) -> NDArray[np.float32]:
-    """`label_scores − tau · prior`, float32[n, K]: 0 leaves the scores, 1 takes the whole prior (log, [K]) out."""
+    """`label_scores − tau · prior`, float32[n, K]; prior is a log, float[K]; tau 1 takes all of it out."""
     if label_scores.shape[1:] != prior.shape:
         raise DataError(
             f"label scores of shape {label_scores.shape} do not fit a prior of shape {prior.shape}"
@@ -42,7 +43,7 @@ def logit_adjustment(
 def pointwise_mutual_information(
     label_scores: NDArray[np.floating], scores_without_history: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """Label scores minus the scores of the same labels without history ([K], or [n, K] with the context kept)."""
+    """Label scores minus those of the same labels without history ([K], or [n, K] with the context kept)."""
     if scores_without_history.shape not in (label_scores.shape, label_scores.shape[1:]):
         raise DataError(
             f"scores without history of shape {scores_without_history.shape} do not fit {label_scores.shape}"
@@ -53,7 +54,10 @@ def pointwise_mutual_information(
 def per_token_mean(
     label_scores: NDArray[np.floating], label_lengths: NDArray[np.integer]
 ) -> NDArray[np.float32]:
-    """Label scores divided by the labels' lengths in tokens, int[K], terminator included; for untuned models."""
+    """Label scores divided by the labels' lengths in tokens, int[K], terminator included.
+
+    For untuned models.
+    """
     if label_lengths.shape != label_scores.shape[1:] or label_lengths.min() < 1:
         raise DataError(f"label lengths must be {label_scores.shape[1:]} positive numbers of tokens")
     return (label_scores / label_lengths[None, :]).astype(np.float32)
@@ -68,10 +72,10 @@ def choose_tau(
 ) -> TauChoice:
     """The tau of the grid with the best mean of anchor accuracy and tail macro recall on validation samples.
 
-    Tail macro recall is over behaviors with at least 10 targets; where the validation has none, over all of them;
-    and a group without any target is left out of the mean. Of equal ones the smallest tau. Our choice.
-    label_scores float[n, K], targets int[n] (negative = unseen), is_anchor bool[K], prior float[K] (`log_prior`).
-    Raises DataError without validation samples.
+    Tail macro recall is over behaviors with at least 10 targets; where the validation has none, over all of
+    them; and a group without any target is left out of the mean. Of equal ones the smallest tau. Our choice.
+    label_scores float[n, K], targets int[n] (negative = unseen), is_anchor bool[K], prior float[K]
+    (`log_prior`). Raises DataError without validation samples.
     """
     if len(targets) == 0:
         raise DataError("tau is chosen on validation samples, and there are none; raise split.validation")

@@ -1,6 +1,7 @@
 """The balanced subset for B-Tuning: how many samples of each behavior, and which. Our choice throughout."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -25,23 +26,23 @@ class SelectionConfig(Settings):
         default=0.3,
         ge=0,
         le=1,
-        description="A behavior with n samples gets a quota proportional to n^(1 - balance): 0 keeps the natural mix, "
-        "1 gives equal counts",
+        description="A behavior with n samples gets a quota proportional to n^(1 - balance): 0 keeps the "
+        "natural mix, 1 gives equal counts",
     )
     anchor_share: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="Share of the subset for anchor behaviors, the rest for the tail; balance then applies inside each. "
-        "null: one mix over all behaviors",
+        description="Share of the subset for anchor behaviors, the rest for the tail; balance then applies "
+        "inside each. null: one mix over all behaviors",
     )
     max_per_behavior: int | None = Field(
         default=None, ge=1, description="No behavior gets more samples than this; null: no limit"
     )
     within: Literal["hard", "easy", "band", "mixed", "random"] = Field(
         default="mixed",
-        description="Which samples of a behavior: the hardest, the easiest, uniformly from a band of difficulty, "
-        "a share of the hardest and the rest uniformly, or uniformly",
+        description="Which samples of a behavior: the hardest, the easiest, uniformly from a band of "
+        "difficulty, a share of the hardest and the rest uniformly, or uniformly",
     )
     band: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
         default=(0.25, 0.75),
@@ -74,7 +75,7 @@ class SelectionReport:
     quotas: Counts
     available: Counts
 
-    def to_dict(self, names: list[str]) -> dict[str, Any]:
+    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
         """Plain JSON data, with `behaviors` {name: {"quota", "available"}} in the order of the vocabulary."""
         return {
             "requested": self.requested,
@@ -96,15 +97,16 @@ def requested_total(available: int, config: SelectionConfig) -> int:
 
 
 def quotas(
-    counts: NDArray[np.integer], is_anchor: NDArray[np.bool_], names: list[str], config: SelectionConfig
+    counts: NDArray[np.integer], is_anchor: NDArray[np.bool_], names: Sequence[str], config: SelectionConfig
 ) -> Counts:
     """Samples to take of each behavior, int64[K], from counts int[K] of those available.
 
-    Proportional to `counts^(1 − balance)`, capped at what is available and at `max_per_behavior`; what a cap leaves
-    over goes to the others in proportion; rounded by largest remainder, ties by name. The sum is the requested total
-    or, where the caps do not allow it, all they allow. With `anchor_share` the total is first split between the
-    groups, and a group that cannot fill its share leaves it empty, so that the share holds as an upper bound.
-    Raises DataError if `anchor_share` wants samples of a group that has none, and for empty counts.
+    Proportional to `counts^(1 − balance)`, capped at what is available and at `max_per_behavior`; what a cap
+    leaves over goes to the others in proportion; rounded by largest remainder, ties by name. The sum is the
+    requested total or, where the caps do not allow it, all they allow. With `anchor_share` the total is first
+    split between the groups, and a group that cannot fill its share leaves it empty, so that the share holds
+    as an upper bound. Raises DataError if `anchor_share` wants samples of a group that has none, and for
+    empty counts.
     """
     available = np.asarray(counts, np.int64)
     if not (available.shape == is_anchor.shape == (len(names),)):
@@ -127,7 +129,8 @@ def quotas(
             continue
         if available[members].sum() == 0:
             raise DataError(
-                f"anchor_share={config.anchor_share} asks for {part} samples of {group} behaviors, and the training "
+                f"anchor_share={config.anchor_share} asks for {part} samples of {group} behaviors, and the "
+                "training "
                 "samples have none; leave anchor_share unset or change the anchor threshold"
             )
         result += _quotas_of_mix(np.where(members, available, 0), names, part, config)
@@ -139,16 +142,17 @@ def select(
     behavior: NDArray[np.integer],
     difficulty: NDArray[np.floating],
     is_anchor: NDArray[np.bool_],
-    names: list[str],
+    names: Sequence[str],
     config: SelectionConfig,
 ) -> tuple[NDArray[np.bool_], SelectionReport]:
     """Choose the subset: bool[n] in the order of the rows, and a report.
 
     sample_ids: n ids of 16 bytes (Arrow fixed_size_binary(16), or uint8[n, 16]); behavior: int[n] vocabulary
-    indexes; difficulty: float[n], higher is harder; is_anchor: bool[K]; names: K behaviors.
-    The choice depends on ids, behaviors, difficulties, config and seed, never on the order of the rows. Ties of
-    difficulty go by sample id. Where a band holds fewer samples than the quota, the nearest outside it fill up.
-    Raises DataError for repeated ids, a difficulty that is not a number, or a behavior outside the vocabulary.
+    indexes; difficulty: float[n], higher is harder; is_anchor: bool[K]; names: K behaviors. The choice
+    depends on ids, behaviors, difficulties, config and seed, never on the order of the rows. Ties of
+    difficulty go by sample id. Where a band holds fewer samples than the quota, the nearest outside it fill
+    up. Raises DataError for repeated ids, a difficulty that is not a number, or a behavior outside the
+    vocabulary.
     """
     high, low = _id_words(sample_ids)
     samples = len(high)
@@ -195,7 +199,7 @@ def select(
     return selected, report
 
 
-def _quotas_of_mix(available: Counts, names: list[str], total: int, config: SelectionConfig) -> Counts:
+def _quotas_of_mix(available: Counts, names: Sequence[str], total: int, config: SelectionConfig) -> Counts:
     caps = available if config.max_per_behavior is None else np.minimum(available, config.max_per_behavior)
     total = min(total, int(caps.sum()))
     weights = np.where(
@@ -216,7 +220,7 @@ def _quotas_of_mix(available: Counts, names: list[str], total: int, config: Sele
     return _rounded(shares, caps, names, total)
 
 
-def _rounded(shares: NDArray[np.float64], caps: Counts, names: list[str], total: int) -> Counts:
+def _rounded(shares: NDArray[np.float64], caps: Counts, names: Sequence[str], total: int) -> Counts:
     """Largest remainder, ties by name. Shares within 1e-9 of an integer are taken as that integer."""
     nearest = np.rint(shares)
     shares = np.where(np.abs(shares - nearest) < 1e-9 * np.maximum(1.0, nearest), nearest, shares)
@@ -260,7 +264,8 @@ def _require_distinct(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> None
     if same.any():
         row = int(order[np.flatnonzero(same)[0]])
         raise DataError(
-            f"sample id {_hex_id(high, low, row)} occurs more than once (row {row}); was a partition read twice?"
+            f"sample id {_hex_id(high, low, row)} occurs more than once (row {row}); was a partition "
+            "read twice?"
         )
 
 

@@ -27,8 +27,8 @@ class Baseline(Protocol):
 def fit_baselines(timelines: TimelineArrays) -> dict[str, Baseline]:
     """Every baseline by name, fitted on the training events; weights chosen on validation, never on test.
 
-    `markov_order_3_context` also conditions on the context known before the event; it is there if the log has any.
-    Raises DataError without training events.
+    `markov_order_3_context` also conditions on the context known before the event; it is there if the log has
+    any. Raises DataError without training events.
     """
     if not len(timelines.training_rows()):
         raise DataError("baselines need training events, and the timelines have none; check the split")

@@ -31,13 +31,16 @@ class MostFrequent:
 
 @dataclass(frozen=True)
 class PerUserFrequency:
-    """Predicts the user's own past shares, smoothed by the training shares with the weight of `concentration` events."""
+    """Predicts the user's own past shares, with the training shares counted as `concentration` events."""
 
     prior: NDArray[np.float64]
     concentration: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K]; every earlier event of the timeline counts, whatever its split."""
+        """Log-probabilities float32[len(rows), K].
+
+        Every earlier event of the timeline counts, whatever its split.
+        """
         past = past_counts(timelines, rows)
         seen = past.sum(axis=1, keepdims=True)
         shares = (past + self.concentration * self.prior[None, :]) / (seen + self.concentration)
@@ -50,7 +53,7 @@ def fit_most_frequent(timelines: TimelineArrays) -> MostFrequent:
 
 
 def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
-    """Training shares, and the concentration with the best validation likelihood (training targets without one)."""
+    """Training shares, and the concentration that makes the targets of `tuning_rows` most likely."""
     prior = training_prior(timelines)
     rows, _ = tuning_rows(timelines)
     target = timelines.behavior[rows]
@@ -65,7 +68,7 @@ def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
 
 
 def past_counts(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
-    """How often each known behavior occurred in the timeline before each of the rows, float64[len(rows), K]."""
+    """How often each known behavior occurred in the timeline before each row, float64[len(rows), K]."""
     result = np.empty((len(rows), timelines.behaviors))
     order = np.argsort(rows, kind="stable")
     wanted = np.asarray(rows)[order]

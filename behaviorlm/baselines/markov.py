@@ -1,8 +1,8 @@
-"""Markov baselines: what followed the last one, two or three behaviors, each order falling back on the one below.
+"""Markov baselines: what followed the last one, two or three behaviors, each order backed by the one below.
 
-P_level(b | h) = trust(h) · count(h, b) / count(h) + (1 − trust(h)) · P_below(b), from the training shares up to the
-longest history (Jelinek-Mercer). Histories with about as many events per distinct follower share one weight, chosen
-on validation by expectation-maximization (`weights.fit_trust`).
+P_level(b | h) = trust(h) · count(h, b) / count(h) + (1 − trust(h)) · P_below(b), from the training shares up
+to the longest history (Jelinek-Mercer). Histories with about as many events per distinct follower share one
+weight, chosen on validation by expectation-maximization (`weights.fit_trust`).
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ CONTEXT = 0  # a condition of a level: 0 is the context, k >= 1 the behavior k e
 class LevelCounts:
     """Training counts under one kind of history.
 
-    base: index of the level whose states this one refines (-1: none). added: the condition added to it.
-    keys: int64[S], sorted, one per state: state of the base × number of values + value of the added condition.
-    totals: float64[S], events seen in the state. starts: int64[S + 1] into behaviors int32 and counts float64, the
-    behaviors that followed.
+    base: index of the level whose states this one refines (-1: none). added: the condition added to it. keys:
+    int64[S], sorted, one per state: state of the base × number of values + value of the added condition.
+    totals: float64[S], events seen in the state. starts: int64[S + 1] into behaviors int32 and counts
+    float64, the behaviors that followed.
     """
 
     base: int
@@ -52,7 +52,10 @@ class Markov:
     trust: tuple[NDArray[np.float64], ...]
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K]; history is what the timeline shows before the row, any split."""
+        """Log-probabilities float32[len(rows), K].
+
+        History is what the timeline shows before the row, any split.
+        """
         result = np.empty((len(rows), timelines.behaviors), np.float32)
         step = max(1, PROBABILITIES_PER_BLOCK // timelines.behaviors)
         for begin in range(0, len(rows), step):
@@ -78,18 +81,22 @@ class Markov:
 
 
 def fit_bigram(timelines: TimelineArrays) -> Markov:
-    """One table of what followed each behavior in training; ties, and behaviors never followed, by training share."""
+    """One table of what followed each behavior in training.
+
+    Ties, and behaviors never followed, by training share.
+    """
     levels = _count_levels(timelines, [(-1, 1)])
-    # The training shares weigh one event in all, less than one count of any behavior, so they only order ties.
+    # The training shares weigh one event in all, less than one count of any behavior, so they only order
+    # ties.
     return Markov(training_prior(timelines), levels, (levels[0].totals / (levels[0].totals + 1),))
 
 
 def fit_markov(timelines: TimelineArrays, order: int = 3, use_context: bool = False) -> Markov:
     """Interpolated back-off over the last 1 … `order` behaviors.
 
-    With `use_context` every history is refined once more by the context known before the event (and the context
-    alone is the lowest level). The weights are chosen on validation; without validation samples, on the training
-    targets with their own event left out of the counts.
+    With `use_context` every history is refined once more by the context known before the event (and the
+    context alone is the lowest level). The weights are chosen on validation; without validation samples, on
+    the training targets with their own event left out of the counts.
     """
     prior = training_prior(timelines)
     levels = _count_levels(timelines, _chain(order, use_context))

@@ -45,9 +45,9 @@ def timeline_arrays(
 ) -> TimelineArrays:
     """Arrays of a whole log of timelines (columns user, position, behavior, split, is_target, `before.*`).
 
-    `names` is the vocabulary in its order; `context_columns` are the columns whose combination is the context, all
-    `before.*` columns if None. Training, validation and test must come in one table, so that contexts agree.
-    Raises DataError if timelines are torn apart or out of order.
+    `names` is the vocabulary in its order; `context_columns` are the columns whose combination is the
+    context, all `before.*` columns if None. Training, validation and test must come in one table, so that
+    contexts agree. Raises DataError if timelines are torn apart or out of order.
     """
     behavior = pc.fill_null(pc.index_in(table["behavior"], value_set=pa.array(names, pa.string())), -1)
     position = table["position"].to_numpy()

@@ -11,7 +11,8 @@ from behaviorlm.baselines.timelines import TRAIN, VALIDATION, TimelineArrays
 # In events: a user with n past events is trusted n / (n + concentration).
 CONCENTRATION_GRID = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 1e4, 1e6)
 
-# Upper edges of the buckets of "events per distinct follower" that share one weight, and the last, open bucket.
+# Upper edges of the buckets of "events per distinct follower" that share one weight, and the last, open
+# bucket.
 BUCKET_EDGES = (1.0, 1.5, 2.0, 3.0, 5.0, 9.0, 20.0)
 BUCKETS = len(BUCKET_EDGES) + 1
 
@@ -32,8 +33,8 @@ class LevelEvidence:
 def tuning_rows(timelines: TimelineArrays) -> tuple[NDArray[np.int64], bool]:
     """Rows on which weights are chosen, and whether their own events are among the training counts.
 
-    The validation targets of known behaviors; without any, the training targets, whose own event must then be left
-    out of the counts (leave one out).
+    The validation targets of known behaviors; without any, the training targets, whose own event must then be
+    left out of the counts (leave one out).
     """
     for split in (VALIDATION, TRAIN):
         rows = timelines.target_rows(split)
@@ -58,10 +59,11 @@ def fit_trust(
 ) -> list[NDArray[np.float64]]:
     """Interpolation weights by expectation-maximization, float64[BUCKETS] per level.
 
-    P_level = trust[bucket] · share + (1 − trust[bucket]) · P_below, where the lowest "below" is `prior`, the float64
-    share of each target among all training events; a history that training never saw passes on P_below. Starts from
-    one half, counts one prior observation of one half per bucket, and ends when the mean log-likelihood gains less
-    than 1e-7. A target no level has seen never gets probability 0, because `prior` is positive.
+    P_level = trust[bucket] · share + (1 − trust[bucket]) · P_below, where the lowest "below" is `prior`, the
+    float64 share of each target among all training events; a history that training never saw passes on
+    P_below. Starts from one half, counts one prior observation of one half per bucket, and ends when the mean
+    log-likelihood gains less than 1e-7. A target no level has seen never gets probability 0, because `prior`
+    is positive.
     """
     trust = [np.full(BUCKETS, 0.5) for _ in levels]
     previous = -np.inf

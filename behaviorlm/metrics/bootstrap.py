@@ -1,4 +1,4 @@
-"""Measuring outcomes, with percentile intervals from resampling whole groups, and paired tests between models."""
+"""Measuring outcomes, percentile intervals from resampling whole groups, and paired tests of two models."""
 
 from collections.abc import Iterator, Sequence
 
@@ -41,8 +41,8 @@ def measure_outcomes(
 ) -> Metrics:
     """`{group: {metric: value}}` for the groups and METRICS that `behaviorlm.metrics.measures` defines.
 
-    `is_anchor` is bool[K], `is_repeat` bool[n] or None. A metric without a sample or behavior to average is None.
-    Raises DataError for shapes that do not fit.
+    `is_anchor` is bool[K], `is_repeat` bool[n] or None. A metric without a sample or behavior to average is
+    None. Raises DataError for shapes that do not fit.
     """
     groups = sample_groups(model_outcomes, is_anchor, is_repeat)
     values = _measured(model_outcomes, groups)
@@ -61,9 +61,10 @@ def bootstrap(
 ) -> Intervals:
     """`{group: {metric: {"value", "low", "high"}}}`: the measured value and its percentile interval.
 
-    `resampling_groups` [n] (any type numpy can sort) names each sample's group; each resample draws as many groups
-    as there are, with replacement, and keeps their samples together. `low` and `high` are None where the metric has
-    no value, and where fewer than two groups leave nothing to resample. Raises DataError for shapes that do not fit.
+    `resampling_groups` [n] (any type numpy can sort) names each sample's group; each resample draws as many
+    groups as there are, with replacement, and keeps their samples together. `low` and `high` are None where
+    the metric has no value, and where fewer than two groups leave nothing to resample. Raises DataError for
+    shapes that do not fit.
     """
     groups = sample_groups(model_outcomes, is_anchor, is_repeat)
     group_index, number = _group_index(resampling_groups, len(model_outcomes))
@@ -94,9 +95,9 @@ def paired_difference(
 ) -> Intervals:
     """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second on the same samples.
 
-    Both models are measured on the same resamples of groups. `p` is two-sided: twice the smaller share of resamples
-    on either side of zero, counting one more resample for the data themselves, at most 1; None where undefined.
-    Raises DataError if the two do not have the same targets in the same order.
+    Both models are measured on the same resamples of groups. `p` is two-sided: twice the smaller share of
+    resamples on either side of zero, counting one more resample for the data themselves, at most 1; None
+    where undefined. Raises DataError if the two do not have the same targets in the same order.
     """
     if first.behaviors != second.behaviors or not np.array_equal(first.target, second.target):
         raise DataError("a paired comparison needs both models on the same samples in the same order")
@@ -164,7 +165,7 @@ def _multiplicities(number: int, resamples: int, seed: int, block: int) -> Itera
 def _sums_by_group(
     model_outcomes: Outcomes, groups: Sequence[SampleGroup], group_index: NDArray[np.int64], number: int
 ) -> list[NDArray[np.float64]]:
-    """For each group of metrics the per-sample values summed per resampling group, float64[number, columns]."""
+    """For each group of metrics the values summed per resampling group, float64[number, columns]."""
     values = per_sample_values(model_outcomes)
     sums = []
     for group in groups:

@@ -1,16 +1,20 @@
 """The metrics, defined once, as functions of weighted sums over samples.
 
-A weight per sample (1 when measuring, the multiplicity of the sample's group when resampling) is all that tells a
-measurement from a bootstrap resample, so both use the code below. Definitions, all of them our choice:
+A weight per sample (1 when measuring, the multiplicity of the sample's group when resampling) is all that
+tells a measurement from a bootstrap resample, so both use the code below. Definitions, all of them our
+choice:
 
-- groups `all`, `anchor`, `tail` go by the *target*; an unseen target belongs to the tail. `repeats` and `changes`
-  are the samples whose target is, or is not, the behavior right before it.
-- accuracy, reciprocal rank, NDCG@k, recall@5 are means over the samples of a group; an unseen target scores 0.
-- precision, recall and F1 belong to a behavior and are counted over *all* samples (so an anchor sample taken for a
-  tail behavior costs the tail's precision), then averaged over the behaviors of the group that occur as targets:
-  equally (macro) or by number of targets (weighted). A behavior that was never predicted has precision 0. All
-  unseen targets together count as one more behavior, never predicted. `repeats` and `changes` count within the group.
-- `macro_recall_at_least_10`: macro recall over the named behaviors with at least 10 targets among all samples measured.
+- groups `all`, `anchor`, `tail` go by the *target*; an unseen target belongs to the tail. `repeats` and
+  `changes` are the samples whose target is, or is not, the behavior right before it.
+- accuracy, reciprocal rank, NDCG@k, recall@5 are means over the samples of a group; an unseen target scores
+  0.
+- precision, recall and F1 belong to a behavior and are counted over *all* samples (so an anchor sample taken
+  for a tail behavior costs the tail's precision), then averaged over the behaviors of the group that occur as
+  targets: equally (macro) or by number of targets (weighted). A behavior that was never predicted has
+  precision 0. All unseen targets together count as one more behavior, never predicted. `repeats` and
+  `changes` count within the group.
+- `macro_recall_at_least_10`: macro recall over the named behaviors with at least 10 targets among the samples
+  counted.
 - expected calibration error: 15 bins of equal width on the confidence, right edge included.
 """
 
@@ -37,7 +41,6 @@ BEHAVIOR_METRICS = (
 )
 METRICS = (*SAMPLE_METRICS, *BEHAVIOR_METRICS, "expected_calibration_error")
 
-# Sums of one resample over the samples of one group: the number, SAMPLE_METRICS, then the calibration bins' gaps.
 Floats = NDArray[np.float64]
 
 
@@ -84,7 +87,7 @@ def sample_groups(
 
 
 def per_sample_values(outcomes: Outcomes) -> Floats:
-    """float64[n, 1 + len(SAMPLE_METRICS) + CALIBRATION_BINS]: what is summed over samples, column by column."""
+    """What is summed over samples, float64[n, 1 + len(SAMPLE_METRICS) + CALIBRATION_BINS]."""
     rank = outcomes.rank
     seen = rank >= 0
     gain = np.where(seen, 1.0 / np.log2(np.maximum(rank, 0) + 2.0), 0.0)
@@ -109,7 +112,10 @@ def calibration_bin(confidence: Floats) -> NDArray[np.int64]:
 
 
 def sample_metrics(sums: Floats) -> dict[str, Floats]:
-    """Metrics float64[resamples] from sums float64[resamples, columns of `per_sample_values`]; NaN without samples."""
+    """Metrics float64[resamples] from sums float64[resamples, columns of `per_sample_values`].
+
+    NaN without samples.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums[:, 1:] / sums[:, :1]
     values = {name: means[:, column] for column, name in enumerate(SAMPLE_METRICS)}
@@ -127,7 +133,7 @@ class BehaviorCounts:
 
 
 def behavior_counts(outcomes: Outcomes, sample_weights: Floats, counted: NDArray[np.bool_]) -> BehaviorCounts:
-    """Count targets, predictions and correct ones of the `counted` samples under weights float64[resamples, n]."""
+    """Targets, predictions and correct ones of the `counted` samples under weights float64[resamples, n]."""
     width = outcomes.behaviors + 1
     target = np.where(outcomes.target < 0, outcomes.behaviors, outcomes.target)[counted]
     predicted = outcomes.predicted[counted]
@@ -145,7 +151,10 @@ def behavior_counts(outcomes: Outcomes, sample_weights: Floats, counted: NDArray
 def behavior_metrics(
     counts: BehaviorCounts, behaviors: NDArray[np.bool_], frequent: NDArray[np.bool_]
 ) -> dict[str, Floats]:
-    """Metrics float64[resamples] over the behaviors bool[K + 1]; `frequent` bool[K + 1] are those of the endpoint."""
+    """Metrics float64[resamples] over the behaviors bool[K + 1].
+
+    `frequent` bool[K + 1] are those of the endpoint.
+    """
     targets, predicted, correct = (
         values[:, behaviors] for values in (counts.targets, counts.predicted, counts.correct)
     )
@@ -167,7 +176,7 @@ def behavior_metrics(
 
 
 def frequent_behaviors(outcomes: Outcomes, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """bool[K + 1]: behaviors with at least ENDPOINT_MINIMUM_TARGETS targets among the counted samples, never "unseen"."""
+    """Named behaviors with at least ENDPOINT_MINIMUM_TARGETS targets among those counted, bool[K + 1]."""
     targets = outcomes.target[counted & (outcomes.target >= 0)]
     return np.append(np.bincount(targets, minlength=outcomes.behaviors) >= ENDPOINT_MINIMUM_TARGETS, False)
 

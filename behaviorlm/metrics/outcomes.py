@@ -58,7 +58,7 @@ def outcomes(label_scores: NDArray[np.floating], targets: NDArray[np.integer]) -
 
 
 def concatenate_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
-    """Outcomes of several batches of samples in the order given. Raises DataError for another vocabulary size."""
+    """Outcomes of several batches of samples, in order. Raises DataError for unequal vocabularies."""
     sizes = {part.behaviors for part in parts}
     if len(sizes) != 1:
         raise DataError(f"outcomes to join must share one vocabulary, got sizes {sorted(sizes)}")

@@ -16,7 +16,7 @@ def per_behavior_table(
     is_anchor: NDArray[np.bool_],
     training_counts: NDArray[np.integer],
 ) -> pa.Table:
-    """One row per behavior of the vocabulary, in its order, and a last row with a null name for unseen targets.
+    """One row per behavior of the vocabulary, in its order; a last row with a null name for unseen targets.
 
     Columns: behavior, is_anchor, training_targets, targets, predicted, correct, precision, recall, f1, mrr.
     Precision is null where nothing was predicted, recall and mrr where there is no target, f1 where neither.
@@ -48,7 +48,8 @@ def per_behavior_table(
 def reliability(model_outcomes: Outcomes, members: NDArray[np.bool_] | None = None) -> pa.Table:
     """The bins of the reliability diagram over the samples `members` bool[n] (all if None), lowest bin first.
 
-    Columns: low, high (edges of the confidence), samples, mean_confidence, accuracy (both null in an empty bin).
+    Columns: low, high (edges of the confidence), samples, mean_confidence, accuracy (both null in an empty
+    bin).
     """
     chosen = np.ones(len(model_outcomes), bool) if members is None else members
     confidence = model_outcomes.confidence[chosen]
