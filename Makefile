@@ -1,0 +1,46 @@
+# make demo | test | test-all | lint | bench. The first of them makes a virtual environment and installs into it.
+# PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
+# your CUDA, set TORCH to what its website says to install, for example
+#   make test TORCH="torch==2.13.0 --index-url <index of that build>"
+
+PYTHON ?= python3.11
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install demo test test-all lint format bench clean
+.DEFAULT_GOAL := test
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(TORCH) -c constraints.txt
+	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,dev]"
+	touch $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/python -m jobs.run --config jobs/configs/demo.yaml
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)
+	set -e; for benchmark in benchmarks/bench_*.py; do $(BIN)/python $$benchmark; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

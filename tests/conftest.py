@@ -1,0 +1,54 @@
+"""What tests share: a Ray of their own, and hypothesis without deadlines (the machine may be busy)."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile(
+    "behaviorlm", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("behaviorlm")
+
+# Before Ray is imported by anyone: its authentication mode is read once, and a token that lies in the home of
+# whoever runs the tests must not matter.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORKER_ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
+    "OMP_NUM_THREADS": "1",
+    "DS_ACCELERATOR": "cpu",
+    "RAY_AUTH_MODE": "disabled",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray of this session's own with 4 logical CPUs; workers can import the project and the tests."""
+    import ray
+
+    # Short, because the path of a Unix socket below it may have 107 characters at most.
+    folder = tempfile.mkdtemp(prefix="blm-", dir="/tmp")
+    ray.init(
+        address="local",
+        num_cpus=4,
+        num_gpus=0,
+        include_dashboard=False,
+        object_store_memory=300 * 1024**2,
+        _temp_dir=folder,
+        runtime_env={"env_vars": WORKER_ENVIRONMENT},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
