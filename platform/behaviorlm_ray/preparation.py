@@ -25,7 +25,7 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
-from behaviorlm.model import ModelConfig, load_tokenizer, max_positions
+from behaviorlm.base_model import ModelConfig, load_tokenizer, max_positions
 from behaviorlm.prompts import PromptConfig, PromptEncoder
 from behaviorlm.samples import build_timelines
 from behaviorlm.splits import SplitConfig

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 import torch
+from torch import nn
 
-from behaviorlm.attention import choose_attention
+from behaviorlm.adapters import load_trained
+from behaviorlm.attention import TreeAttention, choose_attention
+from behaviorlm.base_model import ModelConfig, load_model
 from behaviorlm.difficulty import difficulty_measures
 from behaviorlm.errors import StorageError
 from behaviorlm.label_scoring import LabelScorer, label_scorer
-from behaviorlm.model import ModelConfig, load_trained
 from behaviorlm.timelines import labels_with_terminator, window_tokens, write_prompts
 from behaviorlm.token_tree import TreeWriter
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
@@ -119,17 +121,22 @@ def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
     ]
 
 
+def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
+    """The model of a task on its device, in eval mode without gradients, and how it takes trees."""
+    torch.set_num_threads(task.threads)
+    model = load_model(task.model) if task.trained is None else load_trained(task.model, task.trained)
+    model = model.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
+    return model, choose_attention(model)
+
+
 class _Replica:
     """One copy of the model; scores batches of windows."""
 
     def __init__(self, task: ScoringTask) -> None:
-        torch.set_num_threads(task.threads)
         self.task = task
-        device = "cuda" if task.use_gpu else "cpu"
-        model = load_trained(task.model, task.trained).to(device).eval()
-        self.labels = labels_with_terminator(task.log.prompt)
-        self.label_tokens = np.array([len(label) for label in self.labels])
-        self.scorer: LabelScorer = label_scorer(model, choose_attention(model), self.labels, task.max_tokens)
+        model, attention = open_model(task)
+        labels = labels_with_terminator(task.log.prompt)
+        self.scorer: LabelScorer = label_scorer(model, attention, labels, task.max_tokens)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         parts = batch["part"].to_pylist()

@@ -11,7 +11,7 @@ from behaviorlm.config import Settings
 from behaviorlm.conversations import AuxiliarySource
 from behaviorlm.difficulty import DifficultyConfig
 from behaviorlm.events.config import EventsConfig
-from behaviorlm.model import ModelConfig
+from behaviorlm.base_model import ModelConfig
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.selection import SelectionConfig
 from behaviorlm.splits import SplitConfig

@@ -1,0 +1,1 @@
+"""What a person submits: one small module for each job, and the configurations."""

@@ -1,0 +1,36 @@
+"""What the jobs of the pipeline share: validate everything first, plan or run up to a stage, say what was written."""
+
+import sys
+from collections.abc import Callable
+
+from behaviorlm_ray.cluster import check_storage_root, connect
+from behaviorlm_ray.command_line import run_job
+from behaviorlm_ray.pipeline import Pipeline, Stage
+from behaviorlm_ray.planning import describe_plan
+from behaviorlm_ray.settings import RunSettings
+
+Target = Callable[[Pipeline], Stage]
+
+
+def run_up_to(target: Target, description: str, finish: Callable[[Pipeline], str] | None = None) -> None:
+    """Run, or with --dry-run plan, the pipeline up to `target`; exits the process.
+
+    finish: what to do after the target, returning what the last line says; by default it names the stage's folder.
+    """
+
+    def plan(settings: RunSettings) -> None:
+        pipeline = Pipeline(settings, planning=True)
+        pipeline.check_inputs()
+        target(pipeline)
+        print("\n".join(describe_plan(pipeline)))
+
+    def main(settings: RunSettings) -> None:
+        check_storage_root(settings.storage.root)
+        pipeline = Pipeline(settings)
+        pipeline.check_inputs()
+        connect()
+        output = target(pipeline)
+        assert output is not None
+        print(finish(pipeline) if finish else f"wrote {output.manifest.stage} to {output.folder}")
+
+    sys.exit(run_job(RunSettings, main, description=description, plan=plan))

@@ -1,0 +1,36 @@
+"""Connecting to Ray: the cluster a job was submitted to, or one of its own on this machine."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import ray
+
+from behaviorlm.errors import ConfigError
+
+REPOSITORY_PATHS = (".", "platform")
+
+
+def connect(*, dashboard: bool = False) -> None:
+    """Connect to the cluster named by RAY_ADDRESS (as `ray job submit` sets it), else start one here.
+
+    Never attaches to a cluster that was not named. dashboard: needed where Ray Tune runs trials that tune.
+    """
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    options = {} if address != "local" else {"include_dashboard": dashboard}
+    ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
+    if address != "local":
+        print(f"connected to the Ray cluster at {address}")
+
+
+def check_storage_root(root: str) -> None:
+    """Refuse a relative folder inside a submitted job: it would lie in Ray's temporary copy of the code."""
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and not Path(root).expanduser().is_absolute():
+        raise ConfigError(
+            f"storage.root: {root!r} is relative, and a submitted job runs in a temporary copy of the code that Ray "
+            "removes: give an absolute folder that every node reaches, --storage.root=/…"
+        )

@@ -1,0 +1,268 @@
+"""The stages of a run and what each depends on: prepare, a_tune, score, select, b_tune, evaluate.
+
+Asking for a stage runs, or reuses, everything it needs. With `planning` on nothing runs: the same walk writes down
+what would be run or reused.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from behaviorlm.conversations import AuxiliarySource, source_files
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.files import SourceFile, list_files
+from behaviorlm.events.reading import check_columns
+from behaviorlm.base_model import model_fingerprint
+from behaviorlm_ray import preparation, stage_bodies
+from behaviorlm_ray.manifests import Manifest
+from behaviorlm_ray.prepared import PreparedLog
+from behaviorlm_ray.settings import Arm, RunSettings
+from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult, plan_stage, run_stage
+from behaviorlm_ray.storage import hash_file
+from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
+
+Stage = StageOutput | None
+"""A finished stage; None while planning, for one that has not run."""
+
+
+@dataclass
+class Pipeline:
+    """One run's stages. State: what was planned or done so far, for the plan and the report."""
+
+    settings: RunSettings
+    planning: bool = False
+    plans: list[StagePlan] = field(default_factory=list)
+    outputs: dict[str, StageOutput] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """Folder of all runs."""
+        return Path(self.settings.storage.root).expanduser().absolute()
+
+    @cached_property
+    def log_files(self) -> list[SourceFile]:
+        """The log's files, their columns checked. Raises ConfigError or DataError."""
+        files = list_files(self.settings.events)
+        check_columns(self.settings.events, files)
+        return files
+
+    def check_inputs(self) -> None:
+        """Look at everything that is read from outside, before any cluster work. Raises ConfigError, DataError."""
+        _ = self.log_files, self._base, self._log_hash, self._conversation_hashes
+
+    def prepared(self) -> Stage:
+        """Timelines, vocabulary and prompt."""
+        settings = self.settings
+        config = {
+            "events": _event_identity(settings.events),
+            "split": _plain(settings.split),
+            "vocabulary": _plain(settings.vocabulary),
+            "prompt": _plain(settings.prompt),
+            "preparation": _plain(settings.preparation),
+        }
+        inputs = {"log": self._log_hash, "base": self._base}
+        return self._stage(
+            "prepare", preparation.VERSION, config, inputs, lambda folder: stage_bodies.prepare(folder, settings, self.log_files)
+        )
+
+    def conversations(self) -> Stage:
+        """The auxiliary conversations as tokens; not asked for without sources."""
+        settings = self.settings
+        config = {
+            "sources": [
+                {"name": source.name, "messages": source.messages, "max_tokens": source.max_tokens}
+                | {"holdout_share": source.holdout_share}
+                for source in settings.auxiliary
+            ],
+            "chat_template_kwargs": settings.prompt.chat_template_kwargs,
+        }
+        inputs = {"base": self._base, **self._conversation_hashes}
+        return self._stage(
+            "conversations", 1, config, inputs, lambda folder: stage_bodies.encode_auxiliary(folder, settings)
+        )
+
+    def a_tuned(self, half: int | None = None) -> Stage:
+        """A-Tuning: the base model on samples with an anchor target and auxiliary conversations."""
+        name = "a_tune" if half is None else f"a_tune_half_{half}"
+        return self._tuned(name, self.settings.a_tuning, "anchors", half=half, mixed=True)
+
+    def one_stage(self, half: int | None = None) -> Stage:
+        """One-stage tuning: the base model on all samples."""
+        name = "one_stage" if half is None else f"one_stage_half_{half}"
+        mixed = self.settings.auxiliary_in_one_stage
+        return self._tuned(name, self.settings.one_stage, "all", half=half, mixed=mixed)
+
+    def difficulty(self) -> Stage:
+        """Every measure of difficulty of every training sample."""
+        source, measure = self.settings.difficulty.source, self.settings.difficulty.measure
+        prepared = self.prepared()
+        models: dict[str, Stage | str] = {}
+        if source == "a_tuned":
+            models["model"] = self.a_tuned()
+        elif source == "base":
+            models["model"] = "base"
+        else:
+            models |= {"model_half_0": self.a_tuned(half=0), "model_half_1": self.a_tuned(half=1)}
+        if measure == "reducible":
+            models |= {"reference_half_0": self.one_stage(half=0), "reference_half_1": self.one_stage(half=1)}
+        config = {"source": source, "reducible": measure == "reducible", "model": self._model_identity}
+        body = partial(stage_bodies.score_difficulty, settings=self.settings, prepared=prepared, models=models)
+        inputs = {"prepared": prepared, "base": self._base, **models}
+        return self._stage("score", 1, config, inputs, lambda folder: body(folder))
+
+    def selected(self) -> Stage:
+        """The balanced subset for B-Tuning."""
+        settings = self.settings
+        prepared, scored = self.prepared(), self.difficulty()
+        config = {"selection": _plain(settings.selection), "measure": settings.difficulty.measure}
+        body = partial(stage_bodies.select_samples, settings=settings, prepared=prepared, scored=scored)
+        return self._stage("select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder))
+
+    def ab_tuned(self) -> Stage:
+        """B-Tuning: the A-tuned model on the selected subset."""
+        return self._tuned(
+            "b_tune",
+            self.settings.b_tuning,
+            "selected",
+            start=self.a_tuned(),
+            selection=self.selected(),
+            mixed=self.settings.auxiliary_in_b_tuning,
+        )
+
+    def arm(self, arm: Arm) -> tuple[Stage, bool]:
+        """The model of an arm and whether it is tuned at all."""
+        tuned: dict[str, Callable[[], Stage]] = {
+            "one_stage": self.one_stage,
+            "a_tuned": self.a_tuned,
+            "ab_tuned": self.ab_tuned,
+        }
+        return (None, False) if arm == "untuned" else (tuned[arm](), True)
+
+    def scored(self, arm: Arm) -> Stage:
+        """Label scores of the validation and test samples, and the loss on held-out conversations."""
+        settings = self.settings
+        prepared = self.prepared()
+        model, is_tuned = self.arm(arm)
+        talks = self.conversations() if settings.auxiliary else None
+        config = {
+            "model": self._model_identity,
+            "max_samples": settings.evaluation.max_samples,
+            "seed": settings.evaluation.seed,
+            "retention_conversations": settings.evaluation.retention_conversations,
+        }
+        inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
+        inputs |= {"model": model} if is_tuned else {}
+        inputs |= {"conversations": talks} if settings.auxiliary else {}
+        body = partial(stage_bodies.score_arm, settings=settings, prepared=prepared, model=model, conversations=talks)
+        return self._stage(f"predict_{arm}", 1, config, inputs, lambda folder: body(folder))
+
+    def evaluated(self) -> Stage:
+        """The comparison of all arms and baselines."""
+        settings = self.settings
+        prepared = self.prepared()
+        arms = {arm: self.scored(arm) for arm in settings.evaluation.arms}
+        config = {"evaluation": _plain(settings.evaluation)}
+        body = partial(stage_bodies.evaluate_arms, settings=settings, prepared=prepared, arms=arms)
+        return self._stage("evaluate", 1, config, {"prepared": prepared, **arms}, lambda folder: body(folder))
+
+    def log(self) -> PreparedLog:
+        """The prepared log, opened. Preparation must have run."""
+        prepared = self.prepared()
+        assert prepared is not None
+        return stage_bodies.open_log(prepared, self.settings)
+
+    @cached_property
+    def _base(self) -> str:
+        return model_fingerprint(self.settings.model)
+
+    @cached_property
+    def _log_hash(self) -> str:
+        return stage_bodies.combined_hash([hash_file(file.path).sha256 for file in self.log_files])
+
+    @cached_property
+    def _conversation_hashes(self) -> dict[str, str]:
+        def combined(source: AuxiliarySource) -> str:
+            return stage_bodies.combined_hash([hash_file(path).sha256 for path in source_files(source)])
+
+        return {f"source_{number}": combined(source) for number, source in enumerate(self.settings.auxiliary)}
+
+    @property
+    def _model_identity(self) -> dict[str, Any]:
+        """How the base is adapted; the base itself is named by its fingerprint, not by its path."""
+        return {key: value for key, value in _plain(self.settings.model).items() if key not in ("base", "revision")}
+
+    def _tuned(
+        self,
+        name: str,
+        config: TuningConfig,
+        samples: TrainingSamples,
+        *,
+        mixed: bool,
+        half: int | None = None,
+        start: Stage = None,
+        selection: Stage = None,
+    ) -> Stage:
+        settings = self.settings
+        prepared = self.prepared()
+        sources = [source for source in settings.auxiliary if source.ratio > 0] if mixed else []
+        talks = self.conversations() if sources else None
+        identity = {
+            "tuning": _plain(config),
+            "model": self._model_identity,
+            "samples": samples,
+            "half": half,
+            "auxiliary": [{"name": source.name, "ratio": source.ratio, "weight": source.weight} for source in sources],
+        }
+        inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
+        inputs |= {"conversations": talks} if sources else {}
+        inputs |= {"start": start, "selection": selection} if samples == "selected" else {}
+
+        def body(folder: StageFolder) -> StageResult:
+            auxiliary = [
+                MixedSource(source.name, talks.folder / f"{source.name}.arrow", source.ratio, source.weight)
+                for source in sources
+                if talks is not None
+            ]
+            return stage_bodies.tune_model(
+                folder, settings, config, prepared, samples, half, selection, auxiliary, start, self._base
+            )
+
+        return self._stage(name, 1, identity, inputs, body)
+
+    def _stage(
+        self,
+        name: str,
+        version: int,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, Stage | str],
+        body: Callable[[StageFolder], StageResult],
+    ) -> Stage:
+        if name in self.outputs:
+            return self.outputs[name]
+        hashes: dict[str, Manifest | str | None] = {
+            key: value.manifest if isinstance(value, StageOutput) else value for key, value in inputs.items()
+        }
+        if self.planning:
+            if name not in [plan.name for plan in self.plans]:
+                self.plans.append(plan_stage(self.root, name, version, config, hashes))
+            output = next(plan.output for plan in self.plans if plan.name == name)
+            if output is not None:
+                self.outputs[name] = output
+            return output
+        known = {key: value for key, value in hashes.items() if value is not None}
+        output = run_stage(self.root, name, version, config, known, body)
+        print(f"{name}: {'reused from' if output.reused else 'written to'} {output.folder}")
+        self.outputs[name] = output
+        return output
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    return settings.model_dump(mode="json")
+
+
+def _event_identity(events: EventsConfig) -> dict[str, Any]:
+    """What of the mapping determines the events: not where the files lie, nor how many bad rows are tolerated."""
+    return {key: value for key, value in _plain(events).items() if key not in ("paths", "max_quarantine_share")}

@@ -1,0 +1,136 @@
+"""What a finished run hands over: results.json, details.json, the resolved configuration and the report."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.planning import output_folder
+from behaviorlm_ray.report.content import ReportData
+from behaviorlm_ray.report.page import write_report
+
+MODELS = {
+    "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
+    "per_user_frequency": ("baseline", "the user's own most frequent behavior so far"),
+    "bigram": ("baseline", "what followed the last behavior most often"),
+    "markov_order_1": ("baseline", "interpolated back-off over the last behavior"),
+    "markov_order_2": ("baseline", "interpolated back-off over the last two behaviors"),
+    "markov_order_3": ("baseline", "interpolated back-off over the last three behaviors"),
+    "markov_order_3_context": ("baseline", "the same, and over the context known before the event"),
+    "untuned": ("untuned", "the base model as it came"),
+    "one_stage": ("tuned", "tuned on all samples at once"),
+    "a_tuned": ("tuned", "after A-Tuning, on anchor behaviors"),
+    "ab_tuned": ("tuned", "after A-Tuning and B-Tuning"),
+}
+
+
+def write_results(pipeline: Pipeline) -> Path:
+    """Write the folder of the run and return the path of its report."""
+    settings = pipeline.settings
+    folder = output_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    evaluated = pipeline.evaluated()
+    assert evaluated is not None
+    for name in ("results.json", "details.json"):
+        (folder / name).write_bytes((evaluated.folder / name).read_bytes())
+    resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+    write_report(report_data(pipeline), folder / "report.html")
+    return folder / "report.html"
+
+
+def report_data(pipeline: Pipeline) -> ReportData:
+    """Everything the report shows, collected from the outputs of the stages."""
+    evaluated, outputs = pipeline.evaluated(), pipeline.outputs
+    assert evaluated is not None
+    results = _read_json(evaluated.folder / "results.json")
+    details = _read_json(evaluated.folder / "details.json")
+    results["retention"] = {
+        model: {f"{source} loss": {"value": found["loss"]} for source, found in sources.items()}
+        for model, sources in results["retention"].items()
+    }
+    notes = {}
+    for name in results["models"]:
+        kind, description = MODELS[name.removesuffix("+adjusted")]
+        if name.endswith("+adjusted"):
+            tau = details["tau"][name.removesuffix("+adjusted")]
+            description += f", with logit adjustment (tau {tau:g}, chosen on validation)"
+        notes[name] = {"kind": kind, "description": description}
+    return ReportData.model_validate(
+        {
+            "title": f"behaviorlm: {pipeline.settings.name}",
+            "run": pipeline.settings.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "warnings": [f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings],
+            "dataset": _dataset(pipeline, results),
+            "results": results,
+            "models": notes,
+            "comparisons": details["comparisons"],
+            "loss_curves": {name: _curve(output.folder / "loss.jsonl") for name, output in outputs.items() if _tuned(output)},
+            "selection": _selection(pipeline),
+            "behaviors": details["per_behavior"],
+            "reliability": details["reliability"],
+            "stages": [_stage_row(name, output) for name, output in outputs.items()],
+            "configuration": pipeline.settings.model_dump(mode="json"),
+            "commands": [f"python -m jobs.run --config {folder_of_config(pipeline)}"],
+        }
+    )
+
+
+def folder_of_config(pipeline: Pipeline) -> Path:
+    """The resolved configuration of the run, which repeats it."""
+    return output_folder(pipeline.settings) / "config.yaml"
+
+
+def _dataset(pipeline: Pipeline, results: dict[str, Any]) -> dict[str, Any]:
+    counts = pipeline.log().counts
+    samples = results["samples"]
+    return {
+        "name": pipeline.settings.events.dataset,
+        **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
+        "groups": samples["groups"],
+        "samples_per_split": {split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")},
+        "quarantined": counts["quarantined"],
+        "repeat_rate": samples["repeats"] / max(1, samples["all"]),
+    }
+
+
+def _selection(pipeline: Pipeline) -> dict[str, Any] | None:
+    output = pipeline.outputs.get("select")
+    if output is None:
+        return None
+    found = _read_json(output.folder / "selection.json")
+    vocabulary = pipeline.log().vocabulary
+    is_anchor = dict(zip(vocabulary.names, vocabulary.is_anchor.tolist(), strict=True))
+    behaviors = [
+        {"behavior": name, "is_anchor": is_anchor[name], **values} for name, values in found["behaviors"].items()
+    ]
+    rest = {key: found[key] for key in ("requested", "selected", "shortfall", "outside_band")}
+    return {"behaviors": behaviors, "difficulty": pipeline.settings.difficulty.measure, **rest}
+
+
+def _stage_row(name: str, output: Any) -> dict[str, Any]:
+    manifest = output.manifest
+    return {
+        "stage": name,
+        "fingerprint": manifest.fingerprint,
+        "reused": output.reused,
+        "seconds": manifest.duration_seconds,
+        "rows": next(iter(manifest.rows.values()), None),
+        "warnings": manifest.warnings,
+    }
+
+
+def _tuned(output: Any) -> bool:
+    return (output.folder / "loss.jsonl").is_file()
+
+
+def _curve(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

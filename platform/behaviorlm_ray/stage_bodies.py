@@ -1,0 +1,297 @@
+"""What each stage does once its inputs are there: reads them, calls the method and the platform, writes its folder."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from behaviorlm.base_model import load_tokenizer
+from behaviorlm.conversations import conversation_id, encode_conversations, read_conversations, split_holdout
+from behaviorlm.events.files import SourceFile
+from behaviorlm.selection import select
+from behaviorlm_ray import preparation
+from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate
+from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, limit_rows, rows_of_half, rows_of_split
+from behaviorlm_ray.retention import conversation_losses
+from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score
+from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult
+from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning.trainer import tune
+from behaviorlm_ray.tuning_inputs import (
+    MixedSource,
+    ModelSource,
+    ScheduleSource,
+    TrainingSamples,
+    read_encoded,
+    write_encoded,
+)
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.pipeline import Stage
+
+HOLDOUT_SEED = 0
+"""Which conversations are held out never changes, so that no model has been trained on another's."""
+
+MODEL = "model"
+SELECTION = "selection.parquet"
+
+
+def combined_hash(hashes: Sequence[str]) -> str:
+    """One hash of several, in their order."""
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def open_log(prepared: StageOutput, settings: RunSettings) -> PreparedLog:
+    """The prepared log of a finished preparation."""
+    return PreparedLog(prepared.folder, settings.prompt)
+
+
+def prepare(folder: StageFolder, settings: RunSettings, files: Sequence[SourceFile]) -> StageResult:
+    """See the module `preparation`."""
+    partitions = preparation.partition_count(
+        files, settings.preparation.partition_megabytes, settings.preparation.min_partitions
+    )
+    plan = preparation.PreparationPlan(
+        settings.events, settings.split, settings.prompt, settings.model, partitions, folder.output
+    )
+    prepared = preparation.prepare(plan, files, settings.vocabulary)
+    rows = {name: value for name, value in prepared.counts.items() if isinstance(value, int)}
+    quarantined = prepared.counts["quarantined"]
+    warnings = [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
+    return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=prepared.warnings + warnings)
+
+
+def encode_auxiliary(folder: StageFolder, settings: RunSettings) -> StageResult:
+    """Read and tokenize every source of auxiliary conversations, and mark the held-out ones."""
+    tokenizer = load_tokenizer(settings.model)
+    rows: dict[str, int] = {}
+    warnings = []
+    for source in settings.auxiliary:
+        found = read_conversations(source)
+        encoded = encode_conversations(
+            tokenizer, found.conversations, source.max_tokens, settings.prompt.chat_template_kwargs
+        )
+        ids = [conversation_id(found.conversations[index]) for index in encoded.index]
+        is_holdout = split_holdout(ids, source.holdout_share, HOLDOUT_SEED)
+        write_encoded(folder.output / f"{source.name}.arrow", encoded.conversations, is_holdout)
+        rows |= {f"{source.name}.{name}": value for name, value in encoded.counts.items()}
+        rows[f"{source.name}.holdout"] = int(is_holdout.sum())
+        warnings += [f"{source.name}: {n} conversations set aside: {why}" for why, n in found.quarantine_counts.items()]
+    return StageResult(rows=rows, warnings=warnings)
+
+
+def tune_model(
+    folder: StageFolder,
+    settings: RunSettings,
+    config: TuningConfig,
+    prepared: "Stage",
+    samples: TrainingSamples,
+    half: int | None,
+    selection: "Stage",
+    auxiliary: Sequence[MixedSource],
+    start: "Stage",
+    base: str,
+) -> StageResult:
+    """Tune the base model, or go on from `start`, on a set of training samples."""
+    assert prepared is not None
+    chosen = None if selection is None else selection.folder / SELECTION
+    log = open_log(prepared, settings)
+    schedule_source = ScheduleSource(log, samples, half, chosen, auxiliary, config)
+    schedule = schedule_source()  # opened here as well, so that what is wrong with it shows before workers start
+    origin = base if start is None else start.manifest.content_hash
+    tuned = tune(
+        ModelSource(settings.model, None if start is None else start.folder / MODEL, 1 + len(auxiliary), config.seed),
+        schedule_source,
+        config,
+        settings.execution.tuning,
+        checkpoint_folder=folder.checkpoints,
+        output_folder=folder.output,
+        base=origin,
+    )
+    warnings = []
+    if schedule.cap_exceeded:
+        warnings.append(
+            f"{schedule.cap_exceeded} samples are in a step with more than max_samples_per_timeline_per_step "
+            f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
+        )
+    return StageResult(
+        rows={"steps": tuned.steps, "samples": tuned.samples},
+        metrics={"loss": tuned.loss},
+        warnings=warnings,
+        cost={"tokens": tuned.tokens, "seconds": tuned.seconds},
+    )
+
+
+def score_difficulty(
+    folder: StageFolder, settings: RunSettings, prepared: "Stage", models: "Mapping[str, Stage | str]"
+) -> StageResult:
+    """Score every training sample with the model that is to judge it, and with the reference if there is one.
+
+    Models by name: "model" judges all; "model_half_0" was tuned on half 0 and judges half 1, and so on; likewise
+    "reference_half_…".
+    """
+    assert prepared is not None
+    log = open_log(prepared, settings)
+    rows = rows_of_split(log, "train")
+    measures = _measured(folder, settings, log, rows, models, "model")
+    table: dict[str, Any] = {"behavior": gather(log, rows, "behavior"), **measures}
+    if any(name.startswith("reference") for name in models):
+        reference = _measured(folder, settings, log, rows, models, "reference")
+        table["reducible"] = measures["nll"] - reference["nll"]
+    ids = gather(log, rows, "sample_id")
+    columns = {"sample_id": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])}
+    pq.write_table(pa.table(columns | table), folder.output / "difficulty.parquet")
+    means = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}
+    return StageResult(rows={"samples": count(rows)}, metrics=means)
+
+
+def select_samples(folder: StageFolder, settings: RunSettings, prepared: "Stage", scored: "Stage") -> StageResult:
+    """Choose the balanced subset by difficulty."""
+    assert prepared is not None and scored is not None
+    vocabulary = open_log(prepared, settings).vocabulary
+    table = pq.read_table(scored.folder / "difficulty.parquet")
+    difficulty = table[settings.difficulty.measure].to_numpy()
+    behavior = table["behavior"].to_numpy()
+    chosen, report = select(
+        table["sample_id"], behavior, difficulty, vocabulary.is_anchor, list(vocabulary.names), settings.selection
+    )
+    pq.write_table(table.filter(pa.array(chosen)), folder.output / SELECTION)
+    anchors = int(vocabulary.is_anchor[behavior[chosen]].sum())
+    summary = report.to_dict(list(vocabulary.names))
+    for index, name in enumerate(vocabulary.names):
+        members = chosen & (behavior == index)
+        mean = float(difficulty[members].mean()) if members.any() else None
+        summary["behaviors"][name]["mean_difficulty"] = mean
+    _write_json(folder.output / "selection.json", summary)
+    warnings = [f"the selection is {report.shortfall} samples short of {report.requested}"] if report.shortfall else []
+    rows = {"samples": report.selected, "anchors": anchors, "tail": report.selected - anchors}
+    return StageResult(rows=rows, warnings=warnings)
+
+
+def score_arm(
+    folder: StageFolder, settings: RunSettings, prepared: "Stage", model: "Stage", conversations: "Stage"
+) -> StageResult:
+    """Label scores of validation and test samples, and the loss on held-out conversations, of one model."""
+    assert prepared is not None
+    log = open_log(prepared, settings)
+    samples = evaluated_samples(log, settings)
+    task = _scoring_task(settings, log, model, measures=False)
+    rows = {
+        split: score(task, chosen, folder.output / split, _pool(settings))
+        for split, chosen in (("validation", samples.validation), ("test", samples.test))
+    }
+    retention = {}
+    if conversations is not None:
+        for source in settings.auxiliary:
+            held_out = read_encoded(conversations.folder / f"{source.name}.arrow", True)
+            limited = held_out[: settings.evaluation.retention_conversations]
+            if limited:
+                retention[source.name] = conversation_losses(task, limited)
+    _write_json(folder.output / "retention.json", retention)
+    return StageResult(rows=rows, metrics={"retention": retention})
+
+
+def evaluate_arms(
+    folder: StageFolder, settings: RunSettings, prepared: "Stage", arms: "Mapping[str, Stage]"
+) -> StageResult:
+    """Compare all arms and the baselines; results.json and details.json."""
+    assert prepared is not None
+    log = open_log(prepared, settings)
+    samples = evaluated_samples(log, settings)
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    retention: dict[str, Any] = {}
+    for arm, output in arms.items():
+        assert output is not None
+        scores[arm] = {
+            split: read_scores(output.folder / split, log, chosen)["label_scores"]
+            for split, chosen in (("validation", samples.validation), ("test", samples.test))
+        }
+        retention[arm] = json.loads((output.folder / "retention.json").read_text(encoding="utf-8"))
+    comparison = evaluate(
+        log,
+        samples,
+        scores,
+        adjusted=[arm for arm in arms if arm != "untuned"],
+        tau_grid=settings.evaluation.tau,
+        resamples=settings.evaluation.bootstrap_samples,
+        seed=settings.evaluation.seed,
+    )
+    _write_json(folder.output / "results.json", comparison.results | {"retention": retention})
+    _write_json(folder.output / "details.json", comparison.details)
+    return StageResult(rows={"test": count(samples.test), "validation": count(samples.validation)})
+
+
+def evaluated_samples(log: PreparedLog, settings: RunSettings) -> EvaluatedSamples:
+    """The validation and test samples that models are measured on."""
+    limit, seed = settings.evaluation.max_samples, settings.evaluation.seed
+    validation, test = (
+        limit_rows(log, rows_of_split(log, split), limit, seed) for split in ("validation", "test")
+    )
+    return EvaluatedSamples(validation, test)
+
+
+def _measured(
+    folder: StageFolder,
+    settings: RunSettings,
+    log: PreparedLog,
+    rows: SampleRows,
+    models: "Mapping[str, Stage | str]",
+    kind: str,
+) -> dict[str, np.ndarray]:
+    """The measures of every training sample under the models of one kind, in the order of `rows`."""
+    if kind in models:
+        return _scored_by(folder, settings, log, rows, models[kind], kind)
+    halves = [rows_of_half(log, rows, half) for half in (0, 1)]
+    judged = [
+        _scored_by(folder, settings, log, halves[1 - half], models[f"{kind}_half_{half}"], f"{kind}_{half}")
+        for half in (0, 1)
+    ]
+    bounds = np.r_[0, np.cumsum([len(chosen) for chosen in rows])]
+    place = [
+        np.concatenate([bounds[part] + np.searchsorted(rows[part], chosen) for part, chosen in enumerate(halves[1 - half])])
+        for half in (0, 1)
+    ]
+    merged = {}
+    for name in judged[0]:
+        merged[name] = np.empty(count(rows))
+        for half in (0, 1):
+            merged[name][place[half].astype(np.int64)] = judged[half][name]
+    return merged
+
+
+def _scored_by(
+    folder: StageFolder, settings: RunSettings, log: PreparedLog, rows: SampleRows, model: "Stage | str", name: str
+) -> dict[str, np.ndarray]:
+    task = _scoring_task(settings, log, model if isinstance(model, StageOutput) else None, measures=True)
+    written = folder.output / "scores" / name
+    score(task, rows, written, _pool(settings))
+    return read_scores(written, log, rows)
+
+
+def _scoring_task(settings: RunSettings, log: PreparedLog, model: "Stage", *, measures: bool) -> ScoringTask:
+    return ScoringTask(
+        log,
+        settings.model,
+        None if model is None else model.folder / MODEL,
+        measures,
+        settings.execution.scoring_tokens,
+        settings.execution.cpus_per_actor,
+        settings.execution.tuning.use_gpu,
+    )
+
+
+def _pool(settings: RunSettings) -> ScoringPool:
+    execution = settings.execution
+    return ScoringPool(
+        execution.scoring_actors, execution.windows_per_batch, execution.cpus_per_actor, execution.tuning.use_gpu
+    )
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
