@@ -1,0 +1,34 @@
+"""The report of a run: one HTML file with its tables and plots, readable offline, on a phone, in light and dark."""
+
+from behaviorlm_ray.report.content import (
+    BehaviorRow,
+    Comparison,
+    DatasetSummary,
+    Interval,
+    LossPoint,
+    ModelNote,
+    ReliabilityBin,
+    ReportData,
+    Results,
+    SelectedBehavior,
+    SelectionSummary,
+    StageRow,
+)
+from behaviorlm_ray.report.page import render_report, write_report
+
+__all__ = [
+    "BehaviorRow",
+    "Comparison",
+    "DatasetSummary",
+    "Interval",
+    "LossPoint",
+    "ModelNote",
+    "ReliabilityBin",
+    "ReportData",
+    "Results",
+    "SelectedBehavior",
+    "SelectionSummary",
+    "StageRow",
+    "render_report",
+    "write_report",
+]

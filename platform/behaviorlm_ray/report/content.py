@@ -1,0 +1,189 @@
+"""What a report is made of, as typed data that goes to JSON and back. Every part but the title may be missing.
+
+The rows of tables take the columns of `behaviorlm.metrics.per_behavior_table`, `reliability` and of a loss curve as they
+are, and ignore columns that the page does not show; the report itself refuses unknown keys, so that a misspelled part is
+noticed.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class _Row(BaseModel):
+    """Something measured: keys that the page does not show are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class _Part(BaseModel):
+    """Something assembled for the page: unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Interval(_Row):
+    """A value and the bounds of its interval; None where undefined."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Results(_Row):
+    """The content of `results.json`."""
+
+    ceiling: dict[str, float | None] | None = Field(
+        default=None, description="Best possible accuracy by group, where the truth is known"
+    )
+    models: dict[str, dict[str, dict[str, Interval]]] = Field(
+        default_factory=dict, description="{model: {group: {metric: interval}}}, in the order to be shown"
+    )
+    samples: dict[str, Any] = Field(default_factory=dict, description="How many samples were measured, freely nested")
+    retention: dict[str, dict[str, Interval]] = Field(
+        default_factory=dict,
+        description="{model: {measure: interval}} of what is left of general knowledge; a bare number is a value without "
+        "interval, and {measure: interval} without models belongs to the run",
+    )
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _with_models_and_intervals(cls, retention: Any) -> Any:
+        if not isinstance(retention, dict):
+            return retention or {}
+        if any(_is_measured(value) for value in retention.values()):
+            retention = {"this run": retention}
+        return {
+            model: {name: _as_interval(value) for name, value in measures.items()}
+            for model, measures in retention.items()
+        }
+
+
+class ModelNote(_Part):
+    """What the report says about a model beside its name."""
+
+    kind: Literal["baseline", "untuned", "tuned"] = Field(default="tuned", description="Marker and color in plots")
+    description: str = Field(default="", description="A few words: how it was made")
+
+
+class DatasetSummary(_Part):
+    """The log after preparation. Counts are None where unknown."""
+
+    name: str | None = None
+    rows: int | None = None
+    users: int | None = None
+    groups: int | None = Field(default=None, description="Groups that splits and intervals keep together")
+    behaviors: int | None = None
+    anchors: int | None = None
+    tail: int | None = None
+    samples_per_split: dict[str, int] = Field(default_factory=dict)
+    quarantined: dict[str, int] = Field(default_factory=dict, description="Rows set aside, by reason")
+    repeat_rate: float | None = Field(
+        default=None, description="Share of targets that repeat the behavior right before them"
+    )
+    more: dict[str, Any] = Field(default_factory=dict, description="Further facts {what: value}, freely nested")
+
+
+class Comparison(_Row):
+    """first − second of one metric on the same samples."""
+
+    first: str
+    second: str
+    group: str
+    metric: str
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+
+
+class LossPoint(_Row):
+    """One optimizer step of a loss curve."""
+
+    step: int
+    loss: float | None = None
+    parts: dict[str, float | None] = Field(default_factory=dict)
+
+
+class SelectedBehavior(_Row):
+    """One behavior in the selection for B-Tuning. `mean_difficulty` is over the available samples."""
+
+    behavior: str
+    available: int
+    quota: int
+    is_anchor: bool | None = None
+    mean_difficulty: float | None = None
+
+
+class SelectionSummary(_Part):
+    """The balanced subset: what was asked for, what was there."""
+
+    behaviors: list[SelectedBehavior] = Field(default_factory=list)
+    requested: int | None = None
+    selected: int | None = None
+    shortfall: int | None = None
+    outside_band: int | None = None
+    difficulty: str | None = Field(default=None, description="Name of the difficulty measure")
+
+
+class BehaviorRow(_Row):
+    """One behavior as one model predicts it; the name None stands for all targets unseen in training."""
+
+    behavior: str | None
+    is_anchor: bool | None = None
+    training_targets: int | None = None
+    targets: int | None = None
+    recall: float | None = None
+    precision: float | None = None
+
+
+class ReliabilityBin(_Row):
+    """Predictions whose confidence lies in (low, high]."""
+
+    low: float
+    high: float
+    samples: int
+    mean_confidence: float | None = None
+    accuracy: float | None = None
+
+
+class StageRow(_Part):
+    """One stage of the pipeline."""
+
+    stage: str
+    fingerprint: str = ""
+    reused: bool = False
+    seconds: float | None = None
+    rows: int | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+
+class ReportData(_Part):
+    """Everything one report shows."""
+
+    title: str
+    run: str = Field(default="", description="Name of the run")
+    created: datetime | None = Field(default=None, description="When; ISO 8601 in JSON")
+    synthetic: bool = Field(default=False, description="The log is generated; the page says so plainly")
+    warnings: list[str] = Field(default_factory=list)
+    dataset: DatasetSummary | None = None
+    results: Results = Field(default_factory=Results)
+    models: dict[str, ModelNote] = Field(default_factory=dict, description="Notes by the name used in results")
+    comparisons: list[Comparison] = Field(default_factory=list)
+    loss_curves: dict[str, list[LossPoint]] = Field(default_factory=dict, description="By stage")
+    selection: SelectionSummary | None = None
+    behaviors: dict[str, list[BehaviorRow]] = Field(default_factory=dict, description="Per-behavior table by model")
+    reliability: dict[str, list[ReliabilityBin]] = Field(default_factory=dict, description="Bins by model")
+    stages: list[StageRow] = Field(default_factory=list)
+    configuration: dict[str, Any] = Field(default_factory=dict, description="The resolved configuration, plain data")
+    commands: list[str] = Field(default_factory=list, description="Commands that repeat the run")
+
+
+def _is_measured(value: Any) -> bool:
+    """A number, an interval, or nothing: not a mapping of measures."""
+    return not isinstance(value, dict) or bool(value) and set(value) <= {"value", "low", "high", "p"}
+
+
+def _as_interval(value: Any) -> Any:
+    return value if isinstance(value, dict | Interval) else {"value": value}
