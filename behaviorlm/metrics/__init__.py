@@ -1,6 +1,6 @@
 """How well the next behavior was predicted, for all, anchor and tail behaviors, with intervals."""
 
-from behaviorlm.metrics.bootstrap import bootstrap, measure, measure_outcomes, paired_difference
+from behaviorlm.metrics.intervals import bootstrap, measure, measure_outcomes, paired_difference
 from behaviorlm.metrics.measures import METRICS
 from behaviorlm.metrics.outcomes import Outcomes, concatenate_outcomes, outcomes
 from behaviorlm.metrics.tables import per_behavior_table, reliability

@@ -1,0 +1,79 @@
+"""Measures of difficulty against scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
+from scipy.stats import entropy, rankdata
+
+from behaviorlm.difficulty import difficulty_measures
+from behaviorlm.errors import DataError
+
+
+def random_scores(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    scores = (generator.normal(size=(200, 15)) * 4 - 30).astype(np.float32)
+    return scores, generator.integers(0, 15, 200)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_measure_equals_its_definition_in_scipy(seed: int) -> None:
+    scores, targets = random_scores(seed)
+    reference, _ = random_scores(seed + 100)
+    measures = difficulty_measures(scores, targets, reference)
+    exact = log_softmax(scores.astype(np.float64), axis=1)
+    rows = np.arange(200)
+    nll = -exact[rows, targets]
+    others = exact.copy()
+    others[rows, targets] = -np.inf
+    assert np.allclose(measures["nll"], nll, rtol=1e-12, atol=1e-12)
+    assert np.array_equal(measures["rank"], rankdata(-scores, axis=1)[rows, targets] - 1)
+    assert np.allclose(measures["margin"], others.max(axis=1) - exact[rows, targets], atol=1e-12)
+    assert np.allclose(measures["excess"], nll - entropy(softmax(scores.astype(np.float64), axis=1), axis=1))
+    reference_nll = -log_softmax(reference.astype(np.float64), axis=1)[rows, targets]
+    assert np.allclose(measures["reducible"], nll - reference_nll)
+    assert all(values.dtype == np.float64 for values in measures.values())
+    assert "reducible" not in difficulty_measures(scores, targets)
+
+
+def test_the_excess_over_all_outcomes_averages_to_zero_under_the_prediction() -> None:
+    scores, _ = random_scores(9)
+    row = np.repeat(scores[:1], 15, axis=0)
+    excess = difficulty_measures(row, np.arange(15))["excess"]
+    assert excess @ softmax(scores[0].astype(np.float64)) == pytest.approx(0, abs=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_easiest_target_is_the_first_by_every_measure_and_the_margin_tells_it(seed: int) -> None:
+    scores = np.repeat(np.random.default_rng(seed).normal(size=(1, 8)), 8, axis=0)
+    measures = difficulty_measures(scores, np.arange(8))
+    first = int(scores[0].argmax())
+    for name, values in measures.items():
+        assert values.argmin() == first, name
+    assert ((measures["margin"] < 0) == (measures["rank"] == 0)).all()
+
+
+def test_blocks_of_rows_and_impossible_labels_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, targets = random_scores(4)
+    scores[:, 14] = -np.inf
+    targets = np.minimum(targets, 13)
+    whole = difficulty_measures(scores, targets)
+    without = difficulty_measures(scores[:, :14], targets)
+    monkeypatch.setattr("behaviorlm.label_probabilities.SCORES_PER_BLOCK", 31)
+    blocks = difficulty_measures(scores, targets)
+    for name in whole:
+        assert np.allclose(whole[name], without[name]), name
+        assert np.array_equal(whole[name], blocks[name]), name
+
+
+def test_unseen_targets_damaged_scores_and_other_references_are_refused() -> None:
+    scores, targets = random_scores(5)
+    with pytest.raises(DataError, match="inside the vocabulary"):
+        difficulty_measures(scores, np.where(targets == 3, -1, targets))
+    with pytest.raises(DataError, match="reference scores"):
+        difficulty_measures(scores, targets, scores[:, :10])
+    scores[17, 2] = np.nan
+    with pytest.raises(DataError, match="row 17"):
+        difficulty_measures(scores, targets)
