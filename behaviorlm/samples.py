@@ -152,7 +152,7 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _codes(column: pa.ChunkedArray, ranked: bool = False) -> np.ndarray:
-    """int64[n]: equal values (and nulls) have equal codes; with `ranked` in the bytewise order of the values."""
+    """int64[n]: equal values (and nulls) have equal codes, with `ranked` in the bytewise order of values."""
     encoded = _array(column).dictionary_encode(null_encoding="encode")
     codes = encoded.indices.to_numpy().astype(np.int64)
     if not ranked:

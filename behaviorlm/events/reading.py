@@ -62,8 +62,8 @@ def check_columns(config: EventsConfig, files: list[SourceFile]) -> None:
                     f"{source.path}: the column {column!r} ({_key_of(role)}) is there more than once"
                 ] = None
             elif column not in present:
-                problem = f"{source.path}: no column {column!r} ({_key_of(role)}); "
-                f"{_shown(present, source, config)}"
+                there = _shown(present, source, config)
+                problem = f"{source.path}: no column {column!r} ({_key_of(role)}); {there}"
                 if source.format == "jsonl" and "." in role:
                     optional_missing.setdefault(column, problem)
                 else:
@@ -141,9 +141,8 @@ def _read_csv(source: SourceFile, config: EventsConfig, batch_rows: int) -> Batc
         number = row.number - 1
         if "\n" in row.text and row.text.count('"') % 2:
             unclosed.append(number)
-        problem = f"{row.actual_columns} columns, not {row.expected_columns}: "
-        f"{row.text[:MAX_QUARANTINE_VALUE_CHARACTERS]}"
-        malformed.append((number, problem))
+        text = row.text[:MAX_QUARANTINE_VALUE_CHARACTERS]
+        malformed.append((number, f"{row.actual_columns} columns, not {row.expected_columns}: {text}"))
         return "skip"
 
     next_row = 1

@@ -124,7 +124,7 @@ def _read_epoch(
     roughly = pc.struct_field(parts, "whole").cast(pa.float64()).to_numpy()
     fits = np.abs(roughly) < 9.2e18
     whole = pc.if_else(pa.array(fits), pc.struct_field(parts, "whole"), "0").cast(pa.int64()).to_numpy()
-    sign = np.where(roughly < 0, -1, 1)
+    sign = np.where(np.asarray(pc.starts_with(pc.struct_field(parts, "whole"), "-")), -1, 1)
     has_fraction = pc.not_equal(pc.struct_field(parts, "fraction"), "").to_numpy(zero_copy_only=False)
     microseconds = np.zeros(len(rows), dtype=np.int64)
     sound = np.zeros(len(rows), dtype=bool)
