@@ -16,7 +16,7 @@ NAMES = ["rest", "eat", "walk", "call", "fly"]
 
 
 def random_table(seed: int, users: int = 30, longest: int = 40) -> pa.Table:
-    """Timelines of a second-order process with weekdays, time splits and a behavior outside the vocabulary."""
+    """Timelines of a second-order process with context, time splits and an unseen behavior."""
     generator = np.random.default_rng(seed)
     transition = generator.dirichlet(np.full(5, 0.3), (5, 5))
     rows = []
