@@ -60,8 +60,10 @@ def test_the_interval_is_that_of_measuring_each_resample_of_groups_anew() -> Non
             assert interval["value"] == whole[group][name]
             if name == "macro_recall_at_least_10" and group != "all":
                 continue
-            values = [resample[group][name] for resample in measured if resample[group][name] is not None]
-            low, high = np.quantile(np.array(values, float), [0.025, 0.975])
+            of_resamples = [
+                resample[group][name] for resample in measured if resample[group][name] is not None
+            ]
+            low, high = np.quantile(np.array(of_resamples, float), [0.025, 0.975])
             assert interval["low"] == pytest.approx(low, abs=1e-12), (group, name)
             assert interval["high"] == pytest.approx(high, abs=1e-12), (group, name)
 
