@@ -1,0 +1,243 @@
+"""The DeepSpeed engine, and one optimizer step over the packs of a step.
+
+A step's gradient is the sum over its packs, whoever computes them: worker r takes packs r, r + W, …; one that
+is left without a pack runs an empty one, so that all take part in the same collectives. DeepSpeed averages
+over workers, which is undone by scaling the loss.
+"""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from behaviorlm.errors import ConfigError, ModelError
+from behaviorlm.packs import empty_pack
+from behaviorlm.token_tree import TokenTree
+from behaviorlm.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
+
+
+class NotFiniteError(ModelError):
+    """A loss or gradient was not finite; raised on all workers alike, so that none waits for another."""
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What one optimizer step did, over all workers.
+
+    loss: the step's weighted loss before the update; parts: the same by part of the loss; samples and tokens:
+    how many were run, summed over the packs; gradient_norm: before clipping, NaN where the engine does not
+    tell it.
+    """
+
+    loss: float
+    parts: list[float]
+    samples: int
+    tokens: int
+    gradient_norm: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class TuningEngine:
+    """A DeepSpeed engine with what a step needs beside it."""
+
+    deepspeed: Any
+    config: TuningConfig
+    zero_stage: int
+    names: dict[Tensor, str]
+    non_finite: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.deepspeed.device
+
+    @property
+    def tree_model(self) -> TreeModel:
+        return self.deepspeed.module
+
+
+def prepare_process(execution: TuningExecution) -> None:
+    """Settings of this process that must stand before DeepSpeed is imported."""
+    torch.set_num_threads(execution.cpus_per_worker)
+    if not execution.use_gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    # DeepSpeed still calls these under their old names, once a step and parameter
+    warnings.filterwarnings("ignore", message=".*torch.distributed.* is deprecated", category=FutureWarning)
+
+
+def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecution) -> TuningEngine:
+    """Hand a model to DeepSpeed. Needs an initialized torch.distributed; collective.
+
+    float32 models train in float32; bfloat16 ones in bfloat16 with float32 masters, moments and accumulation.
+    Raises ModelError for a model without trainable parameters or of another dtype, ConfigError where ZeRO
+    cannot.
+    """
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = (
+        False  # it would compile an extension at first use
+    )
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise ModelError("the model has no trainable parameter: add an adapter or choose full tuning")
+    low_precision = _is_bfloat16(model)
+    stage = _possible_stage(model, execution.zero_stage, low_precision)
+    engine, _, _, _ = deepspeed.initialize(
+        model=model,
+        model_parameters=trainable,
+        config=_deepspeed_config(config, execution, stage, low_precision, sum(p.numel() for p in trainable)),
+    )
+    if stage == 3:
+        _keep_head_gathered(engine)
+    engine.module.train()
+    names = {
+        parameter: name for name, parameter in engine.module.named_parameters() if parameter.requires_grad
+    }
+    non_finite = torch.zeros((), dtype=torch.bool, device=engine.device)
+    for parameter in names:
+        parameter.register_hook(lambda gradient: _flag_non_finite(non_finite, gradient))
+    return TuningEngine(engine, config, stage, names, non_finite)
+
+
+def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps: int) -> StepOutcome:
+    """One optimizer step over `packs`, the same list on every worker; collective.
+
+    Raises NotFiniteError on every worker, before the optimizer moves, where a loss or gradient is not finite.
+    """
+    started = time.perf_counter()
+    rank, world = dist.get_rank(), dist.get_world_size()
+    module = engine.tree_model
+    rounds = -(-len(packs) // world)
+    engine.non_finite.fill_(False)
+    # parts of the loss, samples, tokens, whether anything was not finite
+    totals = torch.zeros(module.parts + 3, dtype=torch.float64, device=engine.device)
+    for micro_step in range(rounds):
+        index = micro_step * world + rank
+        pack = packs[index] if index < len(packs) else empty_pack()
+        torch.manual_seed(pack_seed(engine.config.seed, step, index))
+        engine.deepspeed.set_gradient_accumulation_boundary(micro_step == rounds - 1)
+        loss, parts, _ = engine.deepspeed(pack_tensors(pack, engine.device))
+        engine.deepspeed.backward(loss * world, scale_wrt_gas=False)
+        if index < len(packs):
+            totals[: module.parts] += parts.double()
+            totals[module.parts] += len(np.unique(pack.item[pack.part == 0]))
+            totals[module.parts + 1] += len(pack)
+    totals[module.parts + 2] = engine.non_finite
+    dist.all_reduce(totals)
+    *part_sums, samples, tokens, non_finite = totals.tolist()
+    if non_finite or not np.isfinite(part_sums).all():
+        raise NotFiniteError(
+            f"step {step + 1} of {steps}: loss or gradient is not finite (loss by part: {part_sums}). The "
+            "weights were not changed. Lower tuning.learning_rate, or check the base model's dtype"
+        )
+    rate = learning_rate(step, steps, engine.config)
+    for group in engine.deepspeed.basic_optimizer.param_groups:
+        group["lr"] = rate
+    engine.deepspeed.step()
+    return StepOutcome(
+        loss=sum(part_sums),
+        parts=part_sums,
+        samples=int(samples),
+        tokens=int(tokens),
+        gradient_norm=_gradient_norm(engine),
+        learning_rate=rate,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def pack_seed(seed: int, step: int, pack: int) -> int:
+    """Seed of dropout for one pack; follows from the position in the schedule, not from who computes it."""
+    return int(np.random.SeedSequence([seed, step, pack]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _deepspeed_config(
+    config: TuningConfig, execution: TuningExecution, stage: int, low_precision: bool, trainable: int
+) -> dict[str, Any]:
+    bucket = min(max(2, trainable + trainable % 2), 100_000_000)  # buffers are allocated whole; must be even
+    result: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,  # boundaries are set by hand: steps differ in their number of packs
+        "steps_per_print": None,
+        "gradient_clipping": config.clip_norm,
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": config.learning_rate,
+                "betas": list(config.betas),
+                "eps": config.epsilon,
+                "weight_decay": config.weight_decay,
+                "torch_adam": True,  # DeepSpeed's own is compiled at first use
+            },
+        },
+        "zero_optimization": {
+            "stage": stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            "overlap_comm": False,
+            **execution.zero_options,
+        },
+    }
+    if low_precision:
+        result["bf16"] = {"enabled": True}
+        result["data_types"] = {"grad_accum_dtype": "fp32"}
+    return result
+
+
+def _is_bfloat16(model: TreeModel) -> bool:
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    unknown = dtypes - {torch.float32, torch.bfloat16}
+    if unknown:
+        raise ModelError(
+            f"tuning works in float32 or bfloat16, not {unknown}: set model.dtype to one of them"
+        )
+    return torch.bfloat16 in dtypes
+
+
+def _possible_stage(model: TreeModel, stage: int, low_precision: bool) -> int:
+    if stage == 0 and low_precision:
+        raise ConfigError(
+            "zero_stage=0 keeps no float32 masters of bfloat16 weights: set zero_stage to 1, 2 or 3"
+        )
+    if stage == 3 and model.attention.kind == "plain":
+        # how often the body runs then differs between workers, and ZeRO-3 gathers parameters at every run
+        if dist.get_rank() == 0:
+            print(
+                "tuning: this model takes plain sequences, which ZeRO-3 cannot share out; ZeRO-2 is used",
+                flush=True,
+            )
+        return 2
+    return stage
+
+
+def _keep_head_gathered(engine: Any) -> None:
+    """Keep the LM head's parameters whole under ZeRO-3.
+
+    The head runs once for every slice of read-outs, so its number of runs differs between workers; gathering
+    at each run would leave them waiting for one another.
+    """
+    persistent = engine.optimizer.persistent_parameters
+    known = {id(parameter) for parameter in persistent}
+    for parameter in causal_lm(engine.module.model).get_output_embeddings().parameters():
+        if id(parameter) not in known:
+            parameter.ds_persist = True
+            persistent.append(parameter)
+
+
+def _flag_non_finite(flag: Tensor, gradient: Tensor) -> None:
+    flag.logical_or_(torch.logical_not(torch.isfinite(gradient).all()))
+
+
+def _gradient_norm(engine: TuningEngine) -> float:
+    norm = engine.deepspeed.get_global_grad_norm()
+    return float("nan") if norm is None else float(norm)

@@ -1,0 +1,131 @@
+"""The driver's side of tuning: start Ray Train workers, restart them when they fail, hand back the
+outcome.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import nn
+
+from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError
+from behaviorlm.tree_model import TreeModel
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.engine import NotFiniteError, prepare_process
+from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, Schedule, TuningTask, tune_rank
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What a tuning run left behind. `loss`: of the last step, before its update; `seconds`: of all steps."""
+
+    model_folder: Path
+    curve: Path
+    lineage: Path
+    steps: int
+    loss: float
+    samples: int
+    tokens: int
+    seconds: float
+
+
+def tune(
+    build_model: Callable[[], TreeModel],
+    open_schedule: Callable[[], Schedule],
+    config: TuningConfig,
+    execution: TuningExecution,
+    *,
+    checkpoint_folder: Path,
+    output_folder: Path,
+    base: str,
+    save_model: Callable[[nn.Module, Path], None],
+) -> TuningResult:
+    """Tune a model with Ray Train and DeepSpeed, from the newest checkpoint in `checkpoint_folder` if there
+    is one.
+
+    build_model and open_schedule run in every worker and must be picklable and deterministic.
+    save_model(model, folder) runs in worker 0; the model is the one inside the TreeModel, its trainable
+    parameters whole. base: a fingerprint of the starting weights. Both folders must be reachable from every
+    worker. Writes model/, loss.jsonl (one line a step) and lineage.jsonl (the samples of each step) to
+    `output_folder`. Needs an initialized Ray. Raises the error of a worker where it is ours, else
+    ClusterError.
+    """
+    if not ray.is_initialized():
+        raise ClusterError("tuning needs a Ray cluster: call ray.init() first")
+    checkpoint_folder, output_folder = Path(checkpoint_folder).absolute(), Path(output_folder).absolute()
+    checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    attempt = uuid.uuid4().hex
+    task = TuningTask(
+        build_model=build_model,
+        open_schedule=open_schedule,
+        save_model=save_model,
+        config=config,
+        execution=execution,
+        checkpoint_folder=checkpoint_folder,
+        output_folder=output_folder,
+        base=base,
+        attempt=attempt,
+    )
+    trainer = TorchTrainer(
+        _run_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
+        train_loop_config={"task": task},
+        scaling_config=ScalingConfig(
+            num_workers=_worker_range(execution),
+            use_gpu=execution.use_gpu,
+            resources_per_worker={
+                "CPU": execution.cpus_per_worker,
+                **({"GPU": 1} if execution.use_gpu else {}),
+            },
+        ),
+        torch_config=TorchConfig(backend="nccl" if execution.use_gpu else "gloo"),
+        # a name that was used before would silently resume Ray Train's own state; ours is in the checkpoints
+        run_config=RunConfig(
+            name=f"tuning-{attempt}",
+            storage_path=str(checkpoint_folder / "ray"),
+            failure_config=FailureConfig(max_failures=execution.max_failures),
+        ),
+    )
+    summary = _fit(trainer)
+    return TuningResult(output_folder / MODEL, output_folder / CURVE, output_folder / LINEAGE, **summary)
+
+
+def _worker_range(execution: TuningExecution) -> Any:
+    """A number, or (least, most): Ray Train then starts with what the cluster has room for."""
+    return (execution.min_workers, execution.workers) if execution.min_workers else execution.workers
+
+
+def _fit(trainer: TorchTrainer) -> dict[str, Any]:
+    try:
+        outcome = trainer.fit().return_value  # type: ignore[attr-defined]  # Ray types the result of V1
+    except ray.train.TrainingFailedError as error:
+        for failure in getattr(error, "worker_failures", {}).values():
+            cause = _own_error(failure)
+            if cause is not None:
+                raise cause from error
+        raise ClusterError(f"tuning failed: {error}") from error
+    if isinstance(outcome, BehaviorLMError):
+        raise outcome
+    return outcome
+
+
+def _own_error(failure: BaseException | None) -> BehaviorLMError | None:
+    while failure is not None:
+        if isinstance(failure, BehaviorLMError):
+            return failure
+        failure = getattr(failure, "cause", None) or failure.__cause__
+    return None
+
+
+def _run_worker(loop_config: dict[str, Any]) -> dict[str, Any] | BehaviorLMError:
+    task: TuningTask = loop_config["task"]
+    prepare_process(task.execution)
+    try:
+        return tune_rank(task, ray.train.report)
+    except (ConfigError, NotFiniteError) as error:
+        return error  # all workers meet these alike; raised, they would be retried for nothing

@@ -1,0 +1,297 @@
+"""One worker's share of a tuning run: build, resume, step, checkpoint, save.
+
+The same code path serves a first start, a restart of workers by Ray Train and a new call after the driver
+died: the newest checkpoint that verifies is continued, whatever wrote it and with however many workers.
+"""
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.token_tree import TokenTree
+from behaviorlm.tree_model import TreeModel
+from behaviorlm_ray.tuning import sharded_state
+from behaviorlm_ray.tuning.checkpoints import (
+    Checkpoint,
+    newest_checkpoint,
+    prune_checkpoints,
+    write_checkpoint,
+)
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, run_step, start_engine
+
+CURVE = "loss.jsonl"
+LINEAGE = "lineage.jsonl"
+MODEL = "model"
+
+
+class Schedule(Protocol):
+    """The steps of a run, the same whatever the number of workers (behaviorlm.packs.StepSchedule is one)."""
+
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+    @property
+    def part_names(self) -> list[str]: ...
+
+    def packs(self, step: int) -> list[TokenTree]: ...
+
+    def sample_ids(self, step: int) -> list[bytes]: ...
+
+
+@dataclass(frozen=True)
+class TuningTask:
+    """Everything a worker needs; sent to each by value, so the functions must be picklable.
+
+    build_model: the model to tune, ready to train (adapter included, deterministic). open_schedule: the step
+    schedule. save_model: writes the tuned model into a folder; called on worker 0. base: names the starting
+    weights, so that a checkpoint is never continued from others. attempt: names this call, for the lineage.
+    """
+
+    build_model: Callable[[], TreeModel]
+    open_schedule: Callable[[], Schedule]
+    save_model: Callable[[nn.Module, Path], None]
+    config: TuningConfig
+    execution: TuningExecution
+    checkpoint_folder: Path
+    output_folder: Path
+    base: str
+    attempt: str
+
+
+def tune_rank(task: TuningTask, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Run one worker's share; needs an initialized torch.distributed. Collective: all workers run it
+    together.
+
+    report: called on every worker at the same steps, with the step's numbers. Returns a summary.
+    """
+    torch.manual_seed(task.config.seed)
+    schedule = task.open_schedule()
+    model = task.build_model()
+    if model.parts != len(schedule.part_names):
+        raise ConfigError(
+            f"the model counts {model.parts} parts of the loss, the schedule has {schedule.part_names}"
+        )
+    identity = _identity(task, schedule, model)
+    checkpoint = _agree_on_checkpoint(task.checkpoint_folder, identity)
+    if checkpoint is not None:
+        _set_parameters(model, checkpoint)
+    engine = start_engine(model, task.config, task.execution)
+    records: list[dict[str, Any]] = []
+    if checkpoint is not None:
+        sharded_state.restore(engine, checkpoint.read, checkpoint.step)
+        records = checkpoint.records()
+    with _CheckpointWriter(task, identity) as writer:
+        _train(task, schedule, engine, records, writer, report)
+    return _finish(task, schedule, engine, records)
+
+
+def _train(
+    task: TuningTask,
+    schedule: Schedule,
+    engine: TuningEngine,
+    records: list[dict[str, Any]],
+    writer: "_CheckpointWriter",
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run the steps that `records` does not hold yet, and add them to it."""
+    steps, first = len(schedule), len(records)
+    progress = Progress(schedule.part_names, steps, first, task.execution.progress_every_seconds)
+    for step in range(first, steps):
+        outcome = run_step(engine, schedule.packs(step), step, steps)
+        records.append(
+            {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
+        )
+        progress.show(step, outcome)
+        if (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == steps:
+            writer.start(engine, step + 1, records)
+            report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
+
+
+class _CheckpointWriter:
+    """Writes checkpoints beside the training: gathering is collective, writing is a thread of worker 0."""
+
+    def __init__(self, task: TuningTask, identity: dict[str, str]) -> None:
+        self._task, self._identity = task, identity
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "_CheckpointWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._pool.shutdown()
+
+    def start(self, engine: TuningEngine, step: int, records: list[dict[str, Any]]) -> None:
+        state = sharded_state.gather(engine)
+        self._wait()
+        if dist.get_rank() == 0:
+            shapes = {fragment.name: fragment.shape for fragment in sharded_state.fragments(engine)}
+            self._pending = self._pool.submit(self._write, step, state, shapes, list(records))
+
+    def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
+        write_checkpoint(self._task.checkpoint_folder, step, state, shapes, records, self._identity)
+        prune_checkpoints(self._task.checkpoint_folder, self._task.execution.keep_checkpoints)
+
+    def _wait(self) -> None:
+        """Wait for the checkpoint being written; its StorageError comes up here."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+
+class Progress:
+    """A line at most every so many seconds: progress, loss by part, speed, memory, time left. Worker 0
+    only.
+    """
+
+    def __init__(self, part_names: list[str], steps: int, first: int, every_seconds: float) -> None:
+        self._names, self._steps, self._every = part_names, steps, every_seconds
+        self._first, self._started = first, time.perf_counter()
+        self._last = self._started
+        self._samples = self._tokens = 0
+        self._seconds = 0.0
+
+    def show(self, step: int, outcome: StepOutcome) -> None:
+        self._samples += outcome.samples
+        self._tokens += outcome.tokens
+        self._seconds += outcome.seconds
+        now = time.perf_counter()
+        last = step + 1 == self._steps
+        if dist.get_rank() != 0 or (now - self._last < self._every and not last):
+            return
+        self._last = now
+        left = (now - self._started) / (step + 1 - self._first) * (self._steps - step - 1)
+        parts = ", ".join(
+            f"{name} {value:.4f}" for name, value in zip(self._names, outcome.parts, strict=True)
+        )
+        print(
+            f"tuning: step {step + 1}/{self._steps}, loss {outcome.loss:.4f} ({parts}), "
+            f"rate {outcome.learning_rate:.2e}, {self._samples / self._seconds:,.1f} samples/s, "
+            f"{self._tokens / self._seconds:,.0f} tokens/s, {_memory_gib():.1f} GiB, {left:,.0f} s left",
+            flush=True,
+        )
+        self._samples = self._tokens = 0
+        self._seconds = 0.0
+
+
+def _finish(
+    task: TuningTask, schedule: Schedule, engine: TuningEngine, records: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Save the tuned model, the loss curve and the lineage on worker 0; collective."""
+    with _gathered(engine):
+        if dist.get_rank() == 0:
+            try:
+                task.output_folder.mkdir(parents=True, exist_ok=True)
+                task.save_model(engine.tree_model.model, task.output_folder / MODEL)
+                _write_lines(
+                    task.output_folder / CURVE, [_curve_line(schedule, record) for record in records]
+                )
+                _write_lines(
+                    task.output_folder / LINEAGE, [_lineage_line(schedule, record) for record in records]
+                )
+            except OSError as error:
+                raise StorageError(
+                    f"the tuned model could not be written to {task.output_folder}: {error}"
+                ) from None
+    dist.barrier()
+    return {
+        "steps": len(records),
+        "loss": records[-1]["loss"],
+        "samples": sum(record["samples"] for record in records),
+        "tokens": sum(record["tokens"] for record in records),
+        "seconds": sum(record["seconds"] for record in records),
+    }
+
+
+def _curve_line(schedule: Schedule, record: dict[str, Any]) -> dict[str, Any]:
+    named = {**record, "parts": dict(zip(schedule.part_names, record["parts"], strict=True))}
+    return {key: value for key, value in named.items() if key not in ("workers", "attempt")}
+
+
+def _lineage_line(schedule: Schedule, record: dict[str, Any]) -> dict[str, Any]:
+    ids = [sample.hex() for sample in schedule.sample_ids(record["step"])]
+    return {key: record[key] for key in ("step", "attempt", "workers", "samples")} | {"sample_ids": ids}
+
+
+def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def _gathered(engine: TuningEngine) -> Any:
+    """A context in which the trainable parameters are whole on every worker, as they are but for ZeRO-3."""
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(list(engine.names), enabled=engine.zero_stage == 3)
+
+
+def _identity(task: TuningTask, schedule: Schedule, model: TreeModel) -> dict[str, str]:
+    """What a checkpoint must share with this run to be continued."""
+    parameters = [(name, list(p.shape)) for name, p in model.named_parameters() if p.requires_grad]
+    return {
+        "schedule": schedule.fingerprint,
+        "tuning config": _digest(task.config.model_dump(mode="json")),
+        "model": _digest([task.base, parameters]),
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _agree_on_checkpoint(root: Path, identity: dict[str, str]) -> Checkpoint | None:
+    """Worker 0 looks for the checkpoint to continue from, says so, and tells the others; collective."""
+    chosen: list[Checkpoint | None] = [None]
+    if dist.get_rank() == 0:
+        chosen[0] = newest_checkpoint(root, identity, announce)
+        if chosen[0] is not None:
+            announce(f"continuing from {chosen[0].folder} (after step {chosen[0].step})")
+    dist.broadcast_object_list(chosen, src=0)
+    return chosen[0]
+
+
+def _set_parameters(model: TreeModel, checkpoint: Checkpoint) -> None:
+    """Set the model's trainable parameters before any engine takes hold of them."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(checkpoint.read("parameter", name).view(parameter.shape))
+
+
+def _scalars(schedule: Schedule, outcome: StepOutcome) -> dict[str, float]:
+    parts = dict(zip(schedule.part_names, outcome.parts, strict=True))
+    speed = {
+        "samples_per_second": outcome.samples / outcome.seconds,
+        "tokens_per_second": outcome.tokens / outcome.seconds,
+    }
+    return {"loss": outcome.loss, "learning_rate": outcome.learning_rate, **speed} | {
+        f"loss/{name}": value for name, value in parts.items()
+    }
+
+
+def _memory_gib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def announce(message: str) -> None:
+    """Tell the user; Ray forwards it to the driver."""
+    print(f"tuning: {message}", flush=True)
