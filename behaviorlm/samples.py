@@ -69,13 +69,14 @@ def build_timelines(
     file, row = events["file"].to_numpy(), events["row"].to_numpy()
     sorting = np.lexsort((row, file, order, user_rank))
 
-    is_duplicate = _later_duplicates(events, events_config, sorting)
+    is_tied = _same_as_before(user_rank[sorting], order[sorting])
+    is_duplicate = _later_duplicates(events, events_config, sorting, is_tied)
     counts["exact_duplicates"] = int(is_duplicate.sum())
     counts["duplicates_dropped"] = 0
     if events_config.exact_duplicates == "drop":
         counts["duplicates_dropped"] = counts["exact_duplicates"]
-        sorting = sorting[~is_duplicate]
-    counts["tied_events"] = int(_same_as_before(user_rank[sorting], order[sorting]).sum())
+        sorting, is_tied = sorting[~is_duplicate], is_tied[~is_duplicate]
+    counts["tied_events"] = int(is_tied.sum())
 
     behavior = _codes(events["behavior"])
     is_repeat = _same_as_before(user_rank[sorting], behavior[sorting])
@@ -169,19 +170,29 @@ def _same_as_before(user: np.ndarray, value: np.ndarray) -> np.ndarray:
     return same
 
 
-def _later_duplicates(events: pa.Table, config: EventsConfig, sorting: np.ndarray) -> np.ndarray:
-    """bool[n] over the rows in `sorting`: equal in everything but file and row to one before it."""
-    before, after = context_columns(config)
-    key = np.zeros(events.num_rows, dtype=np.int64)
-    for name in ["user", "order", "behavior", "group", "split_label", *before, *after]:
-        codes = _codes(events[name])
-        # Both are below the number of rows, so their product cannot overflow.
-        key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
-    # Stable: within equal keys the order of `sorting` stays, so the first stays first.
-    grouped = np.argsort(key[sorting], kind="stable")
-    ordered_key = key[sorting][grouped]
+def _later_duplicates(
+    events: pa.Table, config: EventsConfig, sorting: np.ndarray, is_tied: np.ndarray
+) -> np.ndarray:
+    """bool[n] over the rows in `sorting`: equal in everything but file and row to one before it.
+
+    `is_tied` bool[n]: same user and order as the row before.
+    """
+    # Equal rows lie within one run of ties, and few rows do: only those are looked at.
+    in_run = is_tied.copy()
+    in_run[:-1] |= is_tied[1:]
+    candidates = np.flatnonzero(in_run)
     is_duplicate = np.zeros(len(sorting), dtype=bool)
-    is_duplicate[grouped[1:]] = ordered_key[1:] == ordered_key[:-1]
+    tied = events.take(pa.array(sorting[candidates]))
+    before, after = context_columns(config)
+    key = np.cumsum(~is_tied)[candidates]
+    for name in ["behavior", "group", "split_label", *before, *after]:
+        codes = _codes(tied[name])
+        # Both are at most the number of rows, so their product cannot overflow.
+        key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
+    # Stable, so the first of equal keys stays first.
+    grouped = np.argsort(key, kind="stable")
+    repeats_key = key[grouped][1:] == key[grouped][:-1]
+    is_duplicate[candidates[grouped[1:][repeats_key]]] = True
     return is_duplicate
 
 

@@ -53,12 +53,15 @@ class SourceFile:
 def list_files(config: EventsConfig) -> list[SourceFile]:
     """All files of the log, sorted by path, each once.
 
-    Raises ConfigError for a path of unknown format, DataError for a pattern that matches nothing; all at
+    Raises ConfigError for a path of unknown format or not local, DataError for a pattern that matches nothing; all at
     once.
     """
     found: dict[str, SourceFile] = {}
     missing, unknown = [], []
     for pattern in config.paths:
+        if "://" in pattern:
+            unknown.append(f"paths: {pattern!r}: only local files are read; copy or mount the log")
+            continue
         paths = _expand(pattern, config.format)
         if not paths:
             missing.append(f"paths: {pattern!r} matches no file; {_what_is_there(pattern)}")
