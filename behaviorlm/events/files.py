@@ -53,8 +53,8 @@ class SourceFile:
 def list_files(config: EventsConfig) -> list[SourceFile]:
     """All files of the log, sorted by path, each once.
 
-    Raises ConfigError for a path of unknown format or not local, DataError for a pattern that matches nothing; all at
-    once.
+    Raises ConfigError for a path of unknown format or not local, DataError for a pattern that matches
+    nothing; all at once.
     """
     found: dict[str, SourceFile] = {}
     missing, unknown = [], []
