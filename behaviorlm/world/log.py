@@ -1,0 +1,73 @@
+"""Behavior logs of the synthetic world, as files."""
+
+import contextlib
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.world.process import World, default_world, simulate_user
+
+LOG_COLUMNS = ("user", "time", "behavior", "place")
+
+
+def write_log(
+    path: str | Path,
+    users: int = 300,
+    seed: int = 0,
+    events_per_user: tuple[int, int] = (20, 40),
+    world: World | None = None,
+) -> int:
+    """Write a synthetic log as gzipped JSON lines, users one after the other, each in order of time.
+
+    One object per event: `user` ("user-00042"), `time` (ISO 8601, UTC, to the second), `behavior`, and
+    `place` ("home", "office", "campus" or "out"; known only with the event). `events_per_user`: the fewest
+    and the most events of a user. The bytes are the same for the same arguments. Returns the number of
+    events. Raises ConfigError (bad counts or seed) and StorageError (cannot write).
+    """
+    if users < 1 or not 1 <= events_per_user[0] <= events_per_user[1]:
+        raise ConfigError(
+            f"users={users}, events_per_user={events_per_user}: needs at least one user and one event each"
+        )
+    if seed < 0:
+        raise ConfigError(f"seed={seed}: a seed is 0 or more")
+    return write_json_lines(path, log_rows(world or default_world(), range(users), seed, events_per_user))
+
+
+def log_rows(
+    world: World, user_indices: Iterable[int], seed: int, events_per_user: tuple[int, int] = (20, 40)
+) -> Iterator[dict[str, str]]:
+    """The rows of the users with these indices; any share of a log can be made on its own."""
+    for index in user_indices:
+        for event in simulate_user(world, seed, index, events_per_user):
+            yield {
+                "user": f"user-{index:05d}",
+                "time": event.time.isoformat(timespec="seconds") + "Z",
+                "behavior": event.behavior,
+                "place": event.place,
+            }
+
+
+def write_json_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write gzipped JSON lines; the bytes depend on the rows alone. Returns the number of rows.
+
+    The file appears under its name only when complete. Raises StorageError.
+    """
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".unfinished")
+    count = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # No name and no time in the gzip header: they would make the bytes differ from run to run.
+        with unfinished.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as compressed:
+            for row in rows:
+                compressed.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+                count += 1
+        unfinished.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise StorageError(f"cannot write {path}: {error}") from error
+    return count
