@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with its tables and plots, readable offline, on a phone, in light and dark."""
+"""The report of a run: one HTML file with tables and plots, readable offline, on a phone, light or dark."""
 
 from behaviorlm_ray.report.content import (
     BehaviorRow,

@@ -1,8 +1,8 @@
-"""What a report is made of, as typed data that goes to JSON and back. Every part but the title may be missing.
+"""What a report is made of, as typed data that goes to JSON and back. Any part but the title may be missing.
 
-The rows of tables take the columns of `behaviorlm.metrics.per_behavior_table`, `reliability` and of a loss curve as they
-are, and ignore columns that the page does not show; the report itself refuses unknown keys, so that a misspelled part is
-noticed.
+The rows of tables take the columns of `behaviorlm.metrics.per_behavior_table`, `reliability` and of a loss
+curve as they are, and ignore columns that the page does not show; the report itself refuses unknown keys, so
+that a misspelled part is noticed.
 """
 
 from datetime import datetime
@@ -40,11 +40,13 @@ class Results(_Row):
     models: dict[str, dict[str, dict[str, Interval]]] = Field(
         default_factory=dict, description="{model: {group: {metric: interval}}}, in the order to be shown"
     )
-    samples: dict[str, Any] = Field(default_factory=dict, description="How many samples were measured, freely nested")
+    samples: dict[str, Any] = Field(
+        default_factory=dict, description="How many samples were measured, freely nested"
+    )
     retention: dict[str, dict[str, Interval]] = Field(
         default_factory=dict,
-        description="{model: {measure: interval}} of what is left of general knowledge; a bare number is a value without "
-        "interval, and {measure: interval} without models belongs to the run",
+        description="{model: {measure: interval}} of general knowledge left; a bare number is a value "
+        "without interval, and {measure: interval} without models belongs to the run",
     )
 
     @field_validator("retention", mode="before")
@@ -63,7 +65,9 @@ class Results(_Row):
 class ModelNote(_Part):
     """What the report says about a model beside its name."""
 
-    kind: Literal["baseline", "untuned", "tuned"] = Field(default="tuned", description="Marker and color in plots")
+    kind: Literal["baseline", "untuned", "tuned"] = Field(
+        default="tuned", description="Marker and color in plots"
+    )
     description: str = Field(default="", description="A few words: how it was made")
 
 
@@ -82,7 +86,9 @@ class DatasetSummary(_Part):
     repeat_rate: float | None = Field(
         default=None, description="Share of targets that repeat the behavior right before them"
     )
-    more: dict[str, Any] = Field(default_factory=dict, description="Further facts {what: value}, freely nested")
+    more: dict[str, Any] = Field(
+        default_factory=dict, description="Further facts {what: value}, freely nested"
+    )
 
 
 class Comparison(_Row):
@@ -169,20 +175,26 @@ class ReportData(_Part):
     warnings: list[str] = Field(default_factory=list)
     dataset: DatasetSummary | None = None
     results: Results = Field(default_factory=Results)
-    models: dict[str, ModelNote] = Field(default_factory=dict, description="Notes by the name used in results")
+    models: dict[str, ModelNote] = Field(
+        default_factory=dict, description="Notes by the name used in results"
+    )
     comparisons: list[Comparison] = Field(default_factory=list)
     loss_curves: dict[str, list[LossPoint]] = Field(default_factory=dict, description="By stage")
     selection: SelectionSummary | None = None
-    behaviors: dict[str, list[BehaviorRow]] = Field(default_factory=dict, description="Per-behavior table by model")
+    behaviors: dict[str, list[BehaviorRow]] = Field(
+        default_factory=dict, description="Per-behavior table by model"
+    )
     reliability: dict[str, list[ReliabilityBin]] = Field(default_factory=dict, description="Bins by model")
     stages: list[StageRow] = Field(default_factory=list)
-    configuration: dict[str, Any] = Field(default_factory=dict, description="The resolved configuration, plain data")
+    configuration: dict[str, Any] = Field(
+        default_factory=dict, description="The resolved configuration, plain data"
+    )
     commands: list[str] = Field(default_factory=list, description="Commands that repeat the run")
 
 
 def _is_measured(value: Any) -> bool:
     """A number, an interval, or nothing: not a mapping of measures."""
-    return not isinstance(value, dict) or bool(value) and set(value) <= {"value", "low", "high", "p"}
+    return not isinstance(value, dict) or (bool(value) and set(value) <= {"value", "low", "high", "p"})
 
 
 def _as_interval(value: Any) -> Any:

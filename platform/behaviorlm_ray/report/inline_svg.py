@@ -1,7 +1,7 @@
 """From a matplotlib figure to SVG that lives inside a page: its fonts and colors are the page's own.
 
-Plots are drawn in the sentinel colors of INKS; each becomes a CSS variable of the page's style, so that one drawing reads
-in light and dark. Text stays text. Nothing in the result refers to anything outside it.
+Plots are drawn in the sentinel colors of INKS; each becomes a CSS variable of the page's style, so that one
+drawing reads in light and dark. Text stays text. Nothing in the result refers to anything outside it.
 """
 
 import io
@@ -9,11 +9,12 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from xml.etree import ElementTree
 
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from markupsafe import Markup
 
 INKS = {
     "ink": "#010101",
@@ -36,7 +37,7 @@ _COLOR = re.compile("|".join(INKS.values()))
 _INK_OF = {color: f"var(--{ink})" for ink, color in INKS.items()}
 _FONT_FAMILY = re.compile(r"font-family:[^;]*")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
-_DRAWING = {
+_DRAWING: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "text.parse_math": False,
@@ -67,9 +68,11 @@ _DRAWING = {
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of so many CSS pixels, under the style of the report. Finish it with `inline` inside."""
+    """An empty figure of so many CSS pixels in the style of the report; call `inline` inside the block."""
     with rc_context(_DRAWING), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser draws the text, not we
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from"
+        )  # the browser draws the text, not we
         yield Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
 
 
@@ -90,7 +93,7 @@ def inline(figure: Figure, key: str, description: str) -> Markup:
     root.set("role", "img")
     root.set("aria-label", description)
     root.set("style", f"max-width: {float(width):g}px; aspect-ratio: {float(width):g} / {float(height):g}")
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - ElementTree escaped every text
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # ElementTree escaped every text
 
 
 def _attributes(element: ElementTree.Element, key: str) -> Iterator[tuple[str, str]]:

@@ -49,12 +49,16 @@ def write_report(data: ReportData, path: Path) -> None:
     except OSError as error:
         if partial is not None:
             partial.unlink(missing_ok=True)
-        raise StorageError(f"the report could not be written to {path}: {error}; free space or choose another place") from error
+        raise StorageError(
+            f"the report could not be written to {path}: {error}; free space or choose another place"
+        ) from error
 
 
 def render_report(data: ReportData) -> str:
     """The report as an HTML document."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters.update(
         measured=wording.measured,
         signed=wording.signed,
@@ -68,7 +72,7 @@ def render_report(data: ReportData) -> str:
     )
     folder = files("behaviorlm_ray.report")
     template = environment.from_string((folder / "template.html").read_text(encoding="utf-8"))
-    style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # our own file
     return template.render(data=data, style=style, **_view(data)).lstrip()
 
 
@@ -81,7 +85,13 @@ def _view(data: ReportData) -> dict[str, Any]:
         "facts": wording.facts(data.dataset.more) if data.dataset else [],
         "primary": wording.PRIMARY,
         "endpoint": [
-            (name, *(_interval(data, name, group, metric) for group, metric in (*wording.PRIMARY, ("all", "accuracy"))))
+            (
+                name,
+                *(
+                    _interval(data, name, group, metric)
+                    for group, metric in (*wording.PRIMARY, ("all", "accuracy"))
+                ),
+            )
             for name in data.results.models
         ],
         "endpoint_plot": _endpoint_plot(data),
@@ -93,14 +103,18 @@ def _view(data: ReportData) -> dict[str, Any]:
         "groups": [(group, _metric_tables(data, group)) for group in groups],
         "group_meanings": wording.GROUP_MEANINGS,
         "primary_comparisons": _paired(c for c in data.comparisons if (c.group, c.metric) in wording.PRIMARY),
-        "other_comparisons": _paired(c for c in data.comparisons if (c.group, c.metric) not in wording.PRIMARY),
+        "other_comparisons": _paired(
+            c for c in data.comparisons if (c.group, c.metric) not in wording.PRIMARY
+        ),
         "verdict": _verdict,
         "retention_measures": _union(data.results.retention.values()),
         "nothing": Interval(),
         "loss_plots": _loss_plots(data),
         "selection_plot": plots.selection_plot(data.selection.behaviors) if data.selection else None,
         "selection_rows": _folded(_by_frequency(data.selection.behaviors) if data.selection else []),
-        "behavior_tables": [(model, _folded(_most_frequent(rows))) for model, rows in data.behaviors.items() if rows],
+        "behavior_tables": [
+            (model, _folded(_most_frequent(rows))) for model, rows in data.behaviors.items() if rows
+        ],
         "reliability_plots": _reliability_plots(data),
         "configuration": _yaml(data.configuration),
     }
@@ -109,7 +123,10 @@ def _view(data: ReportData) -> dict[str, Any]:
 def _warnings(data: ReportData) -> list[str]:
     """The run's warnings and then those of its stages, each once."""
     of_stages = [
-        f"{stage.stage}: {warning}" for stage in data.stages for warning in stage.warnings if warning not in data.warnings
+        f"{stage.stage}: {warning}"
+        for stage in data.stages
+        for warning in stage.warnings
+        if warning not in data.warnings
     ]
     return list(dict.fromkeys([*data.warnings, *of_stages]))
 
@@ -124,13 +141,12 @@ def _interval(data: ReportData, model: str, group: str, metric: str) -> Interval
 
 def _endpoint_plot(data: ReportData) -> Markup | None:
     kinds = _kinds(data)
+    x, y = wording.PRIMARY
     models = [
-        (kinds[name], *(_interval(data, name, group, metric) for group, metric in wording.PRIMARY))
-        for name in data.results.models
+        (kinds[name], _interval(data, name, *x), _interval(data, name, *y)) for name in data.results.models
     ]
-    return plots.endpoint_plot(
-        models, "anchor accuracy", "tail macro recall", (data.results.ceiling or {}).get("anchor")
-    )
+    ceiling = (data.results.ceiling or {}).get("anchor")
+    return plots.endpoint_plot(models, "anchor accuracy", "tail macro recall", ceiling)
 
 
 def _metric_tables(data: ReportData, group: str) -> list[MetricTable]:
@@ -197,7 +213,12 @@ def _most_frequent(rows: Sequence[BehaviorRow]) -> list[BehaviorRow]:
     """By training targets, then test targets, then name; the row of the unseen comes last."""
     return sorted(
         rows,
-        key=lambda row: (row.behavior is None, -(row.training_targets or 0), -(row.targets or 0), row.behavior or ""),
+        key=lambda row: (
+            row.behavior is None,
+            -(row.training_targets or 0),
+            -(row.targets or 0),
+            row.behavior or "",
+        ),
     )
 
 
@@ -225,4 +246,8 @@ def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _yaml(configuration: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(configuration), sort_keys=False, allow_unicode=True, width=100) if configuration else ""
+    return (
+        yaml.safe_dump(dict(configuration), sort_keys=False, allow_unicode=True, width=100)
+        if configuration
+        else ""
+    )

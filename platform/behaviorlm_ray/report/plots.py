@@ -1,7 +1,8 @@
-"""The plots of the report, each an inline SVG at most 480 pixels wide, so that text stays legible on a phone."""
+"""The plots of the report, each an inline SVG at most 480 pixels wide, so that text is legible on a phone."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from behaviorlm_ray.report.content import Interval, LossPoint, ReliabilityBin, SelectedBehavior
 from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
+from behaviorlm_ray.report.point_numbers import number_points
 from behaviorlm_ray.report.wording import readable
 
 WIDTH = 480
@@ -19,33 +21,38 @@ NAMED_BEHAVIORS = 60  # up to here the selection plot names every behavior
 POINTS_PER_CURVE = 400  # a longer loss curve is drawn as means of equal blocks
 _MARKERS = {"tuned": "o", "untuned": "D", "baseline": "s"}
 
-Endpoint = tuple[str, Interval, Interval]  # kind, x, y
+
+class _Placed(NamedTuple):
+    """A model that has both values; x and y are float64[3]: value, low, high (NaN without an interval)."""
+
+    number: int
+    kind: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
 
 
-def endpoint_plot(models: Sequence[Endpoint], x_label: str, y_label: str, ceiling_x: float | None) -> Markup | None:
-    """Models as numbered points with interval bars, in the order given, from 1; None if none has both values."""
-    placed = [
-        (number, kind, x, y)
-        for number, (kind, x, y) in enumerate(models, 1)
-        if _finite(x.value) and _finite(y.value)
+def endpoint_plot(
+    models: Sequence[tuple[str, Interval, Interval]], x_label: str, y_label: str, ceiling_x: float | None
+) -> Markup | None:
+    """Models (kind, x, y) as points with interval bars, numbered from 1 in the order given.
+
+    `ceiling_x` draws a vertical line. None if no model has both values.
+    """
+    candidates = [
+        _Placed(number, kind, _bounds(x), _bounds(y)) for number, (kind, x, y) in enumerate(models, 1)
     ]
+    placed = [model for model in candidates if np.isfinite([model.x[0], model.y[0]]).all()]
     if not placed:
         return None
     with drawing(WIDTH, 400) as figure:
         axes = figure.add_subplot()
-        for _, kind, x, y in placed:
-            axes.errorbar(
-                [x.value],
-                [y.value],
-                xerr=_bars(x),
-                yerr=_bars(y),
-                fmt="none",
-                ecolor=INKS[kind],
-                elinewidth=1.1,
-                alpha=0.55,
-            )
-            axes.plot([x.value], [y.value], _MARKERS[kind], color=INKS[kind], markersize=7, markeredgecolor=INKS["page"])
-        if _finite(ceiling_x):
+        for model in placed:
+            color = INKS[model.kind]
+            (x, x_low, x_high), (y, y_low, y_high) = model.x, model.y
+            axes.plot([x_low, x_high], [y, y], color=color, linewidth=1.1, alpha=0.55, solid_capstyle="butt")
+            axes.plot([x, x], [y_low, y_high], color=color, linewidth=1.1, alpha=0.55, solid_capstyle="butt")
+            axes.plot([x], [y], _MARKERS[model.kind], color=color, markersize=7, markeredgecolor=INKS["page"])
+        if ceiling_x is not None and np.isfinite(ceiling_x):
             axes.axvline(ceiling_x, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
             axes.annotate(
                 "ceiling",
@@ -61,15 +68,25 @@ def endpoint_plot(models: Sequence[Endpoint], x_label: str, y_label: str, ceilin
         axes.set_xlabel(f"{x_label}  →  better")
         axes.set_ylabel(f"{y_label}  →  better")
         axes.margins(0.08)
-        kinds = [kind for kind in _MARKERS if any(of == kind for _, of, _, _ in placed)]
+        kinds = [kind for kind in _MARKERS if any(model.kind == kind for model in placed)]
         if len(kinds) > 1:
             handles = [
-                Line2D([], [], linestyle="none", marker=_MARKERS[kind], color=INKS[kind], label=kind, markersize=7)
+                Line2D(
+                    [],
+                    [],
+                    linestyle="none",
+                    marker=_MARKERS[kind],
+                    color=INKS[kind],
+                    label=kind,
+                    markersize=7,
+                )
                 for kind in kinds
             ]
-            figure.legend(handles=handles, loc="outside upper left", ncols=3, handletextpad=0.1, columnspacing=1.2)
+            figure.legend(
+                handles=handles, loc="outside upper left", ncols=3, handletextpad=0.1, columnspacing=1.2
+            )
         figure.draw_without_rendering()  # the layout is final only now, and the numbers are placed in pixels
-        _number_points(axes, [(number, x.value, y.value) for number, _, x, y in placed])
+        number_points(axes, [(model.number, model.x, model.y) for model in placed])
         return inline(figure, "endpoint", f"{y_label} against {x_label}, one numbered point for each model")
 
 
@@ -107,7 +124,7 @@ def loss_plot(key: str, stage: str, curve: Sequence[LossPoint]) -> Markup | None
 
 
 def selection_plot(behaviors: Sequence[SelectedBehavior]) -> Markup | None:
-    """Samples available and taken by behavior (logarithmic), and their mean difficulty; most frequent first."""
+    """Samples available and taken by behavior (log scale) and their mean difficulty; most frequent first."""
     ordered = sorted(behaviors, key=lambda behavior: (-behavior.available, behavior.behavior))
     ordered = [behavior for behavior in ordered if behavior.available > 0]
     if not ordered:
@@ -117,33 +134,48 @@ def selection_plot(behaviors: Sequence[SelectedBehavior]) -> Markup | None:
     panels = 2 if np.isfinite(difficulty).any() else 1
     with drawing(WIDTH, 90 + 17 * len(ordered) if named else 200 * panels + 20) as figure:
         if named:
-            _named_selection(figure.subplots(1, panels, sharey=True, squeeze=False, width_ratios=(7, 3)[:panels])[0], ordered)
+            grid = figure.subplots(1, panels, sharey=True, squeeze=False, width_ratios=(7, 3)[:panels])
+            _named_selection(list(grid.flat), ordered)
         else:
-            _ranked_selection(figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=(3, 2)[:panels])[:, 0], ordered)
+            grid = figure.subplots(panels, 1, sharex=True, squeeze=False, height_ratios=(3, 2)[:panels])
+            _ranked_selection(list(grid.flat), ordered)
         handles = [
             Line2D([], [], color=INKS["line"], linewidth=7, label="available"),
             Line2D([], [], color=INKS["anchor"], linewidth=7, label="taken, anchor"),
             Line2D([], [], color=INKS["tail"], linewidth=7, label="taken, tail"),
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=0.8, columnspacing=1.2)
-        return inline(figure, "selection", "Samples available and taken for each behavior, and their mean difficulty")
+        return inline(
+            figure, "selection", "Samples available and taken for each behavior, and their mean difficulty"
+        )
 
 
 def reliability_plot(key: str, model: str, bins: Sequence[ReliabilityBin]) -> Markup | None:
-    """Accuracy over confidence, the area of a point in proportion to its samples; None without a filled bin."""
+    """Accuracy over confidence; the area of a point grows with its samples. None without a filled bin."""
     filled = [one for one in bins if one.samples and _finite(one.mean_confidence) and _finite(one.accuracy)]
     if not filled:
         return None
     samples = np.array([one.samples for one in filled], float)
-    confidence, accuracy = _values(one.mean_confidence for one in filled), _values(one.accuracy for one in filled)
-    with drawing(260, 240) as figure:
+    confidence, accuracy = (
+        _values(one.mean_confidence for one in filled),
+        _values(one.accuracy for one in filled),
+    )
+    with drawing(210, 200) as figure:
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
         axes.plot(confidence, accuracy, color=INKS["tuned"], linewidth=1.2)
-        axes.scatter(confidence, accuracy, s=8 + 110 * samples / samples.max(), color=INKS["tuned"], linewidths=0, alpha=0.75)
+        axes.scatter(
+            confidence,
+            accuracy,
+            s=6 + 70 * samples / samples.max(),
+            color=INKS["tuned"],
+            linewidths=0,
+            alpha=0.75,
+        )
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", ylabel="accuracy")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(4))
+            axis.set_ticks([0, 0.5, 1])
+            axis.set_ticks([0.25, 0.75], minor=True)
             axis.set_major_formatter(PercentFormatter(1, 0, symbol=" %"))
         return inline(figure, key, f"Accuracy over confidence of {readable(model)}")
 
@@ -161,7 +193,9 @@ def _named_selection(panels: Sequence[Axes], ordered: Sequence[SelectedBehavior]
     rows = np.arange(len(ordered))
     counts = panels[0]
     counts.barh(rows, [behavior.available for behavior in ordered], 0.72, color=INKS["line"])
-    counts.barh(rows, [behavior.quota for behavior in ordered], 0.4, color=[_ink(behavior) for behavior in ordered])
+    counts.barh(
+        rows, [behavior.quota for behavior in ordered], 0.4, color=[_ink(behavior) for behavior in ordered]
+    )
     counts.set_yticks(rows, [shortened(behavior.behavior) for behavior in ordered])
     counts.tick_params(axis="y", length=0, labelcolor=INKS["ink"])
     counts.set_ylim(len(ordered) - 0.4, -0.6)
@@ -193,7 +227,9 @@ def _ranked_selection(panels: Sequence[Axes], ordered: Sequence[SelectedBehavior
     counts.set_xlim(0.5, len(ordered) + 0.5)
     if len(panels) > 1:
         difficulty = _values(behavior.mean_difficulty for behavior in ordered)
-        panels[1].scatter(ranks, difficulty, s=7, color=[_ink(behavior) for behavior in ordered], linewidths=0)
+        panels[1].scatter(
+            ranks, difficulty, s=7, color=[_ink(behavior) for behavior in ordered], linewidths=0
+        )
         panels[1].set_ylabel("mean difficulty")
     panels[-1].set_xlabel("behaviors, most frequent first")
 
@@ -208,52 +244,14 @@ def _logarithmic(axes: Axes, direction: str, ordered: Sequence[SelectedBehavior]
         axes.set_yscale("log")
         axes.set_ylim(0.6, highest * 1.4)
     axis = axes.xaxis if direction == "x" else axes.yaxis
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k"))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k")
+    )
     axis.set_tick_params(which="minor", length=0)
 
 
-def _number_points(axes: Axes, points: Sequence[tuple[int, float | None, float | None]]) -> None:
-    """Put each number beside its point where it meets no other point or number; the nearest such place wins."""
-    centers = [axes.transData.transform((x, y)) for _, x, y in points]
-    taken = [(*center, 6.0, 6.0) for center in centers]  # boxes: center and half sides, in pixels
-    for (number, _, _), center in zip(points, centers, strict=True):
-        half_width, half_height = 4.0 * len(str(number)), 6.5
-        overlaps = []
-        for offset_x, offset_y in _places():
-            box = (center[0] + offset_x, center[1] + offset_y, half_width, half_height)
-            overlaps.append((sum(_overlap(box, other) for other in taken), len(overlaps), offset_x, offset_y, box))
-        _, _, offset_x, offset_y, box = min(overlaps, key=lambda place: place[:2])
-        taken.append(box)
-        axes.annotate(
-            str(number),
-            tuple(axes.transData.inverted().transform(center)),
-            (offset_x, offset_y),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=12,
-            fontweight="bold",
-        )
-
-
-def _places() -> Iterator[tuple[float, float]]:
-    for radius in (13.0, 20.0, 28.0, 38.0):
-        for angle in (45, 135, 315, 225, 0, 90, 180, 270):
-            yield radius * np.cos(np.radians(angle)), radius * np.sin(np.radians(angle))
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    width = one[2] + other[2] - abs(one[0] - other[0])
-    height = one[3] + other[3] - abs(one[1] - other[1])
-    return max(width, 0.0) * max(height, 0.0)
-
-
-def _bars(interval: Interval) -> list[list[float]] | None:
-    """Lengths of the interval's arms as matplotlib wants them; None without an interval."""
-    if not (_finite(interval.value) and _finite(interval.low) and _finite(interval.high)):
-        return None
-    value, low, high = (float(bound) for bound in (interval.value, interval.low, interval.high))  # type: ignore[arg-type]
-    return [[max(value - low, 0.0)], [max(high - value, 0.0)]]  # a percentile interval may miss its value
+def _bounds(interval: Interval) -> NDArray[np.float64]:
+    return _values((interval.value, interval.low, interval.high))
 
 
 def _ink(behavior: SelectedBehavior) -> str:
@@ -264,7 +262,7 @@ def _finite(value: float | None) -> bool:
     return value is not None and bool(np.isfinite(value))
 
 
-def _values(values: Iterator[float | None]) -> NDArray[np.float64]:
+def _values(values: Iterable[float | None]) -> NDArray[np.float64]:
     return np.array([np.nan if value is None else value for value in values], float)
 
 
@@ -272,10 +270,14 @@ def _block_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(values) <= POINTS_PER_CURVE:
         return values
     blocks = np.array_split(values, POINTS_PER_CURVE)
-    return np.array([block[np.isfinite(block)].mean() if np.isfinite(block).any() else np.nan for block in blocks])
+    return np.array(
+        [block[np.isfinite(block)].mean() if np.isfinite(block).any() else np.nan for block in blocks]
+    )
 
 
-def _running_mean(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _running_mean(
+    steps: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means over a window of a thirtieth of the curve, at the window's middle step."""
     finite = np.isfinite(values)
     window = max(len(values) // 30, 3)

@@ -1,4 +1,4 @@
-"""The words of the report: what metrics and groups are called, what they mean, and how numbers are written."""
+"""The words of the report: what metrics and groups are called and mean, and how numbers are written."""
 
 import math
 import unicodedata
@@ -119,7 +119,7 @@ def probability(value: float | None) -> str:
 
 
 def readable(text: Any) -> str:
-    """Text from a log with control characters made visible (U+2400 pictures), so that no character can act."""
+    """Text from a log with control characters written out as in Python (`\\n`), so that none can act."""
     return "".join(_visible(character) for character in str(text))
 
 
@@ -151,9 +151,5 @@ def facts(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
 
 
 def _visible(character: str) -> str:
-    if character == "\x7f":
-        return "␡"
-    if character < " ":
-        return chr(0x2400 + ord(character))
-    unusable = character in "\ufffe\uffff" or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-    return "�" if unusable else character
+    acts = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in "\ufffe\uffff"
+    return repr(character)[1:-1] if acts else character
