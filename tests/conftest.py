@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +53,16 @@ def ray_cluster() -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 kB where a test may mount one; elsewhere a folder, and /dev/full stands in."""
+    folder = tmp_path / "full_disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if shutil.which("mount"):
+        subprocess.run(command, capture_output=True, check=False)
+    yield folder
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)

@@ -86,7 +86,7 @@ find = importlib.machinery.PathFinder.find_spec
 def find_present(name, path=None, target=None):
     return None if name.partition(".")[0] in {sorted(METHOD_NEVER_IMPORTS)!r} else find(name, path, target)
 
-importlib.machinery.PathFinder.find_spec = find_present
+importlib.machinery.PathFinder.find_spec = staticmethod(find_present)
 for module in {modules!r}:
     importlib.import_module(module)
 for name in {sorted(METHOD_NEVER_IMPORTS)!r}:

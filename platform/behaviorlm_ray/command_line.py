@@ -5,6 +5,7 @@ import io
 import shutil
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -69,20 +70,18 @@ def _parser(settings_class: type[Settings], description: str) -> argparse.Argume
 def _overrides(arguments: list[str]) -> list[str]:
     """`--a.b=1` and `--a.b 1` as `a.b=1`. Raises ConfigError naming all arguments that are neither."""
     overrides, problems = [], []
-    remaining = iter(arguments)
-    for argument in remaining:
+    remaining = deque(arguments)
+    while remaining:
+        argument = remaining.popleft()
         key = argument.removeprefix("--")
         if not argument.startswith("--") or not key or key.startswith("="):
             problems.append(f"{argument!r} is not an option; a key is set by --key.of.the.config=VALUE")
         elif "=" in key:
             overrides.append(key)
+        elif remaining and not remaining[0].startswith("--"):
+            overrides.append(f"{key}={remaining.popleft()}")
         else:
-            value = next(remaining, None)
-            if value is None or value.startswith("--"):
-                problems.append(f"{argument} needs a value: {argument}=VALUE")
-                remaining = iter([*([value] if value else []), *remaining])
-            else:
-                overrides.append(f"{key}={value}")
+            problems.append(f"{argument} needs a value: {argument}=VALUE")
     if problems:
         raise ConfigError("\n".join(problems))
     return overrides

@@ -140,11 +140,10 @@ def damaged_files(folder: str | Path, files: Mapping[str, FileRecord]) -> list[s
     folder = Path(folder)
     problems: dict[str, str] = {}
     for path, record in files.items():
-        try:
-            size = (folder / path).stat().st_size
-        except OSError:
+        if not (folder / path).is_file():
             problems[path] = f"{path} is missing"
             continue
+        size = (folder / path).stat().st_size
         if size != record.bytes:
             problems[path] = f"{path} has {size} bytes instead of {record.bytes}"
     intact = [path for path in files if path not in problems]

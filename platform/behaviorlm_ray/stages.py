@@ -128,13 +128,13 @@ def run_stage(
     found = _find(identity)
     if found.output is not None:
         return found.output
-    for problem in found.problems:
-        report(f"{name}: {problem}; this stage runs again")
     with _wait_for_lease(identity, lease_seconds, report) as lease:
         found = _find(identity)  # Somebody may have committed while we waited.
         if found.output is not None:
             report(f"{name}: finished by another process, whose output is used")
             return found.output
+        for problem in found.problems:
+            report(f"{name}: {problem}; this stage runs again")
         return _attempt(identity, found, body, lease, report)
 
 
@@ -181,7 +181,7 @@ def _find(identity: _Identity) -> _Found:
     path = identity.folder / "manifest.json"
     content = storage.read_bytes(path)
     if content is None:
-        return _Found(None, None, [])
+        return _Found(None, None, _unfinished(identity))
     try:
         manifest = decode_manifest(content)
     except StorageError as error:
@@ -195,6 +195,15 @@ def _find(identity: _Identity) -> _Found:
     if problems:
         return _Found(None, content, [f"{problem} ({folder})" for problem in problems])
     return _Found(StageOutput(manifest, folder, reused=True), content, [])
+
+
+def _unfinished(identity: _Identity) -> list[str]:
+    """Attempts that neither failed nor got committed: interrupted, still running, or manifest lost."""
+    attempts = identity.folder / "attempts"
+    if not attempts.is_dir():
+        return []
+    count = sum(not (attempt / ERROR_FILE).exists() for attempt in attempts.iterdir())
+    return [f"manifest.json is missing beside {count} unfinished attempt(s) ({attempts})"] if count else []
 
 
 def _wait_for_lease(identity: _Identity, lease_seconds: float, report: Report) -> Lease:
