@@ -1,6 +1,7 @@
 """What tuning changes: adding an adapter, saving and loading what was trained, and merging it for serving.
 
-Weights are stored as safetensors only. The files name no path, so that the same weights have the same bytes anywhere.
+Weights are stored as safetensors only. The files name no path, so that the same weights have the same bytes
+anywhere.
 """
 
 import copy
@@ -28,16 +29,16 @@ _EXPORT_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1
 
 
 def add_adapter(model: PreTrainedModel, config: ModelConfig, seed: int) -> AdaptedModel:
-    """The model, ready to be trained: with a new LoRA adapter drawn from `seed`, or with all weights trainable.
+    """The model, ready to be trained: a new LoRA adapter drawn from `seed`, or all weights trainable.
 
-    The adapter starts as the identity (peft's initialization) and is held in float32 beside bfloat16 weights. Works in
-    place. Raises ModelError when `lora.target_modules` names nothing in the model.
+    The adapter starts as the identity (peft's initialization) and is held in float32 beside bfloat16 weights.
+    Works in place. Raises ModelError when `lora.target_modules` names nothing in the model.
     """
     if config.adaptation == "full":
         return model.requires_grad_(True)
     lora = LoraConfig(
         r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
+        lora_alpha=config.lora.alpha,  # type: ignore[arg-type]  # peft divides it by the rank; any number does
         target_modules=config.lora.target_modules,
         lora_dropout=0.0,
         bias="none",
@@ -54,7 +55,7 @@ def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter
 
 
 def save_trained(model: AdaptedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-    """Write what was trained: the adapter in peft's format, or all the weights; and the tokenizer if it is given."""
+    """Write what was trained: the adapter in peft's format or all the weights; the tokenizer too if given."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, PeftModel):
@@ -70,9 +71,11 @@ def save_trained(model: AdaptedModel, folder: Path, tokenizer: PreTrainedTokeniz
 def load_trained(config: ModelConfig, folder: Path, trainable: bool = False) -> AdaptedModel:
     """The base model of `config` with what `save_trained` wrote, in evaluation mode.
 
-    Without `trainable`, no parameter asks for gradients. Raises ModelError for a folder that does not fit the base.
+    Without `trainable`, no parameter asks for gradients. Raises ModelError for a folder that does not fit the
+    base.
     """
     folder = Path(folder)
+    model: AdaptedModel
     if (folder / _ADAPTER_CONFIG).is_file():
         model = _load_adapter(config, folder)
     elif (folder / "config.json").is_file():
@@ -90,28 +93,29 @@ def load_trained(config: ModelConfig, folder: Path, trainable: bool = False) -> 
 def export_merged(model: AdaptedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> float:
     """Write a plain transformers model, adapter merged, with its tokenizer and chat template, for any server.
 
-    Reads the written model back and compares its logits with those of `model`, which is left as it is. Returns the
-    largest difference, relative to the largest logit. Raises ModelError when that exceeds rounding, or when the written
-    tokenizer differs.
+    Reads the written model back and compares its logits with those of `model`, which is left as it is.
+    Returns the largest difference, relative to the largest logit. Raises ModelError when that exceeds
+    rounding, or when the written tokenizer differs.
     """
     folder = Path(folder)
     merged = copy.deepcopy(model).merge_and_unload(safe_merge=True) if isinstance(model, PeftModel) else model
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    read_model = AutoModelForCausalLM.from_pretrained(
+    network: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         use_safetensors=True,
         dtype=merged.dtype,
         attn_implementation=merged.config._attn_implementation,
     )
     expected = _probe_logits(model)
-    difference = _probe_logits(read_model.to(model.device).eval()) - expected
+    difference = _probe_logits(network.to(model.device).eval()) - expected
     largest = float(difference.abs().max() / expected.abs().max().clamp(min=1.0))
     tolerance = _EXPORT_TOLERANCE.get(merged.dtype, 1e-4)
     if not largest <= tolerance:
         raise ModelError(
-            f"the merged model in {folder} differs from the tuned one: logits by {largest:.2g} of the largest, more than "
-            f"rounding of {merged.dtype} explains ({tolerance:g}). Do not serve it; export with model.dtype: float32"
+            f"the merged model in {folder} differs from the tuned one: logits by {largest:.2g} of the "
+            f"largest, more than rounding of {merged.dtype} explains ({tolerance:g}). Do not serve it; "
+            "export with model.dtype: float32"
         )
     read_tokenizer = AutoTokenizer.from_pretrained(folder)
     same_template = read_tokenizer.chat_template == tokenizer.chat_template
@@ -146,9 +150,9 @@ def _load_adapter(config: ModelConfig, folder: Path) -> PeftModel:
     if differing:
         name = differing[0]
         raise ModelError(
-            f"the adapter in {folder} belongs to another base model than {config.base}: {len(differing)} of its weights "
-            f"do not fit, such as {name} (stored {found.get(name)}, expected {expected.get(name)}); set model.base to the "
-            "one that it was tuned from"
+            f"the adapter in {folder} belongs to another base model than {config.base}: {len(differing)} of "
+            f"its weights do not fit, such as {name} (stored {found.get(name)}, expected "
+            f"{expected.get(name)}); set model.base to the one that it was tuned from"
         )
     set_peft_model_state_dict(model, weights)
     return model

@@ -84,7 +84,8 @@ class ModelConfig(Settings):
 def base_folder(config: ModelConfig) -> Path:
     """The folder that holds the base model; downloads one named on the hub unless it is cached.
 
-    Raises ModelError when the folder is missing or the hub model cannot be had. A path is never tried on the hub.
+    Raises ModelError when the folder is missing or the hub model cannot be had. A path is never tried on the
+    hub.
     """
     path = Path(config.base).expanduser()
     if path.is_dir():
@@ -104,14 +105,14 @@ def base_folder(config: ModelConfig) -> Path:
     # The hub's client raises errors of its own, of the HTTP client and of the system, with no common parent.
     except Exception as error:
         raise ModelError(
-            f"model.base: {config.base} is no folder here, and the Hugging Face hub did not give it ({error}). Check the "
-            "name and the network, or download the model elsewhere and give its folder"
+            f"model.base: {config.base} is no folder here, and the Hugging Face hub did not give it "
+            f"({error}). Check the name and the network, or download the model elsewhere and give its folder"
         ) from error
     return Path(folder)
 
 
 def load_model_config(config: ModelConfig) -> PretrainedConfig:
-    """The base's configuration with `config_overrides`. Raises ModelError, or ConfigError for an unknown override."""
+    """The base's configuration with `config_overrides`. Raises ModelError; ConfigError for an unknown key."""
     folder = base_folder(config)
     with _readable(folder, "its config.json"):
         loaded = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
@@ -132,8 +133,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     folder = base_folder(config)
     if not any(list(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
         raise ModelError(
-            f"{folder} holds a model but no tokenizer; copy tokenizer.json and tokenizer_config.json of the original "
-            "model into it, or save them there with tokenizer.save_pretrained"
+            f"{folder} holds a model but no tokenizer; copy tokenizer.json and tokenizer_config.json of the "
+            "original model into it, or save them there with tokenizer.save_pretrained"
         )
     with _readable(folder, "its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
@@ -141,8 +142,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= embeddings:
         raise ModelError(
-            f"the tokenizer in {folder} has tokens up to id {largest}, but the model only {embeddings} embeddings; use "
-            "the tokenizer that the model was trained with, or resize the model's embeddings"
+            f"the tokenizer in {folder} has tokens up to id {largest}, but the model only {embeddings} "
+            "embeddings; use the tokenizer that the model was trained with, or resize the model's embeddings"
         )
     return tokenizer
 
@@ -150,8 +151,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def load_model(config: ModelConfig) -> PreTrainedModel:
     """The base model on the CPU, in evaluation mode, with SDPA attention where its architecture has it.
 
-    Raises ModelError for a folder without usable weights, for weights that do not fill the model, and for anything but
-    a causal language model.
+    Raises ModelError for a folder without usable weights, for weights that do not fill the model, and for
+    anything but a causal language model.
     """
     folder = base_folder(config)
     model_config = load_model_config(config)
@@ -164,20 +165,23 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
         return _random_model(config, model_config, options)
     if not list(folder.glob("*.safetensors")):
         raise ModelError(
-            f"{folder} holds no *.safetensors weights; convert other formats with model.save_pretrained, or set "
-            "model.random_init: true to draw new weights"
+            f"{folder} holds no *.safetensors weights; convert other formats with model.save_pretrained, or "
+            "set model.random_init: true to draw new weights"
         )
     with _readable(folder, "its weights"):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=model_config, use_safetensors=True, output_loading_info=True, **options
         )
+        model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
-            f"the weights in {folder} lack {len(missing)} of the model's parameters, such as {missing[0]}; they would be "
-            "random. Use a complete checkpoint of a causal language model, and check model.config_overrides"
+            f"the weights in {folder} lack {len(missing)} of the model's parameters, such as {missing[0]}; "
+            "they would be random. Use a complete checkpoint of a causal language model, and check "
+            "model.config_overrides"
         )
-    return model.eval()
+    ready: PreTrainedModel = model.eval()
+    return ready
 
 
 def max_positions(config: ModelConfig) -> int:
@@ -208,12 +212,14 @@ def _readable(folder: Path, part: str) -> Iterator[None]:
     """Turns what transformers raises while it reads `part` of a folder into a ModelError."""
     try:
         yield
-    # A damaged file surfaces as any of OSError, ValueError, KeyError, RuntimeError or an exception of Rust code.
+    # A damaged file surfaces as any of OSError, ValueError, KeyError, RuntimeError or an exception of Rust
+    # code.
     except Exception as error:
         message = str(error)
         raise ModelError(
-            f"{folder}: {part} cannot be loaded ({type(error).__name__}: {message[:500]}). Check that the folder is "
-            "complete and of a supported kind; model code of its own needs model.trust_remote_code: true"
+            f"{folder}: {part} cannot be loaded ({type(error).__name__}: {message[:500]}). Check that the "
+            "folder is complete and of a supported kind; model code of its own needs "
+            "model.trust_remote_code: true"
         ) from error
 
 
@@ -227,23 +233,29 @@ def _check_causal(model_config: PretrainedConfig, folder: Path) -> None:
     )
     if getattr(model_config, "is_encoder_decoder", False) or not stated_causal or not is_known:
         raise ModelError(
-            f"{folder} holds {', '.join(architectures) or model_config.model_type}, which is not a causal language model; "
-            "give one whose architecture ends in ForCausalLM"
+            f"{folder} holds {', '.join(architectures) or model_config.model_type}, which is not a causal "
+            "language model; give one whose architecture ends in ForCausalLM"
         )
 
 
 def _attention(model_config: PretrainedConfig) -> str:
     if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return "sdpa"
-    return "sdpa" if MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]._supports_sdpa else "eager"
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]
+    return "sdpa" if model_class._supports_sdpa else "eager"
 
 
 def _random_model(
     config: ModelConfig, model_config: PretrainedConfig, options: dict[str, Any]
 ) -> PreTrainedModel:
-    # Drawn in float32 and then converted, so that the same seed gives the same network in every dtype.
+    # Drawn in float32 and then converted, so that the same seed gives the same network in every dtype. Only
+    # parameters are: buffers, such as those of rotary positions, stay in float32 as when weights are loaded.
     dtype = getattr(torch, config.dtype) if config.dtype != "auto" else model_config.dtype or torch.float32
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.random_init_seed)
         model = AutoModelForCausalLM.from_config(model_config, **{**options, "dtype": torch.float32})
-    return model.to(dtype).eval()
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    ready: PreTrainedModel = model.eval()
+    return ready

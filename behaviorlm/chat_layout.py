@@ -1,9 +1,11 @@
-"""How text becomes tokens around data: the pieces of a chat template, and data in which control tokens stay inert.
+"""Segments of a prompt as tokens: the pieces of a chat template, and data in which control tokens stay inert.
 
-A prompt is joined from segments that are encoded on their own. The pieces that a chat template writes may hold
-control tokens; everything that comes from a log, a config or a conversation may not, whatever its text says.
+A prompt is joined from segments that are encoded on their own. The pieces that a chat template writes may
+hold control tokens; everything that comes from a log, a config or a conversation may not, whatever its text
+says.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +17,7 @@ from behaviorlm.errors import ModelError
 
 # Some templates print today's date; a prompt must not depend on the day on which it was made.
 _FIXED_DATE = datetime(2024, 7, 26)
+_CALL_OF_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 class SegmentEncoder:
@@ -24,8 +27,8 @@ class SegmentEncoder:
         self.tokenizer = tokenizer
         self.control_ids = _control_ids(tokenizer)
         self._anchor = self._encode(["\n"], inert=True)[0]
-        # Tokenizers in the manner of SentencePiece put a space before whatever they are given, so that a segment
-        # would cost a token more and read differently from the same text inside a line.
+        # Tokenizers in the manner of SentencePiece put a space before whatever they are given, so that a
+        # segment would cost a token more and read differently from the same text inside a line.
         self._adds_space = (
             self._after_newline("a", self._encode(["\na"], inert=True)[0]) != self._encode(["a"], True)[0]
         )
@@ -35,7 +38,8 @@ class SegmentEncoder:
         encoded = self._segments(list(texts), inert=True)
         for index, ids in enumerate(encoded):
             if not self.control_ids.isdisjoint(ids):
-                # Added tokens that are not marked special are matched in any case, but never in single characters.
+                # Added tokens that are not marked special are matched in any case, but never in single
+                # characters.
                 encoded[index] = [
                     token for ids in self._segments(list(texts[index]), inert=True) for token in ids
                 ]
@@ -77,21 +81,23 @@ class SegmentEncoder:
 def turn_pieces(
     tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], template_options: Mapping[str, Any]
 ) -> list[str]:
-    """What the chat template writes around the texts of turns with these roles: one piece more than there are roles.
+    """What the chat template writes around the texts of turns with these roles: one piece more than roles.
 
-    Raises ModelError where the template refuses the roles or does not show every turn's text once and in order.
+    Raises ModelError where the template refuses the roles or does not show every turn's text once and in
+    order.
     """
     marks = [f"xq{index}textofturn{index}qx" for index in range(len(roles))]
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-    options = {"strftime_now": _FIXED_DATE.strftime, **template_options}
     try:
+        template = _CALL_OF_TODAY.sub(_fixed_date, tokenizer.get_chat_template())
         rendered = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=False, **options
+            messages, chat_template=template, tokenize=False, add_generation_prompt=False, **template_options
         )
     except (jinja2.TemplateError, TypeError, ValueError) as error:
         raise ModelError(
             f"the tokenizer's chat template refuses turns of {', '.join(roles)}: {error}. "
-            "Set prompt.chat_template_kwargs to what the template asks for, or remove the template from the tokenizer"
+            "Set prompt.chat_template_kwargs to what the template asks for, or remove the template from the "
+            "tokenizer"
         ) from None
     pieces: list[str] = []
     rest = str(rendered)
@@ -99,15 +105,16 @@ def turn_pieces(
         before, found, rest = rest.partition(mark)
         if not found or mark in rest:
             raise ModelError(
-                f"the tokenizer's chat template does not show the text of the {role} turn exactly once and in order; "
-                "set prompt.chat_template_kwargs so that it does, or remove the template from the tokenizer"
+                f"the tokenizer's chat template does not show the text of the {role} turn exactly once and "
+                "in order; set prompt.chat_template_kwargs so that it does, or remove the template from the "
+                "tokenizer"
             )
         pieces.append(before)
     return [*pieces, rest]
 
 
 def has_system_turn(tokenizer: PreTrainedTokenizerBase, template_options: Mapping[str, Any]) -> bool:
-    """Whether the chat template takes a system turn and shows it. Templates that do not refuse it or drop it."""
+    """Whether the chat template takes a system turn and shows it. Those without refuse it or drop it."""
     try:
         turn_pieces(tokenizer, ["system", "user", "assistant"], template_options)
     except ModelError:
@@ -126,17 +133,22 @@ def turn_end(
 ) -> list[int]:
     """The tokens that end an assistant's turn, given those of what the template writes after its text.
 
-    They run through the first control token. A template that writes none there gets the end-of-sequence token.
+    They run through the first control token. A template that writes none there gets the end-of-sequence
+    token.
     """
     for index, token in enumerate(ids):
         if token in control_ids:
             return list(ids[: index + 1])
     if tokenizer.eos_token_id is None:
         raise ModelError(
-            "the chat template ends an assistant turn without a control token, and the tokenizer has no end-of-sequence "
-            "token; set eos_token in tokenizer_config.json"
+            "the chat template ends an assistant turn without a control token, and the tokenizer has no "
+            "end-of-sequence token; set eos_token in tokenizer_config.json"
         )
     return [tokenizer.eos_token_id]
+
+
+def _fixed_date(call: re.Match[str]) -> str:
+    return repr(_FIXED_DATE.strftime(call.group(2)))
 
 
 def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -81,7 +81,7 @@ class ConversationSet:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Tokens of one conversation, int32[L], and which of them the assistant wrote (turn ends included), bool[L]."""
+    """Tokens of one conversation, int32[L], and which the assistant wrote (turn ends included), bool[L]."""
 
     token_ids: np.ndarray
     is_assistant: np.ndarray
@@ -90,7 +90,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class EncodedConversations:
-    """Conversations ready for training. `index` says which of the given ones each is; the others are counted."""
+    """Conversations ready for training. `index`: which of the given ones each is. `counts`: of all."""
 
     conversations: list[Conversation]
     index: list[int]
@@ -100,8 +100,9 @@ class EncodedConversations:
 def read_conversations(source: AuxiliarySource) -> ConversationSet:
     """All conversations of a source.
 
-    A usable one has an optional system message, then user and assistant messages by turns, the assistant last, each
-    with text. Raises DataError naming the file for missing or unreadable files and for too many unusable rows.
+    A usable one has an optional system message, then user and assistant messages by turns, the assistant
+    last, each with text. Raises DataError naming the file for missing or unreadable files and for too many
+    unusable rows.
     """
     conversations: list[list[Message]] = []
     quarantine: list[QuarantinedConversation] = []
@@ -118,9 +119,9 @@ def read_conversations(source: AuxiliarySource) -> ConversationSet:
     if len(quarantine) > source.max_quarantine_share * rows:
         first = quarantine[0]
         raise DataError(
-            f"auxiliary source {source.name!r}: {len(quarantine)} of {rows} conversations cannot be used, more than "
-            f"max_quarantine_share {source.max_quarantine_share:g}; the first is row {first.row} of {first.file}: "
-            f"{first.reason}"
+            f"auxiliary source {source.name!r}: {len(quarantine)} of {rows} conversations cannot be used, "
+            f"more than max_quarantine_share {source.max_quarantine_share:g}; the first is row {first.row} "
+            f"of {first.file}: {first.reason}"
         )
     return ConversationSet(conversations, quarantine)
 
@@ -133,8 +134,8 @@ def encode_conversation(
 ) -> Conversation:
     """One conversation through the tokenizer's chat template, or as plain lines where it has none.
 
-    Every message is a segment of its own in which control-token text is inert; the end of each assistant turn belongs
-    to the assistant. Cut to `max_tokens`. Raises ModelError for a template that refuses the roles.
+    Every message is a segment of its own in which control-token text is inert; the end of each assistant turn
+    belongs to the assistant. Cut to `max_tokens`. Raises ModelError for a template that refuses the roles.
     """
     return _encode(tokenizer, SegmentEncoder(tokenizer), messages, max_tokens, chat_template_kwargs or {})
 
@@ -145,9 +146,10 @@ def encode_conversations(
     max_tokens: int,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> EncodedConversations:
-    """`encode_conversation` of each. Those cut before the assistant speaks have no loss: left out and counted.
+    """`encode_conversation` of each. Those cut before the assistant speaks have no loss and are left out.
 
-    Counts: `conversations`, `truncated`, `without_answer`, `tokens`, `assistant_tokens` (the last two of those kept).
+    Counts: `conversations`, `truncated`, `without_answer`, `tokens`, `assistant_tokens` (the last two of
+    those kept).
     """
     segments = SegmentEncoder(tokenizer)
     kept: list[Conversation] = []
@@ -176,8 +178,8 @@ def conversation_id(messages: Sequence[Message]) -> bytes:
 def split_holdout(ids: Sequence[bytes], share: float, seed: int) -> np.ndarray:
     """Which conversations are held out: bool, one per id.
 
-    Depends on each id and the seed alone, so neither order nor additions move a conversation, and copies of one go
-    together.
+    Depends on each id and the seed alone, so neither order nor additions move a conversation, and copies of
+    one go together.
     """
     key = seed.to_bytes(16, "big", signed=True)
     drawn = [int.from_bytes(hashlib.blake2b(item, digest_size=8, key=key).digest(), "big") for item in ids]
@@ -284,8 +286,8 @@ def _read_rows(path: Path, source: AuxiliarySource) -> Iterator[tuple[int, Any]]
     is_parquet = path.suffix == ".parquet" if source.format == "auto" else source.format == "parquet"
     if source.format == "auto" and not path.name.endswith(_SUFFIXES):
         raise DataError(
-            f"auxiliary source {source.name!r}: the format of {path} cannot be told by its suffix; set format to jsonl "
-            "or parquet"
+            f"auxiliary source {source.name!r}: the format of {path} cannot be told by its suffix; set "
+            "format to jsonl or parquet"
         )
     try:
         yield from _read_parquet(path, source) if is_parquet else _read_json_lines(path, source)

@@ -1,6 +1,7 @@
 """Prompts: history lines, the question and the labels as tokens, encoded segment by segment.
 
-A prompt is `instruction + history lines + question`, followed by a label (a behavior's name) and the terminator:
+A prompt is `instruction + history lines + question`, followed by a label (a behavior's name) and the
+terminator:
 
     chat layout (the tokenizer has a chat template)     plain layout
     <system turn> task                                  task
@@ -8,8 +9,8 @@ A prompt is `instruction + history lines + question`, followed by a label (a beh
     Wed 19: lamp off (kitchen)                          Wed 19: lamp off (kitchen)
     Wed 19:<end of turn, assistant turn> lamp on<end>   Wed 19: lamp on⏎
 
-The segment-wise token ids are the truth; encoding the whole text again may merge across the boundaries. The paper's
-prompt is not public in detail: all wording and layout here is our choice.
+The segment-wise token ids are the truth; encoding the whole text again may merge across the boundaries. The
+paper's prompt is not public in detail: all wording and layout here is our choice.
 """
 
 import hashlib
@@ -31,7 +32,8 @@ from behaviorlm.errors import ConfigError, DataError
 
 _LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _UNKNOWN_VALUE = "?"
-# Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is no use.
+# Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
+# no use.
 _MAX_CACHED_SEGMENTS = 200_000
 
 
@@ -49,8 +51,8 @@ class PromptConfig(Settings):
     stride: int = Field(
         8,
         ge=1,
-        description="History windows start at a multiple of this many events, so that neighboring samples share "
-        "tokens; a sample sees between max_events - stride + 1 and max_events past events.",
+        description="History windows start at a multiple of this many events, so that neighboring samples "
+        "share tokens; a sample sees between max_events - stride + 1 and max_events past events.",
     )
     min_history: int = Field(1, ge=0, description="Events with fewer past events than this are no targets.")
     name_prefix: str = Field(
@@ -79,8 +81,9 @@ class PromptConfig(Settings):
 class PromptTokens:
     """The tokens that all the prompts of a run share.
 
-    instruction_ids: int32, what precedes the history. terminator_ids: int32, what follows a label. label_ids: for each
-    behavior of the vocabulary, int32, without the terminator. max_history_tokens: room for history lines.
+    instruction_ids: int32, what precedes the history. terminator_ids: int32, what follows a label. label_ids:
+    for each behavior of the vocabulary, int32, without the terminator. max_history_tokens: room for history
+    lines.
     """
 
     instruction_ids: np.ndarray
@@ -138,9 +141,9 @@ class PromptEncoder:
     def encode_lines(self, events: pa.Table) -> pa.ListArray:
         """The history line of each event: list<int32>, one list per row.
 
-        `events` has `behavior` and any `before.<column>` and `after.<column>` columns (strings, nulls allowed). A line
-        is "<before values>:<prefix><name> (<after values>)" and a line break; the values stand in column order, a null
-        among them as "?", and nothing stands where all are null.
+        `events` has `behavior` and any `before.<column>` and `after.<column>` columns (strings, nulls
+        allowed). A line is "<before values>:<prefix><name> (<after values>)" and a line break; the values
+        stand in column order, a null among them as "?", and nothing stands where all are null.
         """
         names = _prefixed(self.config.name_prefix, _rendered(events.column("behavior")))
         after = _context(events, "after.")
@@ -150,9 +153,10 @@ class PromptEncoder:
         return self._joined([self._before(events), names, closing])
 
     def encode_questions(self, events: pa.Table) -> pa.ListArray:
-        """What is known before each event, then the request for its name: list<int32>, one nonempty list per row.
+        """What is known before each event, then the request for its name: list<int32>, none of them empty.
 
-        Only the `before.<column>` columns are read. In the plain layout this is how the event's own line begins.
+        Only the `before.<column>` columns are read. In the plain layout this is how the event's own line
+        begins.
         """
         return self._joined([self._before(events)], ending=self._question_close)
 
@@ -165,8 +169,9 @@ class PromptEncoder:
     ) -> PromptTokens:
         """The shared tokens of a run and the room that is left for history.
 
-        `longest_question` is the largest length among `encode_questions`. Raises DataError for names that render to the
-        same tokens or to nothing, ConfigError where the model's positions leave no room for history.
+        `longest_question` is the largest length among `encode_questions`. Raises DataError for names that
+        render to the same tokens or to nothing, ConfigError where the model's positions leave no room for
+        history.
         """
         labels = self.encode_names(vocabulary_names)
         _check_labels(vocabulary_names, labels)
@@ -179,11 +184,11 @@ class PromptEncoder:
         room = max_positions - len(instruction) - longest_question - longest_label - len(self._terminator)
         if room < longest_label + 1:
             raise ConfigError(
-                f"prompt: the model has {max_positions} positions; the instruction takes {len(instruction)}, the "
-                f"longest question {longest_question}, the longest label {longest_label} and the terminator "
-                f"{len(self._terminator)}, which leaves {room} for history. Shorten prompt.instruction, switch "
-                "prompt.list_behaviors off, drop context_before columns, shorten names (events.max_behavior_characters) "
-                "or choose a base model with more positions"
+                f"prompt: the model has {max_positions} positions; the instruction takes {len(instruction)}, "
+                f"the longest question {longest_question}, the longest label {longest_label} and the "
+                f"terminator {len(self._terminator)}, which leaves {room} for history. Shorten "
+                "prompt.instruction, switch prompt.list_behaviors off, drop context_before columns, shorten "
+                "names (events.max_behavior_characters) or choose a base model with more positions"
             )
         return PromptTokens(
             instruction_ids=_int32(instruction),
@@ -199,7 +204,7 @@ class PromptEncoder:
         question: Sequence[int],
         label: Sequence[int] = (),
     ) -> str:
-        """One prompt as text for people, control tokens included; with its answer and terminator if `label` is given."""
+        """One prompt as text for people, control tokens included; with the answer if there is a `label`."""
         ids = [*prompt.instruction_ids, *(token for line in lines for token in line), *question]
         if len(label):
             ids += [*label, *prompt.terminator_ids]
@@ -207,7 +212,7 @@ class PromptEncoder:
         return str(decoded)
 
     def _set_layout(self) -> None:
-        """Sets what surrounds the data: `_opening`, `_user_turn`, `_question_close`, `_bare_line`, `_terminator`."""
+        """Sets what surrounds the data: how prompt, user turn, question and answer begin and end."""
         segments, options = self._segments, self.config.chat_template_kwargs
         instruction = segments.data([self.config.instruction])[0]
         line_break = segments.data(["\n"])[0]
@@ -269,7 +274,7 @@ class PromptEncoder:
 
 
 def rendered_text(text: str) -> str:
-    """Text of a log as it stands in a prompt: each run of line breaks and control characters becomes one space."""
+    """Text of a log as it stands in a prompt: each run of line breaks and control characters is one space."""
     return _LINE_BREAKING.sub(" ", text)
 
 
@@ -281,8 +286,9 @@ def _check_labels(names: Sequence[str], labels: Sequence[np.ndarray]) -> None:
         other = seen.setdefault(tuple(label.tolist()), name)
         if other is not name:
             raise DataError(
-                f"the behavior names {other!r} and {name!r} become the same tokens, so that no model could tell them "
-                "apart; rename or merge one of them (line breaks and control characters count as a space)"
+                f"the behavior names {other!r} and {name!r} become the same tokens, so that no model could "
+                "tell them apart; rename or merge one of them (line breaks and control characters count as a "
+                "space)"
             )
 
 
