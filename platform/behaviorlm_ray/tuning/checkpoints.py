@@ -124,9 +124,13 @@ def verify_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint:
 
 
 def prune_checkpoints(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what was left unfinished."""
+    """Remove all but the newest `keep` checkpoints."""
     for folder in sorted(root.glob("step-*"), reverse=True)[keep:]:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what writers that died left behind; to be called before this run writes."""
     for folder in root.glob(".incomplete-*"):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -64,6 +64,10 @@ class TuningExecution(Settings):
         default_factory=dict,
         description="Further options of DeepSpeed's zero_optimization, as in its own config.",
     )
+    activation_checkpointing: bool = Field(
+        False,
+        description="Recompute activations in the backward pass: a third more compute, far less memory.",
+    )
     use_gpu: bool = Field(False, description="One GPU for each worker.")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores (and torch threads) of each worker.")
     checkpoint_every_steps: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")

@@ -56,6 +56,8 @@ class TuningEngine:
     zero_stage: int
     names: dict[Tensor, str]
     non_finite: Tensor
+    dtype: str
+    trainable_numel: int
 
     @property
     def device(self) -> torch.device:
@@ -92,11 +94,14 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     if not trainable:
         raise ModelError("the model has no trainable parameter: add an adapter or choose full tuning")
     low_precision = _is_bfloat16(model)
+    trainable_numel = sum(parameter.numel() for parameter in trainable)
+    if execution.activation_checkpointing:
+        causal_lm(model.model).gradient_checkpointing_enable({"use_reentrant": False})
     stage = _possible_stage(model, execution.zero_stage, low_precision)
     engine, _, _, _ = deepspeed.initialize(
         model=model,
         model_parameters=trainable,
-        config=_deepspeed_config(config, execution, stage, low_precision, sum(p.numel() for p in trainable)),
+        config=_deepspeed_config(config, execution, stage, low_precision, trainable_numel),
     )
     if stage == 3:
         _keep_head_gathered(engine)
@@ -107,7 +112,8 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     non_finite = torch.zeros((), dtype=torch.bool, device=engine.device)
     for parameter in names:
         parameter.register_hook(lambda gradient: _flag_non_finite(non_finite, gradient))
-    return TuningEngine(engine, config, stage, names, non_finite)
+    dtype = "bfloat16 with float32 masters" if low_precision else "float32"
+    return TuningEngine(engine, config, stage, names, non_finite, dtype, trainable_numel)
 
 
 def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps: int) -> StepOutcome:
@@ -221,17 +227,24 @@ def _possible_stage(model: TreeModel, stage: int, low_precision: bool) -> int:
 
 
 def _keep_head_gathered(engine: Any) -> None:
-    """Keep the LM head's parameters whole under ZeRO-3.
+    """Keep the LM head's parameters whole between steps under ZeRO-3, and its module out of DeepSpeed's sight.
 
-    The head runs once for every slice of read-outs, so its number of runs differs between workers; gathering
-    at each run would leave them waiting for one another.
+    The head runs once for every slice of read-outs, so its number of runs differs between workers. DeepSpeed
+    gathers at each run, and prefetches along the order of runs that it has seen: the workers' collectives would no
+    longer match.
     """
-    persistent = engine.optimizer.persistent_parameters
+    head = causal_lm(engine.module.model).get_output_embeddings()
+    for module in head.modules():
+        module._forward_pre_hooks.clear()
+        module._forward_hooks.clear()
+    persistent = engine.optimizer.persistent_parameters  # gathered again after each step
     known = {id(parameter) for parameter in persistent}
-    for parameter in causal_lm(engine.module.model).get_output_embeddings().parameters():
+    parameters = list(head.parameters())
+    for parameter in parameters:
+        parameter.ds_persist = True
         if id(parameter) not in known:
-            parameter.ds_persist = True
             persistent.append(parameter)
+    parameters[0].all_gather(parameters)
 
 
 def _flag_non_finite(flag: Tensor, gradient: Tensor) -> None:

@@ -27,6 +27,7 @@ from behaviorlm_ray.tuning.checkpoints import (
     Checkpoint,
     newest_checkpoint,
     prune_checkpoints,
+    remove_unfinished,
     write_checkpoint,
 )
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
@@ -91,6 +92,11 @@ def tune_rank(task: TuningTask, report: Callable[[dict[str, Any]], None]) -> dic
         _set_parameters(model, checkpoint)
     engine = start_engine(model, task.config, task.execution)
     records: list[dict[str, Any]] = []
+    if dist.get_rank() == 0:
+        announce(
+            f"{len(schedule)} steps on {dist.get_world_size()} worker(s), ZeRO-{engine.zero_stage}, "
+            f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters"
+        )
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
         records = checkpoint.records()
@@ -259,6 +265,7 @@ def _agree_on_checkpoint(root: Path, identity: dict[str, str]) -> Checkpoint | N
     """Worker 0 looks for the checkpoint to continue from, says so, and tells the others; collective."""
     chosen: list[Checkpoint | None] = [None]
     if dist.get_rank() == 0:
+        remove_unfinished(root)
         chosen[0] = newest_checkpoint(root, identity, announce)
         if chosen[0] is not None:
             announce(f"continuing from {chosen[0].folder} (after step {chosen[0].step})")

@@ -1,0 +1,206 @@
+"""A small tuning run for tests: a random model with an adapter, random trees, workers by fork."""
+
+import functools
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from behaviorlm.attention import TreeAttention
+from behaviorlm.token_tree import TokenTree, TreeWriter
+from behaviorlm.tree_model import TreeModel
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.engine import prepare_process
+from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
+
+VOCABULARY = 61
+SAMPLES_PER_PACK = 3
+
+
+def toy_model(dtype: torch.dtype = torch.float32, adapter: bool = True, dropout: float = 0.0) -> TreeModel:
+    """A Llama of odd sizes, so that no tensor divides by 2 or 3 workers alike, with an adapter of rank 5."""
+    torch.manual_seed(7)
+    config: Any = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=20,
+        intermediate_size=25,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        attention_dropout=dropout,
+    )
+    config._attn_implementation = "sdpa"
+    model: Any = LlamaForCausalLM(config)
+    model = model.to(dtype)
+    if adapter:
+        model = get_peft_model(
+            model, LoraConfig(r=5, lora_alpha=10, target_modules="all-linear", init_lora_weights=False)
+        )
+    return TreeModel(model, TreeAttention("full"), parts=2)
+
+
+def random_pack(random: np.random.Generator, weight: float) -> TokenTree:
+    """A shared beginning, SAMPLES_PER_PACK samples of part 0 and a conversation of part 1."""
+
+    def tokens(low: int, high: int) -> np.ndarray:
+        return random.integers(1, VOCABULARY, random.integers(low, high)).astype(np.int32)
+
+    writer = TreeWriter()
+    writer.open(tokens(4, 12))
+    for item in range(SAMPLES_PER_PACK):
+        writer.predicted_leaf(tokens(1, 5), tokens(1, 4), weight=weight, part=0, item=item)
+    writer.close()
+    conversation = tokens(6, 10)
+    said = np.arange(len(conversation)) >= 3
+    writer.chain(conversation, said, weight=0.1 * weight, part=1, item=SAMPLES_PER_PACK)
+    return writer.finish()
+
+
+@dataclass(frozen=True)
+class ToySchedule:
+    """`pack_counts[step]` packs in each step; the weights of a step's samples sum to one."""
+
+    pack_counts: tuple[int, ...]
+    fingerprint: str = "toy"
+
+    def __len__(self) -> int:
+        return len(self.pack_counts)
+
+    @property
+    def part_names(self) -> list[str]:
+        return ["samples", "chat"]
+
+    def packs(self, step: int) -> list[TokenTree]:
+        random = np.random.default_rng([3, step])
+        count = self.pack_counts[step]
+        return [random_pack(random, 1.0 / (count * SAMPLES_PER_PACK)) for _ in range(count)]
+
+    def sample_ids(self, step: int) -> list[bytes]:
+        first = sum(self.pack_counts[:step]) * SAMPLES_PER_PACK
+        count = self.pack_counts[step] * SAMPLES_PER_PACK
+        return [number.to_bytes(16, "big") for number in range(first, first + count)]
+
+
+@dataclass(frozen=True)
+class DyingSchedule(ToySchedule):
+    """Kills the process that asks for step `fatal_step` on worker `fatal_rank`, once (see the marker
+    file).
+    """
+
+    fatal_step: int = 0
+    fatal_rank: int = 0
+    marker: Path = Path()
+
+    def packs(self, step: int) -> list[TokenTree]:
+        if step == self.fatal_step and dist.get_rank() == self.fatal_rank and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().packs(step)
+
+
+def toy_schedule(pack_counts: Sequence[int]) -> Callable[[], ToySchedule]:
+    return functools.partial(ToySchedule, tuple(pack_counts))
+
+
+def dying_schedule(
+    pack_counts: Sequence[int], fatal_step: int, marker: Path, fatal_rank: int = 0
+) -> Callable[[], ToySchedule]:
+    return functools.partial(
+        DyingSchedule, tuple(pack_counts), fatal_step=fatal_step, fatal_rank=fatal_rank, marker=marker
+    )
+
+
+def save_trainable(model: nn.Module, folder: Path) -> None:
+    """Save exactly the trainable parameters, by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(trained, folder / "trained.safetensors")
+
+
+def trained_parameters(output_folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(output_folder / "model" / "trained.safetensors")
+
+
+def toy_task(folder: Path, **changes: Any) -> TuningTask:
+    """A task over four steps; `folder` gets checkpoints/ and output/."""
+    defaults: dict[str, Any] = {
+        "build_model": toy_model,
+        "open_schedule": toy_schedule((4, 5, 1, 3)),
+        "save_model": save_trainable,
+        "config": TuningConfig(learning_rate=0.01, clip_norm=0.5, weight_decay=0.01),
+        "execution": TuningExecution(zero_stage=1, progress_every_seconds=0),
+        "checkpoint_folder": folder / "checkpoints",
+        "output_folder": folder / "output",
+        "base": "toy",
+        "attempt": "first",
+    }
+    return TuningTask(**(defaults | changes))
+
+
+def relative_distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference of all parameters together over the norm of the right ones."""
+    assert left.keys() == right.keys()
+    a = torch.cat([left[name].double().flatten() for name in sorted(left)])
+    b = torch.cat([right[name].double().flatten() for name in sorted(right)])
+    return float((a - b).norm() / b.norm())
+
+
+def run_workers(function: Callable[..., None], workers: int, *arguments: Any) -> list[int]:
+    """Call function(*arguments) in `workers` processes joined by gloo. Returns their exit codes.
+
+    The processes are forked from a server that has imported the heavy libraries once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.platform.tuning_runs", "deepspeed"])
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            context.Process(target=_run_worker, args=(function, rank, workers, f"{folder}/store", arguments))
+            for rank in range(workers)
+        ]
+        for process in processes:
+            process.start()
+        _wait_for_all(processes)
+    return [int(process.exitcode or 0) for process in processes]
+
+
+def tune_without_ray(task: TuningTask, workers: int) -> list[int]:
+    return run_workers(_tune, workers, task)
+
+
+def _wait_for_all(processes: Sequence[Any]) -> None:
+    """Wait until all have ended; when one fails, the others would wait for it forever, so they are killed."""
+    waiting = list(processes)
+    while waiting:
+        ended = multiprocessing.connection.wait([process.sentinel for process in waiting])
+        waiting = [process for process in waiting if process.sentinel not in ended]
+        if any(process.exitcode for process in processes if process not in waiting):
+            for process in waiting:
+                process.kill()
+
+
+def _run_worker(
+    function: Callable[..., None], rank: int, workers: int, store: str, arguments: tuple[Any, ...]
+) -> None:
+    prepare_process(TuningExecution())
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers))
+    dist.init_process_group("gloo", store=dist.FileStore(store, workers), rank=rank, world_size=workers)
+    function(*arguments)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _tune(task: TuningTask) -> None:
+    tune_rank(task, lambda metrics: None)
