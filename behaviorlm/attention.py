@@ -32,8 +32,8 @@ class TreeAttention:
 
     kind: AttentionKind
     window: int | None = None
-    additive: bool = False
-    """Whether the model's attention adds the mask to its scores (eager) instead of taking booleans."""
+    additive: torch.dtype | None = None
+    """The dtype in which the mask is added to the scores; None: the model takes booleans."""
 
     def masks(self, end: Tensor, depth: Tensor) -> Any:
         """The `attention_mask` argument for a flattened tree; `end`, `depth`: int [L]; bool masks [1, 1, L, L]."""
@@ -51,9 +51,10 @@ class TreeAttention:
         return {"full_attention": self._as_taken(full), "sliding_attention": limited}
 
     def _as_taken(self, mask: Tensor) -> Tensor:
-        if not self.additive:
+        if self.additive is None:
             return mask
-        return torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+        blocked = torch.zeros(mask.shape, device=mask.device, dtype=self.additive)
+        return blocked.masked_fill_(~mask, torch.finfo(self.additive).min)
 
 
 def choose_attention(model: PreTrainedModel) -> TreeAttention:
@@ -82,7 +83,7 @@ def choose_attention(model: PreTrainedModel) -> TreeAttention:
 def _first_exact(model: PreTrainedModel, config: PretrainedConfig, tree: TokenTree) -> TreeAttention:
     expected = _plain_log_probabilities(model, tree)
     for candidate in _candidates(config):
-        attention = replace(candidate, additive=config._attn_implementation == "eager")
+        attention = replace(candidate, additive=_added_dtype(model, config))
         try:
             actual = _tree_log_probabilities(model, tree, attention)
         except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
@@ -91,6 +92,12 @@ def _first_exact(model: PreTrainedModel, config: PretrainedConfig, tree: TokenTr
         if torch.allclose(actual, expected, rtol=0, atol=_tolerance(model)):
             return attention
     return TreeAttention("plain")
+
+
+def _added_dtype(model: PreTrainedModel, config: PretrainedConfig) -> torch.dtype | None:
+    """Eager attention adds the mask; on CPU, SDPA would turn booleans into numbers anew in every layer."""
+    parameter = next(model.parameters())
+    return parameter.dtype if config._attn_implementation == "eager" or parameter.device.type == "cpu" else None
 
 
 def _candidates(config: PretrainedConfig) -> Iterator[TreeAttention]:

@@ -19,6 +19,10 @@ from behaviorlm.label_trie import LabelTrie, build_tries
 from behaviorlm.token_tree import Int32, TokenTree, TreeWriter
 from behaviorlm.tree_model import HEAD_ROWS, body_of, head_logits, pack_tensors, read_out_log_probabilities
 
+TRIE_NODES = 128
+"""Nodes of a trie that go through the model together (our choice): a node attends to few of the others, so the masked
+part of attention grows with this number, while the beginnings that several tries repeat shrink with it."""
+
 PromptWriter = Callable[[TreeWriter], list[int]]
 """Writes prompts into a tree and returns the index of each one's last token."""
 
@@ -27,7 +31,7 @@ PromptWriter = Callable[[TreeWriter], list[int]]
 class LabelScorer:
     """Scores a closed vocabulary with one model.
 
-    model: a causal LM, peft-wrapped or not, in eval mode. max_tokens: tokens of a batch of tries (prompts x nodes).
+    model: a causal LM, peft-wrapped or not, in eval mode. max_tokens: tokens of a batch (prompts x nodes of a trie).
     """
 
     model: nn.Module
@@ -47,12 +51,12 @@ class LabelScorer:
             return self._score_plain(tree, paths)
         hidden, keys_values = self._run_prompts(tree)
         scores = np.zeros((len(last), len(self.label_ids)), dtype=np.float32)
-        for trie in self.tries:
-            rows = max(1, self.max_tokens // max(len(trie), 1))
-            for start in range(0, len(last), rows):
-                stop = start + rows
-                edges = self._score_trie(trie, hidden, keys_values, paths[start:stop])
-                scores[start:stop, trie.labels] = trie.label_scores(edges)
+        rows = max(1, self.max_tokens // max(1, *(len(trie) for trie in self.tries)))
+        for start in range(0, len(last), rows):
+            prompts = self._gather(hidden, keys_values, paths[start : start + rows])
+            for trie in self.tries:
+                edges = self._score_trie(trie, prompts)
+                scores[start : start + rows, trie.labels] = trie.label_scores(edges)
         return scores
 
     def _run_prompts(self, tree: TokenTree) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
@@ -68,42 +72,41 @@ class LabelScorer:
         )
         return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in cache.layers]
 
-    def _score_trie(
-        self,
-        trie: LabelTrie,
-        hidden: Tensor,
-        keys_values: list[tuple[Tensor, Tensor]],
-        paths: Sequence[NDArray[np.int64]],
-    ) -> NDArray[np.float32]:
-        """Log-probability of each edge of the trie after each prompt; float32 [prompts, E]."""
+    def _gather(
+        self, hidden: Tensor, keys_values: list[tuple[Tensor, Tensor]], paths: Sequence[NDArray[np.int64]]
+    ) -> "_Prompts":
+        """Each prompt's own path out of the tree, padded on the right."""
         device = self._device
         lengths = torch.tensor([len(path) for path in paths], device=device)
-        width = int(lengths.max())
-        padded = np.zeros((len(paths), width), dtype=np.int64)
+        padded = np.zeros((len(paths), int(lengths.max())), dtype=np.int64)
         for row, path in enumerate(paths):
             padded[row, : len(path)] = path
-        path_index = torch.from_numpy(padded).to(device)
-        ends = hidden[path_index[torch.arange(len(paths), device=device), lengths - 1]]
-        states = ends[:, None]
+        index = torch.from_numpy(padded).to(device)
+        return _Prompts(
+            lengths,
+            hidden[index[torch.arange(len(paths), device=device), lengths - 1]],
+            [(keys[0][:, index].transpose(0, 1), values[0][:, index].transpose(0, 1)) for keys, values in keys_values],
+        )
+
+    def _score_trie(self, trie: LabelTrie, prompts: "_Prompts") -> NDArray[np.float32]:
+        """Log-probability of each edge of the trie after each prompt; float32 [prompts, E]."""
+        states = prompts.ends[:, None]
         if len(trie):
-            states = torch.cat([states, self._run_trie(trie, keys_values, path_index, lengths)], dim=1)
+            states = torch.cat([states, self._run_trie(trie, prompts)], dim=1)
         return self._edge_log_probabilities(trie, states).cpu().numpy()
 
-    def _run_trie(
-        self, trie: LabelTrie, keys_values: list[tuple[Tensor, Tensor]], path_index: Tensor, lengths: Tensor
-    ) -> Tensor:
+    def _run_trie(self, trie: LabelTrie, prompts: "_Prompts") -> Tensor:
         """Hidden states of the trie's nodes after each prompt; [prompts, M, width]."""
         device = self._device
-        rows, width = path_index.shape
         cache = DynamicCache()
-        for layer, (keys, values) in enumerate(keys_values):
-            gathered = keys[0][:, path_index].transpose(0, 1), values[0][:, path_index].transpose(0, 1)
-            cache.update(*gathered, layer)
+        for layer, (keys, values) in enumerate(prompts.keys_values):
+            cache.update(keys, values, layer)
+        rows, width = len(prompts.lengths), prompts.keys_values[0][0].shape[-2]
         node = torch.arange(len(trie), device=device)
         end = torch.from_numpy(trie.end.astype(np.int64)).to(device)
-        depth = lengths[:, None] + torch.from_numpy(trie.depth.astype(np.int64)).to(device)[None]
+        depth = prompts.lengths[:, None] + torch.from_numpy(trie.depth.astype(np.int64)).to(device)[None]
         past_depth = torch.arange(width, device=device)[None].expand(rows, width)
-        in_prompt = (past_depth < lengths[:, None])[:, None].expand(rows, len(trie), width)
+        in_prompt = (past_depth < prompts.lengths[:, None])[:, None].expand(rows, len(trie), width)
         in_trie = ((node[None, :] <= node[:, None]) & (node[:, None] < end[None, :]))[None]
         full = torch.cat([in_prompt, in_trie.expand(rows, -1, -1)], dim=-1)[:, None]
         distance = depth[:, :, None] - torch.cat([past_depth, depth], dim=1)[:, None, :]
@@ -154,8 +157,17 @@ class LabelScorer:
         return next(self.model.parameters()).device
 
 
+@dataclass(frozen=True)
+class _Prompts:
+    """A batch of prompts: lengths [B], last hidden states [B, width], keys and values [B, heads, longest, head width]."""
+
+    lengths: Tensor
+    ends: Tensor
+    keys_values: list[tuple[Tensor, Tensor]]
+
+
 def label_scorer(
     model: nn.Module, attention: TreeAttention, label_ids: Sequence[Int32], max_tokens: int
 ) -> LabelScorer:
     """A scorer for labels given as token ids with their terminator."""
-    return LabelScorer(model, attention, label_ids, build_tries(label_ids, max_tokens), max_tokens)
+    return LabelScorer(model, attention, label_ids, build_tries(label_ids, min(TRIE_NODES, max_tokens)), max_tokens)

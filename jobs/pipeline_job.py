@@ -7,7 +7,7 @@ from behaviorlm_ray.cluster import check_storage_root, connect
 from behaviorlm_ray.command_line import run_job
 from behaviorlm_ray.pipeline import Pipeline, Stage
 from behaviorlm_ray.planning import describe_plan
-from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.settings import RunSettings, with_absolute_paths
 
 Target = Callable[[Pipeline], Stage]
 
@@ -19,14 +19,14 @@ def run_up_to(target: Target, description: str, finish: Callable[[Pipeline], str
     """
 
     def plan(settings: RunSettings) -> None:
-        pipeline = Pipeline(settings, planning=True)
+        pipeline = Pipeline(with_absolute_paths(settings), planning=True)
         pipeline.check_inputs()
         target(pipeline)
         print("\n".join(describe_plan(pipeline)))
 
     def main(settings: RunSettings) -> None:
         check_storage_root(settings.storage.root)
-        pipeline = Pipeline(settings)
+        pipeline = Pipeline(with_absolute_paths(settings))
         pipeline.check_inputs()
         connect()
         output = target(pipeline)

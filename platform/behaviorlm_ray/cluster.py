@@ -9,19 +9,19 @@ import ray
 
 from behaviorlm.errors import ConfigError
 
-REPOSITORY_PATHS = (".", "platform")
 
-
-def connect(*, dashboard: bool = False) -> None:
+def connect() -> None:
     """Connect to the cluster named by RAY_ADDRESS (as `ray job submit` sets it), else start one here.
 
-    Never attaches to a cluster that was not named. dashboard: needed where Ray Tune runs trials that tune.
+    Never attaches to a cluster that was not named. The dashboard is on: Ray Train and Ray Tune ask it for the state of
+    their workers, and a sweep hangs without it.
     """
     if ray.is_initialized():
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
-    options = {} if address != "local" else {"include_dashboard": dashboard}
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    options = {} if address != "local" else {"include_dashboard": True}
     ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
     if address != "local":
         print(f"connected to the Ray cluster at {address}")

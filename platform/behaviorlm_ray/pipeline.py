@@ -108,7 +108,11 @@ class Pipeline:
             models |= {"model_half_0": self.a_tuned(half=0), "model_half_1": self.a_tuned(half=1)}
         if measure == "reducible":
             models |= {"reference_half_0": self.one_stage(half=0), "reference_half_1": self.one_stage(half=1)}
-        config = {"source": source, "reducible": measure == "reducible", "model": self._model_identity}
+        config = {
+            "difficulty": {key: value for key, value in _plain(self.settings.difficulty).items() if key != "measure"},
+            "reducible": measure == "reducible",
+            "model": self._model_identity,
+        }
         body = partial(stage_bodies.score_difficulty, settings=self.settings, prepared=prepared, models=models)
         inputs = {"prepared": prepared, "base": self._base, **models}
         return self._stage("score", 1, config, inputs, lambda folder: body(folder))

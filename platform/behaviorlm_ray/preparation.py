@@ -9,8 +9,8 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,14 @@ VERSION = 1
 
 TRAIN = SPLITS.index("train")
 
+Task = Callable[[int, "PreparationPlan"], dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class PreparationPlan:
     """What both passes need; sent to every task."""
 
+    files: tuple[SourceFile, ...]
     events: EventsConfig
     split: SplitConfig
     prompt: PromptConfig
@@ -68,7 +71,7 @@ def partition_count(files: Sequence[SourceFile], partition_megabytes: int, min_p
     return min(256, max(min_partitions, -(-total // (partition_megabytes * 2**20))))
 
 
-def prepare(plan: PreparationPlan, files: Sequence[SourceFile], vocabulary_config: VocabularyConfig) -> Prepared:
+def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepared:
     """Run both passes and write parts, vocabulary.json, prompt.json, counts.json and quarantine/ into the folder.
 
     Raises DataError for logs that cannot be used; see the events package.
@@ -76,10 +79,9 @@ def prepare(plan: PreparationPlan, files: Sequence[SourceFile], vocabulary_confi
     plan.scratch.mkdir(parents=True)
     (plan.folder / "quarantine").mkdir()
     (plan.folder / "parts").mkdir()
-    tasks = [{"index": index, "file": file} for index, file in enumerate(files)]
-    read = _run_tasks("read", _read_file, tasks, plan)
+    read = _run_tasks("read", _read_file, len(plan.files), plan)
     _check_quarantine(plan, read)
-    built = _run_tasks("arrange", _build_part, [{"partition": index} for index in range(plan.partitions)], plan)
+    built = _run_tasks("arrange", _build_part, plan.partitions, plan)
     shutil.rmtree(plan.scratch)
     behaviors: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -97,38 +99,37 @@ def prepare(plan: PreparationPlan, files: Sequence[SourceFile], vocabulary_confi
     return Prepared(summary, list(vocabulary.warnings))
 
 
-def _run_tasks(name: str, function: Any, tasks: list[dict[str, Any]], plan: PreparationPlan) -> list[dict[str, Any]]:
-    """Run one task for each item through Ray Data and collect their small reports; errors keep their message."""
-    dataset = ray.data.from_items([{"task": task} for task in tasks], override_num_blocks=len(tasks))
+def _run_tasks(name: str, function: Task, tasks: int, plan: PreparationPlan) -> list[dict[str, Any]]:
+    """Run task 0, 1, … through Ray Data and collect their small reports; what is wrong with the data is raised whole."""
+    dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
-    mapped = dataset.map_batches(_ReportingTask(function, plan), batch_size=1, batch_format="pandas")
-    reports = [json.loads(row["report"]) for row in mapped.take_all()]
-    errors = [report["error"] for report in reports if "error" in report]
+    reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1).take_all()
+    reports = sorted((json.loads(row["report"]) for row in reported), key=lambda report: report["task"])
+    errors = sorted({report["error"] for report in reports if "error" in report})
     if errors:
-        raise DataError("\n".join(sorted(set(errors))))
-    return sorted(reports, key=lambda report: report["task"])
+        raise DataError("\n".join(errors))
+    return reports
 
 
 class _ReportingTask:
     """Calls a task and returns its report as JSON; an error of the data is a report too, so it reaches the user whole."""
 
-    def __init__(self, function: Any, plan: PreparationPlan) -> None:
+    def __init__(self, function: Task, plan: PreparationPlan) -> None:
         self.function, self.plan = function, plan
 
-    def __call__(self, batch: Any) -> dict[str, list[str]]:
-        reports = []
-        for task in batch["task"]:
-            try:
-                report = self.function(task, self.plan)
-            except DataError as error:
-                report = {"error": str(error)}
-            reports.append(json.dumps(report))
-        return {"report": reports}
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        return {"report": [json.dumps(self._report(int(number))) for number in batch["id"]]}
+
+    def _report(self, number: int) -> dict[str, Any]:
+        try:
+            return {"task": number, **self.function(number, self.plan)}
+        except DataError as error:
+            return {"task": number, "error": str(error)}
 
 
-def _read_file(task: dict[str, Any], plan: PreparationPlan) -> dict[str, Any]:
+def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
     """First pass: normalize one file and append each event to the part of its user."""
-    index, file = int(task["index"]), task["file"]
+    file = plan.files[index]
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
     reasons: Counter[str] = Counter()
     quarantined: list[pa.Table] = []
@@ -150,7 +151,7 @@ def _read_file(task: dict[str, Any], plan: PreparationPlan) -> dict[str, Any]:
         writer.close()
     if quarantined:
         pq.write_table(pa.concat_tables(quarantined), plan.folder / "quarantine" / f"file-{index:06d}.parquet")
-    return {"task": index, "rows": rows, "reasons": dict(reasons), "file": file.path}
+    return {"rows": rows, "reasons": dict(reasons)}
 
 
 def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
@@ -163,14 +164,13 @@ def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
     return np.array(digests, dtype=np.int64)[encoded.indices.to_numpy()] if digests else np.zeros(0, dtype=np.int64)
 
 
-def _build_part(task: dict[str, Any], plan: PreparationPlan) -> dict[str, Any]:
+def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     """Second pass: order, split and tokenize the timelines of one part."""
-    number = int(task["partition"])
     tables = [
         pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
         for path in sorted(plan.scratch.glob(f"{number:05d}-*.arrows"))
     ]
-    report: dict[str, Any] = {"task": number, "behaviors": {}, "counts": {}, "longest_question": 0}
+    report: dict[str, Any] = {"behaviors": {}, "counts": {}, "longest_question": 0}
     if not tables:
         return report
     timelines, counts = build_timelines(

@@ -80,6 +80,19 @@ def rows_of_half(log: PreparedLog, rows: SampleRows, half: int) -> SampleRows:
     return _filtered(rows, kept)
 
 
+def limit_per_behavior(log: PreparedLog, rows: SampleRows, limit: int | None, seed: int) -> SampleRows:
+    """At most `limit` samples of each behavior, drawn at random; None: all."""
+    if limit is None:
+        return rows
+    behavior = gather(log, rows, "behavior")
+    chance = np.random.default_rng([seed, 11]).random(len(behavior))
+    order = np.lexsort((chance, behavior))
+    first = np.searchsorted(behavior[order], behavior[order])
+    keep = np.zeros(len(behavior), dtype=bool)
+    keep[order] = np.arange(len(behavior)) - first < limit
+    return _filtered(rows, keep)
+
+
 def limit_rows(log: PreparedLog, rows: SampleRows, max_samples: int | None, seed: int) -> SampleRows:
     """Whole groups in a seeded order until `max_samples` are reached (the last group is cut); None: all."""
     total = sum(len(chosen) for chosen in rows)

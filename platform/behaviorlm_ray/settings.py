@@ -3,6 +3,7 @@
 What determines results is apart from `execution`, which only says where and how widely the work runs.
 """
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -111,3 +112,23 @@ class RunSettings(Settings):
         if self.split.by == "column" and not self.events.split_column:
             raise ValueError("split.by is 'column', so events.split_column must name the column")
         return self
+
+
+def with_absolute_paths(settings: RunSettings) -> RunSettings:
+    """The same settings with every local path absolute: workers run in other folders than the job."""
+    base = Path(settings.model.base).expanduser()
+    return settings.model_copy(
+        update={
+            "storage": settings.storage.model_copy(update={"root": _absolute(settings.storage.root)}),
+            "events": settings.events.model_copy(update={"paths": [_absolute(path) for path in settings.events.paths]}),
+            "model": settings.model.model_copy(update={"base": str(base.absolute())}) if base.exists() else settings.model,
+            "auxiliary": [
+                source.model_copy(update={"paths": [_absolute(path) for path in source.paths]})
+                for source in settings.auxiliary
+            ],
+        }
+    )
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from behaviorlm.adapters import save_trained
 from behaviorlm.base_model import load_tokenizer
 from behaviorlm.conversations import conversation_id, encode_conversations, read_conversations, split_holdout
 from behaviorlm.events.files import SourceFile
 from behaviorlm.selection import select
 from behaviorlm_ray import preparation
 from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate
-from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, limit_rows, rows_of_half, rows_of_split
+from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, limit_per_behavior, limit_rows, rows_of_half, rows_of_split
 from behaviorlm_ray.retention import conversation_losses
 from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score
 from behaviorlm_ray.settings import RunSettings
@@ -58,9 +59,9 @@ def prepare(folder: StageFolder, settings: RunSettings, files: Sequence[SourceFi
         files, settings.preparation.partition_megabytes, settings.preparation.min_partitions
     )
     plan = preparation.PreparationPlan(
-        settings.events, settings.split, settings.prompt, settings.model, partitions, folder.output
+        tuple(files), settings.events, settings.split, settings.prompt, settings.model, partitions, folder.output
     )
-    prepared = preparation.prepare(plan, files, settings.vocabulary)
+    prepared = preparation.prepare(plan, settings.vocabulary)
     rows = {name: value for name, value in prepared.counts.items() if isinstance(value, int)}
     quarantined = prepared.counts["quarantined"]
     warnings = [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
@@ -113,6 +114,7 @@ def tune_model(
         checkpoint_folder=folder.checkpoints,
         output_folder=folder.output,
         base=origin,
+        save_model=save_trained,
     )
     warnings = []
     if schedule.cap_exceeded:
@@ -138,7 +140,8 @@ def score_difficulty(
     """
     assert prepared is not None
     log = open_log(prepared, settings)
-    rows = rows_of_split(log, "train")
+    limits = settings.difficulty
+    rows = limit_per_behavior(log, rows_of_split(log, "train"), limits.max_per_behavior, limits.seed)
     measures = _measured(folder, settings, log, rows, models, "model")
     table: dict[str, Any] = {"behavior": gather(log, rows, "behavior"), **measures}
     if any(name.startswith("reference") for name in models):
