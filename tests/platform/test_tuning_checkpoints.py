@@ -91,11 +91,8 @@ def test_a_damaged_checkpoint_is_announced_and_the_one_before_taken(
     damage(written(tmp_path, 4) / name)
     said: list[str] = []
     checkpoint = newest_checkpoint(tmp_path, IDENTITY, said.append)
-    if damage is flip_a_bit and name == "checkpoint.json":
-        pass  # the flipped bit may hit white space, which means the same
-    else:
-        assert checkpoint is not None and checkpoint.step == 2
-        assert len(said) == 1 and "step-00000004" in said[0]
+    assert checkpoint is not None and checkpoint.step == 2
+    assert len(said) == 1 and "step-00000004" in said[0]
     assert written(tmp_path, 4).exists()
     rewritten = newest_checkpoint(tmp_path, IDENTITY, said.append)
     assert rewritten is not None and rewritten.step == 4
@@ -130,10 +127,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.T
     [
         pytest.param(1, 2, 1, 2, id="same"),
         pytest.param(1, 2, 1, 3, id="more workers, ZeRO-1"),
-        pytest.param(2, 3, 2, 1, id="fewer workers, ZeRO-2"),
-        pytest.param(3, 3, 3, 2, id="fewer workers, ZeRO-3"),
+        pytest.param(2, 3, 2, 1, id="fewer workers, ZeRO-2", marks=pytest.mark.slow),
+        pytest.param(3, 3, 3, 2, id="fewer workers, ZeRO-3", marks=pytest.mark.slow),
         pytest.param(3, 1, 3, 3, id="more workers, ZeRO-3"),
-        pytest.param(0, 2, 3, 3, id="ZeRO-0 to ZeRO-3"),
+        pytest.param(0, 2, 3, 3, id="ZeRO-0 to ZeRO-3", marks=pytest.mark.slow),
         pytest.param(3, 2, 0, 1, id="ZeRO-3 to ZeRO-0"),
     ],
 )
@@ -159,7 +156,9 @@ def test_a_killed_run_is_continued_to_the_same_weights_with_each_sample_used_onc
     assert distance == 0 if (stage, workers) == (later_stage, later_workers) else distance < 1e-4
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize(
+    "stage", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_bfloat16_runs_are_continued_exactly(stage: int, tmp_path: Path) -> None:
     build = functools.partial(toy_model, dtype=torch.bfloat16)
     options = {"build_model": build, "config": CONSTANT_RATE, "execution": execution(stage)}

@@ -111,6 +111,20 @@ class DyingSchedule(ToySchedule):
         return super().packs(step)
 
 
+@dataclass(frozen=True)
+class HaltingSchedule(ToySchedule):
+    """Worker 0 tells a named pipe when it is asked for step `last_step`, and waits there forever."""
+
+    last_step: int = 0
+    pipe: Path = Path()
+
+    def packs(self, step: int) -> list[TokenTree]:
+        if step == self.last_step and dist.get_rank() == 0:
+            self.pipe.write_text("here")
+            signal.pause()
+        return super().packs(step)
+
+
 def toy_schedule(pack_counts: Sequence[int]) -> Callable[[], ToySchedule]:
     return functools.partial(ToySchedule, tuple(pack_counts))
 
@@ -121,6 +135,10 @@ def dying_schedule(
     return functools.partial(
         DyingSchedule, tuple(pack_counts), fatal_step=fatal_step, fatal_rank=fatal_rank, marker=marker
     )
+
+
+def halting_schedule(pack_counts: Sequence[int], last_step: int, pipe: Path) -> Callable[[], ToySchedule]:
+    return functools.partial(HaltingSchedule, tuple(pack_counts), last_step=last_step, pipe=pipe)
 
 
 def save_trainable(model: nn.Module, folder: Path) -> None:

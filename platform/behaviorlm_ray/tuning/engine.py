@@ -227,11 +227,11 @@ def _possible_stage(model: TreeModel, stage: int, low_precision: bool) -> int:
 
 
 def _keep_head_gathered(engine: Any) -> None:
-    """Keep the LM head's parameters whole between steps under ZeRO-3, and its module out of DeepSpeed's sight.
+    """Keep the LM head's parameters whole under ZeRO-3, and its module out of DeepSpeed's sight.
 
     The head runs once for every slice of read-outs, so its number of runs differs between workers. DeepSpeed
-    gathers at each run, and prefetches along the order of runs that it has seen: the workers' collectives would no
-    longer match.
+    gathers at each run, and prefetches along the order of runs that it has seen: the workers' collectives
+    would no longer match.
     """
     head = causal_lm(engine.module.model).get_output_embeddings()
     for module in head.modules():

@@ -41,7 +41,8 @@ MODEL = "model"
 class Schedule(Protocol):
     """The steps of a run, the same whatever the number of workers (behaviorlm.packs.StepSchedule is one)."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
     def __len__(self) -> int: ...
 
