@@ -25,6 +25,13 @@ class DifficultyConfig(Settings):
         default="a_tuned",
         description="The model that scores. cross_fit: two A-tuned models, each on the half it has not seen",
     )
+    max_per_behavior: int | None = Field(
+        default=None,
+        ge=1,
+        description="Score at most this many training samples of each behavior, drawn at random; only these can be "
+        "selected. Saves time where a few behaviors have most of the samples. null: score all",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of that draw")
 
 
 def difficulty_measures(

@@ -65,13 +65,14 @@ def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) 
         return 0
     table = pa.table({"part": [part for part, _ in windows], "rows": [chosen for _, chosen in windows]})
     blocks = max(1, min(len(windows) // pool.windows_per_batch, 4 * pool.actors))
+    actors = min(pool.actors, blocks)
     dataset = ray.data.from_arrow(table).repartition(blocks)
     scored = dataset.map_batches(
         _Replica,
         fn_constructor_args=(task,),
         batch_size=pool.windows_per_batch,
         batch_format="pyarrow",
-        concurrency=(1, min(pool.actors, blocks)),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
         num_cpus=pool.cpus_per_actor,
         num_gpus=1 if pool.use_gpu else 0,
     )
