@@ -7,6 +7,7 @@ over workers, which is undone by scaling the loss.
 
 import logging
 import os
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -73,8 +74,9 @@ def prepare_process(execution: TuningExecution) -> None:
     torch.set_num_threads(execution.cpus_per_worker)
     if not execution.use_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    # DeepSpeed still calls these under their old names, once a step and parameter
-    warnings.filterwarnings("ignore", message=".*torch.distributed.* is deprecated", category=FutureWarning)
+    # DeepSpeed still uses these under their old names, some once a step and parameter
+    for old in (".*torch.distributed.* is deprecated", ".*is_gradient_checkpointing.* is deprecated"):
+        warnings.filterwarnings("ignore", message=old, category=FutureWarning)
 
 
 def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecution) -> TuningEngine:
@@ -96,7 +98,7 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     low_precision = _is_bfloat16(model)
     trainable_numel = sum(parameter.numel() for parameter in trainable)
     if execution.activation_checkpointing:
-        causal_lm(model.model).gradient_checkpointing_enable({"use_reentrant": False})
+        causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
     stage = _possible_stage(model, execution.zero_stage, low_precision)
     engine, _, _, _ = deepspeed.initialize(
         model=model,
@@ -218,10 +220,7 @@ def _possible_stage(model: TreeModel, stage: int, low_precision: bool) -> int:
     if stage == 3 and model.attention.kind == "plain":
         # how often the body runs then differs between workers, and ZeRO-3 gathers parameters at every run
         if dist.get_rank() == 0:
-            print(
-                "tuning: this model takes plain sequences, which ZeRO-3 cannot share out; ZeRO-2 is used",
-                flush=True,
-            )
+            announce("this model takes plain sequences, which ZeRO-3 cannot share out; ZeRO-2 is used")
         return 2
     return stage
 
@@ -254,3 +253,9 @@ def _flag_non_finite(flag: Tensor, gradient: Tensor) -> None:
 def _gradient_norm(engine: TuningEngine) -> float:
     norm = engine.deepspeed.get_global_grad_norm()
     return float("nan") if norm is None else float(norm)
+
+
+def announce(message: str) -> None:
+    """Tell the user; Ray forwards it to the driver. (Ray Train shows what is printed by `print` twice.)"""
+    sys.stdout.write(f"tuning: {message}\n")
+    sys.stdout.flush()

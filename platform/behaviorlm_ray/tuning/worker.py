@@ -31,7 +31,7 @@ from behaviorlm_ray.tuning.checkpoints import (
     write_checkpoint,
 )
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
-from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, run_step, start_engine
+from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, announce, run_step, start_engine
 
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
@@ -188,11 +188,10 @@ class Progress:
         parts = ", ".join(
             f"{name} {value:.4f}" for name, value in zip(self._names, outcome.parts, strict=True)
         )
-        print(
-            f"tuning: step {step + 1}/{self._steps}, loss {outcome.loss:.4f} ({parts}), "
+        announce(
+            f"step {step + 1}/{self._steps}, loss {outcome.loss:.4f} ({parts}), "
             f"rate {outcome.learning_rate:.2e}, {self._samples / self._seconds:,.1f} samples/s, "
-            f"{self._tokens / self._seconds:,.0f} tokens/s, {_memory_gib():.1f} GiB, {left:,.0f} s left",
-            flush=True,
+            f"{self._tokens / self._seconds:,.0f} tokens/s, {_memory_gib():.1f} GiB, {left:,.0f} s left"
         )
         self._samples = self._tokens = 0
         self._seconds = 0.0
@@ -298,8 +297,3 @@ def _memory_gib() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def announce(message: str) -> None:
-    """Tell the user; Ray forwards it to the driver."""
-    print(f"tuning: {message}", flush=True)
