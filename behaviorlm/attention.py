@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -57,7 +58,7 @@ class TreeAttention:
         return blocked.masked_fill_(~mask, torch.finfo(self.additive).min)
 
 
-def choose_attention(model: PreTrainedModel) -> TreeAttention:
+def choose_attention(model: PreTrainedModel | PeftModel) -> TreeAttention:
     """Choose how `model` takes trees: the first way that gives the numbers of plain sequences, else "plain".
 
     The model is tried once on a small random tree; its weights and mode are left as they are. The choice of plain
@@ -80,7 +81,9 @@ def choose_attention(model: PreTrainedModel) -> TreeAttention:
     return attention
 
 
-def _first_exact(model: PreTrainedModel, config: PretrainedConfig, tree: TokenTree) -> TreeAttention:
+def _first_exact(
+    model: PreTrainedModel | PeftModel, config: PretrainedConfig, tree: TokenTree
+) -> TreeAttention:
     expected = _plain_log_probabilities(model, tree)
     for candidate in _candidates(config):
         attention = replace(candidate, additive=_added_dtype(model, config))
@@ -94,10 +97,12 @@ def _first_exact(model: PreTrainedModel, config: PretrainedConfig, tree: TokenTr
     return TreeAttention("plain")
 
 
-def _added_dtype(model: PreTrainedModel, config: PretrainedConfig) -> torch.dtype | None:
+def _added_dtype(model: PreTrainedModel | PeftModel, config: PretrainedConfig) -> torch.dtype | None:
     """Eager attention adds the mask; on CPU, SDPA would turn booleans into numbers anew in every layer."""
     parameter = next(model.parameters())
-    return parameter.dtype if config._attn_implementation == "eager" or parameter.device.type == "cpu" else None
+    return (
+        parameter.dtype if config._attn_implementation == "eager" or parameter.device.type == "cpu" else None
+    )
 
 
 def _candidates(config: PretrainedConfig) -> Iterator[TreeAttention]:
@@ -131,25 +136,29 @@ def _probe_tree(config: PretrainedConfig) -> TokenTree:
     return writer.finish()
 
 
-def _tolerance(model: PreTrainedModel) -> float:
+def _tolerance(model: PreTrainedModel | PeftModel) -> float:
     return 1e-3 if next(model.parameters()).dtype == torch.float32 else 0.25
 
 
 @torch.no_grad()
-def _plain_log_probabilities(model: PreTrainedModel, tree: TokenTree) -> Tensor:
+def _plain_log_probabilities(model: PreTrainedModel | PeftModel, tree: TokenTree) -> Tensor:
     from behaviorlm.token_tree import plain_sequences
 
     device = next(model.parameters()).device
     result = torch.zeros(len(tree.source))
     for token_ids, read_outs in plain_sequences(tree):
-        logits = model(input_ids=torch.tensor(token_ids, device=device, dtype=torch.long)[None]).logits[0].float()
+        logits = (
+            model(input_ids=torch.tensor(token_ids, device=device, dtype=torch.long)[None]).logits[0].float()
+        )
         log_probabilities = torch.log_softmax(logits[tree.depth[tree.source[read_outs]]], dim=-1)
         result[read_outs] = log_probabilities[range(len(read_outs)), tree.target[read_outs]].cpu()
     return result
 
 
 @torch.no_grad()
-def _tree_log_probabilities(model: PreTrainedModel, tree: TokenTree, attention: TreeAttention) -> Tensor:
+def _tree_log_probabilities(
+    model: PreTrainedModel | PeftModel, tree: TokenTree, attention: TreeAttention
+) -> Tensor:
     from behaviorlm.tree_model import pack_tensors, read_out_log_probabilities
 
     device = next(model.parameters()).device

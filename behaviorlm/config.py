@@ -45,7 +45,9 @@ def load_settings(
 
     Raises ConfigError that lists every problem with the path of the key, the value and what is allowed.
     """
-    return validate_settings(settings_class, read_settings(path, overrides, data), str(path or "the configuration"))
+    return validate_settings(
+        settings_class, read_settings(path, overrides, data), str(path or "the configuration")
+    )
 
 
 def read_settings(
@@ -65,9 +67,7 @@ def read_settings(
     return merged
 
 
-def validate_settings(
-    settings_class: type[SettingsT], data: Mapping[str, Any], source: str
-) -> SettingsT:
+def validate_settings(settings_class: type[SettingsT], data: Mapping[str, Any], source: str) -> SettingsT:
     """Validate a dictionary. `source` names it in the error. Raises ConfigError with all problems at once."""
     try:
         return settings_class.model_validate(data)
@@ -165,7 +165,9 @@ def _describe(settings_class: type[Settings], prefix: str) -> Iterator[KeyDescri
     for name, field in settings_class.model_fields.items():
         path = f"{prefix}{name}"
         nested, is_list = _nested_settings(field.annotation)
-        yield KeyDescription(path, _type_name(field.annotation), _default_text(field), field.description or "")
+        yield KeyDescription(
+            path, _type_name(field.annotation), _default_text(field), field.description or ""
+        )
         if nested is not None:
             yield from _describe(nested, f"{path}.{'[].' if is_list else ''}")
 
@@ -190,7 +192,9 @@ def _type_name(annotation: Any) -> str:
     if origin is typing.Annotated:
         return _type_name(get_args(annotation)[0])
     if origin is not None:
-        inner = ", ".join(_type_name(argument) for argument in get_args(annotation) if argument is not Ellipsis)
+        inner = ", ".join(
+            _type_name(argument) for argument in get_args(annotation) if argument is not Ellipsis
+        )
         return f"{origin.__name__}[{inner}]"
     if annotation is type(None):
         return "null"

@@ -7,6 +7,7 @@ Then the label trie goes through it once for a batch of prompts, each attending 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,8 @@ class LabelScorer:
             past_key_values=cache,
             use_cache=True,
         )
-        return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in cache.layers]
+        layers: list[Any] = list(cache.layers)
+        return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in layers]
 
     def _gather(
         self, hidden: Tensor, keys_values: list[tuple[Tensor, Tensor]], paths: Sequence[NDArray[np.int64]]
@@ -85,7 +87,10 @@ class LabelScorer:
         return _Prompts(
             lengths,
             hidden[index[torch.arange(len(paths), device=device), lengths - 1]],
-            [(keys[0][:, index].transpose(0, 1), values[0][:, index].transpose(0, 1)) for keys, values in keys_values],
+            [
+                (keys[0][:, index].transpose(0, 1), values[0][:, index].transpose(0, 1))
+                for keys, values in keys_values
+            ],
         )
 
     def _score_trie(self, trie: LabelTrie, prompts: "_Prompts") -> NDArray[np.float32]:
@@ -159,7 +164,7 @@ class LabelScorer:
 
 @dataclass(frozen=True)
 class _Prompts:
-    """A batch of prompts: lengths [B], last hidden states [B, width], keys and values [B, heads, longest, head width]."""
+    """A batch of B prompts: lengths [B], last hidden states [B, width], keys and values [B, heads, longest, width]."""
 
     lengths: Tensor
     ends: Tensor
@@ -170,4 +175,6 @@ def label_scorer(
     model: nn.Module, attention: TreeAttention, label_ids: Sequence[Int32], max_tokens: int
 ) -> LabelScorer:
     """A scorer for labels given as token ids with their terminator."""
-    return LabelScorer(model, attention, label_ids, build_tries(label_ids, min(TRIE_NODES, max_tokens)), max_tokens)
+    return LabelScorer(
+        model, attention, label_ids, build_tries(label_ids, min(TRIE_NODES, max_tokens)), max_tokens
+    )

@@ -1,5 +1,6 @@
 """The trie of a closed vocabulary's labels: every label's tokens, each shared beginning stored once."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def build_tries(label_ids: Sequence[Int32], max_nodes: int) -> list[LabelTrie]:
     ValueError). Labels are taken in lexical order, so neighbors share their beginnings.
     """
     order = sorted(range(len(label_ids)), key=lambda label: label_ids[label].tolist())
-    for first, second in zip(order, order[1:], strict=False):
+    for first, second in itertools.pairwise(order):
         a, b = label_ids[first].tolist(), label_ids[second].tolist()
         if a == b[: len(a)]:
             raise ValueError(f"label {first} is a beginning of label {second}: labels need a terminator")

@@ -24,7 +24,14 @@ from behaviorlm.schedule import (
     schedule_fingerprint,
     schedule_samples,
 )
-from behaviorlm.timelines import Int64, SampleReadOut, TimelinePart, labels_with_terminator, window_tokens, write_window
+from behaviorlm.timelines import (
+    Int64,
+    SampleReadOut,
+    TimelinePart,
+    labels_with_terminator,
+    window_tokens,
+    write_window,
+)
 from behaviorlm.token_tree import TokenTree, TreeWriter
 
 
@@ -152,7 +159,9 @@ class StepSchedule:
     def _step_conversations(self, step: int) -> list[tuple[Conversation, int, float]]:
         """(conversation, number of its source from 1, its weight in the step's loss)."""
         result = []
-        for number, (source, schedule) in enumerate(zip(self._auxiliary, self._conversations, strict=True), start=1):
+        for number, (source, schedule) in enumerate(
+            zip(self._auxiliary, self._conversations, strict=True), start=1
+        ):
             chosen = schedule[step]
             result += [(source.conversations[index], number, source.weight / len(chosen)) for index in chosen]
         return result
@@ -178,8 +187,14 @@ def empty_pack() -> TokenTree:
     return writer.finish()
 
 
-def _conversation_schedule(source: AuxiliaryConversations, samples: Sequence[int], seed: list[int]) -> list[Int64]:
+def _conversation_schedule(
+    source: AuxiliaryConversations, samples: Sequence[int], seed: list[int]
+) -> list[Int64]:
     counts = conversations_per_step(samples, source.ratio)
     if counts.sum() and not len(source.conversations):
-        raise DataError(f"auxiliary source {source.name!r} has no usable conversation: check its paths or set ratio to 0")
-    return schedule_conversations(counts, len(source.conversations), int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        raise DataError(
+            f"auxiliary source {source.name!r} has no usable conversation: check its paths or set ratio to 0"
+        )
+    return schedule_conversations(
+        counts, len(source.conversations), int(np.random.SeedSequence(seed).generate_state(1)[0])
+    )

@@ -40,7 +40,11 @@ class SampleSchedule:
 
 
 def chunk_samples(
-    parts: Sequence[TimelinePart], rows: Sequence[Int64], label_tokens: Int64, max_samples: int, max_tokens: int
+    parts: Sequence[TimelinePart],
+    rows: Sequence[Int64],
+    label_tokens: Int64,
+    max_samples: int,
+    max_tokens: int,
 ) -> list[Chunk]:
     """Cut the chosen rows of each part into chunks of one window, at most `max_samples` and `max_tokens` each.
 
@@ -57,7 +61,13 @@ def chunk_samples(
 
 
 def schedule_samples(
-    chunks: Sequence[Chunk], *, samples_per_step: int, max_per_timeline: int, epochs: float, max_steps: int | None, seed: int
+    chunks: Sequence[Chunk],
+    *,
+    samples_per_step: int,
+    max_per_timeline: int,
+    epochs: float,
+    max_steps: int | None,
+    seed: int,
 ) -> SampleSchedule:
     """Order chunks into steps. Each sample of an epoch is in exactly one of its steps.
 
@@ -78,7 +88,9 @@ def schedule_samples(
     epoch = 0
     while len(steps) < wanted:
         order = np.random.default_rng([seed, epoch]).permutation(len(chunks))
-        new, over = _fill(deque(chunks[index] for index in order), sizes[: wanted - len(steps)], max_per_timeline)
+        new, over = _fill(
+            deque(chunks[index] for index in order), sizes[: wanted - len(steps)], max_per_timeline
+        )
         steps += new
         epoch_of += [epoch] * len(new)
         exceeded += over
@@ -92,7 +104,7 @@ def conversations_per_step(samples: Sequence[int], ratio: float) -> NDArray[np.i
     return np.diff(due, prepend=0)
 
 
-def schedule_conversations(counts: Sequence[int], available: int, seed: int) -> list[Int64]:
+def schedule_conversations(counts: Int64, available: int, seed: int) -> list[Int64]:
     """Which conversations each step gets: every pass over the source is a new permutation of all of it."""
     needed = int(np.sum(counts))
     passes = -(-needed // available) if available else 0
@@ -136,7 +148,9 @@ def _fitting(index: int, part: TimelinePart, rows: Int64, labels: Int64, max_tok
             f"instruction ({max_tokens} left): raise max_tokens or lower prompt.max_events"
         )
     first, second = np.array_split(rows, 2)
-    return _fitting(index, part, first, labels, max_tokens) + _fitting(index, part, second, labels, max_tokens)
+    return _fitting(index, part, first, labels, max_tokens) + _fitting(
+        index, part, second, labels, max_tokens
+    )
 
 
 def _fill(queue: deque[Chunk], sizes: Sequence[int], cap: int) -> tuple[list[list[Chunk]], int]:

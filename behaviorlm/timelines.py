@@ -138,7 +138,9 @@ class SampleReadOut:
     weight: float
 
 
-def write_window(writer: TreeWriter, part: TimelinePart, rows: Int64, read_outs: list[SampleReadOut], item: int) -> None:
+def write_window(
+    writer: TreeWriter, part: TimelinePart, rows: Int64, read_outs: list[SampleReadOut], item: int
+) -> None:
     """Hang the samples of one window (ascending target rows) below the open run, history shared.
 
     Sample k of the window becomes item `item + k`.

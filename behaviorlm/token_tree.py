@@ -113,7 +113,9 @@ class TreeWriter:
         self.read_out(sources, predicted, np.full(len(predicted), weight), part, item)
         return first_source
 
-    def chain(self, token_ids: Int32, is_predicted: NDArray[np.bool_], *, weight: float, part: int, item: int) -> None:
+    def chain(
+        self, token_ids: Int32, is_predicted: NDArray[np.bool_], *, weight: float, part: int, item: int
+    ) -> None:
         """Hang a plain sequence as a root-or-branch of its own and read out the marked tokens.
 
         A marked first token of a root cannot be predicted and raises ValueError. Trailing tokens after the last
@@ -181,7 +183,9 @@ def plain_sequences(tree: TokenTree) -> list[tuple[Int32, NDArray[np.int64]]]:
     """
     order = np.lexsort((tree.source, tree.item))
     items = tree.item[order]
-    starts = np.flatnonzero(np.r_[True, items[1:] != items[:-1]]) if len(items) else np.zeros(0, dtype=np.int64)
+    starts = (
+        np.flatnonzero(np.r_[True, items[1:] != items[:-1]]) if len(items) else np.zeros(0, dtype=np.int64)
+    )
     sequences = []
     for read_outs in np.split(order, starts[1:]) if len(items) else []:
         path = tree.path_to(int(tree.source[read_outs].max()))

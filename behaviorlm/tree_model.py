@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -56,7 +57,7 @@ def pack_tensors(tree: TokenTree, device: torch.device | str) -> PackTensors:
 
 def causal_lm(model: nn.Module) -> Any:
     """The transformers model inside a peft wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def body_of(model: nn.Module) -> Any:

@@ -5,4 +5,8 @@ from behaviorlm_ray.results import write_results
 from jobs.pipeline_job import run_up_to
 
 if __name__ == "__main__":
-    run_up_to(Pipeline.evaluated, __doc__ or "", finish=lambda pipeline: f"wrote the report to {write_results(pipeline)}")
+    run_up_to(
+        Pipeline.evaluated,
+        __doc__ or "",
+        finish=lambda pipeline: f"wrote the report to {write_results(pipeline)}",
+    )

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -21,7 +22,7 @@ def connect() -> None:
     address = os.environ.get("RAY_ADDRESS") or "local"
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    options = {} if address != "local" else {"include_dashboard": True}
+    options: dict[str, Any] = {} if address != "local" else {"include_dashboard": True}
     ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
     if address != "local":
         print(f"connected to the Ray cluster at {address}")

@@ -66,9 +66,13 @@ def evaluate(
     for name, by_split in scores.items():
         measured[name] = outcomes(by_split["test"], targets)
         if name in adjusted and len(validation_targets):
-            choice = choose_tau(by_split["validation"], validation_targets, vocabulary.is_anchor, prior, tau_grid)
+            choice = choose_tau(
+                by_split["validation"], validation_targets, vocabulary.is_anchor, prior, tau_grid
+            )
             tau[name] = choice.tau
-            measured[f"{name}+adjusted"] = outcomes(logit_adjustment(by_split["test"], prior, choice.tau), targets)
+            measured[f"{name}+adjusted"] = outcomes(
+                logit_adjustment(by_split["test"], prior, choice.tau), targets
+            )
     models = {
         name: bootstrap(model, vocabulary.is_anchor, groups, is_repeat, resamples=resamples, seed=seed)
         for name, model in measured.items()
@@ -76,7 +80,9 @@ def evaluate(
     results = {"ceiling": None, "models": models, "samples": _sample_counts(log, samples, targets, is_repeat)}
     details = {
         "tau": tau,
-        "comparisons": _comparisons(measured, list(scores), vocabulary.is_anchor, groups, is_repeat, resamples, seed),
+        "comparisons": _comparisons(
+            measured, list(scores), vocabulary.is_anchor, groups, is_repeat, resamples, seed
+        ),
         "per_behavior": {
             name: _rows(per_behavior_table(model, vocabulary.names, vocabulary.is_anchor, vocabulary.counts))
             for name, model in measured.items()

@@ -10,11 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from behaviorlm.base_model import model_fingerprint
 from behaviorlm.conversations import AuxiliarySource, source_files
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
-from behaviorlm.base_model import model_fingerprint
 from behaviorlm_ray import preparation, stage_bodies
 from behaviorlm_ray.manifests import Manifest
 from behaviorlm_ray.prepared import PreparedLog
@@ -65,7 +65,11 @@ class Pipeline:
         }
         inputs = {"log": self._log_hash, "base": self._base}
         return self._stage(
-            "prepare", preparation.VERSION, config, inputs, lambda folder: stage_bodies.prepare(folder, settings, self.log_files)
+            "prepare",
+            preparation.VERSION,
+            config,
+            inputs,
+            lambda folder: stage_bodies.prepare(folder, settings, self.log_files),
         )
 
     def conversations(self) -> Stage:
@@ -109,11 +113,15 @@ class Pipeline:
         if measure == "reducible":
             models |= {"reference_half_0": self.one_stage(half=0), "reference_half_1": self.one_stage(half=1)}
         config = {
-            "difficulty": {key: value for key, value in _plain(self.settings.difficulty).items() if key != "measure"},
+            "difficulty": {
+                key: value for key, value in _plain(self.settings.difficulty).items() if key != "measure"
+            },
             "reducible": measure == "reducible",
             "model": self._model_identity,
         }
-        body = partial(stage_bodies.score_difficulty, settings=self.settings, prepared=prepared, models=models)
+        body = partial(
+            stage_bodies.score_difficulty, settings=self.settings, prepared=prepared, models=models
+        )
         inputs = {"prepared": prepared, "base": self._base, **models}
         return self._stage("score", 1, config, inputs, lambda folder: body(folder))
 
@@ -123,7 +131,9 @@ class Pipeline:
         prepared, scored = self.prepared(), self.difficulty()
         config = {"selection": _plain(settings.selection), "measure": settings.difficulty.measure}
         body = partial(stage_bodies.select_samples, settings=settings, prepared=prepared, scored=scored)
-        return self._stage("select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder))
+        return self._stage(
+            "select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder)
+        )
 
     def ab_tuned(self) -> Stage:
         """B-Tuning: the A-tuned model on the selected subset."""
@@ -154,20 +164,23 @@ class Pipeline:
         config = {
             "model": self._model_identity,
             "max_samples": settings.evaluation.max_samples,
+            "max_validation_samples": settings.evaluation.max_validation_samples,
             "seed": settings.evaluation.seed,
             "retention_conversations": settings.evaluation.retention_conversations,
         }
         inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
         inputs |= {"model": model} if is_tuned else {}
         inputs |= {"conversations": talks} if settings.auxiliary else {}
-        body = partial(stage_bodies.score_arm, settings=settings, prepared=prepared, model=model, conversations=talks)
+        body = partial(
+            stage_bodies.score_arm, settings=settings, prepared=prepared, model=model, conversations=talks
+        )
         return self._stage(f"predict_{arm}", 1, config, inputs, lambda folder: body(folder))
 
     def evaluated(self) -> Stage:
         """The comparison of all arms and baselines."""
         settings = self.settings
         prepared = self.prepared()
-        arms = {arm: self.scored(arm) for arm in settings.evaluation.arms}
+        arms: dict[str, Stage] = {arm: self.scored(arm) for arm in settings.evaluation.arms}
         config = {"evaluation": _plain(settings.evaluation)}
         body = partial(stage_bodies.evaluate_arms, settings=settings, prepared=prepared, arms=arms)
         return self._stage("evaluate", 1, config, {"prepared": prepared, **arms}, lambda folder: body(folder))
@@ -196,7 +209,11 @@ class Pipeline:
     @property
     def _model_identity(self) -> dict[str, Any]:
         """How the base is adapted; the base itself is named by its fingerprint, not by its path."""
-        return {key: value for key, value in _plain(self.settings.model).items() if key not in ("base", "revision")}
+        return {
+            key: value
+            for key, value in _plain(self.settings.model).items()
+            if key not in ("base", "revision")
+        }
 
     def _tuned(
         self,
@@ -218,7 +235,9 @@ class Pipeline:
             "model": self._model_identity,
             "samples": samples,
             "half": half,
-            "auxiliary": [{"name": source.name, "ratio": source.ratio, "weight": source.weight} for source in sources],
+            "auxiliary": [
+                {"name": source.name, "ratio": source.ratio, "weight": source.weight} for source in sources
+            ],
         }
         inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
         inputs |= {"conversations": talks} if sources else {}
@@ -269,4 +288,6 @@ def _plain(settings: Any) -> dict[str, Any]:
 
 def _event_identity(events: EventsConfig) -> dict[str, Any]:
     """What of the mapping determines the events: not where the files lie, nor how many bad rows are tolerated."""
-    return {key: value for key, value in _plain(events).items() if key not in ("paths", "max_quarantine_share")}
+    return {
+        key: value for key, value in _plain(events).items() if key not in ("paths", "max_quarantine_share")
+    }

@@ -18,7 +18,9 @@ def describe_plan(pipeline: Pipeline) -> list[str]:
     files = pipeline.log_files
     size = sum(file.size for file in files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {len(files)} file(s), {size:.1f} MiB"]
-    lines += [f"  auxiliary {s.name}: {s.ratio:g} per sample, weight {s.weight:g}" for s in settings.auxiliary]
+    lines += [
+        f"  auxiliary {s.name}: {s.ratio:g} per sample, weight {s.weight:g}" for s in settings.auxiliary
+    ]
     lines += ["", "samples and tokens", *_samples(pipeline)]
     tuning = settings.execution.tuning
     device = "GPU" if tuning.use_gpu else "CPU"
@@ -57,5 +59,7 @@ def _samples(pipeline: Pipeline) -> list[str]:
     ):
         steps = max(1, round(config.epochs * max(1, round(samples / config.samples_per_step))))
         steps = steps if config.max_steps is None else min(steps, config.max_steps)
-        lines.append(f"  {name}: {steps} steps of about {math.ceil(samples / max(1, steps / config.epochs))} samples")
+        lines.append(
+            f"  {name}: {steps} steps of about {math.ceil(samples / max(1, steps / config.epochs))} samples"
+        )
     return lines

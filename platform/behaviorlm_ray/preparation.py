@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from behaviorlm.base_model import ModelConfig, load_tokenizer, max_positions
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
-from behaviorlm.base_model import ModelConfig, load_tokenizer, max_positions
 from behaviorlm.prompts import PromptConfig, PromptEncoder
 from behaviorlm.samples import build_timelines
 from behaviorlm.splits import SplitConfig
@@ -100,7 +100,7 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
 
 
 def _run_tasks(name: str, function: Task, tasks: int, plan: PreparationPlan) -> list[dict[str, Any]]:
-    """Run task 0, 1, … through Ray Data and collect their small reports; what is wrong with the data is raised whole."""
+    """Run task 0, 1, … through Ray Data and collect their small reports; errors of the data are raised whole."""
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
     reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1).take_all()
@@ -112,7 +112,7 @@ def _run_tasks(name: str, function: Task, tasks: int, plan: PreparationPlan) -> 
 
 
 class _ReportingTask:
-    """Calls a task and returns its report as JSON; an error of the data is a report too, so it reaches the user whole."""
+    """Calls a task and returns its report as JSON; an error of the data is a report too and reaches the user whole."""
 
     def __init__(self, function: Task, plan: PreparationPlan) -> None:
         self.function, self.plan = function, plan
@@ -150,7 +150,9 @@ def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
     for writer in writers.values():
         writer.close()
     if quarantined:
-        pq.write_table(pa.concat_tables(quarantined), plan.folder / "quarantine" / f"file-{index:06d}.parquet")
+        pq.write_table(
+            pa.concat_tables(quarantined), plan.folder / "quarantine" / f"file-{index:06d}.parquet"
+        )
     return {"rows": rows, "reasons": dict(reasons)}
 
 
@@ -161,7 +163,11 @@ def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
         int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big") % partitions
         for user in encoded.dictionary.to_pylist()
     ]
-    return np.array(digests, dtype=np.int64)[encoded.indices.to_numpy()] if digests else np.zeros(0, dtype=np.int64)
+    return (
+        np.array(digests, dtype=np.int64)[encoded.indices.to_numpy()]
+        if digests
+        else np.zeros(0, dtype=np.int64)
+    )
 
 
 def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
@@ -180,7 +186,9 @@ def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     questions = encoder.encode_questions(timelines)
     timelines = timelines.append_column("line_ids", encoder.encode_lines(timelines))
     timelines = timelines.append_column("question_ids", questions).combine_chunks()
-    with pa.ipc.new_file(str(plan.folder / "parts" / f"timelines-{number:05d}.arrow"), timelines.schema) as writer:
+    with pa.ipc.new_file(
+        str(plan.folder / "parts" / f"timelines-{number:05d}.arrow"), timelines.schema
+    ) as writer:
         writer.write_table(timelines)
     targets = timelines.filter(pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN)))
     counted = targets["behavior"].value_counts().to_pylist()
@@ -194,7 +202,11 @@ def _part_counts(timelines: pa.Table) -> dict[str, int]:
     is_target = timelines["is_target"].to_numpy(zero_copy_only=False)
     split = timelines["split"].to_numpy()
     repeat = timelines["is_repeat"].to_numpy(zero_copy_only=False)
-    counts = {"events": len(timelines), "users": len(timelines["user"].unique()), "repeats": int(repeat.sum())}
+    counts = {
+        "events": len(timelines),
+        "users": len(timelines["user"].unique()),
+        "repeats": int(repeat.sum()),
+    }
     for number, name in enumerate(SPLITS):
         counts[f"samples_{name}"] = int((is_target & (split == number)).sum())
     return counts

@@ -39,8 +39,13 @@ class PreparedLog:
 
     @cached_property
     def parts(self) -> list[TimelinePart]:
-        window = Window(self.prompt_config.max_events, self.prompt_config.stride, self.prompt.max_history_tokens)
-        return [load_part(path, self.vocabulary, window) for path in sorted((self.folder / "parts").glob("*.arrow"))]
+        window = Window(
+            self.prompt_config.max_events, self.prompt_config.stride, self.prompt.max_history_tokens
+        )
+        return [
+            load_part(path, self.vocabulary, window)
+            for path in sorted((self.folder / "parts").glob("*.arrow"))
+        ]
 
 
 SampleRows = list[Int64]

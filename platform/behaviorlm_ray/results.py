@@ -64,12 +64,18 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "title": f"behaviorlm: {pipeline.settings.name}",
             "run": pipeline.settings.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "warnings": [f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings],
+            "warnings": [
+                f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
+            ],
             "dataset": _dataset(pipeline, results),
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
-            "loss_curves": {name: _curve(output.folder / "loss.jsonl") for name, output in outputs.items() if _tuned(output)},
+            "loss_curves": {
+                name: _curve(output.folder / "loss.jsonl")
+                for name, output in outputs.items()
+                if _tuned(output)
+            },
             "selection": _selection(pipeline),
             "behaviors": details["per_behavior"],
             "reliability": details["reliability"],
@@ -92,7 +98,9 @@ def _dataset(pipeline: Pipeline, results: dict[str, Any]) -> dict[str, Any]:
         "name": pipeline.settings.events.dataset,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
         "groups": samples["groups"],
-        "samples_per_split": {split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")},
+        "samples_per_split": {
+            split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")
+        },
         "quarantined": counts["quarantined"],
         "repeat_rate": samples["repeats"] / max(1, samples["all"]),
     }
@@ -106,7 +114,8 @@ def _selection(pipeline: Pipeline) -> dict[str, Any] | None:
     vocabulary = pipeline.log().vocabulary
     is_anchor = dict(zip(vocabulary.names, vocabulary.is_anchor.tolist(), strict=True))
     behaviors = [
-        {"behavior": name, "is_anchor": is_anchor[name], **values} for name, values in found["behaviors"].items()
+        {"behavior": name, "is_anchor": is_anchor[name], **values}
+        for name, values in found["behaviors"].items()
     ]
     rest = {key: found[key] for key in ("requested", "selected", "shortfall", "outside_band")}
     return {"behaviors": behaviors, "difficulty": pipeline.settings.difficulty.measure, **rest}

@@ -29,4 +29,8 @@ def _losses(task: ScoringTask, conversations: Sequence[Conversation]) -> dict[st
         total += float(nll.sum())
         tokens += len(nll)
         means.append(float(nll.mean()))
-    return {"loss": total / tokens, "conversation_loss": float(np.mean(means)), "conversations": len(conversations)}
+    return {
+        "loss": total / tokens,
+        "conversation_loss": float(np.mean(means)),
+        "conversations": len(conversations),
+    }

@@ -101,7 +101,9 @@ def read_scores(folder: Path, log: PreparedLog, rows: SampleRows) -> dict[str, n
         found[found] = chosen[position[found]] == row[members][found]
         place[members[found]] = bounds[number] + position[found]
     if len(place) != total or (np.bincount(place[place >= 0], minlength=total) != 1).any():
-        raise StorageError(f"{folder} does not hold each of {total} samples once ({len(place)} found): score again")
+        raise StorageError(
+            f"{folder} does not hold each of {total} samples once ({len(place)} found): score again"
+        )
     result = {}
     for name in table.column_names:
         if name in ("part", "rows"):
@@ -125,8 +127,8 @@ def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
 def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
     """The model of a task on its device, in eval mode without gradients, and how it takes trees."""
     torch.set_num_threads(task.threads)
-    model = load_model(task.model) if task.trained is None else load_trained(task.model, task.trained)
-    model = model.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
+    loaded: Any = load_model(task.model) if task.trained is None else load_trained(task.model, task.trained)
+    model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
     return model, choose_attention(model)
 
 
@@ -147,8 +149,12 @@ class _Replica:
         if not self.task.measures:
             columns["label_scores"] = pa.array([scored.ravel() for scored in scores], pa.list_(pa.float32()))
             return pa.table(columns)
-        targets = [self.task.log.parts[part].behavior[window] for part, window in zip(parts, rows, strict=True)]
-        measures = [difficulty_measures(scored, target) for scored, target in zip(scores, targets, strict=True)]
+        targets = [
+            self.task.log.parts[part].behavior[window] for part, window in zip(parts, rows, strict=True)
+        ]
+        measures = [
+            difficulty_measures(scored, target) for scored, target in zip(scores, targets, strict=True)
+        ]
         for name in measures[0]:
             columns[name] = pa.array([measure[name] for measure in measures], pa.list_(pa.float64()))
         return pa.table(columns)
@@ -170,7 +176,9 @@ class _Replica:
         def write(writer: TreeWriter) -> list[int]:
             writer.open(self.task.log.prompt.instruction_ids)
             return [
-                last for index in group for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
+                last
+                for index in group
+                for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
             ]
 
         scores = self.scorer.score(write)

@@ -8,11 +8,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from behaviorlm.base_model import ModelConfig
 from behaviorlm.config import Settings
 from behaviorlm.conversations import AuxiliarySource
 from behaviorlm.difficulty import DifficultyConfig
 from behaviorlm.events.config import EventsConfig
-from behaviorlm.base_model import ModelConfig
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.selection import SelectionConfig
 from behaviorlm.splits import SplitConfig
@@ -26,32 +26,44 @@ Arm = Literal["untuned", "one_stage", "a_tuned", "ab_tuned"]
 class StorageSettings(Settings):
     """Where a run keeps its stages and its results."""
 
-    root: str = Field(default="runs", description="Folder of all runs; finished stages in it are shared by runs.")
+    root: str = Field(
+        default="runs", description="Folder of all runs; finished stages in it are shared by runs."
+    )
 
 
 class PreparationSettings(Settings):
     """How the log is cut into parts."""
 
     partition_megabytes: int = Field(
-        default=64, ge=1, description="Size of the log's share (as stored) that one part of whole timelines holds."
+        default=64,
+        ge=1,
+        description="Size of the log's share (as stored) that one part of whole timelines holds.",
     )
-    min_partitions: int = Field(default=4, ge=1, le=256, description="At least this many parts, for parallel work.")
+    min_partitions: int = Field(
+        default=4, ge=1, le=256, description="At least this many parts, for parallel work."
+    )
 
 
 class EvaluationSettings(Settings):
     """Which models are compared, on what, with which intervals."""
 
     arms: list[Arm] = Field(
-        default=["untuned", "one_stage", "a_tuned", "ab_tuned"], min_length=1, description="Models to compare."
+        default=["untuned", "one_stage", "a_tuned", "ab_tuned"],
+        min_length=1,
+        description="Models to compare.",
     )
     max_samples: int | None = Field(
         default=None,
         ge=1,
-        description="Samples of validation and of test that are scored: whole groups in an order fixed by the seed; "
-        "null: all.",
+        description="Test samples that are scored: whole groups in an order fixed by the seed; null: all.",
+    )
+    max_validation_samples: int | None = Field(
+        default=None, ge=1, description="The same for validation, on which tau is chosen; null: all."
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of samples and of the resampling.")
-    bootstrap_samples: int = Field(default=1000, ge=50, description="Resamples of groups behind each interval.")
+    bootstrap_samples: int = Field(
+        default=1000, ge=50, description="Resamples of groups behind each interval."
+    )
     tau: list[float] = Field(
         default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0],
         min_length=1,
@@ -69,23 +81,32 @@ class ExecutionSettings(Settings):
     scoring_tokens: int = Field(
         default=8192, ge=64, description="Tokens that go through the model at a time while scoring."
     )
-    windows_per_batch: int = Field(default=16, ge=1, description="History windows that a replica takes at a time.")
+    windows_per_batch: int = Field(
+        default=16, ge=1, description="History windows that a replica takes at a time."
+    )
     cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
-    tuning: TuningExecution = Field(default=TuningExecution(), description="Workers and checkpoints of tuning.")
+    tuning: TuningExecution = Field(
+        default=TuningExecution(), description="Workers and checkpoints of tuning."
+    )
 
 
 class RunSettings(Settings):
     """Everything about one run."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the run; its results are in <root>/<name>."
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Name of the run; its results are in <root>/<name>.",
     )
     storage: StorageSettings = Field(default=StorageSettings(), description="Where everything is kept.")
     events: EventsConfig = Field(description="The behavior log and what its columns mean.")
     split: SplitConfig = Field(default=SplitConfig(), description="Training, validation and test.")
-    vocabulary: VocabularyConfig = Field(default=VocabularyConfig(), description="Behaviors, anchors and tail.")
+    vocabulary: VocabularyConfig = Field(
+        default=VocabularyConfig(), description="Behaviors, anchors and tail."
+    )
     prompt: PromptConfig = Field(default=PromptConfig(), description="What the model reads.")
-    preparation: PreparationSettings = Field(default=PreparationSettings(), description="Parts of the prepared log.")
+    preparation: PreparationSettings = Field(
+        default=PreparationSettings(), description="Parts of the prepared log."
+    )
     model: ModelConfig = Field(description="The base model and how it is adapted.")
     auxiliary: list[AuxiliarySource] = Field(
         default=[], description="Sources of auxiliary conversations for A-Tuning and one-stage tuning."
@@ -96,13 +117,23 @@ class RunSettings(Settings):
     auxiliary_in_b_tuning: bool = Field(
         default=False, description="Whether B-Tuning mixes in the auxiliary conversations as well."
     )
-    a_tuning: TuningConfig = Field(default=TuningConfig(), description="A-Tuning: on samples with an anchor target.")
-    difficulty: DifficultyConfig = Field(default=DifficultyConfig(), description="How hard a sample is, by which model.")
+    a_tuning: TuningConfig = Field(
+        default=TuningConfig(), description="A-Tuning: on samples with an anchor target."
+    )
+    difficulty: DifficultyConfig = Field(
+        default=DifficultyConfig(), description="How hard a sample is, by which model."
+    )
     selection: SelectionConfig = Field(default=SelectionConfig(), description="The subset for B-Tuning.")
     b_tuning: TuningConfig = Field(default=TuningConfig(), description="B-Tuning: on the selected subset.")
-    one_stage: TuningConfig = Field(default=TuningConfig(), description="One-stage tuning on all samples, to compare.")
-    evaluation: EvaluationSettings = Field(default=EvaluationSettings(), description="What is compared and how.")
-    execution: ExecutionSettings = Field(default=ExecutionSettings(), description="Where and how widely work runs.")
+    one_stage: TuningConfig = Field(
+        default=TuningConfig(), description="One-stage tuning on all samples, to compare."
+    )
+    evaluation: EvaluationSettings = Field(
+        default=EvaluationSettings(), description="What is compared and how."
+    )
+    execution: ExecutionSettings = Field(
+        default=ExecutionSettings(), description="Where and how widely work runs."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -120,8 +151,12 @@ def with_absolute_paths(settings: RunSettings) -> RunSettings:
     return settings.model_copy(
         update={
             "storage": settings.storage.model_copy(update={"root": _absolute(settings.storage.root)}),
-            "events": settings.events.model_copy(update={"paths": [_absolute(path) for path in settings.events.paths]}),
-            "model": settings.model.model_copy(update={"base": str(base.absolute())}) if base.exists() else settings.model,
+            "events": settings.events.model_copy(
+                update={"paths": [_absolute(path) for path in settings.events.paths]}
+            ),
+            "model": settings.model.model_copy(update={"base": str(base.absolute())})
+            if base.exists()
+            else settings.model,
             "auxiliary": [
                 source.model_copy(update={"paths": [_absolute(path) for path in source.paths]})
                 for source in settings.auxiliary

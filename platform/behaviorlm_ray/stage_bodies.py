@@ -17,7 +17,16 @@ from behaviorlm.events.files import SourceFile
 from behaviorlm.selection import select
 from behaviorlm_ray import preparation
 from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate
-from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, limit_per_behavior, limit_rows, rows_of_half, rows_of_split
+from behaviorlm_ray.prepared import (
+    PreparedLog,
+    SampleRows,
+    count,
+    gather,
+    limit_per_behavior,
+    limit_rows,
+    rows_of_half,
+    rows_of_split,
+)
 from behaviorlm_ray.retention import conversation_losses
 from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score
 from behaviorlm_ray.settings import RunSettings
@@ -59,7 +68,13 @@ def prepare(folder: StageFolder, settings: RunSettings, files: Sequence[SourceFi
         files, settings.preparation.partition_megabytes, settings.preparation.min_partitions
     )
     plan = preparation.PreparationPlan(
-        tuple(files), settings.events, settings.split, settings.prompt, settings.model, partitions, folder.output
+        tuple(files),
+        settings.events,
+        settings.split,
+        settings.prompt,
+        settings.model,
+        partitions,
+        folder.output,
     )
     prepared = preparation.prepare(plan, settings.vocabulary)
     rows = {name: value for name, value in prepared.counts.items() if isinstance(value, int)}
@@ -83,7 +98,9 @@ def encode_auxiliary(folder: StageFolder, settings: RunSettings) -> StageResult:
         write_encoded(folder.output / f"{source.name}.arrow", encoded.conversations, is_holdout)
         rows |= {f"{source.name}.{name}": value for name, value in encoded.counts.items()}
         rows[f"{source.name}.holdout"] = int(is_holdout.sum())
-        warnings += [f"{source.name}: {n} conversations set aside: {why}" for why, n in found.quarantine_counts.items()]
+        warnings += [
+            f"{source.name}: {n} conversations set aside: {why}" for why, n in found.quarantine_counts.items()
+        ]
     return StageResult(rows=rows, warnings=warnings)
 
 
@@ -104,17 +121,21 @@ def tune_model(
     chosen = None if selection is None else selection.folder / SELECTION
     log = open_log(prepared, settings)
     schedule_source = ScheduleSource(log, samples, half, chosen, auxiliary, config)
-    schedule = schedule_source()  # opened here as well, so that what is wrong with it shows before workers start
+    schedule = (
+        schedule_source()
+    )  # opened here as well, so that what is wrong with it shows before workers start
     origin = base if start is None else start.manifest.content_hash
     tuned = tune(
-        ModelSource(settings.model, None if start is None else start.folder / MODEL, 1 + len(auxiliary), config.seed),
+        ModelSource(
+            settings.model, None if start is None else start.folder / MODEL, 1 + len(auxiliary), config.seed
+        ),
         schedule_source,
         config,
         settings.execution.tuning,
         checkpoint_folder=folder.checkpoints,
         output_folder=folder.output,
         base=origin,
-        save_model=save_trained,
+        save_model=_save,
     )
     warnings = []
     if schedule.cap_exceeded:
@@ -148,13 +169,17 @@ def score_difficulty(
         reference = _measured(folder, settings, log, rows, models, "reference")
         table["reducible"] = measures["nll"] - reference["nll"]
     ids = gather(log, rows, "sample_id")
-    columns = {"sample_id": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])}
+    columns = {
+        "sample_id": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])
+    }
     pq.write_table(pa.table(columns | table), folder.output / "difficulty.parquet")
     means = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}
     return StageResult(rows={"samples": count(rows)}, metrics=means)
 
 
-def select_samples(folder: StageFolder, settings: RunSettings, prepared: "Stage", scored: "Stage") -> StageResult:
+def select_samples(
+    folder: StageFolder, settings: RunSettings, prepared: "Stage", scored: "Stage"
+) -> StageResult:
     """Choose the balanced subset by difficulty."""
     assert prepared is not None and scored is not None
     vocabulary = open_log(prepared, settings).vocabulary
@@ -162,7 +187,12 @@ def select_samples(folder: StageFolder, settings: RunSettings, prepared: "Stage"
     difficulty = table[settings.difficulty.measure].to_numpy()
     behavior = table["behavior"].to_numpy()
     chosen, report = select(
-        table["sample_id"], behavior, difficulty, vocabulary.is_anchor, list(vocabulary.names), settings.selection
+        table["sample_id"],
+        behavior,
+        difficulty,
+        vocabulary.is_anchor,
+        list(vocabulary.names),
+        settings.selection,
     )
     pq.write_table(table.filter(pa.array(chosen)), folder.output / SELECTION)
     anchors = int(vocabulary.is_anchor[behavior[chosen]].sum())
@@ -172,7 +202,11 @@ def select_samples(folder: StageFolder, settings: RunSettings, prepared: "Stage"
         mean = float(difficulty[members].mean()) if members.any() else None
         summary["behaviors"][name]["mean_difficulty"] = mean
     _write_json(folder.output / "selection.json", summary)
-    warnings = [f"the selection is {report.shortfall} samples short of {report.requested}"] if report.shortfall else []
+    warnings = (
+        [f"the selection is {report.shortfall} samples short of {report.requested}"]
+        if report.shortfall
+        else []
+    )
     rows = {"samples": report.selected, "anchors": anchors, "tail": report.selected - anchors}
     return StageResult(rows=rows, warnings=warnings)
 
@@ -232,9 +266,10 @@ def evaluate_arms(
 
 def evaluated_samples(log: PreparedLog, settings: RunSettings) -> EvaluatedSamples:
     """The validation and test samples that models are measured on."""
-    limit, seed = settings.evaluation.max_samples, settings.evaluation.seed
+    evaluation = settings.evaluation
+    limits = {"validation": evaluation.max_validation_samples, "test": evaluation.max_samples}
     validation, test = (
-        limit_rows(log, rows_of_split(log, split), limit, seed) for split in ("validation", "test")
+        limit_rows(log, rows_of_split(log, split), limit, evaluation.seed) for split, limit in limits.items()
     )
     return EvaluatedSamples(validation, test)
 
@@ -257,7 +292,12 @@ def _measured(
     ]
     bounds = np.r_[0, np.cumsum([len(chosen) for chosen in rows])]
     place = [
-        np.concatenate([bounds[part] + np.searchsorted(rows[part], chosen) for part, chosen in enumerate(halves[1 - half])])
+        np.concatenate(
+            [
+                bounds[part] + np.searchsorted(rows[part], chosen)
+                for part, chosen in enumerate(halves[1 - half])
+            ]
+        )
         for half in (0, 1)
     ]
     merged = {}
@@ -269,7 +309,12 @@ def _measured(
 
 
 def _scored_by(
-    folder: StageFolder, settings: RunSettings, log: PreparedLog, rows: SampleRows, model: "Stage | str", name: str
+    folder: StageFolder,
+    settings: RunSettings,
+    log: PreparedLog,
+    rows: SampleRows,
+    model: "Stage | str",
+    name: str,
 ) -> dict[str, np.ndarray]:
     task = _scoring_task(settings, log, model if isinstance(model, StageOutput) else None, measures=True)
     written = folder.output / "scores" / name
@@ -292,8 +337,16 @@ def _scoring_task(settings: RunSettings, log: PreparedLog, model: "Stage", *, me
 def _pool(settings: RunSettings) -> ScoringPool:
     execution = settings.execution
     return ScoringPool(
-        execution.scoring_actors, execution.windows_per_batch, execution.cpus_per_actor, execution.tuning.use_gpu
+        execution.scoring_actors,
+        execution.windows_per_batch,
+        execution.cpus_per_actor,
+        execution.tuning.use_gpu,
     )
+
+
+def _save(model: Any, folder: Path) -> None:
+    """The tuned weights in files that the method library reads."""
+    save_trained(model, folder)
 
 
 def _write_json(path: Path, value: Any) -> None:

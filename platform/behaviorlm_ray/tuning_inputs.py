@@ -11,11 +11,18 @@ import pyarrow.parquet as pq
 
 from behaviorlm.adapters import add_adapter, load_trained
 from behaviorlm.attention import choose_attention
-from behaviorlm.conversations import Conversation
 from behaviorlm.base_model import ModelConfig, load_model
+from behaviorlm.conversations import Conversation
 from behaviorlm.packs import AuxiliaryConversations, Batching, StepSchedule
 from behaviorlm.tree_model import TreeModel
-from behaviorlm_ray.prepared import PreparedLog, SampleRows, rows_of_anchors, rows_of_half, rows_of_ids, rows_of_split
+from behaviorlm_ray.prepared import (
+    PreparedLog,
+    SampleRows,
+    rows_of_anchors,
+    rows_of_half,
+    rows_of_ids,
+    rows_of_split,
+)
 from behaviorlm_ray.tuning.config import TuningConfig
 
 TrainingSamples = Literal["all", "anchors", "selected"]
@@ -52,7 +59,9 @@ class ScheduleSource:
             training_rows(self.log, self.samples, self.half, self.selection),
             self.log.prompt,
             [
-                AuxiliaryConversations(source.name, source.ratio, source.weight, read_encoded(source.path, False))
+                AuxiliaryConversations(
+                    source.name, source.ratio, source.weight, read_encoded(source.path, False)
+                )
                 for source in self.auxiliary
             ],
             Batching(
@@ -83,7 +92,9 @@ class ModelSource:
         return TreeModel(model, choose_attention(model), self.parts)
 
 
-def training_rows(log: PreparedLog, samples: TrainingSamples, half: int | None, selection: Path | None) -> SampleRows:
+def training_rows(
+    log: PreparedLog, samples: TrainingSamples, half: int | None, selection: Path | None
+) -> SampleRows:
     """The training samples of a tuning run."""
     rows = rows_of_split(log, "train")
     if samples == "anchors":
@@ -92,7 +103,9 @@ def training_rows(log: PreparedLog, samples: TrainingSamples, half: int | None, 
     if samples == "selected":
         assert selection is not None
         ids = pq.read_table(selection)["sample_id"].combine_chunks()
-        rows = rows_of_ids(log, rows, np.frombuffer(ids.buffers()[1], dtype=np.uint8)[: 16 * len(ids)].reshape(-1, 16))
+        rows = rows_of_ids(
+            log, rows, np.frombuffer(ids.buffers()[1], dtype=np.uint8)[: 16 * len(ids)].reshape(-1, 16)
+        )
     return rows if half is None else rows_of_half(log, rows, half)
 
 
@@ -115,6 +128,8 @@ def read_encoded(path: Path, is_holdout: bool) -> list[Conversation]:
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     table = table.filter(pa.compute.equal(table["is_holdout"], is_holdout))
     return [
-        Conversation(np.array(row["token_ids"], np.int32), np.array(row["is_assistant"], bool), row["is_truncated"])
+        Conversation(
+            np.array(row["token_ids"], np.int32), np.array(row["is_assistant"], bool), row["is_truncated"]
+        )
         for row in table.to_pylist()
     ]

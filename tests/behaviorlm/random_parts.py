@@ -23,7 +23,8 @@ def prompt_tokens(seed: int, max_history_tokens: int = 10_000) -> PromptTokens:
     """A random instruction and random distinct labels."""
     random = np.random.default_rng([seed, 1])
     labels = tuple(
-        np.array([10 + index, *random.integers(20, 97, random.integers(0, 3))], np.int32) for index in range(len(NAMES))
+        np.array([10 + index, *random.integers(20, 97, random.integers(0, 3))], np.int32)
+        for index in range(len(NAMES))
     )
     instruction = random.integers(3, 97, 6).astype(np.int32)
     return PromptTokens(instruction, np.array([TERMINATOR], np.int32), labels, max_history_tokens)
@@ -37,7 +38,10 @@ def write_part(path: Path, seed: int, lengths: list[int]) -> None:
     position = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
 
     def runs(low: int, high: int) -> pa.Array:
-        return pa.array([random.integers(3, 97, random.integers(low, high + 1)) for _ in range(rows)], pa.list_(pa.int32()))
+        return pa.array(
+            [random.integers(3, 97, random.integers(low, high + 1)) for _ in range(rows)],
+            pa.list_(pa.int32()),
+        )
 
     ids = random.integers(0, 256, (rows, 16), dtype=np.uint8)
     table = pa.table(

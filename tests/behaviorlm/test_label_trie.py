@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from behaviorlm.label_trie import build_tries
 
 TERMINATOR = 99
-LABELS = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), min_size=1, max_size=25, unique_by=tuple)
+LABELS = st.lists(
+    st.lists(st.integers(0, 3), min_size=1, max_size=5), min_size=1, max_size=25, unique_by=tuple
+)
 
 
 def with_terminator(labels: list[list[int]]) -> list[np.ndarray]:
@@ -24,7 +26,9 @@ def test_every_label_is_the_sum_of_its_own_edges(labels: list[list[int]], max_no
         edges = np.zeros((1, len(trie.edge_target)))
         for edge in range(len(trie.edge_target)):
             source = trie.edge_source[edge]
-            beginning = [] if source < 0 else trie.token_ids[np.flatnonzero(trie.end[: source + 1] > source)].tolist()
+            beginning = (
+                [] if source < 0 else trie.token_ids[np.flatnonzero(trie.end[: source + 1] > source)].tolist()
+            )
             edges[0, edge] = value_of(beginning, int(trie.edge_target[edge]))
         for label, score in zip(trie.labels, trie.label_scores(edges)[0], strict=True):
             assert label not in found

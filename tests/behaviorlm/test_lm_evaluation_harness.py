@@ -12,7 +12,9 @@ from tests.behaviorlm.tiny_models import CONFIGS, random_tokens, tiny_model
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2"])
-def test_label_scores_equal_the_harness_on_the_same_ids(name: str, chat_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_label_scores_equal_the_harness_on_the_same_ids(
+    name: str, chat_tokenizer: PreTrainedTokenizerFast
+) -> None:
     model = tiny_model(CONFIGS[name])
     random = np.random.default_rng(1)
     labels = [np.append(random_tokens(random, 1, 4), 2).astype(np.int32) for _ in range(20)]
@@ -27,7 +29,9 @@ def test_label_scores_equal_the_harness_on_the_same_ids(name: str, chat_tokenize
     scores = label_scorer(model, choose_attention(model), labels, 500).score(write)
     harness = HFLM(pretrained=model, tokenizer=chat_tokenizer, batch_size=8, max_length=256)
     requests = [
-        (("", ""), [*instruction.tolist(), *prompt.tolist()], label.tolist()) for prompt in prompts for label in labels
+        (("", ""), [*instruction.tolist(), *prompt.tolist()], label.tolist())
+        for prompt in prompts
+        for label in labels
     ]
     expected = [result[0] for result in harness._loglikelihood_tokens(requests, disable_tqdm=True)]
     np.testing.assert_allclose(scores.ravel(), expected, rtol=0, atol=1e-4)

@@ -75,7 +75,11 @@ def test_the_packs_of_a_step_sum_to_the_mean_loss_of_plain_sequences(tmp_path: P
             label = np.concatenate([prompt.label_ids[part.behavior[row]], prompt.terminator_ids])
             losses.append(plain_nll(prefix, label))
         assert float(by_part[0]) == pytest.approx(np.mean(losses), rel=1e-5)
-        items = {(index, item) for index, pack in enumerate(steps.packs(step)) for item in pack.item[pack.part == 1]}
+        items = {
+            (index, item)
+            for index, pack in enumerate(steps.packs(step))
+            for item in pack.item[pack.part == 1]
+        }
         seen_talks += len(items)
         assert (float(by_part[1]) > 0) == bool(items)
         assert sum(float(outcome[0]) for outcome in outcomes) == pytest.approx(float(by_part.sum()), rel=1e-5)
@@ -112,13 +116,17 @@ def test_packs_keep_to_the_token_budget_and_share_one_instruction(tmp_path: Path
         for pack in steps.packs(step):
             assert len(pack) <= 90
             starts = np.flatnonzero(pack.depth == 0)
-            shared = [start for start in starts if np.array_equal(pack.token_ids[start : start + 6], instruction)]
+            shared = [
+                start for start in starts if np.array_equal(pack.token_ids[start : start + 6], instruction)
+            ]
             assert len(shared) == ((pack.part == 0).any())
 
 
 def test_a_step_takes_no_more_of_a_timeline_than_the_cap_while_others_are_left(tmp_path: Path) -> None:
     parts = random_parts(tmp_path, 0, [[7] * 20])
-    steps = StepSchedule(parts, [parts[0].targets("train")], prompt_tokens(0), [], batching(samples_per_step=12))
+    steps = StepSchedule(
+        parts, [parts[0].targets("train")], prompt_tokens(0), [], batching(samples_per_step=12)
+    )
     user_of = {parts[0].sample_id[row].tobytes(): parts[0].user_start[row] for row in range(len(parts[0]))}
     for step in range(len(steps) - 3):
         assert max(Counter(user_of[sample] for sample in steps.sample_ids(step)).values()) <= 3
@@ -134,7 +142,9 @@ def test_a_single_timeline_is_trained_on_whole_and_the_exceeded_cap_is_counted(t
 def test_the_schedule_is_fixed_by_its_seed(tmp_path: Path) -> None:
     first, again, other = schedule(tmp_path), schedule(tmp_path), schedule(tmp_path, samples_per_step=10)
     assert first.fingerprint == again.fingerprint != other.fingerprint
-    assert [first.sample_ids(step) for step in range(len(first))] == [again.sample_ids(s) for s in range(len(again))]
+    assert [first.sample_ids(step) for step in range(len(first))] == [
+        again.sample_ids(s) for s in range(len(again))
+    ]
 
 
 def test_a_sample_that_does_not_fit_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
@@ -169,6 +179,10 @@ def test_windows_are_bounded_by_events_and_tokens_and_start_at_strides(tmp_path:
         assert lengths[start:row].sum() <= 17
         if row > first:
             assert start < row
-        aligned = [s for s in range(first, row) if (s - first) % 3 == 0 and row - s <= 6 and lengths[s:row].sum() <= 17]
+        aligned = [
+            s
+            for s in range(first, row)
+            if (s - first) % 3 == 0 and row - s <= 6 and lengths[s:row].sum() <= 17
+        ]
         if aligned:
             assert start == aligned[0]

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from behaviorlm.token_tree import TokenTree, TreeWriter, plain_sequences
 
-ACTIONS = st.lists(st.tuples(st.sampled_from(["open", "leaf", "close", "predicted"]), st.integers(1, 3)), max_size=30)
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["open", "leaf", "close", "predicted"]), st.integers(1, 3)), max_size=30
+)
 
 
 def build(actions: list[tuple[str, int]]) -> tuple[TokenTree, list[int]]:
@@ -108,6 +110,8 @@ def test_a_chain_reads_marked_tokens_at_the_token_before_and_drops_what_nothing_
 
 def test_the_first_token_of_a_root_cannot_be_predicted() -> None:
     with pytest.raises(ValueError, match="nothing that predicts"):
-        TreeWriter().chain(np.arange(3, dtype=np.int32), np.array([1, 0, 1], bool), weight=1.0, part=0, item=0)
+        TreeWriter().chain(
+            np.arange(3, dtype=np.int32), np.array([1, 0, 1], bool), weight=1.0, part=0, item=0
+        )
     with pytest.raises(ValueError, match="nothing that predicts"):
         TreeWriter().predicted_leaf(np.zeros(0, np.int32), np.ones(2, np.int32), weight=1.0, part=0, item=0)

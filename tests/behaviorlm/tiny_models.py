@@ -1,5 +1,7 @@
 """Tiny random models of the supported architectures, and random trees for them."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import (
@@ -21,7 +23,7 @@ from transformers import (
 from behaviorlm.token_tree import TokenTree, TreeWriter
 
 VOCABULARY = 97
-COMMON = {
+COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -45,13 +47,19 @@ CONFIGS: dict[str, PretrainedConfig] = {
     ),
     "phi3": Phi3Config(**COMMON),
     "gpt_neox": GPTNeoXConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
     ),
     "mistral_window": MistralConfig(**COMMON, sliding_window=WINDOW),
     "phi3_window": Phi3Config(**COMMON, sliding_window=WINDOW),
     "gemma2": Gemma2Config(**COMMON, head_dim=8, sliding_window=WINDOW),
     "gemma3": Gemma3TextConfig(**COMMON, head_dim=8, sliding_window=WINDOW),
-    "qwen2_window": Qwen2Config(**COMMON, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1),
+    "qwen2_window": Qwen2Config(
+        **COMMON, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1
+    ),
 }
 RECURRENT = MambaConfig(
     vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, bos_token_id=1, eos_token_id=2, pad_token_id=0
