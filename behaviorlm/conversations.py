@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
-from behaviorlm.chat_layout import SegmentEncoder, has_system_turn, leading_ids, turn_end, turn_pieces
+from behaviorlm.chat_layout import SegmentEncoder, leading_ids, turn_end, turn_pieces
 from behaviorlm.config import Settings
-from behaviorlm.errors import DataError
+from behaviorlm.errors import DataError, ModelError
 
 Message = dict[str, str]
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -209,12 +209,18 @@ def _chat_runs(
     options: Mapping[str, Any],
 ) -> list[tuple[list[int], bool]]:
     """(tokens, whether the assistant wrote them), run by run."""
-    if messages[0]["role"] == "system" and not has_system_turn(tokenizer, options):
+    try:
+        written = turn_pieces(tokenizer, [message["role"] for message in messages], options)
+    except ModelError:
+        if messages[0]["role"] != "system":
+            raise
+        # Templates without a system turn refuse or drop it; some show it beside the last user turn only.
         system, user, *others = messages
         messages = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *others]
+        written = turn_pieces(tokenizer, [message["role"] for message in messages], options)
     roles = [message["role"] for message in messages]
     texts = segments.data([message["content"] for message in messages])
-    pieces = [segments.template(piece) for piece in turn_pieces(tokenizer, roles, options)]
+    pieces = [segments.template(piece) for piece in written]
     runs = [(pieces[0], False)]
     for role, text, piece in zip(roles, texts, pieces[1:], strict=True):
         runs.append((text, role == "assistant"))

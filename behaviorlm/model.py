@@ -1,4 +1,4 @@
-"""The language model, seen from outside: loading the base, adapting it, saving, loading and exporting the result."""
+"""The language model, seen from outside: loading the base, adapting it, saving, loading and exporting."""
 
 from behaviorlm.adapters import add_adapter, export_merged, load_trained, save_trained, trainable_parameters
 from behaviorlm.base_model import (

@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from behaviorlm.chat_layout import SegmentEncoder, has_system_turn, leading_ids, turn_end, turn_pieces
 from behaviorlm.config import Settings
-from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.errors import ConfigError, DataError, ModelError
 
 _LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _UNKNOWN_VALUE = "?"
@@ -202,7 +202,7 @@ class PromptEncoder:
         prompt: PromptTokens,
         lines: Sequence[Sequence[int]],
         question: Sequence[int],
-        label: Sequence[int] = (),
+        label: Sequence[int] | np.ndarray = (),
     ) -> str:
         """One prompt as text for people, control tokens included; with the answer if there is a `label`."""
         ids = [*prompt.instruction_ids, *(token for line in lines for token in line), *question]
@@ -216,6 +216,11 @@ class PromptEncoder:
         segments, options = self._segments, self.config.chat_template_kwargs
         instruction = segments.data([self.config.instruction])[0]
         line_break = segments.data(["\n"])[0]
+        if not line_break:
+            raise ModelError(
+                "the tokenizer drops line breaks, so that events could not be told apart; use a base model "
+                "whose tokenizer keeps them"
+            )
         if not self.is_chat:
             self._opening = [*leading_ids(self.tokenizer), *instruction]
             self._user_turn = line_break
