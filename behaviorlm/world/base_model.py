@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from behaviorlm.errors import StorageError
-from behaviorlm.world.process import WORLD_VERSION, World, default_world
+from behaviorlm.world.process import PLACES, WORLD_VERSION, World, default_world
 from behaviorlm.world.text import Conversation, knowledge_sentences, small_talk
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -36,7 +36,7 @@ SENTENCES, CONVERSATIONS, SENTENCES_PER_DOCUMENT = 6000, 2000, 6
 def make_base_model(
     folder: str | Path,
     seed: int = 0,
-    steps: int = 240,
+    steps: int = 480,
     knowledge: float = 1.0,
     world: World | None = None,
 ) -> Path:
@@ -85,8 +85,8 @@ def make_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE of `TOKENIZER_SIZE` tokens with ChatML control tokens and chat template.
 
-    Besides the text it sees each behavior name with a leading space, and clock words, so that a history line
-    takes few tokens. Any text encodes and decodes without loss.
+    Besides the text it sees each behavior name with a leading space, clock words and places, so that a
+    history line takes few tokens. Any text encodes and decodes without loss.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -104,9 +104,10 @@ def make_tokenizer(
         for hour in range(24)
     ]
     names = [f" {name}\n" for name in world.names]
+    places = [f" ({place})\n" for place in PLACES]
     roles = ["system\n", "user\n", "assistant\n"]
     talk = [message["content"] for conversation in conversations for message in conversation]
-    bpe.train_from_iterator([*sentences, *talk, *(20 * (clock + names + roles))], trainer)
+    bpe.train_from_iterator([*sentences, *talk, *(20 * (clock + names + roles)), *(200 * places)], trainer)
     bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control_tokens])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
@@ -124,14 +125,15 @@ def pretrain(
     documents: list[list[int]],
     seed: int,
     steps: int,
-    batch_size: int = 8,
-    length: int = 256,
-    learning_rate: float = 3e-3,
+    batch_size: int = 4,
+    length: int = 192,
+    learning_rate: float = 4e-3,
 ) -> tuple[LlamaForCausalLM, list[dict[str, float]]]:
     """Train a small Llama from random weights on windows of the shuffled documents, by a plain AdamW loop.
 
-    Deterministic on one machine: one thread, all randomness from `seed`, global random state left alone.
-    Returns the model (fp32, eval) and its loss curve (mean NLL in nats per token over the last 20 steps).
+    Many small batches teach what follows from what sooner than few large ones; positions beyond `length` are
+    untrained. Deterministic on one machine: one thread, all randomness from `seed`, global random state left
+    alone. Returns the model (fp32, eval) and its loss curve (mean NLL in nats per token of each 20 steps).
     """
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):

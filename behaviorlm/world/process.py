@@ -26,6 +26,7 @@ FIRST_MONDAY = datetime(2025, 1, 6)
 SLOT_NAMES = ("in the morning", "around midday", "in the evening", "at night")
 JOBS = ("office", "campus", "home")
 """Where a person spends weekdays from 9 to 17."""
+PLACES = (*JOBS, "out")
 
 
 @dataclass(frozen=True)

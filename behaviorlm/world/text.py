@@ -27,7 +27,7 @@ Conversation = list[Message]
 Item = TypeVar("Item")
 
 PEOPLE = ("Ana", "Ben", "Chen", "Dora", "Emil", "Fatima", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
-PLACES = {"out": "out of the house", "home": "at home"}
+WHERE = {"out": "out of the house", "home": "at home"}
 
 CAUSAL_TEMPLATES = (
     "People who {cause} soon {effect}.",
@@ -162,7 +162,7 @@ def _habit_sentence(world: World, random: np.random.Generator, knowledge: float)
     usual_slot = SLOT_NAMES[int(np.argmax(behavior.slots))]
     sentences = [f"{often} {behavior.name} {usual_slot}."]
     if behavior.place is not None:
-        sentences.append(f"People {behavior.name} {PLACES[behavior.place]}.")
+        sentences.append(f"People {behavior.name} {WHERE[behavior.place]}.")
     if behavior.weekend != 1:
         sentences.append(
             f"{often} {behavior.name} {'on weekends' if behavior.weekend > 1 else 'on weekdays'}."

@@ -14,6 +14,7 @@ from behaviorlm.world.log import LOG_COLUMNS, log_rows, write_log
 from behaviorlm.world.process import (
     EFFECT_HAZARD,
     EFFECT_WINDOW,
+    PLACES,
     WORLD_VERSION,
     default_world,
     draw_person,
@@ -50,7 +51,7 @@ def test_a_written_log_has_the_promised_columns_users_and_order(tmp_path: Path) 
     assert len(per_user) == 15 and min(per_user.values()) >= 3 and max(per_user.values()) <= 5
     keys = [(row["user"], datetime.fromisoformat(row["time"])) for row in rows]
     assert keys == sorted(keys) and len(set(keys)) == len(keys)
-    assert {row["place"] for row in rows} <= {"home", "office", "campus", "out"}
+    assert {row["place"] for row in rows} <= set(PLACES)
 
 
 def test_ten_behaviors_are_above_one_percent_and_fourteen_below() -> None:
