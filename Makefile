@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
-	$(BIN)/python -m jobs.demo_inputs
+	$(BIN)/python -m jobs.demo_inputs --users 600
 	$(BIN)/python -m jobs.run --config jobs/configs/demo.yaml
 
 test: $(INSTALLED)
@@ -41,7 +41,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 
 bench: $(INSTALLED)
-	set -e; for benchmark in $(wildcard benchmarks/bench_*.py); do $(BIN)/python $$benchmark; done
+	set -e; for benchmark in $(wildcard benchmarks/bench_*.py); do $(BIN)/python -m benchmarks.$$(basename $$benchmark .py); done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -130,6 +130,14 @@ class StepSchedule:
             packs.append(self._pack(taken_chunks, taken, weight))
         return packs
 
+    def single_packs(self, step: int) -> list[tuple[list[bytes], TokenTree]]:
+        """The samples of a step, each window in a pack of its own: (sample ids, item by item; the pack)."""
+        result = []
+        for chunk in self._samples.steps[step]:
+            ids = [self._parts[chunk.part].sample_id[row].tobytes() for row in chunk.rows.tolist()]
+            result.append((ids, self._pack([chunk], [], 1.0 / self._samples.samples(step))))
+        return result
+
     def _pack(
         self, chunks: Sequence[Chunk], conversations: Sequence[tuple[Conversation, int, float]], weight: float
     ) -> TokenTree:
