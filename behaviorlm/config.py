@@ -67,6 +67,18 @@ def read_settings(
     return merged
 
 
+def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a nested dictionary with the values of dotted keys set; an index addresses an item of a list.
+
+    Raises ConfigError naming all keys that have no place in it.
+    """
+    merged: dict[str, Any] = _plain_copy(data)
+    problems = [_set_value(merged, key, _plain_copy(value)) for key, value in values.items()]
+    if any(problems):
+        raise ConfigError("\n".join(problem for problem in problems if problem))
+    return merged
+
+
 def validate_settings(settings_class: type[SettingsT], data: Mapping[str, Any], source: str) -> SettingsT:
     """Validate a dictionary. `source` names it in the error. Raises ConfigError with all problems at once."""
     try:
@@ -101,7 +113,7 @@ def _plain_copy(value: Any) -> Any:
 
 
 def _apply_override(merged: dict[str, Any], override: str) -> str | None:
-    """Set one `a.b.c=value` in place (an index addresses an item of a list). Returns the problem, if any."""
+    """Set one `a.b.c=value` in place, the value read as YAML. Returns the problem, if any."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         return f"{override!r}: an override is written key.of.the.config=value"
@@ -109,6 +121,11 @@ def _apply_override(merged: dict[str, Any], override: str) -> str | None:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError as error:
         return f"{key}: the value {text!r} is not YAML: {error}"
+    return _set_value(merged, key, value)
+
+
+def _set_value(merged: dict[str, Any], key: str, value: Any) -> str | None:
+    """Set `a.b.c` in place (an index addresses an item of a list). Returns the problem, if any."""
     *parents, last = key.split(".")
     node: Any = merged
     for part in parents:

@@ -63,6 +63,24 @@ def per_token_mean(
     return (label_scores / label_lengths[None, :]).astype(np.float32)
 
 
+def anchor_tail_objective(
+    label_scores: NDArray[np.floating], targets: NDArray[np.integer], is_anchor: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    """`{"anchor_accuracy", "tail_macro_recall", "objective"}`: what serves both groups, and their mean. Our choice.
+
+    Tail macro recall is over behaviors with at least 10 targets; where there are none, over all of them; and a
+    group without any target (None) is left out of the mean. label_scores float[n, K] with n > 0, targets
+    int[n] (negative = unseen), is_anchor bool[K].
+    """
+    measured = measure(label_scores, targets, is_anchor)
+    tail = measured["tail"]["macro_recall_at_least_10"]
+    if tail is None:
+        tail = measured["tail"]["macro_recall"]
+    anchor = measured["anchor"]["accuracy"]
+    parts = [value for value in (anchor, tail) if value is not None]
+    return {"anchor_accuracy": anchor, "tail_macro_recall": tail, "objective": sum(parts) / len(parts)}
+
+
 def choose_tau(
     label_scores: NDArray[np.floating],
     targets: NDArray[np.integer],
@@ -70,31 +88,20 @@ def choose_tau(
     prior: NDArray[np.floating],
     grid: Sequence[float] = TAU_GRID,
 ) -> TauChoice:
-    """The tau of the grid with the best mean of anchor accuracy and tail macro recall on validation samples.
+    """The tau of the grid with the best `anchor_tail_objective` on validation samples; of equal ones the smallest.
 
-    Tail macro recall is over behaviors with at least 10 targets; where the validation has none, over all of
-    them; and a group without any target is left out of the mean. Of equal ones the smallest tau. Our choice.
     label_scores float[n, K], targets int[n] (negative = unseen), is_anchor bool[K], prior float[K]
     (`log_prior`). Raises DataError without validation samples.
     """
     if len(targets) == 0:
         raise DataError("tau is chosen on validation samples, and there are none; raise split.validation")
-    rows: list[dict[str, float | None]] = []
-    for tau in sorted(grid):
-        measured = measure(logit_adjustment(label_scores, prior, tau), targets, is_anchor)
-        tail = measured["tail"]["macro_recall_at_least_10"]
-        if tail is None:
-            tail = measured["tail"]["macro_recall"]
-        anchor = measured["anchor"]["accuracy"]
-        parts = [value for value in (anchor, tail) if value is not None]
-        rows.append(
-            {
-                "tau": float(tau),
-                "anchor_accuracy": anchor,
-                "tail_macro_recall": tail,
-                "objective": sum(parts) / len(parts),
-            }
-        )
+    rows: list[dict[str, float | None]] = [
+        {
+            "tau": float(tau),
+            **anchor_tail_objective(logit_adjustment(label_scores, prior, tau), targets, is_anchor),
+        }
+        for tau in sorted(grid)
+    ]
     best = max(
         rows, key=lambda row: row["objective"] or 0.0
     )  # max keeps the first, which has the smallest tau
