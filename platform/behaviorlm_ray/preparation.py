@@ -81,6 +81,7 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
     (plan.folder / "parts").mkdir()
     read = _run_tasks("read", _read_file, len(plan.files), plan)
     _check_quarantine(plan, read)
+    _check_zones(plan, read)
     built = _run_tasks("arrange", _build_part, plan.partitions, plan)
     shutil.rmtree(plan.scratch)
     behaviors: Counter[str] = Counter()
@@ -134,8 +135,10 @@ def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     quarantined: list[pa.Table] = []
     rows = 0
+    zones: dict[str, int] = {}
     for raw, malformed in read_table_batches(file, plan.events):
         events, unusable = normalize(raw, malformed, index, file.path, plan.events)
+        zones = _first_rows_by_zone(events) | zones
         rows += len(events) + len(unusable)
         reasons.update(unusable["reason"].to_pylist())
         if len(unusable):
@@ -153,7 +156,16 @@ def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
         pq.write_table(
             pa.concat_tables(quarantined), plan.folder / "quarantine" / f"file-{index:06d}.parquet"
         )
-    return {"rows": rows, "reasons": dict(reasons)}
+    return {"rows": rows, "reasons": dict(reasons), "zones": zones}
+
+
+def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
+    """The first row whose time carries a zone of its own ("zoned") and the first whose time does not ("naive")."""
+    rows = {
+        name: events["row"].filter(pc.equal(events["is_zoned"], flag))
+        for name, flag in (("zoned", True), ("naive", False))
+    }
+    return {name: found[0].as_py() for name, found in rows.items() if len(found)}
 
 
 def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
@@ -224,6 +236,21 @@ def _check_quarantine(plan: PreparationPlan, read: Iterable[dict[str, Any]]) -> 
             f"{sum(reasons.values())} of {rows} rows cannot be used ({share:.1%}; allowed are "
             f"{plan.events.max_quarantine_share:.1%} by events.max_quarantine_share): {listed}. Each is listed with "
             f"file and row in {plan.folder / 'quarantine'}"
+        )
+
+
+def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
+    """Over all files: what lies in one part must not decide whether a log is refused."""
+    if plan.events.order.kind != "time" or plan.events.order.time_zone is not None:
+        return
+    first: dict[str, str] = {}
+    for file, report in zip(plan.files, read, strict=True):
+        for kind, row in report["zones"].items():
+            first.setdefault(kind, f"{file.path}, row {row}")
+    if len(first) == 2:
+        raise DataError(
+            f"some times have a zone ({first['zoned']}) and some have none ({first['naive']}), so they cannot be put "
+            "in order; set events.order.time_zone to the zone of those without"
         )
 
 
