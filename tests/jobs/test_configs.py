@@ -1,0 +1,213 @@
+"""Every configuration that is shipped loads; those for GPUs run in shape, on shallow random models of their kind."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast, Qwen2Config
+
+from behaviorlm.adapters import add_adapter, trainable_parameters
+from behaviorlm.attention import TreeAttention, choose_attention
+from behaviorlm.base_model import load_model, load_tokenizer, max_positions
+from behaviorlm.config import load_settings
+from behaviorlm.label_scoring import label_scorer
+from behaviorlm.packs import Batching, StepSchedule
+from behaviorlm.prompts import PromptEncoder
+from behaviorlm.samples import build_timelines, training_target_counts
+from behaviorlm.timelines import TimelinePart, Window, labels_with_terminator, load_part, write_prompts
+from behaviorlm.token_tree import TreeWriter
+from behaviorlm.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm.vocabulary import build_vocabulary
+from behaviorlm_ray.settings import RunSettings
+from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
+
+CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
+BEHAVIORS = ("open music", "camera on", "camera off", "pay the bill", "book a flight")
+ADAPTED = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model as its config.json describes it, and what makes it small: layers, widths, vocabulary; heads stay."""
+
+    config: PretrainedConfig
+    overrides: dict[str, Any]
+
+
+SHAPES = {
+    "qwen2.5-1.5b": Shape(
+        Qwen2Config(
+            vocab_size=151936,
+            hidden_size=1536,
+            intermediate_size=8960,
+            num_hidden_layers=28,
+            num_attention_heads=12,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+            tie_word_embeddings=True,
+            dtype="bfloat16",
+            architectures=["Qwen2ForCausalLM"],
+        ),
+        {"hidden_size": 96, "intermediate_size": 128, "num_hidden_layers": 2},
+    ),
+    "llama-3.1-8b": Shape(
+        LlamaConfig(
+            vocab_size=128256,
+            hidden_size=4096,
+            intermediate_size=14336,
+            num_hidden_layers=32,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            max_position_embeddings=131072,
+            rope_parameters={
+                "rope_type": "llama3",
+                "rope_theta": 5e5,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+            dtype="bfloat16",
+            architectures=["LlamaForCausalLM"],
+        ),
+        {"hidden_size": 256, "head_dim": 8, "intermediate_size": 384, "num_hidden_layers": 2},
+    ),
+}
+
+
+def run_configs() -> list[str]:
+    return sorted(path.name for path in CONFIGS.glob("*.yaml"))
+
+
+def settings_in_shape(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast) -> RunSettings:
+    """The shipped settings with a base in `folder`: the real config.json and our tokenizer, made small and random."""
+    shape = SHAPES[name]
+    shape.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = load_settings(RunSettings, CONFIGS / f"{name}.yaml")
+    overrides = shape.overrides | {"vocab_size": len(tokenizer)}
+    model = {"base": str(folder), "random_init": True, "config_overrides": overrides}
+    return settings.model_copy(update={"model": settings.model.model_copy(update=model)})
+
+
+def events(settings: RunSettings) -> pa.Table:
+    """Normalized events of three users, as the columns of the config's mapping become them."""
+    random = np.random.default_rng(3)
+    rows = 60
+    table = {
+        "user": [f"user-{row % 3}" for row in range(rows)],
+        "group": [f"user-{row % 3}" for row in range(rows)],
+        "order": np.arange(rows),
+        "behavior": random.choice(BEHAVIORS, rows),
+        "split_label": pa.nulls(rows, pa.string()),
+        "before.weekday": random.choice(["Mon", "Tue"], rows),
+        "before.hour": random.choice(["08", "19"], rows),
+        "file": pa.array(np.zeros(rows), pa.int32()),
+        "row": np.arange(1, rows + 1),
+        "is_zoned": np.zeros(rows, dtype=bool),
+    }
+    assert settings.events.clock == ["weekday", "hour"]
+    return pa.table(table)
+
+
+def prepared(settings: RunSettings, folder: Path) -> tuple[TimelinePart, Any]:
+    """One prepared part of the events above and the prompt's tokens, by the config's split, prompt and tokenizer."""
+    timelines, _ = build_timelines(
+        events(settings),
+        settings.events,
+        settings.split,
+        settings.prompt.min_history,
+        settings.events.dataset,
+    )
+    vocabulary = build_vocabulary(training_target_counts(timelines), settings.vocabulary)
+    encoder = PromptEncoder(load_tokenizer(settings.model), settings.prompt)
+    questions = encoder.encode_questions(timelines)
+    prompt = encoder.prompt_tokens(vocabulary.names, max_positions(settings.model), 30)
+    timelines = timelines.append_column("line_ids", encoder.encode_lines(timelines))
+    timelines = timelines.append_column("question_ids", questions).combine_chunks()
+    path = folder / "timelines.arrow"
+    with pa.ipc.new_file(str(path), timelines.schema) as writer:
+        writer.write_table(timelines)
+    window = Window(settings.prompt.max_events, settings.prompt.stride, prompt.max_history_tokens)
+    return load_part(path, vocabulary, window), prompt
+
+
+@pytest.mark.parametrize("name", run_configs())
+def test_every_config_of_a_run_loads(name: str) -> None:
+    settings = load_settings(RunSettings, CONFIGS / name)
+    assert settings.name == Path(name).stem
+    assert settings.evaluation.arms[-1] == "ab_tuned"
+
+
+@pytest.mark.parametrize("name", run_configs())
+def test_the_header_of_a_config_holds_its_own_commands(name: str) -> None:
+    text = (CONFIGS / name).read_text(encoding="utf-8")
+    header = text[: text.index("\nname:") + 1]
+    assert f"#   python -m jobs.run --config jobs/configs/{name} --dry-run\n" in header
+    assert f"#   python -m jobs.run --config jobs/configs/{name}\n" in header
+    assert ("use_gpu: true" in text) == ("Untested at size" in header)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_config_for_gpus_tunes_and_scores_a_shallow_random_model_of_its_kind(
+    name: str, tmp_path: Path
+) -> None:
+    settings = settings_in_shape(name, tmp_path / "base", small_tokenizer())
+    part, prompt = prepared(settings, tmp_path)
+    tuning = settings.a_tuning
+    batching = Batching(
+        tuning.samples_per_step,
+        tuning.max_samples_per_timeline_per_step,
+        tuning.max_tokens,
+        tuning.epochs,
+        tuning.max_steps,
+        tuning.seed,
+    )
+    schedule = StepSchedule([part], [part.targets("train")], prompt, [], batching)
+    model = add_adapter(load_model(settings.model), settings.model, tuning.seed)
+    attention = choose_attention(model)
+    assert attention.kind == "full"  # trees, not the fallback
+    heads = causal_lm(model).config
+    assert (heads.num_attention_heads, heads.num_key_value_heads) == (
+        SHAPES[name].config.num_attention_heads,
+        SHAPES[name].config.num_key_value_heads,
+    )
+
+    # One step: the loss of plain sequences within bfloat16, and gradients in every adapter.
+    if settings.execution.tuning.activation_checkpointing:
+        causal_lm(model).gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    packs = [pack_tensors(pack, "cpu") for pack in schedule.packs(0)]
+    loss = sum((TreeModel(model, attention)(pack)[0] for pack in packs), torch.zeros(()))
+    loss.backward()
+    gradients = {key: parameter.grad for key, parameter in trainable_parameters(model).items()}
+    assert {key.split(".")[-4] for key in gradients} == ADAPTED
+    for key, gradient in gradients.items():
+        assert gradient is not None and gradient.isfinite().all()
+        assert (
+            "lora_A" in key or gradient.abs().max() > 0
+        )  # an adapter begins with B = 0, so its A gets nothing yet
+    model.eval()
+    with torch.no_grad():
+        plain = sum(float(TreeModel(model, TreeAttention("plain"))(pack)[0]) for pack in packs)
+    assert loss.item() == pytest.approx(plain, rel=2e-3)
+
+    # Label scores of one window's prompts: log-probabilities of disjoint texts, as from plain sequences.
+    rows = next(part.windows(part.targets("test")))
+
+    def write(writer: TreeWriter) -> list[int]:
+        writer.open(prompt.instruction_ids)
+        return write_prompts(writer, part, rows)
+
+    labels = labels_with_terminator(prompt)
+    scores, expected = (
+        label_scorer(model, kind, labels, settings.execution.scoring_tokens).score(write)
+        for kind in (attention, TreeAttention("plain"))
+    )
+    assert scores.shape == (len(rows), len(BEHAVIORS)) and (np.exp(scores).sum(axis=1) < 1).all()
+    np.testing.assert_allclose(scores, expected, rtol=0.02)
