@@ -280,7 +280,7 @@ def source_files(source: AuxiliarySource) -> list[Path]:
             matches = [item for item in map(Path, glob.glob(str(path), recursive=True)) if item.is_file()]
         if not matches:
             raise DataError(
-                f"auxiliary source {source.name!r}: nothing found at {pattern} (a file, a folder with "
+                f"auxiliary source {source.name!r}: paths: nothing found at {pattern} (a file, a folder with "
                 f"{', '.join(_SUFFIXES)} files, or a glob)"
             )
         found.update(matches)

@@ -8,6 +8,7 @@ from behaviorlm_ray.command_line import run_job
 from behaviorlm_ray.pipeline import Pipeline, Stage
 from behaviorlm_ray.planning import describe_plan
 from behaviorlm_ray.settings import RunSettings, with_absolute_paths
+from behaviorlm_ray.stages import StageOutput
 
 Target = Callable[[Pipeline], Stage]
 
@@ -30,7 +31,7 @@ def run_up_to(target: Target, description: str, finish: Callable[[Pipeline], str
         pipeline.check_inputs()
         connect()
         output = target(pipeline)
-        assert output is not None
+        assert isinstance(output, StageOutput)
         print(finish(pipeline) if finish else f"wrote {output.manifest.stage} to {output.folder}")
 
     sys.exit(run_job(RunSettings, main, description=description, plan=plan))

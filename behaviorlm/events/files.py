@@ -60,15 +60,17 @@ def list_files(config: EventsConfig) -> list[SourceFile]:
     missing, unknown = [], []
     for pattern in config.paths:
         if "://" in pattern:
-            unknown.append(f"paths: {pattern!r}: only local files are read; copy or mount the log")
+            unknown.append(f"events.paths: {pattern!r}: only local files are read; copy or mount the log")
             continue
         paths = _expand(pattern, config.format)
         if not paths:
-            missing.append(f"paths: {pattern!r} matches no file; {_what_is_there(pattern)}")
+            missing.append(f"events.paths: {pattern!r} matches no file; {_what_is_there(pattern)}")
         for path in paths:
             file_format = config.format if config.format != "auto" else format_of(path)
             if file_format is None:
-                unknown.append(f"paths: {path} has no known suffix; set format to csv, jsonl or parquet")
+                unknown.append(
+                    f"events.paths: {path} has no known suffix; set format to csv, jsonl or parquet"
+                )
             else:
                 found[path] = SourceFile(path, os.path.getsize(path), file_format)
     if unknown:

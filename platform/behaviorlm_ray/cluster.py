@@ -28,9 +28,14 @@ def connect() -> None:
         print(f"connected to the Ray cluster at {address}")
 
 
+def is_submitted_job() -> bool:
+    """Whether this process was started by `ray job submit`, in Ray's copy of the working directory."""
+    return bool(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
+
+
 def check_storage_root(root: str) -> None:
     """Refuse a relative folder inside a submitted job: it would lie in Ray's temporary copy of the code."""
-    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") and not Path(root).expanduser().is_absolute():
+    if is_submitted_job() and not Path(root).expanduser().is_absolute():
         raise ConfigError(
             f"storage.root: {root!r} is relative, and a submitted job runs in a temporary copy of the code that Ray "
             "removes: give an absolute folder that every node reaches, --storage.root=/…"

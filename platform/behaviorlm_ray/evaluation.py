@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from behaviorlm.baselines import fit_baselines, timeline_arrays
+from behaviorlm.errors import DataError
 from behaviorlm.metrics import bootstrap, outcomes, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm.prediction import choose_tau, log_prior, logit_adjustment
-from behaviorlm_ray.prepared import PreparedLog, SampleRows, gather, group_names
+from behaviorlm.prediction import anchor_tail_objective, choose_tau, log_prior, logit_adjustment
+from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, group_names
 
 VERSION = 1
 
@@ -90,6 +91,19 @@ def evaluate(
         "reliability": {name: _rows(reliability(model)) for name, model in measured.items()},
     }
     return Comparison(results, details)
+
+
+def validation_metrics(
+    log: PreparedLog, validation: SampleRows, label_scores: np.ndarray
+) -> dict[str, float | None]:
+    """The objective of a search and its parts (`anchor_tail_objective`) on validation samples.
+
+    label_scores: float32 [v, K] in the order of the rows. Raises DataError without samples.
+    """
+    if not count(validation):
+        raise DataError("a search chooses on validation samples, and there are none; raise split.validation")
+    targets = gather(log, validation, "behavior")
+    return anchor_tail_objective(label_scores, targets, log.vocabulary.is_anchor)
 
 
 def baseline_scores(log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:

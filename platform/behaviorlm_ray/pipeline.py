@@ -12,11 +12,13 @@ from typing import Any
 
 from behaviorlm.base_model import model_fingerprint
 from behaviorlm.conversations import AuxiliarySource, source_files
+from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
 from behaviorlm_ray import preparation, stage_bodies
-from behaviorlm_ray.manifests import Manifest
+from behaviorlm_ray.cluster import is_submitted_job
+from behaviorlm_ray.manifests import Manifest, fingerprint
 from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import Arm, RunSettings
 from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult, plan_stage, run_stage
@@ -24,8 +26,19 @@ from behaviorlm_ray.storage import hash_file
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
 
-Stage = StageOutput | None
-"""A finished stage; None while planning, for one that has not run."""
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """Stands, while planning, for the output of a stage that has not run.
+
+    recipe: a hash of what it would be made from and how; stages of the same recipe are the same stage.
+    """
+
+    recipe: str
+
+
+Stage = StageOutput | PlannedStage | None
+"""A stage's output, or what stands for it while planning; None where a stage has no such input."""
 
 
 @dataclass
@@ -36,6 +49,7 @@ class Pipeline:
     planning: bool = False
     plans: list[StagePlan] = field(default_factory=list)
     outputs: dict[str, StageOutput] = field(default_factory=dict)
+    recipes: dict[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> Path:
@@ -50,8 +64,20 @@ class Pipeline:
         return files
 
     def check_inputs(self) -> None:
-        """Look at everything that is read from outside, before any cluster work. Raises ConfigError, DataError."""
-        _ = self.log_files, self._base, self._log_hash, self._conversation_hashes
+        """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems."""
+        problems = []
+        for read in (lambda: self._log_hash, lambda: self._base, lambda: self._conversation_hashes):
+            try:
+                read()
+            except (ConfigError, DataError, ModelError) as error:
+                problems.append(str(error))
+        if problems and is_submitted_job():
+            problems.append(
+                f"this is a submitted job, which runs in Ray's copy of the working directory, {Path.cwd()}: paths of "
+                "data and models must be absolute, or lie in that directory and not be excluded from the copy"
+            )
+        if problems:
+            raise ConfigError("\n".join(problems))
 
     def prepared(self) -> Stage:
         """Timelines, vocabulary and prompt."""
@@ -120,7 +146,12 @@ class Pipeline:
             "model": self._model_identity,
         }
         body = partial(
-            stage_bodies.score_difficulty, settings=self.settings, prepared=prepared, models=models
+            stage_bodies.score_difficulty,
+            settings=self.settings,
+            prepared=_output(prepared),
+            models={
+                key: value if isinstance(value, str) else _output(value) for key, value in models.items()
+            },
         )
         inputs = {"prepared": prepared, "base": self._base, **models}
         return self._stage("score", 1, config, inputs, lambda folder: body(folder))
@@ -130,7 +161,9 @@ class Pipeline:
         settings = self.settings
         prepared, scored = self.prepared(), self.difficulty()
         config = {"selection": _plain(settings.selection), "measure": settings.difficulty.measure}
-        body = partial(stage_bodies.select_samples, settings=settings, prepared=prepared, scored=scored)
+        body = partial(
+            stage_bodies.select_samples, settings=settings, prepared=_output(prepared), scored=_output(scored)
+        )
         return self._stage(
             "select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder)
         )
@@ -172,9 +205,30 @@ class Pipeline:
         inputs |= {"model": model} if is_tuned else {}
         inputs |= {"conversations": talks} if settings.auxiliary else {}
         body = partial(
-            stage_bodies.score_arm, settings=settings, prepared=prepared, model=model, conversations=talks
+            stage_bodies.score_arm,
+            settings=settings,
+            prepared=_output(prepared),
+            model=_output(model),
+            conversations=_output(talks),
         )
         return self._stage(f"predict_{arm}", 1, config, inputs, lambda folder: body(folder))
+
+    def validated(self, arm: Arm) -> Stage:
+        """Both parts of the objective of a search on the validation samples; test is not touched."""
+        settings = self.settings
+        prepared = self.prepared()
+        model, is_tuned = self.arm(arm)
+        config = {
+            "model": self._model_identity,
+            "max_validation_samples": settings.evaluation.max_validation_samples,
+            "seed": settings.evaluation.seed,
+        }
+        inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
+        inputs |= {"model": model} if is_tuned else {}
+        body = partial(
+            stage_bodies.validate_arm, settings=settings, prepared=_output(prepared), model=_output(model)
+        )
+        return self._stage(f"validate_{arm}", 1, config, inputs, lambda folder: body(folder))
 
     def evaluated(self) -> Stage:
         """The comparison of all arms and baselines."""
@@ -182,13 +236,18 @@ class Pipeline:
         prepared = self.prepared()
         arms: dict[str, Stage] = {arm: self.scored(arm) for arm in settings.evaluation.arms}
         config = {"evaluation": _plain(settings.evaluation)}
-        body = partial(stage_bodies.evaluate_arms, settings=settings, prepared=prepared, arms=arms)
+        body = partial(
+            stage_bodies.evaluate_arms,
+            settings=settings,
+            prepared=_output(prepared),
+            arms={arm: _output(stage) for arm, stage in arms.items()},
+        )
         return self._stage("evaluate", 1, config, {"prepared": prepared, **arms}, lambda folder: body(folder))
 
     def log(self) -> PreparedLog:
         """The prepared log, opened. Preparation must have run."""
         prepared = self.prepared()
-        assert prepared is not None
+        assert isinstance(prepared, StageOutput)
         return stage_bodies.open_log(prepared, self.settings)
 
     @cached_property
@@ -247,10 +306,19 @@ class Pipeline:
             auxiliary = [
                 MixedSource(source.name, talks.folder / f"{source.name}.arrow", source.ratio, source.weight)
                 for source in sources
-                if talks is not None
+                if isinstance(talks, StageOutput)
             ]
             return stage_bodies.tune_model(
-                folder, settings, config, prepared, samples, half, selection, auxiliary, start, self._base
+                folder,
+                settings,
+                config,
+                _output(prepared),
+                samples,
+                half,
+                _output(selection),
+                auxiliary,
+                _output(start),
+                self._base,
             )
 
         return self._stage(name, 1, identity, inputs, body)
@@ -265,21 +333,48 @@ class Pipeline:
     ) -> Stage:
         if name in self.outputs:
             return self.outputs[name]
-        hashes: dict[str, Manifest | str | None] = {
-            key: value.manifest if isinstance(value, StageOutput) else value for key, value in inputs.items()
-        }
         if self.planning:
-            if name not in [plan.name for plan in self.plans]:
-                self.plans.append(plan_stage(self.root, name, version, config, hashes))
-            output = next(plan.output for plan in self.plans if plan.name == name)
-            if output is not None:
-                self.outputs[name] = output
-            return output
-        known = {key: value for key, value in hashes.items() if value is not None}
-        output = run_stage(self.root, name, version, config, known, body)
+            return self._planned(name, version, config, inputs)
+        known = {key: _known(value) for key, value in inputs.items()}
+        output = run_stage(
+            self.root, name, version, config, {k: v for k, v in known.items() if v is not None}, body
+        )
         print(f"{name}: {'reused from' if output.reused else 'written to'} {output.folder}")
         self.outputs[name] = output
         return output
+
+    def _planned(
+        self, name: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, Stage | str]
+    ) -> Stage:
+        if name in self.recipes:
+            return PlannedStage(self.recipes[name])
+        made_from = {
+            key: value.recipe if isinstance(value, PlannedStage) else _known(value)
+            for key, value in inputs.items()
+        }
+        self.recipes[name] = fingerprint(
+            name,
+            version,
+            config,
+            {k: v.content_hash if isinstance(v, Manifest) else str(v) for k, v in made_from.items()},
+        )
+        plan = plan_stage(
+            self.root, name, version, config, {key: _known(value) for key, value in inputs.items()}
+        )
+        self.plans.append(plan)
+        if plan.output is None:
+            return PlannedStage(self.recipes[name])
+        self.outputs[name] = plan.output
+        return plan.output
+
+
+def _output(stage: Stage | str) -> StageOutput | None:
+    """The stage's output, if it has one: what bodies are given, which run when their inputs are there."""
+    return stage if isinstance(stage, StageOutput) else None
+
+
+def _known(stage: Stage | str) -> Manifest | str | None:
+    return stage if isinstance(stage, str) else stage.manifest if isinstance(stage, StageOutput) else None
 
 
 def _plain(settings: Any) -> dict[str, Any]:

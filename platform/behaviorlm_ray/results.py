@@ -11,6 +11,7 @@ from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.planning import output_folder
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.page import write_report
+from behaviorlm_ray.stages import StageOutput
 
 MODELS = {
     "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
@@ -33,7 +34,7 @@ def write_results(pipeline: Pipeline) -> Path:
     folder = output_folder(settings)
     folder.mkdir(parents=True, exist_ok=True)
     evaluated = pipeline.evaluated()
-    assert evaluated is not None
+    assert isinstance(evaluated, StageOutput)
     for name in ("results.json", "details.json"):
         (folder / name).write_bytes((evaluated.folder / name).read_bytes())
     resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -45,7 +46,7 @@ def write_results(pipeline: Pipeline) -> Path:
 def report_data(pipeline: Pipeline) -> ReportData:
     """Everything the report shows, collected from the outputs of the stages."""
     evaluated, outputs = pipeline.evaluated(), pipeline.outputs
-    assert evaluated is not None
+    assert isinstance(evaluated, StageOutput)
     results = _read_json(evaluated.folder / "results.json")
     details = _read_json(evaluated.folder / "details.json")
     results["retention"] = {

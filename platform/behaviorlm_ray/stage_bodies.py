@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from behaviorlm.conversations import conversation_id, encode_conversations, read
 from behaviorlm.events.files import SourceFile
 from behaviorlm.selection import select
 from behaviorlm_ray import preparation
-from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate
+from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate, validation_metrics
 from behaviorlm_ray.prepared import (
     PreparedLog,
     SampleRows,
@@ -42,14 +42,15 @@ from behaviorlm_ray.tuning_inputs import (
     write_encoded,
 )
 
-if TYPE_CHECKING:
-    from behaviorlm_ray.pipeline import Stage
+Finished = StageOutput | None
+"""The output of a finished stage; None where a stage has no such input."""
 
 HOLDOUT_SEED = 0
 """Which conversations are held out never changes, so that no model has been trained on another's."""
 
 MODEL = "model"
 SELECTION = "selection.parquet"
+METRICS = "metrics.json"
 
 
 def combined_hash(hashes: Sequence[str]) -> str:
@@ -108,12 +109,12 @@ def tune_model(
     folder: StageFolder,
     settings: RunSettings,
     config: TuningConfig,
-    prepared: "Stage",
+    prepared: Finished,
     samples: TrainingSamples,
     half: int | None,
-    selection: "Stage",
+    selection: Finished,
     auxiliary: Sequence[MixedSource],
-    start: "Stage",
+    start: Finished,
     base: str,
 ) -> StageResult:
     """Tune the base model, or go on from `start`, on a set of training samples."""
@@ -152,7 +153,7 @@ def tune_model(
 
 
 def score_difficulty(
-    folder: StageFolder, settings: RunSettings, prepared: "Stage", models: "Mapping[str, Stage | str]"
+    folder: StageFolder, settings: RunSettings, prepared: Finished, models: Mapping[str, Finished | str]
 ) -> StageResult:
     """Score every training sample with the model that is to judge it, and with the reference if there is one.
 
@@ -178,7 +179,7 @@ def score_difficulty(
 
 
 def select_samples(
-    folder: StageFolder, settings: RunSettings, prepared: "Stage", scored: "Stage"
+    folder: StageFolder, settings: RunSettings, prepared: Finished, scored: Finished
 ) -> StageResult:
     """Choose the balanced subset by difficulty."""
     assert prepared is not None and scored is not None
@@ -212,7 +213,7 @@ def select_samples(
 
 
 def score_arm(
-    folder: StageFolder, settings: RunSettings, prepared: "Stage", model: "Stage", conversations: "Stage"
+    folder: StageFolder, settings: RunSettings, prepared: Finished, model: Finished, conversations: Finished
 ) -> StageResult:
     """Label scores of validation and test samples, and the loss on held-out conversations, of one model."""
     assert prepared is not None
@@ -234,8 +235,24 @@ def score_arm(
     return StageResult(rows=rows, metrics={"retention": retention})
 
 
+def validate_arm(
+    folder: StageFolder, settings: RunSettings, prepared: Finished, model: Finished
+) -> StageResult:
+    """Score the validation samples, and only them, with one model and measure the objective of a search."""
+    assert prepared is not None
+    log = open_log(prepared, settings)
+    rows = validation_samples(log, settings)
+    task = _scoring_task(settings, log, model, measures=False)
+    written = folder.output / "validation"
+    score(task, rows, written, _pool(settings))
+    label_scores = read_scores(written, log, rows).get("label_scores", np.zeros((0, 0), np.float32))
+    metrics = validation_metrics(log, rows, label_scores)
+    _write_json(folder.output / METRICS, metrics)
+    return StageResult(rows={"validation": count(rows)}, metrics=metrics)
+
+
 def evaluate_arms(
-    folder: StageFolder, settings: RunSettings, prepared: "Stage", arms: "Mapping[str, Stage]"
+    folder: StageFolder, settings: RunSettings, prepared: Finished, arms: Mapping[str, Finished]
 ) -> StageResult:
     """Compare all arms and the baselines; results.json and details.json."""
     assert prepared is not None
@@ -267,11 +284,16 @@ def evaluate_arms(
 def evaluated_samples(log: PreparedLog, settings: RunSettings) -> EvaluatedSamples:
     """The validation and test samples that models are measured on."""
     evaluation = settings.evaluation
-    limits = {"validation": evaluation.max_validation_samples, "test": evaluation.max_samples}
-    validation, test = (
-        limit_rows(log, rows_of_split(log, split), limit, evaluation.seed) for split, limit in limits.items()
+    test = limit_rows(log, rows_of_split(log, "test"), evaluation.max_samples, evaluation.seed)
+    return EvaluatedSamples(validation_samples(log, settings), test)
+
+
+def validation_samples(log: PreparedLog, settings: RunSettings) -> SampleRows:
+    """The validation samples on which choices are made."""
+    evaluation = settings.evaluation
+    return limit_rows(
+        log, rows_of_split(log, "validation"), evaluation.max_validation_samples, evaluation.seed
     )
-    return EvaluatedSamples(validation, test)
 
 
 def _measured(
@@ -279,7 +301,7 @@ def _measured(
     settings: RunSettings,
     log: PreparedLog,
     rows: SampleRows,
-    models: "Mapping[str, Stage | str]",
+    models: Mapping[str, Finished | str],
     kind: str,
 ) -> dict[str, np.ndarray]:
     """The measures of every training sample under the models of one kind, in the order of `rows`."""
@@ -313,7 +335,7 @@ def _scored_by(
     settings: RunSettings,
     log: PreparedLog,
     rows: SampleRows,
-    model: "Stage | str",
+    model: Finished | str,
     name: str,
 ) -> dict[str, np.ndarray]:
     task = _scoring_task(settings, log, model if isinstance(model, StageOutput) else None, measures=True)
@@ -322,7 +344,7 @@ def _scored_by(
     return read_scores(written, log, rows)
 
 
-def _scoring_task(settings: RunSettings, log: PreparedLog, model: "Stage", *, measures: bool) -> ScoringTask:
+def _scoring_task(settings: RunSettings, log: PreparedLog, model: Finished, *, measures: bool) -> ScoringTask:
     return ScoringTask(
         log,
         settings.model,
