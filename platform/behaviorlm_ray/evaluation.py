@@ -14,7 +14,15 @@ from behaviorlm.baselines import fit_baselines, timeline_arrays
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import bootstrap, outcomes, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm.prediction import anchor_tail_objective, choose_tau, log_prior, logit_adjustment
+from behaviorlm.prediction import (
+    anchor_tail_objective,
+    choose_tau,
+    log_prior,
+    logit_adjustment,
+    per_token_mean,
+    pointwise_mutual_information,
+)
+from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, group_names
 
 VERSION = 1
@@ -51,7 +59,8 @@ def evaluate(
 ) -> Comparison:
     """Compare models and baselines.
 
-    scores: for each model {"validation": float32 [v, K], "test": float32 [n, K]}. adjusted: the models that are
+    scores: for each model {"validation": float32 [v, K], "test": float32 [n, K]}, and for the untuned one
+    "without_history" [n, K], which adds its PMI form and its mean per token. adjusted: the models that are
     reported with logit adjustment as well, tau chosen on validation.
     """
     vocabulary = log.vocabulary
@@ -66,6 +75,11 @@ def evaluate(
     validation_targets = gather(log, samples.validation, "behavior")
     for name, by_split in scores.items():
         measured[name] = outcomes(by_split["test"], targets)
+        if "without_history" in by_split:
+            alone = pointwise_mutual_information(by_split["test"], by_split["without_history"])
+            measured[f"{name}+pmi"] = outcomes(alone, targets)
+            lengths = np.array([len(label) for label in labels_with_terminator(log.prompt)])
+            measured[f"{name}+per_token"] = outcomes(per_token_mean(by_split["test"], lengths), targets)
         if name in adjusted and len(validation_targets):
             choice = choose_tau(
                 by_split["validation"], validation_targets, vocabulary.is_anchor, prior, tau_grid

@@ -211,7 +211,9 @@ class Pipeline:
             model=_output(model),
             conversations=_output(talks),
         )
-        return self._stage(f"predict_{arm}", 1, config, inputs, lambda folder: body(folder))
+        return self._stage(
+            f"predict_{arm}", 2 if arm == "untuned" else 1, config, inputs, lambda folder: body(folder)
+        )
 
     def validated(self, arm: Arm) -> Stage:
         """Both parts of the objective of a search on the validation samples; test is not touched."""
@@ -242,7 +244,7 @@ class Pipeline:
             prepared=_output(prepared),
             arms={arm: _output(stage) for arm, stage in arms.items()},
         )
-        return self._stage("evaluate", 1, config, {"prepared": prepared, **arms}, lambda folder: body(folder))
+        return self._stage("evaluate", 2, config, {"prepared": prepared, **arms}, lambda folder: body(folder))
 
     def log(self) -> PreparedLog:
         """The prepared log, opened. Preparation must have run."""

@@ -53,13 +53,7 @@ def report_data(pipeline: Pipeline) -> ReportData:
         model: {f"{source} loss": {"value": found["loss"]} for source, found in sources.items()}
         for model, sources in results["retention"].items()
     }
-    notes = {}
-    for name in results["models"]:
-        kind, description = MODELS[name.removesuffix("+adjusted")]
-        if name.endswith("+adjusted"):
-            tau = details["tau"][name.removesuffix("+adjusted")]
-            description += f", with logit adjustment (tau {tau:g}, chosen on validation)"
-        notes[name] = {"kind": kind, "description": description}
+    notes = {name: _note(name, details["tau"]) for name in results["models"]}
     return ReportData.model_validate(
         {
             "title": f"behaviorlm: {pipeline.settings.name}",
@@ -90,6 +84,19 @@ def report_data(pipeline: Pipeline) -> ReportData:
 def folder_of_config(pipeline: Pipeline) -> Path:
     """The resolved configuration of the run, which repeats it."""
     return output_folder(pipeline.settings) / "config.yaml"
+
+
+def _note(name: str, tau: dict[str, float]) -> dict[str, str]:
+    """Kind and description of a model, "+form" included."""
+    plain, _, form = name.partition("+")
+    kind, description = MODELS[plain]
+    forms = {
+        "": "",
+        "adjusted": f", with logit adjustment (tau {tau.get(plain, 0):g}, chosen on validation)",
+        "pmi": ", minus the score without history",
+        "per_token": ", as the mean per label token",
+    }
+    return {"kind": kind, "description": description + forms[form]}
 
 
 def _dataset(pipeline: Pipeline, results: dict[str, Any]) -> dict[str, Any]:

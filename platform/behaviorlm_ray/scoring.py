@@ -89,8 +89,8 @@ def read_scores(folder: Path, log: PreparedLog, rows: SampleRows) -> dict[str, n
     bounds = np.r_[0, np.cumsum([len(chosen) for chosen in rows])]
     total = int(bounds[-1])
     if total == 0:
-        return {}
-    table = pq.read_table(folder)
+        return {"label_scores": np.zeros((0, len(log.vocabulary)), dtype=np.float32)}
+    table = _read_table(folder)
     part = np.repeat(table["part"].to_numpy(), [len(chosen) for chosen in table["rows"].to_pylist()])
     row = table["rows"].combine_chunks().values.to_numpy()
     place = np.full(len(row), -1, dtype=np.int64)
@@ -116,6 +116,48 @@ def read_scores(folder: Path, log: PreparedLog, rows: SampleRows) -> dict[str, n
     return result
 
 
+def score_without_history(task: ScoringTask, rows: SampleRows) -> np.ndarray:
+    """Label scores of each chosen sample's question alone, for the PMI form; float32 [n, K] in order of rows.
+
+    Samples with the same question share one score.
+    """
+    questions = [
+        part.questions[row] for part, chosen in zip(task.log.parts, rows, strict=True) for row in chosen
+    ]
+    distinct = {question.tobytes(): question for question in questions}
+    options = {"num_cpus": task.threads, "num_gpus": 1 if task.use_gpu else 0}
+    scores = ray.get(_score_questions.options(**options).remote(task, list(distinct.values())))
+    place = {key: index for index, key in enumerate(distinct)}
+    return scores[[place[question.tobytes()] for question in questions]]
+
+
+@ray.remote
+def _score_questions(task: ScoringTask, questions: list[np.ndarray]) -> np.ndarray:
+    scorer = _open_scorer(task)
+    pieces = []
+    for start in range(0, len(questions), 32):
+        asked = questions[start : start + 32]
+
+        def write(writer: TreeWriter, asked: list[np.ndarray] = asked) -> list[int]:
+            writer.open(task.log.prompt.instruction_ids)
+            return [writer.leaf(question) for question in asked]
+
+        pieces.append(scorer.score(write))
+    return np.concatenate(pieces)
+
+
+def _open_scorer(task: ScoringTask) -> LabelScorer:
+    model, attention = open_model(task)
+    return label_scorer(model, attention, labels_with_terminator(task.log.prompt), task.max_tokens)
+
+
+def _read_table(folder: Path) -> pa.Table:
+    try:
+        return pq.read_table(folder)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StorageError(f"{folder} cannot be read ({error}): score again") from error
+
+
 def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
     return [
         (number, window.tolist())
@@ -137,9 +179,7 @@ class _Replica:
 
     def __init__(self, task: ScoringTask) -> None:
         self.task = task
-        model, attention = open_model(task)
-        labels = labels_with_terminator(task.log.prompt)
-        self.scorer: LabelScorer = label_scorer(model, attention, labels, task.max_tokens)
+        self.scorer = _open_scorer(task)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         parts = batch["part"].to_pylist()

@@ -28,7 +28,7 @@ from behaviorlm_ray.prepared import (
     rows_of_split,
 )
 from behaviorlm_ray.retention import conversation_losses
-from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score
+from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score, score_without_history
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult
 from behaviorlm_ray.tuning.config import TuningConfig
@@ -50,6 +50,7 @@ HOLDOUT_SEED = 0
 
 MODEL = "model"
 SELECTION = "selection.parquet"
+WITHOUT_HISTORY = "without_history.parquet"
 METRICS = "metrics.json"
 
 
@@ -224,6 +225,10 @@ def score_arm(
         split: score(task, chosen, folder.output / split, _pool(settings))
         for split, chosen in (("validation", samples.validation), ("test", samples.test))
     }
+    if model is None and count(samples.test):
+        alone = score_without_history(task, samples.test)
+        table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
+        pq.write_table(table, folder.output / WITHOUT_HISTORY)
     retention = {}
     if conversations is not None:
         for source in settings.auxiliary:
@@ -266,6 +271,9 @@ def evaluate_arms(
             split: read_scores(output.folder / split, log, chosen)["label_scores"]
             for split, chosen in (("validation", samples.validation), ("test", samples.test))
         }
+        if (output.folder / WITHOUT_HISTORY).is_file():
+            alone = pq.read_table(output.folder / WITHOUT_HISTORY)["label_scores"].combine_chunks()
+            scores[arm]["without_history"] = alone.values.to_numpy().reshape(len(alone), -1)
         retention[arm] = json.loads((output.folder / "retention.json").read_text(encoding="utf-8"))
     comparison = evaluate(
         log,
