@@ -63,10 +63,9 @@ def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) 
     if not windows:
         folder.mkdir(parents=True)
         return 0
-    table = pa.table({"part": [part for part, _ in windows], "rows": [chosen for _, chosen in windows]})
     blocks = max(1, min(len(windows) // pool.windows_per_batch, 4 * pool.actors))
     actors = min(pool.actors, blocks)
-    dataset = ray.data.from_arrow(table).repartition(blocks)
+    dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = dataset.map_batches(
         _Replica,
         fn_constructor_args=(task,),
@@ -76,7 +75,8 @@ def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) 
         num_cpus=pool.cpus_per_actor,
         num_gpus=1 if pool.use_gpu else 0,
     )
-    scored.write_parquet(str(folder))
+    # Writing asks for no CPU: the replicas may hold all of them, and would wait for the writers for ever.
+    scored.write_parquet(str(folder), ray_remote_args={"num_cpus": 0})
     return sum(len(chosen) for _, chosen in windows)
 
 
@@ -156,6 +156,11 @@ def _read_table(folder: Path) -> pa.Table:
         return pq.read_table(folder)
     except (OSError, pa.ArrowInvalid) as error:
         raise StorageError(f"{folder} cannot be read ({error}): score again") from error
+
+
+def _window_table(windows: list[tuple[int, list[int]]]) -> pa.Table:
+    rows = pa.array([chosen for _, chosen in windows], pa.list_(pa.int64()))
+    return pa.table({"part": pa.array([part for part, _ in windows], pa.int64()), "rows": rows})
 
 
 def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
