@@ -56,7 +56,9 @@ def read_settings(
     """The plain nested dictionary of a YAML file (or of `data`) after overrides. Raises ConfigError."""
     merged: dict[str, Any] = _plain_copy(data or {})
     if path is not None:
-        merged = _read_yaml(Path(path))
+        merged = _plain_copy(
+            _read_yaml(Path(path))
+        )  # an alias (*name) must not share what an override changes
     problems = []
     for override in overrides:
         problem = _apply_override(merged, override)

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
-from behaviorlm.config import Settings, describe_settings, load_settings, read_settings, validate_settings
+from behaviorlm.config import (
+    Settings,
+    describe_settings,
+    load_settings,
+    read_settings,
+    validate_settings,
+    with_values,
+)
 from behaviorlm.errors import ConfigError
 
 
@@ -196,3 +203,26 @@ def test_dumped_settings_load_as_the_same(path: str, rate: float, names: list[st
     settings = Outer(path=path, inner=Inner(rate=rate), items=[Item(name=name) for name in names])
     dumped = yaml.safe_load(yaml.safe_dump(settings.model_dump(mode="json"), allow_unicode=True))
     assert validate_settings(Outer, dumped, "dump") == settings
+
+
+def test_an_override_of_one_use_of_a_yaml_anchor_leaves_the_other_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, "path: x\ninner: &shared {rate: 0.1}\noptional: *shared\n")
+    settings = load_settings(Outer, path, ["inner.rate=0.2"])
+    assert settings.optional is not None
+    assert (settings.inner.rate, settings.optional.rate) == (0.2, 0.1)
+
+
+def test_values_are_set_in_a_copy_and_all_keys_without_a_place_are_named() -> None:
+    data = {"path": "x", "items": [{"name": "a"}]}
+    value = {"rate": 0.3}
+    changed = with_values(data, {"items.0.inner": value, "counts.b": 2, "limit": None})
+    assert changed == {
+        "path": "x",
+        "items": [{"name": "a", "inner": {"rate": 0.3}}],
+        "counts": {"b": 2},
+        "limit": None,
+    }
+    assert data == {"path": "x", "items": [{"name": "a"}]}
+    assert changed["items"][0]["inner"] is not value
+    with pytest.raises(ConfigError, match=r"(?s)items\.1\.name: '1'.*path\.deep: 'deep'"):
+        with_values(data, {"items.1.name": "b", "path.deep": 1, "counts": {}})
