@@ -11,7 +11,9 @@ from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.planning import output_folder
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.page import write_report
+from behaviorlm_ray.results_table import results_table
 from behaviorlm_ray.stages import StageOutput
+from behaviorlm_ray.storage import storage_errors
 
 MODELS = {
     "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
@@ -29,17 +31,20 @@ MODELS = {
 
 
 def write_results(pipeline: Pipeline) -> Path:
-    """Write the folder of the run and return the path of its report."""
+    """Write the folder of the run, print the main table and return the path of the report."""
     settings = pipeline.settings
     folder = output_folder(settings)
-    folder.mkdir(parents=True, exist_ok=True)
     evaluated = pipeline.evaluated()
     assert isinstance(evaluated, StageOutput)
-    for name in ("results.json", "details.json"):
-        (folder / name).write_bytes((evaluated.folder / name).read_bytes())
+    data = report_data(pipeline)
     resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    (folder / "config.yaml").write_text(resolved, encoding="utf-8")
-    write_report(report_data(pipeline), folder / "report.html")
+    with storage_errors(folder, "write"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("results.json", "details.json"):
+            (folder / name).write_bytes((evaluated.folder / name).read_bytes())
+        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
+        write_report(data, folder / "report.html")
+    print("\n".join(["", *results_table(_read_json(folder / "results.json")), ""]))
     return folder / "report.html"
 
 
