@@ -3,7 +3,10 @@
 Every sample asked for is scored exactly once; that is checked when the scores are read back.
 """
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,11 @@ VERSION = 1
 
 TREE_TOKENS = 1024
 """Tokens of prompts that go through the model as one tree (our choice): dense masks grow with the square."""
+
+BLOCKS_PER_ACTOR = 32
+"""Blocks of windows for each replica (our choice): enough to balance their loads and to show progress."""
+
+PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) 
     if not windows:
         folder.mkdir(parents=True)
         return 0
-    blocks = max(1, min(len(windows) // pool.windows_per_batch, 4 * pool.actors))
+    blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
     actors = min(pool.actors, blocks)
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = dataset.map_batches(
@@ -76,8 +84,33 @@ def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) 
         num_gpus=1 if pool.use_gpu else 0,
     )
     # Writing asks for no CPU: the replicas may hold all of them, and would wait for the writers for ever.
-    scored.write_parquet(str(folder), ray_remote_args={"num_cpus": 0})
-    return sum(len(chosen) for _, chosen in windows)
+    samples = sum(len(chosen) for _, chosen in windows)
+    with _progress(folder, blocks, samples):
+        scored.write_parquet(str(folder), ray_remote_args={"num_cpus": 0})
+    return samples
+
+
+@contextmanager
+def _progress(folder: Path, blocks: int, samples: int) -> Iterator[None]:
+    """Say every so often how many blocks are written, for logs in which Ray Data shows no progress bar."""
+    started, finished = time.monotonic(), threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(PROGRESS_SECONDS):
+            done = len(list(folder.glob("*.parquet")))
+            seconds = time.monotonic() - started
+            left = f", {seconds / done * (blocks - done):.0f} s left" if done else ""
+            print(
+                f"scoring {samples} samples: {done}/{blocks} blocks after {seconds:.0f} s{left}", flush=True
+            )
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
 
 
 def read_scores(folder: Path, log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
