@@ -1,5 +1,6 @@
 """Every configuration that is shipped loads; those for GPUs run in shape, on shallow random models of their kind."""
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from behaviorlm.timelines import TimelinePart, Window, labels_with_terminator, l
 from behaviorlm.token_tree import TreeWriter
 from behaviorlm.tree_model import TreeModel, causal_lm, pack_tensors
 from behaviorlm.vocabulary import build_vocabulary
+from behaviorlm_ray.search.settings import SearchSettings, base_run, trial_parameters, trial_settings
 from behaviorlm_ray.settings import RunSettings
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
 
@@ -142,6 +144,16 @@ def test_every_config_of_a_run_loads(name: str) -> None:
     settings = load_settings(RunSettings, CONFIGS / name)
     assert settings.name == Path(name).stem
     assert settings.evaluation.arms[-1] == "ab_tuned"
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "search").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_trial_of_a_search_config_is_a_valid_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIGS.parents[1])  # `base` is written as seen from there
+    settings = load_settings(SearchSettings, path)
+    assert settings.name == path.stem
+    run = base_run(settings)
+    trials = [trial_settings(run, parameters) for parameters in trial_parameters(settings.space)]
+    assert all(first != second for first, second in itertools.combinations(trials, 2))
 
 
 @pytest.mark.parametrize("name", run_configs())
