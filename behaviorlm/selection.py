@@ -20,7 +20,9 @@ class SelectionConfig(Settings):
     """How large the subset is, how balanced over behaviors, and which samples of a behavior it takes."""
 
     total: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.3, description="Samples to select: a count (1000) or a share of the training samples (0.3)"
+        default=0.3,
+        description="Samples to select: a count (1000) or a share (0.3) of the training samples that were scored "
+        "(all of them unless difficulty.max_per_behavior is set)",
     )
     balance: float = Field(
         default=0.3,

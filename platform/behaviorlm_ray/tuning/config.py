@@ -11,7 +11,11 @@ from behaviorlm.config import Settings
 class TuningConfig(Settings):
     """What determines the tuned weights. Every default is our choice; the paper's were not available."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(
+        1e-3,
+        gt=0,
+        description="Peak learning rate of AdamW. 1e-3 is for tiny models; with LoRA on a large one try 1e-4 to 2e-4.",
+    )
     epochs: float = Field(1.0, gt=0, description="Passes over the samples; a fraction stops within a pass.")
     max_steps: int | None = Field(
         None, ge=1, description="Upper limit of optimizer steps; null: none beyond epochs."
