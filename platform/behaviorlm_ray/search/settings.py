@@ -60,6 +60,8 @@ class SearchSettings(Settings):
             for key in self.space
             if key.partition(".")[0] in NOT_SEARCHED
         ]
+        if self.name == "stages":
+            problems.append("name: 'stages' is the folder of all stages; choose another name")
         for key, values in self.space.items():
             if not values:
                 problems.append(f"space.{key}: give at least one value")
