@@ -163,11 +163,7 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
     }
     if config.random_init:
         return _random_model(config, model_config, options)
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} holds no *.safetensors weights; convert other formats with model.save_pretrained, or "
-            "set model.random_init: true to draw new weights"
-        )
+    require_weights(config)
     with _readable(folder, "its weights"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=model_config, use_safetensors=True, output_loading_info=True, **options
@@ -182,6 +178,16 @@ def load_model(config: ModelConfig) -> PreTrainedModel:
         )
     ready: PreTrainedModel = model.eval()
     return ready
+
+
+def require_weights(config: ModelConfig) -> None:
+    """Raise ModelError where the base's folder holds no weights and none are to be drawn."""
+    folder = base_folder(config)
+    if not config.random_init and not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} holds no *.safetensors weights; convert other formats with model.save_pretrained, or "
+            "set model.random_init: true to draw new weights"
+        )
 
 
 def max_positions(config: ModelConfig) -> int:

@@ -8,6 +8,7 @@ from jobs.pipeline_job import run_up_to
 def whole(pipeline: Pipeline) -> Stage:
     """Every stage in the order in which a person thinks of them."""
     pipeline.prepared()
+    pipeline.check_samples()
     if "ab_tuned" in pipeline.settings.evaluation.arms:
         pipeline.a_tuned()
         pipeline.difficulty()

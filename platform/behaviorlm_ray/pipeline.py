@@ -18,6 +18,7 @@ from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
 from behaviorlm_ray import preparation, stage_bodies
 from behaviorlm_ray.cluster import is_submitted_job
+from behaviorlm_ray.input_checks import check_log, check_model, check_samples
 from behaviorlm_ray.manifests import Manifest, fingerprint
 from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import Arm, RunSettings
@@ -66,11 +67,18 @@ class Pipeline:
     def check_inputs(self) -> None:
         """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems."""
         problems = []
-        for read in (lambda: self._log_hash, lambda: self._base, lambda: self._conversation_hashes):
+        for check in (
+            lambda: check_log(self.settings.events, self.log_files),
+            lambda: self._log_hash,
+            lambda: check_model(self.settings),
+            lambda: self._base,
+            lambda: self._conversation_hashes,
+        ):
             try:
-                read()
+                check()
             except (ConfigError, DataError, ModelError) as error:
-                problems.append(str(error))
+                if str(error) not in problems:
+                    problems.append(str(error))
         if problems and is_submitted_job():
             problems.append(
                 f"this is a submitted job, which runs in Ray's copy of the working directory, {Path.cwd()}: paths of "
@@ -78,6 +86,11 @@ class Pipeline:
             )
         if problems:
             raise ConfigError("\n".join(problems))
+
+    def check_samples(self) -> None:
+        """Whether the prepared log has what the arms to be compared need. Raises DataError."""
+        if isinstance(self.prepared(), StageOutput):
+            check_samples(self.settings, self.log())
 
     def prepared(self) -> Stage:
         """Timelines, vocabulary and prompt."""
@@ -236,6 +249,7 @@ class Pipeline:
         """The comparison of all arms and baselines."""
         settings = self.settings
         prepared = self.prepared()
+        self.check_samples()  # before anything is tuned
         arms: dict[str, Stage] = {arm: self.scored(arm) for arm in settings.evaluation.arms}
         config = {"evaluation": _plain(settings.evaluation)}
         body = partial(
@@ -289,6 +303,8 @@ class Pipeline:
     ) -> Stage:
         settings = self.settings
         prepared = self.prepared()
+        if samples == "anchors" and isinstance(prepared, StageOutput):
+            self.log().vocabulary.require_anchors()
         sources = [source for source in settings.auxiliary if source.ratio > 0] if mixed else []
         talks = self.conversations() if sources else None
         identity = {

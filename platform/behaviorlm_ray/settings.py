@@ -3,10 +3,11 @@
 What determines results is apart from `execution`, which only says where and how widely the work runs.
 """
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.base_model import ModelConfig
 from behaviorlm.config import Settings
@@ -19,6 +20,9 @@ from behaviorlm.splits import SplitConfig
 from behaviorlm.vocabulary import VocabularyConfig
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Names that are parts of paths."""
+
 Arm = Literal["untuned", "one_stage", "a_tuned", "ab_tuned"]
 """untuned: the base model; one_stage: tuned on everything at once; a_tuned: after A-Tuning; ab_tuned: after both."""
 
@@ -29,6 +33,13 @@ class StorageSettings(Settings):
     root: str = Field(
         default="runs", description="Folder of all runs; finished stages in it are shared by runs."
     )
+
+    @field_validator("root")
+    @classmethod
+    def _root_is_local(cls, root: str) -> str:
+        if "://" in root:
+            raise ValueError("only folders can be used so far; mount other storage and give its folder")
+        return root
 
 
 class PreparationSettings(Settings):
@@ -94,7 +105,7 @@ class RunSettings(Settings):
     """Everything about one run."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME,
         description="Name of the run; its results are in <root>/<name>.",
     )
     storage: StorageSettings = Field(default=StorageSettings(), description="Where everything is kept.")
@@ -140,6 +151,13 @@ class RunSettings(Settings):
         names = [source.name for source in self.auxiliary]
         if len(set(names)) < len(names):
             raise ValueError(f"auxiliary: each source needs a name of its own, got {names}")
+        unusable = [name for name in names if not re.fullmatch(NAME, name)]
+        if unusable:
+            raise ValueError(
+                f"auxiliary: names are letters, digits, '.', '_' and '-', not {unusable}: they name files"
+            )
+        if self.name == "stages":
+            raise ValueError("name: 'stages' is the folder of all stages; choose another name")
         if self.split.by == "column" and not self.events.split_column:
             raise ValueError("split.by is 'column', so events.split_column must name the column")
         return self
@@ -166,4 +184,6 @@ def with_absolute_paths(settings: RunSettings) -> RunSettings:
 
 
 def _absolute(path: str) -> str:
+    if "://" in path:
+        return path  # not local: refused, by this name, where it is used
     return str(Path(path).expanduser().absolute())

@@ -1,0 +1,62 @@
+"""Looking into a run's inputs before cluster work and before tuning: what is wrong should show in seconds."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from behaviorlm.base_model import load_tokenizer, max_positions, require_weights
+from behaviorlm.errors import DataError
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.files import SourceFile
+from behaviorlm.events.normalization import normalize
+from behaviorlm.events.reading import read_table_batches
+from behaviorlm.prompts import PromptEncoder
+from behaviorlm_ray.prepared import PreparedLog, count, rows_of_split
+from behaviorlm_ray.settings import RunSettings
+
+
+def check_log(events: EventsConfig, files: Sequence[SourceFile]) -> None:
+    """Read the log up to its first usable event.
+
+    Raises DataError where there is none: the log is empty, or the mapping does not fit it.
+    """
+    reasons: Counter[str] = Counter()
+    example = ""
+    for index, file in enumerate(files):
+        for raw, malformed in read_table_batches(file, events):
+            usable, unusable = normalize(raw, malformed, index, file.path, events)
+            if len(usable):
+                return
+            reasons.update(unusable["reason"].to_pylist())
+            if len(unusable) and not example:
+                first = unusable.slice(0, 1).to_pylist()[0]
+                example = f"{first['file']}, row {first['row']}: {first['reason']}, {first['value']!r}"
+    paths = ", ".join(file.path for file in files[:5]) + (", …" if len(files) > 5 else "")
+    if not reasons:
+        raise DataError(f"events.paths: the log is empty, there is no row in {paths}")
+    listed = ", ".join(f"{reason}: {number}" for reason, number in reasons.most_common())
+    raise DataError(
+        f"events.paths: none of {reasons.total()} rows in {paths} can be used ({listed}; {example}); do "
+        "events.user, events.behavior and events.order name the right columns and the right kind of order?"
+    )
+
+
+def check_model(settings: RunSettings) -> None:
+    """Open the tokenizer, lay out the prompt and look for weights. Raises ModelError or ConfigError."""
+    require_weights(settings.model)
+    encoder = PromptEncoder(load_tokenizer(settings.model), settings.prompt)
+    encoder.prompt_tokens([], max_positions(settings.model), 0)
+
+
+def check_samples(settings: RunSettings, log: PreparedLog) -> None:
+    """Whether the prepared log has what the arms to be compared need. Raises DataError."""
+    arms = set(settings.evaluation.arms)
+    if arms & {"a_tuned", "ab_tuned"}:
+        log.vocabulary.require_anchors()
+    share = settings.selection.anchor_share
+    if "ab_tuned" in arms and share is not None and share < 1:
+        log.vocabulary.require_tail()
+    if not count(rows_of_split(log, "test")):
+        raise DataError(
+            "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "
+            "events have test events, with split.by: group only some groups), or run the jobs up to b_tune alone"
+        )
