@@ -226,7 +226,7 @@ def _check_groups(table: pa.Table, starts: np.ndarray) -> None:
         raise DataError(
             f"user {table['user'][index].as_py()!r} is in the groups "
             f"{table['group'][index - 1].as_py()!r} and {table['group'][index].as_py()!r}, which "
-            "splits.by=group could tear apart; give each user one group (events.group), or split by time"
+            "split.by=group could tear apart; give each user one group (events.group), or split by time"
         )
 
 

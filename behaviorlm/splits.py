@@ -42,7 +42,7 @@ def check_split_settings(split_config: SplitConfig, events_config: EventsConfig)
     """Raise ConfigError where the split asks for a column that the mapping does not name."""
     if split_config.by == "column" and events_config.split_column is None:
         raise ConfigError(
-            "splits.by=column needs events.split_column: the column with train, validation or test"
+            "split.by=column needs events.split_column: the column with train, validation or test"
         )
 
 

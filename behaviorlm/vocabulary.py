@@ -120,7 +120,7 @@ def build_vocabulary(counts: Mapping[str, int], config: VocabularyConfig) -> Voc
     if total == 0:
         raise DataError(
             "there is no training target: the log is empty, everything is in quarantine, no user has "
-            "more than samples.min_history events, or the split leaves nothing for training"
+            "more than prompt.min_history events, or the split leaves nothing for training"
         )
     known = {name: count for name, count in counts.items() if count > 0}
     for name in config.extra_names:
