@@ -23,9 +23,15 @@ def connect() -> None:
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     options: dict[str, Any] = {} if address != "local" else {"include_dashboard": True}
+    options["runtime_env"] = {"worker_process_setup_hook": _name_cluster}
     ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
     if address != "local":
         print(f"connected to the Ray cluster at {address}")
+
+
+def _name_cluster() -> None:
+    """In every worker: Ray Train asks for states at this address; without it, it fails where several Rays run."""
+    os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
 
 
 def is_submitted_job() -> bool:
