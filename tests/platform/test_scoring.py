@@ -1,0 +1,338 @@
+"""Scoring through the pool of actors against plain sequences, one at a time; whose scores go to which sample."""
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from behaviorlm.adapters import add_adapter, load_trained, save_trained
+from behaviorlm.base_model import load_model
+from behaviorlm.errors import StorageError
+from behaviorlm.prompts import PromptConfig
+from behaviorlm.timelines import labels_with_terminator
+from behaviorlm_ray import prepared, scoring
+from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.prepared import PreparedLog, SampleRows
+from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.stage_bodies import score_difficulty
+from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult, run_stage
+from tests.behaviorlm.random_parts import prompt_tokens, write_part
+from tests.behaviorlm.random_parts import vocabulary as random_vocabulary
+from tests.platform.small_runs import log_rows, run_settings, write_log
+
+POOL = scoring.ScoringPool(actors=2, windows_per_batch=3, cpus_per_actor=1, use_gpu=False)
+
+
+@pytest.fixture(scope="module")
+def settings(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
+    folder = tmp_path_factory.mktemp("scoring")
+    path = write_log(folder / "log.csv", log_rows(11, users=14, low=5, high=12))
+    return run_settings(folder / "runs", small_base, path, overrides=("execution.scoring_actors=1",))
+
+
+@pytest.fixture(scope="module")
+def prepared_stage(ray_cluster: None, settings: RunSettings) -> StageOutput:
+    output = Pipeline(settings).prepared()
+    assert isinstance(output, StageOutput)
+    return output
+
+
+@pytest.fixture(scope="module")
+def log(prepared_stage: StageOutput, settings: RunSettings) -> PreparedLog:
+    return PreparedLog(prepared_stage.folder, settings.prompt)
+
+
+@pytest.fixture(scope="module")
+def tuned(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four models that differ: adapters with random weights, as tuning would save them."""
+    folders = []
+    for seed in range(4):
+        model = add_adapter(load_model(settings.model), settings.model, seed)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        folders.append(tmp_path_factory.mktemp("tuned") / "model")
+        save_trained(model, folders[-1])
+    return folders
+
+
+def task_of(
+    settings: RunSettings, log: PreparedLog, trained: Path | None, measures: bool = False
+) -> scoring.ScoringTask:
+    return scoring.ScoringTask(
+        log, settings.model, trained, measures, max_tokens=2048, threads=1, use_gpu=False
+    )
+
+
+def plain_scores(model: nn.Module, log: PreparedLog, rows: SampleRows) -> np.ndarray:
+    """Label scores [n, K] of one plain sequence for each sample and label, with nothing shared."""
+    labels = labels_with_terminator(log.prompt)
+    scores = []
+    with torch.inference_mode():
+        for part, chosen in zip(log.parts, rows, strict=True):
+            lines, questions = part.table["line_ids"].to_pylist(), part.table["question_ids"].to_pylist()
+            for row in chosen.tolist():
+                history = [token for line in lines[int(part.window_start[row]) : row] for token in line]
+                prompt = [*log.prompt.instruction_ids.tolist(), *history, *questions[row]]
+                for label in labels:
+                    ids = torch.tensor([prompt + label.tolist()])
+                    likelihood = torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1)
+                    at = torch.arange(len(prompt) - 1, len(prompt) - 1 + len(label))
+                    scores.append(float(likelihood[at, ids[0, at + 1]].double().sum()))
+    return np.array(scores).reshape(-1, len(labels))
+
+
+def plain_nll(label_scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Surprise at the target over the vocabulary, float64."""
+    return np.logaddexp.reduce(label_scores, axis=1) - label_scores[np.arange(len(targets)), targets]
+
+
+@pytest.fixture(scope="module")
+def scored(
+    settings: RunSettings, log: PreparedLog, tuned: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The test samples, scored by the pool with a tuned model."""
+    folder = tmp_path_factory.mktemp("scored") / "scores"
+    rows = prepared.rows_of_split(log, "test")
+    assert scoring.score(task_of(settings, log, tuned[0]), rows, folder, POOL) == prepared.count(rows) > 15
+    return folder
+
+
+def test_scores_of_the_pool_equal_plain_sequences_in_the_order_of_the_samples(
+    settings: RunSettings, log: PreparedLog, tuned: list[Path], scored: Path
+) -> None:
+    rows = prepared.rows_of_split(log, "test")
+    found = scoring.read_scores(scored, log, rows)
+    model = load_trained(settings.model, tuned[0]).eval()
+    np.testing.assert_allclose(found["label_scores"], plain_scores(model, log, rows), atol=1e-4)
+    table = pq.read_table(scored)
+    written = [
+        (part, row)
+        for part, of in zip(table["part"].to_pylist(), table["rows"].to_pylist(), strict=True)
+        for row in of
+    ]
+    assert sorted(written) == [(number, row) for number, chosen in enumerate(rows) for row in chosen.tolist()]
+    assert len(list(scored.glob("*.parquet"))) > 1
+
+
+def test_a_replica_of_the_base_model_scores_as_plain_sequences(
+    settings: RunSettings, log: PreparedLog
+) -> None:
+    rows = prepared.rows_of_split(log, "validation")
+    windows = [
+        (number, window) for number, part in enumerate(log.parts) for window in part.windows(rows[number])
+    ]
+    batch = pa.table({"part": [part for part, _ in windows], "rows": [window for _, window in windows]})
+    replica = scoring.score_function(task_of(settings, log, None))
+    found = replica(batch)["label_scores"].combine_chunks().values.to_numpy().reshape(-1, len(log.vocabulary))
+    np.testing.assert_allclose(found, plain_scores(load_model(settings.model), log, rows), atol=1e-4)
+
+
+def test_missing_doubled_and_foreign_scores_are_detected(
+    log: PreparedLog, scored: Path, tmp_path: Path
+) -> None:
+    rows = prepared.rows_of_split(log, "test")
+    folder = tmp_path / "scores"
+    shutil.copytree(scored, folder)
+    first, *_ = files = sorted(folder.glob("*.parquet"))
+    assert len(files) > 1
+
+    shutil.copy(first, folder / "again.parquet")
+    with pytest.raises(StorageError, match=r"scores does not hold each of \d+ samples once .*score again"):
+        scoring.read_scores(folder, log, rows)
+    (folder / "again.parquet").unlink()
+    scoring.read_scores(folder, log, rows)
+
+    first.rename(tmp_path / "aside.parquet")
+    with pytest.raises(StorageError, match="does not hold each"):
+        scoring.read_scores(folder, log, rows)
+    shutil.copy(files[1], folder / "again.parquet")  # as many rows perhaps, but of other samples
+    with pytest.raises(StorageError, match="does not hold each"):
+        scoring.read_scores(folder, log, rows)
+    (tmp_path / "aside.parquet").rename(first)
+    (folder / "again.parquet").unlink()
+
+    with pytest.raises(StorageError, match="does not hold each"):
+        scoring.read_scores(folder, log, prepared.rows_of_split(log, "validation"))
+    first.write_bytes(first.read_bytes()[:-20])
+    with pytest.raises(StorageError, match=r"scores cannot be read.*score again"):
+        scoring.read_scores(folder, log, rows)
+    shutil.rmtree(folder)
+    with pytest.raises(StorageError, match=r"scores cannot be read.*score again"):
+        scoring.read_scores(folder, log, rows)
+
+
+def test_no_samples_give_empty_scores(settings: RunSettings, log: PreparedLog, tmp_path: Path) -> None:
+    rows: SampleRows = [np.zeros(0, np.int64) for _ in log.parts]
+    assert scoring.score(task_of(settings, log, None), rows, tmp_path / "scores", POOL) == 0
+    assert scoring.read_scores(tmp_path / "scores", log, rows)["label_scores"].shape == (
+        0,
+        len(log.vocabulary),
+    )
+
+
+@pytest.mark.parametrize("with_reference", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_measure_at_its_sample(
+    settings: RunSettings,
+    prepared_stage: StageOutput,
+    log: PreparedLog,
+    tuned: list[Path],
+    tmp_path: Path,
+    with_reference: bool,
+) -> None:
+    def finished(name: str, folder: Path) -> StageOutput:
+        def body(stage: StageFolder) -> StageResult:
+            shutil.copytree(folder, stage.output / "model")
+            return StageResult()
+
+        return run_stage(tmp_path, name, 1, {}, {}, body)
+
+    names = ("model_half_0", "model_half_1", "reference_half_0", "reference_half_1")
+    models: dict[str, Any] = {
+        name: finished(name, folder)
+        for name, folder in zip(names, tuned, strict=True)
+        if with_reference or name.startswith("model")
+    }
+    changed = settings.model_copy(
+        update={
+            "difficulty": settings.difficulty.model_copy(
+                update={"source": "cross_fit", "max_per_behavior": 6}
+            )
+        }
+    )
+    scored = run_stage(
+        tmp_path,
+        "score",
+        1,
+        {},
+        {},
+        lambda folder: score_difficulty(folder, changed, prepared_stage, models),
+    )
+    table = pq.read_table(scored.folder / "difficulty.parquet")
+    rows = prepared.limit_per_behavior(log, prepared.rows_of_split(log, "train"), 6, settings.difficulty.seed)
+    assert table["sample_id"].to_pylist() == [bytes(one) for one in prepared.gather(log, rows, "sample_id")]
+    targets = prepared.gather(log, rows, "behavior")
+    assert table["behavior"].to_pylist() == targets.tolist()
+
+    groups = prepared.group_names(log, rows)
+    half = np.array([hashlib.blake2b(group.encode(), digest_size=1).digest()[0] & 1 for group in groups])
+    assert 0 < half.sum() < len(half)
+    nll = [
+        plain_nll(plain_scores(load_trained(settings.model, folder).eval(), log, rows), targets)
+        for folder in tuned
+    ]
+    assert abs(nll[0] - nll[1]).max() > 0.01
+    expected, reference = np.where(half == 1, nll[0], nll[1]), np.where(half == 1, nll[2], nll[3])
+    np.testing.assert_allclose(table["nll"].to_numpy(), expected, atol=1e-4)
+    assert ("reducible" in table.column_names) == with_reference
+    if with_reference:
+        np.testing.assert_allclose(table["reducible"].to_numpy(), expected - reference, atol=1e-4)
+
+
+def random_log(seed: int, lengths: list[list[int]]) -> PreparedLog:
+    """A prepared log of random timelines, opened; three groups of users over all parts. Its files are gone again."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "parts").mkdir()
+        (folder / "vocabulary.json").write_text(random_vocabulary().to_json())
+        (folder / "prompt.json").write_text(prompt_tokens(seed).to_json())
+        for number, of_part in enumerate(lengths):
+            path = folder / "parts" / f"timelines-{number}.arrow"
+            write_part(path, seed + number, of_part)
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            groups = [f"group {int(user[-3:]) % 3}" for user in table["user"].to_pylist()]
+            table = table.set_column(table.column_names.index("group"), "group", pa.array(groups))
+            path.unlink()
+            with pa.ipc.new_file(str(path), table.schema) as writer:
+                writer.write_table(table)
+        log = PreparedLog(folder, PromptConfig(max_events=4, stride=2))
+        assert len(log.parts) == len(lengths) and log.prompt
+        return log
+
+
+LENGTHS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3)
+
+
+def is_subset(some: SampleRows, rows: SampleRows) -> bool:
+    return all(
+        set(few.tolist()) <= set(many.tolist()) and (np.diff(few) > 0).all()
+        for few, many in zip(some, rows, strict=True)
+    )
+
+
+@given(LENGTHS, st.integers(0, 1000))
+def test_halves_share_no_group_and_no_sample_and_miss_none(lengths: list[list[int]], seed: int) -> None:
+    log = random_log(seed, lengths)
+    rows = prepared.rows_of_split(log, "train")
+    halves = [prepared.rows_of_half(log, rows, half) for half in (0, 1)]
+    for part, chosen in enumerate(rows):
+        np.testing.assert_array_equal(np.sort(np.concatenate([half[part] for half in halves])), chosen)
+    assert all(is_subset(half, rows) for half in halves)
+    groups = [set(prepared.group_names(log, half).tolist()) for half in halves]
+    assert not groups[0] & groups[1]
+
+
+@given(LENGTHS, st.integers(0, 1000), st.integers(1, 40))
+def test_a_limit_of_rows_takes_whole_groups_but_the_last(
+    lengths: list[list[int]], seed: int, limit: int
+) -> None:
+    log = random_log(seed, lengths)
+    rows = prepared.rows_of_split(log, "train")
+    limited = prepared.limit_rows(log, rows, limit, seed)
+    assert is_subset(limited, rows)
+    assert prepared.count(limited) == min(limit, prepared.count(rows))
+    all_of = dict(zip(*np.unique(prepared.group_names(log, rows), return_counts=True), strict=True))
+    kept = dict(zip(*np.unique(prepared.group_names(log, limited), return_counts=True), strict=True))
+    assert sum(kept[name] < all_of[name] for name in kept) <= 1
+    again = prepared.limit_rows(log, rows, limit, seed)
+    assert all((one == other).all() for one, other in zip(limited, again, strict=True))
+    larger = prepared.limit_rows(log, rows, limit + 1, seed)
+    assert is_subset(limited, larger)
+    assert prepared.limit_rows(log, rows, None, seed) is rows
+
+
+@given(LENGTHS, st.integers(0, 1000), st.integers(1, 8))
+def test_a_limit_per_behavior_keeps_that_many_of_each_or_all(
+    lengths: list[list[int]], seed: int, limit: int
+) -> None:
+    log = random_log(seed, lengths)
+    rows = prepared.rows_of_split(log, "train")
+    limited = prepared.limit_per_behavior(log, rows, limit, seed)
+    assert is_subset(limited, rows)
+    before = np.bincount(prepared.gather(log, rows, "behavior"), minlength=5)
+    after = np.bincount(prepared.gather(log, limited, "behavior"), minlength=5)
+    np.testing.assert_array_equal(after, np.minimum(before, limit))
+    assert prepared.limit_per_behavior(log, rows, None, seed) is rows
+
+
+def test_the_draw_of_a_limit_changes_with_the_seed() -> None:
+    log = random_log(0, [[30, 30], [30]])
+    rows = prepared.rows_of_split(log, "train")
+    drawn = {
+        tuple(np.concatenate(prepared.limit_per_behavior(log, rows, 3, seed)).tolist()) for seed in range(5)
+    }
+    groups = {tuple(np.concatenate(prepared.limit_rows(log, rows, 10, seed)).tolist()) for seed in range(12)}
+    assert len(drawn) == 5 and len(groups) > 1
+
+
+@given(LENGTHS, st.integers(0, 1000))
+def test_rows_of_ids_are_the_samples_with_these_ids(lengths: list[list[int]], seed: int) -> None:
+    log = random_log(seed, lengths)
+    rows = prepared.rows_of_split(log, "train")
+    chance = np.random.default_rng(seed)
+    wanted = [chosen[chance.random(len(chosen)) < 0.5] for chosen in rows]
+    ids = prepared.gather(log, wanted, "sample_id")
+    found = prepared.rows_of_ids(log, rows, chance.permutation(ids))
+    assert all((one == other).all() for one, other in zip(found, wanted, strict=True))
