@@ -66,7 +66,25 @@ def read_settings(
             problems.append(problem)
     if problems:
         raise ConfigError("\n".join(problems))
-    return merged
+    text: dict[str, Any] = _whole_text(merged, "")
+    return text
+
+
+def _whole_text(value: Any, key: str) -> Any:
+    """The value with halves of characters joined: JSON writes an emoji as two escapes, which YAML reads apart."""
+    if isinstance(value, dict):
+        return {_whole_text(name, key): _whole_text(item, f"{key}.{name}") for name, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_text(item, f"{key}.{index}") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    try:
+        return value.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{key.removeprefix('.')}: {value!r} holds half of a character (an escape of \\ud800 to \\udfff without "
+            "its other half); write the character itself"
+        ) from None
 
 
 def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -226,3 +226,10 @@ def test_values_are_set_in_a_copy_and_all_keys_without_a_place_are_named() -> No
     assert changed["items"][0]["inner"] is not value
     with pytest.raises(ConfigError, match=r"(?s)items\.1\.name: '1'.*path\.deep: 'deep'"):
         with_values(data, {"items.1.name": "b", "path.deep": 1, "counts": {}})
+
+
+def test_halves_of_characters_are_joined_and_lone_ones_refused_by_key() -> None:
+    read = read_settings(None, [r'names=["\ud83d\ude42 on", "é🙂"]'])
+    assert read == {"names": ["🙂 on", "é🙂"]}
+    with pytest.raises(ConfigError, match=r"^names\.1: .*half of a character.*write the character itself"):
+        read_settings(None, [r'names=["on", "\ud83d off"]'])
