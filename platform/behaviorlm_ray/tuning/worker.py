@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from torch import nn
 
 from behaviorlm.errors import ConfigError, StorageError
@@ -212,9 +213,10 @@ def _finish(
                 _write_lines(
                     task.output_folder / LINEAGE, [_lineage_line(schedule, record) for record in records]
                 )
-            except OSError as error:
+            except (OSError, SafetensorError) as error:
                 raise StorageError(
-                    f"the tuned model could not be written to {task.output_folder}: {error}"
+                    f"the tuned model could not be written to {task.output_folder}: {error}. Make room or fix the "
+                    "permissions and start the job again: it continues from the last checkpoint"
                 ) from None
     dist.barrier()
     return {
