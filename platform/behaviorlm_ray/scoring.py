@@ -3,16 +3,16 @@
 Every sample asked for is scored exactly once; that is checked when the scores are read back.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 import torch
@@ -66,51 +66,53 @@ class ScoringPool:
 
 
 def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) -> int:
-    """Score the chosen samples into Parquet files below `folder`. Returns their number."""
+    """Score the chosen samples into Parquet files below `folder`. Returns their number.
+
+    Replicas write what they score themselves: a writer behind them would need a CPU that they hold.
+    """
     windows = _windows(task.log, rows)
+    folder.mkdir(parents=True, exist_ok=True)
     if not windows:
-        folder.mkdir(parents=True)
         return 0
     blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
     actors = min(pool.actors, blocks)
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = dataset.map_batches(
-        _Replica,
-        fn_constructor_args=(task,),
+        _WritingReplica,
+        fn_constructor_args=(task, folder),
         batch_size=pool.windows_per_batch,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
         num_cpus=pool.cpus_per_actor,
         num_gpus=1 if pool.use_gpu else 0,
     )
-    # Writing asks for no CPU: the replicas may hold all of them, and would wait for the writers for ever.
     samples = sum(len(chosen) for _, chosen in windows)
-    with _progress(folder, blocks, samples):
-        scored.write_parquet(str(folder), ray_remote_args={"num_cpus": 0})
+    progress = _Progress(samples)
+    for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
+        progress.add(pc.sum(batch["samples"]).as_py())
     return samples
 
 
-@contextmanager
-def _progress(folder: Path, blocks: int, samples: int) -> Iterator[None]:
-    """Say every so often how many blocks are written, for logs in which Ray Data shows no progress bar."""
-    started, finished = time.monotonic(), threading.Event()
+class _Progress:
+    """A line every so often, for logs in which Ray Data shows no progress bar."""
 
-    def watch() -> None:
-        while not finished.wait(PROGRESS_SECONDS):
-            done = len(list(folder.glob("*.parquet")))
-            seconds = time.monotonic() - started
-            left = f", {seconds / done * (blocks - done):.0f} s left" if done else ""
-            print(
-                f"scoring {samples} samples: {done}/{blocks} blocks after {seconds:.0f} s{left}", flush=True
-            )
+    def __init__(self, samples: int) -> None:
+        self._samples, self._done = samples, 0
+        self._started = self._shown = time.monotonic()
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        watcher.join()
+    def add(self, samples: int) -> None:
+        """Count samples that were scored."""
+        self._done += samples
+        now = time.monotonic()
+        if now - self._shown < PROGRESS_SECONDS:
+            return
+        self._shown = now
+        speed = self._done / (now - self._started)
+        left = (self._samples - self._done) / speed
+        print(
+            f"scoring: {self._done}/{self._samples} samples, {speed:.1f} samples/s, {left:.0f} s left",
+            flush=True,
+        )
 
 
 def read_scores(folder: Path, log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
@@ -261,6 +263,21 @@ class _Replica:
 
         scores = self.scorer.score(write)
         return np.split(scores, np.cumsum([len(rows[index]) for index in group])[:-1])
+
+
+class _WritingReplica:
+    """A replica that writes each batch to a file named by its windows: run again, it writes the same file again."""
+
+    def __init__(self, task: ScoringTask, folder: Path) -> None:
+        self.replica, self.folder = _Replica(task), folder
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        scored = self.replica(batch)
+        first = f"{batch['part'][0].as_py():05d}-{batch['rows'][0][0].as_py():09d}"
+        unfinished = self.folder / f".{first}-{uuid.uuid4().hex}"
+        pq.write_table(scored, unfinished)
+        unfinished.rename(self.folder / f"windows-{first}.parquet")
+        return pa.table({"samples": [int(pc.sum(pc.list_value_length(batch["rows"])).as_py())]})
 
 
 def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:
