@@ -1,0 +1,254 @@
+"""The whole pipeline on a small log: its results, what a second run reuses, what a change runs again, planning."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from behaviorlm.config import load_settings
+from behaviorlm.errors import DataError, StorageError
+from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.planning import describe_plan
+from behaviorlm_ray.results import write_results
+from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.stages import StageOutput
+from jobs.run import whole
+from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
+
+AUXILIARY = "auxiliary=[{{name: talk, paths: [{path}], ratio: 0.25, weight: 0.5, max_tokens: 64, holdout_share: 0.3}}]"
+STAGES = {
+    "prepare",
+    "conversations",
+    "a_tune",
+    "score",
+    "select",
+    "b_tune",
+    "predict_untuned",
+    "predict_ab_tuned",
+    "evaluate",
+}
+CHANGED_BY_SELECTION = {"select", "b_tune", "predict_ab_tuned", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_log(folder / "log.csv.gz", log_rows(21, users=20))
+    write_conversations(folder / "talk.jsonl")
+    return folder
+
+
+def settings_of(root: Path, base: Path, inputs: Path, *overrides: str) -> RunSettings:
+    auxiliary = AUXILIARY.format(path=inputs / "talk.jsonl")
+    one_actor = "execution.scoring_actors=1"
+    return run_settings(root, base, inputs / "log.csv.gz", overrides=(auxiliary, one_actor, *overrides))
+
+
+@pytest.fixture(scope="module")
+def first(
+    ray_cluster: None, small_base: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Pipeline:
+    """A whole run; whoever uses it again must leave its storage as it is, or add to it."""
+    pipeline = Pipeline(settings_of(tmp_path_factory.mktemp("runs") / "runs", small_base, inputs))
+    pipeline.check_inputs()
+    whole(pipeline)
+    return pipeline
+
+
+def again(first: Pipeline, *overrides: str, planning: bool = False) -> Pipeline:
+    """A pipeline over the same storage."""
+    data = first.settings.model_dump(mode="json")
+    return Pipeline(load_settings(RunSettings, None, overrides, data), planning=planning)
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder with its size and time of change."""
+    found = sorted(path for path in folder.rglob("*"))
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+
+def test_every_stage_ran_once_and_wrote_what_it_says(first: Pipeline) -> None:
+    assert set(first.outputs) == STAGES
+    assert not any(output.reused for output in first.outputs.values())
+    selection = json.loads((first.outputs["select"].folder / "selection.json").read_text(encoding="utf-8"))
+    assert selection["selected"] == 40 == first.outputs["select"].manifest.rows["samples"]
+    assert first.outputs["a_tune"].manifest.rows["steps"] == 2
+    lineage = (first.outputs["b_tune"].folder / "lineage.jsonl").read_text(encoding="utf-8")
+    trained = {sample for line in lineage.splitlines() for sample in json.loads(line)["sample_ids"]}
+    assert len(trained) == 16
+
+
+def test_results_have_the_promised_form(first: Pipeline) -> None:
+    report = write_results(first)
+    assert "<html" in report.read_text(encoding="utf-8")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"results.json holds {name}, which is not JSON")
+
+    results = json.loads((report.parent / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert {"ceiling", "models", "samples", "retention"} <= results.keys() and results["ceiling"] is None
+    baselines = {"most_frequent", "per_user_frequency", "bigram", "markov_order_1", "markov_order_3_context"}
+    assert {"untuned", "ab_tuned", "ab_tuned+adjusted"} | baselines <= results["models"].keys()
+    for groups in results["models"].values():
+        assert {"all", "anchor", "tail"} <= groups.keys()
+        for metrics in groups.values():
+            assert {"accuracy", "macro_recall_at_least_10", "mrr"} <= metrics.keys()
+            for found in metrics.values():
+                assert {"value", "low", "high"} <= found.keys()
+                if found["low"] is not None:
+                    assert found["low"] <= found["high"]
+    counts = first.log().counts
+    samples = results["samples"]
+    assert samples["all"] == counts["samples_test"] == samples["anchor"] + samples["tail"] > 0
+    assert samples["repeats"] + samples["changes"] == samples["all"]
+    assert set(results["retention"]) == {"untuned", "ab_tuned"}
+    assert all(source["talk"]["loss"] > 0 for source in results["retention"].values())
+
+
+def test_a_second_run_reuses_every_stage_and_gives_the_same_results(first: Pipeline) -> None:
+    second = again(first)
+    whole(second)
+    assert set(second.outputs) == STAGES and all(output.reused for output in second.outputs.values())
+    assert all(second.outputs[name].folder == first.outputs[name].folder for name in STAGES)
+
+
+def test_what_decides_no_result_reruns_nothing(first: Pipeline, tmp_path: Path) -> None:
+    moved = shutil.copy(first.log_files[0].path, tmp_path / "elsewhere.csv.gz")
+    pipeline = again(
+        first,
+        "name=other",
+        f"events.paths=[{moved}]",
+        "events.max_quarantine_share=0.5",
+        "execution.scoring_actors=3",
+        "execution.tuning.workers=2",
+        planning=True,
+    )
+    whole(pipeline)
+    assert {plan.name for plan in pipeline.plans} == STAGES
+    assert {plan.action for plan in pipeline.plans} == {"reuse"}
+
+
+def test_planning_lists_what_would_run_and_be_reused_and_writes_nothing(first: Pipeline) -> None:
+    before = tree(first.root)
+    pipeline = again(first, "selection.balance=0.9", planning=True)
+    pipeline.check_inputs()
+    assert not isinstance(whole(pipeline), StageOutput)
+    actions = {plan.name: plan.action for plan in pipeline.plans}
+    assert set(actions) == STAGES
+    assert {name for name, action in actions.items() if action == "reuse"} == STAGES - CHANGED_BY_SELECTION
+    assert actions["select"] == "run" and actions["b_tune"] == actions["evaluate"] == "unknown"
+    lines = describe_plan(pipeline)
+    for name, action in actions.items():
+        verb = "reuse" if action == "reuse" else "run"
+        assert any(line.split()[:2] == [name, verb] for line in lines), name
+    assert any("training samples" in line for line in lines)
+    assert tree(first.root) == before
+
+
+def test_planning_a_first_run_writes_nothing_at_all(small_base: Path, inputs: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(settings_of(tmp_path / "runs", small_base, inputs), planning=True)
+    pipeline.check_inputs()
+    whole(pipeline)
+    assert {plan.name: plan.action for plan in pipeline.plans} == {
+        name: "run" if name in ("prepare", "conversations") else "unknown" for name in STAGES
+    }
+    assert "  known once `prepare` has run" in describe_plan(pipeline)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_another_balance_runs_only_selection_b_tuning_its_scoring_and_the_evaluation(first: Pipeline) -> None:
+    changed = again(first, "selection.balance=0.9")
+    whole(changed)
+    assert set(changed.outputs) == STAGES
+    assert {name for name, output in changed.outputs.items() if not output.reused} == CHANGED_BY_SELECTION
+
+
+def test_a_full_disk_during_a_stage_is_told_and_the_same_command_goes_on(
+    first: Pipeline, tmp_path: Path
+) -> None:
+    """The limit on the size of files stands in for a full disk; stages before are reused, so no Ray is needed."""
+    config = tmp_path / "config.yaml"
+    settings = again(first, "selection.balance=0.1").settings
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
+    script = (
+        "import resource, sys\n"
+        "from behaviorlm.config import load_settings\n"
+        "from behaviorlm.errors import StorageError\n"
+        "from behaviorlm_ray.pipeline import Pipeline\n"
+        "from behaviorlm_ray.settings import RunSettings\n"
+        "pipeline = Pipeline(load_settings(RunSettings, sys.argv[1]))\n"
+        "pipeline.difficulty()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    pipeline.selected()\n"
+        "except StorageError as error:\n"
+        "    sys.exit(f'told: {error}')\n"
+    )
+    outcomes = [
+        subprocess.run(
+            [sys.executable, "-c", script, str(config), limit], capture_output=True, text=True, check=False
+        )
+        for limit in ("700", "-1")
+    ]
+    assert outcomes[0].returncode == 1
+    assert "told: select: the disk that holds" in outcomes[0].stderr
+    assert "Free some space and run the same command again: finished stages are reused" in outcomes[0].stderr
+    assert (outcomes[1].returncode, outcomes[1].stderr) == (0, "")
+    assert again(first, "selection.balance=0.1").selected() is not None
+
+
+def test_a_full_disk_in_a_ray_task_is_told_and_the_same_command_goes_on(
+    ray_cluster: None, small_base: Path, tmp_path: Path, full_disk: Path
+) -> None:
+    log = write_log(tmp_path / "log.csv", log_rows(22, users=150))
+    pipeline = Pipeline(run_settings(full_disk, small_base, log))
+    if not full_disk.is_mount():  # the limit on files above covers machines where nothing may be mounted
+        assert pipeline.prepared() is not None
+        return
+    with pytest.raises(StorageError, match=r"prepare: .* is full .*run the same command again"):
+        pipeline.prepared()
+    subprocess.run(["mount", "-o", "remount,size=64m", str(full_disk)], check=True)
+    output = Pipeline(pipeline.settings).prepared()
+    assert isinstance(output, StageOutput) and output.manifest.rows["users"] == 150
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("vocabulary.anchor_threshold=0.9",), r"no behavior is an anchor.*vocabulary\.anchor_threshold"),
+        (
+            ("vocabulary.anchor_threshold=0.0", "selection.anchor_share=0.5"),
+            r"there is no tail.*vocabulary\.anchor_threshold",
+        ),
+        (("split.test=0",), r"no test sample to evaluate on.*split\.test"),
+    ],
+)
+def test_what_the_arms_lack_shows_after_preparation_before_any_tuning(
+    first: Pipeline, tmp_path: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    for target in (whole, Pipeline.evaluated):
+        pipeline = again(first, f"storage.root={tmp_path}", *overrides)
+        with pytest.raises(DataError, match=message):
+            target(pipeline)
+        assert set(pipeline.outputs) == {"prepare"}
+    planned = again(first, f"storage.root={tmp_path}", *overrides, planning=True)
+    with pytest.raises(DataError, match=message):
+        whole(planned)
+
+
+@pytest.mark.slow
+def test_without_a_tail_and_without_validation_everything_else_still_works(
+    first: Pipeline, tmp_path: Path
+) -> None:
+    overrides = ("vocabulary.anchor_threshold=0", "split.validation=0", f"storage.root={tmp_path}")
+    pipeline = again(first, *overrides)
+    whole(pipeline)
+    results = json.loads((write_results(pipeline).parent / "results.json").read_text(encoding="utf-8"))
+    assert results["samples"]["tail"] == 0 and results["samples"]["validation"] == 0
+    assert results["models"]["ab_tuned"]["tail"]["accuracy"]["value"] is None
+    assert "ab_tuned+adjusted" not in results["models"]
