@@ -89,7 +89,7 @@ def test_trials_share_their_stages_and_a_second_search_runs_only_what_is_new(tmp
 
     # Another value of a key: its trial fails (the weights overflow), the others reuse what is there.
     second = search(
-        config, "--space.b_tuning.learning_rate=[1.0e-3, 1.0e+38]", "--space.auxiliary.0.weight=[0.1]"
+        config, "--space.b_tuning.learning_rate=[1.0e-3, 1.0e+30]", "--space.auxiliary.0.weight=[0.1]"
     )
     assert second.returncode == 0, second.stdout + second.stderr
     again = json.loads(path.read_text())

@@ -225,7 +225,8 @@ def test_the_summary_holds_trials_stages_and_a_winner_that_runs(tmp_path: Path, 
 def test_the_reason_of_a_failed_trial_is_the_projects_own_error() -> None:
     ours = DataError("the log is empty")
     wrapped = RayTaskError("trainable", "Traceback …\nDataError: the log is empty", ours)
-    assert reason(wrapped) == "the log is empty"
+    assert isinstance(wrapped.as_instanceof_cause(), DataError)
+    assert reason(wrapped) == reason(wrapped.as_instanceof_cause()) == "the log is empty"
     assert reason(RuntimeError("Traceback\nMemoryError: 1 GB")) == "MemoryError: 1 GB"
     assert reason(RuntimeError()) == "RuntimeError"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayTaskError
 from ray.tune.result_grid import ResultGrid
 
 from behaviorlm.errors import BehaviorLMError, ClusterError
@@ -152,7 +153,8 @@ def reason(error: BaseException) -> str:
     """The project's own error inside what Tune hands over, else the last line of it."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, BehaviorLMError):
+        # What Ray raises is both the project's error and Ray's, which speaks of tracebacks: the one inside is meant.
+        if isinstance(cause, BehaviorLMError) and not isinstance(cause, RayTaskError):
             return str(cause)
         cause = getattr(cause, "cause", None) or cause.__cause__
     return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
