@@ -77,6 +77,7 @@ def job(
         data = run_data(tmp_path / "runs", small_base, log)
         config.write_text(yaml.safe_dump(data), encoding="utf-8")
         monkeypatch.setattr(sys, "argv", [name, "--config", str(config), *arguments])
+        monkeypatch.delitem(sys.modules, f"jobs.{name}", raising=False)  # another test may have imported it
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(f"jobs.{name}", run_name="__main__")
