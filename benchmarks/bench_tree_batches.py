@@ -1,19 +1,21 @@
 """At equal samples: does training on tree batches (several samples of a timeline in a step) cost validation loss?
 
-For each log, one base model is tuned twice with the same steps, samples and learning rate: once on tree batches with
-the configured cap, once on shuffled samples of which no two in a step come from one timeline. Prints the difference of
-the validation losses with a bootstrap interval over groups, and the tokens each way took.
+For each log, the base model is tuned with the same samples, steps and learning rate, once for each cap on the samples
+of a timeline in a step. Cap 1 is shuffled samples: no two in a step come from one timeline, and no history is shared.
+Prints, for each cap, the tokens it took and the difference of the validation loss from cap 1, with a 95 % interval
+from a bootstrap over groups and seeds.
 
-    python -m benchmarks.bench_tree_batches [--samples 4000] [--seeds 2] [--validation 600] [CONFIG ...]
+    python -m benchmarks.bench_tree_batches [--caps 1 2 4 8] [--samples 8000] [--seeds 3] [CONFIG ...]
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import ray
 import torch
 
 from behaviorlm.attention import choose_attention
@@ -23,7 +25,7 @@ from behaviorlm.packs import Batching, StepSchedule
 from behaviorlm.tree_model import TreeModel, pack_tensors
 from behaviorlm_ray.cluster import connect
 from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.prepared import PreparedLog, gather, group_names, limit_rows, rows_of_split
+from behaviorlm_ray.prepared import PreparedLog, SampleRows, gather, group_names, limit_rows, rows_of_split
 from behaviorlm_ray.settings import RunSettings, with_absolute_paths
 from behaviorlm_ray.tuning.config import TuningConfig, learning_rate
 
@@ -44,10 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("configs", nargs="*", default=list(CONFIGS), help="configurations of runs")
-    parser.add_argument("--samples", type=int, default=4000, help="training samples of each run")
+    parser.add_argument(
+        "--caps", type=int, nargs="+", default=[1, 2, 4, 8], help="caps to compare; 1 is needed"
+    )
+    parser.add_argument("--samples", type=int, default=8000, help="training samples of each run")
     parser.add_argument("--validation", type=int, default=600, help="validation samples")
-    parser.add_argument("--seeds", type=int, default=2, help="runs of each kind, on other samples and orders")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each cap, on other samples and orders")
     options = parser.parse_args(arguments)
+    if 1 not in options.caps:
+        parser.error("--caps: 1 is what the others are compared with")
     for path in options.configs:
         settings = with_absolute_paths(load_settings(RunSettings, path))
         missing = [file for file in settings.events.paths if not Path(file).exists()]
@@ -57,66 +64,86 @@ def main(arguments: Sequence[str] | None = None) -> int:
         connect()
         pipeline = Pipeline(settings)
         pipeline.check_inputs()
-        compare(pipeline.log(), settings, options.samples, options.validation, options.seeds)
+        compare(pipeline.log(), settings, options)
     return 0
 
 
-def compare(log: PreparedLog, settings: RunSettings, samples: int, validation: int, seeds: int) -> None:
-    """Tune both ways for each seed and print what comes out."""
+def compare(log: PreparedLog, settings: RunSettings, options: argparse.Namespace) -> None:
+    """Tune every cap with every seed and print what comes out."""
     known = [
         chosen[part.behavior[chosen] >= 0]
         for part, chosen in zip(log.parts, rows_of_split(log, "validation"), strict=True)
     ]
-    held_out = limit_rows(log, known, validation, 0)
+    held_out = limit_rows(log, known, options.validation, 0)
     groups = group_names(log, held_out)
-    differences = []
-    for seed in range(seeds):
-        rows = limit_rows(log, rows_of_split(log, "train"), samples, seed)
-        tree = settings.one_stage.model_copy(update={"seed": seed, "epochs": 1.0})
-        shuffled = tree.model_copy(update={"max_samples_per_timeline_per_step": 1})
-        by_tree, by_sample = (_tune(log, settings, rows, held_out, config) for config in (tree, shuffled))
-        differences.append(by_tree.losses - by_sample.losses)
+    tune = ray.remote(num_cpus=1)(_tune)
+    runs = {
+        (cap, seed): tune.remote(settings, cap, seed, options.samples, held_out)
+        for seed in range(options.seeds)
+        for cap in options.caps
+    }
+    tuned: dict[tuple[int, int], Tuned] = {}
+    for (cap, seed), run in runs.items():
+        tuned[cap, seed] = ray.get(run)
         print(
-            f"{settings.name} seed {seed}: validation loss {by_tree.losses.mean():.4f} on tree batches "
-            f"({by_tree.tokens} tokens), {by_sample.losses.mean():.4f} on shuffled samples ({by_sample.tokens})",
+            f"{settings.name} cap {cap} seed {seed}: validation loss {tuned[cap, seed].losses.mean():.4f}, "
+            f"{tuned[cap, seed].tokens} tokens",
             flush=True,
         )
-    low, high = interval(np.mean(differences, axis=0), groups)
-    verdict = "not worse" if low <= 0 else "worse"
-    print(
-        f"{settings.name}: tree - shuffled = {np.mean(differences):+.4f} nats a sample, 95 % interval over groups "
-        f"[{low:+.4f}, {high:+.4f}], over seeds {[round(float(d.mean()), 4) for d in differences]}: {verdict}"
-    )
+    shuffled = np.stack([tuned[1, seed].losses for seed in range(options.seeds)])
+    for cap in options.caps:
+        losses = np.stack([tuned[cap, seed].losses for seed in range(options.seeds)])
+        low, high = interval(losses - shuffled, groups)
+        tokens = sum(tuned[cap, seed].tokens for seed in range(options.seeds))
+        of = sum(tuned[1, seed].tokens for seed in range(options.seeds))
+        print(
+            f"{settings.name} cap {cap}: loss {losses.mean():.4f}, {np.mean(losses - shuffled):+.4f} nats a sample "
+            f"against cap 1, interval [{low:+.4f}, {high:+.4f}], {tokens / of:.2f} of its tokens: "
+            f"{'worse' if low > 0 else 'not worse'}"
+        )
 
 
-def interval(values: np.ndarray, groups: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
-    """95 % percentile interval of the mean, resampling whole groups."""
+def interval(differences: np.ndarray, groups: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
+    """95 % percentile interval of the mean of [seeds, n] differences, resampling seeds and whole groups."""
     _, codes = np.unique(groups.astype(str), return_inverse=True)
-    sums, sizes = np.bincount(codes, values), np.bincount(codes)
-    drawn = np.random.default_rng(0).integers(0, len(sums), (resamples, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    sums = np.stack([np.bincount(codes, row) for row in differences])
+    sizes = np.bincount(codes)
+    generator = np.random.default_rng(0)
+    means = np.empty(resamples)
+    for index in range(resamples):
+        seeds = generator.integers(0, len(sums), len(sums))
+        drawn = generator.integers(0, len(sizes), len(sizes))
+        means[index] = sums[np.ix_(seeds, drawn)].mean(axis=0).sum() / sizes[drawn].sum()
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
 
 
-def _tune(
-    log: PreparedLog,
-    settings: RunSettings,
-    rows: list[np.ndarray],
-    held_out: list[np.ndarray],
-    config: TuningConfig,
-) -> Tuned:
+def timelines_of(log: PreparedLog, rows: SampleRows, samples: int, seed: int) -> SampleRows:
+    """Whole timelines in a random order until there are `samples` (the last one is cut)."""
+    timeline = np.concatenate(
+        [
+            part.user_start[chosen] + (index << 40)
+            for index, (part, chosen) in enumerate(zip(log.parts, rows, strict=True))
+        ]
+    )
+    _, codes = np.unique(timeline, return_inverse=True)
+    rank = np.random.default_rng([seed, 17]).permutation(codes.max() + 1)[codes]
+    keep = np.zeros(len(codes), dtype=bool)
+    keep[np.argsort(rank, kind="stable")[:samples]] = True
+    bounds = np.cumsum([len(chosen) for chosen in rows])[:-1]
+    return [chosen[kept] for chosen, kept in zip(rows, np.split(keep, bounds), strict=True)]
+
+
+def _tune(settings: RunSettings, cap: int, seed: int, samples: int, held_out: SampleRows) -> Tuned:
+    torch.manual_seed(seed)
+    log = Pipeline(settings).log()
+    rows = timelines_of(log, rows_of_split(log, "train"), samples, seed)
+    config = settings.one_stage.model_copy(
+        update={"seed": seed, "epochs": 1.0, "max_samples_per_timeline_per_step": cap}
+    )
     model = load_model(settings.model).requires_grad_(True)
     tree_model = TreeModel(model, choose_attention(model))
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    batching = Batching(
-        config.samples_per_step,
-        config.max_samples_per_timeline_per_step,
-        config.max_tokens,
-        config.epochs,
-        None,
-        config.seed,
-    )
-    schedule = StepSchedule(log.parts, rows, log.prompt, [], batching)
+    schedule = StepSchedule(log.parts, rows, log.prompt, [], _batching(config))
     tokens = 0
     for step in range(len(schedule)):
         optimizer.param_groups[0]["lr"] = learning_rate(step, len(schedule), config)
@@ -126,12 +153,23 @@ def _tune(
             tokens += len(pack)
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
-    return Tuned(_validation_losses(log, tree_model, held_out, replace(batching, epochs=1.0)), tokens)
+    return Tuned(_validation_losses(log, tree_model, held_out, _batching(settings.one_stage)), tokens)
+
+
+def _batching(config: TuningConfig) -> Batching:
+    return Batching(
+        config.samples_per_step,
+        config.max_samples_per_timeline_per_step,
+        config.max_tokens,
+        1.0,
+        None,
+        config.seed,
+    )
 
 
 @torch.no_grad()
 def _validation_losses(
-    log: PreparedLog, model: TreeModel, held_out: list[np.ndarray], batching: Batching
+    log: PreparedLog, model: TreeModel, held_out: SampleRows, batching: Batching
 ) -> np.ndarray:
     """Label loss of each held-out sample, in the order of `held_out`."""
     schedule = StepSchedule(log.parts, held_out, log.prompt, [], batching)
