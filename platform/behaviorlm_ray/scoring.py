@@ -160,8 +160,10 @@ def score_without_history(task: ScoringTask, rows: SampleRows) -> np.ndarray:
         part.questions[row] for part, chosen in zip(task.log.parts, rows, strict=True) for row in chosen
     ]
     distinct = {question.tobytes(): question for question in questions}
-    options = {"num_cpus": task.threads, "num_gpus": 1 if task.use_gpu else 0}
-    scores = ray.get(_score_questions.options(**options).remote(task, list(distinct.values())))
+    remote = _score_questions.options(
+        num_cpus=task.threads, num_gpus=1 if task.use_gpu else 0, scheduling_strategy="DEFAULT"
+    )
+    scores = ray.get(remote.remote(task, list(distinct.values())))
     place = {key: index for index, key in enumerate(distinct)}
     return scores[[place[question.tobytes()] for question in questions]]
 

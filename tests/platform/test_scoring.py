@@ -17,12 +17,14 @@ from torch import nn
 
 from behaviorlm.adapters import add_adapter, load_trained, save_trained
 from behaviorlm.base_model import load_model
+from behaviorlm.conversations import Conversation
 from behaviorlm.errors import StorageError
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray import prepared, scoring
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
+from behaviorlm_ray.retention import conversation_losses
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stage_bodies import score_difficulty
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult, run_stage
@@ -336,3 +338,27 @@ def test_rows_of_ids_are_the_samples_with_these_ids(lengths: list[list[int]], se
     ids = prepared.gather(log, wanted, "sample_id")
     found = prepared.rows_of_ids(log, rows, chance.permutation(ids))
     assert all((one == other).all() for one, other in zip(found, wanted, strict=True))
+
+
+def test_retention_is_the_loss_of_each_conversation_run_alone(
+    ray_cluster: None, settings: RunSettings, log: PreparedLog
+) -> None:
+    generator = np.random.default_rng(5)
+    base = load_model(settings.model).eval()
+    conversations = []
+    for length in (*generator.integers(4, 400, 12), 1500):
+        is_assistant = generator.random(length) < 0.4
+        is_assistant[[0, -1]] = False, True
+        ids = generator.integers(0, base.config.vocab_size, length, dtype=np.int32)
+        conversations.append(Conversation(ids, is_assistant, is_truncated=False))
+    found = conversation_losses(task_of(settings, log, None), conversations)
+    alone = []
+    for talk in conversations:
+        ids = torch.from_numpy(talk.token_ids.astype(np.int64))
+        with torch.no_grad():
+            log_probabilities = base(ids[None]).logits[0].double().log_softmax(-1)
+        predicted = torch.from_numpy(np.flatnonzero(talk.is_assistant))
+        alone.append(-log_probabilities[predicted - 1, ids[predicted]].numpy())
+    assert found["conversations"] == len(conversations)
+    np.testing.assert_allclose(found["loss"], np.concatenate(alone).mean(), rtol=1e-5)
+    np.testing.assert_allclose(found["conversation_loss"], np.mean([nll.mean() for nll in alone]), rtol=1e-5)
