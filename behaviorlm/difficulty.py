@@ -21,9 +21,10 @@ class DifficultyConfig(Settings):
         "prediction's entropy; reducible: nll minus that of a reference model tuned on the other half of the "
         "data",
     )
-    source: Literal["a_tuned", "base", "cross_fit"] = Field(
-        default="a_tuned",
-        description="The model that scores. cross_fit: two A-tuned models, each on the half it has not seen",
+    source: Literal["start", "base", "cross_fit"] = Field(
+        default="start",
+        description="The model that scores. start: the one that B-Tuning goes on from; cross_fit: two tuned like it, "
+        "each scoring the half of the groups that it has not seen",
     )
     max_per_behavior: int | None = Field(
         default=None,

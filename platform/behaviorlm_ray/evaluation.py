@@ -159,9 +159,9 @@ def _comparisons(
     resamples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Each model against the best-known baseline forms, and A+B against every other model, on the endpoint."""
-    last = models[-1] if models else ""
-    pairs = [(last, name) for name in measured if name != last and last]
+    """One model, A+B where it is compared and else the last arm, against every other one on the endpoint."""
+    subject = "ab_tuned" if "ab_tuned" in models else models[-1] if models else ""
+    pairs = [(subject, name) for name in measured if name != subject and subject]
     result = []
     for first, second in pairs:
         difference = paired_difference(

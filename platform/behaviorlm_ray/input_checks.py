@@ -11,7 +11,7 @@ from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.prompts import PromptEncoder
 from behaviorlm_ray.prepared import PreparedLog, count, rows_of_split
-from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.settings import RunSettings, with_changed_keys
 
 
 def check_log(events: EventsConfig, files: Sequence[SourceFile]) -> None:
@@ -49,12 +49,15 @@ def check_model(settings: RunSettings) -> None:
 
 def check_samples(settings: RunSettings, log: PreparedLog) -> None:
     """Whether the prepared log has what the arms to be compared need. Raises DataError."""
-    arms = set(settings.evaluation.arms)
-    if arms & {"a_tuned", "ab_tuned"}:
-        log.vocabulary.require_anchors()
-    share = settings.selection.anchor_share
-    if "ab_tuned" in arms and share is not None and share < 1:
-        log.vocabulary.require_tail()
+    for name in settings.evaluation.arms:
+        arm = settings.all_arms[name]
+        changed = with_changed_keys(settings, arm.values, f"arms.{name}.values")
+        has_b = arm.tuning == "ab_tuned"
+        if arm.tuning == "a_tuned" or (has_b and changed.b_tuning_from == "a_tuned"):
+            log.vocabulary.require_anchors()
+        share = changed.selection.anchor_share
+        if has_b and share is not None and share < 1:
+            log.vocabulary.require_tail()
     if not count(rows_of_split(log, "test")):
         raise DataError(
             "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "

@@ -4,7 +4,7 @@ Asking for a stage runs, or reuses, everything it needs. With `planning` on noth
 what would be run or reused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,40 +17,75 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
 from behaviorlm_ray import preparation, stage_bodies
+from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.cluster import is_submitted_job
 from behaviorlm_ray.input_checks import check_log, check_model, check_samples
-from behaviorlm_ray.manifests import Manifest, fingerprint
 from behaviorlm_ray.prepared import PreparedLog
-from behaviorlm_ray.settings import Arm, RunSettings
-from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult, plan_stage, run_stage
+from behaviorlm_ray.settings import RunSettings, with_changed_keys
+from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
+from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult
 from behaviorlm_ray.storage import hash_file
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
 
 
-@dataclass(frozen=True)
-class PlannedStage:
-    """Stands, while planning, for the output of a stage that has not run.
-
-    recipe: a hash of what it would be made from and how; stages of the same recipe are the same stage.
-    """
-
-    recipe: str
-
-
-Stage = StageOutput | PlannedStage | None
-"""A stage's output, or what stands for it while planning; None where a stage has no such input."""
-
-
 @dataclass
 class Pipeline:
-    """One run's stages. State: what was planned or done so far, for the plan and the report."""
+    """One run's stages. State: what was planned or done so far, for the plan and the report.
+
+    arm: the arm whose changed keys `settings` has; empty for the run itself.
+    """
 
     settings: RunSettings
     planning: bool = False
-    plans: list[StagePlan] = field(default_factory=list)
-    outputs: dict[str, StageOutput] = field(default_factory=dict)
-    recipes: dict[str, str] = field(default_factory=dict)
+    arm: str = ""
+    shared: Shared = field(default_factory=Shared)
+    variants: dict[str, "Pipeline"] = field(default_factory=dict)
+
+    @cached_property
+    def graph(self) -> StageGraph:
+        """The stages so far."""
+        return StageGraph(self.root, self.planning, self.arm, self.shared)
+
+    @property
+    def outputs(self) -> dict[str, StageOutput]:
+        """Finished stages by name."""
+        return self.graph.outputs
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """While planning, a hash by name of what each stage would be made from and how."""
+        return self.graph.recipes
+
+    @property
+    def plans(self) -> list[StagePlan]:
+        """What was planned, each stage once, those of arms too."""
+        return list(self.shared.plans.values())
+
+    def all_outputs(self) -> dict[str, StageOutput]:
+        """Every stage's output once, by its name; a stage that only an arm has is called `stage (arm)`."""
+        named = dict(self.outputs)
+        for arm, variant in self.variants.items():
+            known = {output.folder for output in named.values()}
+            named |= {
+                f"{name} ({arm})": output
+                for name, output in variant.outputs.items()
+                if output.folder not in known
+            }
+        return named
+
+    def variant(self, arm: str) -> "Pipeline":
+        """The pipeline with the changed keys of an arm; it shares every stage that they do not touch."""
+        values = self.settings.all_arms[arm].values
+        if not values:
+            return self
+        if arm not in self.variants:
+            changed = with_changed_keys(self.settings, values, f"arms.{arm}.values")
+            made = Pipeline(changed, self.planning, arm, self.shared)
+            for name in ("log_files", "_log_hash", "_base"):  # read from files once
+                made.__dict__[name] = getattr(self, name)
+            self.variants[arm] = made
+        return self.variants[arm]
 
     @property
     def root(self) -> Path:
@@ -67,13 +102,15 @@ class Pipeline:
     def check_inputs(self) -> None:
         """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems."""
         problems = []
-        for check in (
+        checks: list[Callable[[], object]] = [
             lambda: check_log(self.settings.events, self.log_files),
             lambda: self._log_hash,
             lambda: check_model(self.settings),
             lambda: self._base,
             lambda: self._conversation_hashes,
-        ):
+            *(partial(self._check_variant, arm) for arm in self.settings.evaluation.arms),
+        ]
+        for check in checks:
             try:
                 check()
             except (ConfigError, DataError, ModelError) as error:
@@ -86,6 +123,9 @@ class Pipeline:
             )
         if problems:
             raise ConfigError("\n".join(problems))
+
+    def _check_variant(self, arm: str) -> None:
+        _ = self.variant(arm)._conversation_hashes
 
     def check_samples(self) -> None:
         """Whether the prepared log has what the arms to be compared need. Raises DataError."""
@@ -103,7 +143,7 @@ class Pipeline:
             "preparation": _plain(settings.preparation),
         }
         inputs = {"log": self._log_hash, "base": self._base}
-        return self._stage(
+        return self.graph.stage(
             "prepare",
             preparation.VERSION,
             config,
@@ -123,7 +163,7 @@ class Pipeline:
             "chat_template_kwargs": settings.prompt.chat_template_kwargs,
         }
         inputs = {"base": self._base, **self._conversation_hashes}
-        return self._stage(
+        return self.graph.stage(
             "conversations", 1, config, inputs, lambda folder: stage_bodies.encode_auxiliary(folder, settings)
         )
 
@@ -143,12 +183,12 @@ class Pipeline:
         source, measure = self.settings.difficulty.source, self.settings.difficulty.measure
         prepared = self.prepared()
         models: dict[str, Stage | str] = {}
-        if source == "a_tuned":
-            models["model"] = self.a_tuned()
+        if source == "start":
+            models["model"] = self._start()
         elif source == "base":
             models["model"] = "base"
         else:
-            models |= {"model_half_0": self.a_tuned(half=0), "model_half_1": self.a_tuned(half=1)}
+            models |= {"model_half_0": self._start(half=0), "model_half_1": self._start(half=1)}
         if measure == "reducible":
             models |= {"reference_half_0": self.one_stage(half=0), "reference_half_1": self.one_stage(half=1)}
         config = {
@@ -161,13 +201,13 @@ class Pipeline:
         body = partial(
             stage_bodies.score_difficulty,
             settings=self.settings,
-            prepared=_output(prepared),
+            prepared=output_of(prepared),
             models={
-                key: value if isinstance(value, str) else _output(value) for key, value in models.items()
+                key: value if isinstance(value, str) else output_of(value) for key, value in models.items()
             },
         )
         inputs = {"prepared": prepared, "base": self._base, **models}
-        return self._stage("score", 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage("score", 1, config, inputs, lambda folder: body(folder))
 
     def selected(self) -> Stage:
         """The balanced subset for B-Tuning."""
@@ -175,37 +215,43 @@ class Pipeline:
         prepared, scored = self.prepared(), self.difficulty()
         config = {"selection": _plain(settings.selection), "measure": settings.difficulty.measure}
         body = partial(
-            stage_bodies.select_samples, settings=settings, prepared=_output(prepared), scored=_output(scored)
+            stage_bodies.select_samples,
+            settings=settings,
+            prepared=output_of(prepared),
+            scored=output_of(scored),
         )
-        return self._stage(
+        return self.graph.stage(
             "select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder)
         )
 
     def ab_tuned(self) -> Stage:
-        """B-Tuning: the A-tuned model on the selected subset."""
+        """B-Tuning: the A-tuned (or one-stage tuned) model on the selected subset."""
         return self._tuned(
             "b_tune",
             self.settings.b_tuning,
             "selected",
-            start=self.a_tuned(),
+            start=self._start(),
             selection=self.selected(),
             mixed=self.settings.auxiliary_in_b_tuning,
         )
 
-    def arm(self, arm: Arm) -> tuple[Stage, bool]:
-        """The model of an arm and whether it is tuned at all."""
+    def _start(self, half: int | None = None) -> Stage:
+        return (self.a_tuned if self.settings.b_tuning_from == "a_tuned" else self.one_stage)(half)
+
+    def model(self, tuning: Tuning) -> tuple[Stage, bool]:
+        """The model after a tuning and whether it is tuned at all."""
         tuned: dict[str, Callable[[], Stage]] = {
             "one_stage": self.one_stage,
             "a_tuned": self.a_tuned,
             "ab_tuned": self.ab_tuned,
         }
-        return (None, False) if arm == "untuned" else (tuned[arm](), True)
+        return (None, False) if tuning == "untuned" else (tuned[tuning](), True)
 
-    def scored(self, arm: Arm) -> Stage:
+    def scored(self, tuning: Tuning) -> Stage:
         """Label scores of the validation and test samples, and the loss on held-out conversations."""
         settings = self.settings
         prepared = self.prepared()
-        model, is_tuned = self.arm(arm)
+        model, is_tuned = self.model(tuning)
         talks = self.conversations() if settings.auxiliary else None
         config = {
             "model": self._model_identity,
@@ -220,19 +266,19 @@ class Pipeline:
         body = partial(
             stage_bodies.score_arm,
             settings=settings,
-            prepared=_output(prepared),
-            model=_output(model),
-            conversations=_output(talks),
+            prepared=output_of(prepared),
+            model=output_of(model),
+            conversations=output_of(talks),
         )
-        return self._stage(
-            f"predict_{arm}", 2 if arm == "untuned" else 1, config, inputs, lambda folder: body(folder)
+        return self.graph.stage(
+            f"predict_{tuning}", 2 if tuning == "untuned" else 1, config, inputs, lambda folder: body(folder)
         )
 
-    def validated(self, arm: Arm) -> Stage:
+    def validated(self, tuning: Tuning) -> Stage:
         """Both parts of the objective of a search on the validation samples; test is not touched."""
         settings = self.settings
         prepared = self.prepared()
-        model, is_tuned = self.arm(arm)
+        model, is_tuned = self.model(tuning)
         config = {
             "model": self._model_identity,
             "max_validation_samples": settings.evaluation.max_validation_samples,
@@ -241,24 +287,28 @@ class Pipeline:
         inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
         inputs |= {"model": model} if is_tuned else {}
         body = partial(
-            stage_bodies.validate_arm, settings=settings, prepared=_output(prepared), model=_output(model)
+            stage_bodies.validate_arm, settings=settings, prepared=output_of(prepared), model=output_of(model)
         )
-        return self._stage(f"validate_{arm}", 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage(f"validate_{tuning}", 1, config, inputs, lambda folder: body(folder))
 
     def evaluated(self) -> Stage:
         """The comparison of all arms and baselines."""
         settings = self.settings
         prepared = self.prepared()
         self.check_samples()  # before anything is tuned
-        arms: dict[str, Stage] = {arm: self.scored(arm) for arm in settings.evaluation.arms}
+        arms: dict[str, Stage] = {
+            arm: self.variant(arm).scored(settings.all_arms[arm].tuning) for arm in settings.evaluation.arms
+        }
         config = {"evaluation": _plain(settings.evaluation)}
         body = partial(
             stage_bodies.evaluate_arms,
             settings=settings,
-            prepared=_output(prepared),
-            arms={arm: _output(stage) for arm, stage in arms.items()},
+            prepared=output_of(prepared),
+            arms={arm: output_of(stage) for arm, stage in arms.items()},
         )
-        return self._stage("evaluate", 2, config, {"prepared": prepared, **arms}, lambda folder: body(folder))
+        return self.graph.stage(
+            "evaluate", 2, config, {"prepared": prepared, **arms}, lambda folder: body(folder)
+        )
 
     def log(self) -> PreparedLog:
         """The prepared log, opened. Preparation must have run."""
@@ -330,69 +380,16 @@ class Pipeline:
                 folder,
                 settings,
                 config,
-                _output(prepared),
+                output_of(prepared),
                 samples,
                 half,
-                _output(selection),
+                output_of(selection),
                 auxiliary,
-                _output(start),
+                output_of(start),
                 self._base,
             )
 
-        return self._stage(name, 1, identity, inputs, body)
-
-    def _stage(
-        self,
-        name: str,
-        version: int,
-        config: Mapping[str, Any],
-        inputs: Mapping[str, Stage | str],
-        body: Callable[[StageFolder], StageResult],
-    ) -> Stage:
-        if name in self.outputs:
-            return self.outputs[name]
-        if self.planning:
-            return self._planned(name, version, config, inputs)
-        known = {key: _known(value) for key, value in inputs.items()}
-        output = run_stage(
-            self.root, name, version, config, {k: v for k, v in known.items() if v is not None}, body
-        )
-        print(f"{name}: {'reused from' if output.reused else 'written to'} {output.folder}")
-        self.outputs[name] = output
-        return output
-
-    def _planned(
-        self, name: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, Stage | str]
-    ) -> Stage:
-        if name in self.recipes:
-            return PlannedStage(self.recipes[name])
-        made_from = {
-            key: value.recipe if isinstance(value, PlannedStage) else _known(value)
-            for key, value in inputs.items()
-        }
-        self.recipes[name] = fingerprint(
-            name,
-            version,
-            config,
-            {k: v.content_hash if isinstance(v, Manifest) else str(v) for k, v in made_from.items()},
-        )
-        plan = plan_stage(
-            self.root, name, version, config, {key: _known(value) for key, value in inputs.items()}
-        )
-        self.plans.append(plan)
-        if plan.output is None:
-            return PlannedStage(self.recipes[name])
-        self.outputs[name] = plan.output
-        return plan.output
-
-
-def _output(stage: Stage | str) -> StageOutput | None:
-    """The stage's output, if it has one: what bodies are given, which run when their inputs are there."""
-    return stage if isinstance(stage, StageOutput) else None
-
-
-def _known(stage: Stage | str) -> Manifest | str | None:
-    return stage if isinstance(stage, str) else stage.manifest if isinstance(stage, StageOutput) else None
+        return self.graph.stage(name, 1, identity, inputs, body)
 
 
 def _plain(settings: Any) -> dict[str, Any]:

@@ -12,9 +12,10 @@ def describe_plan(pipeline: Pipeline) -> list[str]:
     """Lines of the plan; `pipeline` must have been walked with planning on."""
     settings = pipeline.settings
     lines = [f"run {settings.name}: plan (nothing was run or written)", "", "stages"]
+    width = max((len(plan.name) for plan in pipeline.plans), default=0)
     for plan in pipeline.plans:
         verb = {"reuse": "reuse", "run": "run", "unknown": "run"}[plan.action]
-        lines.append(f"  {plan.name:<22} {verb:<6} {plan.reason}")
+        lines.append(f"  {plan.name:<{width}} {verb:<6} {plan.reason}")
     files = pipeline.log_files
     size = sum(file.size for file in files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {len(files)} file(s), {size:.1f} MiB"]

@@ -1,12 +1,14 @@
 """What a finished run hands over: results.json, details.json, the resolved configuration and the report."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from behaviorlm_ray.arms import ArmSettings
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.planning import output_folder
 from behaviorlm_ray.report.content import ReportData
@@ -15,7 +17,7 @@ from behaviorlm_ray.results_table import results_table
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import storage_errors
 
-MODELS = {
+BASELINES = {
     "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
     "per_user_frequency": ("baseline", "the user's own most frequent behavior so far"),
     "bigram": ("baseline", "what followed the last behavior most often"),
@@ -23,10 +25,6 @@ MODELS = {
     "markov_order_2": ("baseline", "interpolated back-off over the last two behaviors"),
     "markov_order_3": ("baseline", "interpolated back-off over the last three behaviors"),
     "markov_order_3_context": ("baseline", "the same, and over the context known before the event"),
-    "untuned": ("untuned", "the base model as it came"),
-    "one_stage": ("tuned", "tuned on all samples at once"),
-    "a_tuned": ("tuned", "after A-Tuning, on anchor behaviors"),
-    "ab_tuned": ("tuned", "after A-Tuning and B-Tuning"),
 }
 
 
@@ -50,7 +48,7 @@ def write_results(pipeline: Pipeline) -> Path:
 
 def report_data(pipeline: Pipeline) -> ReportData:
     """Everything the report shows, collected from the outputs of the stages."""
-    evaluated, outputs = pipeline.evaluated(), pipeline.outputs
+    evaluated, outputs = pipeline.evaluated(), pipeline.all_outputs()
     assert isinstance(evaluated, StageOutput)
     results = _read_json(evaluated.folder / "results.json")
     details = _read_json(evaluated.folder / "details.json")
@@ -58,7 +56,7 @@ def report_data(pipeline: Pipeline) -> ReportData:
         model: {f"{source} loss": {"value": found["loss"]} for source, found in sources.items()}
         for model, sources in results["retention"].items()
     }
-    notes = {name: _note(name, details["tau"]) for name in results["models"]}
+    notes = {name: _note(name, details["tau"], pipeline.settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
             "title": f"behaviorlm: {pipeline.settings.name}",
@@ -91,10 +89,16 @@ def folder_of_config(pipeline: Pipeline) -> Path:
     return output_folder(pipeline.settings) / "config.yaml"
 
 
-def _note(name: str, tau: dict[str, float]) -> dict[str, str]:
+def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
     """Kind and description of a model, "+form" included."""
     plain, _, form = name.partition("+")
-    kind, description = MODELS[plain]
+    if plain in arms:
+        kind = "untuned" if arms[plain].tuning == "untuned" else "tuned"
+        description = arms[plain].description or ", ".join(
+            f"{key}: {value}" for key, value in arms[plain].values.items()
+        )
+    else:
+        kind, description = BASELINES[plain]
     forms = {
         "": "",
         "adjusted": f", with logit adjustment (tau {tau.get(plain, 0):g}, chosen on validation)",

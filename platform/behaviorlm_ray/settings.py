@@ -4,27 +4,29 @@ What determines results is apart from `execution`, which only says where and how
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.base_model import ModelConfig
-from behaviorlm.config import Settings
+from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.conversations import AuxiliarySource
 from behaviorlm.difficulty import DifficultyConfig
+from behaviorlm.errors import ConfigError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.selection import SelectionConfig
 from behaviorlm.splits import SplitConfig
 from behaviorlm.vocabulary import VocabularyConfig
+from behaviorlm_ray.arms import PRESETS, ArmSettings
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Names that are parts of paths."""
 
-Arm = Literal["untuned", "one_stage", "a_tuned", "ab_tuned"]
-"""untuned: the base model; one_stage: tuned on everything at once; a_tuned: after A-Tuning; ab_tuned: after both."""
+ARM_NAME = r"[a-z][a-z0-9_]*"
 
 
 class StorageSettings(Settings):
@@ -58,10 +60,10 @@ class PreparationSettings(Settings):
 class EvaluationSettings(Settings):
     """Which models are compared, on what, with which intervals."""
 
-    arms: list[Arm] = Field(
+    arms: list[str] = Field(
         default=["untuned", "one_stage", "a_tuned", "ab_tuned"],
         min_length=1,
-        description="Models to compare.",
+        description=f"Models to compare: {', '.join(PRESETS)}, or those of `arms`.",
     )
     max_samples: int | None = Field(
         default=None,
@@ -128,6 +130,10 @@ class RunSettings(Settings):
     auxiliary_in_b_tuning: bool = Field(
         default=False, description="Whether B-Tuning mixes in the auxiliary conversations as well."
     )
+    b_tuning_from: Literal["a_tuned", "one_stage"] = Field(
+        default="a_tuned",
+        description="The model that B-Tuning goes on from, and that judges difficulty for it.",
+    )
     a_tuning: TuningConfig = Field(
         default=TuningConfig(), description="A-Tuning: on samples with an anchor target."
     )
@@ -138,6 +144,9 @@ class RunSettings(Settings):
     b_tuning: TuningConfig = Field(default=TuningConfig(), description="B-Tuning: on the selected subset.")
     one_stage: TuningConfig = Field(
         default=TuningConfig(), description="One-stage tuning on all samples, to compare."
+    )
+    arms: dict[str, ArmSettings] = Field(
+        default={}, description="Arms of your own by name, to be listed in evaluation.arms."
     )
     evaluation: EvaluationSettings = Field(
         default=EvaluationSettings(), description="What is compared and how."
@@ -160,7 +169,47 @@ class RunSettings(Settings):
             raise ValueError("name: 'stages' is the folder of all stages; choose another name")
         if self.split.by == "column" and not self.events.split_column:
             raise ValueError("split.by is 'column', so events.split_column must name the column")
+        self._check_arms()
         return self
+
+    def _check_arms(self) -> None:
+        taken = sorted(self.arms.keys() & PRESETS.keys())
+        if taken:
+            raise ValueError(f"arms: {', '.join(taken)} exist already; choose other names")
+        unusable = [name for name in self.arms if not re.fullmatch(ARM_NAME, name)]
+        if unusable:
+            raise ValueError(f"arms: names are lower case letters, digits and '_', not {unusable}")
+        listed = self.evaluation.arms
+        unknown = [name for name in listed if name not in self.all_arms]
+        if unknown:
+            raise ValueError(
+                f"evaluation.arms: there is no {', '.join(unknown)}; known: {', '.join(self.all_arms)}"
+            )
+        if len(set(listed)) < len(listed):
+            raise ValueError(f"evaluation.arms: each arm once, got {listed}")
+        problems = []
+        for name, arm in self.arms.items():
+            try:
+                with_changed_keys(self, arm.values, f"arms.{name}.values")
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    @property
+    def all_arms(self) -> dict[str, ArmSettings]:
+        """Presets and arms of the run's own by name."""
+        return PRESETS | self.arms
+
+
+def with_changed_keys(settings: RunSettings, values: Mapping[str, Any], source: str) -> RunSettings:
+    """The settings of an arm: some dotted keys changed, and no further arms. Raises ConfigError naming `source`."""
+    data = settings.model_dump(mode="json")
+    data |= {"arms": {}, "evaluation": data["evaluation"] | {"arms": ["untuned"]}}
+    try:
+        return validate_settings(RunSettings, with_values(data, values), source)
+    except ConfigError as error:
+        raise error if source in str(error) else ConfigError(f"{source}: {error}") from None
 
 
 def with_absolute_paths(settings: RunSettings) -> RunSettings:

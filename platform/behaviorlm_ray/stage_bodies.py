@@ -279,7 +279,7 @@ def evaluate_arms(
         log,
         samples,
         scores,
-        adjusted=[arm for arm in arms if arm != "untuned"],
+        adjusted=[arm for arm in arms if settings.all_arms[arm].tuning != "untuned"],
         tau_grid=settings.evaluation.tau,
         resamples=settings.evaluation.bootstrap_samples,
         seed=settings.evaluation.seed,
