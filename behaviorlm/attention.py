@@ -37,10 +37,10 @@ class TreeAttention:
     """The dtype in which the mask is added to the scores; None: the model takes booleans."""
 
     def masks(self, end: Tensor, depth: Tensor) -> Any:
-        """The `attention_mask` argument for a flattened tree; `end`, `depth`: int [L]; bool masks [1, 1, L, L]."""
-        index = torch.arange(len(end), device=end.device)
-        full = (index[None, :] <= index[:, None]) & (index[:, None] < end[None, :])
-        return self.limit(full[None, None], depth[None, :, None] - depth[None, None, :])
+        """The `attention_mask` argument for B flattened trees; `end`, `depth`: int [B, L]; bool masks [B, 1, L, L]."""
+        index = torch.arange(end.shape[-1], device=end.device)
+        full = (index[None, None, :] <= index[None, :, None]) & (index[None, :, None] < end[:, None, :])
+        return self.limit(full[:, None], depth[:, :, None] - depth[:, None, :])
 
     def limit(self, full: Tensor, distance: Tensor) -> Any:
         """Turn a full mask [B, 1, Q, K] and depth differences [B, Q, K] into what the model takes."""

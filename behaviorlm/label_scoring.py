@@ -67,7 +67,7 @@ class LabelScorer:
         output = body_of(self.model)(
             input_ids=batch.token_ids[None],
             position_ids=batch.depth[None],
-            attention_mask=self.attention.masks(batch.end, batch.depth),
+            attention_mask=self.attention.masks(batch.end[None], batch.depth[None]),
             past_key_values=cache,
             use_cache=True,
         )

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from behaviorlm.attention import TreeAttention
 from behaviorlm.token_tree import TokenTree, plain_sequences
+from behaviorlm.tree_rows import ROW_TOKENS, tree_rows
 
 HEAD_ROWS = 1024
 """Rows that go through the LM head at a time (our choice): bounds the logits to HEAD_ROWS x vocabulary."""
@@ -25,7 +26,10 @@ PLAIN_TOKENS = 4096
 
 @dataclass(frozen=True)
 class PackTensors:
-    """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32."""
+    """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32.
+
+    rows: (take, depth, end, place) of TreeRows, where the tree runs as several rows.
+    """
 
     tree: TokenTree
     token_ids: Tensor
@@ -35,14 +39,16 @@ class PackTensors:
     target: Tensor
     weight: Tensor
     part: Tensor
+    rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
 
-def pack_tensors(tree: TokenTree, device: torch.device | str) -> PackTensors:
-    """Move a tree to a device."""
+def pack_tensors(tree: TokenTree, device: torch.device | str, row_tokens: int = ROW_TOKENS) -> PackTensors:
+    """Move a tree to a device, cut into rows of about `row_tokens` where that is less work."""
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
 
+    rows = tree_rows(tree, row_tokens)
     return PackTensors(
         tree,
         tensor(tree.token_ids),
@@ -52,6 +58,9 @@ def pack_tensors(tree: TokenTree, device: torch.device | str) -> PackTensors:
         tensor(tree.target),
         torch.from_numpy(tree.weight).to(device, non_blocking=True),
         tensor(tree.part),
+        None
+        if rows is None
+        else (tensor(rows.take), tensor(rows.depth), tensor(rows.end), tensor(rows.place)),
     )
 
 
@@ -68,13 +77,19 @@ def body_of(model: nn.Module) -> Any:
 
 def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
     """Last hidden states of a flattened tree; [L, width]."""
+    if batch.rows is None:
+        token_ids, depth, end = batch.token_ids[None], batch.depth[None], batch.end[None]
+    else:
+        take, depth, end, _ = batch.rows
+        token_ids = batch.token_ids[take]
     output = body_of(model)(
-        input_ids=batch.token_ids[None],
-        position_ids=batch.depth[None],
-        attention_mask=attention.masks(batch.end, batch.depth),
+        input_ids=token_ids,
+        position_ids=depth,
+        attention_mask=attention.masks(end, depth),
         use_cache=False,
     )
-    return output.last_hidden_state[0]
+    hidden: Tensor = output.last_hidden_state.flatten(0, 1)
+    return hidden if batch.rows is None else hidden[batch.rows[3]]
 
 
 def target_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
