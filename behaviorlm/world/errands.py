@@ -1,9 +1,9 @@
 """A second, different world behind the same interface: people go through activities, each of a random duration.
 
-Synthetic, and our choice throughout. A hidden semi-Markov process: an activity (commuting, cleaning, ...) is chosen by
-the persona's preferences, lasts two to six events, and shows common behaviors until its last event, which may be one of
-its two rare endings. There are no bursts and no chains: a rare behavior is foreseen by telling which activity is going on
-and for how long. It guards against conclusions that hold in the main world only.
+Synthetic, and our choice throughout. A hidden semi-Markov process: an activity (commuting, cleaning, ...) is chosen
+by the persona's preferences, lasts two to six events, and shows common behaviors until its last event, which may be
+one of its two rare endings. There are no bursts and no chains: a rare behavior is foreseen by telling which activity
+is going on and for how long. It guards against conclusions that hold in the main world only.
 """
 
 from dataclasses import dataclass
@@ -51,26 +51,37 @@ COMMON_SLOTS = {
 }
 """Common behaviors, with factors by slot of the day."""
 ACTIVITIES = (
-    ("commuting", "ride the train", "listen to a podcast", "check the inbox", "buy a ticket", "report a delay", 3, "out"),
-    ("working", "check the inbox", "write notes", "drink tea", "print a contract", "book a room", 5, "job"),
-    ("shopping", "browse a shop", "chat with friends", "walk outside", "use a coupon", "return a jacket", 4, "out"),
-    ("resting", "watch the match", "scroll through photos", "chat with friends", "order a pizza", "dim the lights", 4, "home"),
-    ("cleaning", "tidy the room", "listen to a podcast", "drink tea", "empty the bin", "start the washer", 3, "home"),
-    ("strolling", "walk outside", "scroll through photos", "ride the train", "feed the ducks", "rent a bike", 3, "out"),
-    ("learning", "write notes", "drink tea", "browse a shop", "borrow a novel", "sit an exam", 5, "job"),
-    ("meeting", "chat with friends", "drink tea", "watch the match", "send a gift", "cut the cake", 4, "home"),
-    ("sorting", "scroll through photos", "write notes", "tidy the room", "print a picture", "clear the storage", 3, "home"),
-    ("traveling", "ride the train", "check the inbox", "walk outside", "show a passport", "exchange money", 4, "out"),
-    ("training", "walk outside", "watch the match", "listen to a podcast", "stretch the legs", "buy a jersey", 3, "out"),
+    ("commuting", "ride the train", "listen to a podcast", "check the inbox",
+     "buy a ticket", "report a delay", 3, "out"),
+    ("working", "check the inbox", "write notes", "drink tea",
+     "print a contract", "book a room", 5, "job"),
+    ("shopping", "browse a shop", "chat with friends", "walk outside",
+     "use a coupon", "return a jacket", 4, "out"),
+    ("resting", "watch the match", "scroll through photos", "chat with friends",
+     "order a pizza", "dim the lights", 4, "home"),
+    ("cleaning", "tidy the room", "listen to a podcast", "drink tea",
+     "empty the bin", "start the washer", 3, "home"),
+    ("strolling", "walk outside", "scroll through photos", "ride the train",
+     "feed the ducks", "rent a bike", 3, "out"),
+    ("learning", "write notes", "drink tea", "browse a shop",
+     "borrow a novel", "sit an exam", 5, "job"),
+    ("meeting", "chat with friends", "drink tea", "watch the match",
+     "send a gift", "cut the cake", 4, "home"),
+    ("sorting", "scroll through photos", "write notes", "tidy the room",
+     "print a picture", "clear the storage", 3, "home"),
+    ("traveling", "ride the train", "check the inbox", "walk outside",
+     "show a passport", "exchange money", 4, "out"),
+    ("training", "walk outside", "watch the match", "listen to a podcast",
+     "stretch the legs", "buy a jersey", 3, "out"),
 )  # fmt: skip
 """Name, three common behaviors from typical to less so, two rare endings, usual number of events, place."""
 LIKED_BY_JOB = ("working", "learning", "cleaning")
 """The activity that somebody of each of the JOBS chooses more often."""
-TYPICAL = (0.68, 0.22, 0.10)
-ENDING_SHARE, FIRST_ENDING = 0.52, 0.55
-RATE_EXPONENT, LIKED, KINDS = 0.25, 2.0, 2
-LENGTH_SHARES = {-1: 0.2, 0: 0.6, 1: 0.2}
-REPEAT = 0.25
+TYPICAL = (0.55, 0.30, 0.15)
+ENDING_SHARE, FIRST_ENDING = 0.58, 0.52
+RATE_EXPONENT, LIKED, KINDS = 0.1, 2.5, 2
+LENGTH_SHARES = {-1: 0.1, 0: 0.8, 1: 0.1}
+REPEAT = 0.15
 AT_PLACE, SOMEWHERE = 0.82, 0.06
 LONGEST = 6
 
@@ -92,8 +103,8 @@ class ErrandsWorld:
     """float64[A, 2, 8, K]: what is done before the last event of an activity and at it, by clock cell"""
     place: Floats
     """float64[A, jobs, places]"""
-    repeat: float
-    """Chance before the last event that the previous behavior is done again."""
+    repeat: Floats
+    """float64[K]: chance before the last event that this behavior is done again if it was the previous one"""
     links: tuple[tuple[str, str], ...] = ()
     habits: tuple[Habit, ...] = ()
 
@@ -126,8 +137,9 @@ class ErrandsWorld:
         """What is done in each activity before and at its last event, float64[U, A, 2, K]."""
         rows = np.ascontiguousarray(self.emission.transpose(2, 0, 1, 3))[CELL_OF_HOUR[hours]]
         follows = np.flatnonzero(previous != UNKNOWN)
-        rows[follows, :, 0] *= 1 - self.repeat
-        rows[follows, :, 0, previous[follows]] += self.repeat
+        again = self.repeat[previous[follows]][:, None]
+        rows[follows, :, 0] *= 1 - again[:, :, None]
+        rows[follows, :, 0, previous[follows]] += again
         return rows
 
     def hidden_probabilities(self, persona: int, state: int, hour: int, previous: int) -> Floats:
@@ -215,7 +227,7 @@ def errands_world() -> ErrandsWorld:
         length=length,
         emission=emission,
         place=place,
-        repeat=REPEAT,
+        repeat=np.where(np.arange(len(names)) < len(COMMON_SLOTS), REPEAT, 0.0),
         links=tuple((activity[1], ending) for activity in ACTIVITIES for ending in activity[4:6]),
         habits=_habits(),
     )
@@ -223,9 +235,7 @@ def errands_world() -> ErrandsWorld:
 
 def _habits() -> tuple[Habit, ...]:
     where = {"out": "out of the house", "home": "at home", "job": "where they work"}
-    habits = [
-        Habit(name, "slot", SLOT_NAMES[int(np.argmax(slots))]) for name, slots in COMMON_SLOTS.items()
-    ]
+    habits = [Habit(name, "slot", SLOT_NAMES[int(np.argmax(slots))]) for name, slots in COMMON_SLOTS.items()]
     who = ("office workers", "students", "people who work at home")
     for name, first, _, _, one, other, _, place in ACTIVITIES:
         habits += [Habit(ending, "place", where[place]) for ending in (one, other)]

@@ -1,9 +1,10 @@
 """How well anybody could do: the frontier of anchor against tail, and bounds, from the true probabilities p*.
 
-Our choice. Whoever knows the observed history can do no better, in expectation, than choose the behavior with the largest
-`value x p*`, where a value per behavior says what a hit is worth. With the same value inside anchor and inside tail that
-traces the frontier of anchor against tail accuracy; with values 1 / (expected targets of the behavior) it bounds macro
-recall. `argmax p*` bounds overall accuracy only: predictors with better tails than its are legal.
+Our choice. Whoever knows the observed history can do no better, in expectation, than choose the behavior with the
+largest `value x p*`, where a value per behavior says what a hit is worth. With the same value inside anchor and
+inside tail that traces the frontier of anchor against tail accuracy; with values 1 / (expected targets of the
+behavior) it bounds macro recall. `argmax p*` bounds overall accuracy only: predictors with better tails than its are
+legal.
 """
 
 from dataclasses import dataclass
@@ -39,9 +40,7 @@ def group_values(is_anchor: NDArray[np.bool_], weights: Floats = WEIGHTS) -> Flo
     return np.where(is_anchor[None, :], weights[:, None], 1 - weights[:, None])
 
 
-def endpoint_values(
-    probabilities: Floats, is_anchor: NDArray[np.bool_], weights: Floats = WEIGHTS
-) -> Floats:
+def endpoint_values(probabilities: Floats, is_anchor: NDArray[np.bool_], weights: Floats = WEIGHTS) -> Floats:
     """Values float64[G, K] whose sum is the primary endpoint: weighted anchor accuracy and tail macro recall.
 
     Counts are expectations under p*: an anchor hit adds 1 / (anchor targets), a hit on a tail behavior of at least 10

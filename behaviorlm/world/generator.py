@@ -1,7 +1,7 @@
 """What a synthetic world is to everybody else: it simulates users, and it can be filtered exactly.
 
-A world hides a *persona* (one of P, fixed for a user) and a *state* (one of Z, changing from event to event). Log, text,
-truth and frontier know only this interface, so that a second, different world runs through the same code.
+A world hides a *persona* (one of P, fixed for a user) and a *state* (one of Z, changing from event to event). Log,
+text, truth and frontier know only this interface, so that a second, different world runs through the same code.
 """
 
 from collections.abc import Sequence

@@ -37,15 +37,40 @@ COMMON = (
     Common("open music", 17, (1.4, 0.7, 1.2, 0.7), ("take the bus", "play a game")),
     Common("watch a video", 13, (0.3, 0.8, 1.8, 1.6), ("play a game", "order food"), weekend=1.5),
     Common("make coffee", 11, (2.4, 1.0, 0.4, 0.1), ("read the news", "read messages")),
-    Common("take the bus", 9.5, (2.2, 0.9, 1.0, 0.1), ("read messages", "open music"), weekend=0.4, place="out"),
+    Common(
+        "take the bus", 9.5, (2.2, 0.9, 1.0, 0.1), ("read messages", "open music"), weekend=0.4, place="out"
+    ),
     Common("read the news", 8.5, (2.2, 0.9, 0.5, 0.4), ("take the bus", "make coffee")),
     Common("play a game", 7.5, (0.2, 0.6, 1.8, 2.0), ("watch a video", "order food"), weekend=1.6),
     Common("order food", 6.5, (0.1, 1.6, 1.8, 0.3), ("watch a video", "open music"), weekend=1.3),
-    Common("set an alarm", 6, (0.2, 0.1, 1.0, 5.0), ("read messages", "watch a video"), weekend=0.6, place="home"),
-    Common("write a report", 6.5, (1.2, 1.8, 0.4, 0.1), ("make coffee", "open music"), weekend=0.3, jobs=(3.0, 0.5, 0.5)),
-    Common("study a book", 7.5, (0.8, 1.4, 1.2, 0.6), ("make coffee", "watch a video"), weekend=0.7, jobs=(0.4, 3.0, 0.6)),
-    Common("cook a meal", 5.5, (0.4, 1.5, 2.0, 0.1), ("watch a video", "open music"), weekend=1.3, jobs=(0.6, 0.4, 3.0)),
-)  # fmt: skip
+    Common(
+        "set an alarm", 6, (0.2, 0.1, 1.0, 5.0), ("read messages", "watch a video"), weekend=0.6, place="home"
+    ),
+    Common(
+        "write a report",
+        6.5,
+        (1.2, 1.8, 0.4, 0.1),
+        ("make coffee", "open music"),
+        weekend=0.3,
+        jobs=(3.0, 0.5, 0.5),
+    ),
+    Common(
+        "study a book",
+        7.5,
+        (0.8, 1.4, 1.2, 0.6),
+        ("make coffee", "watch a video"),
+        weekend=0.7,
+        jobs=(0.4, 3.0, 0.6),
+    ),
+    Common(
+        "cook a meal",
+        5.5,
+        (0.4, 1.5, 2.0, 0.1),
+        ("watch a video", "open music"),
+        weekend=1.3,
+        jobs=(0.6, 0.4, 3.0),
+    ),
+)
 
 CHAINS = (
     (("book a flight", "pack a bag", "check in", "call a taxi"), 0.54),

@@ -57,9 +57,7 @@ class OpaqueWorld:
         """The same life as in the original, in codes."""
         life = self.original.simulate_life(seed, user_index, events)
         codes = self.code_of_name
-        return replace(
-            life, events=[replace(event, behavior=codes[event.behavior]) for event in life.events]
-        )
+        return replace(life, events=[replace(event, behavior=codes[event.behavior]) for event in life.events])
 
     def initial_belief(self) -> Floats:
         """As in the original."""

@@ -1,8 +1,8 @@
 """The main world as tables: the probability of what each person does next, and how bursts with causes go on.
 
 Our choice throughout. Two things are hidden. A **persona** is fixed for a user and decides what she usually does at
-which time. A **burst** is none, or the stage of a chain that is due (book a flight, then pack a bag, ...); it goes on by
-itself, whatever the clock says and whatever else happens. Simulation and truth both read the tables of this module
+which time. A **burst** is none, or the stage of a chain that is due (book a flight, then pack a bag, ...); it goes on
+by itself, whatever the clock says and whatever else happens. Simulation and truth both read the tables of this module
 (`usual_probabilities`, `strength`, `after_emission`, `after_silence`), so that they cannot drift apart.
 """
 

@@ -74,7 +74,9 @@ def windowed_timelines(
     for number, (timeline, of_timeline) in enumerate(zip(timelines, starts, strict=True)):
         positions = np.arange(len(timeline))
         if of_timeline.shape != positions.shape or (of_timeline < 0).any() or (of_timeline > positions).any():
-            raise ValueError(f"timeline {number}: starts must be int[{len(timeline)}] with 0 <= starts[t] <= t")
+            raise ValueError(
+                f"timeline {number}: starts must be int[{len(timeline)}] with 0 <= starts[t] <= t"
+            )
         for start in np.unique(of_timeline):
             last = int(positions[of_timeline == start].max())
             windows.append((last + 1 - int(start), number, int(start)))

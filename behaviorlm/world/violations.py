@@ -1,12 +1,13 @@
 """Whether a model does better than the truth allows: beyond the frontier by more than chance is a bug.
 
-Our choice, and an argument rather than a resampling. Given everything observed before it, an event is drawn from p*, and
-what a model predicts does not depend on that draw. So for any value of a hit, the sum over samples of (value of the
-model's hit - value of the best choice's hit) is a martingale plus non-positive means: its expectation is at most 0 for
-every honest model, and mean and variance of each term follow from p* exactly. Freedman's inequality turns the sum of the
-variances and the largest term into a bound that holds for any number of samples and any skew (a normal approximation does
-not, where a few rare hits decide): P(sum >= x) <= exp(-x^2 / (2 V + 2 c x / 3)). V is taken as given, as are the expected
-counts in the values of macro recall. One-sided, 99.9 % for all comparisons of a call together (Bonferroni).
+Our choice, and an argument rather than a resampling. Given everything observed before it, an event is drawn from p*,
+and what a model predicts does not depend on that draw. So for any value of a hit, the sum over samples of (value of
+the model's hit - value of the best choice's hit) is a martingale plus non-positive means: its expectation is at most
+0 for every honest model, and mean and variance of each term follow from p* exactly. Freedman's inequality turns the
+sum of the variances and the largest term into a bound that holds for any number of samples and any skew (a normal
+approximation does not, where a few rare hits decide): P(sum >= x) <= exp(-x^2 / (2 V + 2 c x / 3)). V is taken as
+given, as are the expected counts in the values of macro recall. One-sided, 99.9 % for all comparisons of a call
+together (Bonferroni).
 """
 
 import math
@@ -45,19 +46,17 @@ def violations(
 ) -> list[Violation]:
     """The comparisons in which a model is beyond the truth; an honest one has none, with probability 1 - level.
 
-    probabilities: whole-history p* float64[n, K] of the model's test samples; is_anchor bool[K]; targets and the model's
-    choices int[n]. Against the best choices: overall accuracy, anchor against tail accuracy and the primary endpoint, the
-    last two at every weight. And against p* of the model's own choices, at every weight: who hits more often than p* of
-    what she chose knows something that was not observed, even where she stays inside the frontier.
+    probabilities: whole-history p* float64[n, K] of the model's test samples; is_anchor bool[K]; targets and the
+    model's choices int[n]. Against the best choices: overall accuracy, anchor against tail accuracy and the primary
+    endpoint, the last two at every weight. And against p* of the model's own choices, at every weight: who hits more
+    often than p* of what she chose knows something that was not observed, even where she stays inside the frontier.
     """
     overall = np.ones((1, len(is_anchor)))
     groups = group_values(is_anchor, weights)
     endpoint = endpoint_values(probabilities, is_anchor, weights)
     compared = [
         ("accuracy", 0.5, overall[0], False),
-        *(
-            ("anchor and tail accuracy", float(w), row, False) for w, row in zip(weights, groups, strict=True)
-        ),
+        *(("anchor and tail accuracy", float(w), row, False) for w, row in zip(weights, groups, strict=True)),
         *(
             ("anchor accuracy and tail macro recall", float(w), row, False)
             for w, row in zip(weights, endpoint, strict=True)
