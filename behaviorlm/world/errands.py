@@ -79,10 +79,12 @@ LIKED_BY_JOB = ("working", "learning", "cleaning")
 """The activity that somebody of each of the JOBS chooses more often."""
 TYPICAL = (0.55, 0.30, 0.15)
 ENDING_SHARE, FIRST_ENDING = 0.58, 0.52
-RATE_EXPONENT, LIKED, KINDS = 0.1, 2.5, 2
+RATE_EXPONENT, LIKED, KINDS = 0.05, 2.0, 2
 LENGTH_SHARES = {-1: 0.1, 0: 0.8, 1: 0.1}
 REPEAT = 0.15
 AT_PLACE, SOMEWHERE = 0.82, 0.06
+INTERRUPTED = 0.04
+"""Share of events that are any common behavior: whatever is observed stays possible, in windows too."""
 LONGEST = 6
 
 
@@ -212,7 +214,8 @@ def errands_world() -> ErrandsWorld:
         common = [names.index(name) for name in (first, second, third)]
         for cell in range(CELLS):
             shares = np.array(TYPICAL) * slots[common, cell % len(SLOT_NAMES)]
-            emission[number, :, cell, common] = (shares / shares.sum())[:, None]
+            emission[number, :, cell, : len(COMMON_SLOTS)] = INTERRUPTED / len(COMMON_SLOTS)
+            emission[number, :, cell, common] += ((1 - INTERRUPTED) * shares / shares.sum())[:, None]
         emission[number, 1] *= 1 - ENDING_SHARE
         emission[number, 1, :, names.index(one)] = ENDING_SHARE * FIRST_ENDING
         emission[number, 1, :, names.index(other)] = ENDING_SHARE * (1 - FIRST_ENDING)

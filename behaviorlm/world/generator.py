@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from behaviorlm.errors import DataError
 from behaviorlm.world.clock import hours_of_week
 
 Floats = NDArray[np.float64]
@@ -151,6 +152,9 @@ def draw(probabilities: Floats, random: np.random.Generator) -> int:
 
 
 def normalized(belief: Floats) -> Floats:
-    """Belief float64[U, P, Z], each user's divided by its sum."""
-    result: Floats = belief / belief.sum(axis=(1, 2), keepdims=True)
+    """Belief float64[U, P, Z], each user's divided by its sum; DataError if something impossible was observed."""
+    total = belief.sum(axis=(1, 2), keepdims=True)
+    if not (total > 0).all():
+        raise DataError("the timeline cannot have come from this world: an event in it has probability 0")
+    result: Floats = belief / total
     return result
