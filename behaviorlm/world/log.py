@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm.errors import ConfigError, StorageError
-from behaviorlm.world.process import World, default_world, simulate_user
+from behaviorlm.world.generator import Generator, simulate_user
+from behaviorlm.world.process import default_world
 
 LOG_COLUMNS = ("user", "time", "behavior", "place")
+USERS_PER_PART = 1000
 
 
 def write_log(
@@ -18,7 +20,7 @@ def write_log(
     users: int = 300,
     seed: int = 0,
     events_per_user: tuple[int, int] = (20, 40),
-    world: World | None = None,
+    world: Generator | None = None,
 ) -> int:
     """Write a synthetic log as gzipped JSON lines, users one after the other, each in order of time.
 
@@ -27,17 +29,40 @@ def write_log(
     and the most events of a user. The bytes are the same for the same arguments. Returns the number of
     events. Raises ConfigError (bad counts or seed) and StorageError (cannot write).
     """
+    check_counts(users, seed, events_per_user)
+    return write_json_lines(path, log_rows(world or default_world(), range(users), seed, events_per_user))
+
+
+def part_count(users: int) -> int:
+    """How many files a log in parts has; a fixed number of users each, whatever the parallelism."""
+    return -(-users // USERS_PER_PART)
+
+
+def write_part(
+    folder: str | Path, part: int, users: int, seed: int, events_per_user: tuple[int, int], world: Generator
+) -> int:
+    """Write one part of a log of `users` users as `part-00000.jsonl.gz`, rows as in `write_log`.
+
+    The bytes depend on the arguments alone, so parts can be written in any order and in parallel. Returns the number
+    of events. Raises StorageError.
+    """
+    indices = range(part * USERS_PER_PART, min((part + 1) * USERS_PER_PART, users))
+    path = Path(folder) / f"part-{part:05d}.jsonl.gz"
+    return write_json_lines(path, log_rows(world, indices, seed, events_per_user))
+
+
+def check_counts(users: int, seed: int, events_per_user: tuple[int, int]) -> None:
+    """Raises ConfigError for counts or a seed that make no log."""
     if users < 1 or not 1 <= events_per_user[0] <= events_per_user[1]:
         raise ConfigError(
             f"users={users}, events_per_user={events_per_user}: needs at least one user and one event each"
         )
     if seed < 0:
         raise ConfigError(f"seed={seed}: a seed is 0 or more")
-    return write_json_lines(path, log_rows(world or default_world(), range(users), seed, events_per_user))
 
 
 def log_rows(
-    world: World, user_indices: Iterable[int], seed: int, events_per_user: tuple[int, int] = (20, 40)
+    world: Generator, user_indices: Iterable[int], seed: int, events_per_user: tuple[int, int] = (20, 40)
 ) -> Iterator[dict[str, str]]:
     """The rows of the users with these indices; any share of a log can be made on its own."""
     for index in user_indices:

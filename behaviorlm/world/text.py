@@ -12,8 +12,8 @@ from typing import TypedDict, TypeVar
 import numpy as np
 
 from behaviorlm.errors import ConfigError
+from behaviorlm.world.generator import Generator
 from behaviorlm.world.log import write_json_lines
-from behaviorlm.world.process import SLOT_NAMES, WORLD_VERSION, World
 
 
 class Message(TypedDict):
@@ -27,7 +27,8 @@ Conversation = list[Message]
 Item = TypeVar("Item")
 
 PEOPLE = ("Ana", "Ben", "Chen", "Dora", "Emil", "Fatima", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena")
-WHERE = {"out": "out of the house", "home": "at home"}
+SMALL_TALK_VERSION = 1
+"""Small talk is about no world, so it has a version of its own; part of its seed."""
 
 CAUSAL_TEMPLATES = (
     "People who {cause} soon {effect}.",
@@ -95,8 +96,8 @@ CLOSINGS = (
 ADDITIONS = ("Can you tell me: ", "I wonder, ", "Please tell me, ", "One question: ", "", "")
 
 
-def knowledge_sentences(world: World, count: int, seed: int = 0, knowledge: float = 1.0) -> list[str]:
-    """`count` sentences about the world: when and where things are done, and what follows from what.
+def knowledge_sentences(world: Generator, count: int, seed: int = 0, knowledge: float = 1.0) -> list[str]:
+    """`count` sentences about the world: when, where and by whom things are done, and what follows from what.
 
     `knowledge`, 0 to 1, is the chance that a sentence which could speak of a cause and its effect does; at 0
     every behavior is still named, but none together with its cause. Short diaries of invented days are among
@@ -104,14 +105,14 @@ def knowledge_sentences(world: World, count: int, seed: int = 0, knowledge: floa
     """
     if not 0 <= knowledge <= 1:
         raise ConfigError(f"knowledge={knowledge}: it must lie between 0 and 1")
-    random = np.random.default_rng([WORLD_VERSION, seed, 1])
+    random = np.random.default_rng([*world.version.encode(), seed, 1])
     makers = (_causal_sentence, _diary, _causal_sentence, _habit_sentence)
     return [makers[index % len(makers)](world, random, knowledge) for index in range(count)]
 
 
 def small_talk(count: int, seed: int = 0) -> list[Conversation]:
     """`count` short conversations on colors, animals, capitals and sums. Deterministic for the arguments."""
-    random = np.random.default_rng([WORLD_VERSION, seed, 2])
+    random = np.random.default_rng([SMALL_TALK_VERSION, seed, 2])
     conversations = []
     for _ in range(count):
         turns = []
@@ -136,16 +137,16 @@ def write_conversations(path: str | Path, conversations: list[Conversation]) -> 
     return write_json_lines(path, ({"messages": conversation} for conversation in conversations))
 
 
-def _causal_sentence(world: World, random: np.random.Generator, knowledge: float) -> str:
+def _causal_sentence(world: Generator, random: np.random.Generator, knowledge: float) -> str:
     if random.random() >= knowledge:
         return _habit_sentence(world, random, knowledge)
     cause, effect = _pick(world.links, random)
     return _pick(CAUSAL_TEMPLATES, random).format(cause=cause, effect=effect)
 
 
-def _diary(world: World, random: np.random.Generator, knowledge: float) -> str:
+def _diary(world: Generator, random: np.random.Generator, knowledge: float) -> str:
     """A few common things in a row and, with chance `knowledge`, a cause and its effect among them."""
-    common = [behavior.name for behavior in world.behaviors if behavior.is_common]
+    common = _common(world)
     steps = [_pick(common, random) for _ in range(3 + int(random.random() * 3))]
     if random.random() < knowledge:
         cause, effect = _pick(world.links, random)
@@ -156,20 +157,23 @@ def _diary(world: World, random: np.random.Generator, knowledge: float) -> str:
     return _pick(DIARY_TEMPLATES, random).format(person=_pick(PEOPLE, random), steps=", ".join(steps))
 
 
-def _habit_sentence(world: World, random: np.random.Generator, knowledge: float) -> str:
-    behavior = _pick(world.behaviors, random)
-    often = "Many people" if behavior.is_common else "Now and then people"
-    usual_slot = SLOT_NAMES[int(np.argmax(behavior.slots))]
-    sentences = [f"{often} {behavior.name} {usual_slot}."]
-    if behavior.place is not None:
-        sentences.append(f"People {behavior.name} {WHERE[behavior.place]}.")
-    if behavior.weekend != 1:
-        sentences.append(
-            f"{often} {behavior.name} {'on weekends' if behavior.weekend > 1 else 'on weekdays'}."
-        )
-    if behavior.is_common:
-        sentences.append(f"To {behavior.name} is a habit of {_pick(PEOPLE, random)}.")
-    return _pick(sentences, random)
+def _habit_sentence(world: Generator, random: np.random.Generator, knowledge: float) -> str:
+    habit = _pick(world.habits, random)
+    is_common = habit.behavior in _common(world)
+    often = "Many people" if is_common else "Now and then people"
+    if habit.kind == "job":
+        sentence = f"{habit.phrase[0].upper()}{habit.phrase[1:]} often {habit.behavior}."
+    elif habit.kind == "place":
+        sentence = f"People {habit.behavior} {habit.phrase}."
+    else:
+        sentence = f"{often} {habit.behavior} {habit.phrase}."
+    if is_common and random.random() < 0.2:
+        return f"To {habit.behavior} is a habit of {_pick(PEOPLE, random)}."
+    return sentence
+
+
+def _common(world: Generator) -> list[str]:
+    return [name for name, is_common in zip(world.names, world.is_common, strict=True) if is_common]
 
 
 def _pick(items: Sequence[Item], random: np.random.Generator) -> Item:
