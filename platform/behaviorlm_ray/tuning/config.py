@@ -24,9 +24,10 @@ class TuningConfig(Settings):
         64, ge=1, description="Samples of one optimizer step, over all workers together."
     )
     max_samples_per_timeline_per_step: int = Field(
-        8,
+        2,
         ge=1,
-        description="At most so many samples of one timeline in a step, so that a step is not one user.",
+        description="At most so many samples of one timeline in a step, so that a step is not one user. More share "
+        "more tokens; a few percent of samples_per_step cost no loss (docs/results.md).",
     )
     max_tokens: int = Field(2048, ge=16, description="Tokens of one pack: what a worker computes at a time.")
     warmup_share: float = Field(
