@@ -24,6 +24,7 @@ from behaviorlm.prediction import (
 )
 from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, group_names
+from behaviorlm_ray.truth import TruthSettings, ceiling, check_against_truth, true_probabilities
 
 VERSION = 1
 
@@ -56,12 +57,14 @@ def evaluate(
     tau_grid: Sequence[float],
     resamples: int,
     seed: int,
+    truth: TruthSettings | None = None,
 ) -> Comparison:
     """Compare models and baselines.
 
     scores: for each model {"validation": float32 [v, K], "test": float32 [n, K]}, and for the untuned one
     "without_history" [n, K], which adds its PMI form and its mean per token. adjusted: the models that are
-    reported with logit adjustment as well, tau chosen on validation.
+    reported with logit adjustment as well, tau chosen on validation. truth: the synthetic world of the log; a model
+    beyond what can be known raises DataError.
     """
     vocabulary = log.vocabulary
     targets = gather(log, samples.test, "behavior")
@@ -92,9 +95,16 @@ def evaluate(
         name: bootstrap(model, vocabulary.is_anchor, groups, is_repeat, resamples=resamples, seed=seed)
         for name, model in measured.items()
     }
-    results = {"ceiling": None, "models": models, "samples": _sample_counts(log, samples, targets, is_repeat)}
+    best: dict[str, float] | None = None
+    truth_details: dict[str, Any] | None = None
+    if truth is not None:
+        known = true_probabilities(log, samples.test, truth)
+        best, truth_details = ceiling(known, vocabulary.is_anchor, targets)
+        check_against_truth(known, vocabulary.is_anchor, measured)
+    results = {"ceiling": best, "models": models, "samples": _sample_counts(log, samples, targets, is_repeat)}
     details = {
         "tau": tau,
+        "truth": truth_details,
         "comparisons": _comparisons(
             measured, list(scores), vocabulary.is_anchor, groups, is_repeat, resamples, seed
         ),

@@ -21,6 +21,7 @@ from behaviorlm.selection import SelectionConfig
 from behaviorlm.splits import SplitConfig
 from behaviorlm.vocabulary import VocabularyConfig
 from behaviorlm_ray.arms import PRESETS, ArmSettings
+from behaviorlm_ray.truth import TruthSettings
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -81,6 +82,10 @@ class EvaluationSettings(Settings):
         default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0],
         min_length=1,
         description="Strengths of logit adjustment from which validation chooses one for each tuned model.",
+    )
+    truth: TruthSettings | None = Field(
+        default=None,
+        description="For a log of a synthetic world: models are held against the truth, and one beyond it is an error.",
     )
     retention_conversations: int = Field(
         default=200, ge=0, description="Held-out conversations of each source on which the loss is measured."

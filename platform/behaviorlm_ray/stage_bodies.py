@@ -283,6 +283,7 @@ def evaluate_arms(
         tau_grid=settings.evaluation.tau,
         resamples=settings.evaluation.bootstrap_samples,
         seed=settings.evaluation.seed,
+        truth=settings.evaluation.truth,
     )
     _write_json(folder.output / "results.json", comparison.results | {"retention": retention})
     _write_json(folder.output / "details.json", comparison.details)
