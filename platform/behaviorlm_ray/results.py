@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from behaviorlm_ray.arms import ArmSettings
+from behaviorlm_ray.example import example_lines
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.planning import output_folder
 from behaviorlm_ray.report.content import ReportData
@@ -42,7 +43,8 @@ def write_results(pipeline: Pipeline) -> Path:
             (folder / name).write_bytes((evaluated.folder / name).read_bytes())
         (folder / "config.yaml").write_text(resolved, encoding="utf-8")
         write_report(data, folder / "report.html")
-    print("\n".join(["", *results_table(_read_json(folder / "results.json")), ""]))
+    lines = ["", *results_table(_read_json(folder / "results.json")), "", *example_lines(pipeline), ""]
+    print("\n".join(lines))
     return folder / "report.html"
 
 
@@ -65,6 +67,7 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "warnings": [
                 f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
             ],
+            "synthetic": pipeline.settings.evaluation.truth is not None,
             "dataset": _dataset(pipeline, results),
             "results": results,
             "models": notes,

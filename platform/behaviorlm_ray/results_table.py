@@ -33,6 +33,9 @@ def results_table(results: Mapping[str, Any]) -> list[str]:
         if retention:
             cells.append(f"{retention[name]:.2f}" if name in retention else "")
         lines.append("| " + " | ".join([name, *cells]) + " |")
+    if results.get("ceiling"):
+        best = ", ".join(f"{group} {value:.3f}" for group, value in results["ceiling"].items())
+        lines += ["", f"Ceiling of accuracy, each group's own, expected under the truth: {best}"]
     return lines
 
 
