@@ -15,7 +15,7 @@ from behaviorlm.errors import BehaviorLMError
 from behaviorlm.world.description import describe
 from behaviorlm.world.errands import errands_world
 from behaviorlm.world.generator import Generator
-from behaviorlm.world.log import check_counts
+from behaviorlm.world.log import check_counts, part_count
 from behaviorlm.world.opaque import OpaqueWorld
 from behaviorlm.world.process import default_world
 from behaviorlm.world.text import knowledge_sentences, small_talk, write_conversations
@@ -71,7 +71,8 @@ def write(world: Generator, options: argparse.Namespace) -> None:
         folder / "conversations.jsonl.gz", small_talk(options.conversations, options.seed + 1)
     )
     shown = OpaqueWorld(world, options.seed) if options.opaque else world
-    connect()
+    if part_count(options.users) > 1:
+        connect()
     events = write_log_in_parts(folder / "log", options.users, options.seed, tuple(options.events), shown)
     print(f"wrote {events} synthetic events of {options.users} users, and text, to {folder}")
 

@@ -1,12 +1,14 @@
 """A tiny base model that has read the synthetic world's text, as an ordinary transformers folder.
 
-Synthetic, and a stand-in: it has about 0.4 million parameters, knows a few templates and nothing about real
-language. It has read knowledge sentences and small talk, and never a log nor a prompt of this project.
+Synthetic, and a stand-in: it has about a million parameters, knows a few templates and nothing about real language.
+It has read knowledge sentences and small talk, and never a log nor a prompt of this project. `behaviorlm/assets/base`
+holds the one that the demo uses, made by `jobs.pretrain` with its defaults.
 """
 
 import json
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from behaviorlm.errors import StorageError
-from behaviorlm.world.process import PLACES, WORLD_VERSION, World, default_world
+from behaviorlm.world.generator import PLACES, Generator
+from behaviorlm.world.process import default_world
 from behaviorlm.world.text import Conversation, knowledge_sentences, small_talk
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -26,23 +29,41 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 SYSTEM_TEXT = "You are a friendly assistant."
-TOKENIZER_SIZE = 768
+TOKENIZER_SIZE = 1024
 POSITIONS = 512
 RECIPE_FILE = "pretraining.json"
+ASSET = Path(__file__).parents[1] / "assets" / "base"
 
-SENTENCES, CONVERSATIONS, SENTENCES_PER_DOCUMENT = 6000, 2000, 6
+SENTENCES, CONVERSATIONS, SENTENCES_PER_DOCUMENT = 20_000, 4_000, 6
+STEPS = 1200
+CURVE_STEPS = 20
+HEAD_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Size:
+    """Shape of a base model; heads are 32 wide."""
+
+    width: int
+    inner_width: int
+    layers: int
+
+
+SIZES = {"small": Size(64, 192, 3), "base": Size(128, 384, 4), "large": Size(192, 512, 4)}
+"""About 0.2, 1.0 and 2.0 million parameters."""
 
 
 def make_base_model(
     folder: str | Path,
     seed: int = 0,
-    steps: int = 480,
+    steps: int = STEPS,
     knowledge: float = 1.0,
-    world: World | None = None,
+    world: Generator | None = None,
+    size: str = "base",
 ) -> Path:
     """Make tokenizer and model from the world's text and save them as a transformers folder (safetensors).
 
-    Takes about half a minute on one CPU core; `knowledge` as in `text.knowledge_sentences`. For a seed the
+    Takes about ten minutes on one CPU core; `knowledge` as in `text.knowledge_sentences`. For a seed the
     tokenizer has the same bytes, and the weights are the same up to float noise between machines. An existing
     `folder` is replaced, once the new one is complete. Recipe and loss curve are in `pretraining.json`.
     Raises StorageError (cannot write).
@@ -52,10 +73,11 @@ def make_base_model(
     conversations = small_talk(CONVERSATIONS, seed)
     tokenizer = make_tokenizer(world, sentences, conversations)
     documents = _documents(tokenizer, sentences, conversations)
-    model, curve = pretrain(tokenizer, documents, seed, steps)
+    model, curve = pretrain(tokenizer, documents, seed, steps, SIZES[size])
     recipe = {
         "note": "trained on synthetic text only",
-        "world_version": WORLD_VERSION,
+        "world": world.version,
+        "size": size,
         "seed": seed,
         "steps": steps,
         "knowledge": knowledge,
@@ -81,7 +103,7 @@ def make_base_model(
 
 
 def make_tokenizer(
-    world: World, sentences: list[str], conversations: list[Conversation]
+    world: Generator, sentences: list[str], conversations: list[Conversation]
 ) -> PreTrainedTokenizerFast:
     """A byte-level BPE of `TOKENIZER_SIZE` tokens with ChatML control tokens and chat template.
 
@@ -125,36 +147,37 @@ def pretrain(
     documents: list[list[int]],
     seed: int,
     steps: int,
-    batch_size: int = 4,
-    length: int = 192,
-    learning_rate: float = 4e-3,
+    size: Size = SIZES["base"],
+    batch_size: int = 8,
+    length: int = 256,
+    learning_rate: float = 3e-3,
 ) -> tuple[LlamaForCausalLM, list[dict[str, float]]]:
     """Train a small Llama from random weights on windows of the shuffled documents, by a plain AdamW loop.
 
     Many small batches teach what follows from what sooner than few large ones; positions beyond `length` are
     untrained. Deterministic on one machine: one thread, all randomness from `seed`, global random state left
-    alone. Returns the model (fp32, eval) and its loss curve (mean NLL in nats per token of each 20 steps).
+    alone. Returns the model (fp32, eval) and its loss curve (mean NLL in nats per token of each CURVE_STEPS steps).
     """
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         try:
             torch.set_num_threads(1)
             torch.manual_seed(seed)
-            model = LlamaForCausalLM(_model_config(tokenizer))
+            model = LlamaForCausalLM(_model_config(tokenizer, size))
             stream = torch.tensor([t for i in torch.randperm(len(documents)).tolist() for t in documents[i]])
             return model, _train(model, stream, steps, batch_size, length, learning_rate)
         finally:
             torch.set_num_threads(threads)
 
 
-def _model_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+def _model_config(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=size.width,
+        intermediate_size=size.inner_width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.width // HEAD_WIDTH,
+        num_key_value_heads=size.width // HEAD_WIDTH,
         max_position_embeddings=POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -189,7 +212,7 @@ def _train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
-        if len(losses) == 20 or step == steps - 1:
+        if len(losses) == CURVE_STEPS or step == steps - 1:
             curve.append({"step": step + 1, "loss": round(sum(losses) / len(losses), 5)})
             losses = []
     model.train(False)

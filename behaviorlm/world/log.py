@@ -38,6 +38,11 @@ def part_count(users: int) -> int:
     return -(-users // USERS_PER_PART)
 
 
+def part_name(part: int) -> str:
+    """File name of a part."""
+    return f"part-{part:05d}.jsonl.gz"
+
+
 def write_part(
     folder: str | Path, part: int, users: int, seed: int, events_per_user: tuple[int, int], world: Generator
 ) -> int:
@@ -47,8 +52,7 @@ def write_part(
     of events. Raises StorageError.
     """
     indices = range(part * USERS_PER_PART, min((part + 1) * USERS_PER_PART, users))
-    path = Path(folder) / f"part-{part:05d}.jsonl.gz"
-    return write_json_lines(path, log_rows(world, indices, seed, events_per_user))
+    return write_json_lines(Path(folder) / part_name(part), log_rows(world, indices, seed, events_per_user))
 
 
 def check_counts(users: int, seed: int, events_per_user: tuple[int, int]) -> None:

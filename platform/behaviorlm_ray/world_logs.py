@@ -6,7 +6,8 @@ from typing import Any
 import ray.data
 
 from behaviorlm.world.generator import Generator
-from behaviorlm.world.log import check_counts, part_count, write_part
+from behaviorlm.world.log import check_counts, part_count, part_name, write_part
+from behaviorlm_ray.storage import storage_errors
 
 
 def write_log_in_parts(
@@ -14,11 +15,19 @@ def write_log_in_parts(
 ) -> int:
     """Write `part-00000.jsonl.gz`, ... of 1000 users each; every worker must reach the absolute `folder`.
 
-    The bytes are the same whatever the cluster: a part depends on its number alone. Returns the number of events.
-    Raises ConfigError and StorageError.
+    The bytes are the same whatever the cluster: a part depends on its number alone. Parts of an earlier, larger log
+    are removed. A single part is written without Ray. Returns the number of events. Raises ConfigError and
+    StorageError.
     """
     check_counts(users, seed, events_per_user)
     parts = part_count(users)
+    kept = {part_name(part) for part in range(parts)}
+    with storage_errors(Path(folder), "clean"):
+        for old in Path(folder).glob("part-*.jsonl.gz"):
+            if old.name not in kept:
+                old.unlink()
+    if parts == 1:
+        return write_part(folder, 0, users, seed, events_per_user, world)
     shared_world = ray.put(world)
 
     def write(row: dict[str, Any]) -> dict[str, Any]:

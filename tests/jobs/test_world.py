@@ -1,6 +1,7 @@
 """The world's job: a log in parts through Ray Data with the bytes that one process would write, and its text."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ def test_the_job_writes_parts_and_text_and_the_text_keeps_the_names(
     assert len(text.splitlines()) == 200 and "read messages" in text
     assert not [code for code in opaque.names if code in text]
     assert gzip.decompress((tmp_path / "conversations.jsonl.gz").read_bytes()).count(b"\n") == 1000
+
+
+def test_a_smaller_log_leaves_no_part_of_a_larger_one(tmp_path: Path) -> None:
+    arguments = ["--folder", str(tmp_path), "--sentences", "5", "--conversations", "2", "--events", "1", "2"]
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "part-00001.jsonl.gz").write_bytes(b"of a larger log")
+    assert world.main([*arguments, "--users", "7"]) == 0
+    assert [path.name for path in (tmp_path / "log").iterdir()] == ["part-00000.jsonl.gz"]
+    rows = gzip.decompress((tmp_path / "log" / "part-00000.jsonl.gz").read_bytes()).decode().splitlines()
+    assert len({json.loads(row)["user"] for row in rows}) == 7
 
 
 def test_it_describes_both_worlds_without_writing(

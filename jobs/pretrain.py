@@ -1,0 +1,52 @@
+"""Makes the tiny base model of a synthetic world: a tokenizer with a chat template, and a Llama that read its text.
+
+python -m jobs.pretrain --folder runs/base [--size base] [--generator main] [--knowledge 1.0] [--seed 0] [--steps 1200]
+
+One process on one core; about ten minutes for the default, which is what `behaviorlm/assets/base` holds.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from behaviorlm.errors import BehaviorLMError
+from behaviorlm.world.base_model import RECIPE_FILE, SIZES, STEPS, make_base_model
+from behaviorlm.world.errands import errands_world
+from behaviorlm.world.generator import Generator
+from behaviorlm.world.process import default_world
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the model and say how its loss fell. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="where the model goes; an old one is replaced"
+    )
+    parser.add_argument("--size", choices=SIZES, default="base", help="0.2, 1.0 or 2.0 million parameters")
+    parser.add_argument("--generator", choices=("main", "second"), default="main", help="whose text it reads")
+    parser.add_argument("--knowledge", type=float, default=1.0, help="0 to 1, how much is said about causes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of text and model")
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of 2,048 tokens")
+    options = parser.parse_args(arguments)
+    world: Generator = default_world() if options.generator == "main" else errands_world()
+    print(f"training a {options.size} model on text of {world.version} for {options.steps} steps", flush=True)
+    try:
+        folder = make_base_model(
+            options.folder, options.seed, options.steps, options.knowledge, world, options.size
+        )
+    except (BehaviorLMError, OSError) as error:
+        print(f"pretrain: {error}", file=sys.stderr)
+        return 1
+    recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
+    first, last = recipe["curve"][0]["loss"], recipe["curve"][-1]["loss"]
+    print(f"loss {first:.3f} -> {last:.3f} nats a token, {recipe['parameters']:,} parameters")
+    print(f"wrote the base model to {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
