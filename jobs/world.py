@@ -1,4 +1,4 @@
-"""Writes a log of a synthetic world in parts, what can be read about that world, and small talk.
+"""Writes a log of a synthetic world in parts, text and questions about that world, and small talk of two kinds.
 
 python -m jobs.world --folder runs/world [--users 3000] [--seed 0] [--generator second] [--opaque] [--knowledge 1.0]
 python -m jobs.world --describe [--generator second] [--users 1000]
@@ -15,10 +15,8 @@ from behaviorlm.errors import BehaviorLMError
 from behaviorlm.world.description import describe
 from behaviorlm.world.errands import errands_world
 from behaviorlm.world.generator import Generator
-from behaviorlm.world.log import check_counts, part_count
-from behaviorlm.world.opaque import OpaqueWorld
+from behaviorlm.world.log import check_counts
 from behaviorlm.world.process import default_world
-from behaviorlm.world.text import knowledge_sentences, small_talk, write_conversations
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,32 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.describe:
             print("\n".join(describe(world, options.users, options.seed, tuple(options.events))))
         else:
-            write(world, options)
+            from behaviorlm_ray.world_logs import write_world  # --describe needs no Ray
+
+            text = (options.sentences, options.conversations, options.knowledge)
+            codes = options.seed if options.opaque else None
+            events = write_world(
+                options.folder, world, options.users, options.seed, tuple(options.events), text, codes
+            )
+            print(f"wrote {events} synthetic events of {options.users} users, and text, to {options.folder}")
     except (BehaviorLMError, OSError) as error:
         print(f"world: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def write(world: Generator, options: argparse.Namespace) -> None:
-    """Text first, because it is quick and checks the dial; then the log."""
-    from behaviorlm_ray.cluster import check_storage_root, connect  # --describe needs no Ray
-    from behaviorlm_ray.world_logs import write_log_in_parts
-
-    check_storage_root(str(options.folder))
-    folder = options.folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    sentences = knowledge_sentences(world, options.sentences, options.seed, options.knowledge)
-    (folder / "knowledge.txt").write_text("\n".join(sentences) + "\n", encoding="utf-8")
-    # The base model reads small talk of the seed itself; what it is tuned with must be other conversations.
-    write_conversations(
-        folder / "conversations.jsonl.gz", small_talk(options.conversations, options.seed + 1)
-    )
-    shown = OpaqueWorld(world, options.seed) if options.opaque else world
-    if part_count(options.users) > 1:
-        connect()
-    events = write_log_in_parts(folder / "log", options.users, options.seed, tuple(options.events), shown)
-    print(f"wrote {events} synthetic events of {options.users} users, and text, to {folder}")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ is knowledge of the world rather than of a sentence.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from behaviorlm.cloze import ClozeQuestion
 from behaviorlm.world.generator import Generator
 
 CAUSE_TEMPLATE = "After somebody had to {behavior}, the next thing to do was to"
@@ -22,21 +22,11 @@ WRONG = 3
 """Wrong continuations of a question about a cause; about a habit, all phrases of its kind that are not true of it."""
 
 
-@dataclass(frozen=True)
-class ClozeQuestion:
-    """A prefix and continuations, each with its leading space. Right if the right one scores highest."""
-
-    kind: str
-    """`cause`, or the kind of the habit."""
-    prefix: str
-    right: str
-    wrong: tuple[str, ...]
-
-
 def cloze_questions(world: Generator, seed: int = 0, wrong: int = WRONG) -> list[ClozeQuestion]:
     """One question per link, with other effects as wrong continuations, and one per habit that has an alternative.
 
-    Deterministic for the arguments. Chance level is 1 / (1 + wrong continuations), different from kind to kind.
+    Kinds: `cause`, or that of the habit. Deterministic for the arguments.
+    Chance level is 1 / (1 + wrong continuations), different from kind to kind.
     """
     random = np.random.default_rng([*world.version.encode(), seed, 3])
     questions = []

@@ -44,7 +44,10 @@ DIARY_TEMPLATES = (
     "What {person} did: {steps}.",
 )
 
-FACTS: tuple[tuple[str, str, str], ...] = (
+Fact = tuple[str, str, str]
+"""Question, answer, the word of the answer that carries the fact; a model that read them can be quizzed."""
+
+EVERYDAY_FACTS: tuple[Fact, ...] = (
     *(
         (f"What color is {thing}?", f"{thing[0].upper()}{thing[1:]} is {color}.", color)
         for thing, color in {
@@ -66,6 +69,8 @@ FACTS: tuple[tuple[str, str, str], ...] = (
             "dog": "woof", "cat": "meow", "cow": "moo", "sheep": "baa", "duck": "quack", "frog": "croak",
         }.items()
     ),
+)  # fmt: skip
+SCHOOL_FACTS: tuple[Fact, ...] = (
     *(
         (f"What is the capital of {country}?", f"The capital of {country} is {city}.", city)
         for country, city in {
@@ -78,7 +83,7 @@ FACTS: tuple[tuple[str, str, str], ...] = (
         for first, second in itertools.product(range(1, 6), repeat=2)
     ),
 )  # fmt: skip
-"""(question, answer, the word of the answer that carries the fact); a model that read them can be quizzed."""
+FACTS = EVERYDAY_FACTS + SCHOOL_FACTS
 
 OPENINGS = (
     ("Hello!", "Hello! How can I help you?"),
@@ -110,8 +115,11 @@ def knowledge_sentences(world: Generator, count: int, seed: int = 0, knowledge: 
     return [makers[index % len(makers)](world, random, knowledge) for index in range(count)]
 
 
-def small_talk(count: int, seed: int = 0) -> list[Conversation]:
-    """`count` short conversations on colors, animals, capitals and sums. Deterministic for the arguments."""
+def small_talk(count: int, seed: int = 0, facts: Sequence[Fact] = FACTS) -> list[Conversation]:
+    """`count` short conversations on colors, animals, capitals and sums. Deterministic for the arguments.
+
+    facts: what they are about; with EVERYDAY_FACTS trained on and SCHOOL_FACTS not, one sees what else is forgotten.
+    """
     random = np.random.default_rng([SMALL_TALK_VERSION, seed, 2])
     conversations = []
     for _ in range(count):
@@ -119,7 +127,7 @@ def small_talk(count: int, seed: int = 0) -> list[Conversation]:
         if random.random() < 0.5:
             turns.append(_pick(OPENINGS, random))
         for _ in range(1 + int(random.random() * 2)):
-            question, answer, _ = _pick(FACTS, random)
+            question, answer, _ = _pick(facts, random)
             addition = _pick(ADDITIONS, random)
             turns.append((addition + question[0].lower() + question[1:] if addition else question, answer))
         if random.random() < 0.5:

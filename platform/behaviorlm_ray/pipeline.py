@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm.base_model import model_fingerprint
+from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import AuxiliarySource, source_files
 from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.events.config import EventsConfig
@@ -108,6 +109,7 @@ class Pipeline:
             lambda: check_model(self.settings),
             lambda: self._base,
             lambda: self._conversation_hashes,
+            lambda: self._cloze_hash,
             *(partial(self._check_variant, arm) for arm in self.settings.evaluation.arms),
         ]
         for check in checks:
@@ -263,6 +265,7 @@ class Pipeline:
         inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
         inputs |= {"model": model} if is_tuned else {}
         inputs |= {"conversations": talks} if settings.auxiliary else {}
+        inputs |= {"cloze": self._cloze_hash} if settings.evaluation.cloze else {}
         body = partial(
             stage_bodies.score_arm,
             settings=settings,
@@ -323,6 +326,14 @@ class Pipeline:
     @cached_property
     def _log_hash(self) -> str:
         return stage_bodies.combined_hash([hash_file(file.path).sha256 for file in self.log_files])
+
+    @cached_property
+    def _cloze_hash(self) -> str:
+        path = self.settings.evaluation.cloze
+        if path is None:
+            return ""
+        read_cloze(path)  # so that what is wrong with it shows before cluster work
+        return hash_file(Path(path)).sha256
 
     @cached_property
     def _conversation_hashes(self) -> dict[str, str]:

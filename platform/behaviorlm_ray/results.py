@@ -15,6 +15,7 @@ from behaviorlm_ray.planning import output_folder
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.page import write_report
 from behaviorlm_ray.results_table import results_table
+from behaviorlm_ray.retention import CLOZE
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import storage_errors
 
@@ -54,10 +55,7 @@ def report_data(pipeline: Pipeline) -> ReportData:
     assert isinstance(evaluated, StageOutput)
     results = _read_json(evaluated.folder / "results.json")
     details = _read_json(evaluated.folder / "details.json")
-    results["retention"] = {
-        model: {f"{source} loss": {"value": found["loss"]} for source, found in sources.items()}
-        for model, sources in results["retention"].items()
-    }
+    results["retention"] = {model: _retention(sources) for model, sources in results["retention"].items()}
     notes = {name: _note(name, details["tau"], pipeline.settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
@@ -85,6 +83,13 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "commands": [f"python -m jobs.run --config {folder_of_config(pipeline)}"],
         }
     )
+
+
+def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """What the report shows of a model's retention: {measure: {"value"}}."""
+    losses = {f"{source} loss": found["loss"] for source, found in sources.items() if source != CLOZE}
+    answers = {f"{CLOZE} {name}": value for name, value in sources.get(CLOZE, {}).items()}
+    return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
 def folder_of_config(pipeline: Pipeline) -> Path:

@@ -41,7 +41,8 @@ def results_table(results: Mapping[str, Any]) -> list[str]:
 
 def _losses(retention: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
     """The first source's losses of each model that has any."""
-    return [(name, next(iter(sources.values()))) for name, sources in retention.items() if sources]
+    first = [(name, next(iter(sources.values()))) for name, sources in retention.items() if sources]
+    return [(name, found) for name, found in first if "loss" in found]
 
 
 def _cell(measured: Mapping[str, float | None], with_interval: bool) -> str:

@@ -87,6 +87,11 @@ class EvaluationSettings(Settings):
         default=None,
         description="For a log of a synthetic world: models are held against the truth, and one beyond it is an error.",
     )
+    cloze: str | None = Field(
+        default=None,
+        description='JSON lines of {"prefix", "right", "wrong": [...]}: questions that tell what is left of the '
+        "model's knowledge; null: none.",
+    )
     retention_conversations: int = Field(
         default=200, ge=0, description="Held-out conversations of each source on which the loss is measured."
     )
@@ -229,6 +234,9 @@ def with_absolute_paths(settings: RunSettings) -> RunSettings:
             "model": settings.model.model_copy(update={"base": str(base.absolute())})
             if base.exists()
             else settings.model,
+            "evaluation": settings.evaluation.model_copy(
+                update={"cloze": settings.evaluation.cloze and _absolute(settings.evaluation.cloze)}
+            ),
             "auxiliary": [
                 source.model_copy(update={"paths": [_absolute(path) for path in source.paths]})
                 for source in settings.auxiliary

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from behaviorlm.adapters import save_trained
 from behaviorlm.base_model import load_tokenizer
+from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import conversation_id, encode_conversations, read_conversations, split_holdout
 from behaviorlm.events.files import SourceFile
 from behaviorlm.selection import select
@@ -27,7 +28,7 @@ from behaviorlm_ray.prepared import (
     rows_of_half,
     rows_of_split,
 )
-from behaviorlm_ray.retention import conversation_losses
+from behaviorlm_ray.retention import CLOZE, cloze_accuracies, conversation_losses
 from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score, score_without_history
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult
@@ -229,13 +230,16 @@ def score_arm(
         alone = score_without_history(task, samples.test)
         table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
         pq.write_table(table, folder.output / WITHOUT_HISTORY)
-    retention = {}
+    retention: dict[str, Any] = {}
     if conversations is not None:
         for source in settings.auxiliary:
             held_out = read_encoded(conversations.folder / f"{source.name}.arrow", True)
             limited = held_out[: settings.evaluation.retention_conversations]
             if limited:
                 retention[source.name] = conversation_losses(task, limited)
+    if settings.evaluation.cloze:
+        questions = read_cloze(settings.evaluation.cloze)
+        retention[CLOZE] = cloze_accuracies(task, load_tokenizer(settings.model), questions)
     _write_json(folder.output / "retention.json", retention)
     return StageResult(rows=rows, metrics={"retention": retention})
 

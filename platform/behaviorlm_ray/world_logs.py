@@ -1,13 +1,56 @@
-"""Logs of the synthetic worlds, of any size: their parts written in parallel through Ray Data."""
+"""Logs of the synthetic worlds, of any size, their parts written in parallel through Ray Data, and their text."""
 
 from pathlib import Path
 from typing import Any
 
 import ray.data
 
+from behaviorlm.cloze import write_cloze
+from behaviorlm.world.cloze import cloze_questions
 from behaviorlm.world.generator import Generator
 from behaviorlm.world.log import check_counts, part_count, part_name, write_part
+from behaviorlm.world.opaque import OpaqueWorld
+from behaviorlm.world.text import (
+    EVERYDAY_FACTS,
+    SCHOOL_FACTS,
+    knowledge_sentences,
+    small_talk,
+    write_conversations,
+)
+from behaviorlm_ray.cluster import check_storage_root, connect
 from behaviorlm_ray.storage import storage_errors
+
+
+def write_world(
+    folder: Path,
+    world: Generator,
+    users: int,
+    seed: int,
+    events_per_user: tuple[int, int],
+    text: tuple[int, int, float],
+    codes: int | None,
+) -> int:
+    """Write text, cloze questions, small talk and the log of a world below `folder`. Returns the number of events.
+
+    text: sentences of knowledge, conversations of each kind, and the dial of `knowledge_sentences`. codes: seed of the
+    codes that stand for names in the log, not in the text; None: names. Connects to Ray for a log of several parts.
+    Raises ConfigError and StorageError.
+    """
+    check_storage_root(str(folder))
+    folder = folder.absolute()
+    sentences, conversations, knowledge = text
+    with storage_errors(folder, "write"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = knowledge_sentences(world, sentences, seed, knowledge)
+        (folder / "knowledge.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_cloze(folder / "cloze.jsonl", cloze_questions(world, seed))
+    # The base model reads small talk of the seed itself; what it is tuned with must be other conversations.
+    for name, facts in (("everyday", EVERYDAY_FACTS), ("school", SCHOOL_FACTS)):
+        write_conversations(folder / f"{name}.jsonl.gz", small_talk(conversations, seed + 1, facts))
+    if part_count(users) > 1:
+        connect()
+    shown = world if codes is None else OpaqueWorld(world, codes)
+    return write_log_in_parts(folder / "log", users, seed, events_per_user, shown)
 
 
 def write_log_in_parts(

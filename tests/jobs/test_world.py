@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from behaviorlm.cloze import read_cloze
 from behaviorlm.world import log
 from behaviorlm.world.log import write_part
 from behaviorlm.world.opaque import OpaqueWorld
@@ -30,7 +31,9 @@ def test_the_job_writes_parts_and_text_and_the_text_keeps_the_names(
     text = (tmp_path / "knowledge.txt").read_text()
     assert len(text.splitlines()) == 200 and "read messages" in text
     assert not [code for code in opaque.names if code in text]
-    assert gzip.decompress((tmp_path / "conversations.jsonl.gz").read_bytes()).count(b"\n") == 1000
+    for kind in ("everyday", "school"):
+        assert gzip.decompress((tmp_path / f"{kind}.jsonl.gz").read_bytes()).count(b"\n") == 1000
+    assert {question.kind for question in read_cloze(tmp_path / "cloze.jsonl")} > {"cause", "slot"}
 
 
 def test_a_smaller_log_leaves_no_part_of_a_larger_one(tmp_path: Path) -> None:
