@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from behaviorlm.world.base_model import POSITIONS, TURN_END, make_base_model
+from behaviorlm.world.base_model import (
+    ASSET,
+    CONVERSATIONS,
+    POSITIONS,
+    RECIPE_FILE,
+    SENTENCES,
+    SIZES,
+    STEPS,
+    TURN_END,
+    make_base_model,
+)
 from behaviorlm.world.process import default_world
 
 
@@ -30,7 +40,7 @@ def test_the_folder_loads_offline_as_any_causal_language_model(
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     assert (base / "model.safetensors").exists() and not list(base.glob("*.bin"))
-    assert 300_000 < model.num_parameters() < 1_000_000
+    assert 900_000 < model.num_parameters() < 1_100_000
     assert model.config.max_position_embeddings == POSITIONS >= 512
     assert model.config.vocab_size == len(tokenizer)
     assert tokenizer.eos_token == TURN_END and model.config.eos_token_id == tokenizer.eos_token_id
@@ -64,6 +74,14 @@ def test_the_chat_template_renders_turns_and_the_opening_of_an_answer(
     assert len(tokenizer.encode(TURN_END, add_special_tokens=False, split_special_tokens=True)) > 1
 
 
+def test_sizes_are_siblings_within_ten_megabytes(tmp_path: Path) -> None:
+    sizes = {}
+    for size in SIZES:
+        folder = make_base_model(tmp_path / size, steps=1, size=size)
+        sizes[size] = (folder / "model.safetensors").stat().st_size
+    assert sizes["small"] < sizes["base"] / 2 < sizes["base"] < sizes["large"] / 1.5 < 10_000_000
+
+
 def test_loss_falls_while_it_reads(base: Path) -> None:
     recipe = json.loads((base / "pretraining.json").read_text())
     assert [point["step"] for point in recipe["curve"]] == [20, 40, 60]
@@ -86,10 +104,23 @@ def test_a_seed_fixes_the_files_and_leaves_global_random_state_alone(tmp_path: P
     assert (one / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
 
 
-@pytest.mark.slow
-def test_a_whole_run_learns_what_follows_from_what(tmp_path: Path) -> None:
+def test_the_asset_is_a_whole_run_of_the_recipe() -> None:
+    recipe = json.loads((ASSET / RECIPE_FILE).read_text())
+    assert (recipe["world"], recipe["size"], recipe["steps"]) == (default_world().version, "base", STEPS)
+    assert (recipe["sentences"], recipe["conversations"]) == (SENTENCES, CONVERSATIONS)
+    assert recipe["seed"] == 0 and recipe["knowledge"] == 1.0
+    assert [point["step"] for point in recipe["curve"]][-1] == STEPS
+    assert sum(file.stat().st_size for file in ASSET.iterdir()) < 10_000_000
+
+
+def test_the_tokenizer_of_the_asset_is_that_of_the_recipe(tmp_path: Path) -> None:
+    made = make_base_model(tmp_path / "base", steps=1)
+    assert (made / "tokenizer.json").read_bytes() == (ASSET / "tokenizer.json").read_bytes()
+
+
+def test_the_asset_has_learned_what_follows_from_what() -> None:
     """With its cause in a diary, an effect is clearly likelier a step later than without, for every link."""
-    folder = make_base_model(tmp_path / "base")
+    folder = ASSET
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
 
