@@ -7,6 +7,7 @@ One process on one core; about ten minutes for the default, which is what `behav
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of text and model")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of 2,048 tokens")
     options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("behaviorlm.world").setLevel(logging.INFO)
     world: Generator = default_world() if options.generator == "main" else errands_world()
     print(f"training a {options.size} model on text of {world.version} for {options.steps} steps", flush=True)
     try:

@@ -6,6 +6,7 @@ holds the one that the demo uses, made by `jobs.pretrain` with its defaults.
 """
 
 import json
+import logging
 import math
 import shutil
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from behaviorlm.errors import StorageError
 from behaviorlm.world.generator import PLACES, Generator
 from behaviorlm.world.process import default_world
 from behaviorlm.world.text import Conversation, knowledge_sentences, small_talk
+
+logger = logging.getLogger(__name__)
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -214,6 +217,7 @@ def _train(
         losses.append(loss.item())
         if len(losses) == CURVE_STEPS or step == steps - 1:
             curve.append({"step": step + 1, "loss": round(sum(losses) / len(losses), 5)})
+            logger.info("step %d/%d: loss %.3f", step + 1, steps, curve[-1]["loss"])
             losses = []
     model.train(False)
     return curve
