@@ -140,6 +140,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "events.paths": [str(folder / "events.jsonl.gz")],
         "model.base": str(folder / "base"),
         "auxiliary.0.paths": [str(folder / "talks.jsonl")],
+        "auxiliary.1.paths": [str(folder / "talks.jsonl")],
+        "evaluation.cloze": None,
         "a_tuning.max_steps": 2,
         "b_tuning.max_steps": 2,
         "evaluation.arms": ["ab_tuned"],
