@@ -2,7 +2,7 @@
 
 A pack hangs many windows below one instruction, and no window attends to another. Laid out as one row, almost all of
 its attention is masked. Here each row holds some windows with a copy of the instruction above them, so that the same
-numbers cost less. (Our choice; on GPUs with sparse attention kernels there is nothing to gain.)
+numbers cost less. (Our choice.)
 """
 
 from dataclasses import dataclass

@@ -302,7 +302,12 @@ class Pipeline:
         arms: dict[str, Stage] = {
             arm: self.variant(arm).scored(settings.all_arms[arm].tuning) for arm in settings.evaluation.arms
         }
-        config = {"evaluation": _plain(settings.evaluation)}
+        config = {
+            "evaluation": {
+                key: value for key, value in _plain(settings.evaluation).items() if key != "cloze"
+            },
+            "world": settings.evaluation.truth and settings.evaluation.truth.generator().version,
+        }
         body = partial(
             stage_bodies.evaluate_arms,
             settings=settings,

@@ -23,7 +23,6 @@ from behaviorlm.world.truth import windowed_timelines
 from behaviorlm.world.violations import violations
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
 
-VERSION = 1
 PLACE_COLUMN = "after.place"
 HOUR = 3_600_000_000
 """Microseconds, the unit of `order` for times."""
