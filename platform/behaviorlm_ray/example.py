@@ -6,8 +6,7 @@ import numpy as np
 
 from behaviorlm.label_probabilities import normalize_label_scores
 from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.scoring import read_scores
-from behaviorlm_ray.stage_bodies import evaluated_samples
+from behaviorlm_ray.stage_bodies import evaluated_samples, read_label_scores
 from behaviorlm_ray.stages import StageOutput
 
 LISTED = 3
@@ -18,7 +17,8 @@ def example_lines(pipeline: Pipeline) -> list[str]:
     """The first test sample with a tail target (or the first of all) under A+B, or the last arm. Empty if none."""
     settings = pipeline.settings
     log = pipeline.log()
-    rows = evaluated_samples(log, settings).test
+    samples = evaluated_samples(log, settings)
+    rows = samples.test
     arms = settings.evaluation.arms
     arm = "ab_tuned" if "ab_tuned" in arms else arms[-1]
     scored = pipeline.variant(arm).scored(settings.all_arms[arm].tuning)
@@ -30,9 +30,8 @@ def example_lines(pipeline: Pipeline) -> list[str]:
     index = next((i for i, target in enumerate(targets) if target >= 0 and not is_anchor[target]), 0)
     number, row = candidates[index]
     part = log.parts[number]
-    probabilities = np.exp(
-        normalize_label_scores(read_scores(scored.folder / "test", log, rows)["label_scores"][[index]])[0]
-    )
+    label_scores = read_label_scores(scored, log, samples)["test"]
+    probabilities = np.exp(normalize_label_scores(label_scores[[index]])[0])
     before = part.table["behavior"].slice(part.window_start[row], row - part.window_start[row]).to_pylist()
     context = [
         value

@@ -273,9 +273,7 @@ class Pipeline:
             model=output_of(model),
             conversations=output_of(talks),
         )
-        return self.graph.stage(
-            f"predict_{tuning}", 2 if tuning == "untuned" else 1, config, inputs, lambda folder: body(folder)
-        )
+        return self.graph.stage(f"predict_{tuning}", 3, config, inputs, lambda folder: body(folder))
 
     def validated(self, tuning: Tuning) -> Stage:
         """Both parts of the objective of a search on the validation samples; test is not touched."""

@@ -133,6 +133,21 @@ def count(rows: Sequence[Int64]) -> int:
     return sum(len(chosen) for chosen in rows)
 
 
+def union_rows(first: SampleRows, second: SampleRows) -> SampleRows:
+    """The samples of both, which have none in common."""
+    return [np.union1d(*chosen) for chosen in zip(first, second, strict=True)]
+
+
+def places_in(rows: SampleRows, chosen: SampleRows) -> Int64:
+    """Where in `rows` (parts one after another) each of `chosen` stands, which all must be among them; int64 [n]."""
+    starts = np.cumsum([0, *(len(part) for part in rows[:-1])])
+    places = [
+        start + np.searchsorted(part, wanted)
+        for start, part, wanted in zip(starts, rows, chosen, strict=True)
+    ]
+    return np.concatenate(places).astype(np.int64) if places else np.zeros(0, dtype=np.int64)
+
+
 def _filtered(rows: SampleRows, keep: np.ndarray) -> SampleRows:
     bounds = np.cumsum([len(chosen) for chosen in rows])[:-1]
     return [chosen[kept] for chosen, kept in zip(rows, np.split(keep, bounds), strict=True)]

@@ -1,7 +1,6 @@
 """Knowledge retention: how well a model predicts conversations it was never trained on, and answers cloze questions."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import ray
@@ -18,39 +17,44 @@ CLOZE = "cloze"
 """What the answers to cloze questions are called among the sources of conversations."""
 
 
-def conversation_losses(task: ScoringTask, conversations: Sequence[Conversation]) -> dict[str, float]:
-    """Mean negative log-likelihood in nats: {"loss": by assistant token, "conversation_loss": mean of means}."""
-    return ray.get(_placed(_losses, task).remote(task, list(conversations)))
+def measure_retention(
+    task: ScoringTask,
+    conversations: Mapping[str, Sequence[Conversation]],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    questions: Sequence[ClozeQuestion] = (),
+) -> dict[str, dict[str, float]]:
+    """What the task's model makes of the conversations of each source, and of cloze questions if there are any.
 
-
-def cloze_accuracies(
-    task: ScoringTask, tokenizer: PreTrainedTokenizerBase, questions: Sequence[ClozeQuestion]
-) -> dict[str, float]:
-    """`cloze_accuracy` of the task's model, on the cluster."""
-    return ray.get(_placed(_answers, task).remote(task, tokenizer, list(questions)))
-
-
-def _placed(function: Any, task: ScoringTask) -> Any:
-    return function.options(
+    Of a source, mean negative log-likelihood in nats: {"loss": by assistant token, "conversation_loss": mean of means}.
+    """
+    talks = {name: list(of_source) for name, of_source in conversations.items() if len(of_source)}
+    if not talks and not questions:
+        return {}
+    remote = _measure.options(
         num_cpus=task.threads,
         num_gpus=1 if task.use_gpu else 0,
         scheduling_strategy="DEFAULT",  # not in the resources that a Tune trial holds for itself
     )
+    return ray.get(remote.remote(task, talks, tokenizer, list(questions)))
 
 
 @ray.remote
-def _answers(
-    task: ScoringTask, tokenizer: PreTrainedTokenizerBase, questions: Sequence[ClozeQuestion]
-) -> dict[str, float]:
-    model, attention = open_model(task)
-    return cloze_accuracy(TreeModel(model, attention).eval(), tokenizer, questions)
-
-
-@ray.remote
-def _losses(task: ScoringTask, conversations: Sequence[Conversation]) -> dict[str, float]:
+def _measure(
+    task: ScoringTask,
+    conversations: Mapping[str, Sequence[Conversation]],
+    tokenizer: PreTrainedTokenizerBase | None,
+    questions: Sequence[ClozeQuestion],
+) -> dict[str, dict[str, float]]:
     model, attention = open_model(task)
     tree_model = TreeModel(model, attention).eval()
-    device = next(model.parameters()).device
+    found = {name: _losses(tree_model, of_source) for name, of_source in conversations.items()}
+    if tokenizer is not None and questions:
+        found[CLOZE] = cloze_accuracy(tree_model, tokenizer, questions)
+    return found
+
+
+def _losses(tree_model: TreeModel, conversations: Sequence[Conversation]) -> dict[str, float]:
+    device = next(tree_model.parameters()).device
     sums = np.zeros(len(conversations))
     tokens = np.zeros(len(conversations))
     for pack in fit_packs([len(talk.token_ids) for talk in conversations], TREE_TOKENS):

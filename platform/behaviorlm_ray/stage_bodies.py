@@ -25,10 +25,12 @@ from behaviorlm_ray.prepared import (
     gather,
     limit_per_behavior,
     limit_rows,
+    places_in,
     rows_of_half,
     rows_of_split,
+    union_rows,
 )
-from behaviorlm_ray.retention import CLOZE, cloze_accuracies, conversation_losses
+from behaviorlm_ray.retention import measure_retention
 from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score, score_without_history
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult
@@ -51,6 +53,7 @@ HOLDOUT_SEED = 0
 
 MODEL = "model"
 SELECTION = "selection.parquet"
+SCORES = "scores"
 WITHOUT_HISTORY = "without_history.parquet"
 METRICS = "metrics.json"
 
@@ -222,24 +225,20 @@ def score_arm(
     log = open_log(prepared, settings)
     samples = evaluated_samples(log, settings)
     task = _scoring_task(settings, log, model, measures=False)
-    rows = {
-        split: score(task, chosen, folder.output / split, _pool(settings))
-        for split, chosen in (("validation", samples.validation), ("test", samples.test))
-    }
+    score(task, union_rows(samples.validation, samples.test), folder.output / SCORES, _pool(settings))
+    rows = {"validation": count(samples.validation), "test": count(samples.test)}
     if model is None and count(samples.test):
         alone = score_without_history(task, samples.test)
         table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
         pq.write_table(table, folder.output / WITHOUT_HISTORY)
-    retention: dict[str, Any] = {}
+    held_out = {}
     if conversations is not None:
         for source in settings.auxiliary:
-            held_out = read_encoded(conversations.folder / f"{source.name}.arrow", True)
-            limited = held_out[: settings.evaluation.retention_conversations]
-            if limited:
-                retention[source.name] = conversation_losses(task, limited)
-    if settings.evaluation.cloze:
-        questions = read_cloze(settings.evaluation.cloze)
-        retention[CLOZE] = cloze_accuracies(task, load_tokenizer(settings.model), questions)
+            talks = read_encoded(conversations.folder / f"{source.name}.arrow", True)
+            held_out[source.name] = talks[: settings.evaluation.retention_conversations]
+    questions = read_cloze(settings.evaluation.cloze) if settings.evaluation.cloze else []
+    tokenizer = load_tokenizer(settings.model) if questions else None
+    retention = measure_retention(task, held_out, tokenizer, questions)
     _write_json(folder.output / "retention.json", retention)
     return StageResult(rows=rows, metrics={"retention": retention})
 
@@ -271,10 +270,7 @@ def evaluate_arms(
     retention: dict[str, Any] = {}
     for arm, output in arms.items():
         assert output is not None
-        scores[arm] = {
-            split: read_scores(output.folder / split, log, chosen)["label_scores"]
-            for split, chosen in (("validation", samples.validation), ("test", samples.test))
-        }
+        scores[arm] = read_label_scores(output, log, samples)
         if (output.folder / WITHOUT_HISTORY).is_file():
             alone = pq.read_table(output.folder / WITHOUT_HISTORY)["label_scores"].combine_chunks()
             scores[arm]["without_history"] = alone.values.to_numpy().reshape(len(alone), -1)
@@ -292,6 +288,18 @@ def evaluate_arms(
     _write_json(folder.output / "results.json", comparison.results | {"retention": retention})
     _write_json(folder.output / "details.json", comparison.details)
     return StageResult(rows={"test": count(samples.test), "validation": count(samples.validation)})
+
+
+def read_label_scores(
+    scored: StageOutput, log: PreparedLog, samples: EvaluatedSamples
+) -> dict[str, np.ndarray]:
+    """What `score_arm` wrote: float32 [n, K] by split, in the order of the split's rows."""
+    both = union_rows(samples.validation, samples.test)
+    label_scores = read_scores(scored.folder / SCORES, log, both)["label_scores"]
+    return {
+        split: label_scores[places_in(both, chosen)]
+        for split, chosen in (("validation", samples.validation), ("test", samples.test))
+    }
 
 
 def evaluated_samples(log: PreparedLog, settings: RunSettings) -> EvaluatedSamples:
@@ -325,21 +333,12 @@ def _measured(
         _scored_by(folder, settings, log, halves[1 - half], models[f"{kind}_half_{half}"], f"{kind}_{half}")
         for half in (0, 1)
     ]
-    bounds = np.r_[0, np.cumsum([len(chosen) for chosen in rows])]
-    place = [
-        np.concatenate(
-            [
-                bounds[part] + np.searchsorted(rows[part], chosen)
-                for part, chosen in enumerate(halves[1 - half])
-            ]
-        )
-        for half in (0, 1)
-    ]
+    place = [places_in(rows, halves[1 - half]) for half in (0, 1)]
     merged = {}
     for name in judged[0]:
         merged[name] = np.empty(count(rows))
         for half in (0, 1):
-            merged[name][place[half].astype(np.int64)] = judged[half][name]
+            merged[name][place[half]] = judged[half][name]
     return merged
 
 
@@ -352,7 +351,7 @@ def _scored_by(
     name: str,
 ) -> dict[str, np.ndarray]:
     task = _scoring_task(settings, log, model if isinstance(model, StageOutput) else None, measures=True)
-    written = folder.output / "scores" / name
+    written = folder.output / SCORES / name
     score(task, rows, written, _pool(settings))
     return read_scores(written, log, rows)
 

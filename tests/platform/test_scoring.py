@@ -24,7 +24,7 @@ from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray import prepared, scoring
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
-from behaviorlm_ray.retention import conversation_losses
+from behaviorlm_ray.retention import measure_retention
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stage_bodies import score_difficulty
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult, run_stage
@@ -351,7 +351,9 @@ def test_retention_is_the_loss_of_each_conversation_run_alone(
         is_assistant[[0, -1]] = False, True
         ids = generator.integers(0, base.config.vocab_size, length, dtype=np.int32)
         conversations.append(Conversation(ids, is_assistant, is_truncated=False))
-    found = conversation_losses(task_of(settings, log, None), conversations)
+    measured = measure_retention(task_of(settings, log, None), {"talks": conversations, "none": []})
+    found = measured.pop("talks")
+    assert not measured
     alone = []
     for talk in conversations:
         ids = torch.from_numpy(talk.token_ids.astype(np.int64))
@@ -362,3 +364,17 @@ def test_retention_is_the_loss_of_each_conversation_run_alone(
     assert found["conversations"] == len(conversations)
     np.testing.assert_allclose(found["loss"], np.concatenate(alone).mean(), rtol=1e-5)
     np.testing.assert_allclose(found["conversation_loss"], np.mean([nll.mean() for nll in alone]), rtol=1e-5)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_rows_of_two_sets_are_found_again_in_their_union(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    rows: SampleRows = [np.sort(chance.choice(40, 12, replace=False)) for _ in range(3)]
+    belongs = [chance.random(12) < 0.5 for _ in rows]
+    first = [chosen[one] for chosen, one in zip(rows, belongs, strict=True)]
+    second = [chosen[~one] for chosen, one in zip(rows, belongs, strict=True)]
+    union = prepared.union_rows(first, second)
+    assert all((one == other).all() for one, other in zip(union, rows, strict=True))
+    values = np.concatenate(union)
+    for chosen in (first, second):
+        np.testing.assert_array_equal(values[prepared.places_in(union, chosen)], np.concatenate(chosen))
