@@ -16,10 +16,14 @@ TAU_GRID = tuple(step / 20 for step in range(31))
 
 @dataclass(frozen=True)
 class TauChoice:
-    """The strength of logit adjustment chosen on validation, and the whole grid it was chosen from."""
+    """The strength of logit adjustment chosen on validation, and the whole grid it was chosen from.
+
+    objective: with that tau; plain: without adjustment.
+    """
 
     tau: float
     objective: float
+    plain: float
     grid: tuple[dict[str, float | None], ...]
 
 
@@ -105,4 +109,5 @@ def choose_tau(
     best = max(
         rows, key=lambda row: row["objective"] or 0.0
     )  # max keeps the first, which has the smallest tau
-    return TauChoice(float(best["tau"] or 0.0), float(best["objective"] or 0.0), tuple(rows))
+    plain = anchor_tail_objective(label_scores, targets, is_anchor)["objective"] or 0.0
+    return TauChoice(float(best["tau"] or 0.0), float(best["objective"] or 0.0), plain, tuple(rows))

@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"pretrain: {error}", file=sys.stderr)
         return 1
     recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
-    first, last = recipe["curve"][0]["loss"], recipe["curve"][-1]["loss"]
-    print(f"loss {first:.3f} -> {last:.3f} nats a token, {recipe['parameters']:,} parameters")
+    losses = [point["loss"] for point in recipe["curve"]]
+    fell = f"loss {losses[0]:.3f} -> {losses[-1]:.3f} nats a token" if losses else "not trained"
+    print(f"{fell}, {recipe['parameters']:,} parameters")
     print(f"wrote the base model to {folder}")
     return 0
 

@@ -114,6 +114,26 @@ def measured(
     }
 
 
+def expected(
+    choices: NDArray[np.integer], probabilities: Floats, is_anchor: NDArray[np.bool_]
+) -> dict[str, float]:
+    """What `measured` gives for choices int[n] in expectation under p* float64[n, K]: less noisy than on the draw.
+
+    Tail macro recall is over behaviors with an expectation of at least 10 targets (0 if there are none); NaN for the
+    accuracy of no samples.
+    """
+    targets = probabilities.sum(axis=0)
+    macro = macro_recall_values(targets, ~is_anchor)
+    chance = probabilities[np.arange(len(choices)), choices]
+    is_anchor_choice = is_anchor[choices]
+    return {
+        "accuracy": float(chance.mean()) if len(chance) else float("nan"),
+        "anchor_accuracy": _share(chance[is_anchor_choice].sum(), targets[is_anchor].sum()),
+        "tail_accuracy": _share(chance[~is_anchor_choice].sum(), targets[~is_anchor].sum()),
+        "tail_macro_recall": float(chance @ macro[choices]),
+    }
+
+
 def _frontier(
     probabilities: Floats,
     is_anchor: NDArray[np.bool_],
@@ -121,27 +141,14 @@ def _frontier(
     weights: Floats,
     values: Floats,
 ) -> Frontier:
-    rows = np.arange(len(probabilities))
-    expected_targets = probabilities.sum(axis=0)
-    macro = macro_recall_values(expected_targets, ~is_anchor)
-    anchors, tails = (
-        float(expected_targets[members].sum()) or float("nan") for members in (is_anchor, ~is_anchor)
-    )
-    columns: list[list[float]] = []
-    for of_weight in values:
-        choices = best_choices(probabilities, of_weight)
-        chance = probabilities[rows, choices]
-        anchor_hits = float(chance[is_anchor[choices]].sum())
-        tail_hits = float(chance[~is_anchor[choices]].sum())
-        columns.append(
-            [
-                float(chance.mean()),
-                anchor_hits / anchors,
-                tail_hits / tails,
-                float((chance * macro[choices]).sum()),
-                *measured(choices, is_anchor, targets).values(),
-            ]
-        )
+    choices = [best_choices(probabilities, of_weight) for of_weight in values]
+    columns = [
+        [
+            *expected(of_weight, probabilities, is_anchor).values(),
+            *measured(of_weight, is_anchor, targets).values(),
+        ]
+        for of_weight in choices
+    ]
     return Frontier(weights, *np.array(columns).T)
 
 

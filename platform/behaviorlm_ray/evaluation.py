@@ -13,8 +13,10 @@ import pyarrow as pa
 from behaviorlm.baselines import fit_baselines, timeline_arrays
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import bootstrap, outcomes, paired_difference, per_behavior_table, reliability
+from behaviorlm.metrics.front import front_area
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.prediction import (
+    TAU_GRID,
     anchor_tail_objective,
     choose_tau,
     log_prior,
@@ -24,7 +26,13 @@ from behaviorlm.prediction import (
 )
 from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, group_names
-from behaviorlm_ray.truth import TruthSettings, ceiling, check_against_truth, true_probabilities
+from behaviorlm_ray.truth import (
+    TruthSettings,
+    ceiling,
+    check_against_truth,
+    expected_under_truth,
+    true_probabilities,
+)
 
 VERSION = 1
 
@@ -72,6 +80,8 @@ def evaluate(
     groups = group_names(log, samples.test)
     measured: dict[str, Outcomes] = {}
     tau: dict[str, float] = {}
+    validation: dict[str, dict[str, float]] = {}
+    fronts: dict[str, dict[str, Any]] = {}
     for name, label_scores in baseline_scores(log, samples.test).items():
         measured[name] = outcomes(label_scores, targets)
     prior = log_prior(vocabulary.counts)
@@ -88,9 +98,12 @@ def evaluate(
                 by_split["validation"], validation_targets, vocabulary.is_anchor, prior, tau_grid
             )
             tau[name] = choice.tau
+            validation[name] = {"plain": choice.plain, "adjusted": choice.objective}
             measured[f"{name}+adjusted"] = outcomes(
                 logit_adjustment(by_split["test"], prior, choice.tau), targets
             )
+        if name in adjusted:
+            fronts[name] = adjustment_front(by_split["test"], targets, vocabulary.is_anchor, prior)
     models = {
         name: bootstrap(model, vocabulary.is_anchor, groups, is_repeat, resamples=resamples, seed=seed)
         for name, model in measured.items()
@@ -101,9 +114,12 @@ def evaluate(
         known = true_probabilities(log, samples.test, truth)
         best, truth_details = ceiling(known, vocabulary.is_anchor, targets)
         check_against_truth(known, vocabulary.is_anchor, measured)
+        truth_details["models"] = expected_under_truth(known, vocabulary.is_anchor, measured)
     results = {"ceiling": best, "models": models, "samples": _sample_counts(log, samples, targets, is_repeat)}
     details = {
         "tau": tau,
+        "validation": validation,
+        "fronts": fronts,
         "truth": truth_details,
         "comparisons": _comparisons(
             measured, list(scores), vocabulary.is_anchor, groups, is_repeat, resamples, seed
@@ -128,6 +144,30 @@ def validation_metrics(
         raise DataError("a search chooses on validation samples, and there are none; raise split.validation")
     targets = gather(log, validation, "behavior")
     return anchor_tail_objective(label_scores, targets, log.vocabulary.is_anchor)
+
+
+def adjustment_front(
+    label_scores: np.ndarray, targets: np.ndarray, is_anchor: np.ndarray, prior: np.ndarray
+) -> dict[str, Any]:
+    """The endpoint of one model at every strength of logit adjustment, and the area under its front.
+
+    {"tau": [...], "anchor_accuracy": [...], "tail_macro_recall": [...], "area"}; null where a group has no targets.
+    """
+    points = [
+        anchor_tail_objective(logit_adjustment(label_scores, prior, tau), targets, is_anchor)
+        for tau in TAU_GRID
+    ]
+    anchor = [point["anchor_accuracy"] for point in points]
+    tail = [point["tail_macro_recall"] for point in points]
+    known = [
+        (one, other) for one, other in zip(anchor, tail, strict=True) if one is not None and other is not None
+    ]
+    return {
+        "tau": list(TAU_GRID),
+        "anchor_accuracy": anchor,
+        "tail_macro_recall": tail,
+        "area": front_area(known) if known else None,
+    }
 
 
 def baseline_scores(log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:

@@ -211,6 +211,23 @@ class Pipeline:
         inputs = {"prepared": prepared, "base": self._base, **models}
         return self.graph.stage("score", 1, config, inputs, lambda folder: body(folder))
 
+    def learned(self) -> Stage:
+        """The measures of difficulty once more, of the same samples, by the model after B-Tuning."""
+        prepared, tuned = self.prepared(), self.ab_tuned()
+        limits = self.settings.difficulty
+        config = {
+            "samples": {"max_per_behavior": limits.max_per_behavior, "seed": limits.seed},
+            "model": self._model_identity,
+        }
+        body = partial(
+            stage_bodies.score_difficulty,
+            settings=self.settings,
+            prepared=output_of(prepared),
+            models={"model": output_of(tuned)},
+        )
+        inputs = {"prepared": prepared, "base": self._base, "model": tuned}
+        return self.graph.stage("learned", 1, config, inputs, lambda folder: body(folder))
+
     def selected(self) -> Stage:
         """The balanced subset for B-Tuning."""
         settings = self.settings
@@ -313,7 +330,7 @@ class Pipeline:
             arms={arm: output_of(stage) for arm, stage in arms.items()},
         )
         return self.graph.stage(
-            "evaluate", 2, config, {"prepared": prepared, **arms}, lambda folder: body(folder)
+            "evaluate", 3, config, {"prepared": prepared, **arms}, lambda folder: body(folder)
         )
 
     def log(self) -> PreparedLog:

@@ -15,7 +15,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.timelines import TimelinePart
 from behaviorlm.world.errands import errands_world
-from behaviorlm.world.frontier import endpoint_frontier, group_frontier, macro_recall_bound
+from behaviorlm.world.frontier import endpoint_frontier, expected, group_frontier, macro_recall_bound
 from behaviorlm.world.generator import PLACES, UNKNOWN, Generator, Timeline
 from behaviorlm.world.opaque import OpaqueWorld
 from behaviorlm.world.process import default_world
@@ -101,6 +101,13 @@ def ceiling(
         "frontier": {"accuracy": _columns(groups), "endpoint": _columns(endpoint)},
     }
     return best, details
+
+
+def expected_under_truth(
+    truth: Truth, is_anchor: np.ndarray, measured: Mapping[str, Outcomes]
+) -> dict[str, dict[str, float]]:
+    """Each model's accuracies and tail macro recall in expectation under p*, given the choices that it made."""
+    return {name: expected(model.predicted, truth.whole, is_anchor) for name, model in measured.items()}
 
 
 def check_against_truth(truth: Truth, is_anchor: np.ndarray, measured: Mapping[str, Outcomes]) -> None:

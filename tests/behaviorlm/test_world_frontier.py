@@ -13,6 +13,7 @@ from behaviorlm.world.frontier import (
     best_choices,
     endpoint_frontier,
     endpoint_values,
+    expected,
     group_frontier,
     group_values,
     macro_recall_bound,
@@ -129,3 +130,26 @@ def test_the_bound_on_chance_holds_for_rare_hits_where_a_normal_one_would_not() 
     variance = trials * chance * (1 - chance)
     assert (sums > freedman_bound(variance, 1 - chance, 0.01)).mean() < 0.01
     assert (sums > 2.33 * np.sqrt(variance)).mean() > 0.01
+
+
+def test_expected_is_the_mean_of_what_is_measured_over_many_draws() -> None:
+    random = np.random.default_rng(4)
+    p = random.dirichlet(np.full(6, 0.4), 300)
+    is_anchor = np.array([True, True, False, False, False, False])
+    choices = random.integers(0, 6, len(p))
+    draws = [(p.cumsum(axis=1) > random.random((len(p), 1))).argmax(axis=1) for _ in range(2000)]
+    found = [measured(choices, is_anchor, targets) for targets in draws]
+    for name, value in expected(choices, p, is_anchor).items():
+        drawn = np.array([one[name] for one in found])
+        # a ratio of two sums: its mean is off by the order of one part in the number of targets
+        assert abs(value - drawn.mean()) < 0.005 + 4 * drawn.std() / np.sqrt(len(drawn))
+
+
+def test_expected_of_the_best_choices_is_the_frontier() -> None:
+    p, targets, _ = predictors(default_world())
+    is_anchor = np.asarray(default_world().is_common)
+    curve = group_frontier(p, is_anchor, targets)
+    for index, values in enumerate(group_values(is_anchor)):
+        best = expected(best_choices(p, values), p, is_anchor)
+        assert best["anchor_accuracy"] == curve.expected_anchor_accuracy[index]
+        assert best["tail_macro_recall"] == curve.expected_tail_macro_recall[index]

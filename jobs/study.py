@@ -1,0 +1,33 @@
+"""Repeat a run on synthetic logs of several seeds and under several conditions, and print the tables over them.
+
+Each run leaves a record, <root>/<name>/records/<condition>-<seed>.json; what has one is not run again. Records of
+several machines may be put into one folder: `python -m behaviorlm_ray.study.tables FOLDER` prints their tables.
+"""
+
+import sys
+
+from behaviorlm_ray.cluster import check_storage_root, connect
+from behaviorlm_ray.command_line import run_job
+from behaviorlm_ray.study.records import read_records
+from behaviorlm_ray.study.runs import plan_study, run_study
+from behaviorlm_ray.study.settings import StudySettings
+from behaviorlm_ray.study.tables import study_tables
+
+
+def plan(settings: StudySettings) -> None:
+    """Say what would run."""
+    print("\n".join(plan_study(settings)))
+
+
+def main(settings: StudySettings) -> None:
+    """Run what has no record yet, then print the tables."""
+    check_storage_root(settings.root)
+    plan_study(settings)  # every problem of every condition, before anything is made
+    connect()
+    folder = run_study(settings)
+    print("\n".join(["", *study_tables(read_records(folder), settings.reference), ""]))
+    print(f"wrote the records to {folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(StudySettings, main, description=__doc__ or "", plan=plan))

@@ -1,0 +1,56 @@
+"""Running a study: every condition and seed that has no record yet, one after another, stages shared as always."""
+
+from pathlib import Path
+
+from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.settings import RunSettings, with_absolute_paths
+from behaviorlm_ray.study.conditions import make_files, study_files
+from behaviorlm_ray.study.records import record_of, record_path, write_record
+from behaviorlm_ray.study.settings import StudySettings, seeds_of, study_run
+
+
+def run_study(study: StudySettings) -> Path:
+    """Run what is missing. Returns the folder of the records. Raises what a run raises, naming the run by a note."""
+    folder = study_folder(study)
+    records = folder / "records"
+    wanted = planned_runs(study)
+    for number, (condition, seed) in enumerate(wanted, 1):
+        if record_path(records, condition, seed).exists():
+            continue
+        print(f"run {number} of {len(wanted)}: {condition}, seed {seed}", flush=True)
+        make_files(study, folder, study.conditions[condition], seed)
+        try:
+            pipeline = Pipeline(_settings(study, condition, seed))
+            pipeline.check_inputs()
+            written = write_record(records, record_of(pipeline, study, condition, seed))
+        except Exception as error:
+            error.add_note(f"in condition {condition}, seed {seed}; run the same command again to go on")
+            raise
+        print(f"wrote {written}", flush=True)
+    return records
+
+
+def plan_study(study: StudySettings) -> list[str]:
+    """What would run. Raises ConfigError with the problems of a run's configuration under any condition."""
+    records = study_folder(study) / "records"
+    lines = [f"study {study.name}: plan (nothing was run or written)", "", "runs"]
+    for condition, seed in planned_runs(study):
+        settings = _settings(study, condition, seed)
+        state = "has a record" if record_path(records, condition, seed).exists() else "to run"
+        lines.append(f"  {condition}, seed {seed}: {state}; {', '.join(settings.evaluation.arms)}")
+    return [*lines, "", f"output: {records}"]
+
+
+def planned_runs(study: StudySettings) -> list[tuple[str, int]]:
+    """(condition, seed): seeds of the main result first, then the other conditions."""
+    return [(condition, seed) for condition in study.conditions for seed in seeds_of(study, condition)]
+
+
+def study_folder(study: StudySettings) -> Path:
+    """<root>/<name>, absolute."""
+    return Path(study.root).expanduser().absolute() / study.name
+
+
+def _settings(study: StudySettings, condition: str, seed: int) -> RunSettings:
+    files = study_files(study, study_folder(study), study.conditions[condition], seed)
+    return with_absolute_paths(study_run(study, condition, seed, {"storage.root": study.root, **files}))

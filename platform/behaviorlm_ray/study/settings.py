@@ -1,0 +1,121 @@
+"""What a study is told: the run to repeat, the seeds, and the conditions under which it is repeated."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from behaviorlm.config import Settings, read_settings, validate_settings, with_values
+from behaviorlm.errors import ConfigError
+from behaviorlm.world.base_model import STEPS
+from behaviorlm_ray.settings import NAME, RunSettings
+
+SEEDED = ("a_tuning.seed", "one_stage.seed", "b_tuning.seed", "selection.seed", "difficulty.seed")
+"""Keys of a run that get the study's seed; the samples that are measured on are those of the log of that seed."""
+
+REFERENCE = "one_stage+adjusted"
+"""What the others are compared with by default: hard to beat, and it costs nothing beyond one-stage tuning."""
+
+
+class Condition(Settings):
+    """One way of making log and base model; the defaults are those of the main result."""
+
+    generator: Literal["main", "second"] = Field(default="main", description="The world the log is from.")
+    opaque: bool = Field(
+        default=False, description="Codes instead of names in the log; the base has read the names."
+    )
+    base: Literal["shipped", "recipe", "random"] = Field(
+        default="shipped",
+        description="shipped: the run's model.base; recipe: made by jobs.pretrain's recipe with `knowledge` and "
+        "`pretraining_steps`; random: the same shape and tokenizer, never trained.",
+    )
+    knowledge: float = Field(
+        default=1.0, ge=0, le=1, description="How much of the causes the text tells that the base has read."
+    )
+    seeds: list[int] | None = Field(default=None, description="Seeds of this condition; null: the study's.")
+    arms: list[str] | None = Field(
+        default=None, description="Arms compared under it; null: those of the run's evaluation.arms."
+    )
+
+    @model_validator(mode="after")
+    def _base_fits(self) -> Self:
+        if self.base == "shipped" and (self.knowledge < 1 or self.generator != "main"):
+            raise ValueError(
+                "the shipped base has read everything about the main world: for other knowledge or the second world "
+                "set base to 'recipe' or 'random'"
+            )
+        return self
+
+
+class StudySettings(Settings):
+    """A study."""
+
+    name: str = Field(
+        pattern=NAME, description="Name of the study; worlds, bases and results are in <root>/<name>."
+    )
+    root: str = Field(default="runs", description="Folder of all runs, as storage.root of a run.")
+    run: str = Field(description="YAML file of the run that is repeated.")
+    values: dict[str, Any] = Field(
+        default={}, description="Dotted keys of the run and their values, put over those of `run`."
+    )
+    seeds: list[int] = Field(
+        min_length=1, description="Seeds; each is a log of its own and an order of samples."
+    )
+    users: int = Field(default=300, ge=20, description="Users of each log.")
+    events: tuple[int, int] = Field(default=(20, 40), description="Fewest and most events of a user.")
+    conversations: int = Field(default=1000, ge=10, description="Conversations of small talk of each kind.")
+    pretraining_steps: int = Field(
+        default=STEPS, ge=1, description="Optimizer steps for bases that are made by the recipe."
+    )
+    conditions: dict[str, Condition] = Field(
+        default={"main": Condition()}, min_length=1, description="Conditions by name."
+    )
+    reference: str = Field(
+        default=REFERENCE, description="The model that all others are compared with, seed by seed."
+    )
+    examine: list[str] = Field(
+        default=[],
+        description="Arms with B-Tuning whose difficulty and selection are held against the truth, and against what "
+        "was learned.",
+    )
+    examine_conditions: list[str] = Field(default=["main"], description="Conditions in which that is done.")
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+            raise ValueError(f"each seed once and none below 0, got {seeds}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        unknown = [name for name in self.examine_conditions if name not in self.conditions]
+        if unknown:
+            raise ValueError(f"examine_conditions: there is no {', '.join(unknown)} among the conditions")
+        return self
+
+
+def study_run(study: StudySettings, condition: str, seed: int, files: dict[str, Any]) -> RunSettings:
+    """The run of one condition and seed. files: dotted keys that name its log, texts and base.
+
+    Raises ConfigError with every problem.
+    """
+    chosen = study.conditions[condition]
+    values: dict[str, Any] = dict(study.values)
+    values |= dict.fromkeys(SEEDED, seed) | files
+    values |= {"name": f"{study.name}-{condition}-{seed}", "evaluation.truth.world": chosen.generator}
+    if chosen.opaque:
+        values["evaluation.truth.opaque_seed"] = seed
+    if chosen.arms is not None:
+        values["evaluation.arms"] = chosen.arms
+    data = with_values(read_settings(study.run), values)
+    run = validate_settings(RunSettings, data, f"{study.run}, condition {condition}")
+    unknown = [arm for arm in study.examine if arm not in run.all_arms]
+    if unknown:
+        raise ConfigError(f"examine: there is no arm {', '.join(unknown)}; known: {', '.join(run.all_arms)}")
+    return run
+
+
+def seeds_of(study: StudySettings, condition: str) -> list[int]:
+    """The seeds under which a condition is run."""
+    own = study.conditions[condition].seeds
+    return study.seeds if own is None else own

@@ -1,0 +1,27 @@
+"""The front and its area, against a raster of the unit square and a search for the points that are beaten."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from behaviorlm.metrics.front import front, front_area
+
+GRID = 20
+points = st.lists(st.tuples(*[st.integers(0, GRID).map(lambda value: value / GRID)] * 2), max_size=12)
+
+
+@given(points)
+def test_the_area_is_that_of_all_cells_below_some_point(chosen: list[tuple[float, float]]) -> None:
+    corner = (np.arange(GRID) + 0.5) / GRID
+    covered = np.zeros((GRID, GRID), dtype=bool)
+    for anchor, tail in chosen:
+        covered |= (corner[:, None] < anchor) & (corner[None, :] < tail)
+    assert np.isclose(front_area(chosen), covered.mean(), rtol=0, atol=1e-12)
+
+
+@given(points)
+def test_the_front_holds_each_point_that_none_beats(chosen: list[tuple[float, float]]) -> None:
+    unbeaten = {
+        one for one in chosen if not any(a >= one[0] and b >= one[1] and (a, b) != one for a, b in chosen)
+    }
+    assert front(chosen) == sorted(unbeaten)
