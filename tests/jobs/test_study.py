@@ -16,7 +16,7 @@ STUDY: dict[str, Any] = {
     "run": "jobs/configs/demo.yaml",
     "seeds": [0],
     "users": 60,
-    "conversations": 20,
+    "conversations": 200,
     "values": {
         "one_stage.max_steps": 6,
         "a_tuning.max_steps": 4,
