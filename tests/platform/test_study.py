@@ -39,6 +39,7 @@ def test_conditions_without_seeds_or_arms_of_their_own_have_the_study_s() -> Non
     few = {"seeds": [9], "arms": ["untuned"], "base": "random"}
     settings = study(conditions={"main": {}, "random_base": few})
     assert planned_runs(settings) == [("main", 3), ("main", 5), ("random_base", 9)]
+    assert planned_runs(settings.model_copy(update={"only": ["random_base"]})) == [("random_base", 9)]
     assert study_run(settings, "random_base", 9, {}).evaluation.arms == ["untuned"]
 
 
@@ -48,6 +49,7 @@ def test_conditions_without_seeds_or_arms_of_their_own_have_the_study_s() -> Non
         ({"seeds": [1, 1]}, "each seed once"),
         ({"conditions": {"other": {"knowledge": 0.5}}, "examine_conditions": []}, "set base to 'recipe'"),
         ({"examine_conditions": ["nowhere"]}, "there is no nowhere"),
+        ({"only": ["nowhere"]}, "only: there is no nowhere"),
         ({"examine": ["ab_nowhere"]}, "there is no arm ab_nowhere"),
         ({"values": {"a_tuning.epoch": 1}}, "did you mean 'epochs'"),
         ({"conditions": {"main": {"arms": ["nothing"]}}}, "there is no nothing"),

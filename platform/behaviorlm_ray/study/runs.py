@@ -43,7 +43,8 @@ def plan_study(study: StudySettings) -> list[str]:
 
 def planned_runs(study: StudySettings) -> list[tuple[str, int]]:
     """(condition, seed): seeds of the main result first, then the other conditions."""
-    return [(condition, seed) for condition in study.conditions for seed in seeds_of(study, condition)]
+    chosen = study.conditions if study.only is None else study.only
+    return [(condition, seed) for condition in chosen for seed in seeds_of(study, condition)]
 
 
 def study_folder(study: StudySettings) -> Path:

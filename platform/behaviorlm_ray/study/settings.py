@@ -69,6 +69,9 @@ class StudySettings(Settings):
     conditions: dict[str, Condition] = Field(
         default={"main": Condition()}, min_length=1, description="Conditions by name."
     )
+    only: list[str] | None = Field(
+        default=None, description="Conditions to run now, where several processes share the work; null: all."
+    )
     reference: str = Field(
         default=REFERENCE, description="The model that all others are compared with, seed by seed."
     )
@@ -88,9 +91,12 @@ class StudySettings(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        unknown = [name for name in self.examine_conditions if name not in self.conditions]
-        if unknown:
-            raise ValueError(f"examine_conditions: there is no {', '.join(unknown)} among the conditions")
+        for key, names in (("examine_conditions", self.examine_conditions), ("only", self.only or [])):
+            unknown = [name for name in names if name not in self.conditions]
+            if unknown:
+                raise ValueError(
+                    f"{key}: there is no {', '.join(unknown)} among the conditions {', '.join(self.conditions)}"
+                )
         return self
 
 
