@@ -70,6 +70,8 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
+            "fronts": details["fronts"],
+            "truth_front": _truth_front(details["truth"]),
             "loss_curves": {
                 name: _curve(output.folder / "loss.jsonl")
                 for name, output in outputs.items()
@@ -83,6 +85,14 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "commands": [f"python -m jobs.run --config {folder_of_config(pipeline)}"],
         }
     )
+
+
+def _truth_front(truth: dict[str, Any] | None) -> dict[str, list[float]] | None:
+    """The frontier of the endpoint, expected under the truth."""
+    if truth is None:
+        return None
+    found = truth["frontier"]["endpoint"]
+    return {name: found[f"expected_{name}"] for name in ("anchor_accuracy", "tail_macro_recall")}
 
 
 def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -180,6 +180,15 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                 )
                 for difference in [float(random.normal(0, 0.05))]
             ],
+            "fronts": {
+                model: {
+                    "anchor_accuracy": np.linspace(0.5 + 0.02 * place, 0.2, 9).tolist(),
+                    "tail_macro_recall": np.linspace(0.1, 0.4 + 0.02 * place, 9).tolist(),
+                    "area": 0.2 + 0.0111 * place,
+                }
+                for place, model in enumerate([*tuned, HOSTILE])
+            },
+            "truth_front": {"anchor_accuracy": [0.6, 0.3], "tail_macro_recall": [0.2, 0.7]},
             "loss_curves": {"a_tune": curve(3.0), "b_tune": curve(1.5)[: steps // 6]},
             "selection": {
                 "requested": 3000,
@@ -261,6 +270,8 @@ def test_every_number_of_the_results_is_on_the_page(report: ReportData, page: st
         "2,987",
     ):
         assert number in text
+    for front in report.fronts.values():
+        assert f"{front.area:.3f}" in text
     for comparison in report.comparisons:
         assert f"{comparison.difference:+.3f}".replace("-", "−") in text
     for stage in report.stages:
@@ -349,6 +360,7 @@ def test_undefined_numbers_are_dashes_and_never_reach_the_page_as_nan(small_repo
         "behaviors": {"one": [{"behavior": "walk"}], "two": []},
         "selection": {"behaviors": [{"behavior": "walk", "available": 0, "quota": 0}]},
         "comparisons": [{"first": "one", "second": "two", "group": "all", "metric": "mrr"}],
+        "fronts": {"one": {"anchor_accuracy": [None], "tail_macro_recall": [0.1]}},
     }
     text = PageText(render_report(ReportData.model_validate(data))).text
     assert not re.search(r"\b(nan|inf|None)\b", text)

@@ -104,6 +104,14 @@ class Comparison(_Row):
     p_value: float | None = None
 
 
+class Front(_Row):
+    """What one model reaches at each strength of logit adjustment, from none on; or what the truth allows."""
+
+    anchor_accuracy: list[float | None]
+    tail_macro_recall: list[float | None]
+    area: float | None = Field(default=None, description="Below the front, of 1")
+
+
 class LossPoint(_Row):
     """One optimizer step of a loss curve."""
 
@@ -179,6 +187,8 @@ class ReportData(_Part):
         default_factory=dict, description="Notes by the name used in results"
     )
     comparisons: list[Comparison] = Field(default_factory=list)
+    fronts: dict[str, Front] = Field(default_factory=dict, description="By tuned model")
+    truth_front: Front | None = Field(default=None, description="Expected, where the truth is known")
     loss_curves: dict[str, list[LossPoint]] = Field(default_factory=dict, description="By stage")
     selection: SelectionSummary | None = None
     behaviors: dict[str, list[BehaviorRow]] = Field(

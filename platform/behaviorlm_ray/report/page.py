@@ -15,6 +15,7 @@ from markupsafe import Markup
 from behaviorlm.errors import StorageError
 from behaviorlm_ray.report import plots, wording
 from behaviorlm_ray.report.content import BehaviorRow, Comparison, Interval, ReportData, SelectedBehavior
+from behaviorlm_ray.report.front_plot import front_plot
 
 FREQUENT_BEHAVIORS = 40  # shown at once; the rest is folded
 MOST_BEHAVIORS = 1000  # rows of one table; more would make the page too heavy to open
@@ -95,6 +96,8 @@ def _view(data: ReportData) -> dict[str, Any]:
             for name in data.results.models
         ],
         "endpoint_plot": _endpoint_plot(data),
+        "front_plot": front_plot(data.fronts, data.truth_front),
+        "areas": [(name, front.area) for name, front in data.fronts.items() if front.area is not None],
         "kind_of": _kinds(data),
         "description_of": {name: note.description for name, note in data.models.items()},
         "ceiling": {
