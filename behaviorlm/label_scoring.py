@@ -41,15 +41,21 @@ class LabelScorer:
     tries: Sequence[LabelTrie]
     max_tokens: int
 
-    @torch.inference_mode()
     def score(self, write_prompts: PromptWriter) -> NDArray[np.float32]:
         """Label scores of the prompts that `write_prompts` hangs into one tree; float32 [prompts, K]."""
+        return self.score_counted(write_prompts)[0]
+
+    @torch.inference_mode()
+    def score_counted(self, write_prompts: PromptWriter) -> tuple[NDArray[np.float32], int]:
+        """The same scores, and how many tokens went through the model for them: prompts, and tries for each prompt."""
         writer = TreeWriter()
         last = write_prompts(writer)
         tree = writer.finish()
         paths = [tree.path_to(index) for index in last]
         if self.attention.kind == "plain":
-            return self._score_plain(tree, paths)
+            labels = sum(len(label) for label in self.label_ids)
+            tokens = sum(len(path) * len(self.label_ids) + labels for path in paths)
+            return self._score_plain(tree, paths), tokens
         hidden, keys_values = self._run_prompts(tree)
         scores = np.zeros((len(last), len(self.label_ids)), dtype=np.float32)
         rows = max(1, self.max_tokens // max(1, *(len(trie) for trie in self.tries)))
@@ -58,7 +64,7 @@ class LabelScorer:
             for trie in self.tries:
                 edges = self._score_trie(trie, prompts)
                 scores[start : start + rows, trie.labels] = trie.label_scores(edges)
-        return scores
+        return scores, len(tree) + len(last) * sum(len(trie) for trie in self.tries)
 
     def _run_prompts(self, tree: TokenTree) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Hidden states [L, width] of the prompts and each layer's keys and values [1, heads, L, width of a head]."""

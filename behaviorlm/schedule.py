@@ -78,9 +78,8 @@ def schedule_samples(
     total = sum(len(chunk.rows) for chunk in chunks)
     if total == 0:
         raise DataError("there is no sample to train on: widen the split or the selection")
-    per_epoch = max(1, round(total / samples_per_step))
-    wanted = max(1, round(epochs * per_epoch))
-    wanted = wanted if max_steps is None else min(wanted, max_steps)
+    per_epoch = steps_per_epoch(total, samples_per_step)
+    wanted = step_count(total, samples_per_step, epochs, max_steps)
     sizes = [len(part) for part in np.array_split(np.arange(total), per_epoch)]
     steps: list[list[Chunk]] = []
     epoch_of: list[int] = []
@@ -96,6 +95,17 @@ def schedule_samples(
         exceeded += over
         epoch += 1
     return SampleSchedule(steps, epoch_of, exceeded)
+
+
+def steps_per_epoch(samples: int, samples_per_step: int) -> int:
+    """Steps of one pass over so many samples; at least one."""
+    return max(1, round(samples / samples_per_step))
+
+
+def step_count(samples: int, samples_per_step: int, epochs: float, max_steps: int | None) -> int:
+    """Steps of a whole schedule over so many samples; at least one."""
+    wanted = max(1, round(epochs * steps_per_epoch(samples, samples_per_step)))
+    return wanted if max_steps is None else min(wanted, max_steps)
 
 
 def conversations_per_step(samples: Sequence[int], ratio: float) -> NDArray[np.int64]:

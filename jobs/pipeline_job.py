@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from behaviorlm_ray.cluster import check_storage_root, connect
+from behaviorlm_ray.cluster import check_storage_root, connected
 from behaviorlm_ray.command_line import run_job
 from behaviorlm_ray.pipeline import Pipeline, Stage
 from behaviorlm_ray.planning import describe_plan
@@ -29,9 +29,10 @@ def run_up_to(target: Target, description: str, finish: Callable[[Pipeline], str
         check_storage_root(settings.storage.root)
         pipeline = Pipeline(with_absolute_paths(settings))
         pipeline.check_inputs()
-        connect()
-        output = target(pipeline)
-        assert isinstance(output, StageOutput)
-        print(finish(pipeline) if finish else f"wrote {output.manifest.stage} to {output.folder}")
+        with connected():
+            output = target(pipeline)
+            assert isinstance(output, StageOutput)
+            last = finish(pipeline) if finish else f"wrote {output.manifest.stage} to {output.folder}"
+        print(last)
 
     sys.exit(run_job(RunSettings, main, description=description, plan=plan))

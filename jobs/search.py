@@ -1,11 +1,14 @@
-"""Search a grid of a run's keys for what serves anchors and tail together, with stages shared by the trials."""
+"""Search a run's keys for what serves anchors and tail together, with stages shared by the trials.
+
+The same command goes on with a search that was interrupted.
+"""
 
 import sys
 
-from behaviorlm_ray.cluster import connect
+from behaviorlm_ray.cluster import connected
 from behaviorlm_ray.command_line import run_job
+from behaviorlm_ray.search.run import check_trials, plan_search, search
 from behaviorlm_ray.search.settings import SearchSettings, base_run
-from behaviorlm_ray.search.sweep import check_trials, plan_search, search
 
 
 def plan(settings: SearchSettings) -> None:
@@ -17,8 +20,9 @@ def main(settings: SearchSettings) -> None:
     """Validate everything, then run the trials."""
     run = base_run(settings)
     check_trials(settings, run)
-    connect()
-    print(f"wrote the summary to {search(settings, run)}")
+    with connected():
+        report = search(settings, run)
+    print(f"wrote the report to {report}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,29 @@ import ray
 from behaviorlm.errors import ConfigError
 
 
-def connect() -> None:
+@contextmanager
+def connected() -> Iterator[None]:
+    """A connection for the block: that of `connect`, ended after the block if it was made for it.
+
+    What workers printed is forwarded before the block is left, so what is printed after it comes last.
+    """
+    is_ours = connect()
+    try:
+        yield
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def connect() -> bool:
     """Connect to the cluster named by RAY_ADDRESS (as `ray job submit` sets it), else start one here.
 
+    Returns whether it did: a process that is connected already stays so, and False says that others use that Ray.
     Never attaches to a cluster that was not named. The dashboard is on: Ray Train and Ray Tune ask it for the state of
     their workers, and a sweep hangs without it.
     """
     if ray.is_initialized():
-        return
+        return False
     address = os.environ.get("RAY_ADDRESS") or "local"
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
@@ -27,6 +44,7 @@ def connect() -> None:
     ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
     if address != "local":
         print(f"connected to the Ray cluster at {address}")
+    return True
 
 
 def _name_cluster() -> None:

@@ -17,6 +17,7 @@ from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
+from behaviorlm.schedule import step_count, steps_per_epoch
 from behaviorlm_ray import preparation, stage_bodies
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.cluster import is_submitted_job
@@ -243,15 +244,35 @@ class Pipeline:
             "select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder)
         )
 
-    def ab_tuned(self) -> Stage:
-        """B-Tuning: the A-tuned (or one-stage tuned) model on the selected subset."""
+    def ab_tuned(self, earlier: Callable[[], Stage] | None = None) -> Stage:
+        """B-Tuning: the A-tuned (or one-stage tuned) model on the selected subset.
+
+        earlier: a rung of it (`ab_tuned_until`) to go on from, asked for if B-Tuning has to run.
+        """
+        return self._b_tuned("b_tune", None, earlier)
+
+    def ab_tuned_until(self, step: int, earlier: Callable[[], Stage] | None = None) -> Stage:
+        """The first steps of B-Tuning, exactly as the whole one has them; see `ab_tuned` for `earlier`."""
+        return self._b_tuned(f"b_tune_step_{step}", step, earlier)
+
+    def b_tuning_steps(self) -> tuple[int, int]:
+        """Steps of the whole B-Tuning and of one epoch of it. The selection must have run."""
+        selected, config = self.selected(), self.settings.b_tuning
+        assert isinstance(selected, StageOutput)
+        samples = selected.manifest.rows["samples"]
+        steps = step_count(samples, config.samples_per_step, config.epochs, config.max_steps)
+        return steps, steps_per_epoch(samples, config.samples_per_step)
+
+    def _b_tuned(self, name: str, stop_step: int | None, earlier: Callable[[], Stage] | None) -> Stage:
         return self._tuned(
-            "b_tune",
+            name,
             self.settings.b_tuning,
             "selected",
             start=self._start(),
             selection=self.selected(),
             mixed=self.settings.auxiliary_in_b_tuning,
+            stop_step=stop_step,
+            earlier=earlier,
         )
 
     def _start(self, half: int | None = None) -> Stage:
@@ -294,9 +315,15 @@ class Pipeline:
 
     def validated(self, tuning: Tuning) -> Stage:
         """Both parts of the objective of a search on the validation samples; test is not touched."""
+        return self._validated(f"validate_{tuning}", *self.model(tuning))
+
+    def validated_at(self, step: int, rung: Stage) -> Stage:
+        """The same of B-Tuning's first steps (`ab_tuned_until`)."""
+        return self._validated(f"validate_step_{step}", rung, True)
+
+    def _validated(self, name: str, model: Stage, is_tuned: bool) -> Stage:
         settings = self.settings
         prepared = self.prepared()
-        model, is_tuned = self.model(tuning)
         config = {
             "model": self._model_identity,
             "max_validation_samples": settings.evaluation.max_validation_samples,
@@ -307,7 +334,7 @@ class Pipeline:
         body = partial(
             stage_bodies.validate_arm, settings=settings, prepared=output_of(prepared), model=output_of(model)
         )
-        return self.graph.stage(f"validate_{tuning}", 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage(name, 1, config, inputs, lambda folder: body(folder))
 
     def evaluated(self) -> Stage:
         """The comparison of all arms and baselines."""
@@ -338,6 +365,11 @@ class Pipeline:
         prepared = self.prepared()
         assert isinstance(prepared, StageOutput)
         return stage_bodies.open_log(prepared, self.settings)
+
+    @property
+    def input_hashes(self) -> dict[str, Any]:
+        """Content hashes of everything that is read from outside."""
+        return {"log": self._log_hash, "base": self._base, **self._conversation_hashes}
 
     @cached_property
     def _base(self) -> str:
@@ -381,6 +413,8 @@ class Pipeline:
         half: int | None = None,
         start: Stage = None,
         selection: Stage = None,
+        stop_step: int | None = None,
+        earlier: Callable[[], Stage] | None = None,
     ) -> Stage:
         settings = self.settings
         prepared = self.prepared()
@@ -397,6 +431,7 @@ class Pipeline:
                 {"name": source.name, "ratio": source.ratio, "weight": source.weight} for source in sources
             ],
         }
+        identity |= {} if stop_step is None else {"stop_step": stop_step}
         inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
         inputs |= {"conversations": talks} if sources else {}
         inputs |= {"start": start, "selection": selection} if samples == "selected" else {}
@@ -418,6 +453,8 @@ class Pipeline:
                 auxiliary,
                 output_of(start),
                 self._base,
+                stop_step,
+                output_of(earlier()) if earlier else None,
             )
 
         return self.graph.stage(name, 1, identity, inputs, body)

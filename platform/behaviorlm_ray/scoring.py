@@ -65,15 +65,23 @@ class ScoringPool:
     use_gpu: bool
 
 
-def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) -> int:
-    """Score the chosen samples into Parquet files below `folder`. Returns their number.
+@dataclass(frozen=True)
+class Scored:
+    """How many samples were scored, and how many tokens went through the model for it."""
+
+    samples: int
+    tokens: int
+
+
+def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) -> Scored:
+    """Score the chosen samples into Parquet files below `folder`.
 
     Replicas write what they score themselves: a writer behind them would need a CPU that they hold.
     """
     windows = _windows(task.log, rows)
     folder.mkdir(parents=True, exist_ok=True)
     if not windows:
-        return 0
+        return Scored(0, 0)
     blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
     actors = min(pool.actors, blocks)
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
@@ -88,9 +96,11 @@ def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) 
     )
     samples = sum(len(chosen) for _, chosen in windows)
     progress = _Progress(samples)
+    tokens = 0
     for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
         progress.add(pc.sum(batch["samples"]).as_py())
-    return samples
+        tokens += pc.sum(batch["tokens"]).as_py()
+    return Scored(samples, tokens)
 
 
 class _Progress:
@@ -217,11 +227,12 @@ def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
 
 
 class _Replica:
-    """One copy of the model; scores batches of windows."""
+    """One copy of the model; scores batches of windows. State: the tokens that went through it so far."""
 
     def __init__(self, task: ScoringTask) -> None:
         self.task = task
         self.scorer = _open_scorer(task)
+        self.tokens = 0
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         parts = batch["part"].to_pylist()
@@ -263,7 +274,8 @@ class _Replica:
                 for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
             ]
 
-        scores = self.scorer.score(write)
+        scores, tokens = self.scorer.score_counted(write)
+        self.tokens += tokens
         return np.split(scores, np.cumsum([len(rows[index]) for index in group])[:-1])
 
 
@@ -274,12 +286,14 @@ class _WritingReplica:
         self.replica, self.folder = _Replica(task), folder
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        before = self.replica.tokens
         scored = self.replica(batch)
         first = f"{batch['part'][0].as_py():05d}-{batch['rows'][0][0].as_py():09d}"
         unfinished = self.folder / f".{first}-{uuid.uuid4().hex}"
         pq.write_table(scored, unfinished)
         unfinished.rename(self.folder / f"windows-{first}.parquet")
-        return pa.table({"samples": [int(pc.sum(pc.list_value_length(batch["rows"])).as_py())]})
+        samples = int(pc.sum(pc.list_value_length(batch["rows"])).as_py())
+        return pa.table({"samples": [samples], "tokens": [self.replica.tokens - before]})
 
 
 def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:

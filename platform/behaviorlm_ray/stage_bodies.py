@@ -31,6 +31,7 @@ from behaviorlm_ray.prepared import (
     union_rows,
 )
 from behaviorlm_ray.retention import measure_retention
+from behaviorlm_ray.rungs import continue_checkpoint, keep_checkpoint
 from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score, score_without_history
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult
@@ -121,9 +122,17 @@ def tune_model(
     auxiliary: Sequence[MixedSource],
     start: Finished,
     base: str,
+    stop_step: int | None = None,
+    earlier: Finished = None,
 ) -> StageResult:
-    """Tune the base model, or go on from `start`, on a set of training samples."""
+    """Tune the base model, or go on from `start`, on a set of training samples.
+
+    stop_step: only the first so many steps of that tuning; the checkpoint there is kept for those that go further.
+    earlier: such a stage of the same tuning, whose checkpoint is continued. Either way the weights are those that an
+    uninterrupted tuning has at that step.
+    """
     assert prepared is not None
+    first_step, spared = continue_checkpoint(folder, earlier)
     chosen = None if selection is None else selection.folder / SELECTION
     log = open_log(prepared, settings)
     schedule_source = ScheduleSource(log, samples, half, chosen, auxiliary, config)
@@ -142,7 +151,11 @@ def tune_model(
         output_folder=folder.output,
         base=origin,
         save_model=_save,
+        stop_step=stop_step,
+        first_step=first_step,
     )
+    if stop_step is not None:
+        keep_checkpoint(folder, tuned.steps)
     warnings = []
     if schedule.cap_exceeded:
         warnings.append(
@@ -150,10 +163,10 @@ def tune_model(
             f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
         )
     return StageResult(
-        rows={"steps": tuned.steps, "samples": tuned.samples},
+        rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
         metrics={"loss": tuned.loss},
         warnings=warnings,
-        cost={"tokens": tuned.tokens, "seconds": tuned.seconds},
+        cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
 
 
@@ -169,10 +182,11 @@ def score_difficulty(
     log = open_log(prepared, settings)
     limits = settings.difficulty
     rows = limit_per_behavior(log, rows_of_split(log, "train"), limits.max_per_behavior, limits.seed)
-    measures = _measured(folder, settings, log, rows, models, "model")
+    measures, tokens = _measured(folder, settings, log, rows, models, "model")
     table: dict[str, Any] = {"behavior": gather(log, rows, "behavior"), **measures}
     if any(name.startswith("reference") for name in models):
-        reference = _measured(folder, settings, log, rows, models, "reference")
+        reference, more = _measured(folder, settings, log, rows, models, "reference")
+        tokens += more
         table["reducible"] = measures["nll"] - reference["nll"]
     ids = gather(log, rows, "sample_id")
     columns = {
@@ -180,7 +194,7 @@ def score_difficulty(
     }
     pq.write_table(pa.table(columns | table), folder.output / "difficulty.parquet")
     means = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}
-    return StageResult(rows={"samples": count(rows)}, metrics=means)
+    return StageResult(rows={"samples": count(rows)}, metrics=means, cost={"tokens": tokens})
 
 
 def select_samples(
@@ -225,7 +239,9 @@ def score_arm(
     log = open_log(prepared, settings)
     samples = evaluated_samples(log, settings)
     task = _scoring_task(settings, log, model, measures=False)
-    score(task, union_rows(samples.validation, samples.test), folder.output / SCORES, _pool(settings))
+    scored = score(
+        task, union_rows(samples.validation, samples.test), folder.output / SCORES, _pool(settings)
+    )
     rows = {"validation": count(samples.validation), "test": count(samples.test)}
     if model is None and count(samples.test):
         alone = score_without_history(task, samples.test)
@@ -240,7 +256,7 @@ def score_arm(
     tokenizer = load_tokenizer(settings.model) if questions else None
     retention = measure_retention(task, held_out, tokenizer, questions)
     _write_json(folder.output / "retention.json", retention)
-    return StageResult(rows=rows, metrics={"retention": retention})
+    return StageResult(rows=rows, metrics={"retention": retention}, cost={"tokens": scored.tokens})
 
 
 def validate_arm(
@@ -252,11 +268,11 @@ def validate_arm(
     rows = validation_samples(log, settings)
     task = _scoring_task(settings, log, model, measures=False)
     written = folder.output / "validation"
-    score(task, rows, written, _pool(settings))
+    scored = score(task, rows, written, _pool(settings))
     label_scores = read_scores(written, log, rows).get("label_scores", np.zeros((0, 0), np.float32))
     metrics = validation_metrics(log, rows, label_scores)
     _write_json(folder.output / METRICS, metrics)
-    return StageResult(rows={"validation": count(rows)}, metrics=metrics)
+    return StageResult(rows={"validation": count(rows)}, metrics=metrics, cost={"tokens": scored.tokens})
 
 
 def evaluate_arms(
@@ -324,8 +340,8 @@ def _measured(
     rows: SampleRows,
     models: Mapping[str, Finished | str],
     kind: str,
-) -> dict[str, np.ndarray]:
-    """The measures of every training sample under the models of one kind, in the order of `rows`."""
+) -> tuple[dict[str, np.ndarray], int]:
+    """The measures of every training sample under the models of one kind, in the order of `rows`; tokens it took."""
     if kind in models:
         return _scored_by(folder, settings, log, rows, models[kind], kind)
     halves = [rows_of_half(log, rows, half) for half in (0, 1)]
@@ -335,11 +351,11 @@ def _measured(
     ]
     place = [places_in(rows, halves[1 - half]) for half in (0, 1)]
     merged = {}
-    for name in judged[0]:
+    for name in judged[0][0]:
         merged[name] = np.empty(count(rows))
         for half in (0, 1):
-            merged[name][place[half]] = judged[half][name]
-    return merged
+            merged[name][place[half]] = judged[half][0][name]
+    return merged, judged[0][1] + judged[1][1]
 
 
 def _scored_by(
@@ -349,11 +365,11 @@ def _scored_by(
     rows: SampleRows,
     model: Finished | str,
     name: str,
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], int]:
     task = _scoring_task(settings, log, model if isinstance(model, StageOutput) else None, measures=True)
     written = folder.output / SCORES / name
-    score(task, rows, written, _pool(settings))
-    return read_scores(written, log, rows)
+    scored = score(task, rows, written, _pool(settings))
+    return read_scores(written, log, rows), scored.tokens
 
 
 def _scoring_task(settings: RunSettings, log: PreparedLog, model: Finished, *, measures: bool) -> ScoringTask:

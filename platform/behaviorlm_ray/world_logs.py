@@ -1,5 +1,6 @@
 """Logs of the synthetic worlds, of any size, their parts written in parallel through Ray Data, and their text."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from behaviorlm.world.text import (
     small_talk,
     write_conversations,
 )
-from behaviorlm_ray.cluster import check_storage_root, connect
+from behaviorlm_ray.cluster import check_storage_root, connected
 from behaviorlm_ray.storage import storage_errors
 
 
@@ -47,10 +48,9 @@ def write_world(
     # The base model reads small talk of the seed itself; what it is tuned with must be other conversations.
     for name, facts in (("everyday", EVERYDAY_FACTS), ("school", SCHOOL_FACTS)):
         write_conversations(folder / f"{name}.jsonl.gz", small_talk(conversations, seed + 1, facts))
-    if part_count(users) > 1:
-        connect()
     shown = world if codes is None else OpaqueWorld(world, codes)
-    return write_log_in_parts(folder / "log", users, seed, events_per_user, shown)
+    with connected() if part_count(users) > 1 else nullcontext():
+        return write_log_in_parts(folder / "log", users, seed, events_per_user, shown)
 
 
 def write_log_in_parts(

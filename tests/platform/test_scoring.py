@@ -108,7 +108,11 @@ def scored(
     """The test samples, scored by the pool with a tuned model."""
     folder = tmp_path_factory.mktemp("scored") / "scores"
     rows = prepared.rows_of_split(log, "test")
-    assert scoring.score(task_of(settings, log, tuned[0]), rows, folder, POOL) == prepared.count(rows) > 15
+    assert (
+        scoring.score(task_of(settings, log, tuned[0]), rows, folder, POOL).samples
+        == prepared.count(rows)
+        > 15
+    )
     return folder
 
 
@@ -178,7 +182,7 @@ def test_missing_doubled_and_foreign_scores_are_detected(
 
 def test_no_samples_give_empty_scores(settings: RunSettings, log: PreparedLog, tmp_path: Path) -> None:
     rows: SampleRows = [np.zeros(0, np.int64) for _ in log.parts]
-    assert scoring.score(task_of(settings, log, None), rows, tmp_path / "scores", POOL) == 0
+    assert scoring.score(task_of(settings, log, None), rows, tmp_path / "scores", POOL).samples == 0
     assert scoring.read_scores(tmp_path / "scores", log, rows)["label_scores"].shape == (
         0,
         len(log.vocabulary),

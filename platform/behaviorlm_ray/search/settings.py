@@ -1,18 +1,26 @@
-"""What a search is told: the run it varies, the grid of values, the objective."""
+"""What a search is told: the run it varies, space, algorithm, scheduler, budget and objective; all checked before."""
 
-import itertools
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, read_settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.cluster import check_storage_root
-from behaviorlm_ray.settings import RunSettings, with_absolute_paths
-
-Parameters = dict[str, Any]
-"""Dotted keys of a run and the values that a trial gives them."""
+from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
+from behaviorlm_ray.search.proposals import AlgorithmSettings
+from behaviorlm_ray.search.scheduler import SchedulerSettings
+from behaviorlm_ray.search.space import (
+    Dimension,
+    Parameters,
+    grid_points,
+    problems_of_conditions,
+    random_point,
+    read_space,
+    single_changes,
+)
+from behaviorlm_ray.settings import NAME, RunSettings, with_absolute_paths
 
 NOT_SEARCHED = {
     "name": "it only names the run",
@@ -20,14 +28,44 @@ NOT_SEARCHED = {
     "execution": "it changes where and how widely work runs, not what comes out",
     "split": "trials must be compared on the same validation samples",
     "evaluation": "trials must be compared on the same validation samples",
+    "arms": "trials are the run itself, not its arms",
 }
+TRIED_OUT = 64
+"""Random points of a space without end that are validated before anything starts (our choice)."""
+
+
+class BudgetSettings(Settings):
+    """When no further trial, or rung of one, is started. What runs by then is finished, but for `wall_seconds`."""
+
+    trials: int | None = Field(
+        default=None, ge=1, description="Trials; null: all points of a grid; random and optuna need a number."
+    )
+    sample_epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description="Samples trained on by all stages together, in passes over the training samples; null: no limit.",
+    )
+    tokens: float | None = Field(
+        default=None, gt=0, description="Tokens through a model in all stages together; null: no limit."
+    )
+    wall_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds after which the search stops, trials in the middle of their work included: the same command "
+        "goes on from their checkpoints, with this time again; null: no limit.",
+    )
+    gpu_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="Duration of all stages times the GPUs they ask for; null: no limit.",
+    )
 
 
 class SearchSettings(Settings):
     """A search over one run's configuration."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        pattern=NAME,
         description="Name of the search; its results are in <root>/<name>, root being the run's storage.root.",
     )
     base: str | None = Field(
@@ -37,21 +75,74 @@ class SearchSettings(Settings):
         default_factory=dict,
         description="Keys of the run (see jobs.run --help) for all trials, put over those of `base`.",
     )
-    space: dict[str, list[Any]] = Field(
+    space: dict[str, Dimension] = Field(
         min_length=1,
-        description="Values to try for each dotted key of the run, such as selection.balance or auxiliary.0.weight "
-        "(0: the first source); every combination is a trial.",
+        description="For each dotted key of the run, such as selection.balance or auxiliary.0.weight (0: the first "
+        "source), what it may be: a list of values, or one of the keys below.",
     )
-    objective: Literal["mean_of_anchor_accuracy_and_tail_macro_recall"] = Field(
-        default="mean_of_anchor_accuracy_and_tail_macro_recall",
-        description="What the winner has most of, on validation samples.",
+    algorithm: AlgorithmSettings = Field(
+        default=AlgorithmSettings(), description="How points of the space are chosen; a name alone will do."
     )
-    max_concurrent_trials: int = Field(default=1, ge=1, description="Trials that run at the same time.")
+    scheduler: SchedulerSettings = Field(
+        default=SchedulerSettings(), description="Which trials are tuned to the end; a name alone will do."
+    )
+    budget: BudgetSettings = Field(default=BudgetSettings(), description="When to stop.")
+    objective: ObjectiveSettings = Field(
+        default=ObjectiveSettings(), description="What the winner has most of; a name alone will do."
+    )
+    max_concurrent_trials: int = Field(
+        default=1,
+        ge=1,
+        description="Trials that run at the same time. They take turns where the cluster has no room for all: a trial "
+        "itself asks for no CPU or GPU, only its stages do (execution of the run).",
+    )
+    resources_per_trial: dict[str, float] = Field(
+        default={},
+        description="Custom Ray resources that each trial holds while it runs, such as {search_slot: 1}. CPUs and GPUs "
+        "are asked for by the stages: set execution of the run.",
+    )
+    retries: int = Field(
+        default=1,
+        ge=0,
+        description="How often a trial that failed is run again, from its checkpoints, before it counts as failed.",
+    )
+    retry_failed: bool = Field(
+        default=False,
+        description="Whether to run what an earlier call of this search recorded as failed, and what followed, again.",
+    )
+    report_waiting_after_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="After how long a wait for resources is told, with what is waited for.",
+    )
+    evaluate_winner: bool = Field(
+        default=True,
+        description="Whether to run the winner's whole run, evaluation.arms on test included, after the search.",
+    )
 
     @field_validator("space", mode="before")
     @classmethod
     def _dotted(cls, space: Any) -> Any:
-        return flattened(space) if isinstance(space, Mapping) else space
+        return read_space(space) if isinstance(space, Mapping) else space
+
+    @field_validator("algorithm", "scheduler", "objective", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("resources_per_trial")
+    @classmethod
+    def _custom_resources(cls, resources: dict[str, float]) -> dict[str, float]:
+        taken = sorted({"CPU", "GPU"} & resources.keys())
+        if taken:
+            raise ValueError(
+                f"{', '.join(taken)} would be held while the trial's own stages wait for them: set execution.tuning "
+                "and execution.cpus_per_actor of the run instead"
+            )
+        wrong = [name for name, number in resources.items() if number <= 0]
+        if wrong:
+            raise ValueError(f"give numbers above 0, for {', '.join(wrong)} too")
+        return resources
 
     @model_validator(mode="after")
     def _searchable(self) -> Self:
@@ -62,30 +153,23 @@ class SearchSettings(Settings):
         ]
         if self.name == "stages":
             problems.append("name: 'stages' is the folder of all stages; choose another name")
-        for key, values in self.space.items():
-            if not values:
-                problems.append(f"space.{key}: give at least one value")
-            elif any(value in values[:index] for index, value in enumerate(values)):
-                problems.append(f"space.{key}: each value may stand there once, got {values}")
+        problems += problems_of_conditions(self.space)
+        if self.algorithm.name == "grid":
+            problems += [
+                f"space.{key}: a grid needs values of a range: give points (3, say) beside it, or a list of values"
+                for key, dimension in self.space.items()
+                if dimension.values() is None
+            ]
+        elif self.budget.trials is None:
+            problems.append(f"budget.trials: algorithm {self.algorithm.name} needs a number of trials")
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
-
-def flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; of two that name the same key, the later one."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def trial_parameters(space: Mapping[str, list[Any]]) -> list[Parameters]:
-    """Every combination of the grid; the last key varies fastest."""
-    return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    @property
+    def winner_name(self) -> str:
+        """Name of the winner's run."""
+        return f"{self.name}_winner"
 
 
 def trial_settings(run: Mapping[str, Any], parameters: Mapping[str, Any]) -> RunSettings:
@@ -98,23 +182,56 @@ def trial_settings(run: Mapping[str, Any], parameters: Mapping[str, Any]) -> Run
 def base_run(settings: SearchSettings) -> dict[str, Any]:
     """The run that all trials start from: `base` with `run` put over it, paths absolute, validated as a run.
 
-    Raises ConfigError with every problem of the base; if it has none, of any value of the space; if those have none, of
-    any trial.
+    Raises ConfigError with every problem of the base, the objective and the budget; if there is none, of any value of
+    the space; if those have none, of any trial (of a space without end: of many).
     """
-    data = with_values(read_settings(settings.base), flattened(settings.run))
-    source = settings.base or "run"
-    given = validate_settings(RunSettings, data, source)
+    data = with_values(read_settings(settings.base), _flattened(settings.run))
+    given = validate_settings(RunSettings, data, settings.base or "run")
     check_storage_root(given.storage.root)
     base = with_absolute_paths(given)
-    if base.name == settings.name:
-        raise ConfigError(f"name: {settings.name!r} is the name of the run too; both write to <root>/<name>")
+    problems = [
+        f"name: {name!r} is the name of the run too; both write to <root>/<name>"
+        for name in (settings.name, settings.winner_name)
+        if name == base.name
+    ]
+    arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
+    if arm is not None and arm not in base.all_arms:
+        problems.append(
+            f"objective.floor: there is no arm {arm!r} in the run; known: {', '.join(base.all_arms)}"
+        )
+    if settings.budget.gpu_hours is not None and not base.execution.tuning.use_gpu:
+        problems.append(
+            "budget.gpu_hours: the run uses no GPU (execution.tuning.use_gpu), so this never ends the search; use "
+            "wall_seconds, tokens or trials"
+        )
+    if problems:
+        raise ConfigError("\n".join(problems))
     run = base.model_dump(mode="json")
-    single = [{key: value} for key, values in settings.space.items() for value in values]
-    for changes in (single, trial_parameters(settings.space)):
-        problems = [problem for parameters in changes if (problem := _problem(run, parameters))]
-        if problems:
-            raise ConfigError("\n".join(["space: not every trial is a valid run", *problems]))
+    for changes in (single_changes(settings.space), sure_trials(settings)):
+        found = [problem for parameters in changes if (problem := _problem(run, parameters))]
+        if found:
+            raise ConfigError("\n".join(["space: not every trial is a valid run", *dict.fromkeys(found)]))
     return run
+
+
+def sure_trials(settings: SearchSettings) -> Iterator[Parameters]:
+    """Trials known before the search begins: a grid's, else points drawn from the space for checks."""
+    if settings.algorithm.name == "grid":
+        yield from grid_points(settings.space)[: settings.budget.trials]
+    else:
+        for number in range(TRIED_OUT):
+            yield random_point(settings.space, [settings.algorithm.seed, number, 0])
+
+
+def _flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; of two that name the same key, the later one."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _problem(run: Mapping[str, Any], parameters: Parameters) -> str | None:

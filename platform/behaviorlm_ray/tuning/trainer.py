@@ -45,6 +45,8 @@ def tune(
     output_folder: Path,
     base: str,
     save_model: Callable[[nn.Module, Path], None],
+    stop_step: int | None = None,
+    first_step: int = 0,
 ) -> TuningResult:
     """Tune a model with Ray Train and DeepSpeed, from the newest checkpoint in `checkpoint_folder` if there
     is one.
@@ -52,7 +54,8 @@ def tune(
     build_model and open_schedule run in every worker and must be picklable and deterministic.
     save_model(model, folder) runs in worker 0; the model is the one inside the TreeModel, its trainable
     parameters whole. base: a fingerprint of the starting weights. Both folders must be reachable from every
-    worker. Writes model/, loss.jsonl (one line a step) and lineage.jsonl (the samples of each step) to
+    worker. stop_step and first_step: see TuningTask; tokens, samples and seconds are counted from first_step. Writes
+    model/, loss.jsonl (one line a step) and lineage.jsonl (the samples of each step) to
     `output_folder`. Needs an initialized Ray. Raises the error of a worker where it is ours, else
     ClusterError.
     """
@@ -71,6 +74,8 @@ def tune(
         output_folder=output_folder,
         base=base,
         attempt=attempt,
+        stop_step=stop_step,
+        first_step=first_step,
     )
     trainer = TorchTrainer(
         _run_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60

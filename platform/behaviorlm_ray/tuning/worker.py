@@ -62,6 +62,9 @@ class TuningTask:
     build_model: the model to tune, ready to train (adapter included, deterministic). open_schedule: the step
     schedule. save_model: writes the tuned model into a folder; called on worker 0. base: names the starting
     weights, so that a checkpoint is never continued from others. attempt: names this call, for the lineage.
+    stop_step: stop after so many steps, with a checkpoint there; None: after the schedule's last. The schedule, and
+    with it the learning rate, stays that of the whole run, so a run that stops is exactly the beginning of one that
+    does not. first_step: steps before it were another run's, whose checkpoint is continued; the counts leave them out.
     """
 
     build_model: Callable[[], TreeModel]
@@ -73,6 +76,8 @@ class TuningTask:
     output_folder: Path
     base: str
     attempt: str
+    stop_step: int | None = None
+    first_step: int = 0
 
 
 def tune_rank(task: TuningTask, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -117,14 +122,15 @@ def _train(
 ) -> None:
     """Run the steps that `records` does not hold yet, and add them to it."""
     steps, first = len(schedule), len(records)
-    progress = Progress(schedule.part_names, steps, first, task.execution.progress_every_seconds)
-    for step in range(first, steps):
+    stop = steps if task.stop_step is None else min(task.stop_step, steps)
+    progress = Progress(schedule.part_names, stop, first, task.execution.progress_every_seconds)
+    for step in range(first, stop):
         outcome = run_step(engine, schedule.packs(step), step, steps)
         records.append(
             {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
         )
         progress.show(step, outcome)
-        if (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == steps:
+        if (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == stop:
             writer.start(engine, step + 1, records)
             report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
 
@@ -222,9 +228,9 @@ def _finish(
     return {
         "steps": len(records),
         "loss": records[-1]["loss"],
-        "samples": sum(record["samples"] for record in records),
-        "tokens": sum(record["tokens"] for record in records),
-        "seconds": sum(record["seconds"] for record in records),
+        "samples": sum(record["samples"] for record in records[task.first_step :]),
+        "tokens": sum(record["tokens"] for record in records[task.first_step :]),
+        "seconds": sum(record["seconds"] for record in records[task.first_step :]),
     }
 
 

@@ -1,0 +1,36 @@
+"""Rungs of a tuning: a stage that stops at a step keeps its checkpoint there, and a longer one goes on from it.
+
+The schedule and the learning rate are always those of the whole tuning, and a checkpoint holds everything that the next
+step depends on. So what a rung leaves is exactly the state of the whole tuning at that step, and the whole one has the
+same identity and the same weights whether it went over rungs or not.
+"""
+
+import shutil
+
+from behaviorlm_ray.stages import StageFolder, StageOutput
+
+KEPT = "checkpoint"
+
+
+def keep_checkpoint(folder: StageFolder, step: int) -> None:
+    """Make the checkpoint after `step` part of the stage's output."""
+    name = f"step-{step:08d}"
+    shutil.copytree(folder.checkpoints / name, folder.output / KEPT / name)
+
+
+def continue_checkpoint(folder: StageFolder, earlier: StageOutput | None) -> tuple[int, float]:
+    """Lay the checkpoint of an earlier rung among this stage's own.
+
+    Returns the step it was taken after and the tokens that it spares; zeros without an earlier rung.
+    """
+    if earlier is None:
+        return 0, 0.0
+    step = earlier.manifest.rows["steps"]
+    name = f"step-{step:08d}"
+    target = folder.checkpoints / name
+    if not target.exists():
+        unfinished = folder.checkpoints / f".incomplete-{folder.output.name}"  # removed where tuning starts
+        shutil.copytree(earlier.folder / KEPT / name, unfinished)
+        unfinished.rename(target)
+    cost = earlier.manifest.cost
+    return step, cost["tokens"] + cost["tokens_continued"]

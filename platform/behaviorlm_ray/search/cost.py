@@ -1,0 +1,129 @@
+"""What a search cost, in tokens that went through a model, and what it would have cost with nothing shared."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from behaviorlm.errors import StorageError
+from behaviorlm_ray.manifests import Manifest, read_manifest
+from behaviorlm_ray.search.decisions import Outcome
+from behaviorlm_ray.stages import ERROR_FILE
+
+B_TUNING = "b_tune"
+WITHOUT_MODEL = ("prepare", "conversations", "select")
+"""Stages through which no token of a model goes."""
+
+Attempts = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What stages took: tokens through a model, passes over the training samples, GPU-hours."""
+
+    tokens: float
+    sample_epochs: float
+    gpu_hours: float
+
+
+class StageCosts:
+    """Looks up what stages cost, each manifest read once. State: the manifests by the stage's folder.
+
+    gpus: GPUs that tuning and scoring take; zeros without any.
+    """
+
+    def __init__(self, root: Path, gpus: tuple[int, int]) -> None:
+        self._root, self._gpus = root, gpus
+        self._manifests: dict[str, Manifest] = {}
+
+    def manifest(self, folder: str) -> Manifest:
+        """The manifest of a stage by its folder's name. Raises StorageError."""
+        if folder not in self._manifests:
+            self._manifests[folder] = read_manifest(self._root / "stages" / folder)
+        return self._manifests[folder]
+
+    def tokens(self, folder: str) -> float:
+        """Tokens that went through a model in this stage itself: of a rung, beyond the rung before."""
+        return self.manifest(folder).cost.get("tokens", 0.0)
+
+    def spent(self, outcomes: Iterable[Outcome]) -> Spent:
+        """What all stages together took that these tasks used, each once."""
+        used = {folder: name for outcome in outcomes for name, folder in outcome.stages.items()}
+        samples = sum(
+            manifest.rows.get("samples", 0)
+            for folder in used
+            if "steps" in (manifest := self.manifest(folder)).rows
+        )
+        training = [
+            self.manifest(folder).rows.get("samples_train", 0)
+            for folder, name in used.items()
+            if name == "prepare"
+        ]
+        hours = sum(
+            self.manifest(folder).duration_seconds / 3600 * self._gpus[0 if self._is_tuning(folder) else 1]
+            for folder, name in used.items()
+            if name not in WITHOUT_MODEL
+        )
+        return Spent(sum(self.tokens(folder) for folder in used), samples / max(1, *training, 1), hours)
+
+    def whole(self, outcome: Outcome) -> float:
+        """Tokens of this trial from nothing to the end of its B-Tuning and one validation, with nothing shared.
+
+        B-Tuning that stopped early is extended in proportion to its steps, which are all of the same size.
+        """
+        total = 0.0
+        for name, folder in outcome.stages.items():
+            cost = self.manifest(folder).cost
+            tokens = cost.get("tokens", 0.0) + cost.get("tokens_continued", 0.0)
+            if name.startswith(B_TUNING) and outcome.steps and outcome.steps_of_whole:
+                tokens *= outcome.steps_of_whole / outcome.steps
+            total += tokens
+        return total
+
+    def uncounted(self, folders: Iterable[str]) -> list[str]:
+        """Stages that ran a model and say nothing of its tokens: those of an older version."""
+        return sorted(
+            folder
+            for folder in folders
+            if self.manifest(folder).stage not in WITHOUT_MODEL and "tokens" not in self.manifest(folder).cost
+        )
+
+    def are_there(self, outcome: Outcome) -> bool:
+        """Whether all stages of a task still have their manifest."""
+        try:
+            for folder in outcome.stages.values():
+                self.manifest(folder)
+        except StorageError:
+            return False
+        return True
+
+    def _is_tuning(self, folder: str) -> bool:
+        return "steps" in self.manifest(folder).rows
+
+
+def attempts_of_stages(root: Path) -> dict[str, list[str]]:
+    """The attempts that lie below the root, by stage folder (`<stage>-<fingerprint>`)."""
+    return {
+        folder.parent.name: sorted(attempt.name for attempt in folder.iterdir())
+        for folder in (root / "stages").glob("*/attempts")
+    }
+
+
+def times_run(root: Path, before: Attempts, used: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """How often each stage in use ran since `before`, and how many of its attempts were cut short.
+
+    An attempt ran if it finished or failed; one that was cut short, by the end of its process, is gone on with by the
+    next from its checkpoints and is counted apart. Stages in use that were there before have 0; one that only failed
+    is named too.
+    """
+    used = set(used)
+    ran = dict.fromkeys(sorted(used), 0)
+    cut: dict[str, int] = {}
+    for folder, attempts in attempts_of_stages(root).items():
+        stage = root / "stages" / folder
+        committed = read_manifest(stage).attempt if folder in used else None
+        for attempt in set(attempts) - set(before.get(folder, ())):
+            if attempt == committed or (stage / "attempts" / attempt / ERROR_FILE).exists():
+                ran[folder] = ran.get(folder, 0) + 1
+            elif folder in used:
+                cut[folder] = cut.get(folder, 0) + 1
+    return ran, cut

@@ -1,0 +1,128 @@
+"""What a search looks for: the order of trials by their metrics on validation, the floor for anchors, the front."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from behaviorlm.config import Settings
+
+ANCHOR, TAIL, MEAN = "anchor_accuracy", "tail_macro_recall", "objective"
+METRICS = (MEAN, ANCHOR, TAIL)
+Metrics = Mapping[str, float | None]
+
+_FLOOR = re.compile(r"\s*(?:(?P<arm>[a-z][a-z0-9_]*)\s*(?P<change>[+-]\s*[0-9.]+)?|(?P<number>[0-9.]+))\s*")
+
+
+class ObjectiveSettings(Settings):
+    """What the winner has most of, on validation samples."""
+
+    name: Literal["mean", "tail", "multi"] = Field(
+        default="mean",
+        description="mean: of anchor accuracy and tail macro recall. tail: tail macro recall among trials that reach "
+        "`floor`. multi: both, neither counting more; the front is the result, and the winner that point of it "
+        "with the best mean.",
+    )
+    floor: str | float | None = Field(
+        default=None,
+        description="For tail: least anchor accuracy, as a number (0.62) or relative to an arm of the base run on the "
+        "same validation samples (one_stage - 0.005).",
+    )
+
+    @model_validator(mode="after")
+    def _floor_goes_with_tail(self) -> Self:
+        if (self.name == "tail") != (self.floor is not None):
+            raise ValueError(
+                "objective 'tail' needs a floor, such as 'one_stage - 0.005', and only it has one"
+            )
+        if self.floor is not None:
+            read_floor(self.floor)
+        return self
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Least anchor accuracy: that of an arm plus a change, or the change alone."""
+
+    arm: str | None
+    change: float
+
+
+def read_floor(text: str | float) -> Floor:
+    """`one_stage - 0.005` or `0.62`. Raises ValueError."""
+    found = _FLOOR.fullmatch(str(text))
+    try:
+        if found is None:
+            raise ValueError
+        if found["number"] is not None:
+            floor = Floor(None, float(found["number"]))
+        else:
+            floor = Floor(found["arm"], float((found["change"] or "0").replace(" ", "")))
+    except ValueError:
+        raise ValueError(
+            f"floor: {text!r} is neither a number nor an arm with a change, such as 'one_stage - 0.005'"
+        ) from None
+    if not -1 <= floor.change <= 1:
+        raise ValueError(f"floor: accuracies lie in 0 to 1 (0.5 points are 0.005), got {text!r}")
+    return floor
+
+
+def ranked(objective: ObjectiveSettings, floor: float | None, trials: Sequence[Metrics]) -> list[int]:
+    """Places of the trials, the best first; of equal ones the earlier. Below a floor, the nearest to it is best."""
+    if objective.name == "mean":
+        return _best_first([(_number(trial[MEAN]),) for trial in trials])
+    if objective.name == "tail":
+        assert floor is not None
+        keys = [
+            (1.0, _number(trial[TAIL])) if reaches(trial, floor) else (0.0, _number(trial[ANCHOR]))
+            for trial in trials
+        ]
+        return _best_first(keys)
+    depth = _front_numbers([_pair(trial) for trial in trials])
+    return _best_first([(-front, _number(trial[MEAN])) for front, trial in zip(depth, trials, strict=True)])
+
+
+def reaches(trial: Metrics, floor: float) -> bool:
+    """Whether anchor accuracy is at the floor or above, but for rounding."""
+    return _number(trial[ANCHOR]) >= floor - 1e-9
+
+
+def pareto_front(trials: Sequence[Metrics]) -> list[int]:
+    """Places of the trials that no other one beats in anchor accuracy or tail macro recall without being worse."""
+    return [
+        place for place, front in enumerate(_front_numbers([_pair(trial) for trial in trials])) if front == 0
+    ]
+
+
+def _front_numbers(pairs: Sequence[tuple[float, float]]) -> list[int]:
+    """0 for points that no other dominates, 1 for those that only points of front 0 dominate, and so on."""
+    numbers: dict[int, int] = {}
+    front = 0
+    while len(numbers) < len(pairs):
+        left = [place for place in range(len(pairs)) if place not in numbers]
+        numbers |= {
+            place: front
+            for place in left
+            if not any(_dominates(pairs[other], pairs[place]) for other in left)
+        }
+        front += 1
+    return [numbers[place] for place in range(len(pairs))]
+
+
+def _dominates(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return first != second and first[0] >= second[0] and first[1] >= second[1]
+
+
+def _pair(trial: Metrics) -> tuple[float, float]:
+    return _number(trial[ANCHOR]), _number(trial[TAIL])
+
+
+def _best_first(keys: Sequence[tuple[Any, ...]]) -> list[int]:
+    return sorted(range(len(keys)), key=lambda place: (tuple(-part for part in keys[place]), place))
+
+
+def _number(value: float | None) -> float:
+    """Without a sample of its group a metric is None: as bad as can be, alike for all trials."""
+    return -1.0 if value is None else value

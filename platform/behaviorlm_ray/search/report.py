@@ -1,0 +1,107 @@
+"""The report of a search as one HTML page that opens offline, from its summary."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from behaviorlm_ray.report import wording
+from behaviorlm_ray.report.page import write_page
+from behaviorlm_ray.search.importance import parameter_importance
+from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL
+from behaviorlm_ray.search.plots import front_plot, importance_plot, slice_plot
+from behaviorlm_ray.search.settings import SearchSettings
+from behaviorlm_ray.search.summary import WINNER
+
+REPORT = "report.html"
+
+
+def write_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Path) -> Path:
+    """Write report.html from what `write_summary` returned. Returns its path. Raises StorageError."""
+    path = folder / REPORT
+    write_page(render_search_report(settings, summary, folder), path)
+    return path
+
+
+def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Path) -> str:
+    """The page."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        measured=wording.measured, count=wording.count, percent=wording.percent, readable=wording.readable
+    )
+    template = environment.from_string(
+        (files("behaviorlm_ray.search") / "search.html").read_text(encoding="utf-8")
+    )
+    style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
+    compared = compared_trials(summary["trials"])
+    importance = parameter_importance(settings.space, compared)
+    winner = summary["winner"] and {"test": None} | summary["winner"]
+    floor = summary["objective"]["floor_value"]
+    return template.render(
+        settings=settings,
+        style=style,
+        summary=summary,
+        trials=[_with_metrics(trial) for trial in summary["trials"]],
+        keys=list(settings.space),
+        winner=winner,
+        winner_config=folder / WINNER,
+        floor=floor,
+        front=summary["pareto"],
+        front_plot=front_plot(
+            _points(summary["trials"]),
+            {trial["trial"] for trial in summary["trials"] if trial["status"] == "finished"},
+            summary["pareto"],
+            floor,
+            winner and winner["trial"],
+        ),
+        importance_plot=importance_plot(importance),
+        slices=_slices(settings, compared),
+        compared_at="tuned whole"
+        if settings.scheduler.name == "none"
+        else "at the first rung, where all were measured alike",
+        correlation=summary["rung_correlation"],
+        configuration=yaml.safe_dump(
+            settings.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+        ),
+    ).lstrip()
+
+
+def compared_trials(trials: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], float]]:
+    """Parameters and objective of every trial at its first rung: later ones hold only those that were good there."""
+    return [
+        (trial["parameters"], trial["rungs"][0]["metrics"][MEAN])
+        for trial in trials
+        if trial["rungs"] and trial["rungs"][0]["metrics"][MEAN] is not None
+    ]
+
+
+def _slices(
+    settings: SearchSettings, compared: Sequence[tuple[dict[str, Any], float]]
+) -> list[tuple[str, Markup]]:
+    plots = []
+    for number, (key, dimension) in enumerate(settings.space.items()):
+        with_key = [(parameters[key], value) for parameters, value in compared if key in parameters]
+        if with_key:
+            values, objectives = zip(*with_key, strict=True)
+            is_log = dimension.choice is None and dimension.is_log
+            plots.append((key, slice_plot(number, key, values, objectives, is_log=is_log)))
+    return plots
+
+
+def _points(trials: Sequence[Mapping[str, Any]]) -> dict[int, tuple[float, float]]:
+    return {
+        trial["trial"]: (trial["metrics"][ANCHOR], trial["metrics"][TAIL])
+        for trial in trials
+        if trial["metrics"].get(ANCHOR) is not None and trial["metrics"].get(TAIL) is not None
+    }
+
+
+def _with_metrics(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial that failed has no metrics; the table shows dashes."""
+    return {**trial, "metrics": dict.fromkeys((MEAN, ANCHOR, TAIL)) | trial["metrics"]}

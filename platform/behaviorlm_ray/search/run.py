@@ -1,0 +1,260 @@
+"""A search from its settings to its summary, winner and report; and its plan."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from behaviorlm.errors import BehaviorLMError, ModelError
+from behaviorlm_ray.manifests import fingerprint
+from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.results import write_results
+from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages
+from behaviorlm_ray.search.decisions import Outcome
+from behaviorlm_ray.search.ledger import Ledger
+from behaviorlm_ray.search.objective import ANCHOR, METRICS, ranked, read_floor
+from behaviorlm_ray.search.report import write_search_report
+from behaviorlm_ray.search.settings import SearchSettings, sure_trials, trial_settings
+from behaviorlm_ray.search.summary import (
+    SUMMARY,
+    WINNER,
+    WINNING_ARM,
+    TrialOutcome,
+    trials_of,
+    winner_of,
+    winning_run,
+    write_json,
+    write_summary,
+)
+from behaviorlm_ray.search.sweep import describe, described_metrics, nothing_finished, run_tasks
+from behaviorlm_ray.search.trial import stages_at
+from behaviorlm_ray.search.waiting import WaitReporter
+from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.stages import StageOutput
+
+ENDPOINT = {
+    "anchor_accuracy": ("anchor", "accuracy"),
+    "tail_macro_recall": ("tail", "macro_recall_at_least_10"),
+}
+
+
+def search(settings: SearchSettings, run: Mapping[str, Any]) -> Path:
+    """Run, or go on with, a search; write summary.json, winner.yaml and report.html. Returns the report's path.
+
+    run: `base_run(settings)`. Needs an initialized Ray with the dashboard on. A trial that fails is recorded with its
+    error and ends nothing. After the summary: ClusterError if no trial was tuned whole, ModelError if none reaches the
+    floor, KeyboardInterrupt if it was interrupted.
+    """
+    root, folder = search_root(run), search_folder(settings, run)
+    base = Pipeline(trial_settings(run, {}))
+    ledger = Ledger(folder / f"tasks-{_identity(settings, run, base)[:12]}")
+    before = ledger.attempts_before(attempts_of_stages(root))
+    costs = StageCosts(root, _gpus(base.settings))
+    _forget(ledger, settings, costs)
+    with WaitReporter(settings.report_waiting_after_seconds):
+        reference = _reference(settings, base)
+        floor = _floor(settings, reference)
+        tasks = run_tasks(settings, run, ledger, floor, costs)
+    outcomes = [ledger.outcomes[task.number] for task in tasks if task.number in ledger.outcomes]
+    rungs = settings.scheduler.number_of_rungs
+    trials = trials_of(tasks, ledger.outcomes, rungs, costs)
+    best = winner_of(trials, settings.objective, floor)
+    winner = None if best is None else winning_run(run, best.parameters, settings.winner_name)
+    summary = write_summary(
+        folder,
+        root=root,
+        trials=trials,
+        outcomes=outcomes,
+        costs=costs,
+        before=before,
+        reference=reference,
+        objective=settings.objective,
+        floor=floor,
+        rungs=rungs,
+        winner=winner,
+    )
+    write_search_report(settings, summary, folder)
+    _raise_without_winner(settings, trials, outcomes, best, floor, summary)
+    if len(outcomes) < len(tasks) and settings.budget.wall_seconds is None:
+        raise KeyboardInterrupt
+    assert best is not None and winner is not None
+    print(f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation")
+    if settings.evaluate_winner:
+        summary["winner"]["test"] = _evaluated(winner)
+        write_json(folder / SUMMARY, summary)
+    return write_search_report(settings, summary, folder)
+
+
+def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
+    """Lines that say which trials there are and how many stages they would run. Raises errors of the inputs."""
+    check_trials(settings, run)
+    known = list(sure_trials(settings)) if settings.algorithm.name == "grid" else []
+    stages: dict[str, dict[str, bool]] = {}
+    number_of_trials = len(known) or settings.budget.trials
+    lines = [f"search {settings.name}: plan (nothing was run or written)", "", f"trials: {number_of_trials}"]
+    for number, parameters in enumerate(known, 1):
+        pipeline = Pipeline(trial_settings(run, parameters), planning=True)
+        pipeline.validated("ab_tuned")
+        for plan in pipeline.plans:
+            stages.setdefault(plan.name, {})[pipeline.recipes[plan.name]] = plan.output is not None
+        lines.append(f"  {number}. {describe(parameters)}")
+    if known:
+        lines += _stage_lines(stages, len(known))
+    else:
+        lines.append(
+            f"  chosen by {settings.algorithm.name} (seed {settings.algorithm.seed}) as the search goes on"
+        )
+    scheduler, budget = settings.scheduler, settings.budget.model_dump(exclude_none=True)
+    at = scheduler.at or [
+        f"1/{scheduler.reduction ** (scheduler.rungs - 1 - rung)}" for rung in range(scheduler.rungs - 1)
+    ]
+    rungs = (
+        f", rungs at {', '.join(map(str, at))} ({scheduler.unit}) and the whole"
+        if scheduler.name == "asha"
+        else ""
+    )
+    lines += [
+        "",
+        f"algorithm: {settings.algorithm.name}",
+        f"scheduler: {scheduler.name}{rungs}",
+        f"budget: {', '.join(f'{key} {value:g}' for key, value in budget.items()) or 'none'}",
+        f"objective: {settings.objective.name}"
+        + (f", anchor accuracy at least {settings.objective.floor}" if settings.objective.floor else "")
+        + ", on validation samples",
+        f"trials at a time: {settings.max_concurrent_trials}",
+        f"outputs: {search_folder(settings, run)}: {SUMMARY}, {WINNER}, report.html",
+    ]
+    return lines
+
+
+def check_trials(settings: SearchSettings, run: Mapping[str, Any]) -> None:
+    """Look at everything that trials read from outside, each once. Raises ConfigError."""
+    checked = set()
+    for parameters in sure_trials(settings):
+        trial = trial_settings(run, parameters)
+        read = (
+            trial.events,
+            trial.model,
+            tuple(source.model_copy(update={"weight": 0.0, "ratio": 0.0}) for source in trial.auxiliary),
+        )
+        key = repr(read)
+        if key not in checked:
+            checked.add(key)
+            Pipeline(trial).check_inputs()
+
+
+def search_root(run: Mapping[str, Any]) -> Path:
+    """The folder of all runs and searches."""
+    return Path(run["storage"]["root"])
+
+
+def search_folder(settings: SearchSettings, run: Mapping[str, Any]) -> Path:
+    """Where the search keeps what it finds."""
+    return search_root(run) / settings.name
+
+
+def _stage_lines(stages: Mapping[str, Mapping[str, bool]], trials: int) -> list[str]:
+    lines = ["", f"stages: distinct ones that {trials} trials need, all tuned whole"]
+    for name, finished in stages.items():
+        reused = sum(finished.values())
+        shared = "shared by all trials" if len(finished) == 1 else f"{trials / len(finished):g} trials each"
+        shared = "one for each trial" if len(finished) == trials > 1 else shared
+        lines.append(
+            f"  {name:<22} {len(finished):>4}, to run {len(finished) - reused}, to reuse {reused}; {shared}"
+        )
+    to_run = sum(not is_finished for finished in stages.values() for is_finished in finished.values())
+    return [
+        *lines,
+        f"  at most {to_run} stages to run, instead of {trials * len(stages)} with nothing shared",
+    ]
+
+
+def _identity(settings: SearchSettings, run: Mapping[str, Any], base: Pipeline) -> str:
+    """What makes it the same search, to be gone on with: not how widely it runs, nor its budget."""
+    wanted = {
+        "space": {key: value.model_dump(mode="json") for key, value in settings.space.items()},
+        "order": list(settings.space),
+        "algorithm": settings.algorithm.model_dump(mode="json"),
+        "scheduler": settings.scheduler.model_dump(mode="json"),
+        "objective": settings.objective.model_dump(mode="json"),
+        "run": {key: value for key, value in run.items() if key not in ("name", "storage", "execution")},
+    }
+    return fingerprint("search", 1, wanted, {key: str(value) for key, value in base.input_hashes.items()})
+
+
+def _forget(ledger: Ledger, settings: SearchSettings, costs: StageCosts) -> None:
+    """Leave out of the ledger what has to run again: what lost its stages, and failures if that is asked for."""
+    for number in sorted(ledger.outcomes):
+        outcome = ledger.outcomes.get(number)
+        if outcome is None:
+            return
+        lost = not costs.are_there(outcome)
+        if lost or (settings.retry_failed and outcome.error is not None):
+            why = "its stages are gone" if lost else "it failed"
+            print(f"task {number} (trial {outcome.task.trial + 1}) and what followed run again: {why}")
+            ledger.forget(number)
+
+
+def _reference(settings: SearchSettings, base: Pipeline) -> Outcome | None:
+    """The arm that the floor is relative to, measured on validation; None without one."""
+    arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
+    if arm is None:
+        return None
+    print(f"floor: {arm} is measured first")
+    pipeline = base.variant(arm)
+    pipeline.check_inputs()
+    validated = pipeline.validated(base.settings.all_arms[arm].tuning)
+    assert isinstance(validated, StageOutput)
+    metrics = {name: validated.manifest.metrics[name] for name in METRICS}
+    task = {"number": -1, "trial": -1, "rung": 0, "parameters": {}}
+    return Outcome.model_validate({"task": task, "metrics": metrics, "stages": stages_at(pipeline, None)})
+
+
+def _floor(settings: SearchSettings, reference: Outcome | None) -> float | None:
+    if settings.objective.floor is None:
+        return None
+    floor = read_floor(settings.objective.floor)
+    return floor.change + (0.0 if reference is None else reference.metrics[ANCHOR] or 0.0)
+
+
+def _gpus(settings: RunSettings) -> tuple[int, int]:
+    execution = settings.execution
+    return (execution.tuning.workers, execution.scoring_actors) if execution.tuning.use_gpu else (0, 0)
+
+
+def _raise_without_winner(
+    settings: SearchSettings,
+    trials: Sequence[TrialOutcome],
+    outcomes: Sequence[Outcome],
+    best: TrialOutcome | None,
+    floor: float | None,
+    summary: Mapping[str, Any],
+) -> None:
+    if best is not None:
+        return
+    whole = [trial for trial in trials if trial.status == "finished"]
+    if whole and floor is not None:
+        nearest = whole[ranked(settings.objective, floor, [trial.metrics for trial in whole])[0]]
+        raise ModelError(
+            f"no trial reaches the floor: anchor accuracy at least {floor:.4f} ({settings.objective.floor}); the "
+            f"nearest has {nearest.metrics[ANCHOR]:.4f}, with {describe(nearest.parameters)}. Lower the floor or widen "
+            "the space; what ran is in the summary and is not run again"
+        )
+    limits = settings.budget.model_dump(exclude={"trials"}, exclude_none=True)
+    error: BehaviorLMError = nothing_finished(outcomes, budget_is_over=bool(limits))
+    if len(outcomes) < len(trials) and not limits:
+        raise KeyboardInterrupt
+    used = f"tokens {summary['cost']:g}, sample-epochs {summary['sample_epochs']:.2f}"
+    raise type(error)(f"{error}\nused so far: {used}; allowed: {limits or 'all'}") if limits else error
+
+
+def _evaluated(winner: RunSettings) -> dict[str, Any]:
+    """The winner's own run to the end: its endpoint on test, and where its report is."""
+    pipeline = Pipeline(winner)
+    pipeline.check_inputs()
+    evaluated = pipeline.evaluated()
+    assert isinstance(evaluated, StageOutput)
+    report = write_results(pipeline)
+    measured = json.loads(report.with_name("results.json").read_text(encoding="utf-8"))["models"][WINNING_ARM]
+    found = {name: measured[group][metric] for name, (group, metric) in ENDPOINT.items()}
+    return found | {"report": str(report)}
