@@ -115,7 +115,17 @@ def evaluate(
         best, truth_details = ceiling(known, vocabulary.is_anchor, targets)
         check_against_truth(known, vocabulary.is_anchor, measured)
         truth_details["models"] = expected_under_truth(known, vocabulary.is_anchor, measured)
-    results = {"ceiling": best, "models": models, "samples": _sample_counts(log, samples, targets, is_repeat)}
+    on_validation = {
+        name: anchor_tail_objective(by_split["validation"], validation_targets, vocabulary.is_anchor)
+        for name, by_split in scores.items()
+        if len(validation_targets)
+    }
+    results = {
+        "ceiling": best,
+        "models": models,
+        "validation": on_validation,
+        "samples": _sample_counts(log, samples, targets, is_repeat),
+    }
     details = {
         "tau": tau,
         "validation": validation,

@@ -357,7 +357,7 @@ class Pipeline:
             arms={arm: output_of(stage) for arm, stage in arms.items()},
         )
         return self.graph.stage(
-            "evaluate", 3, config, {"prepared": prepared, **arms}, lambda folder: body(folder)
+            "evaluate", 4, config, {"prepared": prepared, **arms}, lambda folder: body(folder)
         )
 
     def log(self) -> PreparedLog:

@@ -23,7 +23,7 @@ from behaviorlm.timelines import TimelinePart, Window, labels_with_terminator, l
 from behaviorlm.token_tree import TreeWriter
 from behaviorlm.tree_model import TreeModel, causal_lm, pack_tensors
 from behaviorlm.vocabulary import build_vocabulary
-from behaviorlm_ray.search.settings import SearchSettings, base_run, trial_parameters, trial_settings
+from behaviorlm_ray.search.settings import SearchSettings, base_run, sure_trials, trial_settings
 from behaviorlm_ray.settings import RunSettings
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
 
@@ -150,9 +150,9 @@ def test_every_config_of_a_run_loads(name: str) -> None:
 def test_every_trial_of_a_search_config_is_a_valid_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIGS.parents[1])  # `base` is written as seen from there
     settings = load_settings(SearchSettings, path)
-    assert settings.name == path.stem
+    assert settings.name in (path.stem, f"search_{path.stem}")  # the latter where a run has the name already
     run = base_run(settings)
-    trials = [trial_settings(run, parameters) for parameters in trial_parameters(settings.space)]
+    trials = [trial_settings(run, parameters) for parameters in sure_trials(settings)]
     assert all(first != second for first, second in itertools.combinations(trials, 2))
 
 

@@ -1,12 +1,18 @@
-"""A search on a small log: what is shared runs once, a failed trial ends nothing, a second search reuses everything."""
+"""A search on a small log: what is shared runs once, a failure ends nothing, and a killed search goes on."""
 
 import json
 import os
+import random
+import re
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -21,15 +27,67 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def search(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the job with a Ray of its own."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return run_python("-m", "jobs.search", "--config", str(config), *arguments)
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "jobs.search", "--config", str(config), *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "platform")])
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+
+
+def search_data(folder: Path, root: str = "runs", **keys: Any) -> dict[str, Any]:
+    """A search over 2 weights and 3 balances; inputs are made once in `folder`."""
+    base, log, talks = folder / "base", folder / "log.csv", folder / "talks.jsonl"
+    if not log.exists():
+        save_base(base)
+        write_conversations(talks)
+        write_log(log, log_rows(2, users=40))
+    run: dict[str, Any] = run_data(folder / root, base, log)
+    run["auxiliary"] = [{"name": "talks", "paths": [str(talks)], "ratio": 0.5}]
+    run["b_tuning"] = run["b_tuning"] | {"max_steps": 4}
+    run["evaluation"] = run["evaluation"] | {"arms": ["ab_tuned"]}
+    space = {"auxiliary.0.weight": [0.1, 0.5], "selection.balance": [0.1, 0.5, 0.9]}
+    scheduler = {"name": "asha", "reduction": 2, "rungs": 2}
+    defaults = {"space": space, "scheduler": scheduler, "max_concurrent_trials": 3}
+    return {"name": "grid", "run": run} | defaults | keys
+
+
+def write_search(folder: Path, name: str, data: dict[str, Any]) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+def kill_search(config: Path, ledger: Path, ended: int) -> None:
+    """Start the job, and kill it and its Ray once so many tasks of it have ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.search", "--config", str(config)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and len(list(ledger.glob("tasks-*/task-*.json"))) < ended:
+        time.sleep(0.2)
+    assert process.poll() is None, "the search ended before it could be killed"
+    family = psutil.Process(process.pid).children(recursive=True)
+    for member in [psutil.Process(process.pid), *family]:
+        with suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGKILL)
+    process.wait()
+    psutil.wait_procs(family, timeout=30)
 
 
 @pytest.mark.slow
@@ -54,7 +112,8 @@ def test_trials_share_their_stages_and_a_second_search_runs_only_what_is_new(tmp
         "active Ray instances" not in first.stdout + first.stderr
     )  # workers know which of several is theirs
     path = tmp_path / "runs" / "grid" / "summary.json"
-    assert first.stdout.splitlines()[-1] == f"wrote the summary to {path}"
+    report = path.with_name("report.html")
+    assert first.stdout.splitlines()[-1] == f"wrote the report to {report}"
     summary = json.loads(path.read_text())
     assert [trial["parameters"] for trial in summary["trials"]] == [
         {"auxiliary.0.weight": weight, "selection.balance": balance}
@@ -98,3 +157,78 @@ def test_trials_share_their_stages_and_a_second_search_runs_only_what_is_new(tmp
     ran = {stage.partition("-")[0] for stage, number in again["stages"].items() if number}
     assert ran == {"b_tune"}
     assert again["trials"][0]["metrics"] == summary["trials"][0]["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_at_five_points_a_search_goes_on_with_the_same_trials_and_the_same_winner(
+    tmp_path: Path,
+) -> None:
+    whole = search_data(tmp_path, "whole")
+    first = search(write_search(tmp_path, "whole", whole))
+    assert first.returncode == 0, first.stdout + first.stderr
+    expected = json.loads((tmp_path / "whole" / "grid" / "summary.json").read_text())
+    statuses = [trial["status"] for trial in expected["trials"]]
+    assert len(statuses) == 6 and set(statuses) == {"finished", "stopped"}
+    assert set(expected["stages"].values()) == {1}
+    assert expected["cost"] < expected["cost_unshared"]
+
+    config = write_search(tmp_path, "killed", search_data(tmp_path, "killed"))
+    folder = tmp_path / "killed" / "grid"
+    tasks = sum(len(trial["rungs"]) for trial in expected["trials"])
+    for ended in sorted(random.Random(4).sample(range(tasks), 5)):
+        kill_search(config, folder, ended)
+    last = search(config)
+    assert last.returncode == 0, last.stdout + last.stderr
+    found = json.loads((folder / "summary.json").read_text())
+    assert [trial["parameters"] for trial in found["trials"]] == [
+        trial["parameters"] for trial in expected["trials"]
+    ]
+    assert [trial["status"] for trial in found["trials"]] == statuses
+    assert found["winner"]["parameters"] == expected["winner"]["parameters"]
+    assert set(found["stages"].values()) == {1}
+    assert len(list(folder.glob("tasks-*/task-*.json"))) == tasks
+
+    winner = run_python("-m", "jobs.run", "--config", str(folder / "winner.yaml"))
+    assert winner.returncode == 0, winner.stdout + winner.stderr
+    results = json.loads((tmp_path / "killed" / "grid_winner" / "results.json").read_text())
+    for name in ("objective", "anchor_accuracy", "tail_macro_recall"):
+        assert results["validation"]["ab_tuned"][name] == pytest.approx(
+            found["winner"]["metrics"][name], abs=1e-3
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_example_for_a_tuner_of_ones_own_runs(tmp_path: Path) -> None:
+    config = write_search(tmp_path, "run", search_data(tmp_path)["run"])
+    text = (ROOT / "docs" / "sweep.md").read_text(encoding="utf-8")
+    example = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Tuner" in block)
+    assert "jobs/configs/demo.yaml" in example
+    script = tmp_path / "own_tuner.py"
+    script.write_text(example.replace("jobs/configs/demo.yaml", str(config)), encoding="utf-8")
+    done = run_python(str(script))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "best:" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_floor_that_no_trial_reaches_and_a_wait_for_what_is_not_there_are_told(tmp_path: Path) -> None:
+    space = {"selection.balance": [0.1, 0.9]}
+    data = search_data(
+        tmp_path, space=space, scheduler="none", objective={"name": "tail", "floor": "a_tuned + 0.9"}
+    )
+    done = search(write_search(tmp_path, "floor", data))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "no trial reaches the floor: anchor accuracy at least" in done.stderr
+    assert json.loads((tmp_path / "runs" / "grid" / "summary.json").read_text())["winner"] is None
+
+    data = search_data(tmp_path, space=space, scheduler="none", report_waiting_after_seconds=5)
+    data["run"]["execution"] = {"scoring_actors": 1, "tuning": {"workers": 1, "cpus_per_worker": 1000}}
+    data |= {"budget": {"wall_seconds": 60}, "name": "waits"}
+    data["run"]["b_tuning"]["max_steps"] = 3
+    done = search(write_search(tmp_path, "waits", data))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"waiting for \d+ s: .* asks for .*CPU 1000.*no node has", done.stdout), done.stdout
+    assert "the budget was used up before one trial was tuned whole" in done.stderr

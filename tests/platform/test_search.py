@@ -9,26 +9,28 @@ import pytest
 from ray.exceptions import RayTaskError
 
 from behaviorlm.config import load_settings
-from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm.prompts import PromptConfig
 from behaviorlm_ray.evaluation import validation_metrics
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog
-from behaviorlm_ray.search.settings import (
-    SearchSettings,
-    base_run,
-    flattened,
-    trial_parameters,
-    trial_settings,
-)
+from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages, times_run
+from behaviorlm_ray.search.decisions import Outcome, Task
+from behaviorlm_ray.search.ledger import Ledger
+from behaviorlm_ray.search.objective import ObjectiveSettings
+from behaviorlm_ray.search.run import check_trials, plan_search
+from behaviorlm_ray.search.settings import SearchSettings, base_run, trial_settings
 from behaviorlm_ray.search.summary import (
+    RungMetrics,
     TrialOutcome,
-    attempts_of_stages,
-    times_run,
+    front_of,
+    rung_correlation,
+    trials_of,
     winner_of,
+    winning_run,
     write_summary,
 )
-from behaviorlm_ray.search.sweep import check_trials, plan_search, reason
+from behaviorlm_ray.search.sweep import reason
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageResult, run_stage
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
@@ -50,17 +52,12 @@ def search_settings(run: dict[str, Any], *overrides: str, **keys: Any) -> Search
     return load_settings(SearchSettings, None, overrides, data)
 
 
-def test_a_grid_has_every_combination_once_and_the_last_key_varies_fastest() -> None:
-    grid = trial_parameters({"a.b": [1, 2], "c": ["x", None], "d": [[0.5]]})
-    assert len(grid) == 4
-    assert grid[:2] == [{"a.b": 1, "c": "x", "d": [0.5]}, {"a.b": 1, "c": None, "d": [0.5]}]
-    assert [trial["a.b"] for trial in grid] == [1, 1, 2, 2]
-
-
-def test_a_space_may_be_nested_and_a_later_nested_key_replaces_the_dotted_one() -> None:
-    assert flattened({"a": {"b": {"c": [1]}, "d": [2]}, "e.f": [3]}) == {"a.b.c": [1], "a.d": [2], "e.f": [3]}
+def test_a_nested_space_replaces_a_dotted_key() -> None:
     settings = search_settings({}, "space.selection.balance=[0.9]")
-    assert settings.space == {"auxiliary.0.weight": [0.1, 0.5], "selection.balance": [0.9]}
+    assert {key: value.choice for key, value in settings.space.items()} == {
+        "auxiliary.0.weight": [0.1, 0.5],
+        "selection.balance": [0.9],
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,14 +68,8 @@ def test_a_key_that_cannot_be_searched_is_refused_by_name(key: str) -> None:
         search_settings({}, space={key: [1, 2]})
 
 
-@pytest.mark.parametrize(("values", "message"), [([], "at least one value"), ([1, 2, 1], "stand there once")])
-def test_values_of_a_key_must_be_there_and_differ(values: list[int], message: str) -> None:
-    with pytest.raises(ConfigError, match=rf"space\.selection\.total: .*{message}"):
-        search_settings({}, space={"selection.total": values})
-
-
 def test_an_objective_that_does_not_exist_and_a_space_without_keys_are_refused_together() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)space: .*objective: .*mean_of_anchor_accuracy"):
+    with pytest.raises(ConfigError, match=r"(?s)space: .*objective\.name: .*'mean', 'tail' or 'multi'"):
         search_settings({}, objective="accuracy", space={})
 
 
@@ -169,57 +160,187 @@ def test_planned_stages_are_the_same_exactly_if_they_are_made_alike(run: dict[st
         assert {name for name in base if base[name] != other[name]} == names, override
 
 
-def outcome(objective: float | None, status: str = "finished", *, parameters: dict[str, Any]) -> TrialOutcome:
-    metrics = {"objective": objective, "anchor_accuracy": 0.5, "tail_macro_recall": None}
-    return TrialOutcome(parameters=parameters, status=status, metrics=metrics if status == "finished" else {})
+def trial(
+    number: int,
+    anchor: float = 0.5,
+    tail: float = 0.2,
+    status: str = "finished",
+    rungs: tuple[float, ...] = (),
+    **parameters: Any,
+) -> TrialOutcome:
+    metrics = {"objective": (anchor + tail) / 2, "anchor_accuracy": anchor, "tail_macro_recall": tail}
+    return TrialOutcome.model_validate(
+        {
+            "trial": number,
+            "parameters": parameters,
+            "status": status,
+            "metrics": {} if status == "failed" else metrics,
+            "rungs": [
+                RungMetrics(rung=rung, steps=rung, metrics={"objective": value})
+                for rung, value in enumerate(rungs, 1)
+            ],
+        }
+    )
 
 
-def test_the_winner_is_the_first_of_the_best_finished_trials() -> None:
-    trials = [outcome(None, "failed", parameters={"a": 0})]
-    trials += [outcome(value, parameters={"a": number}) for number, value in enumerate((0.4, 0.6, 0.6), 1)]
-    winner = winner_of(trials)
-    assert winner is not None and winner.parameters == {"a": 2}
-    assert winner_of(trials[:1]) is None
+def test_the_winner_is_the_first_of_the_best_trials_that_were_tuned_whole() -> None:
+    trials = [trial(0, status="failed"), trial(1, 0.9, 0.9, status="stopped"), trial(2, 0.4, 0.2)]
+    trials += [trial(3, 0.6, 0.2), trial(4, 0.5, 0.3)]
+    winner = winner_of(trials, ObjectiveSettings())
+    assert winner is not None and winner.trial == 3
+    assert winner_of(trials[:2], ObjectiveSettings()) is None
+
+
+def test_under_a_floor_the_best_tail_among_those_that_reach_it_wins() -> None:
+    trials = [trial(0, 0.6, 0.2), trial(1, 0.55, 0.4), trial(2, 0.5, 0.6)]
+    tail = ObjectiveSettings(name="tail", floor=0.55)
+    winner = winner_of(trials, tail, 0.55)
+    assert winner is not None and winner.trial == 1
+    assert winner_of(trials, tail, 0.7) is None
+
+
+def test_of_several_objectives_the_front_is_the_result() -> None:
+    trials = [
+        trial(0, 0.6, 0.2),
+        trial(1, 0.55, 0.4),
+        trial(2, 0.5, 0.3),
+        trial(3, 0.6, 0.2),
+        trial(4, 0.3, 0.5),
+    ]
+    assert front_of(trials) == [0, 1, 3, 4]
+    winner = winner_of(trials, ObjectiveSettings(name="multi"))
+    assert winner is not None and winner.trial == 1
+
+
+def test_rungs_are_correlated_over_the_trials_that_were_at_both() -> None:
+    trials = [
+        trial(0, rungs=(0.1, 0.3, 0.5)),
+        trial(1, rungs=(0.2, 0.2, 0.6)),
+        trial(2, rungs=(0.3, 0.1, 0.7)),
+    ]
+    trials.append(trial(3, status="stopped", rungs=(0.0,)))
+    first, second = rung_correlation(trials, 3)
+    assert (first["trials"], first["spearman"], second["spearman"]) == (3, 1.0, -1.0)
+    assert rung_correlation(trials[:2], 3)[0]["spearman"] is None
+    assert rung_correlation(trials, 1) == []
+
+
+def committed(root: Path, name: str, cost: dict[str, float], rows: dict[str, int] | None = None) -> str:
+    """A finished stage; the name of its folder."""
+
+    def write(folder: StageFolder) -> StageResult:
+        (folder.output / "x").write_text(name)
+        return StageResult(rows=rows or {}, cost=cost)
+
+    return run_stage(root, name, 1, {}, {}, write).folder.parents[1].name
 
 
 def test_stages_are_counted_by_the_attempts_they_made_meanwhile(tmp_path: Path) -> None:
-    def write(folder: StageFolder) -> StageResult:
-        (folder.output / "x").write_text("x")
-        return StageResult()
-
     def fail(folder: StageFolder) -> StageResult:
         raise DataError("no")
 
-    old = run_stage(tmp_path, "old", 1, {}, {}, write)
+    old = committed(tmp_path, "old", {})
     before = attempts_of_stages(tmp_path)
-    new = run_stage(tmp_path, "new", 1, {}, {}, write)
-    assert run_stage(tmp_path, "new", 1, {}, {}, write).reused
+    new = committed(tmp_path, "new", {})
+    assert committed(tmp_path, "new", {}) == new
     with pytest.raises(DataError):
         run_stage(tmp_path, "bad", 1, {}, {}, fail)
-    names = {output.manifest.stage: output.folder.parents[1].name for output in (old, new)}
-    counts = times_run(before, attempts_of_stages(tmp_path), names.values())
-    assert counts.pop(names["old"]) == 0
-    assert counts.pop(names["new"]) == 1
-    assert [(name.partition("-")[0], number) for name, number in counts.items()] == [("bad", 1)]
+    (tmp_path / "stages" / new / "attempts" / "cut short").mkdir()
+    ran, cut = times_run(tmp_path, before, [old, new])
+    assert (ran.pop(old), ran.pop(new), cut) == (0, 1, {new: 1})
+    assert [(name.partition("-")[0], number) for name, number in ran.items()] == [("bad", 1)]
+
+
+def test_cost_counts_each_stage_once_and_unshared_each_trial_whole(tmp_path: Path) -> None:
+    shared = {
+        "prepare": committed(tmp_path, "prepare", {}, {"samples_train": 100}),
+        "a_tune": committed(
+            tmp_path, "a_tune", {"tokens": 100, "tokens_continued": 0}, {"steps": 9, "samples": 200}
+        ),
+        "score": committed(tmp_path, "score", {"tokens": 50}),
+    }
+    rung = committed(
+        tmp_path, "b_tune_step_3", {"tokens": 30, "tokens_continued": 0}, {"steps": 3, "samples": 30}
+    )
+    whole = committed(tmp_path, "b_tune", {"tokens": 60, "tokens_continued": 30}, {"steps": 9, "samples": 60})
+    first, last = (
+        committed(tmp_path, "validate_step_3", {"tokens": 7}),
+        committed(tmp_path, "validate_ab_tuned", {"tokens": 7}),
+    )
+    task = Task(number=0, trial=0, rung=0, parameters={})
+    stopped = Outcome(
+        task=task,
+        steps=3,
+        steps_of_whole=9,
+        stages=shared | {"b_tune_step_3": rung, "validate_step_3": first},
+    )
+    finished = Outcome(
+        task=task.model_copy(update={"number": 1, "rung": 1}),
+        steps=9,
+        steps_of_whole=9,
+        stages=shared | {"b_tune": whole, "validate_ab_tuned": last},
+    )
+    costs = StageCosts(tmp_path, (2, 1))
+    spent = costs.spent([stopped, finished])
+    assert spent.tokens == 100 + 50 + 30 + 60 + 7 + 7
+    assert spent.sample_epochs == pytest.approx(2.9)
+    assert spent.gpu_hours >= 0
+    assert costs.whole(stopped) == costs.whole(finished) == 100 + 50 + 90 + 7
+    assert costs.uncounted([*shared.values(), committed(tmp_path, "b_tune_step_1", {})]) == [
+        committed(tmp_path, "b_tune_step_1", {})
+    ]
+
+
+def test_a_ledger_keeps_how_tasks_ended_the_first_that_is_written(tmp_path: Path) -> None:
+    task = Task(number=0, trial=0, rung=0, parameters={"a": [1, None, "x"]})
+    ledger = Ledger(tmp_path / "tasks")
+    assert ledger.attempts_before({"old": ["1"]}) == {"old": ["1"]}
+    ledger.record(Outcome(task=task, error="no"))
+    ledger.record(Outcome(task=task.model_copy(update={"number": 1}), metrics={"objective": 0.5}))
+    again = Ledger(tmp_path / "tasks")
+    again.record(Outcome(task=task, error="another"))
+    assert again.outcomes == ledger.outcomes
+    assert again.outcomes[0].error == "no"
+    assert again.attempts_before({}) == {"old": ["1"]}
+    again.forget(0)
+    assert Ledger(tmp_path / "tasks").outcomes == {}
+    (tmp_path / "tasks" / "task-000000.json").write_text("{")
+    with pytest.raises(StorageError, match=r"task-000000\.json is damaged; remove it"):
+        Ledger(tmp_path / "tasks")
 
 
 def test_the_summary_holds_trials_stages_and_a_winner_that_runs(tmp_path: Path, run: dict[str, Any]) -> None:
     base = base_run(search_settings(run))
-    failed = TrialOutcome(parameters={"selection.balance": 0.3}, status="failed", error="too hot")
-    trials = [failed, outcome(0.25, parameters={"selection.balance": 0.1})]
-    write_summary(tmp_path / "grid", base, trials, {"a_tune-01": 1})
-    summary = json.loads((tmp_path / "grid" / "summary.json").read_text())
+    tasks = [
+        Task(number=n, trial=n, rung=0, parameters={"selection.balance": b}) for n, b in enumerate((0.3, 0.1))
+    ]
     metrics = {"objective": 0.25, "anchor_accuracy": 0.5, "tail_macro_recall": None}
-    assert summary["winner"] == {"parameters": {"selection.balance": 0.1}, "metrics": metrics}
-    assert summary["stages"] == {"a_tune-01": 1}
-    assert [trial["status"] for trial in summary["trials"]] == ["failed", "finished"]
+    outcomes = {0: Outcome(task=tasks[0], error="too hot"), 1: Outcome(task=tasks[1], metrics=metrics)}
+    costs = StageCosts(tmp_path, (0, 0))
+    trials = trials_of(tasks, outcomes, 1, costs)
+    winner = winning_run(base, trials[1].parameters, "grid_winner")
+    arguments: dict[str, Any] = {
+        "root": tmp_path,
+        "costs": costs,
+        "before": {},
+        "reference": None,
+        "objective": ObjectiveSettings(),
+        "floor": None,
+        "rungs": 1,
+    }
+    folder = tmp_path / "grid"
+    write_summary(folder, trials=trials, outcomes=list(outcomes.values()), winner=winner, **arguments)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["winner"] == {"trial": 1, "parameters": {"selection.balance": 0.1}, "metrics": metrics}
+    assert [each["status"] for each in summary["trials"]] == ["failed", "finished"]
     assert (summary["trials"][0]["error"], summary["trials"][1]["error"]) == ("too hot", None)
-    winner = load_settings(RunSettings, tmp_path / "grid" / "winner.yaml")
-    assert winner == trial_settings(base, {"selection.balance": 0.1})
+    found = load_settings(RunSettings, folder / "winner.yaml")
+    assert found == winner
+    assert found.selection.balance == 0.1 and found.name == "grid_winner"
 
-    write_summary(tmp_path / "grid", base, [failed], {})
-    assert json.loads((tmp_path / "grid" / "summary.json").read_text())["winner"] is None
-    assert not (tmp_path / "grid" / "winner.yaml").exists()
+    write_summary(folder, trials=trials[:1], outcomes=[outcomes[0]], winner=None, **arguments)
+    assert json.loads((folder / "summary.json").read_text())["winner"] is None
+    assert not (folder / "winner.yaml").exists()
 
 
 def test_the_reason_of_a_failed_trial_is_the_projects_own_error() -> None:

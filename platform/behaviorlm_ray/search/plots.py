@@ -16,7 +16,7 @@ Point = tuple[float, float]
 def front_plot(
     points: Mapping[int, Point], whole: set[int], front: Sequence[int], floor: float | None, best: int | None
 ) -> Markup | None:
-    """Trials by anchor accuracy (x) and tail macro recall (y); the front joined, stopped ones faint, the winner filled."""
+    """Trials by anchor accuracy (x) and tail macro recall (y); front joined, stopped ones faint, winner filled."""
     if not points:
         return None
     with drawing(WIDTH, 380) as figure:

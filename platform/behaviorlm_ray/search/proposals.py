@@ -35,8 +35,9 @@ class AlgorithmSettings(Settings):
 
     name: Literal["grid", "random", "optuna"] = Field(
         default="grid",
-        description="grid: every combination. random: points at random. optuna: tree-structured Parzen estimator (TPE) on "
-        "what trials found so far; with objective multi, the multi-objective TPE; with a floor, under that constraint.",
+        description="grid: every combination. random: points at random. optuna: the tree-structured Parzen estimator "
+        "(TPE) on what trials found so far; with objective multi, the multi-objective TPE; with a floor, under that "
+        "constraint.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of random points and of TPE.")
     startup_trials: int = Field(

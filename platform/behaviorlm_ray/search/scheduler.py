@@ -25,13 +25,14 @@ class SchedulerSettings(Settings):
     rungs: int = Field(default=3, ge=2, description="asha: number of rungs, the whole tuning included.")
     unit: Literal["share", "steps", "sample_epochs"] = Field(
         default="share",
-        description="asha: what `at` counts: shares of the trial's own B-Tuning, its optimizer steps, or its passes over "
-        "the selected samples.",
+        description="asha: what `at` counts: shares of the trial's own B-Tuning, its optimizer steps, or its passes "
+        "over the selected samples.",
     )
     at: list[float] | None = Field(
         default=None,
-        description="asha: where the rungs before the whole tuning are, rungs - 1 rising numbers; null: shares 1/reduction "
-        "apart, with 3 rungs and reduction 3 at 1/9 and 1/3. Always rounded up to a step; a rung beyond the end is the end.",
+        description="asha: where the rungs before the whole tuning are, rungs - 1 rising numbers; null: shares, each "
+        "1/reduction of the next, so 1/9 and 1/3 with 3 rungs and reduction 3. Always rounded up to a step; a rung "
+        "beyond the end is the end.",
     )
 
     @model_validator(mode="after")

@@ -51,8 +51,8 @@ class BudgetSettings(Settings):
     wall_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="Seconds after which the search stops, trials in the middle of their work included: the same command "
-        "goes on from their checkpoints, with this time again; null: no limit.",
+        description="Seconds after which the search stops, trials in the middle of their work included: the same "
+        "command goes on from their checkpoints, with this time again; null: no limit.",
     )
     gpu_hours: float | None = Field(
         default=None,

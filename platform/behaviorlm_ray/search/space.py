@@ -85,7 +85,7 @@ class Dimension(Settings):
         low, high = self.bounds
         spaced = np.geomspace(low, high, self.points) if self.is_log else np.linspace(low, high, self.points)
         if self.is_whole:
-            return list(dict.fromkeys(int(round(value)) for value in spaced.tolist()))
+            return list(dict.fromkeys(round(value) for value in spaced.tolist()))
         return [float(f"{value:.12g}") for value in spaced.tolist()]
 
     def ends(self) -> list[Any]:
@@ -98,7 +98,7 @@ class Dimension(Settings):
             return self.choice[int(random.integers(len(self.choice)))]
         low, high = self.bounds
         if self.integer is not None:
-            return int(random.integers(low, high, endpoint=True))
+            return int(random.integers(int(low), int(high), endpoint=True))
         drawn = math.exp(random.uniform(math.log(low), math.log(high))) if self.is_log else None
         if self.log_integer is not None:
             assert drawn is not None
@@ -165,12 +165,15 @@ def grid_points(space: Space) -> list[Parameters]:
     found: list[Parameters] = []
     seen: set[str] = set()
     for combination in itertools.product(*(options for _, options in values)):
-        whole = dict(zip(space, combination, strict=True))
-        made = point(space, lambda key, _, whole=whole: whole[key])
+        made = _active(space, dict(zip(space, combination, strict=True)))
         if repr(made) not in seen:
             seen.add(repr(made))
             found.append(made)
     return found
+
+
+def _active(space: Space, values: Parameters) -> Parameters:
+    return point(space, lambda key, _: values[key])
 
 
 def grid_size(space: Space) -> int | None:

@@ -40,8 +40,8 @@ class TrialOutcome(Settings):
     trial: int = Field(default=0, description="Number, from 0, in the order in which trials began.")
     parameters: Parameters = Field(description="Dotted keys of the run and their values.")
     status: Status = Field(
-        description="finished: tuned whole; stopped: measured at an earlier rung and left there; failed; unfinished: the "
-        "search ended in the middle of it."
+        description="finished: tuned whole; stopped: measured at an earlier rung and left there; failed; unfinished: "
+        "the search ended in the middle of it."
     )
     metrics: dict[str, float | None] = Field(
         default_factory=dict, description="The objective and its parts on validation, at the highest rung."
@@ -97,7 +97,7 @@ def trials_of(
 def winner_of(
     trials: Sequence[TrialOutcome], objective: ObjectiveSettings, floor: float | None = None
 ) -> TrialOutcome | None:
-    """The best of the trials that were tuned whole and reach the floor, of equal ones the first; None if there is none."""
+    """The best of the trials that were tuned whole and reach the floor, of equal ones the first; else None."""
     whole = [trial for trial in trials if trial.status == "finished"]
     if floor is not None:
         whole = [trial for trial in whole if reaches(trial.metrics, floor)]

@@ -1,0 +1,203 @@
+"""What a search runs next: the same row of tasks whatever ended first and however often it was killed."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from behaviorlm_ray.search.decisions import Outcome, Rules, Task, next_task
+from behaviorlm_ray.search.objective import ObjectiveSettings, ranked
+from behaviorlm_ray.search.proposals import AlgorithmSettings, KnownTrial, Proposer
+from behaviorlm_ray.search.space import Dimension, read_space
+
+GRID = {"a": [0, 1, 2], "b": [0, 1, 2], "c": [0, 1, 2]}
+RANGES = {
+    "a": {"uniform": [0.0, 1.0]},
+    "kind": ["x", "y"],
+    "b": {"log_uniform": [1e-4, 1.0], "when": {"kind": "y"}},
+}
+MEAN = ObjectiveSettings()
+
+
+def space_of(nested: dict[str, Any]) -> dict[str, Dimension]:
+    return TypeAdapter(dict[str, Dimension]).validate_python(read_space(nested))
+
+
+def rules(
+    proposer: Proposer,
+    *,
+    rungs: int = 3,
+    at_a_time: int = 3,
+    trials: int | None = None,
+    exhausted: Callable[[Sequence[Outcome]], bool] = lambda known: False,
+) -> Rules:
+    objective, floor = proposer.objective, proposer.floor
+    return Rules(
+        propose=proposer.propose,
+        ranked=lambda metrics: ranked(objective, floor, metrics),
+        trials=trials,
+        rungs=rungs,
+        reduction=3,
+        at_a_time=at_a_time,
+        exhausted=exhausted,
+    )
+
+
+def measured(task: Task) -> Outcome:
+    """A smooth response: better towards the middle of every number, and slightly with each rung."""
+    numbers = [value for value in task.parameters.values() if isinstance(value, int | float)]
+    anchor = 0.9 - 0.1 * sum((value - 0.7) ** 2 for value in numbers) + 0.01 * task.rung
+    tail = 0.3 + 0.05 * math.sin(10 * sum(numbers)) + 0.01 * task.rung
+    metrics = {"objective": (anchor + tail) / 2, "anchor_accuracy": anchor, "tail_macro_recall": tail}
+    return Outcome(task=task, metrics=metrics)
+
+
+def run(
+    of: Rules, order: random.Random, outcomes: dict[int, Outcome] | None = None, kill_after: int | None = None
+) -> tuple[list[Task], dict[int, Outcome]]:
+    """Run a search whose tasks end in a random order; with kill_after, stop after so many have ended."""
+    outcomes = {} if outcomes is None else dict(outcomes)
+    tasks: list[Task] = []
+    ended = 0
+    while kill_after is None or ended < kill_after:
+        decision = next_task(of, tasks, outcomes)
+        running = [task for task in tasks if task.number not in outcomes]
+        if decision == "end":
+            assert not running
+            break
+        if isinstance(decision, Task):
+            tasks.append(decision)
+            running += [decision] if decision.number not in outcomes else []
+            assert len(running) <= of.at_a_time
+        if running and (decision == "wait" or order.random() < 0.5):
+            task = order.choice(running)
+            outcomes[task.number] = measured(task)
+            ended += 1
+        assert running or decision != "wait", "nothing runs, so nothing can be waited for"
+    return tasks, outcomes
+
+
+def proposers() -> list[Proposer]:
+    return [
+        Proposer(space_of(GRID), AlgorithmSettings(name="grid"), MEAN),
+        Proposer(space_of(RANGES), AlgorithmSettings(name="random", seed=5), MEAN),
+        Proposer(space_of(RANGES), AlgorithmSettings(name="optuna", seed=5, startup_trials=4), MEAN),
+        Proposer(
+            space_of(RANGES),
+            AlgorithmSettings(name="optuna", startup_trials=4),
+            ObjectiveSettings(name="multi"),
+        ),
+        Proposer(
+            space_of(RANGES),
+            AlgorithmSettings(name="optuna", startup_trials=4),
+            ObjectiveSettings(name="tail", floor=0.8),
+            0.8,
+        ),
+    ]
+
+
+@pytest.mark.parametrize("proposer", proposers(), ids=["grid", "random", "tpe", "multi", "floor"])
+def test_the_row_of_tasks_does_not_depend_on_what_ends_first(proposer: Proposer) -> None:
+    of = rules(proposer, trials=18)
+    tasks, _ = run(of, random.Random(0))
+    assert len({task.trial for task in tasks}) == 18
+    assert run(of, random.Random(1))[0] == tasks
+
+
+@pytest.mark.parametrize("proposer", proposers(), ids=["grid", "random", "tpe", "multi", "floor"])
+def test_killed_at_five_points_a_search_goes_on_with_the_same_row_and_repeats_nothing(
+    proposer: Proposer,
+) -> None:
+    of = rules(proposer, trials=18)
+    whole, outcomes = run(of, random.Random(0))
+    for seed in range(5):
+        order = random.Random(seed)
+        _, before = run(of, order, kill_after=order.randrange(1, len(whole)))
+        tasks, after = run(of, order, before)
+        assert tasks == whole
+        assert after == outcomes
+    assert len({(task.trial, task.rung) for task in whole}) == len(whole)
+
+
+def test_a_grid_of_27_with_three_rungs_takes_about_a_quarter_of_all_steps() -> None:
+    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
+    tasks, _ = run(rules(proposer), random.Random(0))
+    assert sorted({task.trial for task in tasks}) == list(range(27))
+    steps = sum({0: 1, 1: 2, 2: 6}[task.rung] for task in tasks)
+    assert 0.24 < steps / (27 * 9) < 0.36
+    whole = [task for task in tasks if task.rung == 2]
+    best = max(
+        (measured(task.model_copy(update={"rung": 2})) for task in tasks if task.rung == 0),
+        key=lambda outcome: outcome.metrics["objective"] or 0,
+    )
+    assert best.task.trial in {task.trial for task in whole}
+
+
+@pytest.mark.parametrize("trials", [1, 2, 4])
+def test_however_few_trials_there_are_one_comes_to_the_end(trials: int) -> None:
+    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
+    tasks, _ = run(rules(proposer, trials=trials), random.Random(0))
+    assert max(task.rung for task in tasks) == 2
+    assert len({task.trial for task in tasks}) == trials
+
+
+def test_where_the_best_fails_further_up_the_next_goes_on() -> None:
+    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
+    of = rules(proposer, trials=3, at_a_time=1)
+    tasks: list[Task] = []
+    outcomes: dict[int, Outcome] = {}
+    while isinstance(task := next_task(of, tasks, outcomes), Task):
+        tasks.append(task)
+        first_promotion = task.rung == 1 and not any(t.rung == 1 for t in tasks[:-1])
+        outcomes[task.number] = Outcome(task=task, error="no") if first_promotion else measured(task)
+    assert task == "end"
+    finished = [t for t in tasks if t.rung == 2 and outcomes[t.number].error is None]
+    assert len(finished) == 1
+
+
+def test_a_budget_that_is_used_up_starts_nothing_further() -> None:
+    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
+    of = rules(proposer, rungs=1, exhausted=lambda known: len(known) >= 5)
+    tasks, _ = run(of, random.Random(0))
+    assert len(tasks) == 5 + 2  # two more were running
+
+
+def test_a_search_whose_trials_all_fail_ends() -> None:
+    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN), at_a_time=1)
+    tasks: list[Task] = []
+    outcomes: dict[int, Outcome] = {}
+    while isinstance(task := next_task(of, tasks, outcomes), Task):
+        tasks.append(task)
+        outcomes[task.number] = Outcome(task=task, error="no")
+    assert task == "end"
+    assert len(tasks) == 27
+
+
+def test_no_point_is_tried_twice_and_a_finite_space_runs_out() -> None:
+    space = space_of({"a": [0, 1, 2], "b": ["x", "y"]})
+    for name in ("random", "optuna"):
+        proposer = Proposer(
+            space, AlgorithmSettings.model_validate({"name": name, "startup_trials": 2}), MEAN
+        )
+        tasks, _ = run(rules(proposer, rungs=1, trials=50), random.Random(3))
+        points = [tuple(task.parameters.values()) for task in tasks]
+        assert len(points) == len(set(points)) == 6
+
+
+def test_tpe_finds_more_than_chance() -> None:
+    def best(name: str, seed: int) -> float:
+        algorithm = AlgorithmSettings.model_validate({"name": name, "seed": seed, "startup_trials": 6})
+        space = space_of({"a": {"uniform": [-3.0, 3.0]}, "b": {"uniform": [-3.0, 3.0]}})
+        known: list[KnownTrial] = []
+        for number in range(30):
+            chosen = Proposer(space, algorithm, MEAN).propose(number, known)
+            assert chosen is not None
+            value = 1 - (chosen["a"] - 1) ** 2 - (chosen["b"] + 1) ** 2
+            metrics = {"objective": value, "anchor_accuracy": value, "tail_macro_recall": value}
+            known.append(KnownTrial(chosen, metrics))
+        return max(trial.metrics["objective"] or 0 for trial in known if trial.metrics)
+
+    assert sum(best("optuna", seed) for seed in range(4)) > sum(best("random", seed) for seed in range(4))

@@ -1,0 +1,223 @@
+"""What a search may be told: spaces, conditions, objectives, rungs, budgets; and what is refused, all at once."""
+
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from behaviorlm.config import load_settings
+from behaviorlm.errors import ConfigError
+from behaviorlm_ray.search.importance import parameter_importance
+from behaviorlm_ray.search.objective import ObjectiveSettings, ranked, read_floor
+from behaviorlm_ray.search.scheduler import SchedulerSettings
+from behaviorlm_ray.search.settings import SearchSettings
+from behaviorlm_ray.search.space import grid_points, grid_size, random_point, single_changes
+
+SPACE: dict[str, Any] = {
+    "selection": {
+        "within": ["mixed", "random"],
+        "hard_share": {"uniform": [0, 1], "points": 3, "when": {"selection.within": "mixed"}},
+    },
+    "b_tuning.learning_rate": {"log_uniform": [1e-4, 1e-2], "points": 3},
+    "b_tuning.max_steps": {"integer": [3, 5], "points": 2},
+}
+
+
+def read(**keys: Any) -> SearchSettings:
+    return load_settings(SearchSettings, data={"name": "s", "space": SPACE} | keys)
+
+
+def test_a_grid_has_every_combination_once_and_keys_only_where_their_condition_holds() -> None:
+    space = read().space
+    points = grid_points(space)
+    assert len(points) == (3 + 1) * 3 * 2
+    assert points[0] == {
+        "selection.within": "mixed",
+        "selection.hard_share": 0.0,
+        "b_tuning.learning_rate": 1e-4,
+        "b_tuning.max_steps": 3,
+    }
+    assert points[1]["b_tuning.max_steps"] == 5
+    assert next(point for point in points if point["selection.within"] == "random").keys() == {
+        "selection.within",
+        "b_tuning.learning_rate",
+        "b_tuning.max_steps",
+    }
+    assert sorted({point["b_tuning.learning_rate"] for point in points}) == [1e-4, 1e-3, 1e-2]
+    assert len({repr(point) for point in points}) == len(points)
+    assert grid_size(space) is None
+    assert grid_size(read(space={"a": [1, 2], "b": [1]}).space) == 2
+
+
+def test_a_list_is_a_choice_whatever_its_values_are() -> None:
+    space = read(space={"b_tuning.betas": [[0.9, 0.999], [0.9, 0.95]], "x": [None, "a", {"b": 1}]}).space
+    assert space["b_tuning.betas"].choice == [[0.9, 0.999], [0.9, 0.95]]
+    assert grid_points(space)[0] == {"b_tuning.betas": [0.9, 0.999], "x": None}
+
+
+def test_random_points_lie_in_their_ranges_and_follow_from_the_seed() -> None:
+    space = read(space=SPACE | {"n": {"log_integer": [1, 1000]}}).space
+    drawn = [random_point(space, [seed]) for seed in range(300)]
+    assert drawn[7] == random_point(space, [7])
+    rates = [point["b_tuning.learning_rate"] for point in drawn]
+    assert all(1e-4 <= rate <= 1e-2 for rate in rates)
+    assert 0.4 < sum(rate < 1e-3 for rate in rates) / 300 < 0.6
+    assert {point["b_tuning.max_steps"] for point in drawn} == {3, 4, 5}
+    assert all(isinstance(point["n"], int) and 1 <= point["n"] <= 1000 for point in drawn)
+    assert all(("selection.hard_share" in point) == (point["selection.within"] == "mixed") for point in drawn)
+
+
+def test_each_value_is_tried_with_what_its_condition_asks_for() -> None:
+    changes = list(single_changes(read().space))
+    assert {"selection.within": "mixed", "selection.hard_share": 1.0} in changes
+    assert {"b_tuning.learning_rate": 1e-2} in changes
+
+
+@pytest.mark.parametrize(
+    ("dimension", "message"),
+    [
+        ([], "at least one value"),
+        ([1, 2, 1], "each value may stand there once"),
+        ({"uniform": [1, 0]}, r"low < high, got \[1\.0, 0\.0\]"),
+        ({"log_uniform": [0, 1]}, "low must be above 0"),
+        ({"integer": [0.5, 2]}, "integer"),
+        ({"uniform": [0, math.inf]}, "low < high"),
+        ({"uniform": [0, 1], "choice": [1]}, "exactly one of"),
+        ({"when": {"selection.within": "mixed"}}, "exactly one of"),
+        ({"choice": [1], "points": 3}, "a choice has its values already"),
+        ({"uniform": [0, 1], "step": 2}, "unknown key"),
+        (0.3, "space.selection.total"),
+        ({"uniform": [0, 1]}, "a grid needs values of a range"),
+        ({"choice": [1], "when": {"b_tuning.epochs": 1}}, "not a key of the space that stands before it"),
+    ],
+)
+def test_a_dimension_that_cannot_be_is_refused_by_its_key(dimension: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"(?s)selection\.total.*{message}|{message}.*selection\.total"):
+        read(space={"selection": {"total": dimension}})
+
+
+def test_conditions_ask_for_values_that_can_be() -> None:
+    when = {"choice": [1], "when": {"selection.within": ["mixed", "sorted"]}}
+    with pytest.raises(ConfigError, match=r"selection\.within is never \['sorted'\]; it may be \['mixed'"):
+        read(space={"selection.within": ["mixed", "random"], "selection.seed": when})
+    of_range = {"choice": [1], "when": {"selection.balance": 0.5}}
+    with pytest.raises(ConfigError, match="is a range; only a choice can be asked for"):
+        read(space={"selection.balance": {"uniform": [0, 1], "points": 2}, "selection.seed": of_range})
+
+
+def test_several_problems_are_told_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(
+            space={"name": ["a", "b"], "b_tuning.learning_rate": {"log_uniform": [1e-4, 1]}, "arms": [1]},
+        )
+    for part in ("space.name: a search does not vary it", "a grid needs values", "space.arms"):
+        assert part in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        read(
+            algorithm="bayes",
+            scheduler={"name": "asha", "unit": "steps"},
+            budget={"trials": 0, "hours": 3},
+            objective={"name": "tail"},
+            resources_per_trial={"CPU": 1},
+        )
+    for part in (
+        "algorithm.name: Input should be 'grid', 'random' or 'optuna'; got 'bayes'",
+        "give 2 numbers of steps",
+        "budget.trials",
+        "budget.hours: unknown key",
+        "needs a floor, such as 'one_stage - 0.005'",
+        "CPU would be held while the trial's own stages wait",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["random", "optuna"])
+def test_without_a_grid_a_number_of_trials_is_needed(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"budget\.trials: algorithm {name} needs a number"):
+        read(algorithm=name)
+    assert read(algorithm=name, budget={"trials": 3}).algorithm.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "arm", "change"),
+    [
+        ("one_stage - 0.005", "one_stage", -0.005),
+        ("all_b+0.01", "all_b", 0.01),
+        ("a_tuned", "a_tuned", 0.0),
+        (0.62, None, 0.62),
+        ("0.5", None, 0.5),
+    ],
+)
+def test_a_floor_is_a_number_or_an_arm_with_a_change(text: Any, arm: str | None, change: float) -> None:
+    floor = read_floor(text)
+    assert (floor.arm, floor.change) == (arm, change)
+
+
+@pytest.mark.parametrize(
+    "text", ["one_stage - 0.5 points", "one_stage * 2", "", "- 0.1", "one_stage - 5", "1.2.3"]
+)
+def test_a_floor_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="floor"):
+        ObjectiveSettings(name="tail", floor=text)
+
+
+def test_a_floor_belongs_to_objective_tail_alone() -> None:
+    with pytest.raises(ValidationError, match="only it has one"):
+        ObjectiveSettings(name="mean", floor=0.5)
+
+
+def test_below_the_floor_the_nearest_is_best_and_none_is_worst() -> None:
+    trials: list[dict[str, float | None]] = [
+        {"objective": None, "anchor_accuracy": anchor, "tail_macro_recall": tail}
+        for anchor, tail in ((0.5, 0.9), (0.6, 0.1), (0.55, 0.8), (0.7, 0.3), (None, 0.9))
+    ]
+    assert ranked(ObjectiveSettings(name="tail", floor=0.6), 0.6, trials) == [3, 1, 2, 0, 4]
+
+
+def test_rungs_are_where_they_are_said_to_be() -> None:
+    asha = SchedulerSettings(name="asha")
+    assert [asha.stop_step(rung, 100, 40) for rung in range(3)] == [12, 34, 100]
+    assert [asha.stop_step(rung, 2, 1) for rung in range(3)] == [1, 1, 2]
+    steps = SchedulerSettings(name="asha", unit="steps", at=[10, 50])
+    assert [steps.stop_step(rung, 30, 40) for rung in range(3)] == [10, 30, 30]
+    epochs = SchedulerSettings(name="asha", rungs=2, unit="sample_epochs", at=[0.5])
+    assert [epochs.stop_step(rung, 100, 40) for rung in range(2)] == [20, 100]
+    share = SchedulerSettings(name="asha", rungs=2, at=[0.3])
+    assert share.stop_step(0, 10, 10) == 3
+    assert SchedulerSettings().number_of_rungs == 1
+    assert SchedulerSettings().stop_step(0, 100, 40) == 100
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"name": "none", "at": [0.5]},
+        {"name": "asha", "at": [0.5]},
+        {"name": "asha", "at": [0.5, 0.2]},
+        {"name": "asha", "at": [0.5, 1.0]},
+        {"name": "asha", "at": [0, 0.5]},
+        {"name": "asha", "unit": "steps", "at": [1.5, 3]},
+        {"name": "asha", "unit": "sample_epochs"},
+        {"name": "asha", "reduction": 1},
+        {"name": "asha", "rungs": 1},
+    ],
+)
+def test_rungs_that_cannot_be_are_refused(keys: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        SchedulerSettings.model_validate(keys)
+
+
+def test_importance_finds_the_key_that_matters() -> None:
+    space = read(
+        space={"a": {"uniform": [0, 1]}, "b": ["x", "y"], "c": [1]}, algorithm="random", budget={"trials": 9}
+    ).space
+    trials = [
+        (point, 10 * point["a"] + (point["b"] == "x"))
+        for point in (random_point(space, [n]) for n in range(40))
+    ]
+    found = parameter_importance(space, trials)
+    assert list(found) == ["a", "b"] and found["a"] > 0.7
+    assert sum(found.values()) == pytest.approx(1)
+    assert parameter_importance(space, trials[:2]) == {}
+    assert parameter_importance(space, [(point, 0.5) for point, _ in trials]) == {}
