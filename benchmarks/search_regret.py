@@ -57,8 +57,8 @@ def table(search_summary: dict[str, Any], grid_summary: dict[str, Any]) -> list[
         whole = sum(trial["status"] == "finished" for trial in summary["trials"])
         metrics = summary["winner"]["metrics"]
         lines.append(
-            f"| {name} | {whole} of {len(summary['trials'])} | {summary['cost']:,.0f} | {summary['cost'] / unshared:.3f} | "
-            f"{metrics[ANCHOR]:.4f} | {metrics[TAIL]:.4f} | {metrics[MEAN]:.4f} |"
+            f"| {name} | {whole} of {len(summary['trials'])} | {summary['cost']:,.0f} "
+            f"| {summary['cost'] / unshared:.3f} | {metrics[ANCHOR]:.4f} | {metrics[TAIL]:.4f} | {metrics[MEAN]:.4f} |"
         )
     regret = grid_summary["winner"]["metrics"][MEAN] - search_summary["winner"]["metrics"][MEAN]
     repeated = {stage: times for stage, times in search_summary["stages"].items() if times > 1}

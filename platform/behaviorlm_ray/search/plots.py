@@ -41,10 +41,10 @@ def importance_plot(importance: Mapping[str, float]) -> Markup | None:
     """A bar for each key."""
     if not importance:
         return None
-    names = [readable(name) for name in reversed(importance)]
+    names, shares = zip(*reversed(list(importance.items())), strict=True)
     with drawing(WIDTH, 60 + 34 * len(names)) as figure:
         axes = figure.add_subplot()
-        axes.barh(names, list(reversed(importance.values())), color=INKS["series-1"], height=0.6)
+        axes.barh([readable(name) for name in names], shares, color=INKS["series-1"], height=0.6)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(visible=False, axis="y")
