@@ -1,18 +1,23 @@
 """What a search may be told: spaces, conditions, objectives, rungs, budgets; and what is refused, all at once."""
 
 import math
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from behaviorlm.config import load_settings
-from behaviorlm.errors import ConfigError
+from behaviorlm.errors import ClusterError, ConfigError, ModelError
+from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.importance import parameter_importance
 from behaviorlm_ray.search.objective import ObjectiveSettings, ranked, read_floor
+from behaviorlm_ray.search.run import check_for_winner
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.space import grid_points, grid_size, random_point, single_changes
+from behaviorlm_ray.search.summary import TrialOutcome
+from behaviorlm_ray.search.waiting import Wait, WaitReporter
 
 SPACE: dict[str, Any] = {
     "selection": {
@@ -221,3 +226,78 @@ def test_importance_finds_the_key_that_matters() -> None:
     assert sum(found.values()) == pytest.approx(1)
     assert parameter_importance(space, trials[:2]) == {}
     assert parameter_importance(space, [(point, 0.5) for point, _ in trials]) == {}
+
+
+def trial(number: int, status: str, anchor: float | None = None) -> TrialOutcome:
+    metrics = {"objective": 0.3, "anchor_accuracy": anchor, "tail_macro_recall": 0.1}
+    return TrialOutcome.model_validate(
+        {
+            "trial": number,
+            "parameters": {"selection.balance": number / 10},
+            "status": status,
+            "metrics": {} if anchor is None else metrics,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "trials", "errors", "kind", "message"),
+    [
+        (
+            {"objective": {"name": "tail", "floor": 0.7}},
+            [trial(0, "finished", 0.5), trial(1, "finished", 0.6)],
+            [None, None],
+            ModelError,
+            r"no trial reaches the floor: anchor accuracy at least 0\.7000 \(0\.7\); the nearest has 0\.6000, with "
+            r"selection\.balance=0\.1",
+        ),
+        ({}, [trial(0, "failed")], ["too hot"], ClusterError, "no trial was tuned whole\ntoo hot"),
+        (
+            {"budget": {"tokens": 100}},
+            [trial(0, "stopped", 0.5)],
+            [None],
+            ClusterError,
+            r"(?s)the budget was used up before one trial was tuned whole; raise budget.*tokens 120.*'tokens': 100",
+        ),
+    ],
+    ids=["floor", "all fail", "budget"],
+)
+def test_a_search_without_a_winner_says_why(
+    keys: dict[str, Any],
+    trials: list[TrialOutcome],
+    errors: list[str | None],
+    kind: type[Exception],
+    message: str,
+) -> None:
+    settings = read(**keys)
+    outcomes = [
+        Outcome(task=Task(number=number, trial=number, rung=0, parameters={}), error=error)
+        for number, error in enumerate(errors)
+    ]
+    floor = 0.7 if settings.objective.floor else None
+    with pytest.raises(kind, match=message):
+        check_for_winner(settings, trials, outcomes, floor, {"cost": 120.0, "sample_epochs": 1.5})
+    if floor is not None:
+        check_for_winner(settings, [*trials, trial(2, "finished", 0.7)], outcomes, floor, {})
+
+
+def test_what_waits_is_told_once_it_lasts_and_whether_it_can_ever_come() -> None:
+    told: list[str] = []
+    reporter = WaitReporter(0.0, told.append)
+    nodes = [{"CPU": 2.0, "memory": 1e9}, {"CPU": 2.0}]
+    large = Wait("a", "tuning", ((("CPU", 3.0),),))
+    many = Wait("b", "workers", ((("CPU", 1.0),),) * 5)
+    later = Wait("c", "_Replica", ((("CPU", 1.0),),))
+    reporter.look([large, many, later], nodes, {"CPU": 0.0})
+    assert len(told) == 3
+    assert re.fullmatch(
+        r"waiting for 0 s: tuning asks for \{CPU 3\}; the cluster has \{CPU 4\}, free \{CPU 0\}; "
+        r"no node has \{CPU 3\}: "
+        r"unless one is being added, ask for less \(execution\)",
+        told[0],
+    )
+    assert "workers asks for 5 x {CPU 1}" in told[1] and "that is more than all nodes have" in told[1]
+    assert told[2].endswith("free {CPU 0}")
+    patient = WaitReporter(3600.0, told.append)
+    patient.look([large], nodes, {"CPU": 0.0})
+    assert len(told) == 3

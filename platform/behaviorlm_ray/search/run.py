@@ -74,7 +74,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Path:
         winner=winner,
     )
     write_search_report(settings, summary, folder)
-    _raise_without_winner(settings, trials, outcomes, best, floor, summary)
+    check_for_winner(settings, trials, outcomes, floor, summary)
     if len(outcomes) < len(tasks) and settings.budget.wall_seconds is None:
         raise KeyboardInterrupt
     assert best is not None and winner is not None
@@ -222,15 +222,18 @@ def _gpus(settings: RunSettings) -> tuple[int, int]:
     return (execution.tuning.workers, execution.scoring_actors) if execution.tuning.use_gpu else (0, 0)
 
 
-def _raise_without_winner(
+def check_for_winner(
     settings: SearchSettings,
     trials: Sequence[TrialOutcome],
     outcomes: Sequence[Outcome],
-    best: TrialOutcome | None,
     floor: float | None,
     summary: Mapping[str, Any],
 ) -> None:
-    if best is not None:
+    """Say why there is no winner, if there is none: ModelError below the floor, ClusterError without a whole trial.
+
+    KeyboardInterrupt if the search was interrupted before one was whole.
+    """
+    if winner_of(trials, settings.objective, floor) is not None:
         return
     whole = [trial for trial in trials if trial.status == "finished"]
     if whole and floor is not None:
@@ -242,7 +245,7 @@ def _raise_without_winner(
         )
     limits = settings.budget.model_dump(exclude={"trials"}, exclude_none=True)
     error: BehaviorLMError = nothing_finished(outcomes, budget_is_over=bool(limits))
-    if len(outcomes) < len(trials) and not limits:
+    if any(trial.status == "unfinished" for trial in trials) and settings.budget.wall_seconds is None:
         raise KeyboardInterrupt
     used = f"tokens {summary['cost']:g}, sample-epochs {summary['sample_epochs']:.2f}"
     raise type(error)(f"{error}\nused so far: {used}; allowed: {limits or 'all'}") if limits else error
