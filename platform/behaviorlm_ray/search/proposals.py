@@ -99,7 +99,6 @@ class Proposer:
                 n_startup_trials=1,  # the first ones are drawn by us
                 constant_liar=self.objective.name
                 != "multi",  # running trials count as bad, so that others differ
-                constraints_func=None if self.floor is None else _constraints,
             )
         return optuna.create_study(sampler=sampler, directions=["maximize"] * len(self._values({})))
 
@@ -116,16 +115,16 @@ class Proposer:
             state, values = TrialState.FAIL, None
         else:
             state, values = TrialState.COMPLETE, self._values(trial.metrics)
-        attributes: dict[str, Any] = {}
+        constraints = None
         if self.floor is not None and values is not None:
             anchor = (trial.metrics or {}).get(ANCHOR)
-            attributes["constraints"] = [self.floor - (-1.0 if anchor is None else anchor)]
+            constraints = {"anchor_floor": self.floor - (-1.0 if anchor is None else anchor)}
         return optuna.trial.create_trial(
             state=state,
             values=values,
             params=parameters,
             distributions=distributions,
-            system_attrs=attributes,
+            constraints=constraints,
         )
 
     def _values(self, metrics: Mapping[str, float | None]) -> list[float]:
@@ -141,11 +140,6 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     if dimension.is_whole:
         return IntDistribution(int(low), int(high), log=dimension.is_log)
     return FloatDistribution(low, high, log=dimension.is_log)
-
-
-def _constraints(trial: optuna.trial.FrozenTrial) -> Sequence[float]:
-    found: Sequence[float] = trial.system_attrs.get("constraints", [1.0])
-    return found
 
 
 def _suggested(asked: optuna.Trial, key: str, dimension: Dimension) -> Any:

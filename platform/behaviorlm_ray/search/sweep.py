@@ -48,7 +48,7 @@ def run_tasks(
         # A name that was used before would go on with that search's trials; ours is in the ledger.
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=str(ledger.folder / "tune"),
+            storage_path=str(ledger.folder.parent / "tune"),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=settings.retries),  # for processes that die
         ),

@@ -78,12 +78,15 @@ class WaitReporter:
 
 def pending_waits() -> list[Wait]:
     """Placement groups and actors that wait for resources. Needs an initialized Ray with the dashboard on."""
-    groups = state.list_placement_groups(
-        filters=[("state", "=", "PENDING")], detail=True, limit=LIMIT, raise_on_missing_output=False
-    )
-    actors = state.list_actors(
-        filters=[("state", "=", "PENDING_CREATION")], detail=True, limit=LIMIT, raise_on_missing_output=False
-    )
+    address = ray.get_runtime_context().gcs_address  # several Rays may run on a machine: this one
+    options: dict[str, Any] = {
+        "address": address,
+        "detail": True,
+        "limit": LIMIT,
+        "raise_on_missing_output": False,
+    }
+    groups = state.list_placement_groups(filters=[("state", "=", "PENDING")], **options)
+    actors = state.list_actors(filters=[("state", "=", "PENDING_CREATION")], **options)
     waits = [
         Wait(
             group.placement_group_id,
