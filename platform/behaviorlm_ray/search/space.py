@@ -115,7 +115,7 @@ def read_space(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         name = f"{prefix}{key}"
-        if isinstance(value, list):
+        if not isinstance(value, Mapping):
             flat[name] = {"choice": value}
         elif isinstance(value, Mapping) and value and not value.keys() & {*KINDS, "when", "points"}:
             flat |= read_space(value, f"{name}.")
