@@ -13,7 +13,7 @@ from typing import Any
 from behaviorlm.base_model import model_fingerprint
 from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import AuxiliarySource, source_files
-from behaviorlm.errors import ConfigError, DataError, ModelError
+from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
@@ -25,7 +25,7 @@ from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
 from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult
-from behaviorlm_ray.storage import hash_file
+from behaviorlm_ray.storage import Location, check_root, hash_file
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
 
@@ -89,9 +89,9 @@ class Pipeline:
         return self.variants[arm]
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Location:
         """Folder of all runs."""
-        return Path(self.settings.storage.root).expanduser().absolute()
+        return self.settings.storage.place
 
     @cached_property
     def log_files(self) -> list[SourceFile]:
@@ -104,6 +104,7 @@ class Pipeline:
         """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems."""
         problems = []
         checks: list[Callable[[], object]] = [
+            lambda: check_root(self.root, is_written=not self.planning),
             lambda: check_log(self.settings.events, self.log_files),
             lambda: self._log_hash,
             lambda: check_model(self.settings),
@@ -115,7 +116,7 @@ class Pipeline:
         for check in checks:
             try:
                 check()
-            except (ConfigError, DataError, ModelError) as error:
+            except (ConfigError, DataError, ModelError, StorageError) as error:
                 if str(error) not in problems:
                     problems.append(str(error))
         if problems and is_submitted_job():
