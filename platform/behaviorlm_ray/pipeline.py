@@ -25,7 +25,7 @@ from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
 from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult
-from behaviorlm_ray.storage import Location, check_root, hash_file
+from behaviorlm_ray.storage import Location, check_root, hash_file, location
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
 
@@ -346,7 +346,7 @@ class Pipeline:
 
     @cached_property
     def _log_hash(self) -> str:
-        return stage_bodies.combined_hash([hash_file(file.path).sha256 for file in self.log_files])
+        return stage_bodies.combined_hash([hash_file(location(file.path)).sha256 for file in self.log_files])
 
     @cached_property
     def _cloze_hash(self) -> str:
@@ -354,12 +354,14 @@ class Pipeline:
         if path is None:
             return ""
         read_cloze(path)  # so that what is wrong with it shows before cluster work
-        return hash_file(Path(path)).sha256
+        return hash_file(location(path)).sha256
 
     @cached_property
     def _conversation_hashes(self) -> dict[str, str]:
         def combined(source: AuxiliarySource) -> str:
-            return stage_bodies.combined_hash([hash_file(path).sha256 for path in source_files(source)])
+            return stage_bodies.combined_hash(
+                [hash_file(location(path)).sha256 for path in source_files(source)]
+            )
 
         return {f"source_{number}": combined(source) for number, source in enumerate(self.settings.auxiliary)}
 

@@ -175,7 +175,7 @@ def test_several_wrong_keys_are_listed_at_once(job: Job) -> None:
         ("--name=stages", ("'stages' is the folder of all stages",)),
         ("--name=../up", ("name", "'../up'")),
         ("--auxiliary=[{name: a/b, paths: [x.jsonl]}]", ("auxiliary", "a/b")),
-        ("--events.paths=[s3://bucket/log.csv]", ("'s3://bucket/log.csv': only local files are read",)),
+        ("--events.paths=[gs://bucket/log.csv]", ("'gs://bucket/log.csv': only local files and s3",)),
         ("--split.by=column", ("events.split_column",)),
     ],
 )

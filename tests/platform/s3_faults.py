@@ -21,7 +21,8 @@ class FaultyProxy:
     `served` has the methods of requests passed on; with `ignores_conditions` those with If-Match lose it.
 
     Faults: "reset" and "hang" before the request is passed on; "lost" after (it takes effect, its answer is lost);
-    "cut" ends the answer in the middle; "" is none; anything else is an error code of S3, such as "InternalError", with a status.
+    "cut" ends the answer in the middle; "" is none; anything else is an error code of S3, such as "InternalError",
+    with a status.
     """
 
     def __init__(self, endpoint: str) -> None:

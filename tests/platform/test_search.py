@@ -11,6 +11,7 @@ from ray.exceptions import RayTaskError
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.prompts import PromptConfig
+from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation import validation_metrics
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog
@@ -184,7 +185,7 @@ def test_the_winner_is_the_first_of_the_best_finished_trials() -> None:
 
 def test_stages_are_counted_by_the_attempts_they_made_meanwhile(tmp_path: Path) -> None:
     def write(folder: StageFolder) -> StageResult:
-        (folder.output / "x").write_text("x")
+        storage.write_replacing(folder.output / "x", b"x")
         return StageResult()
 
     def fail(folder: StageFolder) -> StageResult:

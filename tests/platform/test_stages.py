@@ -122,23 +122,30 @@ def test_a_moved_root_is_still_reused(root: Location) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
-def test_damage_to_any_file_is_named_and_replaced(root: Location, file: str, damage: Damage) -> None:
+def test_damage_to_any_file_is_named_and_replaced(root: Location, damage: Damage) -> None:
     first = run(root)
     other = run(root, partial(write_files, files=OTHER_FILES), version=2)
-    places = [output.folder / file for output in (first, other)]
-    if file == "manifest.json":
-        places = [output.folder.parents[1] / file for output in (first, other)]
-    damage(*places)
-    plan = plan_stage(root, "prepare", 1, CONFIG, INPUTS)
-    assert plan.action == "run"
-    assert file in plan.reason
+    for file in [*FILES, "manifest.json"]:
+        ours, theirs = (
+            output.folder.parents[1] / file if file == "manifest.json" else output.folder / file
+            for output in (first, other)
+        )
+        intact = storage.read_text(ours)
+        damage(ours, theirs)
+        plan = plan_stage(root, "prepare", 1, CONFIG, INPUTS)
+        assert (plan.action, file in plan.reason) == ("run", True), plan.reason
+        if file != "manifest.json":
+            write(ours, intact)
     told: list[str] = []
     second = run(root, report=told.append)
     assert not second.reused
-    assert any(file in line and "runs again" in line for line in told)
-    assert contents(second) == FILES
-    assert run(root, report=told.append).manifest == second.manifest
+    assert any("manifest.json" in line and "runs again" in line for line in told)
+    damage(second.folder / "rows.arrow", other.folder / "rows.arrow")
+    third = run(root, report=told.append)
+    assert not third.reused
+    assert any("rows.arrow" in line and "runs again" in line for line in told)
+    assert contents(third) == FILES
+    assert run(root, report=told.append).manifest == third.manifest
 
 
 def test_plan_says_reuse_run_or_unknown_and_writes_nothing(root: Location) -> None:
