@@ -46,3 +46,12 @@ def check_storage_root(root: str) -> None:
             f"storage.root: {root!r} is relative, and a submitted job runs in a temporary copy of the code that Ray "
             "removes: give s3://bucket/prefix or an absolute folder that every node reaches, --storage.root=/…"
         )
+
+
+def check_local_root(root: str) -> None:
+    """Refuse S3 where a job still needs a folder, and what `check_storage_root` refuses."""
+    if root.startswith("s3:/"):
+        raise ConfigError(
+            f"{root!r}: this job keeps files of its own in a folder; give one that every node reaches"
+        )
+    check_storage_root(root)

@@ -41,7 +41,7 @@ def test_a_stage_is_finished_through_every_kind_of_fault(s3_root: S3Location, pr
     assert (copy / "file-3").read_bytes() == CONTENT + bytes([3])
 
 
-@pytest.mark.parametrize("times", [1, 5])
+@pytest.mark.parametrize("times", [1, 4])
 def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(
     s3_root: S3Location, proxy: FaultyProxy, times: int
 ) -> None:
@@ -122,9 +122,9 @@ def test_a_full_minute_of_outage_is_survived_with_the_default_patience(
 
 def test_copies_are_fetched_through_faults(s3_root: S3Location, proxy: FaultyProxy) -> None:
     storage.write_exclusive(s3_root / "file", CONTENT)
-    proxy.plan("cut", 5, method="GET")
+    proxy.plan("cut", 4, method="GET")
     assert storage.local_copy(s3_root / "file").read_bytes() == CONTENT
-    assert proxy.happened == ["cut"] * 5
+    assert proxy.happened == ["cut"] * 4
 
 
 HOLDER = """
@@ -157,7 +157,7 @@ def test_the_holder_of_a_lease_that_cannot_renew_is_overtaken_and_told(
             assert time.monotonic() < deadline
             ours = seeker.try_acquire()
         proxy.down_until = 0.0
-        assert holder.stdout.readline() == "lost\n"
+        assert holder.stdout.read().endswith("lost\n")
     ours.check()
     ours.release()
     assert storage.read_bytes(path) is None

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, read_settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
-from behaviorlm_ray.cluster import check_storage_root
+from behaviorlm_ray.cluster import check_local_root
 from behaviorlm_ray.settings import RunSettings, with_absolute_paths
 
 Parameters = dict[str, Any]
@@ -104,7 +104,7 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
     data = with_values(read_settings(settings.base), flattened(settings.run))
     source = settings.base or "run"
     given = validate_settings(RunSettings, data, source)
-    check_storage_root(given.storage.root)
+    check_local_root(given.storage.root)
     base = with_absolute_paths(given)
     if base.name == settings.name:
         raise ConfigError(f"name: {settings.name!r} is the name of the run too; both write to <root>/<name>")
