@@ -104,7 +104,7 @@ class Pipeline:
         """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems."""
         problems = []
         checks: list[Callable[[], object]] = [
-            lambda: check_root(self.root, is_written=not self.planning),
+            self._check_root,
             lambda: check_log(self.settings.events, self.log_files),
             lambda: self._log_hash,
             lambda: check_model(self.settings),
@@ -126,6 +126,12 @@ class Pipeline:
             )
         if problems:
             raise ConfigError("\n".join(problems))
+
+    def _check_root(self) -> None:
+        try:
+            check_root(self.root, is_written=not self.planning)
+        except StorageError as error:
+            raise StorageError(f"storage.root: {error}") from error
 
     def _check_variant(self, arm: str) -> None:
         _ = self.variant(arm)._conversation_hashes

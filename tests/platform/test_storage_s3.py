@@ -213,6 +213,20 @@ def test_permission_to_write_is_tried_too(s3_root: S3Location, proxy: FaultyProx
         storage.check_root(s3_root, is_written=True)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_missing_object_is_told_from_a_forbidden_one(
+    s3_root: S3Location, proxy: FaultyProxy, method: str
+) -> None:
+    """S3 answers 403 for both where the policy allows listing below a prefix only."""
+    look = storage.read_bytes if method == "GET" else s3.digest_of
+    storage.write_exclusive(s3_root / "there", b"x")
+    proxy.plan("AccessDenied", status=403, method=method)
+    assert look(s3_root / "missing") is None
+    proxy.plan("AccessDenied", status=403, method=method)
+    with pytest.raises(StorageError, match="permission denied"):
+        look(s3_root / "there")
+
+
 def test_missing_credentials_are_told(
     s3_root: S3Location, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

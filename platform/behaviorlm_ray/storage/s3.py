@@ -18,7 +18,14 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray.storage.local import hash_file as hash_local_file
 from behaviorlm_ray.storage.local import storage_errors
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
-from behaviorlm_ray.storage.s3_access import CONNECTIONS, MISSING_CODES, error_code, patiently, was_repeated
+from behaviorlm_ray.storage.s3_access import (
+    CONNECTIONS,
+    DENIED_CODES,
+    MISSING_CODES,
+    error_code,
+    patiently,
+    was_repeated,
+)
 
 SINGLE_REQUEST_BYTES = 4 << 30
 """Larger files go up in several parts, of which S3 keeps no SHA-256 of the whole."""
@@ -99,7 +106,12 @@ def download(place: S3Location, path: Path) -> FileDigest:
     """Copy an object into a local file. Returns what was received. StorageError if there is no object."""
 
     def receive(client: Any, _: bool) -> FileDigest:
-        body = client.get_object(**_object(place))["Body"]
+        try:
+            body = client.get_object(**_object(place))["Body"]
+        except ClientError as error:
+            if _is_missing(client, place, error):
+                raise StorageError(f"{place} is missing") from error
+            raise
         hashed, size = hashlib.sha256(), 0
         with open(path, "wb") as stream:
             for block in body.iter_chunks(BLOCK_BYTES):
@@ -108,11 +120,8 @@ def download(place: S3Location, path: Path) -> FileDigest:
                 size += len(block)
         return FileDigest(size, hashed.hexdigest())
 
-    try:
-        with storage_errors(path, "write"):
-            return patiently(place, "read", receive)
-    except ClientError as error:
-        raise StorageError(f"{place} is missing") from error
+    with storage_errors(path, "write"):
+        return patiently(place, "read", receive)
 
 
 def digest_of(place: S3Location) -> FileDigest | None:
@@ -122,7 +131,7 @@ def digest_of(place: S3Location) -> FileDigest | None:
         try:
             head = client.head_object(**_object(place), ChecksumMode="ENABLED")
         except ClientError as error:
-            if error_code(error) in MISSING_CODES:
+            if _is_missing(client, place, error):
                 return None
             raise
         checksum, whole = head.get("ChecksumSHA256", ""), head.get("Metadata", {}).get(SHA256)
@@ -216,11 +225,20 @@ def _read(place: S3Location) -> tuple[bytes, str] | None:
             found = client.get_object(**_object(place))
             return found["Body"].read(), found["ETag"]
         except ClientError as error:
-            if error_code(error) in MISSING_CODES:
+            if _is_missing(client, place, error):
                 return None
             raise
 
     return patiently(place, "read", read)
+
+
+def _is_missing(client: Any, place: S3Location, error: ClientError) -> bool:
+    """Who may list a prefix only, as a careful policy has it, is told 403 instead of 404 of a missing object."""
+    code = error_code(error)
+    if code in DENIED_CODES:
+        page = client.list_objects_v2(Bucket=place.bucket, Prefix=place.key, MaxKeys=1)
+        return all(item["Key"] != place.key for item in page.get("Contents", []))
+    return code in MISSING_CODES
 
 
 def _put_if(place: S3Location, content: bytes, condition: dict[str, str]) -> bool:
