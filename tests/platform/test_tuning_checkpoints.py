@@ -198,6 +198,24 @@ def test_a_killed_run_is_continued_to_the_same_weights_with_each_sample_used_onc
     assert distance == 0 if (stage, workers) == (later_stage, later_workers) else distance < 1e-4
 
 
+@pytest.mark.slow
+def test_a_killed_run_is_continued_from_s3(
+    s3_root: S3Location, tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
+) -> None:
+    places = {"checkpoint_folder": s3_root / "checkpoints", "output_folder": s3_root / "output"}
+    task = functools.partial(toy_task, tmp_path, config=CONSTANT_RATE, execution=execution(), **places)
+    assert 0 not in tune_without_ray(task(open_schedule=dying_schedule(STEPS, 5, tmp_path / "died")), 2)
+    assert storage.list_folders(s3_root) == ["checkpoints"]
+    assert tune_without_ray(task(open_schedule=toy_schedule(STEPS), attempt="second"), 3) == [0, 0, 0]
+    found = [
+        json.loads(line) for line in storage.read_text(s3_root / "output" / "lineage.jsonl").splitlines()
+    ]
+    assert {line["attempt"]: line["workers"] for line in found} == {"first": 2, "second": 3}
+    assert [line["step"] for line in found] == list(range(len(STEPS)))
+    copy = storage.local_copy(s3_root / "output")
+    assert relative_distance(trained_parameters(copy), uninterrupted) < 1e-4
+
+
 @pytest.mark.parametrize(
     "stage", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 )
