@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import ray
 
 from behaviorlm.base_model import ModelConfig, load_tokenizer, max_positions
-from behaviorlm.errors import DataError
+from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
 from behaviorlm.events.normalization import normalize
@@ -101,19 +101,20 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
 
 
 def _run_tasks(name: str, function: Task, tasks: int, plan: PreparationPlan) -> list[dict[str, Any]]:
-    """Run task 0, 1, … through Ray Data and collect their small reports; errors of the data are raised whole."""
+    """Run task 0, 1, … through Ray Data and collect their small reports; errors of ours are raised whole."""
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
     reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1).take_all()
     reports = sorted((json.loads(row["report"]) for row in reported), key=lambda report: report["task"])
     errors = sorted({report["error"] for report in reports if "error" in report})
     if errors:
-        raise DataError("\n".join(errors))
+        of_storage = any(report.get("of_storage") for report in reports)
+        raise (StorageError if of_storage else DataError)("\n".join(errors))
     return reports
 
 
 class _ReportingTask:
-    """Calls a task and returns its report as JSON; an error of the data is a report too and reaches the user whole."""
+    """Calls a task and returns its report as JSON; an error of ours is a report too and reaches the user whole."""
 
     def __init__(self, function: Task, plan: PreparationPlan) -> None:
         self.function, self.plan = function, plan
@@ -124,8 +125,8 @@ class _ReportingTask:
     def _report(self, number: int) -> dict[str, Any]:
         try:
             return {"task": number, **self.function(number, self.plan)}
-        except DataError as error:
-            return {"task": number, "error": str(error)}
+        except (DataError, StorageError) as error:
+            return {"task": number, "error": str(error), "of_storage": isinstance(error, StorageError)}
 
 
 def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:

@@ -89,6 +89,8 @@ def score(task: ScoringTask, rows: SampleRows, folder: Location, pool: ScoringPo
     samples = sum(len(chosen) for _, chosen in windows)
     progress = _Progress(samples)
     for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
+        for problem in batch["problem"].drop_null().to_pylist():
+            raise StorageError(problem)
         progress.add(pc.sum(batch["samples"]).as_py())
     return samples
 
@@ -280,9 +282,14 @@ class _WritingReplica:
     def __call__(self, batch: pa.Table) -> pa.Table:
         scored = self.replica(batch)
         first = f"{batch['part'][0].as_py():05d}-{batch['rows'][0][0].as_py():09d}"
-        with storage.writing_file(self.folder / f"windows-{first}.parquet") as path:
-            pq.write_table(scored, path)
-        return pa.table({"samples": [int(pc.sum(pc.list_value_length(batch["rows"])).as_py())]})
+        problem = None
+        try:
+            with storage.writing_file(self.folder / f"windows-{first}.parquet") as path:
+                pq.write_table(scored, path)
+        except StorageError as error:
+            problem = str(error)  # raised here, it would reach the user as a traceback only
+        samples = int(pc.sum(pc.list_value_length(batch["rows"])).as_py())
+        return pa.table({"samples": [samples], "problem": pa.array([problem], pa.string())})
 
 
 def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:

@@ -24,7 +24,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.errors import BehaviorLMError, ConfigError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.lease import Lease, LeaseSeeker
 from behaviorlm_ray.manifests import (
@@ -274,7 +274,14 @@ def _attempt(
         if storage.is_disk_full(error) and not isinstance(error, StorageError):
             full = output if isinstance(output, Path) else tempfile.gettempdir()
             raise StorageError(f"{identity.name}: {storage.disk_full_message(full)}") from error
-        error.add_note(f"stage {identity.name}: what this attempt wrote is kept in {output}")
+        note = f"stage {identity.name}: what this attempt wrote is kept in {output}"
+        inner = getattr(error, "cause", None)
+        if isinstance(error, BehaviorLMError) and isinstance(inner, BehaviorLMError):
+            inner.add_note(
+                note
+            )  # what Ray makes of an error of ours speaks of tracebacks; the one inside is meant
+            raise inner from error
+        error.add_note(note)
         raise
     if committed.manifest.attempt != attempt:
         report(f"{identity.name}: another process committed first; its output is used, this attempt removed")

@@ -92,10 +92,10 @@ def test_a_stage_runs_once_and_its_manifest_tells_everything(root: Location) -> 
     "change",
     [{"name": "score"}, {"version": 2}, {"config": {**CONFIG, "share": 0.2}}, {"inputs": {"log": "1" * 64}}],
 )
-def test_another_identity_runs_on_its_own(root: Location, change: dict[str, Any]) -> None:
-    run(root)
-    assert not run(root, **change).reused
-    assert run(root).reused
+def test_another_identity_runs_on_its_own(tmp_path: Path, change: dict[str, Any]) -> None:
+    run(tmp_path)
+    assert not run(tmp_path, **change).reused
+    assert run(tmp_path).reused
 
 
 def test_an_input_counts_by_its_content_not_by_its_attempt(root: Location) -> None:
@@ -203,9 +203,9 @@ def test_a_link_in_the_output_fails_the_stage(root: Location) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A", "../up", "a/b", "a-b", "1a"])
-def test_stage_names_that_are_no_folder_names_are_refused(root: Location, name: str) -> None:
+def test_stage_names_that_are_no_folder_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="a stage is named"):
-        run(root, name=name)
+        run(tmp_path, name=name)
 
 
 def test_the_second_of_two_writers_is_told_and_uses_the_first_ones_output(root: Location) -> None:

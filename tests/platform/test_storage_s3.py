@@ -246,6 +246,14 @@ def test_an_endpoint_that_is_not_there_is_told_soon(
         storage.check_root(storage.with_patience(s3_root, 1.0), is_written=False)
 
 
+def test_an_endpoint_that_is_no_address_is_told(s3_root: S3Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "storage.example:9000")
+    with pytest.raises(
+        StorageError, match=r"Invalid endpoint.*AWS_ENDPOINT_URL is an address such as https://"
+    ):
+        storage.check_root(s3_root, is_written=False)
+
+
 def test_a_server_that_ignores_conditions_is_refused(s3_root: S3Location, proxy: FaultyProxy) -> None:
     proxy.ignores_conditions = True
     with pytest.raises(StorageError, match="ignores the conditions If-None-Match and If-Match"):

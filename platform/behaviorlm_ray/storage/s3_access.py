@@ -86,7 +86,13 @@ def client() -> Any:
     """The S3 client of this process for the present environment. Safe to share among threads."""
     settings = tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith("AWS_")))
     with _lock:  # the making of clients is not safe among threads
-        return _client(os.getpid(), settings)
+        try:
+            return _client(os.getpid(), settings)
+        except ValueError as error:
+            raise StorageError(
+                f"S3 cannot be used: {error}. AWS_ENDPOINT_URL is an address such as https://storage.example:9000, "
+                "AWS_REGION a name such as eu-central-1"
+            ) from error
 
 
 @lru_cache(maxsize=4)
@@ -199,8 +205,8 @@ def describe(error: BaseException, place: S3Location, action: str) -> str:
         )
     if isinstance(error, boto.FlexibleChecksumError):
         return f"{what}: its content does not fit the checksum it was stored with ({error}); it is damaged"
-    if isinstance(error, boto.InvalidEndpointDiscoveryConfigurationError | boto.NoRegionError | ValueError):
-        return f"{what}: {_first_line(error)}. Check AWS_ENDPOINT_URL and AWS_REGION"
+    if isinstance(error, boto.NoRegionError):
+        return f"{what}: no region is set. Set AWS_REGION, on all nodes"
     if is_transient(error):
         return (
             f"{what}: {endpoint} did not serve the request for {place.patience_seconds:.0f} s "
@@ -215,7 +221,7 @@ def client_endpoint() -> str:
     """The address that is asked, for messages."""
     try:
         return str(client().meta.endpoint_url)
-    except (boto.BotoCoreError, ValueError):
+    except (boto.BotoCoreError, StorageError):
         return os.environ.get("AWS_ENDPOINT_URL", "AWS")
 
 
