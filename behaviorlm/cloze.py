@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from behaviorlm.errors import DataError
+from behaviorlm.input_files import open_bytes
 from behaviorlm.schedule import fit_packs
 from behaviorlm.token_tree import TreeWriter
 from behaviorlm.tree_model import TreeModel, pack_tensors
@@ -41,7 +42,8 @@ def read_cloze(path: str | Path) -> list[ClozeQuestion]:
     Raises DataError naming file, line and what is wrong.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        with open_bytes(str(path)) as stream:
+            lines = stream.read().decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as text ({error})") from None
     questions = [

@@ -4,8 +4,8 @@ That A-Tuning mixes such conversations in is the paper's; format, ratio, weight 
 """
 
 import glob
-import gzip
 import hashlib
+import io
 import json
 import zlib
 from collections import Counter
@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from behaviorlm.chat_layout import SegmentEncoder, leading_ids, turn_end, turn_pieces
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError, ModelError
+from behaviorlm.input_files import find_on_s3, is_on_s3, open_random_access, open_unpacked
 
 Message = dict[str, str]
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -32,7 +33,7 @@ class AuxiliarySource(Settings):
     """One set of conversations that is mixed into tuning."""
 
     name: str = Field(description="How reports and losses call this source.")
-    paths: list[str] = Field(min_length=1, description="Files, folders or globs.")
+    paths: list[str] = Field(min_length=1, description="Files, folders or globs, local or s3://bucket/key.")
     format: Literal["auto", "jsonl", "parquet"] = Field(
         "auto", description="The format of the files; auto: by suffix (.jsonl, .jsonl.gz, .parquet)."
     )
@@ -110,7 +111,7 @@ def read_conversations(source: AuxiliarySource) -> ConversationSet:
         for row, value in _read_rows(path, source):
             checked = _checked_messages(value)
             if isinstance(checked, str):
-                quarantine.append(QuarantinedConversation(str(path), row, checked))
+                quarantine.append(QuarantinedConversation(path, row, checked))
             else:
                 conversations.append(checked)
     rows = len(conversations) + len(quarantine)
@@ -267,10 +268,14 @@ def _checked_messages(value: Any) -> list[Message] | str:
     return messages
 
 
-def source_files(source: AuxiliarySource) -> list[Path]:
+def source_files(source: AuxiliarySource) -> list[str]:
     """The files of a source, sorted. Raises DataError for a path or pattern that matches nothing."""
     found: set[Path] = set()
+    found_on_s3: set[str] = set()
     for pattern in source.paths:
+        if is_on_s3(pattern):
+            found_on_s3.update(_on_s3(source, pattern))
+            continue
         path = Path(pattern).expanduser()
         if path.is_dir():
             matches = [item for item in path.rglob("*") if item.is_file() and item.name.endswith(_SUFFIXES)]
@@ -284,13 +289,27 @@ def source_files(source: AuxiliarySource) -> list[Path]:
                 f"{', '.join(_SUFFIXES)} files, or a glob)"
             )
         found.update(matches)
-    return sorted(found)
+    return [*map(str, sorted(found)), *sorted(found_on_s3)]
 
 
-def _read_rows(path: Path, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
+def _on_s3(source: AuxiliarySource, pattern: str) -> list[str]:
+    try:
+        found = list(find_on_s3(pattern))
+    except OSError as error:
+        raise DataError(
+            f"auxiliary source {source.name!r}: paths: {pattern} cannot be listed ({error})"
+        ) from None
+    if found != [pattern] and "*" not in pattern:  # a folder
+        found = [path for path in found if path.endswith(_SUFFIXES)]
+    if not found:
+        raise DataError(f"auxiliary source {source.name!r}: paths: nothing found at {pattern}")
+    return found
+
+
+def _read_rows(path: str, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
     """(1-based row, the value under its messages key or None)."""
-    is_parquet = path.suffix == ".parquet" if source.format == "auto" else source.format == "parquet"
-    if source.format == "auto" and not path.name.endswith(_SUFFIXES):
+    is_parquet = path.endswith(".parquet") if source.format == "auto" else source.format == "parquet"
+    if source.format == "auto" and not path.endswith(_SUFFIXES):
         raise DataError(
             f"auxiliary source {source.name!r}: the format of {path} cannot be told by its suffix; set "
             "format to jsonl or parquet"
@@ -301,13 +320,9 @@ def _read_rows(path: Path, source: AuxiliarySource) -> Iterator[tuple[int, Any]]
         raise DataError(f"auxiliary source {source.name!r}: {path} is not readable: {error}") from None
 
 
-def _read_json_lines(path: Path, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
+def _read_json_lines(path: str, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
     # Rows are physical lines, so that a reported row is found in an editor; blank lines hold no conversation.
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as lines
-    ):
+    with open_unpacked(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -318,8 +333,8 @@ def _read_json_lines(path: Path, source: AuxiliarySource) -> Iterator[tuple[int,
             yield number, row.get(source.messages) if isinstance(row, dict) else None
 
 
-def _read_parquet(path: Path, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
-    with pq.ParquetFile(path) as file:
+def _read_parquet(path: str, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
+    with pq.ParquetFile(open_random_access(path)) as file:
         columns = file.schema_arrow.names
         if source.messages not in columns:
             raise DataError(

@@ -6,7 +6,7 @@ several machines may be put into one folder: `python -m behaviorlm_ray.study.tab
 
 import sys
 
-from behaviorlm_ray.cluster import check_storage_root, connected
+from behaviorlm_ray.cluster import check_local_root, connected
 from behaviorlm_ray.command_line import run_job
 from behaviorlm_ray.study.records import read_records
 from behaviorlm_ray.study.runs import plan_study, run_study
@@ -21,7 +21,7 @@ def plan(settings: StudySettings) -> None:
 
 def main(settings: StudySettings) -> None:
     """Run what has no record yet, then print the tables."""
-    check_storage_root(settings.root)
+    check_local_root(settings.root)
     plan_study(settings)  # every problem of every condition, before anything is made
     with connected():
         folder = run_study(settings)

@@ -70,7 +70,8 @@ class EventsConfig(Settings):
 
     dataset: str = Field(min_length=1, description="Name of the log; part of every sample's id.")
     paths: list[str] = Field(
-        min_length=1, description="Files, folders (read recursively) and globs (** crosses folders)."
+        min_length=1,
+        description="Files, folders (read recursively) and globs (** crosses folders), local or s3://bucket/key.",
     )
     format: Literal["auto", "csv", "jsonl", "parquet"] = Field(
         default="auto", description="Format of all files; `auto` tells it from the suffix (.gz may follow)."

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.config import EventsConfig, FileFormat
+from behaviorlm.input_files import find_on_s3, is_on_s3, open_unpacked
 
 SUFFIXES: dict[str, FileFormat] = {
     ".csv": "csv",
@@ -39,40 +40,40 @@ MAX_QUARANTINE_VALUE_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of a log. `size` is in bytes, as stored."""
+    """One file of a log, local or on S3. `size` is in bytes, as stored."""
 
     path: str
     size: int
     format: FileFormat
 
-    @property
-    def is_gzip(self) -> bool:
-        return self.path.endswith(".gz")
-
 
 def list_files(config: EventsConfig) -> list[SourceFile]:
     """All files of the log, sorted by path, each once.
 
-    Raises ConfigError for a path of unknown format or not local, DataError for a pattern that matches
-    nothing; all at once.
+    Raises ConfigError for a path of unknown format or on another kind of storage, DataError for a pattern that
+    matches nothing and for storage that cannot be listed; all at once.
     """
     found: dict[str, SourceFile] = {}
     missing, unknown = [], []
     for pattern in config.paths:
-        if "://" in pattern:
-            unknown.append(f"events.paths: {pattern!r}: only local files are read; copy or mount the log")
+        if "://" in pattern and not is_on_s3(pattern):
+            unknown.append(f"events.paths: {pattern!r}: only local files and s3://bucket/key are read")
             continue
-        paths = _expand(pattern, config.format)
+        try:
+            paths = _expand(pattern, config.format)
+        except OSError as error:
+            missing.append(f"events.paths: {pattern!r} cannot be listed ({error})")
+            continue
         if not paths:
             missing.append(f"events.paths: {pattern!r} matches no file; {_what_is_there(pattern)}")
-        for path in paths:
+        for path, size in paths.items():
             file_format = config.format if config.format != "auto" else format_of(path)
             if file_format is None:
                 unknown.append(
                     f"events.paths: {path} has no known suffix; set format to csv, jsonl or parquet"
                 )
             else:
-                found[path] = SourceFile(path, os.path.getsize(path), file_format)
+                found[path] = SourceFile(path, size, file_format)
     if unknown:
         raise ConfigError("\n".join(unknown + missing))
     if missing:
@@ -98,12 +99,8 @@ def open_source(source: SourceFile) -> Iterator[ByteStream]:
     A damaged or unreadable file becomes a DataError naming it, also while it is being read.
     """
     try:
-        with open(source.path, "rb") as stored:
-            if source.is_gzip:
-                with gzip.open(stored, "rb") as unpacked:
-                    yield unpacked
-            else:
-                yield stored
+        with open_unpacked(source.path) as stream:
+            yield stream
     except (EOFError, gzip.BadGzipFile, ZlibError) as error:
         raise DataError(
             f"{source.path}: a gzip file that ends too early or is damaged ({error}); fetch or write it again"
@@ -112,7 +109,16 @@ def open_source(source: SourceFile) -> Iterator[ByteStream]:
         raise DataError(f"{source.path}: cannot be read ({error})") from None
 
 
-def _expand(pattern: str, configured_format: str) -> list[str]:
+def _expand(pattern: str, configured_format: str) -> dict[str, int]:
+    """Sizes of the files that a pattern names, by path. Raises OSError for S3 that cannot be listed."""
+    if is_on_s3(pattern):
+        found = find_on_s3(pattern)
+        is_named = configured_format != "auto" or pattern in found
+        return {path: size for path, size in found.items() if is_named or format_of(path) is not None}
+    return {path: os.path.getsize(path) for path in _expand_locally(pattern, configured_format)}
+
+
+def _expand_locally(pattern: str, configured_format: str) -> list[str]:
     pattern = os.path.expanduser(pattern)
     if os.path.isfile(pattern):
         return [pattern]
@@ -139,6 +145,8 @@ def _files_below(folder: str, configured_format: str) -> list[str]:
 def _what_is_there(pattern: str) -> str:
     if os.path.isdir(pattern):
         return f"the folder holds no file with a suffix of {', '.join(SUFFIXES)} (for others set format)"
+    if is_on_s3(pattern):
+        return "is the bucket right, and AWS_ENDPOINT_URL if it is not AWS?"
     parent = Path(os.path.expanduser(pattern)).parent
     while not parent.is_dir() and parent != parent.parent:
         parent = parent.parent

@@ -26,6 +26,7 @@ from behaviorlm.events.files import (
     quarantine_table,
 )
 from behaviorlm.events.json_lines import head_columns, read_json_line_batches
+from behaviorlm.input_files import open_random_access
 
 __all__ = ["SourceFile", "check_columns", "list_files", "raw_schema", "read_table_batches"]
 
@@ -262,7 +263,7 @@ def _read_json_lines(source: SourceFile, config: EventsConfig, batch_rows: int) 
 
 def _open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
     try:
-        return pyarrow.parquet.ParquetFile(source.path)
+        return pyarrow.parquet.ParquetFile(open_random_access(source.path))
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{source.path}: not a readable Parquet file ({error})") from None
 

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 
 HEARTBEATS_PER_LEASE = 4
 
@@ -44,8 +45,9 @@ class Lease:
     Use as a context manager. `lost` becomes set when somebody else took over (this process was away).
     """
 
-    def __init__(self, path: Path, record: LeaseRecord, content: bytes, seconds: float) -> None:
-        self.path = path
+    def __init__(self, path: Location, record: LeaseRecord, content: bytes, seconds: float) -> None:
+        # A heartbeat that waits longer than the lease lasts helps nobody; the next one tries again.
+        self.path = storage.with_patience(path, seconds / HEARTBEATS_PER_LEASE)
         self.record = record
         self.lost = threading.Event()
         self._content = content
@@ -99,8 +101,8 @@ class LeaseSeeker:
     clock *and* was not renewed while we watched for two heartbeats (so clocks that disagree steal nothing).
     """
 
-    def __init__(self, path: str | Path, seconds: float) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Location, seconds: float) -> None:
+        self.path = storage.location(path) if isinstance(path, str) else path
         self.seconds = seconds
         self._seen: bytes | None = None
         self._seen_at = 0.0

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from behaviorlm.config import Settings
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.storage import FileDigest, Location
 
 REPORTED_PACKAGES = (
     "behaviorlm",
@@ -60,6 +61,11 @@ class Manifest(Settings):
     cost: dict[str, float] = Field(description="cost counters by name, such as tokens or worker_seconds")
 
     @property
+    def digests(self) -> dict[str, FileDigest]:
+        """The files as storage describes them."""
+        return {path: FileDigest(file.bytes, file.sha256) for path, file in self.files.items()}
+
+    @property
     def content_hash(self) -> str:
         """SHA-256 over the paths and hashes of the files: equal for equal content, whenever it was made."""
         return hashlib.sha256(
@@ -97,7 +103,7 @@ def plain_values(value: Any) -> Any:
         return plain_values(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path | storage.S3Location) else value
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -122,9 +128,9 @@ def decode_manifest(content: bytes) -> Manifest:
     return manifest
 
 
-def read_manifest(stage_folder: str | Path) -> Manifest:
+def read_manifest(stage_folder: Location) -> Manifest:
     """The manifest of a stage's folder; files are not verified. StorageError if it is missing or damaged."""
-    content = storage.read_bytes(Path(stage_folder) / "manifest.json")
+    content = storage.read_bytes(stage_folder / "manifest.json")
     if content is None:
         raise StorageError(
             f"{stage_folder}: no manifest.json, so this stage has not finished; run its job again"
@@ -133,26 +139,6 @@ def read_manifest(stage_folder: str | Path) -> Manifest:
         return decode_manifest(content)
     except StorageError as error:
         raise StorageError(f"{stage_folder}: {error}; run its job again to replace it") from None
-
-
-def damaged_files(folder: str | Path, files: Mapping[str, FileRecord]) -> list[str]:
-    """What is wrong with the files of an attempt: a line for each that is missing, cut, grown or changed."""
-    folder = Path(folder)
-    problems: dict[str, str] = {}
-    for path, record in files.items():
-        if not (folder / path).is_file():
-            problems[path] = f"{path} is missing"
-            continue
-        size = (folder / path).stat().st_size
-        if size != record.bytes:
-            problems[path] = f"{path} has {size} bytes instead of {record.bytes}"
-    intact = [path for path in files if path not in problems]
-    for path, digest in storage.hash_files(folder, intact).items():
-        if digest.sha256 != files[path].sha256:
-            problems[path] = (
-                f"{path} has changed (SHA-256 {digest.sha256[:12]}…, was {files[path].sha256[:12]}…)"
-            )
-    return [problems[path] for path in sorted(problems)]
 
 
 def package_versions() -> dict[str, str]:

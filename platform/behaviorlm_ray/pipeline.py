@@ -13,7 +13,7 @@ from typing import Any
 from behaviorlm.base_model import model_fingerprint
 from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import AuxiliarySource, source_files
-from behaviorlm.errors import ConfigError, DataError, ModelError
+from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
@@ -26,7 +26,7 @@ from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
 from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult
-from behaviorlm_ray.storage import hash_file
+from behaviorlm_ray.storage import Location, check_root, hash_file, location
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
 
@@ -90,9 +90,9 @@ class Pipeline:
         return self.variants[arm]
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Location:
         """Folder of all runs."""
-        return Path(self.settings.storage.root).expanduser().absolute()
+        return self.settings.storage.place
 
     @cached_property
     def log_files(self) -> list[SourceFile]:
@@ -105,6 +105,7 @@ class Pipeline:
         """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems."""
         problems = []
         checks: list[Callable[[], object]] = [
+            self._check_root,
             lambda: check_log(self.settings.events, self.log_files),
             lambda: self._log_hash,
             lambda: check_model(self.settings),
@@ -116,7 +117,7 @@ class Pipeline:
         for check in checks:
             try:
                 check()
-            except (ConfigError, DataError, ModelError) as error:
+            except (ConfigError, DataError, ModelError, StorageError) as error:
                 if str(error) not in problems:
                     problems.append(str(error))
         if problems and is_submitted_job():
@@ -126,6 +127,12 @@ class Pipeline:
             )
         if problems:
             raise ConfigError("\n".join(problems))
+
+    def _check_root(self) -> None:
+        try:
+            check_root(self.root, is_written=not self.planning)
+        except StorageError as error:
+            raise StorageError(f"storage.root: {error}") from error
 
     def _check_variant(self, arm: str) -> None:
         _ = self.variant(arm)._conversation_hashes
@@ -377,7 +384,7 @@ class Pipeline:
 
     @cached_property
     def _log_hash(self) -> str:
-        return stage_bodies.combined_hash([hash_file(file.path).sha256 for file in self.log_files])
+        return stage_bodies.combined_hash([hash_file(location(file.path)).sha256 for file in self.log_files])
 
     @cached_property
     def _cloze_hash(self) -> str:
@@ -385,12 +392,14 @@ class Pipeline:
         if path is None:
             return ""
         read_cloze(path)  # so that what is wrong with it shows before cluster work
-        return hash_file(Path(path)).sha256
+        return hash_file(location(path)).sha256
 
     @cached_property
     def _conversation_hashes(self) -> dict[str, str]:
         def combined(source: AuxiliarySource) -> str:
-            return stage_bodies.combined_hash([hash_file(path).sha256 for path in source_files(source)])
+            return stage_bodies.combined_hash(
+                [hash_file(location(path)).sha256 for path in source_files(source)]
+            )
 
         return {f"source_{number}": combined(source) for number, source in enumerate(self.settings.auxiliary)}
 

@@ -1,11 +1,11 @@
 """The dry run for people: which stages would run or be reused, over what, with which resources, and what comes out."""
 
 import math
-from pathlib import Path
 
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import count, rows_of_anchors, rows_of_split
 from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.storage import Location
 
 
 def describe_plan(pipeline: Pipeline) -> list[str]:
@@ -40,9 +40,9 @@ def describe_plan(pipeline: Pipeline) -> list[str]:
     return lines
 
 
-def output_folder(settings: RunSettings) -> Path:
+def output_folder(settings: RunSettings) -> Location:
     """Where the report and the results of a run are written."""
-    return Path(settings.storage.root).expanduser().absolute() / settings.name
+    return settings.storage.place / settings.name
 
 
 def _samples(pipeline: Pipeline) -> list[str]:

@@ -7,7 +7,6 @@ size of a part.
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 import ray
 
 from behaviorlm.base_model import ModelConfig, load_tokenizer, max_positions
-from behaviorlm.errors import DataError
+from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
 from behaviorlm.events.normalization import normalize
@@ -31,6 +30,8 @@ from behaviorlm.samples import build_timelines
 from behaviorlm.splits import SplitConfig
 from behaviorlm.timelines import SPLITS
 from behaviorlm.vocabulary import VocabularyConfig, build_vocabulary
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 
 VERSION = 1
 
@@ -41,7 +42,7 @@ Task = Callable[[int, "PreparationPlan"], dict[str, Any]]
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """What both passes need; sent to every task."""
+    """What both passes need; sent to every task, which writes into the folder from wherever it runs."""
 
     files: tuple[SourceFile, ...]
     events: EventsConfig
@@ -49,11 +50,11 @@ class PreparationPlan:
     prompt: PromptConfig
     model: ModelConfig
     partitions: int
-    folder: Path
+    folder: Location
 
     @property
-    def scratch(self) -> Path:
-        """Where the first pass leaves events by part; removed after the second."""
+    def scratch(self) -> Location:
+        """Where the first pass leaves events, in a folder for each part; removed after the second."""
         return self.folder / "scratch"
 
 
@@ -76,14 +77,13 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
 
     Raises DataError for logs that cannot be used; see the events package.
     """
-    plan.scratch.mkdir(parents=True)
-    (plan.folder / "quarantine").mkdir()
-    (plan.folder / "parts").mkdir()
+    for name in ("quarantine", "parts"):
+        storage.make_folder(plan.folder / name)
     read = _run_tasks("read", _read_file, len(plan.files), plan)
     _check_quarantine(plan, read)
     _check_zones(plan, read)
     built = _run_tasks("arrange", _build_part, plan.partitions, plan)
-    shutil.rmtree(plan.scratch)
+    storage.remove_folder(plan.scratch)
     behaviors: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for report in built:
@@ -93,27 +93,28 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
     encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
     longest = max((report["longest_question"] for report in built), default=0)
     prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
-    (plan.folder / "vocabulary.json").write_text(vocabulary.to_json(), encoding="utf-8")
-    (plan.folder / "prompt.json").write_text(prompt.to_json(), encoding="utf-8")
+    storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
+    storage.write_replacing(plan.folder / "prompt.json", prompt.to_json().encode())
     summary = _summary(read, counts, vocabulary)
-    (plan.folder / "counts.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    storage.write_replacing(plan.folder / "counts.json", json.dumps(summary, indent=2).encode())
     return Prepared(summary, list(vocabulary.warnings))
 
 
 def _run_tasks(name: str, function: Task, tasks: int, plan: PreparationPlan) -> list[dict[str, Any]]:
-    """Run task 0, 1, … through Ray Data and collect their small reports; errors of the data are raised whole."""
+    """Run task 0, 1, … through Ray Data and collect their small reports; errors of ours are raised whole."""
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
     reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1).take_all()
     reports = sorted((json.loads(row["report"]) for row in reported), key=lambda report: report["task"])
     errors = sorted({report["error"] for report in reports if "error" in report})
     if errors:
-        raise DataError("\n".join(errors))
+        of_storage = any(report.get("of_storage") for report in reports)
+        raise (StorageError if of_storage else DataError)("\n".join(errors))
     return reports
 
 
 class _ReportingTask:
-    """Calls a task and returns its report as JSON; an error of the data is a report too and reaches the user whole."""
+    """Calls a task and returns its report as JSON; an error of ours is a report too and reaches the user whole."""
 
     def __init__(self, function: Task, plan: PreparationPlan) -> None:
         self.function, self.plan = function, plan
@@ -124,12 +125,22 @@ class _ReportingTask:
     def _report(self, number: int) -> dict[str, Any]:
         try:
             return {"task": number, **self.function(number, self.plan)}
-        except DataError as error:
-            return {"task": number, "error": str(error)}
+        except (DataError, StorageError) as error:
+            return {"task": number, "error": str(error), "of_storage": isinstance(error, StorageError)}
 
 
 def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
     """First pass: normalize one file and append each event to the part of its user."""
+    with storage.writing(plan.scratch) as scratch:
+        report, quarantined = _distribute(index, plan, scratch)
+    if quarantined:
+        with storage.writing_file(plan.folder / "quarantine" / f"file-{index:06d}.parquet") as path:
+            pq.write_table(pa.concat_tables(quarantined), path)
+    return report
+
+
+def _distribute(index: int, plan: PreparationPlan, scratch: Path) -> tuple[dict[str, Any], list[pa.Table]]:
+    """Write the events of a file below `scratch`, by part. Returns the report and the rows that cannot be used."""
     file = plan.files[index]
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
     reasons: Counter[str] = Counter()
@@ -147,16 +158,13 @@ def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
         for number in np.unique(partition).tolist():
             chosen = events.filter(pa.array(partition == number))
             if number not in writers:
-                path = plan.scratch / f"{number:05d}-{index:06d}.arrows"
+                path = scratch / f"{number:05d}" / f"{index:06d}.arrows"
+                path.parent.mkdir(exist_ok=True)
                 writers[number] = pa.ipc.new_stream(str(path), chosen.schema)
             writers[number].write_table(chosen)
     for writer in writers.values():
         writer.close()
-    if quarantined:
-        pq.write_table(
-            pa.concat_tables(quarantined), plan.folder / "quarantine" / f"file-{index:06d}.parquet"
-        )
-    return {"rows": rows, "reasons": dict(reasons), "zones": zones}
+    return {"rows": rows, "reasons": dict(reasons), "zones": zones}, quarantined
 
 
 def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
@@ -184,10 +192,8 @@ def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
 
 def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     """Second pass: order, split and tokenize the timelines of one part."""
-    tables = [
-        pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-        for path in sorted(plan.scratch.glob(f"{number:05d}-*.arrows"))
-    ]
+    found = plan.scratch / f"{number:05d}"
+    tables = [_read_stream(found / name) for name in storage.list_files(found)]
     report: dict[str, Any] = {"behaviors": {}, "counts": {}, "longest_question": 0}
     if not tables:
         return report
@@ -198,9 +204,10 @@ def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     questions = encoder.encode_questions(timelines)
     timelines = timelines.append_column("line_ids", encoder.encode_lines(timelines))
     timelines = timelines.append_column("question_ids", questions).combine_chunks()
-    with pa.ipc.new_file(
-        str(plan.folder / "parts" / f"timelines-{number:05d}.arrow"), timelines.schema
-    ) as writer:
+    with (
+        storage.writing_file(plan.folder / "parts" / f"timelines-{number:05d}.arrow") as path,
+        pa.ipc.new_file(str(path), timelines.schema) as writer,
+    ):
         writer.write_table(timelines)
     targets = timelines.filter(pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN)))
     counted = targets["behavior"].value_counts().to_pylist()
@@ -208,6 +215,13 @@ def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     report["longest_question"] = int(pc.max(pc.list_value_length(questions)).as_py() or 0)
     report["counts"] = {**_part_counts(timelines), **{name: int(value) for name, value in counts.items()}}
     return report
+
+
+def _read_stream(place: Location) -> pa.Table:
+    """Scratch data: mapped where it is local, else received whole (a part fits into memory anyway)."""
+    if isinstance(place, Path):
+        return pa.ipc.open_stream(pa.memory_map(str(place))).read_all()
+    return pa.ipc.open_stream(pa.py_buffer(storage.read_bytes(place))).read_all()
 
 
 def _part_counts(timelines: pa.Table) -> dict[str, int]:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,29 +12,34 @@ import numpy as np
 from behaviorlm.prompts import PromptConfig, PromptTokens
 from behaviorlm.timelines import Int64, TimelinePart, Window, load_part
 from behaviorlm.vocabulary import Vocabulary
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 
 
 @dataclass(frozen=True)
 class PreparedLog:
     """A folder written by preparation; parts are memory-mapped when first asked for."""
 
-    folder: Path
+    folder: Location
     prompt_config: PromptConfig
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PreparedLog, (self.folder, self.prompt_config)  # workers map the files themselves
+        return PreparedLog, (
+            self.folder,
+            self.prompt_config,
+        )  # workers map the files themselves, on S3 copies of them
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary.from_json((self.folder / "vocabulary.json").read_text(encoding="utf-8"))
+        return Vocabulary.from_json(storage.read_text(self.folder / "vocabulary.json"))
 
     @cached_property
     def prompt(self) -> PromptTokens:
-        return PromptTokens.from_json((self.folder / "prompt.json").read_text(encoding="utf-8"))
+        return PromptTokens.from_json(storage.read_text(self.folder / "prompt.json"))
 
     @cached_property
     def counts(self) -> dict[str, Any]:
-        return json.loads((self.folder / "counts.json").read_text(encoding="utf-8"))
+        return json.loads(storage.read_text(self.folder / "counts.json"))
 
     @cached_property
     def parts(self) -> list[TimelinePart]:
@@ -44,7 +48,7 @@ class PreparedLog:
         )
         return [
             load_part(path, self.vocabulary, window)
-            for path in sorted((self.folder / "parts").glob("*.arrow"))
+            for path in sorted(storage.local_copy(self.folder / "parts").glob("*.arrow"))
         ]
 
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from behaviorlm_ray import storage
 from behaviorlm_ray.arms import ArmSettings
 from behaviorlm_ray.example import example_lines
 from behaviorlm_ray.pipeline import Pipeline
@@ -17,7 +17,7 @@ from behaviorlm_ray.report.page import write_report
 from behaviorlm_ray.results_table import results_table
 from behaviorlm_ray.retention import CLOZE
 from behaviorlm_ray.stages import StageOutput
-from behaviorlm_ray.storage import storage_errors
+from behaviorlm_ray.storage import Location
 
 BASELINES = {
     "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
@@ -30,7 +30,7 @@ BASELINES = {
 }
 
 
-def write_results(pipeline: Pipeline) -> Path:
+def write_results(pipeline: Pipeline) -> Location:
     """Write the folder of the run, print the main table and return the path of the report."""
     settings = pipeline.settings
     folder = output_folder(settings)
@@ -38,13 +38,18 @@ def write_results(pipeline: Pipeline) -> Path:
     assert isinstance(evaluated, StageOutput)
     data = report_data(pipeline)
     resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    with storage_errors(folder, "write"):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("results.json", "details.json"):
-            (folder / name).write_bytes((evaluated.folder / name).read_bytes())
-        (folder / "config.yaml").write_text(resolved, encoding="utf-8")
-        write_report(data, folder / "report.html")
-    lines = ["", *results_table(_read_json(folder / "results.json")), "", *example_lines(pipeline), ""]
+    for name in ("results.json", "details.json"):
+        storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
+    storage.write_replacing(folder / "config.yaml", resolved.encode())
+    with storage.writing_file(folder / "report.html") as path, storage.storage_errors(str(folder), "write"):
+        write_report(data, path)
+    lines = [
+        "",
+        *results_table(_read_json(evaluated.folder / "results.json")),
+        "",
+        *example_lines(pipeline),
+        "",
+    ]
     print("\n".join(lines))
     return folder / "report.html"
 
@@ -102,7 +107,7 @@ def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
-def folder_of_config(pipeline: Pipeline) -> Path:
+def folder_of_config(pipeline: Pipeline) -> Location:
     """The resolved configuration of the run, which repeats it."""
     return output_folder(pipeline.settings) / "config.yaml"
 
@@ -169,12 +174,12 @@ def _stage_row(name: str, output: Any) -> dict[str, Any]:
 
 
 def _tuned(output: Any) -> bool:
-    return (output.folder / "loss.jsonl").is_file()
+    return "loss.jsonl" in output.manifest.files
 
 
-def _curve(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _curve(place: Location) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in storage.read_text(place).splitlines()]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _read_json(place: Location) -> dict[str, Any]:
+    return json.loads(storage.read_text(place))

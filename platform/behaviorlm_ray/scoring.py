@@ -4,10 +4,8 @@ Every sample asked for is scored exactly once; that is checked when the scores a
 """
 
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,9 @@ from behaviorlm.errors import StorageError
 from behaviorlm.label_scoring import LabelScorer, label_scorer
 from behaviorlm.timelines import labels_with_terminator, window_tokens, write_prompts
 from behaviorlm.token_tree import TreeWriter
+from behaviorlm_ray import storage
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
+from behaviorlm_ray.storage import Location
 
 VERSION = 1
 
@@ -48,7 +48,7 @@ class ScoringTask:
 
     log: PreparedLog
     model: ModelConfig
-    trained: Path | None
+    trained: Location | None
     measures: bool
     max_tokens: int
     threads: int
@@ -73,13 +73,13 @@ class Scored:
     tokens: int
 
 
-def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) -> Scored:
+def score(task: ScoringTask, rows: SampleRows, folder: Location, pool: ScoringPool) -> Scored:
     """Score the chosen samples into Parquet files below `folder`.
 
     Replicas write what they score themselves: a writer behind them would need a CPU that they hold.
     """
     windows = _windows(task.log, rows)
-    folder.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     if not windows:
         return Scored(0, 0)
     blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
@@ -98,6 +98,8 @@ def score(task: ScoringTask, rows: SampleRows, folder: Path, pool: ScoringPool) 
     progress = _Progress(samples)
     tokens = 0
     for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
+        for problem in batch["problem"].drop_null().to_pylist():
+            raise StorageError(problem)
         progress.add(pc.sum(batch["samples"]).as_py())
         tokens += pc.sum(batch["tokens"]).as_py()
     return Scored(samples, tokens)
@@ -125,7 +127,7 @@ class _Progress:
         )
 
 
-def read_scores(folder: Path, log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
+def read_scores(folder: Location, log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
     """The columns written for the chosen samples, parts one after another in order of rows.
 
     Label scores come as "label_scores" float32 [n, K]; measures as float64 [n] by name. Raises StorageError where a
@@ -198,9 +200,9 @@ def _open_scorer(task: ScoringTask) -> LabelScorer:
     return label_scorer(model, attention, labels_with_terminator(task.log.prompt), task.max_tokens)
 
 
-def _read_table(folder: Path) -> pa.Table:
+def _read_table(folder: Location) -> pa.Table:
     try:
-        return pq.read_table(folder)
+        return pq.read_table(storage.local_copy(folder))
     except (OSError, pa.ArrowInvalid) as error:
         raise StorageError(f"{folder} cannot be read ({error}): score again") from error
 
@@ -221,7 +223,11 @@ def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
 def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
     """The model of a task on its device, in eval mode without gradients, and how it takes trees."""
     torch.set_num_threads(task.threads)
-    loaded: Any = load_model(task.model) if task.trained is None else load_trained(task.model, task.trained)
+    loaded: Any = (
+        load_model(task.model)
+        if task.trained is None
+        else load_trained(task.model, storage.local_copy(task.trained))
+    )
     model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
     return model, choose_attention(model)
 
@@ -282,18 +288,24 @@ class _Replica:
 class _WritingReplica:
     """A replica that writes each batch to a file named by its windows: run again, it writes the same file again."""
 
-    def __init__(self, task: ScoringTask, folder: Path) -> None:
+    def __init__(self, task: ScoringTask, folder: Location) -> None:
         self.replica, self.folder = _Replica(task), folder
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         before = self.replica.tokens
         scored = self.replica(batch)
         first = f"{batch['part'][0].as_py():05d}-{batch['rows'][0][0].as_py():09d}"
-        unfinished = self.folder / f".{first}-{uuid.uuid4().hex}"
-        pq.write_table(scored, unfinished)
-        unfinished.rename(self.folder / f"windows-{first}.parquet")
+        problem = None
+        try:
+            with storage.writing_file(self.folder / f"windows-{first}.parquet") as path:
+                pq.write_table(scored, path)
+        except StorageError as error:
+            problem = str(error)  # raised here, it would reach the user as a traceback only
         samples = int(pc.sum(pc.list_value_length(batch["rows"])).as_py())
-        return pa.table({"samples": [samples], "tokens": [self.replica.tokens - before]})
+        tokens = self.replica.tokens - before
+        return pa.table(
+            {"samples": [samples], "tokens": [tokens], "problem": pa.array([problem], pa.string())}
+        )
 
 
 def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:

@@ -21,6 +21,7 @@ from behaviorlm.selection import SelectionConfig
 from behaviorlm.splits import SplitConfig
 from behaviorlm.vocabulary import VocabularyConfig
 from behaviorlm_ray.arms import PRESETS, ArmSettings
+from behaviorlm_ray.storage import PATIENCE_SECONDS, Location, location
 from behaviorlm_ray.truth import TruthSettings
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 
@@ -34,15 +35,30 @@ class StorageSettings(Settings):
     """Where a run keeps its stages and its results."""
 
     root: str = Field(
-        default="runs", description="Folder of all runs; finished stages in it are shared by runs."
+        default="runs",
+        description="Folder of all runs, local or s3://bucket/prefix; finished stages in it are shared by runs. "
+        "Endpoint, region and credentials of S3 are those of AWS tools (AWS_ENDPOINT_URL, AWS_REGION, …).",
+    )
+    patience_seconds: float = Field(
+        default=PATIENCE_SECONDS,
+        ge=0,
+        description="How long a request to S3 that fails for a passing reason (5xx, slow-down, time-out, no "
+        "connection) is tried again before the job stops, resumably.",
     )
 
     @field_validator("root")
     @classmethod
-    def _root_is_local(cls, root: str) -> str:
-        if "://" in root:
-            raise ValueError("only folders can be used so far; mount other storage and give its folder")
+    def _root_is_a_place(cls, root: str) -> str:
+        try:
+            location(root)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return root
+
+    @property
+    def place(self) -> Location:
+        """The root as storage uses it."""
+        return location(self.root, self.patience_seconds)
 
 
 class PreparationSettings(Settings):
@@ -247,5 +263,5 @@ def with_absolute_paths(settings: RunSettings) -> RunSettings:
 
 def _absolute(path: str) -> str:
     if "://" in path:
-        return path  # not local: refused, by this name, where it is used
+        return path
     return str(Path(path).expanduser().absolute())

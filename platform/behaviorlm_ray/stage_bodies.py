@@ -16,7 +16,7 @@ from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import conversation_id, encode_conversations, read_conversations, split_holdout
 from behaviorlm.events.files import SourceFile
 from behaviorlm.selection import select
-from behaviorlm_ray import preparation
+from behaviorlm_ray import preparation, storage
 from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate, validation_metrics
 from behaviorlm_ray.prepared import (
     PreparedLog,
@@ -35,6 +35,7 @@ from behaviorlm_ray.rungs import continue_checkpoint, keep_checkpoint
 from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score, score_without_history
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.trainer import tune
 from behaviorlm_ray.tuning_inputs import (
@@ -192,7 +193,7 @@ def score_difficulty(
     columns = {
         "sample_id": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])
     }
-    pq.write_table(pa.table(columns | table), folder.output / "difficulty.parquet")
+    _write_table(folder.output / "difficulty.parquet", pa.table(columns | table))
     means = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}
     return StageResult(rows={"samples": count(rows)}, metrics=means, cost={"tokens": tokens})
 
@@ -203,7 +204,7 @@ def select_samples(
     """Choose the balanced subset by difficulty."""
     assert prepared is not None and scored is not None
     vocabulary = open_log(prepared, settings).vocabulary
-    table = pq.read_table(scored.folder / "difficulty.parquet")
+    table = pq.read_table(storage.local_copy(scored.folder / "difficulty.parquet"))
     difficulty = table[settings.difficulty.measure].to_numpy()
     behavior = table["behavior"].to_numpy()
     chosen, report = select(
@@ -214,7 +215,7 @@ def select_samples(
         list(vocabulary.names),
         settings.selection,
     )
-    pq.write_table(table.filter(pa.array(chosen)), folder.output / SELECTION)
+    _write_table(folder.output / SELECTION, table.filter(pa.array(chosen)))
     anchors = int(vocabulary.is_anchor[behavior[chosen]].sum())
     summary = report.to_dict(list(vocabulary.names))
     for index, name in enumerate(vocabulary.names):
@@ -246,7 +247,7 @@ def score_arm(
     if model is None and count(samples.test):
         alone = score_without_history(task, samples.test)
         table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
-        pq.write_table(table, folder.output / WITHOUT_HISTORY)
+        _write_table(folder.output / WITHOUT_HISTORY, table)
     held_out = {}
     if conversations is not None:
         for source in settings.auxiliary:
@@ -287,10 +288,11 @@ def evaluate_arms(
     for arm, output in arms.items():
         assert output is not None
         scores[arm] = read_label_scores(output, log, samples)
-        if (output.folder / WITHOUT_HISTORY).is_file():
-            alone = pq.read_table(output.folder / WITHOUT_HISTORY)["label_scores"].combine_chunks()
+        if WITHOUT_HISTORY in output.manifest.files:
+            path = storage.local_copy(output.folder / WITHOUT_HISTORY)
+            alone = pq.read_table(path)["label_scores"].combine_chunks()
             scores[arm]["without_history"] = alone.values.to_numpy().reshape(len(alone), -1)
-        retention[arm] = json.loads((output.folder / "retention.json").read_text(encoding="utf-8"))
+        retention[arm] = json.loads(storage.read_text(output.folder / "retention.json"))
     comparison = evaluate(
         log,
         samples,
@@ -399,5 +401,10 @@ def _save(model: Any, folder: Path) -> None:
     save_trained(model, folder)
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1), encoding="utf-8")
+def _write_table(place: Location, table: pa.Table) -> None:
+    with storage.writing_file(place) as path:
+        pq.write_table(table, path)
+
+
+def _write_json(place: Location, value: Any) -> None:
+    storage.write_replacing(place, json.dumps(value, indent=1).encode())

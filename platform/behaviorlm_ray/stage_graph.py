@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from behaviorlm_ray.manifests import Manifest, fingerprint
 from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult, plan_stage, run_stage
+from behaviorlm_ray.storage import Location
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StageGraph:
     by name; recipes: while planning, the recipe of each stage by name.
     """
 
-    root: Path
+    root: Location
     planning: bool = False
     label: str = ""
     shared: Shared = field(default_factory=Shared)

@@ -6,12 +6,13 @@
         attempts/<uuid>/    what each attempt wrote; failed ones keep theirs and an error.json
         checkpoints/        kept from a failed attempt to the next, removed after success
 
-Readers trust a manifest only if all of its files verify. Of two writers one commits, the other uses that.
+Readers trust a manifest only if all of its files verify. Of two writers one commits, the other uses that. The root is
+a local folder or a place on S3 (module `storage`); a stage's identity does not depend on which.
 """
 
 import json
 import re
-import shutil
+import tempfile
 import time
 import traceback
 import uuid
@@ -23,20 +24,20 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.errors import BehaviorLMError, ConfigError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.lease import Lease, LeaseSeeker
 from behaviorlm_ray.manifests import (
     FileRecord,
     Manifest,
     canonical_json,
-    damaged_files,
     decode_manifest,
     encode_manifest,
     fingerprint,
     package_versions,
     plain_values,
 )
+from behaviorlm_ray.storage import Location
 
 LEASE_SECONDS = 60.0
 ERROR_FILE = "error.json"
@@ -46,10 +47,13 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class StageFolder:
-    """Where the body of a stage works. What lies in `output` when it returns is what gets committed."""
+    """Where the body of a stage works. What lies in `output` when it returns is what gets committed.
 
-    output: Path
-    checkpoints: Path
+    Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines.
+    """
+
+    output: Location
+    checkpoints: Location
     lease: Lease
 
 
@@ -65,13 +69,16 @@ class StageResult:
 
 @dataclass(frozen=True)
 class StageOutput:
-    """A committed, verified output. `folder` holds the files; `reused` says that nothing had to run."""
+    """A committed, verified output. `folder` holds the files; `reused` says that nothing had to run.
+
+    A folder on S3 knows the digest of each file, so that whoever downloads one verifies it, wherever.
+    """
 
     manifest: Manifest
-    folder: Path
+    folder: Location
     reused: bool
 
-    def files(self, pattern: str = "*") -> list[Path]:
+    def files(self, pattern: str = "*") -> list[Location]:
         """The committed files whose relative path matches, sorted; `*` matches across folders."""
         return [self.folder / path for path in sorted(self.manifest.files) if fnmatch(path, pattern)]
 
@@ -93,7 +100,7 @@ class _Identity:
     config: dict[str, Any]
     inputs: dict[str, str]
     fingerprint: str
-    folder: Path
+    folder: Location
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class _Found:
 
 
 def run_stage(
-    root: str | Path,
+    root: str | Location,
     name: str,
     version: int,
     config: Mapping[str, Any],
@@ -139,7 +146,7 @@ def run_stage(
 
 
 def plan_stage(
-    root: str | Path,
+    root: str | Location,
     name: str,
     version: int,
     config: Mapping[str, Any],
@@ -159,13 +166,18 @@ def plan_stage(
     )
 
 
-def stage_folder(root: str | Path, name: str, stage_fingerprint: str) -> Path:
+def stage_folder(root: str | Location, name: str, stage_fingerprint: str) -> Location:
     """Where a stage of this identity keeps everything."""
-    return Path(root) / "stages" / f"{name}-{stage_fingerprint[:16]}"
+    place = storage.location(root) if isinstance(root, str) else root
+    return place / "stages" / f"{name}-{stage_fingerprint[:16]}"
 
 
 def _identify(
-    root: str | Path, name: str, version: int, config: Mapping[str, Any], inputs: Mapping[str, Manifest | str]
+    root: str | Location,
+    name: str,
+    version: int,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Manifest | str],
 ) -> _Identity:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"a stage is named in lower case letters, digits and underscores, not {name!r}")
@@ -191,18 +203,21 @@ def _find(identity: _Identity) -> _Found:
             None, content, [f"manifest.json belongs to another stage, {manifest.fingerprint} ({path})"]
         )
     folder = identity.folder / "attempts" / manifest.attempt
-    problems = damaged_files(folder, manifest.files)
+    problems = storage.damaged_files(folder, manifest.digests)
     if problems:
         return _Found(None, content, [f"{problem} ({folder})" for problem in problems])
-    return _Found(StageOutput(manifest, folder, reused=True), content, [])
+    return _Found(_output(manifest, folder, reused=True), content, [])
+
+
+def _output(manifest: Manifest, folder: Location, *, reused: bool) -> StageOutput:
+    return StageOutput(manifest, storage.with_digests(folder, manifest.digests), reused)
 
 
 def _unfinished(identity: _Identity) -> list[str]:
     """Attempts that neither failed nor got committed: interrupted, still running, or manifest lost."""
     attempts = identity.folder / "attempts"
-    if not attempts.is_dir():
-        return []
-    count = sum(not (attempt / ERROR_FILE).exists() for attempt in attempts.iterdir())
+    names = storage.list_folders(attempts)
+    count = sum(storage.read_bytes(attempts / name / ERROR_FILE) is None for name in names)
     return [f"manifest.json is missing beside {count} unfinished attempt(s) ({attempts})"] if count else []
 
 
@@ -229,15 +244,12 @@ def _attempt(
     attempt = uuid.uuid4().hex
     output = identity.folder / "attempts" / attempt
     checkpoints = identity.folder / "checkpoints"
-    with storage.storage_errors(output, "create"):
-        output.mkdir(parents=True)
-        checkpoints.mkdir(exist_ok=True)
+    storage.make_folder(output)
+    storage.make_folder(checkpoints)
     started, begun = datetime.now(UTC), time.monotonic()
     try:
         result = body(StageFolder(output, checkpoints, lease))
-        paths = storage.list_files(output)
-        storage.flush_to_disk(output, paths)
-        digests = storage.hash_files(output, paths)
+        digests = storage.describe_folder(output)
         manifest = Manifest(
             stage=identity.name,
             version=identity.version,
@@ -260,17 +272,31 @@ def _attempt(
     except BaseException as error:
         _keep_error(output, error)
         if storage.is_disk_full(error) and not isinstance(error, StorageError):
-            raise StorageError(f"{identity.name}: {storage.disk_full_message(output)}") from error
-        error.add_note(f"stage {identity.name}: what this attempt wrote is kept in {output}")
+            full = output if isinstance(output, Path) else tempfile.gettempdir()
+            raise StorageError(f"{identity.name}: {storage.disk_full_message(full)}") from error
+        note = f"stage {identity.name}: what this attempt wrote is kept in {output}"
+        inner = getattr(error, "cause", None)
+        if isinstance(error, BehaviorLMError) and isinstance(inner, BehaviorLMError):
+            inner.add_note(
+                note
+            )  # what Ray makes of an error of ours speaks of tracebacks; the one inside is meant
+            raise inner from error
+        error.add_note(note)
         raise
     if committed.manifest.attempt != attempt:
         report(f"{identity.name}: another process committed first; its output is used, this attempt removed")
-        shutil.rmtree(output, ignore_errors=True)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+        _remove(output)
+    _remove(checkpoints)
     return committed
 
 
-def _commit(identity: _Identity, damaged: bytes | None, manifest: Manifest, output: Path) -> StageOutput:
+def _remove(folder: Location) -> None:
+    """What is not needed any more; a storage that fails here fails nothing: the output is committed."""
+    with suppress(StorageError):
+        storage.remove_folder(folder)
+
+
+def _commit(identity: _Identity, damaged: bytes | None, manifest: Manifest, output: Location) -> StageOutput:
     """Make the attempt the output of its stage, unless another one that verifies got there first."""
     path, content = identity.folder / "manifest.json", encode_manifest(manifest)
     decode_manifest(content)  # What does not read back must fail here, not at the next run.
@@ -280,14 +306,14 @@ def _commit(identity: _Identity, damaged: bytes | None, manifest: Manifest, outp
         else:
             written = storage.replace_if(path, content, damaged)
         if written:
-            return StageOutput(manifest, output, reused=False)
+            return _output(manifest, output, reused=False)
         found = _find(identity)
         if found.output is not None:
             return found.output
         damaged = found.content
 
 
-def _keep_error(output: Path, error: BaseException) -> None:
+def _keep_error(output: Location, error: BaseException) -> None:
     """Beside what the attempt wrote. A full disk may have no room for it, which must not hide the error."""
     record = {
         "type": type(error).__name__,

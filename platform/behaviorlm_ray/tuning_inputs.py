@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from behaviorlm.base_model import ModelConfig, load_model
 from behaviorlm.conversations import Conversation
 from behaviorlm.packs import AuxiliaryConversations, Batching, StepSchedule
 from behaviorlm.tree_model import TreeModel
+from behaviorlm_ray import storage
 from behaviorlm_ray.prepared import (
     PreparedLog,
     SampleRows,
@@ -23,6 +23,7 @@ from behaviorlm_ray.prepared import (
     rows_of_ids,
     rows_of_split,
 )
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig
 
 TrainingSamples = Literal["all", "anchors", "selected"]
@@ -33,7 +34,7 @@ class MixedSource:
     """One auxiliary source of a tuning run: its encoded conversations, ratio and weight."""
 
     name: str
-    path: Path
+    path: Location
     ratio: float
     weight: float
 
@@ -48,7 +49,7 @@ class ScheduleSource:
     log: PreparedLog
     samples: TrainingSamples
     half: int | None
-    selection: Path | None
+    selection: Location | None
     auxiliary: Sequence[MixedSource]
     config: TuningConfig
 
@@ -80,20 +81,20 @@ class ModelSource:
     """Builds the model to tune; picklable. trained: continue from these weights; None: from the base model."""
 
     model: ModelConfig
-    trained: Path | None
+    trained: Location | None
     parts: int
     seed: int
 
     def __call__(self) -> TreeModel:
         if self.trained is not None:
-            model = load_trained(self.model, self.trained, trainable=True)
+            model = load_trained(self.model, storage.local_copy(self.trained), trainable=True)
         else:
             model = add_adapter(load_model(self.model), self.model, self.seed)
         return TreeModel(model, choose_attention(model), self.parts)
 
 
 def training_rows(
-    log: PreparedLog, samples: TrainingSamples, half: int | None, selection: Path | None
+    log: PreparedLog, samples: TrainingSamples, half: int | None, selection: Location | None
 ) -> SampleRows:
     """The training samples of a tuning run."""
     rows = rows_of_split(log, "train")
@@ -102,14 +103,14 @@ def training_rows(
         rows = rows_of_anchors(log, rows)
     if samples == "selected":
         assert selection is not None
-        ids = pq.read_table(selection)["sample_id"].combine_chunks()
+        ids = pq.read_table(storage.local_copy(selection))["sample_id"].combine_chunks()
         rows = rows_of_ids(
             log, rows, np.frombuffer(ids.buffers()[1], dtype=np.uint8)[: 16 * len(ids)].reshape(-1, 16)
         )
     return rows if half is None else rows_of_half(log, rows, half)
 
 
-def write_encoded(path: Path, conversations: Sequence[Conversation], is_holdout: np.ndarray) -> None:
+def write_encoded(place: Location, conversations: Sequence[Conversation], is_holdout: np.ndarray) -> None:
     """Encoded conversations of one source with their held-out ones marked, as one Arrow file."""
     table = pa.table(
         {
@@ -119,13 +120,13 @@ def write_encoded(path: Path, conversations: Sequence[Conversation], is_holdout:
             "is_holdout": is_holdout,
         }
     )
-    with pa.ipc.new_file(str(path), table.schema) as writer:
+    with storage.writing_file(place) as path, pa.ipc.new_file(str(path), table.schema) as writer:
         writer.write_table(table)
 
 
-def read_encoded(path: Path, is_holdout: bool) -> list[Conversation]:
+def read_encoded(place: Location, is_holdout: bool) -> list[Conversation]:
     """The held-out conversations of a file of `write_encoded`, or the others."""
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    table = pa.ipc.open_file(pa.memory_map(str(storage.local_copy(place)))).read_all()
     table = table.filter(pa.compute.equal(table["is_holdout"], is_holdout))
     return [
         Conversation(

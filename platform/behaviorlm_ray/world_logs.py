@@ -18,7 +18,7 @@ from behaviorlm.world.text import (
     small_talk,
     write_conversations,
 )
-from behaviorlm_ray.cluster import check_storage_root, connected
+from behaviorlm_ray.cluster import check_local_root, connected
 from behaviorlm_ray.storage import storage_errors
 
 
@@ -37,7 +37,7 @@ def write_world(
     codes that stand for names in the log, not in the text; None: names. Connects to Ray for a log of several parts.
     Raises ConfigError and StorageError.
     """
-    check_storage_root(str(folder))
+    check_local_root(str(folder))
     folder = folder.absolute()
     sentences, conversations, knowledge = text
     with storage_errors(folder, "write"):

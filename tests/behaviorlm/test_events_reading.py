@@ -73,9 +73,9 @@ def test_an_unknown_suffix_asks_for_the_format(tmp_path: Path) -> None:
     assert read_all(mapping(tmp_path / "log.txt", format="csv"))[0][0]["behavior"] == "a"
 
 
-def test_a_path_that_is_not_local_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'s3://logs/a\.csv': only local files"):
-        list_files(mapping("s3://logs/a.csv"))
+def test_a_path_on_unknown_storage_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'gs://logs/a\.csv': only local files and s3://bucket/key"):
+        list_files(mapping("gs://logs/a.csv"))
 
 
 def test_a_missing_column_is_named_with_file_key_and_columns_there(tmp_path: Path) -> None:

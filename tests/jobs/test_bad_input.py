@@ -158,7 +158,7 @@ def test_several_wrong_keys_are_listed_at_once(job: Job) -> None:
         "--selection.balance=much",
         "--execution.tuning.zero_stage=5",
         "--prompt.strid=3",
-        "--storage.root=s3://bucket/runs",
+        "--storage.root=gs://bucket/runs",
     )
     refused(
         outcome, "evnts: unknown key", "a_tuning.learning_rate", "got -1", "selection.balance", "got 'much'"
@@ -166,7 +166,7 @@ def test_several_wrong_keys_are_listed_at_once(job: Job) -> None:
     refused(
         outcome, "execution.tuning.zero_stage", "got 5", "prompt.strid: unknown key", "did you mean 'stride'?"
     )
-    refused(outcome, "storage.root", "got 's3://bucket/runs'", "6 problem(s)")
+    refused(outcome, "storage.root", "got 'gs://bucket/runs'", "6 problem(s)")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_several_wrong_keys_are_listed_at_once(job: Job) -> None:
         ("--name=stages", ("'stages' is the folder of all stages",)),
         ("--name=../up", ("name", "'../up'")),
         ("--auxiliary=[{name: a/b, paths: [x.jsonl]}]", ("auxiliary", "a/b")),
-        ("--events.paths=[s3://bucket/log.csv]", ("'s3://bucket/log.csv': only local files are read",)),
+        ("--events.paths=[gs://bucket/log.csv]", ("'gs://bucket/log.csv': only local files and s3",)),
         ("--split.by=column", ("events.split_column",)),
     ],
 )

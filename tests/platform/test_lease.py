@@ -6,34 +6,35 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import lease as leases
+from behaviorlm_ray import storage
 from behaviorlm_ray.lease import Lease, LeaseRecord, LeaseSeeker
+from behaviorlm_ray.storage import Location
 
 DEADLINE_SECONDS = 60.0
 
 
-def acquire(path: Path, seconds: float = 60.0) -> Lease:
+def acquire(path: Location, seconds: float = 60.0) -> Lease:
     held = LeaseSeeker(path, seconds).try_acquire()
     assert isinstance(held, Lease)
     return held
 
 
-def record_of(path: Path) -> LeaseRecord:
-    record = leases.decode_record(path.read_bytes())
+def record_of(path: Location) -> LeaseRecord:
+    record = leases.decode_record(storage.read_bytes(path) or b"")
     assert record is not None
     return record
 
 
-def write_record(path: Path, record: LeaseRecord) -> None:
-    path.write_text(json.dumps(asdict(record)))
+def write_record(path: Location, record: LeaseRecord) -> None:
+    storage.write_replacing(path, json.dumps(asdict(record)).encode())
 
 
-def seek_until_held(path: Path, seconds: float) -> Lease:
+def seek_until_held(path: Location, seconds: float) -> Lease:
     seeker, begun = LeaseSeeker(path, seconds), time.monotonic()
     while time.monotonic() - begun < DEADLINE_SECONDS:
         held = seeker.try_acquire()
@@ -42,23 +43,21 @@ def seek_until_held(path: Path, seconds: float) -> Lease:
     raise AssertionError("never acquired")
 
 
-def test_a_lease_has_one_holder_and_is_free_after_release(tmp_path: Path) -> None:
-    path = tmp_path / "lease.json"
+def test_a_lease_has_one_holder_and_is_free_after_release(root: Location) -> None:
+    path = root / "lease.json"
     with acquire(path) as held:
         other = LeaseSeeker(path, 60.0).try_acquire()
         assert isinstance(other, LeaseRecord)
         assert other.owner == held.record.owner
         assert f"process {held.record.process} on" in other.describe()
-    assert not path.exists()
+    assert storage.read_bytes(path) is None
     acquire(path).release()
 
 
-def test_of_many_seekers_one_gets_a_free_lease(tmp_path: Path) -> None:
+def test_of_many_seekers_one_gets_a_free_lease(root: Location) -> None:
     found: list[Lease | LeaseRecord] = []
     threads = [
-        threading.Thread(
-            target=lambda: found.append(LeaseSeeker(tmp_path / "lease.json", 60.0).try_acquire())
-        )
+        threading.Thread(target=lambda: found.append(LeaseSeeker(root / "lease.json", 60.0).try_acquire()))
         for _ in range(16)
     ]
     for thread in threads:
@@ -71,9 +70,9 @@ def test_of_many_seekers_one_gets_a_free_lease(tmp_path: Path) -> None:
     held[0].release()
 
 
-def test_a_holder_renews_its_lease(tmp_path: Path) -> None:
-    path = tmp_path / "lease.json"
-    with acquire(path, seconds=0.2) as held:
+def test_a_holder_renews_its_lease(root: Location) -> None:
+    path = root / "lease.json"
+    with acquire(path, seconds=0.4) as held:
         first, begun = record_of(path), time.monotonic()
         while record_of(path).heartbeat == first.heartbeat:
             assert time.monotonic() - begun < DEADLINE_SECONDS
@@ -82,8 +81,8 @@ def test_a_holder_renews_its_lease(tmp_path: Path) -> None:
         held.check()
 
 
-def test_the_lease_of_an_ended_process_is_taken_over_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "lease.json"
+def test_the_lease_of_an_ended_process_is_taken_over_at_once(root: Location) -> None:
+    path = root / "lease.json"
     script = (
         "import os, sys\n"
         "from behaviorlm_ray.lease import LeaseSeeker\n"
@@ -97,8 +96,8 @@ def test_the_lease_of_an_ended_process_is_taken_over_at_once(tmp_path: Path) -> 
         assert held.record.owner != abandoned.owner
 
 
-def test_the_number_of_an_ended_process_given_to_another_one_does_not_hold_the_lease(tmp_path: Path) -> None:
-    path = tmp_path / "lease.json"
+def test_the_number_of_an_ended_process_given_to_another_one_does_not_hold_the_lease(root: Location) -> None:
+    path = root / "lease.json"
     with acquire(path) as held:
         same_number = replace(held.record, process_started="1")
     write_record(path, same_number)
@@ -106,9 +105,9 @@ def test_the_number_of_an_ended_process_given_to_another_one_does_not_hold_the_l
 
 
 def test_a_silent_holder_on_another_machine_is_taken_over_only_after_expiry_and_watching(
-    tmp_path: Path,
+    root: Location,
 ) -> None:
-    path = tmp_path / "lease.json"
+    path = root / "lease.json"
     with acquire(path) as held:
         elsewhere = replace(held.record, machine="elsewhere", expires=time.time() + 100_000)
     write_record(path, elsewhere)
@@ -121,9 +120,9 @@ def test_a_silent_holder_on_another_machine_is_taken_over_only_after_expiry_and_
     seek_until_held(path, 0.1).release()
 
 
-def test_a_holder_that_lost_its_lease_is_told_and_leaves_the_new_one_alone(tmp_path: Path) -> None:
-    path = tmp_path / "lease.json"
-    held = acquire(path, seconds=0.2)
+def test_a_holder_that_lost_its_lease_is_told_and_leaves_the_new_one_alone(root: Location) -> None:
+    path = root / "lease.json"
+    held = acquire(path, seconds=0.4)
     theirs = replace(held.record, owner="somebody else", machine="elsewhere", expires=time.time() + 100)
     # Replacing the file between two heartbeats may lose to the heartbeat itself; in the end it stays.
     begun = time.monotonic()
@@ -137,11 +136,11 @@ def test_a_holder_that_lost_its_lease_is_told_and_leaves_the_new_one_alone(tmp_p
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": "x"}', b"\xff\xfe", b"null"])
-def test_a_damaged_lease_is_free(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "lease.json"
-    path.write_bytes(content)
+def test_a_damaged_lease_is_free(root: Location, content: bytes) -> None:
+    path = root / "lease.json"
+    storage.write_replacing(path, content)
     acquire(path).release()
-    assert not path.exists()
+    assert storage.read_bytes(path) is None
 
 
 def test_a_process_that_ended_has_no_start() -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import DataError, StorageError
+from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.planning import describe_plan
 from behaviorlm_ray.results import write_results
@@ -74,22 +75,22 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
 def test_every_stage_ran_once_and_wrote_what_it_says(first: Pipeline) -> None:
     assert set(first.outputs) == STAGES
     assert not any(output.reused for output in first.outputs.values())
-    selection = json.loads((first.outputs["select"].folder / "selection.json").read_text(encoding="utf-8"))
+    selection = json.loads(storage.read_text(first.outputs["select"].folder / "selection.json"))
     assert selection["selected"] == 40 == first.outputs["select"].manifest.rows["samples"]
     assert first.outputs["a_tune"].manifest.rows["steps"] == 2
-    lineage = (first.outputs["b_tune"].folder / "lineage.jsonl").read_text(encoding="utf-8")
+    lineage = storage.read_text(first.outputs["b_tune"].folder / "lineage.jsonl")
     trained = {sample for line in lineage.splitlines() for sample in json.loads(line)["sample_ids"]}
     assert len(trained) == 16
 
 
 def test_results_have_the_promised_form(first: Pipeline) -> None:
     report = write_results(first)
-    assert "<html" in report.read_text(encoding="utf-8")
+    assert "<html" in storage.read_text(report)
 
     def refuse(name: str) -> None:
         raise AssertionError(f"results.json holds {name}, which is not JSON")
 
-    results = json.loads((report.parent / "results.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    results = json.loads(storage.read_text(report.parent / "results.json"), parse_constant=refuse)
     assert {"ceiling", "models", "samples", "retention"} <= results.keys() and results["ceiling"] is None
     baselines = {"most_frequent", "per_user_frequency", "bigram", "markov_order_1", "markov_order_3_context"}
     assert {"untuned", "ab_tuned", "ab_tuned+adjusted"} | baselines <= results["models"].keys()
@@ -133,7 +134,7 @@ def test_what_decides_no_result_reruns_nothing(first: Pipeline, tmp_path: Path) 
 
 
 def test_planning_lists_what_would_run_and_be_reused_and_writes_nothing(first: Pipeline) -> None:
-    before = tree(first.root)
+    before = tree(storage.local_copy(first.root))
     pipeline = again(first, "selection.balance=0.9", planning=True)
     pipeline.check_inputs()
     assert not isinstance(whole(pipeline), StageOutput)
@@ -146,7 +147,7 @@ def test_planning_lists_what_would_run_and_be_reused_and_writes_nothing(first: P
         verb = "reuse" if action == "reuse" else "run"
         assert any(line.split()[:2] == [name, verb] for line in lines), name
     assert any("training samples" in line for line in lines)
-    assert tree(first.root) == before
+    assert tree(storage.local_copy(first.root)) == before
 
 
 def test_planning_a_first_run_writes_nothing_at_all(small_base: Path, inputs: Path, tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_without_a_tail_and_without_validation_everything_else_still_works(
     overrides = ("vocabulary.anchor_threshold=0", "split.validation=0", f"storage.root={tmp_path}")
     pipeline = again(first, *overrides)
     whole(pipeline)
-    results = json.loads((write_results(pipeline).parent / "results.json").read_text(encoding="utf-8"))
+    results = json.loads(storage.read_text(write_results(pipeline).parent / "results.json"))
     assert results["samples"]["tail"] == 0 and results["samples"]["validation"] == 0
     assert results["models"]["ab_tuned"]["tail"]["accuracy"]["value"] is None
     assert "ab_tuned+adjusted" not in results["models"]

@@ -21,7 +21,7 @@ from behaviorlm.conversations import Conversation
 from behaviorlm.errors import StorageError
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.timelines import labels_with_terminator
-from behaviorlm_ray import prepared, scoring
+from behaviorlm_ray import prepared, scoring, storage
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
 from behaviorlm_ray.retention import measure_retention
@@ -200,7 +200,8 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
 ) -> None:
     def finished(name: str, folder: Path) -> StageOutput:
         def body(stage: StageFolder) -> StageResult:
-            shutil.copytree(folder, stage.output / "model")
+            with storage.writing(stage.output) as output:
+                shutil.copytree(folder, output / "model")
             return StageResult()
 
         return run_stage(tmp_path, name, 1, {}, {}, body)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -13,37 +14,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behaviorlm.errors import StorageError
+from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 
 
-def test_exclusive_write_creates_once_and_keeps_the_first(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
+def test_exclusive_write_creates_once_and_keeps_the_first(root: Location) -> None:
+    path = root / "deep" / "file"
     assert storage.write_exclusive(path, b"first")
     assert not storage.write_exclusive(path, b"second")
     assert storage.read_bytes(path) == b"first"
-    assert storage.list_files(tmp_path) == ["deep/file"]
+    assert storage.list_files(root) == ["deep/file"]
+    assert storage.list_folders(root) == ["deep"]
 
 
-def test_of_many_concurrent_writers_one_wins_and_readers_see_whole_content(tmp_path: Path) -> None:
+def test_of_many_concurrent_writers_one_wins_and_readers_see_whole_content(root: Location) -> None:
     contents = [bytes([number]) * 100_000 for number in range(16)]
     with ThreadPoolExecutor(16) as threads:
-        won = list(threads.map(lambda content: storage.write_exclusive(tmp_path / "file", content), contents))
+        won = list(threads.map(lambda content: storage.write_exclusive(root / "file", content), contents))
     assert won.count(True) == 1
-    assert storage.read_bytes(tmp_path / "file") == contents[won.index(True)]
+    assert storage.read_bytes(root / "file") == contents[won.index(True)]
 
 
-def test_of_many_concurrent_replacements_of_the_same_bytes_one_wins(tmp_path: Path) -> None:
-    storage.write_exclusive(tmp_path / "file", b"old")
+def test_of_many_concurrent_replacements_of_the_same_bytes_one_wins(root: Location) -> None:
+    storage.write_exclusive(root / "file", b"old")
     contents = [str(number).encode() for number in range(16)]
     with ThreadPoolExecutor(16) as threads:
-        won = list(threads.map(lambda new: storage.replace_if(tmp_path / "file", new, b"old"), contents))
+        won = list(threads.map(lambda new: storage.replace_if(root / "file", new, b"old"), contents))
     assert won.count(True) == 1
-    assert storage.read_bytes(tmp_path / "file") == contents[won.index(True)]
+    assert storage.read_bytes(root / "file") == contents[won.index(True)]
 
 
-def test_replace_and_remove_refuse_other_bytes_and_missing_files(tmp_path: Path) -> None:
-    path = tmp_path / "file"
+def test_replace_and_remove_refuse_other_bytes_and_missing_files(root: Location) -> None:
+    path = root / "file"
     assert not storage.replace_if(path, b"new", b"old")
     assert not storage.remove_if(path, b"old")
     storage.write_replacing(path, b"theirs")
@@ -52,6 +55,54 @@ def test_replace_and_remove_refuse_other_bytes_and_missing_files(tmp_path: Path)
     assert storage.read_bytes(path) == b"theirs"
     assert storage.remove_if(path, b"theirs")
     assert storage.read_bytes(path) is None
+
+
+def test_files_written_in_a_block_are_in_place_after_it_and_none_if_it_fails(root: Location) -> None:
+    with storage.writing(root / "folder") as folder:
+        (folder / "a").mkdir()
+        (folder / "a" / "b").write_bytes(b"b")
+        (folder / "c").write_bytes(b"")
+    with storage.writing_file(root / "folder" / "d") as path:
+        path.write_bytes(b"d")
+    with pytest.raises(ZeroDivisionError), storage.writing_file(root / "folder" / "e") as path:
+        path.write_bytes(b"half")
+        print(1 / 0)
+    digests = storage.describe_folder(root / "folder")
+    assert digests["a/b"] == storage.FileDigest(1, hashlib.sha256(b"b").hexdigest())
+    assert sorted(digests) == ["a/b", "c", "d"]
+    copy = storage.local_copy(root / "folder")
+    assert {name: (copy / name).read_bytes() for name in digests} == {"a/b": b"b", "c": b"", "d": b"d"}
+    assert storage.local_copy(root / "folder" / "d").read_bytes() == b"d"
+    storage.remove_folder(root / "folder")
+    assert storage.list_files(root / "folder") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gs://bucket/runs", "no storage of kind 'gs'"),
+        ("s3://ab/runs", "'ab' is no name of a bucket"),
+        ("s3://My_Bucket", "is no name of a bucket"),
+        ("s3:///runs", "'' is no name of a bucket"),
+        ("s3://bucket/a//b", "no empty parts"),
+        ("s3://bucket/../other", "no '.' or '..'"),
+    ],
+)
+def test_places_that_cannot_be_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        storage.location(text)
+
+
+def test_a_place_on_s3_is_used_like_a_path() -> None:
+    place = storage.location("s3://bucket/runs/demo/")
+    assert str(place) == "s3://bucket/runs/demo"
+    assert str(place / "a" / "b") == "s3://bucket/runs/demo/a/b"
+    assert (place / "a").name == "a" and (place / "a").parent == place
+    assert [str(above) for above in place.parents] == ["s3://bucket/runs", "s3://bucket"]
+    known = storage.with_digests(place, {"m/w": storage.FileDigest(1, "x"), "m2": storage.FileDigest(2, "y")})
+    below = pickle.loads(pickle.dumps(known / "m"))
+    assert below == place / "m" and below.digests == {"w": storage.FileDigest(1, "x")}
+    assert (known / "m2").digests == {"": storage.FileDigest(2, "y")}  # type: ignore[union-attr]
 
 
 @given(content=st.binary(max_size=5000))
@@ -63,11 +114,11 @@ def test_file_digest_is_size_and_sha256(content: bytes) -> None:
     assert digest == storage.FileDigest(len(content), hashlib.sha256(content).hexdigest())
 
 
-def test_files_are_listed_by_sorted_relative_path(tmp_path: Path) -> None:
+def test_files_are_listed_by_sorted_relative_path(root: Location) -> None:
     for relative in ("b", "a/z", "a/b/c", "ä"):
-        storage.write_exclusive(tmp_path / relative, relative.encode())
-    assert storage.list_files(tmp_path) == ["a/b/c", "a/z", "b", "ä"]
-    digests = storage.hash_files(tmp_path, storage.list_files(tmp_path))
+        storage.write_exclusive(root / relative, relative.encode())
+    assert storage.list_files(root) == ["a/b/c", "a/z", "b", "ä"]
+    digests = storage.hash_files(root, storage.list_files(root))
     assert digests["a/z"].sha256 == hashlib.sha256(b"a/z").hexdigest()
 
 

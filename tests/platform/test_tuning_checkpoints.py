@@ -4,8 +4,8 @@ import contextlib
 import functools
 import json
 import os
+import pickle
 import resource
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,18 @@ import pytest
 import torch
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location, S3Location
 from behaviorlm_ray.tuning.checkpoints import (
     newest_checkpoint,
     prune_checkpoints,
     remove_unfinished,
+    verify_checkpoint,
     write_checkpoint,
 )
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
+from tests.platform.damage import DAMAGES, Damage, flip_a_bit
 from tests.platform.tuning_runs import (
     ToySchedule,
     dying_schedule,
@@ -34,6 +38,13 @@ from tests.platform.tuning_runs import (
 )
 
 STEPS = (4, 5, 1, 3, 2, 4)
+FILES = [
+    "parameter.safetensors",
+    "exp_avg.safetensors",
+    "exp_avg_sq.safetensors",
+    "steps.jsonl",
+    "checkpoint.json",
+]
 IDENTITY = {"schedule": "a", "model": "b"}
 CONSTANT_RATE = TuningConfig(learning_rate=0.01, clip_norm=0.5, schedule="constant")
 
@@ -45,10 +56,10 @@ def execution(stage: int = 1) -> TuningExecution:
     )
 
 
-def written(root: Path, step: int, identity: dict[str, str] = IDENTITY) -> Path:
-    values = torch.full((7,), float(step))
+def written(root: Location, step: int, identity: dict[str, str] = IDENTITY, scale: float = 1.0) -> Location:
+    values = torch.full((7,), scale * step)
     state = {kind: {"weight": values.clone()} for kind in ("parameter", "exp_avg", "exp_avg_sq")}
-    records = [{"step": number} for number in range(step)]
+    records = [{"step": number, "loss": scale} for number in range(step)]
     return write_checkpoint(root, step, state, {"weight": (7, 1)}, records, identity)
 
 
@@ -64,56 +75,85 @@ def assert_each_sample_once(folder: Path) -> None:
     assert sum(line["samples"] for line in lineage(folder)) == len(expected)
 
 
-def test_what_was_written_is_read_back(tmp_path: Path) -> None:
-    written(tmp_path, 2)
-    written(tmp_path, 10)
-    checkpoint = newest_checkpoint(tmp_path, IDENTITY, print)
+def test_what_was_written_is_read_back(root: Location) -> None:
+    written(root, 2)
+    written(root, 10)
+    checkpoint = newest_checkpoint(root, IDENTITY, print)
     assert checkpoint is not None and checkpoint.step == 10
-    assert torch.equal(checkpoint.read("exp_avg", "weight"), torch.full((7,), 10.0))
-    assert [record["step"] for record in checkpoint.records()] == list(range(10))
-    assert checkpoint.shapes == {"weight": [7, 1]}
+    sent = pickle.loads(pickle.dumps(checkpoint))  # as worker 0 sends it to the others
+    assert torch.equal(sent.read("exp_avg", "weight"), torch.full((7,), 10.0))
+    assert [record["step"] for record in sent.records()] == list(range(10))
+    assert sent.shapes == {"weight": [7, 1]}
 
 
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-5])
-
-
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-3] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("damage", [cut_short, flip_a_bit, Path.unlink])
-@pytest.mark.parametrize("name", ["exp_avg.safetensors", "steps.jsonl", "checkpoint.json"])
-def test_a_damaged_checkpoint_is_announced_and_the_one_before_taken(
-    name: str, damage: Callable[[Path], None], tmp_path: Path
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_to_any_file_is_announced_and_the_checkpoint_before_taken(
+    damage: Damage, root: Location
 ) -> None:
-    written(tmp_path, 2)
-    damage(written(tmp_path, 4) / name)
-    said: list[str] = []
-    checkpoint = newest_checkpoint(tmp_path, IDENTITY, said.append)
-    assert checkpoint is not None and checkpoint.step == 2
-    assert len(said) == 1 and "step-00000004" in said[0]
-    assert written(tmp_path, 4).exists()
-    rewritten = newest_checkpoint(tmp_path, IDENTITY, said.append)
-    assert rewritten is not None and rewritten.step == 4
+    """The other run's has the same step and another state; its description, another schedule too."""
+    written(root / "ours", 2)
+    other = written(root / "theirs", 4, IDENTITY | {"schedule": "other"}, scale=2.0)
+    for name in FILES:
+        newest = written(root / "ours", 4)
+        damage(newest / name, other / name)
+        said: list[str] = []
+        checkpoint = newest_checkpoint(root / "ours", IDENTITY, said.append)
+        assert checkpoint is not None and checkpoint.step == 2
+        assert len(said) == 1 and "step-00000004" in said[0]
+        assert name in said[0] or "another schedule" in said[0]
+    written(root / "ours", 4)
+    repaired = newest_checkpoint(root / "ours", IDENTITY, print)
+    assert repaired is not None and repaired.step == 4
+    assert torch.equal(repaired.read("parameter", "weight"), torch.full((7,), 4.0))
 
 
-def test_a_checkpoint_of_another_run_is_never_continued(tmp_path: Path) -> None:
-    written(tmp_path, 2, IDENTITY | {"schedule": "other"})
+def test_damage_after_the_check_is_found_when_a_worker_reads(s3_root: S3Location) -> None:
+    written(s3_root, 4)
+    checkpoint = newest_checkpoint(s3_root, IDENTITY, print)
+    assert checkpoint is not None
+    flip_a_bit(s3_root / "step-00000004" / "exp_avg.safetensors", s3_root)
+    with pytest.raises(StorageError, match=r"step-00000004/exp_avg\.safetensors has changed"):
+        checkpoint.read("exp_avg", "weight")
+
+
+@pytest.mark.parametrize("number", [0, 3, 17, 40, 90, 200])
+def test_no_bit_of_the_description_can_change_unseen(number: int, tmp_path: Path) -> None:
+    path = Path(str(written(tmp_path, 4))) / "checkpoint.json"
+    content = bytearray(path.read_bytes())
+    content[number] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="step-00000004"):
+        verify_checkpoint(tmp_path / "step-00000004", {})
+
+
+def test_a_checkpoint_of_another_run_is_never_continued(root: Location) -> None:
+    written(root, 2, IDENTITY | {"schedule": "other"})
     said: list[str] = []
-    assert newest_checkpoint(tmp_path, IDENTITY, said.append) is None
+    assert newest_checkpoint(root, IDENTITY, said.append) is None
     assert "another schedule" in said[0]
 
 
-def test_only_the_newest_are_kept_and_unfinished_ones_removed(tmp_path: Path) -> None:
-    for step in (2, 4, 6):
-        written(tmp_path, step)
-    (tmp_path / ".incomplete-x").mkdir()
-    prune_checkpoints(tmp_path, keep=2)
-    remove_unfinished(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000006"]
+def test_a_checkpoint_whose_upload_was_cut_off_is_none(s3_root: S3Location) -> None:
+    written(s3_root, 2)
+    storage.write_replacing(s3_root / "step-00000004" / "parameter.safetensors", b"half")
+    said: list[str] = []
+    checkpoint = newest_checkpoint(s3_root, IDENTITY, said.append)
+    assert checkpoint is not None and checkpoint.step == 2
+    assert "step-00000004 is incomplete" in said[0]
+
+
+def test_only_the_newest_and_what_is_being_read_are_kept_and_unfinished_ones_removed(root: Location) -> None:
+    for step in (2, 4, 6, 8):
+        written(root, step)
+        if step == 2:
+            continued = newest_checkpoint(root, IDENTITY, print)
+    if isinstance(root, Path):
+        (root / ".incomplete-x").mkdir()
+    prune_checkpoints(root, 2, continued)
+    remove_unfinished(root)
+    assert storage.list_folders(root) == ["step-00000002", "step-00000006", "step-00000008"]
+    prune_checkpoints(root, 1)
+    assert storage.list_folders(root) == ["step-00000008"]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +196,24 @@ def test_a_killed_run_is_continued_to_the_same_weights_with_each_sample_used_onc
     assert_each_sample_once(tmp_path)
     distance = relative_distance(trained_parameters(tmp_path / "output"), uninterrupted)
     assert distance == 0 if (stage, workers) == (later_stage, later_workers) else distance < 1e-4
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_continued_from_s3(
+    s3_root: S3Location, tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
+) -> None:
+    places = {"checkpoint_folder": s3_root / "checkpoints", "output_folder": s3_root / "output"}
+    task = functools.partial(toy_task, tmp_path, config=CONSTANT_RATE, execution=execution(), **places)
+    assert 0 not in tune_without_ray(task(open_schedule=dying_schedule(STEPS, 5, tmp_path / "died")), 2)
+    assert storage.list_folders(s3_root) == ["checkpoints"]
+    assert tune_without_ray(task(open_schedule=toy_schedule(STEPS), attempt="second"), 3) == [0, 0, 0]
+    found = [
+        json.loads(line) for line in storage.read_text(s3_root / "output" / "lineage.jsonl").splitlines()
+    ]
+    assert {line["attempt"]: line["workers"] for line in found} == {"first": 2, "second": 3}
+    assert [line["step"] for line in found] == list(range(len(STEPS)))
+    copy = storage.local_copy(s3_root / "output")
+    assert relative_distance(trained_parameters(copy), uninterrupted) < 1e-4
 
 
 @pytest.mark.parametrize(

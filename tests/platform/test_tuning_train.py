@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from behaviorlm.errors import ClusterError
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import NotFiniteError
 from behaviorlm_ray.tuning.trainer import tune
@@ -38,8 +40,12 @@ def reference(folder: Path) -> Path:
     return folder / "output"
 
 
-def used_samples(lineage: Path) -> list[str]:
-    return [sample for line in lineage.read_text().splitlines() for sample in json.loads(line)["sample_ids"]]
+def used_samples(lineage: Location) -> list[str]:
+    return [
+        sample
+        for line in storage.read_text(lineage).splitlines()
+        for sample in json.loads(line)["sample_ids"]
+    ]
 
 
 def all_samples() -> list[str]:
@@ -147,7 +153,7 @@ def test_a_killed_driver_is_continued_by_the_next_call_with_another_number_of_wo
         save_model=save_trainable,
     )
     assert used_samples(result.lineage) == all_samples()
-    lines = [json.loads(line) for line in result.lineage.read_text().splitlines()]
+    lines = [json.loads(line) for line in storage.read_text(result.lineage).splitlines()]
     assert (lines[0]["workers"], lines[-1]["workers"]) == (2, 3)
     uninterrupted = trained_parameters(reference(tmp_path / "reference"))
     assert relative_distance(trained_parameters(tmp_path / "output"), uninterrupted) < 1e-4

@@ -183,9 +183,15 @@ def run_workers(function: Callable[..., None], workers: int, *arguments: Any) ->
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.platform.tuning_runs", "deepspeed"])
+    # The server may have been started by another test, with that one's environment.
+    storage = {
+        name: value for name, value in os.environ.items() if name == "TMPDIR" or name.startswith("AWS_")
+    }
     with tempfile.TemporaryDirectory() as folder:
         processes = [
-            context.Process(target=_run_worker, args=(function, rank, workers, f"{folder}/store", arguments))
+            context.Process(
+                target=_run_worker, args=(function, rank, workers, f"{folder}/store", storage, arguments)
+            )
             for rank in range(workers)
         ]
         for process in processes:
@@ -210,8 +216,15 @@ def _wait_for_all(processes: Sequence[Any]) -> None:
 
 
 def _run_worker(
-    function: Callable[..., None], rank: int, workers: int, store: str, arguments: tuple[Any, ...]
+    function: Callable[..., None],
+    rank: int,
+    workers: int,
+    store: str,
+    storage: dict[str, str],
+    arguments: tuple[Any, ...],
 ) -> None:
+    os.environ.update(storage)
+    tempfile.tempdir = None
     prepare_process(TuningExecution())
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers))
     dist.init_process_group("gloo", store=dist.FileStore(store, workers), rank=rank, world_size=workers)

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, gather, rows_of_ids, rows_of_split
 from behaviorlm_ray.stage_bodies import SELECTION
@@ -39,7 +40,7 @@ def examine(pipeline: Pipeline) -> dict[str, Any]:
     assert (behavior == before["behavior"].to_numpy()).all(), "the table has the order of the log"
     known = true_probabilities(log, rows, truth).windowed
     surprise = -np.log(np.maximum(known[np.arange(len(behavior)), behavior], 1e-12))
-    picked = pq.read_table(_folder(chosen) / SELECTION)["sample_id"].combine_chunks()
+    picked = pq.read_table(storage.local_copy(_folder(chosen) / SELECTION))["sample_id"].combine_chunks()
     selected = np.isin(_keys(ids), _keys(picked))
     learned = before["nll"].to_numpy() - _table(after)["nll"].to_numpy()
     found = {}
@@ -106,7 +107,7 @@ def _folder(stage: Any) -> Any:
 
 
 def _table(stage: Any) -> Any:
-    return pq.read_table(_folder(stage) / "difficulty.parquet")
+    return pq.read_table(storage.local_copy(_folder(stage) / "difficulty.parquet"))
 
 
 def _bytes(ids: Any) -> NDArray[np.uint8]:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm.errors import ConfigError
+from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation import PRIMARY
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.stages import StageOutput
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.study.examination import examine
 from behaviorlm_ray.study.settings import StudySettings
 
@@ -100,5 +102,5 @@ def _samples(stage: Any) -> int:
     return int(stage.manifest.rows["samples"])
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _read(place: Location) -> dict[str, Any]:
+    return json.loads(storage.read_text(place))

@@ -2,17 +2,17 @@
 
 A checkpoint is a folder `step-00000050` with the float32 parameters and Adam's two moments by name
 (safetensors, flattened), the record of every step so far (JSON lines: the lineage of the weights), and
-`checkpoint.json`, which names each file with its size and sha256. Random numbers need no state: they are
-seeded by the position in the schedule.
+`checkpoint.json`, which names each file with its size and sha256, and is written last. Random numbers need no
+state: they are seeded by the position in the schedule. The folder of all checkpoints may be on S3.
 """
 
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +21,64 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray import storage
+from behaviorlm_ray.manifests import canonical_json
+from behaviorlm_ray.storage import FileDigest, Location
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "checkpoint.json"
 RECORDS = "steps.jsonl"
+INCOMPLETE = ".incomplete-"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A verified checkpoint. `step`: optimizer steps done; `records`: one dictionary for each of them."""
 
-    folder: Path
+    folder: Location
     step: int
     shapes: dict[str, list[int]]
 
     def read(self, kind: str, name: str) -> Tensor:
         """One flattened float32 tensor of a kind (parameter, exp_avg, exp_avg_sq). Raises StorageError."""
         try:
-            with safe_open(self.folder / f"{kind}.safetensors", framework="pt") as file:
+            path = storage.local_copy(self.folder / f"{kind}.safetensors")
+            with safe_open(path, framework="pt") as file:
                 return file.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise StorageError(f"{self.folder}: {kind} of {name} cannot be read: {error}") from None
 
     def records(self) -> list[dict[str, Any]]:
         """What each step did, in order, from step 0."""
-        lines = (self.folder / RECORDS).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in storage.read_text(self.folder / RECORDS).splitlines()]
 
 
 def write_checkpoint(
-    root: Path,
+    root: Location,
     step: int,
     state: Mapping[str, Mapping[str, Tensor]],
     shapes: Mapping[str, Sequence[int]],
     records: Sequence[Mapping[str, Any]],
     identity: Mapping[str, str],
-) -> Path:
-    """Write a checkpoint under a name of its own, then rename it into place. Returns its folder.
+) -> Location:
+    """Write a checkpoint where nobody sees it, then put it into place. Returns its folder.
 
     identity: what a run must share to continue from here. Raises StorageError where it cannot be written;
     what was there before stays usable.
     """
-    incomplete = root / f".incomplete-{uuid.uuid4().hex}"
     final = root / f"step-{step:08d}"
+    described = {
+        "format": FORMAT,
+        "step": step,
+        "identity": dict(identity),
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
+    }
     try:
-        incomplete.mkdir(parents=True)
-        for kind, tensors in state.items():
-            save_file(dict(tensors), incomplete / f"{kind}.safetensors")
-        with (incomplete / RECORDS).open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
-        files = {path.name: _describe(path) for path in sorted(incomplete.iterdir())}
-        description = {
-            "format": FORMAT,
-            "step": step,
-            "identity": dict(identity),
-            "shapes": {name: list(shape) for name, shape in shapes.items()},
-            "files": files,
-        }
-        (incomplete / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
-        for path in [*incomplete.iterdir(), incomplete]:
-            _flush(path)
-        if final.exists():  # left by an attempt whose checkpoint did not verify
-            final.rename(root / f".incomplete-{uuid.uuid4().hex}")
-        incomplete.rename(final)
-        _flush(root)
+        if isinstance(root, Path):
+            _write_local(root, root / final.name, state, records, described)
+        else:
+            _upload(final, state, records, described)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(incomplete, ignore_errors=True)
         raise StorageError(
             f"checkpoint of step {step} could not be written to {root}: {error}. Make room or fix "
             "the permissions and start the job again: it continues from the checkpoint before"
@@ -94,56 +86,112 @@ def write_checkpoint(
     return final
 
 
+def _write_local(
+    root: Path,
+    final: Path,
+    state: Mapping[str, Mapping[str, Tensor]],
+    records: Sequence[Mapping[str, Any]],
+    described: Mapping[str, Any],
+) -> None:
+    incomplete = root / f"{INCOMPLETE}{uuid.uuid4().hex}"
+    try:
+        incomplete.mkdir(parents=True)
+        _write_files(incomplete, state, records, described)
+        storage.flush_to_disk(incomplete, storage.list_files(incomplete))
+        if final.exists():  # left by an attempt whose checkpoint did not verify
+            final.rename(root / f"{INCOMPLETE}{uuid.uuid4().hex}")
+        incomplete.rename(final)
+        storage.flush_to_disk(root, [])
+    except BaseException:
+        shutil.rmtree(incomplete, ignore_errors=True)
+        raise
+
+
+def _upload(
+    final: Location,
+    state: Mapping[str, Mapping[str, Tensor]],
+    records: Sequence[Mapping[str, Any]],
+    described: Mapping[str, Any],
+) -> None:
+    """On S3 nothing can be renamed: the description goes up last, and a checkpoint is none without it."""
+    storage.remove_folder(final)  # left by an attempt whose checkpoint did not verify
+    with storage.writing(final) as folder:
+        _write_files(folder, state, records, described)
+        description = (folder / DESCRIPTION).read_bytes()
+        (folder / DESCRIPTION).unlink()
+    storage.write_replacing(final / DESCRIPTION, description)
+
+
+def _write_files(
+    folder: Path,
+    state: Mapping[str, Mapping[str, Tensor]],
+    records: Sequence[Mapping[str, Any]],
+    described: Mapping[str, Any],
+) -> None:
+    for kind, tensors in state.items():
+        save_file(dict(tensors), folder / f"{kind}.safetensors")
+    with (folder / RECORDS).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+    digests = storage.hash_files(folder, storage.list_files(folder))
+    body = {**described, "files": {name: asdict(digest) for name, digest in digests.items()}}
+    text = json.dumps({**body, "checksum": _checksum(body)}, indent=1)
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+
 def newest_checkpoint(
-    root: Path, identity: Mapping[str, str], announce: Callable[[str], None]
+    root: Location, identity: Mapping[str, str], announce: Callable[[str], None]
 ) -> Checkpoint | None:
     """The newest checkpoint that verifies and has this identity; others are announced with the reason."""
-    for folder in sorted(root.glob("step-*"), reverse=True):
+    for name in _newest_first(root):
         try:
-            return verify_checkpoint(folder, identity)
+            return verify_checkpoint(root / name, identity)
         except StorageError as error:
             announce(f"checkpoint passed over: {error}")
     return None
 
 
-def verify_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint:
+def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoint:
     """Read the description and check every file against it. Raises StorageError with the reason."""
+    content = storage.read_bytes(folder / DESCRIPTION)
+    if content is None:
+        raise StorageError(f"{folder} is incomplete: {DESCRIPTION} is missing")
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads(content)
         if description["format"] != FORMAT:
             raise StorageError(f"{folder} has format {description['format']}; this version reads {FORMAT}")
+        if description.pop("checksum") != _checksum(description):
+            raise StorageError(f"{folder / DESCRIPTION} is damaged: its content does not match its checksum")
         for key, value in identity.items():
             if description["identity"].get(key) != value:
                 raise StorageError(f"{folder} belongs to another {key}")
-        for name, expected in description["files"].items():
-            if _describe(folder / name) != expected:
-                raise StorageError(f"{folder / name} differs from what was written (size or sha256)")
-        return Checkpoint(folder, int(description["step"]), description["shapes"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError(f"{folder} is incomplete or damaged: {error!r}") from None
+        digests = {name: FileDigest(**digest) for name, digest in description["files"].items()}
+        step, shapes = int(description["step"]), description["shapes"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{folder / DESCRIPTION} is damaged: {error!r}") from None
+    problems = storage.damaged_files(folder, digests)
+    if problems:
+        raise StorageError(f"{folder} is damaged: {'; '.join(problems)}")
+    return Checkpoint(storage.with_digests(folder, digests), step, shapes)
 
 
-def prune_checkpoints(root: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints."""
-    for folder in sorted(root.glob("step-*"), reverse=True)[keep:]:
-        shutil.rmtree(folder, ignore_errors=True)
+def prune_checkpoints(root: Location, keep: int, reading: Checkpoint | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints and the one that is `reading`: the run was continued from it."""
+    for name in _newest_first(root)[keep:]:
+        if reading is None or name != reading.folder.name:
+            with suppress(StorageError):  # what stays now goes with the next checkpoint
+                storage.remove_folder(root / name)
 
 
-def remove_unfinished(root: Path) -> None:
+def remove_unfinished(root: Location) -> None:
     """Remove what writers that died left behind; to be called before this run writes."""
-    for folder in root.glob(".incomplete-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for name in storage.list_folders(root):
+        if name.startswith(INCOMPLETE):
+            storage.remove_folder(root / name)
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+def _newest_first(root: Location) -> list[str]:
+    return sorted((name for name in storage.list_folders(root) if name.startswith("step-")), reverse=True)
 
 
-def _flush(path: Path) -> None:
-    """Make a file, or the entries of a folder, survive a crash of the machine."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _checksum(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(body)).hexdigest()

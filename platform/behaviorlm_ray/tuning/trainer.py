@@ -2,6 +2,7 @@
 outcome.
 """
 
+import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch import nn
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError
 from behaviorlm.tree_model import TreeModel
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import NotFiniteError, prepare_process
 from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, Schedule, TuningTask, tune_rank
@@ -25,9 +28,9 @@ from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, Schedule, Tuning
 class TuningResult:
     """What a tuning run left behind. `loss`: of the last step, before its update; `seconds`: of all steps."""
 
-    model_folder: Path
-    curve: Path
-    lineage: Path
+    model_folder: Location
+    curve: Location
+    lineage: Location
     steps: int
     loss: float
     samples: int
@@ -41,8 +44,8 @@ def tune(
     config: TuningConfig,
     execution: TuningExecution,
     *,
-    checkpoint_folder: Path,
-    output_folder: Path,
+    checkpoint_folder: Location,
+    output_folder: Location,
     base: str,
     save_model: Callable[[nn.Module, Path], None],
     stop_step: int | None = None,
@@ -54,15 +57,14 @@ def tune(
     build_model and open_schedule run in every worker and must be picklable and deterministic.
     save_model(model, folder) runs in worker 0; the model is the one inside the TreeModel, its trainable
     parameters whole. base: a fingerprint of the starting weights. Both folders must be reachable from every
-    worker. stop_step and first_step: see TuningTask; tokens, samples and seconds are counted from first_step. Writes
-    model/, loss.jsonl (one line a step) and lineage.jsonl (the samples of each step) to
-    `output_folder`. Needs an initialized Ray. Raises the error of a worker where it is ours, else
-    ClusterError.
+    worker: on S3, or on a file system that all nodes share. stop_step and first_step: see TuningTask; tokens,
+    samples and seconds are counted from first_step. Writes model/, loss.jsonl (one line a step) and
+    lineage.jsonl (the samples of each step) to `output_folder`. Needs an initialized Ray. Raises the error
+    of a worker where it is ours, else ClusterError.
     """
     if not ray.is_initialized():
         raise ClusterError("tuning needs a Ray cluster: call ray.init() first")
-    checkpoint_folder, output_folder = Path(checkpoint_folder).absolute(), Path(output_folder).absolute()
-    checkpoint_folder.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(checkpoint_folder)
     attempt = uuid.uuid4().hex
     task = TuningTask(
         build_model=build_model,
@@ -92,12 +94,19 @@ def tune(
         # a name that was used before would silently resume Ray Train's own state; ours is in the checkpoints
         run_config=RunConfig(
             name=f"tuning-{attempt}",
-            storage_path=str(checkpoint_folder / "ray"),
+            storage_path=str(_ray_folder(checkpoint_folder)),
             failure_config=FailureConfig(max_failures=execution.max_failures),
         ),
     )
     summary = _fit(trainer)
     return TuningResult(output_folder / MODEL, output_folder / CURVE, output_folder / LINEAGE, **summary)
+
+
+def _ray_folder(checkpoint_folder: Location) -> Path:
+    """Where Ray Train keeps its own state. It never gets a checkpoint from us, so it is needed on one node only."""
+    if isinstance(checkpoint_folder, Path):
+        return checkpoint_folder.absolute() / "ray"
+    return Path(tempfile.gettempdir()) / "behaviorlm-ray-train"
 
 
 def _worker_range(execution: TuningExecution) -> Any:

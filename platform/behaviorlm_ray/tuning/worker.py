@@ -23,6 +23,8 @@ from torch import nn
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm.token_tree import TokenTree
 from behaviorlm.tree_model import TreeModel
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state
 from behaviorlm_ray.tuning.checkpoints import (
     Checkpoint,
@@ -72,8 +74,8 @@ class TuningTask:
     save_model: Callable[[nn.Module, Path], None]
     config: TuningConfig
     execution: TuningExecution
-    checkpoint_folder: Path
-    output_folder: Path
+    checkpoint_folder: Location
+    output_folder: Location
     base: str
     attempt: str
     stop_step: int | None = None
@@ -107,7 +109,7 @@ def tune_rank(task: TuningTask, report: Callable[[dict[str, Any]], None]) -> dic
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
         records = checkpoint.records()
-    with _CheckpointWriter(task, identity) as writer:
+    with _CheckpointWriter(task, identity, checkpoint) as writer:
         _train(task, schedule, engine, records, writer, report)
     return _finish(task, schedule, engine, records)
 
@@ -138,8 +140,8 @@ def _train(
 class _CheckpointWriter:
     """Writes checkpoints beside the training: gathering is collective, writing is a thread of worker 0."""
 
-    def __init__(self, task: TuningTask, identity: dict[str, str]) -> None:
-        self._task, self._identity = task, identity
+    def __init__(self, task: TuningTask, identity: dict[str, str], continued: Checkpoint | None) -> None:
+        self._task, self._identity, self._continued = task, identity, continued
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
 
@@ -161,7 +163,9 @@ class _CheckpointWriter:
 
     def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
         write_checkpoint(self._task.checkpoint_folder, step, state, shapes, records, self._identity)
-        prune_checkpoints(self._task.checkpoint_folder, self._task.execution.keep_checkpoints)
+        prune_checkpoints(
+            self._task.checkpoint_folder, self._task.execution.keep_checkpoints, self._continued
+        )
 
     def _wait(self) -> None:
         """Wait for the checkpoint being written; its StorageError comes up here."""
@@ -211,14 +215,10 @@ def _finish(
     with _gathered(engine):
         if dist.get_rank() == 0:
             try:
-                task.output_folder.mkdir(parents=True, exist_ok=True)
-                task.save_model(engine.tree_model.model, task.output_folder / MODEL)
-                _write_lines(
-                    task.output_folder / CURVE, [_curve_line(schedule, record) for record in records]
-                )
-                _write_lines(
-                    task.output_folder / LINEAGE, [_lineage_line(schedule, record) for record in records]
-                )
+                with storage.writing(task.output_folder) as folder:
+                    task.save_model(engine.tree_model.model, folder / MODEL)
+                    _write_lines(folder / CURVE, [_curve_line(schedule, record) for record in records])
+                    _write_lines(folder / LINEAGE, [_lineage_line(schedule, record) for record in records])
             except (OSError, SafetensorError) as error:
                 raise StorageError(
                     f"the tuned model could not be written to {task.output_folder}: {error}. Make room or fix the "
@@ -269,7 +269,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _agree_on_checkpoint(root: Path, identity: dict[str, str]) -> Checkpoint | None:
+def _agree_on_checkpoint(root: Location, identity: dict[str, str]) -> Checkpoint | None:
     """Worker 0 looks for the checkpoint to continue from, says so, and tells the others; collective."""
     chosen: list[Checkpoint | None] = [None]
     if dist.get_rank() == 0:

@@ -1,7 +1,6 @@
-"""Files that survive crashes and other writers: exclusive creation, replacement of known bytes, hashes.
+"""Local files that survive crashes and other writers: exclusive creation, replacement of known bytes, hashes.
 
-Everything that stages and leases need of a store is here, and each operation has its counterpart in object
-storage (`write_exclusive`: If-None-Match, `replace_if` and `remove_if`: If-Match). Local folders today.
+Each operation has its counterpart in `s3`. What a full disk looks like and what to say of it is here, too.
 """
 
 import errno
@@ -13,10 +12,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray.storage.locations import FileDigest
 
 # Disk full, quota used up, file size limit: the user frees space and runs the same command again.
 FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -24,14 +23,6 @@ FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_DISK_TEXT = re.compile(
     r"no space left on device|disk quota exceeded|os error (?:28|122|27)\b", re.IGNORECASE
 )
-
-
-@dataclass(frozen=True)
-class FileDigest:
-    """What a file holds: its size in bytes and the SHA-256 of its content, as hexadecimal digits."""
-
-    bytes: int
-    sha256: str
 
 
 def read_bytes(path: str | Path) -> bytes | None:
@@ -72,7 +63,7 @@ def replace_if(path: str | Path, content: bytes, expected: bytes) -> bool:
     Raises StorageError if the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    with storage_errors(path, "write"), _exclusive_lock(path), _temporary_file(path, content) as temporary:
+    with storage_errors(path, "write"), exclusive_lock(path), _temporary_file(path, content) as temporary:
         if read_bytes(path) != expected:
             return False
         os.replace(temporary, path)
@@ -83,7 +74,7 @@ def replace_if(path: str | Path, content: bytes, expected: bytes) -> bool:
 def remove_if(path: str | Path, expected: bytes) -> bool:
     """Remove a file only if it still holds `expected`. False if it holds something else or is gone."""
     path = Path(path)
-    with storage_errors(path, "remove"), _exclusive_lock(path):
+    with storage_errors(path, "remove"), exclusive_lock(path):
         if read_bytes(path) != expected:
             return False
         path.unlink()
@@ -196,7 +187,7 @@ def _temporary_file(path: Path, content: bytes) -> Iterator[Path]:
 
 
 @contextmanager
-def _exclusive_lock(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Among the processes that replace or remove `path`, one at a time. The lock ends with its process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "ab") as stream:

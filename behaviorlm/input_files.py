@@ -1,0 +1,118 @@
+"""Files from outside that a run reads: local ones, or s3://bucket/key through Arrow's file system.
+
+Endpoint, region and credentials of S3 are those of AWS tools (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, …).
+"""
+
+import gzip
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.fs
+
+S3 = "s3://"
+ATTEMPTS = 12
+"""Tries of a request to S3, with growing pauses between them (our choice): more than a minute in all."""
+CONNECT_SECONDS = 5.0
+REQUEST_SECONDS = 30.0
+
+
+def is_on_s3(path: str) -> bool:
+    """Whether a path names something on S3."""
+    return path.startswith(S3)
+
+
+def find_on_s3(pattern: str) -> dict[str, int]:
+    """Sizes in bytes of an object, of everything below a prefix, or of what a glob matches, by s3:// path, sorted.
+
+    `*` and `?` stay within a part of the key, `**` does not. Hidden names (`.`, `_` in front) below a prefix are left
+    out. Raises OSError.
+    """
+    bucket, _, key = pattern.removeprefix(S3).partition("/")
+    parts = key.rstrip("/").split("/")
+    first_wild = next((number for number, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
+    if first_wild is None:
+        info = _file_system(bucket).get_file_info("/".join([bucket, *filter(None, parts)]))
+        if info.type == pa.fs.FileType.File:
+            return {f"{S3}{info.path}": info.size}
+        return {path: size for path, size in _below(info.path) if not _is_hidden(path, f"{S3}{info.path}")}
+    base = "/".join([bucket, *parts[:first_wild]])
+    matcher = re.compile("".join(_expression(part) for part in parts[first_wild:]).removesuffix("/") + r"\Z")
+    return {path: size for path, size in _below(base) if matcher.match(path.removeprefix(f"{S3}{base}/"))}
+
+
+@contextmanager
+def open_bytes(path: str) -> Iterator[IO[bytes]]:
+    """Open a local file or an object for reading bytes. Raises OSError."""
+    if is_on_s3(path):
+        with open_random_access(path) as stored:
+            yield stored
+    else:
+        with open(path, "rb") as stored:
+            yield stored
+
+
+@contextmanager
+def open_unpacked(path: str) -> Iterator[IO[bytes]]:
+    """The same, through gzip where the path ends in .gz."""
+    with open_bytes(path) as stored:
+        if path.endswith(".gz"):
+            with gzip.open(stored, "rb") as unpacked:
+                yield unpacked  # type: ignore[misc]
+        else:
+            yield stored
+
+
+def open_random_access(path: str) -> Any:
+    """What Arrow's readers take: a local path as it is, an object as an open file. Raises OSError."""
+    if not is_on_s3(path):
+        return path
+    inside = path.removeprefix(S3)
+    return _file_system(inside.partition("/")[0]).open_input_file(inside)
+
+
+def _below(folder: str) -> list[tuple[str, int]]:
+    selector = pa.fs.FileSelector(folder, allow_not_found=True, recursive=True)
+    found = _file_system(folder.partition("/")[0]).get_file_info(selector)
+    return sorted((f"{S3}{info.path}", info.size) for info in found if info.type == pa.fs.FileType.File)
+
+
+def _is_hidden(path: str, folder: str) -> bool:
+    return any(part[:1] in (".", "_") for part in path.removeprefix(folder).strip("/").split("/"))
+
+
+def _expression(part: str) -> str:
+    if part == "**":
+        return "(?:.*/)?"
+    wild = {"*": "[^/]*", "?": "[^/]"}
+    pieces = re.split(r"(\*|\?|\[!?[^\]]+\])", part)  # odd ones are wild
+    return (
+        "".join(
+            wild.get(piece, piece.replace("[!", "[^")) if number % 2 else re.escape(piece)
+            for number, piece in enumerate(pieces)
+        )
+        + "/"
+    )
+
+
+def _file_system(bucket: str) -> pa.fs.S3FileSystem:
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return _connected(os.getpid(), bucket, endpoint, region)
+
+
+@lru_cache(maxsize=8)
+def _connected(process: int, bucket: str, endpoint: str | None, region: str | None) -> pa.fs.S3FileSystem:
+    if region is None and endpoint is None:
+        region = pa.fs.resolve_s3_region(bucket)
+    return pa.fs.S3FileSystem(
+        region=region,
+        endpoint_override=endpoint,
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        retry_strategy=pa.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+    )

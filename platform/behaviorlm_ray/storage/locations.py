@@ -1,0 +1,102 @@
+"""Where things are kept: a local path, or a place below a bucket that can be written in the same way."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from behaviorlm.errors import ConfigError
+
+PATIENCE_SECONDS = 180.0
+"""How long an operation on object storage is tried again by default (our choice): well over a minute of outage."""
+
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """What a file holds: its size in bytes and the SHA-256 of its content, as hexadecimal digits."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class S3Location:
+    """An object, or everything below a prefix, in a bucket. Used like a path: `/`, `name`, `parent`; picklable.
+
+    patience_seconds: how long an operation is tried again; digests: what is known of the files here, by relative path
+    ("" for the object itself), which readers then hold what they get against; None: nothing.
+    """
+
+    bucket: str
+    key: str
+    patience_seconds: float = field(default=PATIENCE_SECONDS, compare=False, repr=False)
+    digests: Mapping[str, FileDigest] | None = field(default=None, compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}" if self.key else f"s3://{self.bucket}"
+
+    def __truediv__(self, relative: str) -> "S3Location":
+        digests = None
+        if self.digests is not None:
+            below = f"{relative}/"
+            digests = {
+                path.removeprefix(relative).lstrip("/"): digest
+                for path, digest in self.digests.items()
+                if path == relative or path.startswith(below)
+            }
+        key = f"{self.key}/{relative}" if self.key else relative
+        return replace(self, key=key, digests=digests)
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "S3Location":
+        """The place above; of the bucket, the bucket itself."""
+        return replace(self, key=self.key.rpartition("/")[0], digests=None)
+
+    @property
+    def parents(self) -> list["S3Location"]:
+        """The places above, the nearest first, the bucket last."""
+        above = [self.parent]
+        while above[-1].key:
+            above.append(above[-1].parent)
+        return above
+
+
+Location = Path | S3Location
+"""A file or folder. Locally a plain path: nothing is copied, libraries write and map the files where they lie."""
+
+
+def location(text: str, patience_seconds: float = PATIENCE_SECONDS) -> Location:
+    """The place that a configuration names: a folder, made absolute, or s3://bucket/prefix. Raises ConfigError."""
+    if "://" not in text:
+        return Path(text).expanduser().absolute()
+    scheme, _, rest = text.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3":
+        raise ConfigError(
+            f"{text!r}: there is no storage of kind {scheme!r}; give a folder or s3://bucket/prefix"
+        )
+    if not BUCKET_NAME.fullmatch(bucket):
+        raise ConfigError(
+            f"{text!r}: {bucket!r} is no name of a bucket (3 to 63 lower case letters, digits, '-' and '.')"
+        )
+    parts = key.strip("/").split("/")
+    if key.strip("/") and any(part in ("", ".", "..") for part in parts):
+        raise ConfigError(f"{text!r}: a prefix has no empty parts and no '.' or '..'")
+    return S3Location(bucket, key.strip("/"), patience_seconds)
+
+
+def with_patience(place: Location, seconds: float) -> Location:
+    """The same place, whose operations give up after so many seconds. Local ones never wait."""
+    return place if isinstance(place, Path) else replace(place, patience_seconds=seconds)
+
+
+def with_digests(place: Location, digests: Mapping[str, FileDigest]) -> Location:
+    """The same place, whose readers hold what they download against these digests. Local files are read in place."""
+    return place if isinstance(place, Path) else replace(place, digests=dict(digests))
