@@ -11,7 +11,6 @@ from ray.exceptions import RayTaskError
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm.prompts import PromptConfig
-from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation import validation_metrics
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog

@@ -1,8 +1,10 @@
 """The plot of the fronts: what each tuned model reaches on anchors and tail as logit adjustment gets stronger."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from behaviorlm_ray.report.content import Front
@@ -25,23 +27,23 @@ def front_plot(fronts: Mapping[str, Front], truth: Front | None) -> Markup | Non
         handles = []
         if truth is not None and (best := _points(truth)):
             best.sort()
-            style = {"color": INKS["muted"], "linewidth": 1.2, "linestyle": (0, (4, 3))}
-            axes.plot(*zip(*best, strict=True), **style)
-            handles.append(Line2D([], [], label="best possible, expected", **style))
+            handles.append(_line(axes, best, "best possible, expected", INKS["muted"], DASHES[1]))
         for number, (name, points) in enumerate(drawn.items()):
-            style = {
-                "color": INKS[f"series-{number % SERIES + 1}"],
-                "linestyle": DASHES[number // SERIES % len(DASHES)],
-                "linewidth": 1.5,
-            }
-            axes.plot(*zip(*points, strict=True), **style)
-            axes.plot(*points[0], "o", color=style["color"], markersize=6, markeredgecolor=INKS["page"])
-            handles.append(Line2D([], [], label=shortened(name), **style))
+            color, dash = INKS[f"series-{number % SERIES + 1}"], DASHES[number // SERIES % len(DASHES)]
+            handles.append(_line(axes, points, shortened(name), color, dash))
+            axes.plot(*points[0], "o", color=color, markersize=6, markeredgecolor=INKS["page"])
         axes.set_xlabel("anchor accuracy  →  better")
         axes.set_ylabel("tail macro recall  →  better")
         axes.margins(0.06)
         figure.legend(handles=handles, loc="outside upper left", ncols=2, handlelength=2, columnspacing=1.2)
         return inline(figure, "fronts", "Tail macro recall against anchor accuracy as logit adjustment grows")
+
+
+def _line(axes: Axes, points: Sequence[tuple[float, float]], label: str, color: str, dash: Any) -> Line2D:
+    """Draw it. Returns it for the legend."""
+    anchor, tail = zip(*points, strict=True)
+    [line] = axes.plot(anchor, tail, color=color, linestyle=dash, linewidth=1.5, label=label)
+    return line
 
 
 def _points(front: Front) -> list[tuple[float, float]]:
