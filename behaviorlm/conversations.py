@@ -294,13 +294,11 @@ def source_files(source: AuxiliarySource) -> list[str]:
 
 def _on_s3(source: AuxiliarySource, pattern: str) -> list[str]:
     try:
-        found = list(find_on_s3(pattern))
+        found = list(find_on_s3(pattern, lambda path: path.endswith(_SUFFIXES)))
     except OSError as error:
         raise DataError(
             f"auxiliary source {source.name!r}: paths: {pattern} cannot be listed ({error})"
         ) from None
-    if found != [pattern] and "*" not in pattern:  # a folder
-        found = [path for path in found if path.endswith(_SUFFIXES)]
     if not found:
         raise DataError(f"auxiliary source {source.name!r}: paths: nothing found at {pattern}")
     return found

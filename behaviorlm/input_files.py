@@ -6,7 +6,7 @@ Endpoint, region and credentials of S3 are those of AWS tools (AWS_ENDPOINT_URL,
 import gzip
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import IO, Any
@@ -26,23 +26,31 @@ def is_on_s3(path: str) -> bool:
     return path.startswith(S3)
 
 
-def find_on_s3(pattern: str) -> dict[str, int]:
+def find_on_s3(pattern: str, is_wanted: Callable[[str], bool]) -> dict[str, int]:
     """Sizes in bytes of an object, of everything below a prefix, or of what a glob matches, by s3:// path, sorted.
 
-    `*` and `?` stay within a part of the key, `**` does not. Hidden names (`.`, `_` in front) below a prefix are left
-    out. Raises OSError.
+    `*` and `?` stay within a part of the key, `**` does not; a glob may match prefixes, too. Below a prefix only what
+    `is_wanted` and has no hidden name (`.` or `_` in front) is found. Raises OSError.
     """
     bucket, _, key = pattern.removeprefix(S3).partition("/")
     parts = key.rstrip("/").split("/")
-    first_wild = next((number for number, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
-    if first_wild is None:
-        info = _file_system(bucket).get_file_info("/".join([bucket, *filter(None, parts)]))
+    while parts[-1:] == ["**"]:
+        parts.pop()
+    first_wild = next((number for number, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
+    base = "/".join([bucket, *filter(None, parts[:first_wild])])
+    if first_wild == len(parts) and base != bucket:
+        info = _file_system(bucket).get_file_info(base)
         if info.type == pa.fs.FileType.File:
-            return {f"{S3}{info.path}": info.size}
-        return {path: size for path, size in _below(info.path) if not _is_hidden(path, f"{S3}{info.path}")}
-    base = "/".join([bucket, *parts[:first_wild]])
-    matcher = re.compile("".join(_expression(part) for part in parts[first_wild:]).removesuffix("/") + r"\Z")
-    return {path: size for path, size in _below(base) if matcher.match(path.removeprefix(f"{S3}{base}/"))}
+            return {f"{S3}{base}": info.size}
+    matcher = re.compile("".join(_expression(part) for part in parts[first_wild:]) + r"(.*/)?\Z")
+    found = {}
+    for path, size in _below(base):
+        match = matcher.match(path.removeprefix(f"{S3}{base}/") + "/")
+        below = (match.group(1) or "").rstrip("/") if match else ""
+        is_direct = match is not None and not below
+        if is_direct or (below and is_wanted(path) and not _is_hidden(below)):
+            found[path] = size
+    return found
 
 
 @contextmanager
@@ -81,22 +89,21 @@ def _below(folder: str) -> list[tuple[str, int]]:
     return sorted((f"{S3}{info.path}", info.size) for info in found if info.type == pa.fs.FileType.File)
 
 
-def _is_hidden(path: str, folder: str) -> bool:
-    return any(part[:1] in (".", "_") for part in path.removeprefix(folder).strip("/").split("/"))
+def _is_hidden(below: str) -> bool:
+    return any(part[:1] in (".", "_") for part in below.split("/"))
 
 
 def _expression(part: str) -> str:
+    """A part of a glob as a regular expression; as in a shell, wild signs do not stand for a dot in front."""
     if part == "**":
-        return "(?:.*/)?"
+        return r"(?:[^./][^/]*/)*"
     wild = {"*": "[^/]*", "?": "[^/]"}
     pieces = re.split(r"(\*|\?|\[!?[^\]]+\])", part)  # odd ones are wild
-    return (
-        "".join(
-            wild.get(piece, piece.replace("[!", "[^")) if number % 2 else re.escape(piece)
-            for number, piece in enumerate(pieces)
-        )
-        + "/"
+    text = "".join(
+        wild.get(piece, piece.replace("[!", "[^")) if number % 2 else re.escape(piece)
+        for number, piece in enumerate(pieces)
     )
+    return ("" if part.startswith(".") else r"(?!\.)") + text + "/"
 
 
 def _file_system(bucket: str) -> pa.fs.S3FileSystem:

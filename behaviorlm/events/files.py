@@ -112,9 +112,7 @@ def open_source(source: SourceFile) -> Iterator[ByteStream]:
 def _expand(pattern: str, configured_format: str) -> dict[str, int]:
     """Sizes of the files that a pattern names, by path. Raises OSError for S3 that cannot be listed."""
     if is_on_s3(pattern):
-        found = find_on_s3(pattern)
-        is_named = configured_format != "auto" or pattern in found
-        return {path: size for path, size in found.items() if is_named or format_of(path) is not None}
+        return find_on_s3(pattern, lambda path: configured_format != "auto" or format_of(path) is not None)
     return {path: os.path.getsize(path) for path in _expand_locally(pattern, configured_format)}
 
 

@@ -85,13 +85,17 @@ class Lease:
             record = replace(self.record, heartbeat=now, expires=now + self._seconds)
             content = _encode(record)
             try:
-                renewed = storage.replace_if(self.path, content, self._content)
+                if storage.replace_if(self.path, content, self._content):
+                    self.record, self._content = record, content
+                    continue
+                found = storage.read_bytes(self.path) or b""
             except StorageError:
                 continue  # A full disk or a hiccup: the next heartbeat may succeed before the lease ends.
-            if not renewed:
+            theirs = decode_record(found)
+            if theirs is None or theirs.owner != self.record.owner:
                 self.lost.set()
                 return
-            self.record, self._content = record, content
+            self._content = found  # A heartbeat of ours whose success we were never told of.
 
 
 class LeaseSeeker:

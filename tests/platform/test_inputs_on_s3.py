@@ -59,7 +59,8 @@ def both(s3_root: S3Location, tmp_path: Path) -> tuple[Path, S3Location]:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["log", "log/a.csv", "log/*.csv", "log/**/*.csv*", "log/deep/[a-c]*", "log/?.parquet"]
+    "pattern",
+    ["log", "log/a.csv", "log/*.csv", "log/**/*.csv*", "log/deep/[a-c]*", "log/?.parquet", "lo*"],
 )
 def test_the_same_files_are_found_and_read(both: tuple[Path, S3Location], pattern: str) -> None:
     found = []

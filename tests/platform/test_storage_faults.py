@@ -127,6 +127,23 @@ def test_copies_are_fetched_through_faults(s3_root: S3Location, proxy: FaultyPro
     assert proxy.happened == ["cut"] * 4
 
 
+def test_heartbeats_whose_answers_are_lost_do_not_lose_the_lease(
+    s3_root: S3Location, proxy: FaultyProxy
+) -> None:
+    held = LeaseSeeker(s3_root / "lease.json", 1.0).try_acquire()
+    assert isinstance(held, Lease)
+    proxy.plan("lost", 7, method="PUT")
+    deadline = time.monotonic() + 60
+    while proxy.planned and not held.lost.wait(0.05):
+        assert time.monotonic() < deadline
+    heartbeat = held.record.heartbeat
+    while held.record.heartbeat == heartbeat and not held.lost.wait(0.05):
+        assert time.monotonic() < deadline
+    held.check()
+    held.release()
+    assert storage.read_bytes(s3_root / "lease.json") is None
+
+
 HOLDER = """
 import sys
 from behaviorlm_ray.lease import LeaseSeeker
