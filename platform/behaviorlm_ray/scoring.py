@@ -98,7 +98,7 @@ def score(task: ScoringTask, rows: SampleRows, folder: Location, pool: ScoringPo
     progress = _Progress(samples)
     tokens = 0
     for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
-        for problem in batch["problem"].drop_null().to_pylist():
+        for problem in pc.drop_null(batch["problem"]).to_pylist():
             raise StorageError(problem)
         progress.add(pc.sum(batch["samples"]).as_py())
         tokens += pc.sum(batch["tokens"]).as_py()
