@@ -67,7 +67,9 @@ def test_the_report_shows_winner_front_trials_keys_rungs_and_cost(tmp_path: Path
         trial(3, "finished", 0.35, 0.5),
         trial(4, "stopped", 0.1),
     ]
-    page = write_search_report(settings(), summary(*trials, winner=3), tmp_path).read_text(encoding="utf-8")
+    path = write_search_report(settings(), summary(*trials, winner=3), tmp_path)
+    assert path == tmp_path / "report.html"
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
     assert not re.search(r"""(?:src|href)=["'](?!#)|https?://(?!www\.w3\.org)|<script|@import""", page)
     assert "diverged &lt;script&gt;" in page and "&lt;b&gt;hard&lt;/b&gt;" in page

@@ -1,9 +1,11 @@
 """Running a search on Ray Tune: tasks as they are decided, told as they end, summarized in the end."""
 
+import tempfile
 import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -20,6 +22,7 @@ from behaviorlm_ray.search.proposals import Proposer
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.trial import RESOURCES, measure_at, open_trial, quieten, stages_at
+from behaviorlm_ray.storage import Location
 
 OUTCOME = "outcome"
 FOR_GOOD = (ConfigError, DataError, ModelError)
@@ -49,13 +52,20 @@ def run_tasks(
         # A name that was used before would go on with that search's trials; ours is in the ledger.
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=str(ledger.folder.parent / "tune"),
+            storage_path=str(_tune_folder(ledger.folder.parent)),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=settings.retries),  # for processes that die
         ),
     )
     tuner.fit()
     return row.tasks
+
+
+def _tune_folder(folder: Location) -> Path:
+    """Where Tune keeps its own state. What a search needs is in the ledger, so it is needed on one node only."""
+    return (
+        folder / "tune" if isinstance(folder, Path) else Path(tempfile.gettempdir()) / "behaviorlm-ray-tune"
+    )
 
 
 def rules_of(settings: SearchSettings, floor: float | None, costs: StageCosts) -> Rules:
