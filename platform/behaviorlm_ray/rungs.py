@@ -7,7 +7,10 @@ same identity and the same weights whether it went over rungs or not.
 
 import shutil
 
+from behaviorlm_ray import storage
 from behaviorlm_ray.stages import StageFolder, StageOutput
+from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning.checkpoints import DESCRIPTION
 
 KEPT = "checkpoint"
 
@@ -15,7 +18,7 @@ KEPT = "checkpoint"
 def keep_checkpoint(folder: StageFolder, step: int) -> None:
     """Make the checkpoint after `step` part of the stage's output."""
     name = f"step-{step:08d}"
-    shutil.copytree(folder.checkpoints / name, folder.output / KEPT / name)
+    _copy(folder.checkpoints / name, folder.output / KEPT / name)
 
 
 def continue_checkpoint(folder: StageFolder, earlier: StageOutput | None) -> tuple[int, float]:
@@ -28,9 +31,17 @@ def continue_checkpoint(folder: StageFolder, earlier: StageOutput | None) -> tup
     step = earlier.manifest.rows["steps"]
     name = f"step-{step:08d}"
     target = folder.checkpoints / name
-    if not target.exists():
-        unfinished = folder.checkpoints / f".incomplete-{folder.output.name}"  # removed where tuning starts
-        shutil.copytree(earlier.folder / KEPT / name, unfinished)
-        unfinished.rename(target)
+    if storage.read_bytes(target / DESCRIPTION) is None:
+        _copy(earlier.folder / KEPT / name, target)
     cost = earlier.manifest.cost
     return step, cost["tokens"] + cost["tokens_continued"]
+
+
+def _copy(checkpoint: Location, target: Location) -> None:
+    """Copy a checkpoint, its description last: without it there is none."""
+    path = storage.local_copy(checkpoint)
+    with storage.writing(target) as folder:
+        for file in path.iterdir():
+            if file.name != DESCRIPTION:
+                shutil.copyfile(file, folder / file.name)
+    storage.write_replacing(target / DESCRIPTION, (path / DESCRIPTION).read_bytes())

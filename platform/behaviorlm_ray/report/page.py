@@ -38,12 +38,7 @@ def write_report(data: ReportData, path: Path) -> None:
 
     Raises StorageError if it cannot be written.
     """
-    write_page(render_report(data), path)
-
-
-def write_page(text: str, path: Path) -> None:
-    """Write an HTML page (UTF-8), replacing an older one as a whole; folders are made. Raises StorageError."""
-    page = text.encode("utf-8")
+    page = render_report(data).encode("utf-8")
     partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray import storage
 from behaviorlm_ray.manifests import Manifest, read_manifest
 from behaviorlm_ray.search.decisions import Outcome
 from behaviorlm_ray.stages import ERROR_FILE
+from behaviorlm_ray.storage import Location
 
 B_TUNING = "b_tune"
 WITHOUT_MODEL = ("prepare", "conversations", "select")
@@ -31,7 +32,7 @@ class StageCosts:
     gpus: GPUs that tuning and scoring take; zeros without any.
     """
 
-    def __init__(self, root: Path, gpus: tuple[int, int]) -> None:
+    def __init__(self, root: Location, gpus: tuple[int, int]) -> None:
         self._root, self._gpus = root, gpus
         self._manifests: dict[str, Manifest] = {}
 
@@ -100,15 +101,13 @@ class StageCosts:
         return "steps" in self.manifest(folder).rows
 
 
-def attempts_of_stages(root: Path) -> dict[str, list[str]]:
+def attempts_of_stages(root: Location) -> dict[str, list[str]]:
     """The attempts that lie below the root, by stage folder (`<stage>-<fingerprint>`)."""
-    return {
-        folder.parent.name: sorted(attempt.name for attempt in folder.iterdir())
-        for folder in (root / "stages").glob("*/attempts")
-    }
+    stages = root / "stages"
+    return {name: storage.list_folders(stages / name / "attempts") for name in storage.list_folders(stages)}
 
 
-def times_run(root: Path, before: Attempts, used: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
+def times_run(root: Location, before: Attempts, used: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
     """How often each stage in use ran since `before`, and how many of its attempts were cut short.
 
     An attempt ran if it finished or failed; one that was cut short, by the end of its process, is gone on with by the
@@ -122,8 +121,12 @@ def times_run(root: Path, before: Attempts, used: Iterable[str]) -> tuple[dict[s
         stage = root / "stages" / folder
         committed = read_manifest(stage).attempt if folder in used else None
         for attempt in set(attempts) - set(before.get(folder, ())):
-            if attempt == committed or (stage / "attempts" / attempt / ERROR_FILE).exists():
+            if attempt == committed or _failed(stage / "attempts" / attempt):
                 ran[folder] = ran.get(folder, 0) + 1
             elif folder in used:
                 cut[folder] = cut.get(folder, 0) + 1
     return ran, cut
+
+
+def _failed(attempt: Location) -> bool:
+    return storage.read_bytes(attempt / ERROR_FILE) is not None

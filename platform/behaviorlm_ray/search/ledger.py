@@ -8,13 +8,13 @@ A task without a file has not ended; it is decided again, alike, and its stages 
 """
 
 import json
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.search.decisions import Outcome
+from behaviorlm_ray.storage import Location
 
 START = "start.json"
 Attempts = dict[str, list[str]]
@@ -24,11 +24,11 @@ Attempts = dict[str, list[str]]
 class Ledger:
     """The files of one search. State: those outcomes that are known."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         """Reads what is there. Raises StorageError for a file that is not as it was written."""
         self.folder = folder
         self.outcomes: dict[int, Outcome] = {}
-        for name in storage.list_files(folder) if folder.is_dir() else []:
+        for name in storage.list_files(folder):
             if name.startswith("task-") and name.endswith(".json"):
                 outcome = self._read(folder / name)
                 self.outcomes[outcome.task.number] = outcome
@@ -58,10 +58,10 @@ class Ledger:
                 storage.remove_if(path, content)
             del self.outcomes[later]
 
-    def _path(self, number: int) -> Path:
+    def _path(self, number: int) -> Location:
         return self.folder / f"task-{number:06d}.json"
 
-    def _read(self, path: Path) -> Outcome:
+    def _read(self, path: Location) -> Outcome:
         content = storage.read_bytes(path)
         try:
             return Outcome.model_validate_json(content or b"")

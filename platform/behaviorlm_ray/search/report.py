@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,24 +9,24 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from behaviorlm_ray.report import wording
-from behaviorlm_ray.report.page import write_page
 from behaviorlm_ray.search.importance import parameter_importance
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL
 from behaviorlm_ray.search.plots import front_plot, importance_plot, slice_plot
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.summary import WINNER
+from behaviorlm_ray.storage import Location, write_replacing
 
 REPORT = "report.html"
 
 
-def write_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Path) -> Path:
+def write_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Location) -> Location:
     """Write report.html from what `write_summary` returned. Returns its path. Raises StorageError."""
     path = folder / REPORT
-    write_page(render_search_report(settings, summary, folder), path)
+    write_replacing(path, render_search_report(settings, summary, folder).encode())
     return path
 
 
-def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Path) -> str:
+def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Location) -> str:
     """The page."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from behaviorlm.errors import BehaviorLMError, ModelError
@@ -31,6 +30,7 @@ from behaviorlm_ray.search.trial import stages_at
 from behaviorlm_ray.search.waiting import WaitReporter
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageOutput
+from behaviorlm_ray.storage import Location, location, read_text
 
 ENDPOINT = {
     "anchor_accuracy": ("anchor", "accuracy"),
@@ -38,7 +38,7 @@ ENDPOINT = {
 }
 
 
-def search(settings: SearchSettings, run: Mapping[str, Any]) -> Path:
+def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     """Run, or go on with, a search; write summary.json, winner.yaml and report.html. Returns the report's path.
 
     run: `base_run(settings)`. Needs an initialized Ray with the dashboard on. A trial that fails is recorded with its
@@ -143,12 +143,12 @@ def check_trials(settings: SearchSettings, run: Mapping[str, Any]) -> None:
             Pipeline(trial).check_inputs()
 
 
-def search_root(run: Mapping[str, Any]) -> Path:
+def search_root(run: Mapping[str, Any]) -> Location:
     """The folder of all runs and searches."""
-    return Path(run["storage"]["root"])
+    return location(run["storage"]["root"])
 
 
-def search_folder(settings: SearchSettings, run: Mapping[str, Any]) -> Path:
+def search_folder(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     """Where the search keeps what it finds."""
     return search_root(run) / settings.name
 
@@ -258,6 +258,6 @@ def _evaluated(winner: RunSettings) -> dict[str, Any]:
     evaluated = pipeline.evaluated()
     assert isinstance(evaluated, StageOutput)
     report = write_results(pipeline)
-    measured = json.loads(report.with_name("results.json").read_text(encoding="utf-8"))["models"][WINNING_ARM]
+    measured = json.loads(read_text(report.parent / "results.json"))["models"][WINNING_ARM]
     found = {name: measured[group][metric] for name, (group, metric) in ENDPOINT.items()}
     return found | {"report": str(report)}

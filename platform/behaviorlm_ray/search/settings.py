@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, read_settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
-from behaviorlm_ray.cluster import check_local_root
+from behaviorlm_ray.cluster import check_storage_root
 from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
 from behaviorlm_ray.search.proposals import AlgorithmSettings
 from behaviorlm_ray.search.scheduler import SchedulerSettings
@@ -187,7 +187,7 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
     """
     data = with_values(read_settings(settings.base), _flattened(settings.run))
     given = validate_settings(RunSettings, data, settings.base or "run")
-    check_local_root(given.storage.root)
+    check_storage_root(given.storage.root)
     base = with_absolute_paths(given)
     problems = [
         f"name: {name!r} is the name of the run too; both write to <root>/<name>"

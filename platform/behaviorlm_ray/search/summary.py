@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -10,7 +9,7 @@ from pydantic import Field
 from scipy.stats import spearmanr
 
 from behaviorlm.config import Settings, with_values
-from behaviorlm.errors import ConfigError
+from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.search.cost import Attempts, StageCosts, times_run
 from behaviorlm_ray.search.decisions import Outcome, Task
@@ -18,7 +17,7 @@ from behaviorlm_ray.search.objective import MEAN, ObjectiveSettings, pareto_fron
 from behaviorlm_ray.search.settings import trial_settings
 from behaviorlm_ray.search.space import Parameters
 from behaviorlm_ray.settings import RunSettings
-from behaviorlm_ray.storage import write_replacing
+from behaviorlm_ray.storage import Location, read_bytes, read_text, remove_if, write_replacing
 
 SUMMARY = "summary.json"
 WINNER = "winner.yaml"
@@ -140,9 +139,9 @@ def winning_run(run: Mapping[str, Any], parameters: Parameters, name: str) -> Ru
 
 
 def write_summary(
-    folder: Path,
+    folder: Location,
     *,
-    root: Path,
+    root: Location,
     trials: Sequence[TrialOutcome],
     outcomes: Sequence[Outcome],
     costs: StageCosts,
@@ -181,22 +180,24 @@ def write_summary(
     }
     write_json(folder / SUMMARY, summary)
     if winner is None:
-        (folder / WINNER).unlink(missing_ok=True)
+        old = read_bytes(folder / WINNER)
+        if old is not None:
+            remove_if(folder / WINNER, old)
     else:
         text = yaml.safe_dump(winner.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         write_replacing(folder / WINNER, text.encode())
     return summary
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Location, value: Any) -> None:
     """Readable JSON, replaced as a whole."""
     write_replacing(path, json.dumps(value, indent=1).encode())
 
 
-def read_summary(path: Path) -> dict[str, Any]:
+def read_summary(path: Location) -> dict[str, Any]:
     """A summary as `write_summary` wrote it. Raises ConfigError."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found: dict[str, Any] = json.loads(read_text(path))
+    except (StorageError, ValueError) as error:
         raise ConfigError(f"{path} is not a summary of a search: {error}") from None
     return found

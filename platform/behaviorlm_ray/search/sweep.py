@@ -1,9 +1,11 @@
 """Running a search on Ray Tune: tasks as they are decided, told as they end, summarized in the end."""
 
+import tempfile
 import time
 import traceback
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -20,7 +22,9 @@ from behaviorlm_ray.search.proposals import Proposer
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.trial import RESOURCES, measure_at, open_trial, quieten, stages_at
+from behaviorlm_ray.storage import Location
 
+OUTCOME = "outcome"
 FOR_GOOD = (ConfigError, DataError, ModelError)
 """Errors that the same trial would meet again: not retried."""
 
@@ -48,13 +52,20 @@ def run_tasks(
         # A name that was used before would go on with that search's trials; ours is in the ledger.
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=str(ledger.folder.parent / "tune"),
+            storage_path=str(_tune_folder(ledger.folder.parent)),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=settings.retries),  # for processes that die
         ),
     )
     tuner.fit()
     return row.tasks
+
+
+def _tune_folder(folder: Location) -> Path:
+    """Where Tune keeps its own state. What a search needs is in the ledger, so it is needed on one node only."""
+    return (
+        folder / "tune" if isinstance(folder, Path) else Path(tempfile.gettempdir()) / "behaviorlm-ray-tune"
+    )
 
 
 def rules_of(settings: SearchSettings, floor: float | None, costs: StageCosts) -> Rules:
@@ -85,7 +96,7 @@ def rules_of(settings: SearchSettings, floor: float | None, costs: StageCosts) -
 
 
 class TaskRow:
-    """The row of tasks of one search. State: the tasks so far, and one that is decided but not started.
+    """The row of tasks of one search. State: the tasks so far, one that is decided but not started, whether it ends.
 
     deadline: by the monotonic clock; nothing is started after it.
     """
@@ -94,10 +105,17 @@ class TaskRow:
         self.tasks: list[Task] = []
         self._rules, self._ledger, self._deadline = rules, ledger, deadline
         self._next: Task | None = None
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Start nothing further: a task was cut off, so the search is being ended."""
+        self._is_stopped = True
 
     def decide(self) -> Task | str:
         """The next task to run, "wait" or "end". Tasks that ended in an earlier call are passed over."""
         while True:
+            if self._is_stopped:
+                return "end"
             if self._next is not None:
                 return self._next
             if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -160,11 +178,13 @@ class TaskSearcher(Searcher):
     ) -> None:
         """A task that ended is recorded; one that was cut off is not, and is run again another time."""
         task = self._running.pop(trial_id)
-        if result is not None and "outcome" in result:
-            self._row.end(Outcome.model_validate(result["outcome"]))
+        if result is not None and OUTCOME in result:
+            self._row.end(Outcome.model_validate_json(result[OUTCOME]))
         elif error:
             died = f"its process died, also when it was started again ({self._settings.retries} time(s))"
             self._row.end(Outcome(task=task, error=died))
+        else:
+            self._row.stop()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has all of it."""
@@ -177,7 +197,7 @@ def run_task(config: dict[str, Any]) -> None:
     """Run one task in a process of Tune and report its outcome; its own failure is an outcome, too."""
     quieten()
     task = Task.model_validate(config["task"])
-    tune.report({"outcome": _outcome(config, task).model_dump(mode="json")})
+    tune.report({OUTCOME: _outcome(config, task).model_dump_json()})  # as text: Tune flattens what is nested
 
 
 def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
