@@ -2,10 +2,10 @@
 
     python -m cluster.demo [--root FOLDER or s3://…] [--full] [--folder runs/cluster-demo]
 
-Starts an S3 endpoint (moto, in memory) unless the root is a folder or AWS_ENDPOINT_URL names another one. Starts a head with Ray's real autoscaler (cluster/local.yaml), submits the making of the log and the demo by `ray job
-submit`, counts nodes meanwhile, waits until the cluster is back to its head, and ends what it started. Leaves
-results.json (the demo's) and cluster.json (nodes over time and by stage) in the folder. The last line says whether it
-went well.
+Starts an S3 endpoint (moto, in memory) unless the root is a folder or AWS_ENDPOINT_URL names another one; starts a head
+with Ray's real autoscaler (cluster/local.yaml); submits the making of the log and the demo by `ray job submit`; counts
+nodes meanwhile; waits until the cluster is back to its head, and ends what it started. Leaves results.json (the demo's)
+and cluster.json (nodes over time and by stage) in the folder. The last line says whether it went well.
 """
 
 import argparse

@@ -58,10 +58,10 @@ def stages_under(root: str, now: float | None = None) -> list[StageStatus]:
 
 def runs_under(root: str) -> list[str]:
     """Folders of runs that have handed over their results."""
-    base = Path(root).expanduser().absolute()
-    files = _list_files(base)
+    base = storage.location(root)
+    folders = storage.list_folders(base)
     return [
-        str(base / path.rpartition("/")[0]) for path in files if re.fullmatch(r"[^/]+/results\.json", path)
+        str(base / name) for name in folders if storage.read_bytes(base / name / "results.json") is not None
     ]
 
 
