@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from behaviorlm.errors import DataError
+from behaviorlm_ray import storage
 from behaviorlm_ray.lease import Lease, LeaseSeeker, decode_record
 from behaviorlm_ray.stages import StageFolder, StageResult, run_stage
 from behaviorlm_ray.status import StageStatus, stages_under, status_lines
+from behaviorlm_ray.storage import S3Location
 from jobs import status as status_job
 
 Body = Callable[[StageFolder], StageResult]
@@ -134,3 +136,20 @@ def test_the_job_prints_a_table_and_says_where_results_are(
     assert printed[-1] == "1 stages: 1 finished"
     shutil.rmtree(tmp_path / "stages")
     assert "no stages" in status_lines(str(tmp_path))[0]
+
+
+def test_a_root_on_s3_is_read_like_a_folder(s3_root: S3Location) -> None:
+    def body(folder: StageFolder) -> StageResult:
+        told = {"step": 3, "steps": 12, "time": time.time()}
+        storage.write_replacing(folder.checkpoints / "progress.json", json.dumps(told).encode())
+        [found] = stages_under(str(s3_root))
+        assert (found.state, found.progress) == ("running", "step 3 of 12")
+        raise DataError("row 7 is bad")
+
+    with pytest.raises(DataError):
+        run_stage(s3_root, "a_tune", 1, {}, {}, body, report=lambda line: None)
+    [found] = stages_under(str(s3_root))
+    assert (found.state, found.error) == ("failed", "DataError: row 7 is bad")
+    assert found.look.startswith(f"{s3_root}/stages/a_tune-") and found.look.endswith("/error.json")
+    storage.write_replacing(s3_root / "demo" / "results.json", b"{}")
+    assert f"results of a finished run: {s3_root / 'demo'}" in status_lines(str(s3_root))
