@@ -29,7 +29,7 @@ def run_up_to(target: Target, description: str, finish: Callable[[Pipeline], str
         check_storage_root(settings.storage.root)
         pipeline = Pipeline(with_absolute_paths(settings))
         pipeline.check_inputs()
-        with connected():
+        with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
             output = target(pipeline)
             assert isinstance(output, StageOutput)
             last = finish(pipeline) if finish else f"wrote {output.manifest.stage} to {output.folder}"

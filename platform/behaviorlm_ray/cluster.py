@@ -1,38 +1,46 @@
 """Connecting to Ray: the cluster a job was submitted to, or one of its own on this machine."""
 
+import ipaddress
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
 from behaviorlm.errors import ConfigError
+from behaviorlm_ray.waiting import telling_what_is_waited_for
 
 
 @contextmanager
-def connected() -> Iterator[None]:
+def connected(*, allow_unauthenticated: bool = False) -> Iterator[None]:
     """A connection for the block: that of `connect`, ended after the block if it was made for it.
 
-    What workers printed is forwarded before the block is left, so what is printed after it comes last.
+    Meanwhile the job says what it waits for. What workers printed is forwarded before the block is left, so what is
+    printed after it comes last.
     """
-    is_ours = connect()
+    is_ours = connect(allow_unauthenticated=allow_unauthenticated)
     try:
-        yield
+        with telling_what_is_waited_for():
+            yield
     finally:
         if is_ours:
             ray.shutdown()
 
 
-def connect() -> bool:
+def connect(*, allow_unauthenticated: bool = False) -> bool:
     """Connect to the cluster named by RAY_ADDRESS (as `ray job submit` sets it), else start one here.
 
     Returns whether it did: a process that is connected already stays so, and False says that others use that Ray.
     Never attaches to a cluster that was not named. The dashboard is on: Ray Train and Ray Tune ask it for the state of
-    their workers, and a sweep hangs without it.
+    their workers, and a sweep hangs without it. Raises ConfigError for a cluster that other machines reach and that
+    asks for no token, unless that is allowed.
     """
     if ray.is_initialized():
         return False
@@ -41,10 +49,49 @@ def connect() -> bool:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     options: dict[str, Any] = {} if address != "local" else {"include_dashboard": True}
     options["runtime_env"] = {"worker_process_setup_hook": _name_cluster}
-    ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
-    if address != "local":
-        print(f"connected to the Ray cluster at {address}")
+    with _termination_kept():
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
+    if address == "local":
+        return True
+    reached = ray.get_runtime_context().gcs_address
+    problem = authentication_problem(reached, is_token_auth_enabled())
+    if problem and not allow_unauthenticated:
+        ray.shutdown()
+        raise ConfigError(problem)
+    print(f"connected to the Ray cluster at {reached}")
     return True
+
+
+def authentication_problem(address: str, token_is_asked: bool) -> str | None:
+    """What is wrong with a cluster at `address` (host:port) that others reach and that asks for no token."""
+    host = address.rpartition(":")[0].strip("[]")
+    if token_is_asked or _is_loopback(host):
+        return None
+    return (
+        f"the Ray cluster at {address} can be reached from other machines and asks for no token: whoever reaches it "
+        "can run code on it. Start it with RAY_AUTH_MODE=token (docs/cluster.md), or say that this network is safe "
+        "with --execution.allow_unauthenticated_cluster=true"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def _termination_kept() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray, when it connects, makes it exit without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _name_cluster() -> None:

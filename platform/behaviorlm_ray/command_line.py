@@ -3,10 +3,13 @@
 import argparse
 import io
 import shutil
+import signal
 import sys
 import textwrap
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from behaviorlm.config import Settings, describe_settings, load_settings
@@ -30,8 +33,9 @@ def run_job(
     """Parse, validate, and call `main`, or with --dry-run `plan`, with the settings. Returns the exit status.
 
     0 done; 2 wrong command line, configuration or data (all problems at once, on stderr, and before `main`
-    starts where validation can find them); 1 any other failure of this project; 130 interrupted. `--help`
-    exits at once, as argparse does. An error that is not this project's own goes on, with its traceback.
+    starts where validation can find them); 1 any other failure of this project; 130 interrupted, by Ctrl-C or by
+    SIGTERM, which `ray job stop` sends. The last line says which. `--help` exits at once, as argparse does. An error
+    that is not this project's own goes on, with its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # Progress must show in the log of a submitted job, too.
@@ -39,17 +43,41 @@ def run_job(
     known, rest = parser.parse_known_args(argv)
     try:
         settings = load_settings(settings_class, known.config, _overrides(rest))
-        (plan if known.dry_run else main)(settings)
+        with _terminated_as_interrupted():
+            (plan if known.dry_run else main)(settings)
     except (ConfigError, DataError) as error:
-        print(f"error: {_with_notes(error)}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return _failed(error, EXIT_BAD_INPUT)
     except BehaviorLMError as error:
-        print(f"error: {_with_notes(error)}", file=sys.stderr)
-        return EXIT_FAILED
+        return _failed(error, EXIT_FAILED)
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _failed(error: BehaviorLMError, status: int) -> int:
+    print(f"error: {_with_notes(error)}\nfailed with exit status {status}", file=sys.stderr)
+    return status
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, as `ray job stop` and Kubernetes send it, becomes KeyboardInterrupt: leases are given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # what is left to do must not be cut off by a second one
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser(settings_class: type[Settings], description: str) -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ def describe_plan(pipeline: Pipeline) -> list[str]:
         f"{' + 1 GPU' if tuning.use_gpu else ''}",
         "",
         "outputs",
-        f"  {output_folder(settings)}: report.html, results.json, details.json, config.yaml",
+        f"  {output_folder(settings)}: report.html, results.json, details.json, config.yaml, tensorboard/",
         f"  {pipeline.root / 'stages'}: every stage with its manifest",
     ]
     return lines

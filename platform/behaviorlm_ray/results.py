@@ -18,6 +18,7 @@ from behaviorlm_ray.results_table import results_table
 from behaviorlm_ray.retention import CLOZE
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tensorboard import write_tensorboard
 
 BASELINES = {
     "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
@@ -43,6 +44,9 @@ def write_results(pipeline: Pipeline) -> Location:
     storage.write_replacing(folder / "config.yaml", resolved.encode())
     with storage.writing_file(folder / "report.html") as path, storage.storage_errors(str(folder), "write"):
         write_report(data, path)
+    storage.remove_folder(folder / "tensorboard")
+    with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
+        write_tensorboard(_curves(pipeline), curves)
     lines = [
         "",
         *results_table(_read_json(evaluated.folder / "results.json")),
@@ -77,11 +81,7 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "comparisons": details["comparisons"],
             "fronts": details["fronts"],
             "truth_front": _truth_front(details["truth"]),
-            "loss_curves": {
-                name: _curve(output.folder / "loss.jsonl")
-                for name, output in outputs.items()
-                if _tuned(output)
-            },
+            "loss_curves": _curves(pipeline),
             "selection": _selection(pipeline),
             "behaviors": details["per_behavior"],
             "reliability": details["reliability"],
@@ -175,6 +175,12 @@ def _stage_row(name: str, output: Any) -> dict[str, Any]:
 
 def _tuned(output: Any) -> bool:
     return "loss.jsonl" in output.manifest.files
+
+
+def _curves(pipeline: Pipeline) -> dict[str, list[dict[str, Any]]]:
+    """The loss curve of every tuned model by its stage."""
+    outputs = pipeline.all_outputs()
+    return {name: _curve(output.folder / "loss.jsonl") for name, output in outputs.items() if _tuned(output)}
 
 
 def _curve(place: Location) -> list[dict[str, Any]]:

@@ -124,6 +124,10 @@ class ExecutionSettings(Settings):
         default=16, ge=1, description="History windows that a replica takes at a time."
     )
     cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
+    allow_unauthenticated_cluster: bool = Field(
+        default=False,
+        description="Whether to run on a cluster that other machines reach and that asks for no token.",
+    )
     tuning: TuningExecution = Field(
         default=TuningExecution(), description="Workers and checkpoints of tuning."
     )

@@ -1,5 +1,7 @@
 """The command line of all jobs: overrides, help for every key, all errors at once, exit statuses."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -150,7 +152,10 @@ def test_errors_of_this_project_are_messages_with_a_status(
 
     assert run_job(JobSettings, fail, ["--log=x"], plan=fail) == status
     assert run_job(JobSettings, fail, ["--log=x", "--dry-run"], plan=fail) == status
-    assert capsys.readouterr().err == "error: the thing in row 7 is bad\nits files are kept in /there\n" * 2
+    told = (
+        f"error: the thing in row 7 is bad\nits files are kept in /there\nfailed with exit status {status}\n"
+    )
+    assert capsys.readouterr().err == told * 2
 
 
 def test_an_interrupt_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,6 +164,25 @@ def test_an_interrupt_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -
 
     assert run_job(JobSettings, interrupted, ["--log=x"], plan=interrupted) == 130
     assert "run the same command again to continue" in capsys.readouterr().err
+
+
+def test_termination_is_an_interrupt_that_is_not_cut_off_by_a_second_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cleaned = []
+
+    def terminated(settings: JobSettings) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run_job(JobSettings, terminated, ["--log=x"], plan=terminated) == 130
+    assert cleaned
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert capsys.readouterr().err == "interrupted; run the same command again to continue\n"
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback() -> None:

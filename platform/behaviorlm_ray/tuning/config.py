@@ -61,6 +61,12 @@ class TuningExecution(Settings):
         ge=1,
         description="Start with as few workers as this when the cluster has no room for all; null: wait.",
     )
+    resize_every_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="With min_workers: how often more workers are started where there is room by now. Each time "
+        "tuning goes on from the newest checkpoint.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1,
         description="What DeepSpeed shards: 0 nothing, 1 moments, 2 gradients too, 3 parameters too.",
@@ -78,6 +84,18 @@ class TuningExecution(Settings):
     checkpoint_every_steps: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints are kept.")
     max_failures: int = Field(3, ge=0, description="How often the workers are restarted after a failure.")
+    max_preemptions: int | None = Field(
+        None,
+        ge=0,
+        description="How often they are restarted because a machine was taken away after a notice, counted apart "
+        "from failures; null: always.",
+    )
+    peak_teraflops: float | None = Field(
+        None,
+        gt=0,
+        description="Peak of one worker's device in 10^12 operations a second, for the MFU in the log; null: of the "
+        "GPU's data sheet where it is known, else no MFU.",
+    )
     progress_every_seconds: float = Field(
         10.0, ge=0, description="Seconds between progress lines; 0: every step."
     )

@@ -84,6 +84,7 @@ def tune(
         train_loop_config={"task": task},
         scaling_config=ScalingConfig(
             num_workers=_worker_range(execution),
+            elastic_resize_monitor_interval_s=execution.resize_every_seconds,
             use_gpu=execution.use_gpu,
             resources_per_worker={
                 "CPU": execution.cpus_per_worker,
@@ -95,7 +96,12 @@ def tune(
         run_config=RunConfig(
             name=f"tuning-{attempt}",
             storage_path=str(_ray_folder(checkpoint_folder)),
-            failure_config=FailureConfig(max_failures=execution.max_failures),
+            failure_config=FailureConfig(
+                max_failures=execution.max_failures,
+                max_preemption_failures=-1
+                if execution.max_preemptions is None
+                else execution.max_preemptions,
+            ),
         ),
     )
     summary = _fit(trainer)
@@ -140,6 +146,11 @@ def _run_worker(loop_config: dict[str, Any]) -> dict[str, Any] | BehaviorLMError
     task: TuningTask = loop_config["task"]
     prepare_process(task.execution)
     try:
-        return tune_rank(task, ray.train.report)
+        return tune_rank(task, ray.train.report, _is_preempted)
     except (ConfigError, NotFiniteError) as error:
         return error  # all workers meet these alike; raised, they would be retried for nothing
+
+
+def _is_preempted() -> bool:
+    """Whether a machine of the run has been given notice; Ray Train answers alike on all workers."""
+    return ray.train.get_preemption_info() is not None  # type: ignore[attr-defined]  # of Ray Train V2

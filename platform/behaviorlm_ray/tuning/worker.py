@@ -6,9 +6,6 @@ died: the newest checkpoint that verifies is continued, whatever wrote it and wi
 
 import hashlib
 import json
-import resource
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -35,6 +32,8 @@ from behaviorlm_ray.tuning.checkpoints import (
 )
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, announce, run_step, start_engine
+from behaviorlm_ray.tuning.progress import Progress
+from behaviorlm_ray.tuning.utilization import ModelWork, model_work
 
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
@@ -82,11 +81,16 @@ class TuningTask:
     first_step: int = 0
 
 
-def tune_rank(task: TuningTask, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def tune_rank(
+    task: TuningTask,
+    report: Callable[[dict[str, Any]], None],
+    preempted: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Run one worker's share; needs an initialized torch.distributed. Collective: all workers run it
     together.
 
-    report: called on every worker at the same steps, with the step's numbers. Returns a summary.
+    report: called on every worker at the same steps, with the step's numbers. preempted: called on every worker after
+    every step; whether a machine of the run is about to go, answered alike everywhere. Returns a summary.
     """
     torch.manual_seed(task.config.seed)
     schedule = task.open_schedule()
@@ -99,6 +103,7 @@ def tune_rank(task: TuningTask, report: Callable[[dict[str, Any]], None]) -> dic
     checkpoint = _agree_on_checkpoint(task.checkpoint_folder, identity)
     if checkpoint is not None:
         _set_parameters(model, checkpoint)
+    work = model_work(model.model)  # before parameters are sharded
     engine = start_engine(model, task.config, task.execution)
     records: list[dict[str, Any]] = []
     if dist.get_rank() == 0:
@@ -110,7 +115,7 @@ def tune_rank(task: TuningTask, report: Callable[[dict[str, Any]], None]) -> dic
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
         records = checkpoint.records()
     with _CheckpointWriter(task, identity, checkpoint) as writer:
-        _train(task, schedule, engine, records, writer, report)
+        _train(task, schedule, engine, records, writer, report, preempted, work)
     return _finish(task, schedule, engine, records)
 
 
@@ -121,20 +126,30 @@ def _train(
     records: list[dict[str, Any]],
     writer: "_CheckpointWriter",
     report: Callable[[dict[str, Any]], None],
+    preempted: Callable[[], bool],
+    work: ModelWork | None,
 ) -> None:
     """Run the steps that `records` does not hold yet, and add them to it."""
     steps, first = len(schedule), len(records)
     stop = steps if task.stop_step is None else min(task.stop_step, steps)
-    progress = Progress(schedule.part_names, stop, first, task.execution.progress_every_seconds)
+    names, saved_for_preemption = schedule.part_names, False
+    progress = Progress(names, stop, first, task.execution, engine, work, task.checkpoint_folder)
     for step in range(first, stop):
-        outcome = run_step(engine, schedule.packs(step), step, steps)
+        packs = schedule.packs(step)
+        outcome = run_step(engine, packs, step, steps)
         records.append(
             {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
         )
-        progress.show(step, outcome)
-        if (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == stop:
+        progress.show(step, outcome, packs)
+        leaving = preempted() and not saved_for_preemption
+        if leaving:
+            saved_for_preemption = True
+            if dist.get_rank() == 0:
+                announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
+        if leaving or (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == stop:
             writer.start(engine, step + 1, records)
             report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
+    progress.close()
 
 
 class _CheckpointWriter:
@@ -172,40 +187,6 @@ class _CheckpointWriter:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
-
-
-class Progress:
-    """A line at most every so many seconds: progress, loss by part, speed, memory, time left. Worker 0
-    only.
-    """
-
-    def __init__(self, part_names: list[str], steps: int, first: int, every_seconds: float) -> None:
-        self._names, self._steps, self._every = part_names, steps, every_seconds
-        self._first, self._started = first, time.perf_counter()
-        self._last = self._started
-        self._samples = self._tokens = 0
-        self._seconds = 0.0
-
-    def show(self, step: int, outcome: StepOutcome) -> None:
-        self._samples += outcome.samples
-        self._tokens += outcome.tokens
-        self._seconds += outcome.seconds
-        now = time.perf_counter()
-        last = step + 1 == self._steps
-        if dist.get_rank() != 0 or (now - self._last < self._every and not last):
-            return
-        self._last = now
-        left = (now - self._started) / (step + 1 - self._first) * (self._steps - step - 1)
-        parts = ", ".join(
-            f"{name} {value:.4f}" for name, value in zip(self._names, outcome.parts, strict=True)
-        )
-        announce(
-            f"step {step + 1}/{self._steps}, loss {outcome.loss:.4f} ({parts}), "
-            f"rate {outcome.learning_rate:.2e}, {self._samples / self._seconds:,.1f} samples/s, "
-            f"{self._tokens / self._seconds:,.0f} tokens/s, {_memory_gib():.1f} GiB, {left:,.0f} s left"
-        )
-        self._samples = self._tokens = 0
-        self._seconds = 0.0
 
 
 def _finish(
@@ -298,10 +279,3 @@ def _scalars(schedule: Schedule, outcome: StepOutcome) -> dict[str, float]:
     return {"loss": outcome.loss, "learning_rate": outcome.learning_rate, **speed} | {
         f"loss/{name}": value for name, value in parts.items()
     }
-
-
-def _memory_gib() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,0 +1,70 @@
+"""On an EC2 spot node: tells Ray when the machine is about to be taken back, so that tuning saves what it has.
+
+    python -m behaviorlm_ray.spot_notice
+
+EC2 gives notice two minutes before, in the instance's metadata; Ray itself does not look there. The node is then
+drained: nothing new is placed on it, and Ray Train hands the notice to its workers.
+"""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+METADATA = "http://169.254.169.254"
+POLL_SECONDS = 5.0
+TOKEN_SECONDS = 300
+REQUEST_SECONDS = 5.0
+
+
+def watch(drain: Callable[[int], None], metadata: str = METADATA, poll_seconds: float = POLL_SECONDS) -> None:
+    """Wait for the notice, then call drain(seconds left) once and return."""
+    while True:
+        ends = notice(metadata)
+        if ends is not None:
+            drain(max(0, int(ends - time.time())))
+            return
+        time.sleep(poll_seconds)
+
+
+def notice(metadata: str = METADATA) -> float | None:
+    """When this instance will be stopped or terminated, in seconds since the epoch; None without a notice."""
+    try:
+        token = _ask(
+            f"{metadata}/latest/api/token",
+            "PUT",
+            {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_SECONDS)},
+        )
+        told = _ask(
+            f"{metadata}/latest/meta-data/spot/instance-action", "GET", {"X-aws-ec2-metadata-token": token}
+        )
+        ends = datetime.strptime(json.loads(told)["time"], "%Y-%m-%dT%H:%M:%SZ")
+        return ends.replace(tzinfo=UTC).timestamp()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # 404 until there is a notice; anything else may pass, and the next poll asks again
+
+
+def drain_this_node(seconds_left: int) -> None:
+    """Tell Ray that this node goes in so many seconds because it is preempted."""
+    command = [str(Path(sys.executable).with_name("ray")), "drain-node"]
+    command += [
+        "--reason",
+        "DRAIN_NODE_REASON_PREEMPTION",
+        "--reason-message",
+        "EC2 takes the spot instance back",
+    ]
+    subprocess.run([*command, "--deadline-remaining-seconds", str(seconds_left)], check=True)
+
+
+def _ask(url: str, method: str, headers: dict[str, str]) -> str:
+    request = urllib.request.Request(url, method=method, headers=headers)
+    with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:
+        return str(answer.read().decode())
+
+
+if __name__ == "__main__":
+    watch(drain_this_node)

@@ -1,0 +1,209 @@
+"""Tuning on nodes that come and go: one worker, then three, then notice that two machines go, then one worker again."""
+
+import functools
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from behaviorlm.token_tree import TokenTree
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
+from tests.platform.tuning_runs import (
+    ToySchedule,
+    dying_schedule,
+    relative_distance,
+    run_workers,
+    toy_schedule,
+    toy_task,
+    trained_parameters,
+    tune_without_ray,
+)
+
+STEPS = (4, 5, 1, 3, 2, 4) * 8
+CONFIG = TuningConfig(learning_rate=0.01, clip_norm=0.5)
+GROW, SHRINK = 4, 7
+
+
+def _tune_with_notice(task: TuningTask) -> None:
+    """Notice comes after the third step, and stays."""
+    asked: list[None] = []
+
+    def preempted() -> bool:
+        asked.append(None)
+        return len(asked) >= 3
+
+    tune_rank(task, lambda metrics: None, preempted)
+
+
+def test_notice_makes_one_checkpoint_at_once_from_which_the_next_attempt_goes_on(tmp_path: Path) -> None:
+    steps = (4, 5, 1, 3, 2, 4)
+    execution = TuningExecution(zero_stage=1, checkpoint_every_steps=100, progress_every_seconds=0)
+    task = toy_task(
+        tmp_path,
+        open_schedule=dying_schedule(steps, 5, tmp_path / "died", 0),
+        execution=execution,
+        config=CONFIG,
+    )
+    assert run_workers(_tune_with_notice, 1, task) != [0]
+    assert (tmp_path / "died").exists()
+    kept = [path.name for path in (tmp_path / "checkpoints").glob("step-*")]
+    assert kept == ["step-00000003"]  # not one after each further step
+    assert tune_without_ray(task, 1) == [0]
+    whole = toy_task(
+        tmp_path / "whole", open_schedule=toy_schedule(steps), execution=execution, config=CONFIG
+    )
+    assert tune_without_ray(whole, 1) == [0]
+    distance = relative_distance(
+        trained_parameters(tmp_path / "output"), trained_parameters(tmp_path / "whole" / "output")
+    )
+    assert distance < 1e-6
+
+
+@dataclass(frozen=True)
+class ElasticSchedule(ToySchedule):
+    """One worker waits before step GROW for three; three tell at step SHRINK, and then are slow."""
+
+    folder: Path = Path()
+
+    def packs(self, step: int) -> list[TokenTree]:
+        if dist.is_initialized() and dist.get_rank() == 0:
+            alone = dist.get_world_size() == 1
+            while alone and step == GROW and not (self.folder / "grown").exists():
+                (self.folder / "waits").touch()
+                time.sleep(0.1)
+            if not alone and step >= SHRINK:
+                (self.folder / "grown").touch()
+                time.sleep(1)
+        return super().packs(step)
+
+
+def elastic_schedule(steps: Sequence[int], folder: Path) -> Callable[[], ElasticSchedule]:
+    return functools.partial(ElasticSchedule, tuple(steps), folder=folder)
+
+
+DRIVER = """
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.trainer import tune
+from tests.platform.test_tuning_elastic import elastic_schedule
+from tests.platform.tuning_runs import save_trainable, toy_model
+
+folder, config, steps = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+cluster = Cluster(
+    initialize_head=True,
+    head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": sys.argv[4], "port": int(sys.argv[5])},
+)
+ray.init(address=cluster.address)
+
+
+def wait_for(name):
+    while not (folder / name).exists():
+        time.sleep(0.2)
+
+
+def change_machines():
+    wait_for("waits")
+    added = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    print("grown", flush=True)
+    wait_for("grown")
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline = time.time() + 20
+    for node in added:
+        client = ray._raylet.GcsClient(address=cluster.address)
+        accepted, problem = client.drain_node(node.node_id, reason, "taken back", int(deadline * 1000))
+        assert accepted, problem
+    print("notice given", flush=True)
+    time.sleep(max(0, deadline - time.time()))
+    for node in added:
+        cluster.remove_node(node, allow_graceful=False)
+    print("gone", flush=True)
+
+
+thread = threading.Thread(target=change_machines, daemon=True)
+thread.start()
+result = tune(
+    toy_model, elastic_schedule(steps, folder), TuningConfig.model_validate_json(config),
+    TuningExecution(
+        workers=3, min_workers=1, checkpoint_every_steps=3, max_failures=0, resize_every_seconds=2,
+        progress_every_seconds=0,
+    ),
+    checkpoint_folder=folder / "checkpoints", output_folder=folder / "output", base="toy", save_model=save_trainable,
+)
+thread.join(60)
+print(json.dumps({"loss": result.loss, "samples": result.samples}))
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_three_and_one_worker_use_each_sample_once_and_end_where_two_fixed_ones_do(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port = opened.getsockname()[1]
+    ray_folder = tempfile.mkdtemp(prefix="blm-", dir="/tmp")  # short: paths of sockets lie below it
+    arguments = [str(tmp_path), CONFIG.model_dump_json(), json.dumps(STEPS), ray_folder, str(port)]
+    path = os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "platform")])
+    environment = os.environ | {
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": "1",
+        "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    }
+    driver = subprocess.run(
+        [sys.executable, "-c", DRIVER, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    print(driver.stdout)
+    assert driver.returncode == 0, driver.stdout[-6000:]
+    found = json.loads(driver.stdout.strip().splitlines()[-1])
+
+    lines = [json.loads(line) for line in (tmp_path / "output" / "lineage.jsonl").read_text().splitlines()]
+    used = [sample for line in lines for sample in line["sample_ids"]]
+    assert used == [
+        sample.hex() for step in range(len(STEPS)) for sample in ToySchedule(STEPS).sample_ids(step)
+    ]
+    workers = [count for count, _ in groupby(line["workers"] for line in lines)]
+    assert workers[0] == 1 and 3 in workers and workers[-1] == 1, workers
+
+    # With no failure allowed at all, only the notice's own budget let it go on, from the notice's checkpoint.
+    notice = re.search(r"checkpoint after step (\d+) before it does", driver.stdout)
+    assert notice is not None
+    resumed = [int(step) for step in re.findall(r"continuing from .* \(after step (\d+)\)", driver.stdout)]
+    assert resumed[-1] >= int(notice[1]), (resumed, notice[1])
+
+    fixed = toy_task(tmp_path / "fixed", open_schedule=toy_schedule(STEPS), config=CONFIG)
+    assert tune_without_ray(fixed, 2) == [0]
+    curve = (tmp_path / "fixed" / "output" / "loss.jsonl").read_text().splitlines()
+    assert found["loss"] == pytest.approx(json.loads(curve[-1])["loss"], abs=1e-3)
+    distance = relative_distance(
+        trained_parameters(tmp_path / "output"), trained_parameters(tmp_path / "fixed" / "output")
+    )
+    assert distance < 1e-3
