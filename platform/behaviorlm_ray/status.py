@@ -106,17 +106,19 @@ def _status(folder: Location, files: set[str], now: float) -> StageStatus:
     if record is not None and not _is_gone(record, now):
         age = f"{record.describe()}, heartbeat {_age(record.heartbeat, now)} ago"
         return StageStatus(name, "running", progress, told or record.heartbeat, age, "", str(folder))
-    error = _last_error(folder, files)
-    if error is None:
+    failure = _last_error(folder, files)
+    if failure is None:
         last = record.heartbeat if record is not None else None
         return StageStatus(
             name, "interrupted", progress, told or last, "", "its process is gone", str(folder)
         )
-    state: State = "interrupted" if error["type"] in ("KeyboardInterrupt", "SystemExit") else "failed"
-    message = f"{error['type']}: {str(error['message']).splitlines()[0] if error['message'] else ''}".rstrip(
-        ": "
+    state: State = "interrupted" if failure["type"] in ("KeyboardInterrupt", "SystemExit") else "failed"
+    message = (
+        f"{failure['type']}: {str(failure['message']).splitlines()[0] if failure['message'] else ''}".rstrip(
+            ": "
+        )
     )
-    return StageStatus(name, state, progress, error["at"], "", message, error["path"])
+    return StageStatus(name, state, progress, failure["at"], "", message, failure["path"])
 
 
 def _progress(folder: Location, files: set[str]) -> tuple[str, float | None]:

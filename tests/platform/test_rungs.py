@@ -24,6 +24,11 @@ def stage_folder(root: Path) -> StageFolder:
     return StageFolder(root / "output", root / "checkpoints", lease)
 
 
+def weights(output: StageOutput) -> dict[str, torch.Tensor]:
+    assert isinstance(output.folder, Path)
+    return trained_parameters(output.folder)
+
+
 def run(root: Path, stop: int | None, earlier: StageOutput | None) -> tuple[StageOutput, StageFolder]:
     """Tune up to a step as a stage's body does, and the output that it would commit."""
     folder = stage_folder(root)
@@ -63,10 +68,10 @@ def test_over_two_rungs_weights_rates_and_samples_are_those_of_the_whole_tuning(
     second, _ = run(tmp_path / "second", 4, first)
     last, folder = run(tmp_path / "last", None, second)
 
-    expected, found = trained_parameters(whole.folder), trained_parameters(last.folder)
+    expected, found = weights(whole), weights(last)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    rung = trained_parameters(second.folder)
+    rung = weights(second)
     assert not all(torch.equal(expected[name], rung[name]) for name in expected)
 
     steps = [(line["loss"], line["learning_rate"], line["tokens"]) for line in curve(tmp_path / "whole")]

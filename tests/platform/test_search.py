@@ -229,6 +229,7 @@ def committed(root: Path, name: str, cost: dict[str, float], rows: dict[str, int
     """A finished stage; the name of its folder."""
 
     def write(folder: StageFolder) -> StageResult:
+        assert isinstance(folder.output, Path)
         (folder.output / "x").write_text(name)
         return StageResult(rows=rows or {}, cost=cost)
 

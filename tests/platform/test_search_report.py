@@ -8,7 +8,7 @@ from behaviorlm.config import load_settings
 from behaviorlm_ray.search.report import compared_trials, render_search_report, write_search_report
 from behaviorlm_ray.search.settings import SearchSettings
 
-KEYS = {"auxiliary.0.weight": [0.1, 0.5], "selection.within": ["mixed", "<b>hard</b>"]}
+KEYS: dict[str, list[Any]] = {"auxiliary.0.weight": [0.1, 0.5], "selection.within": ["mixed", "<b>hard</b>"]}
 
 
 def settings(**keys: Any) -> SearchSettings:
@@ -17,7 +17,7 @@ def settings(**keys: Any) -> SearchSettings:
 
 
 def trial(number: int, status: str, *objectives: float) -> dict[str, Any]:
-    rungs = [
+    rungs: list[dict[str, Any]] = [
         {
             "rung": rung,
             "steps": 5 * rung,

@@ -34,6 +34,7 @@ def one(root: Path, now: float | None = None) -> StageStatus:
 
 def test_a_finished_stage_has_its_rows_and_the_folder_of_its_files(tmp_path: Path) -> None:
     def body(folder: StageFolder) -> StageResult:
+        assert isinstance(folder.output, Path) and isinstance(folder.checkpoints, Path)
         (folder.output / "table.txt").write_text("1")
         return StageResult(rows={"samples": 7})
 
@@ -46,6 +47,7 @@ def test_a_finished_stage_has_its_rows_and_the_folder_of_its_files(tmp_path: Pat
 
 def test_a_running_stage_has_its_owner_and_progress(tmp_path: Path) -> None:
     def body(folder: StageFolder) -> StageResult:
+        assert isinstance(folder.output, Path) and isinstance(folder.checkpoints, Path)
         told = {"step": 3, "steps": 12, "time": time.time()}
         (folder.checkpoints / "progress.json").write_text(json.dumps(told))
         found = one(tmp_path)
@@ -59,6 +61,7 @@ def test_a_running_stage_has_its_owner_and_progress(tmp_path: Path) -> None:
 
 def test_a_stage_without_steps_has_the_files_that_it_wrote_so_far(tmp_path: Path) -> None:
     def body(folder: StageFolder) -> StageResult:
+        assert isinstance(folder.output, Path) and isinstance(folder.checkpoints, Path)
         for name in ("a", "b"):
             (folder.output / f"{name}.parquet").write_text("")
         assert one(tmp_path).progress == "2 files"
@@ -79,6 +82,7 @@ def test_a_stage_that_ended_early_has_its_last_error(
     tmp_path: Path, error: BaseException, state: str, text: str
 ) -> None:
     def body(folder: StageFolder) -> StageResult:
+        assert isinstance(folder.output, Path) and isinstance(folder.checkpoints, Path)
         (folder.checkpoints / "step-00000050").mkdir()
         (folder.checkpoints / "step-00000050" / "checkpoint.json").write_text("{}")
         raise error
@@ -140,6 +144,7 @@ def test_the_job_prints_a_table_and_says_where_results_are(
 
 def test_a_root_on_s3_is_read_like_a_folder(s3_root: S3Location) -> None:
     def body(folder: StageFolder) -> StageResult:
+        assert isinstance(folder.output, Path) and isinstance(folder.checkpoints, Path)
         told = {"step": 3, "steps": 12, "time": time.time()}
         storage.write_replacing(folder.checkpoints / "progress.json", json.dumps(told).encode())
         [found] = stages_under(str(s3_root))

@@ -52,7 +52,7 @@ WHOLE = StepWork(tokens=LENGTH, attention_pairs=LENGTH * LENGTH, readouts=LENGTH
         llama(tie_word_embeddings=True),
         llama(head_dim=16),
         GPT2LMHeadModel(
-            GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, attn_implementation="eager")
+            GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, attn_implementation="eager")  # type: ignore[call-arg]
         ),
     ],
     ids=["llama", "tied", "wide heads", "gpt2"],
@@ -68,7 +68,8 @@ def test_lora_is_four_operations_a_frozen_weight_but_for_the_first_inputs() -> N
     model = get_peft_model(llama(layers=4), LoraConfig(r=4, target_modules="all-linear"))
     work = model_work(model)
     assert work is not None
-    layer = model.get_base_model().model.layers[0].self_attn
+    base: Any = model.get_base_model()
+    layer = base.model.layers[0].self_attn
     # Nobody needs the gradient of the embeddings, so the products that would lead there are not computed.
     first = sum(
         parameter.numel()

@@ -105,9 +105,10 @@ def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
             f"  chosen by {settings.algorithm.name} (seed {settings.algorithm.seed}) as the search goes on"
         )
     scheduler, budget = settings.scheduler, settings.budget.model_dump(exclude_none=True)
-    at = scheduler.at or [
+    shares = [
         f"1/{scheduler.reduction ** (scheduler.rungs - 1 - rung)}" for rung in range(scheduler.rungs - 1)
     ]
+    at = [*map(str, scheduler.at)] if scheduler.at else shares
     rungs = (
         f", rungs at {', '.join(map(str, at))} ({scheduler.unit}) and the whole"
         if scheduler.name == "asha"

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -50,7 +50,7 @@ class WaitReporter:
         self._stop.set()
         self._thread.join(timeout=10)
 
-    def look(self, waits: list[Wait], nodes: list[Resources], free: Resources) -> None:
+    def look(self, waits: Sequence[Wait], nodes: Sequence[Resources], free: Resources) -> None:
         """Tell what has waited too long; each wait again after ten times as long."""
         now = time.monotonic()
         present = {wait.identity for wait in waits}
@@ -107,7 +107,7 @@ def node_resources() -> list[Resources]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def describe_wait(wait: Wait, seconds: float, nodes: list[Resources], free: Resources) -> str:
+def describe_wait(wait: Wait, seconds: float, nodes: Sequence[Resources], free: Resources) -> str:
     """What waits, for how long, for what, and whether it can ever come on the cluster as it is."""
     asked = (
         ", ".join(_amounts(dict(bundle)) for bundle in dict.fromkeys(wait.bundles)) or "nothing in particular"

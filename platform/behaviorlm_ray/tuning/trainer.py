@@ -84,7 +84,7 @@ def tune(
         train_loop_config={"task": task},
         scaling_config=ScalingConfig(
             num_workers=_worker_range(execution),
-            elastic_resize_monitor_interval_s=execution.resize_every_seconds,
+            elastic_resize_monitor_interval_s=execution.resize_every_seconds,  # type: ignore[call-arg]  # of Ray Train V2
             use_gpu=execution.use_gpu,
             resources_per_worker={
                 "CPU": execution.cpus_per_worker,
@@ -96,7 +96,7 @@ def tune(
         run_config=RunConfig(
             name=f"tuning-{attempt}",
             storage_path=str(_ray_folder(checkpoint_folder)),
-            failure_config=FailureConfig(
+            failure_config=FailureConfig(  # type: ignore[call-arg]  # of Ray Train V2
                 max_failures=execution.max_failures,
                 max_preemption_failures=-1
                 if execution.max_preemptions is None
@@ -153,4 +153,4 @@ def _run_worker(loop_config: dict[str, Any]) -> dict[str, Any] | BehaviorLMError
 
 def _is_preempted() -> bool:
     """Whether a machine of the run has been given notice; Ray Train answers alike on all workers."""
-    return ray.train.get_preemption_info() is not None  # type: ignore[attr-defined]  # of Ray Train V2
+    return ray.train.get_preemption_info() is not None
