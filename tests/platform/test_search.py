@@ -33,6 +33,7 @@ from behaviorlm_ray.search.summary import (
 from behaviorlm_ray.search.sweep import reason
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageResult, run_stage
+from behaviorlm_ray.storage import Location, write_replacing
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
 
@@ -225,29 +226,28 @@ def test_rungs_are_correlated_over_the_trials_that_were_at_both() -> None:
     assert rung_correlation(trials, 1) == []
 
 
-def committed(root: Path, name: str, cost: dict[str, float], rows: dict[str, int] | None = None) -> str:
+def committed(root: Location, name: str, cost: dict[str, float], rows: dict[str, int] | None = None) -> str:
     """A finished stage; the name of its folder."""
 
     def write(folder: StageFolder) -> StageResult:
-        assert isinstance(folder.output, Path)
-        (folder.output / "x").write_text(name)
+        write_replacing(folder.output / "x", name.encode())
         return StageResult(rows=rows or {}, cost=cost)
 
     return run_stage(root, name, 1, {}, {}, write).folder.parents[1].name
 
 
-def test_stages_are_counted_by_the_attempts_they_made_meanwhile(tmp_path: Path) -> None:
+def test_stages_are_counted_by_the_attempts_they_made_meanwhile(root: Location) -> None:
     def fail(folder: StageFolder) -> StageResult:
         raise DataError("no")
 
-    old = committed(tmp_path, "old", {})
-    before = attempts_of_stages(tmp_path)
-    new = committed(tmp_path, "new", {})
-    assert committed(tmp_path, "new", {}) == new
+    old = committed(root, "old", {})
+    before = attempts_of_stages(root)
+    new = committed(root, "new", {})
+    assert committed(root, "new", {}) == new
     with pytest.raises(DataError):
-        run_stage(tmp_path, "bad", 1, {}, {}, fail)
-    (tmp_path / "stages" / new / "attempts" / "cut short").mkdir()
-    ran, cut = times_run(tmp_path, before, [old, new])
+        run_stage(root, "bad", 1, {}, {}, fail)
+    write_replacing(root / "stages" / new / "attempts" / "cut short" / "x", b"")
+    ran, cut = times_run(root, before, [old, new])
     assert (ran.pop(old), ran.pop(new), cut) == (0, 1, {new: 1})
     assert [(name.partition("-")[0], number) for name, number in ran.items()] == [("bad", 1)]
 
@@ -292,22 +292,22 @@ def test_cost_counts_each_stage_once_and_unshared_each_trial_whole(tmp_path: Pat
     ]
 
 
-def test_a_ledger_keeps_how_tasks_ended_the_first_that_is_written(tmp_path: Path) -> None:
+def test_a_ledger_keeps_how_tasks_ended_the_first_that_is_written(root: Location) -> None:
     task = Task(number=0, trial=0, rung=0, parameters={"a": [1, None, "x"]})
-    ledger = Ledger(tmp_path / "tasks")
+    ledger = Ledger(root / "tasks")
     assert ledger.attempts_before({"old": ["1"]}) == {"old": ["1"]}
     ledger.record(Outcome(task=task, error="no"))
     ledger.record(Outcome(task=task.model_copy(update={"number": 1}), metrics={"objective": 0.5}))
-    again = Ledger(tmp_path / "tasks")
+    again = Ledger(root / "tasks")
     again.record(Outcome(task=task, error="another"))
     assert again.outcomes == ledger.outcomes
     assert again.outcomes[0].error == "no"
     assert again.attempts_before({}) == {"old": ["1"]}
     again.forget(0)
-    assert Ledger(tmp_path / "tasks").outcomes == {}
-    (tmp_path / "tasks" / "task-000000.json").write_text("{")
+    assert Ledger(root / "tasks").outcomes == {}
+    write_replacing(root / "tasks" / "task-000000.json", b"{")
     with pytest.raises(StorageError, match=r"task-000000\.json is damaged; remove it"):
-        Ledger(tmp_path / "tasks")
+        Ledger(root / "tasks")
 
 
 def test_the_summary_holds_trials_stages_and_a_winner_that_runs(tmp_path: Path, run: dict[str, Any]) -> None:

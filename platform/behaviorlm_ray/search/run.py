@@ -146,7 +146,7 @@ def check_trials(settings: SearchSettings, run: Mapping[str, Any]) -> None:
 
 def search_root(run: Mapping[str, Any]) -> Location:
     """The folder of all runs and searches."""
-    return location(run["storage"]["root"])
+    return location(run["storage"]["root"], run["storage"]["patience_seconds"])
 
 
 def search_folder(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
