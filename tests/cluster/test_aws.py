@@ -1,6 +1,7 @@
 """cluster/aws.yaml and its policies against what reads them: Ray's schema, EC2's parameters, the autoscaler."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,9 @@ def actions(statement: dict[str, Any]) -> set[str]:
 
 def test_the_bucket_policy_allows_what_storage_needs_on_its_prefix_and_nothing_else() -> None:
     allowed = [one for one in statements("aws-bucket-policy.json") if one["Effect"] == "Allow"]
-    assert set().union(*map(actions, allowed)) == STORAGE_ACTIONS
+    guide = (ROOT / "docs" / "storage.md").read_text()
+    assert set(re.findall(r"`(s3:[A-Z]\w+)`", guide)) == actions_of_storage()
+    assert set().union(*map(actions, allowed)) == actions_of_storage()
     for statement in allowed:
         if actions(statement) == {"s3:ListBucket"}:
             prefixes = statement["Condition"]["StringLike"]["s3:prefix"]
