@@ -99,6 +99,7 @@ def s3_endpoint(root: str) -> Iterator[None]:
         "AWS_SECRET_ACCESS_KEY": "demo",
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
     }
     try:
         boto3.client("s3").create_bucket(Bucket=root.removeprefix("s3://").partition("/")[0])
