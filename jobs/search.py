@@ -20,7 +20,7 @@ def main(settings: SearchSettings) -> None:
     """Validate everything, then run the trials."""
     run = base_run(settings)
     check_trials(settings, run)
-    with connected(allow_unauthenticated=run.execution.allow_unauthenticated_cluster):
+    with connected(allow_unauthenticated=run["execution"]["allow_unauthenticated_cluster"]):
         report = search(settings, run)
     print(f"wrote the report to {report}")
 

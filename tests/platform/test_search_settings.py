@@ -1,7 +1,6 @@
 """What a search may be told: spaces, conditions, objectives, rungs, budgets; and what is refused, all at once."""
 
 import math
-import re
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.space import grid_points, grid_size, random_point, single_changes
 from behaviorlm_ray.search.summary import TrialOutcome
-from behaviorlm_ray.search.waiting import Wait, WaitReporter
 
 SPACE: dict[str, Any] = {
     "selection": {
@@ -281,25 +279,3 @@ def test_a_search_without_a_winner_says_why(
         check_for_winner(settings, trials, outcomes, floor, {"cost": 120.0, "sample_epochs": 1.5})
     if floor is not None:
         check_for_winner(settings, [*trials, trial(2, "finished", 0.7)], outcomes, floor, {})
-
-
-def test_what_waits_is_told_once_it_lasts_and_whether_it_can_ever_come() -> None:
-    told: list[str] = []
-    reporter = WaitReporter(0.0, told.append)
-    nodes = [{"CPU": 2.0, "memory": 1e9}, {"CPU": 2.0}]
-    large = Wait("a", "tuning", ((("CPU", 3.0),),))
-    many = Wait("b", "workers", ((("CPU", 1.0),),) * 5)
-    later = Wait("c", "_Replica", ((("CPU", 1.0),),))
-    reporter.look([large, many, later], nodes, {"CPU": 0.0})
-    assert len(told) == 3
-    assert re.fullmatch(
-        r"waiting for 0 s: tuning asks for \{CPU 3\}; the cluster has \{CPU 4\}, free \{CPU 0\}; "
-        r"no node has \{CPU 3\}: "
-        r"unless one is being added, ask for less \(execution\)",
-        told[0],
-    )
-    assert "workers asks for 5 x {CPU 1}" in told[1] and "that is more than all nodes have" in told[1]
-    assert told[2].endswith("free {CPU 0}")
-    patient = WaitReporter(3600.0, told.append)
-    patient.look([large], nodes, {"CPU": 0.0})
-    assert len(told) == 3

@@ -27,7 +27,6 @@ from behaviorlm_ray.search.summary import (
 )
 from behaviorlm_ray.search.sweep import describe, described_metrics, nothing_finished, run_tasks
 from behaviorlm_ray.search.trial import stages_at
-from behaviorlm_ray.search.waiting import WaitReporter
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import Location, location, read_text
@@ -51,10 +50,9 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     before = ledger.attempts_before(attempts_of_stages(root))
     costs = StageCosts(root, _gpus(base.settings))
     _forget(ledger, settings, costs)
-    with WaitReporter(settings.report_waiting_after_seconds):
-        reference = _reference(settings, base)
-        floor = _floor(settings, reference)
-        tasks = run_tasks(settings, run, ledger, floor, costs)
+    reference = _reference(settings, base)
+    floor = _floor(settings, reference)
+    tasks = run_tasks(settings, run, ledger, floor, costs)
     outcomes = [ledger.outcomes[task.number] for task in tasks if task.number in ledger.outcomes]
     rungs = settings.scheduler.number_of_rungs
     trials = trials_of(tasks, ledger.outcomes, rungs, costs)

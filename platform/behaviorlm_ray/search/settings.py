@@ -110,11 +110,6 @@ class SearchSettings(Settings):
         default=False,
         description="Whether to run what an earlier call of this search recorded as failed, and what followed, again.",
     )
-    report_waiting_after_seconds: float = Field(
-        default=60.0,
-        gt=0,
-        description="After how long a wait for resources is told, with what is waited for.",
-    )
     evaluate_winner: bool = Field(
         default=True,
         description="Whether to run the winner's whole run, evaluation.arms on test included, after the search.",
