@@ -18,7 +18,7 @@ from behaviorlm_ray.stages import StageOutput
 
 # A trial only waits for Ray Train and Ray Data, which ask for CPUs and GPUs of their own. With a CPU of its own it
 # would wait forever where theirs take all. Tune wants some resource: one byte of memory.
-RESOURCES = {"memory": 1}
+RESOURCES: dict[str, int | float] = {"memory": 1}
 
 _RUNG = re.compile(r"(?:b_tune|validate)_step_(\d+)")
 
