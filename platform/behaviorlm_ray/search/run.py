@@ -103,15 +103,9 @@ def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
             f"  chosen by {settings.algorithm.name} (seed {settings.algorithm.seed}) as the search goes on"
         )
     scheduler, budget = settings.scheduler, settings.budget.model_dump(exclude_none=True)
-    shares = [
-        f"1/{scheduler.reduction ** (scheduler.rungs - 1 - rung)}" for rung in range(scheduler.rungs - 1)
-    ]
-    at = [*map(str, scheduler.at)] if scheduler.at else shares
-    rungs = (
-        f", rungs at {', '.join(map(str, at))} ({scheduler.unit}) and the whole"
-        if scheduler.name == "asha"
-        else ""
-    )
+    shares = [f"1/{scheduler.reduction ** (scheduler.rungs - rung)}" for rung in range(1, scheduler.rungs)]
+    at = shares if scheduler.at is None else [f"{value:g}" for value in scheduler.at]
+    rungs = f", rungs at {', '.join(at)} ({scheduler.unit}) and the whole" if scheduler.name == "asha" else ""
     lines += [
         "",
         f"algorithm: {settings.algorithm.name}",
