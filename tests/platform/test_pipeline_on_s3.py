@@ -38,6 +38,7 @@ for place in (local, remote, remote):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # two whole runs and a Ray of their own, on a machine that may be busy
 def test_a_run_on_s3_has_the_metrics_of_a_local_one(
     s3_root: S3Location, small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
