@@ -61,14 +61,11 @@ def test_notice_makes_one_checkpoint_at_once_from_which_the_next_attempt_goes_on
     kept = [path.name for path in (tmp_path / "checkpoints").glob("step-*")]
     assert kept == ["step-00000003"]  # not one after each further step
     assert tune_without_ray(task, 1) == [0]
-    whole = toy_task(
-        tmp_path / "whole", open_schedule=toy_schedule(steps), execution=execution, config=CONFIG
-    )
-    assert tune_without_ray(whole, 1) == [0]
-    distance = relative_distance(
-        trained_parameters(tmp_path / "output"), trained_parameters(tmp_path / "whole" / "output")
-    )
-    assert distance < 1e-6
+    lines = [json.loads(line) for line in (tmp_path / "output" / "lineage.jsonl").read_text().splitlines()]
+    used = [sample for line in lines for sample in line["sample_ids"]]
+    assert used == [
+        sample.hex() for step in range(len(steps)) for sample in ToySchedule(steps).sample_ids(step)
+    ]
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ from tests.platform.tuning_runs import save_trainable, toy_model
 folder, config, steps = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 cluster = Cluster(
     initialize_head=True,
-    head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": sys.argv[4], "port": int(sys.argv[5])},
+    head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": sys.argv[4], "dashboard_port": int(sys.argv[5])},
 )
 ray.init(address=cluster.address)
 
@@ -172,6 +169,7 @@ def test_one_three_and_one_worker_use_each_sample_once_and_end_where_two_fixed_o
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": "1",
         "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+        "RAY_raylet_start_wait_time_s": "120",  # the machine may be busy
     }
     driver = subprocess.run(
         [sys.executable, "-c", DRIVER, *arguments],
