@@ -109,7 +109,9 @@ from tests.platform.tuning_runs import save_trainable, toy_model
 folder, config, steps = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 cluster = Cluster(
     initialize_head=True,
-    head_node_args={"num_cpus": 1, "include_dashboard": False, "temp_dir": sys.argv[4], "dashboard_port": int(sys.argv[5])},
+    head_node_args={
+        "num_cpus": 1, "include_dashboard": False, "temp_dir": sys.argv[4], "dashboard_port": int(sys.argv[5]),
+    },
 )
 ray.init(address=cluster.address)
 
