@@ -144,7 +144,6 @@ def test_the_job_prints_a_table_and_says_where_results_are(
 
 def test_a_root_on_s3_is_read_like_a_folder(s3_root: S3Location) -> None:
     def body(folder: StageFolder) -> StageResult:
-        assert isinstance(folder.output, Path) and isinstance(folder.checkpoints, Path)
         told = {"step": 3, "steps": 12, "time": time.time()}
         storage.write_replacing(folder.checkpoints / "progress.json", json.dumps(told).encode())
         [found] = stages_under(str(s3_root))
