@@ -47,7 +47,11 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     address = os.environ.get("RAY_ADDRESS") or "local"
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    options: dict[str, Any] = {} if address != "local" else {"include_dashboard": True}
+    options: dict[str, Any] = {}
+    if address == "local":
+        options["include_dashboard"] = True
+        # this machine gets no notice of preemption, and each tuning would start a process that waits for one
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     options["runtime_env"] = {"worker_process_setup_hook": _name_cluster}
     with _termination_kept():
         ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)

@@ -348,9 +348,10 @@ class Pipeline:
         settings = self.settings
         prepared = self.prepared()
         self.check_samples()  # before anything is tuned
-        arms: dict[str, Stage] = {
-            arm: self.variant(arm).scored(settings.all_arms[arm].tuning) for arm in settings.evaluation.arms
-        }
+        tunings = {arm: settings.all_arms[arm].tuning for arm in settings.evaluation.arms}
+        for arm, tuning in tunings.items():  # all of it first: one scoring after another finds warm processes
+            self.variant(arm).model(tuning)
+        arms: dict[str, Stage] = {arm: self.variant(arm).scored(tuning) for arm, tuning in tunings.items()}
         config = {
             "evaluation": {
                 key: value for key, value in _plain(settings.evaluation).items() if key != "cloze"

@@ -1,9 +1,15 @@
 """Scoring on Ray Data: a pool of model replicas over history windows, one output row for each window.
 
 Every sample asked for is scored exactly once; that is checked when the scores are read back.
+
+With a GPU, replicas are actors, which hold it. On CPUs they are tasks: their processes have imported all they need
+when the next pool starts, and starting processes is most of the time that a small model takes.
 """
 
+import pickle
+import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +43,9 @@ BLOCKS_PER_ACTOR = 32
 """Blocks of windows for each replica (our choice): enough to balance their loads and to show progress."""
 
 PROGRESS_SECONDS = 10.0
+
+KEPT_SECONDS = 5.0
+"""How long a process keeps a replica after its last batch (our choice): the next batch of a pool comes at once."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +94,7 @@ def score(task: ScoringTask, rows: SampleRows, folder: Location, pool: ScoringPo
     blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
     actors = min(pool.actors, blocks)
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
-    scored = dataset.map_batches(
-        _WritingReplica,
-        fn_constructor_args=(task, folder),
-        batch_size=pool.windows_per_batch,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors, initial_size=actors),
-        num_cpus=pool.cpus_per_actor,
-        num_gpus=1 if pool.use_gpu else 0,
-    )
+    scored = _map(dataset, task, folder, pool, actors)
     samples = sum(len(chosen) for _, chosen in windows)
     progress = _Progress(samples)
     tokens = 0
@@ -103,6 +104,30 @@ def score(task: ScoringTask, rows: SampleRows, folder: Location, pool: ScoringPo
         progress.add(pc.sum(batch["samples"]).as_py())
         tokens += pc.sum(batch["tokens"]).as_py()
     return Scored(samples, tokens)
+
+
+def _map(
+    dataset: ray.data.Dataset, task: ScoringTask, folder: Location, pool: ScoringPool, replicas: int
+) -> ray.data.Dataset:
+    common: dict[str, Any] = {
+        "batch_size": pool.windows_per_batch,
+        "batch_format": "pyarrow",
+        "num_cpus": pool.cpus_per_actor,
+    }
+    if pool.use_gpu:
+        return dataset.map_batches(
+            _WritingReplica,
+            fn_constructor_args=(task, folder),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=replicas, initial_size=replicas),
+            num_gpus=1,
+            **common,
+        )
+    return dataset.map_batches(
+        _score_batch,  # type: ignore[arg-type]  # Ray types no further arguments
+        fn_args=(uuid.uuid4().hex, pickle.dumps((task, folder))),
+        compute=ray.data.TaskPoolStrategy(size=replicas),
+        **common,
+    )
 
 
 class _Progress:
@@ -306,6 +331,41 @@ class _WritingReplica:
         return pa.table(
             {"samples": [samples], "tokens": [tokens], "problem": pa.array([problem], pa.string())}
         )
+
+
+class _KeptReplica:
+    """The replica of this process, kept from batch to batch of a pool and dropped soon after the last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: str | None = None
+        self._replica: _WritingReplica | None = None
+        self._timer: threading.Timer | None = None
+
+    def score(self, batch: pa.Table, pool: str, pickled: bytes) -> pa.Table:
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._replica is None or self._pool != pool:
+                self._replica = None  # not two models at a time
+                self._pool, self._replica = pool, _WritingReplica(*pickle.loads(pickled))
+            scored = self._replica(batch)
+            self._timer = threading.Timer(KEPT_SECONDS, self._drop)
+            self._timer.daemon = True
+            self._timer.start()
+            return scored
+
+    def _drop(self) -> None:
+        with self._lock:
+            if threading.current_thread() is self._timer:  # no batch has come since
+                self._replica = None
+
+
+_kept = _KeptReplica()
+
+
+def _score_batch(batch: pa.Table, pool: str, pickled: bytes) -> pa.Table:
+    return _kept.score(batch, pool, pickled)
 
 
 def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:

@@ -247,7 +247,8 @@ def _keep_head_gathered(engine: Any) -> None:
 
 
 def _flag_non_finite(flag: Tensor, gradient: Tensor) -> None:
-    flag.logical_or_(torch.logical_not(torch.isfinite(gradient).all()))
+    # NaN and infinities come through a sum; one that only the sum reaches, the gradient's norm would reach too
+    flag.logical_or_(torch.logical_not(torch.isfinite(gradient.sum())))
 
 
 def _gradient_norm(engine: TuningEngine) -> float:

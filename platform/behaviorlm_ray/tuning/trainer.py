@@ -80,8 +80,8 @@ def tune(
         first_step=first_step,
     )
     trainer = TorchTrainer(
-        _run_worker,  # type: ignore[arg-type]  # it may return a value since Ray 2.60
-        train_loop_config={"task": task},
+        # not by train_loop_config, for which Ray Train's controller would import all that the task names
+        lambda: _run_worker(task),  # type: ignore[arg-type]  # it may return a value since Ray 2.60
         scaling_config=ScalingConfig(
             num_workers=_worker_range(execution),
             elastic_resize_monitor_interval_s=execution.resize_every_seconds,  # type: ignore[call-arg]  # of Ray Train V2
@@ -142,8 +142,7 @@ def _own_error(failure: BaseException | None) -> BehaviorLMError | None:
     return None
 
 
-def _run_worker(loop_config: dict[str, Any]) -> dict[str, Any] | BehaviorLMError:
-    task: TuningTask = loop_config["task"]
+def _run_worker(task: TuningTask) -> dict[str, Any] | BehaviorLMError:
     prepare_process(task.execution)
     try:
         return tune_rank(task, ray.train.report, _is_preempted)
