@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
-	$(BIN)/python -m jobs.world --folder runs/demo/world --users 450
+	$(BIN)/python -m jobs.world --folder runs/demo/world --users 360
 	$(BIN)/python -m jobs.run --config jobs/configs/demo.yaml
 
 cluster-demo: $(INSTALLED)

@@ -26,7 +26,7 @@ from cluster.local_cluster import RAY, ROOT, LocalCluster, local_cluster
 HEAD_ALONE_SECONDS = 300.0
 """How long the cluster may take to be back to its head."""
 
-USERS, FULL_USERS = 100, 450
+USERS, FULL_USERS = 100, 360
 REDUCED = {
     "evaluation.arms": ["untuned", "a_tuned", "ab_tuned"],
     "evaluation.max_samples": 200,
