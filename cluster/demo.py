@@ -1,11 +1,12 @@
 """The demo on a cluster that grows and shrinks, on one machine: `make cluster-demo`.
 
-    python -m cluster.demo [--root FOLDER or s3://…] [--full] [--folder runs/cluster-demo]
+    python -m cluster.demo [--root FOLDER or s3://…] [--full] [--search] [--folder runs/cluster-demo]
 
 Starts an S3 endpoint (moto, in memory) unless the root is a folder or AWS_ENDPOINT_URL names another one; starts a head
 with Ray's real autoscaler (cluster/local.yaml); submits the making of the log and the demo by `ray job submit`; counts
 nodes meanwhile; waits until the cluster is back to its head, and ends what it started. Leaves results.json (the demo's)
-and cluster.json (nodes over time and by stage) in the folder. The last line says whether it went well.
+and cluster.json (nodes over time and by stage) in the folder. With --search it submits the demo's search instead, and
+leaves its summary.json. The last line says whether it went well.
 """
 
 import argparse
@@ -14,11 +15,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cluster.local_cluster import RAY, ROOT, LocalCluster, local_cluster
@@ -68,16 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "cluster-demo")
     parser.add_argument("--root", default="s3://cluster-demo/runs", help="storage.root of the run")
-    parser.add_argument("--full", action="store_true", help="as much as `make demo`: same metrics, longer")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--full", action="store_true", help="as much as `make demo`: same metrics, longer")
+    what.add_argument(
+        "--search", action="store_true", help="jobs/configs/search/demo.yaml instead of one run"
+    )
     options = parser.parse_args(arguments)
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with s3_endpoint(options.root):
-        problem = _run(folder, options.root, full=options.full)
+        problem = _run(folder, options.root, full=options.full, search=options.search)
     if problem:
         print(f"cluster demo failed: {problem}")
         return 1
-    print(f"cluster demo done: {folder / 'results.json'}, {folder / 'cluster.json'}")
+    print(f"cluster demo done: {folder / _result(options.search).name}, {folder / 'cluster.json'}")
     return 0
 
 
@@ -109,7 +114,12 @@ def s3_endpoint(root: str) -> Iterator[None]:
         del os.environ["AWS_ENDPOINT_URL"]
 
 
-def _run(folder: Path, root: str, *, full: bool) -> str:
+def _result(search: bool) -> PurePosixPath:
+    """What is left under the root."""
+    return PurePosixPath("search_demo/summary.json" if search else "demo/results.json")
+
+
+def _run(folder: Path, root: str, *, full: bool, search: bool) -> str:
     """What went wrong, or nothing."""
     with local_cluster() as cluster:
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):  # read once, when Ray is imported
@@ -118,10 +128,13 @@ def _run(folder: Path, root: str, *, full: bool) -> str:
         counts.take()
         world = folder / "world"
         users = FULL_USERS if full else USERS
-        jobs = (
-            ["jobs.world", "--folder", str(world), "--users", str(users)],
-            ["jobs.run", "--config", "jobs/configs/demo.yaml", *_overrides(world, root, full=full)],
-        )
+        inputs = _inputs(world, root)
+        if search:
+            work = ["jobs.search", "--config", "jobs/configs/search/demo.yaml", *_options(inputs, "run.")]
+        else:
+            values = inputs if full else inputs | REDUCED
+            work = ["jobs.run", "--config", "jobs/configs/demo.yaml", *_options(values)]
+        jobs = (["jobs.world", "--folder", str(world), "--users", str(users)], work)
         for job in jobs:
             status = _submit(cluster, job, counts)
             if status != 0:
@@ -132,7 +145,8 @@ def _run(folder: Path, root: str, *, full: bool) -> str:
         while counts.take() > 1 and time.monotonic() < deadline:
             time.sleep(2)
         summary = _write(folder, counts, root)
-    (folder / "results.json").write_bytes(_read(root, "demo/results.json"))
+    result = _result(search)
+    (folder / result.name).write_bytes(_read(root, str(result)))
     if summary["final"] != 1:
         return f"{summary['final']} nodes are left after {HEAD_ALONE_SECONDS:.0f} s"
     if summary["most"] == 1:
@@ -140,17 +154,19 @@ def _run(folder: Path, root: str, *, full: bool) -> str:
     return ""
 
 
-def _overrides(world: Path, root: str, *, full: bool) -> Iterator[str]:
-    """Options of the demo's configuration: absolute inputs, and less work unless all of it is asked for."""
-    values: dict[str, Any] = {
+def _inputs(world: Path, root: str) -> dict[str, Any]:
+    """Keys of the demo's configuration: the root, and absolute inputs."""
+    return {
         "storage.root": root,
         "events.paths": [str(world / "log" / "*.jsonl.gz")],
         "auxiliary.0.paths": [str(world / "everyday.jsonl.gz")],
         "auxiliary.1.paths": [str(world / "school.jsonl.gz")],
         "evaluation.cloze": str(world / "cloze.jsonl"),
-        **({} if full else REDUCED),
     }
-    yield from (f"--{key}={json.dumps(value)}" for key, value in values.items())
+
+
+def _options(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    return [f"--{prefix}{key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def _submit(cluster: LocalCluster, job: list[str], counts: NodeCounts) -> int:
