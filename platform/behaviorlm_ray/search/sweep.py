@@ -1,5 +1,6 @@
 """Running a search on Ray Tune: tasks as they are decided, told as they end, summarized in the end."""
 
+import os
 import tempfile
 import time
 import traceback
@@ -40,6 +41,9 @@ def run_tasks(
     row = TaskRow(rules, ledger, deadline)
     if row.decide() == "end":
         return row.tasks
+    os.environ.setdefault(
+        "RAY_AIR_NEW_OUTPUT", "0"
+    )  # its header, with 2**63 - 1 trials, comes even when not verbose
     tuner = tune.Tuner(
         tune.with_resources(run_task, tune.PlacementGroupFactory([RESOURCES | settings.resources_per_trial])),
         tune_config=tune.TuneConfig(
