@@ -1,16 +1,14 @@
 """A proxy between a client and an S3 server that breaks what it is told to break, and counts it."""
 
-import http.client
-import socket
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
+
+from cluster.chaos.proxy import PassingHandler
 
 HANG_SECONDS = 30.0
 
@@ -26,7 +24,6 @@ class FaultyProxy:
     """
 
     def __init__(self, endpoint: str) -> None:
-        self.target = urlsplit(endpoint).netloc
         self.planned: deque[tuple[str, str, int]] = deque()
         self.happened: list[str] = []
         self.served: list[str] = []
@@ -37,6 +34,7 @@ class FaultyProxy:
 
         class Handler(_Handler):
             faults = proxy
+            target = urlsplit(endpoint).netloc
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
@@ -78,63 +76,33 @@ def faulty_proxy(endpoint: str) -> Iterator[FaultyProxy]:
         thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(PassingHandler):
     faults: FaultyProxy
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        pass
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         fault = self.faults.next_fault(self.command)
         if fault is None:
-            self._answer(*self._passed_on(body))
+            self.answer(*self._served(body))
             return
         kind, status = fault
         if kind == "hang":
             self.faults.closing.wait(HANG_SECONDS)
         if kind in ("reset", "hang"):
-            self._reset()
+            self.reset()
         elif kind == "lost":
-            self._passed_on(body)
-            self._reset()
+            self._served(body)
+            self.reset()
         elif kind == "cut":
-            self._answer(*self._passed_on(body), cut=True)
+            self.answer(*self._served(body), cut=True)
         else:
             content = f"<Error><Code>{kind}</Code><Message>{kind}</Message></Error>".encode()
-            self._answer(status, [("Content-Type", "application/xml")], content)
+            self.answer(status, [("Content-Type", "application/xml")], content)
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _serve
 
-    def _passed_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        connection = http.client.HTTPConnection(self.faults.target, timeout=60)
+    def _served(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         self.faults.served.append(self.command)
-        dropped = {"expect"} | ({"if-match", "if-none-match"} if self.faults.ignores_conditions else set())
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
-        connection.request(self.command, self.path, body, headers)
-        response = connection.getresponse()
-        content = response.read()
-        connection.close()
-        return response.status, response.getheaders(), content
-
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes, cut: bool = False) -> None:
-        self.send_response_only(status)
-        sizes = [value for name, value in headers if name.lower() == "content-length"]
-        for name, value in headers:
-            if name.lower() not in ("content-length", "connection", "transfer-encoding"):
-                self.send_header(name, value)
-        size = sizes[0] if self.command == "HEAD" and sizes else str(len(content))
-        self.send_header("Content-Length", size)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content[: len(content) // 2] if cut else content)
-        if cut:
-            self.wfile.flush()
-            self._reset()
-
-    def _reset(self) -> None:
-        """Close so that the other side sees a connection reset."""
-        self.close_connection = True
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
+        if self.faults.ignores_conditions:
+            self.dropped_headers = PassingHandler.dropped_headers | {"if-match", "if-none-match"}
+        return self.passed_on(body)

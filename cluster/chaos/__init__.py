@@ -1,0 +1,1 @@
+"""Kills at chosen moments, and what a resumed run makes of them: `python -m cluster.chaos`."""
