@@ -1,4 +1,4 @@
-# make demo | cluster-demo | test | test-all | lint | bench. The first of them makes a virtual environment and installs into it.
+# make demo | cluster-demo | chaos | test | test-all | lint | bench. The first of them makes a virtual environment and installs into it.
 # PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
 # your CUDA, set TORCH to what its website says to install, for example
 #   make test TORCH="torch==2.13.0 --index-url <index of that build>"
@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo cluster-demo test test-all lint format bench clean
+.PHONY: install demo cluster-demo chaos test test-all lint format bench clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -27,6 +27,9 @@ demo: $(INSTALLED)
 
 cluster-demo: $(INSTALLED)
 	$(BIN)/python -m cluster.demo
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"

@@ -11,6 +11,7 @@ leaves its summary.json. The last line says whether it went well.
 
 import argparse
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def s3_endpoint(root: str) -> Iterator[None]:
     import boto3
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

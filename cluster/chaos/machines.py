@@ -20,6 +20,7 @@ NODES = 2
 NOTICE_SECONDS = 6
 TITLES = {"train_worker": "ray::RayTrainWorker", "scoring_worker": "ray::MapBatches(_score_batch)"}
 FIND_SECONDS = 20.0
+OBJECT_STORE_BYTES = 200 * 1024**2
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Machines:
     def complete(self) -> None:
         """Add nodes until there are as many as there should be."""
         while len(self.nodes) < NODES:
-            self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=200 * 1024**2))
+            self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES))
 
     def kill_process(self, kind: str, chosen: int) -> list[int]:
         """Kill one of Ray's workers of a kind. Returns the process ids of what is certainly dead; maybe none."""
@@ -75,9 +76,11 @@ class Machines:
 
 
 def kill(process: int) -> list[int]:
-    """SIGKILL a process. Returns it once it is dead."""
-    with suppress(ProcessLookupError):
+    """SIGKILL a process. Returns it once it is dead; nothing if it was not there."""
+    try:
         os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return []
     deadline = time.monotonic() + 10
     while _lives(process) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -87,12 +90,12 @@ def kill(process: int) -> list[int]:
 @contextmanager
 def machines(folder: Path) -> Iterator[Machines]:
     """The cluster for the block; Ray's files are in `folder`, whose path must be short."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "num_cpus": 0,
         "include_dashboard": True,
         "dashboard_port": _free_port(),
         "temp_dir": str(folder),
-        "object_store_memory": 200 * 1024**2,
+        "object_store_memory": OBJECT_STORE_BYTES,
     }
     made = Machines(Cluster(initialize_head=True, head_node_args=arguments))
     try:

@@ -1,6 +1,7 @@
 """The run that is disturbed: how it is started, interrupted at a moment, and started again until it ends."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -44,8 +45,9 @@ SMALLER: dict[str, Any] = {
     "preparation.min_partitions": 2,
     "execution.tuning.checkpoint_every_steps": 2,
     "execution.tuning.progress_every_seconds": 0,
+    "execution.allow_unauthenticated_cluster": True,
 }
-"""The demo, in less time."""
+"""The demo, in less time, on a cluster that lives as long as the cases."""
 
 
 @dataclass
@@ -121,6 +123,7 @@ def chaos(folder: Path) -> Iterator[Chaos]:
     """An S3 server, a proxy, a cluster and the outcome of an undisturbed run, for the block."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,0 +1,115 @@
+"""Kills at chosen moments: the moment is met, differences are seen, and the cases of one seed change nothing."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+from cluster.chaos.__main__ import is_good
+from cluster.chaos.machines import kill
+from cluster.chaos.matrix import STAGES, VICTIMS, cases
+from cluster.chaos.outcome import Outcome, difference
+from cluster.chaos.proxy import Tripwire, tripping_proxy
+from cluster.local_cluster import ROOT
+
+
+def test_three_seeds_are_over_a_hundred_cases_with_every_victim_and_stage() -> None:
+    made = cases([0, 1, 2])
+    assert len({(case.name, case.seed) for case in made}) == len(made) > 100
+    assert {case.victim for case in made} == set(VICTIMS)
+    assert {case.moment.stage for case in made} == set(STAGES) - {"conversations"}
+    assert [case.number for case in made] == [case.number for case in cases([0, 1, 2])]
+    assert all(1 <= case.number <= case.moment.last for case in made)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_the_chosen_request_is_held_until_released_and_then_lost(endpoint: str) -> None:
+    with tripping_proxy(endpoint) as proxy:
+        client = boto3.client(
+            "s3",
+            endpoint_url=proxy.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+            config=Config(retries={"total_max_attempts": 1}),
+        )
+        client.create_bucket(Bucket="chosen")
+        proxy.tripwire = wire = Tripwire(r"/stages/score-[0-9a-f]+/.*windows-", 2)
+
+        def put(name: str) -> None:
+            client.put_object(Bucket="chosen", Key=f"root/{name}", Body=b"x")
+
+        put("stages/score-12ab/attempts/1/windows-1")
+        put("stages/score-12ab/attempts/1/other")
+        assert not wire.tripped.is_set()
+        failures: list[Exception] = []
+
+        def held() -> None:
+            try:
+                put("stages/score-12ab/attempts/1/windows-2")
+            except Exception as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=held)
+        thread.start()
+        assert wire.tripped.wait(20) and wire.path.endswith("windows-2")
+        put("stages/score-12ab/attempts/1/windows-3")  # others pass meanwhile
+        assert thread.is_alive()
+        wire.released.set()
+        thread.join(20)
+        assert failures
+        found = client.list_objects_v2(Bucket="chosen")["Contents"]
+        names = {entry["Key"].rpartition("/")[2] for entry in found}
+        assert {"windows-1", "other", "windows-3"} <= names and "windows-2" not in names
+
+
+def test_a_killed_process_is_confirmed_dead() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert kill(process.pid) == [process.pid]
+    assert process.wait(5) == -9
+    assert kill(process.pid) == []  # nothing was killed now
+
+
+def test_a_missing_a_repeated_sample_and_another_metric_are_seen() -> None:
+    expected = Outcome({"a_tune": Counter(a=2, b=1), "score": Counter(c=1)}, {"/m/all": 0.5})
+    same = Outcome({"a_tune": Counter(a=2, b=1), "score": Counter(c=1)}, {"/m/all": 0.5004})
+    assert difference(same, expected) == {"samples_missing": 0, "samples_repeated": 0, "metrics_equal": True}
+    other = Outcome({"a_tune": Counter(a=1, b=2)}, {"/m/all": 0.502})
+    assert difference(other, expected) == {
+        "samples_missing": 2,
+        "samples_repeated": 1,
+        "metrics_equal": False,
+    }
+    assert not difference(Outcome(same.samples, {}), expected)["metrics_equal"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(9000)
+def test_every_case_of_a_seed_ends_as_the_undisturbed_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.chaos", "--seeds", "0", "--folder", str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    rows = json.loads((tmp_path / "summary.json").read_text())["cases"]
+    assert [row for row in rows if not is_good(row)] == [], done.stdout[-4000:]
+    assert len(rows) == len(cases([0])) and done.returncode == 0
