@@ -116,11 +116,18 @@ class TrippingProxy:
 def tripping_proxy(endpoint: str) -> Iterator[TrippingProxy]:
     """A proxy for the block."""
     proxy = TrippingProxy(endpoint)
-    thread = threading.Thread(target=proxy.server.serve_forever, args=(0.05,), daemon=True)
+    with serving(proxy.server):
+        yield proxy
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Serve in a thread for the block."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield proxy
+        yield
     finally:
-        proxy.server.shutdown()
-        proxy.server.server_close()
+        server.shutdown()
+        server.server_close()
         thread.join()

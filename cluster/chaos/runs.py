@@ -103,18 +103,22 @@ class Chaos:
         if not wire.path:
             return
         chosen = case.random.randrange(1000)
-        if case.victim == "driver":
-            killed += kill(driver.pid)
-        elif case.victim == "raylet":
-            killed += self.machines.kill_node(chosen)
-        elif case.victim == "drained_node":
-            self.machines.give_notice(chosen)
-            wire.released.set()  # work goes on until the notice is over
-            time.sleep(NOTICE_SECONDS)
-            killed += self.machines.kill_node(chosen)
-        else:
-            killed += self.machines.kill_process(case.victim, chosen)
-        wire.released.set()
+        try:
+            if case.victim == "driver":
+                killed += kill(driver.pid)
+            elif case.victim == "raylet":
+                killed += self.machines.kill_node(chosen)
+            elif case.victim == "drained_node":
+                self.machines.give_notice(chosen)
+                wire.released.set()  # work goes on until the notice is over
+                time.sleep(NOTICE_SECONDS)
+                is_running = driver.poll() is None
+                gone = self.machines.kill_node(chosen)
+                killed += gone if is_running else []
+            else:
+                killed += self.machines.kill_process(case.victim, chosen)
+        finally:
+            wire.released.set()
         self.machines.complete()
 
 
@@ -153,7 +157,10 @@ def _undisturbed(made: Chaos) -> Outcome:
         status = _wait(made._start(root, stream))
     if status != 0:
         raise RuntimeError(f"the undisturbed run failed with exit status {status}: {log}")
-    return read_outcome(root, NAME)
+    outcome = read_outcome(root, NAME)
+    if set(outcome.samples) != {"a_tune", "b_tune", "score"} or not all(outcome.samples.values()):
+        raise RuntimeError(f"the undisturbed run left no samples to compare with: {sorted(outcome.samples)}")
+    return outcome
 
 
 def _wait(driver: subprocess.Popen[bytes]) -> int:

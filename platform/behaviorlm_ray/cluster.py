@@ -17,6 +17,8 @@ from ray._private.authentication.authentication_utils import is_token_auth_enabl
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.waiting import telling_what_is_waited_for
 
+WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+
 
 @contextmanager
 def connected(*, allow_unauthenticated: bool = False) -> Iterator[None]:
@@ -25,6 +27,7 @@ def connected(*, allow_unauthenticated: bool = False) -> Iterator[None]:
     Meanwhile the job says what it waits for. What workers printed is forwarded before the block is left, so what is
     printed after it comes last.
     """
+    was_told = WATCHER in os.environ
     is_ours = connect(allow_unauthenticated=allow_unauthenticated)
     try:
         with telling_what_is_waited_for():
@@ -32,6 +35,8 @@ def connected(*, allow_unauthenticated: bool = False) -> Iterator[None]:
     finally:
         if is_ours:
             ray.shutdown()
+        if is_ours and not was_told:
+            os.environ.pop(WATCHER, None)  # the next connection of this process may be to machines that go
 
 
 def connect(*, allow_unauthenticated: bool = False) -> bool:
@@ -51,7 +56,7 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     if address == "local":
         options["include_dashboard"] = True
         # this machine gets no notice of preemption, and each tuning would start a process that waits for one
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        os.environ.setdefault(WATCHER, "0")
     options["runtime_env"] = {"worker_process_setup_hook": _name_cluster}
     with _termination_kept():
         ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)

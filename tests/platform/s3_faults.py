@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-from cluster.chaos.proxy import PassingHandler
+from cluster.chaos.proxy import PassingHandler, serving
 
 HANG_SECONDS = 30.0
 
@@ -65,15 +65,11 @@ class FaultyProxy:
 def faulty_proxy(endpoint: str) -> Iterator[FaultyProxy]:
     """A running proxy."""
     proxy = FaultyProxy(endpoint)
-    thread = threading.Thread(target=proxy.server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.closing.set()
-        proxy.server.shutdown()
-        proxy.server.server_close()
-        thread.join()
+    with serving(proxy.server):
+        try:
+            yield proxy
+        finally:
+            proxy.closing.set()
 
 
 class _Handler(PassingHandler):

@@ -1,8 +1,12 @@
 """Scoring through the pool of actors against plain sequences, one at a time; whose scores go to which sample."""
 
+import gc
 import hashlib
+import pickle
 import shutil
 import tempfile
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +118,34 @@ def scored(
         > 15
     )
     return folder
+
+
+def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_stop(
+    settings: RunSettings,
+    log: PreparedLog,
+    tuned: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "KEPT_SECONDS", 600.0)
+    rows = prepared.rows_of_split(log, "test")
+    batch = scoring._window_table(scoring._windows(log, rows))
+    kept = scoring._KeptReplica()
+    pickled = [
+        pickle.dumps((task_of(settings, log, tuned[number]), tmp_path / str(number))) for number in (0, 1)
+    ]
+    for number in (0, 1):  # the second pool comes while the first one's replica is still there
+        kept.score(batch, f"pool {number}", pickled[number])
+        found = scoring.read_scores(tmp_path / str(number), log, rows)["label_scores"]
+        model = load_trained(settings.model, tuned[number]).eval()
+        np.testing.assert_allclose(found, plain_scores(model, log, rows), atol=1e-4)
+    replica = weakref.ref(kept._replica)
+    monkeypatch.setattr(scoring, "KEPT_SECONDS", 0.05)
+    kept.score(batch, "pool 1", b"")  # nothing to unpickle: the replica that is there serves it
+    deadline = time.monotonic() + 20
+    while replica() is not None and time.monotonic() < deadline:
+        gc.collect()
+    assert replica() is None
 
 
 def test_scores_of_the_pool_equal_plain_sequences_in_the_order_of_the_samples(

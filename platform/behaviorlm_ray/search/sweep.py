@@ -41,9 +41,8 @@ def run_tasks(
     row = TaskRow(rules, ledger, deadline)
     if row.decide() == "end":
         return row.tasks
-    os.environ.setdefault(
-        "RAY_AIR_NEW_OUTPUT", "0"
-    )  # its header, with 2**63 - 1 trials, comes even when not verbose
+    # the newer output prints a header, with 2**63 - 1 trials, even when it is not verbose
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     tuner = tune.Tuner(
         tune.with_resources(run_task, tune.PlacementGroupFactory([RESOURCES | settings.resources_per_trial])),
         tune_config=tune.TuneConfig(
