@@ -174,9 +174,7 @@ def _options(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 def _submit(cluster: LocalCluster, job: list[str], counts: NodeCounts) -> int:
     """Submit a job, show what it prints and count nodes until it ends. Returns the exit status."""
     command = [str(RAY), "job", "submit", "--address", cluster.dashboard, "--working-dir", "."]
-    # Nodes on one machine share Ray's copy of the code, and one that joins writes it anew, under the driver's feet: the
-    # driver's own working directory would be gone. On machines of their own nodes have a copy each.
-    command += ["--runtime-env", "jobs/runtime_env.yaml", "--", "env", "-C", str(ROOT), "python", "-m", *job]
+    command += ["--runtime-env", "jobs/runtime_env.yaml", "--", "python", "-m", *job]
     process = subprocess.Popen(command, cwd=ROOT, env=cluster.environment)
     while process.poll() is None:
         counts.take()

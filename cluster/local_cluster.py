@@ -57,13 +57,14 @@ def local_cluster(
     gcs, dashboard, client, agent, grpc, runtime, metrics = _free_ports(7)
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     head = settings["provider"]["head_node_id"]
-    settings["provider"]["gcs_address"] = f"127.0.0.1:{gcs}"
+    settings["provider"] |= {"gcs_address": f"127.0.0.1:{gcs}", "folder": str(folder)}
     written = folder / "autoscaler.yaml"
     written.write_text(yaml.safe_dump(settings), encoding="utf-8")
     client_environment = _environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment = client_environment | {
         MARK: mark,
         "RAY_FAKE_CLUSTER": "1",
+        "PYTHONPATH": _with_provider(client_environment.get("PYTHONPATH", "")),
         "RAY_enable_autoscaler_v2": "1",
         "RAY_CLOUD_INSTANCE_ID": head,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": head,
@@ -139,6 +140,11 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(told)}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     return kept | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def _with_provider(path: str) -> str:
+    """PYTHONPATH by which Ray's monitor finds the module that cluster/local.yaml names."""
+    return os.pathsep.join(filter(None, [str(CONFIG.parent), path]))
 
 
 def main() -> None:
