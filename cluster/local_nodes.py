@@ -27,7 +27,7 @@ STOP_SECONDS = 10.0
 
 
 class LocalNodeProvider(FakeMultiNodeProvider):
-    """Ray's fake provider, its nodes started by `ray start`. Its settings name a (short) `folder` and a `gcs_address`."""
+    """Ray's fake provider, its nodes started by `ray start`. The settings name a `folder` (short) and `gcs_address`."""
 
     def _create_node_with_resources_and_labels(
         self,
