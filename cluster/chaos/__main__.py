@@ -1,11 +1,11 @@
 """Kill parts of running jobs at chosen moments, and see that the resumed run is that of an undisturbed one.
 
-    python -m cluster.chaos [--seeds 0 1 2] [--only raylet-score driver] [--at-most N] [--folder runs/chaos]
+    python -m cluster.chaos [--seeds 0 1 2] [--only raylet-score driver] [--apart] [--at-most N] [--folder runs/chaos]
 
 Starts an S3 server (moto, in memory), a proxy before it and a Ray cluster of three nodes, runs a small pipeline once
-undisturbed, and then once for each case, from the stage that the case is about. The proxy holds back the request to S3
-that marks the moment until the victim is dead. Results are added to summary.json in the folder; a case that is there
-already is not run again.
+undisturbed, and then once for each victim and seed, killing it at every moment on the way; with --apart once for each
+case, from the stage that the case is about. The proxy holds back the request that marks the moment until the victim
+is dead. Results are added to summary.json in the folder; a case that is there already is not run again.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm_ray import storage
-from cluster.chaos.matrix import cases
+from cluster.chaos.matrix import cases, runs
 from cluster.chaos.runs import chaos
 from cluster.local_cluster import ROOT
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=[], help="beginnings of names: <victim>-<moment>")
+    parser.add_argument("--apart", action="store_true", help="a run of its own for each case")
     parser.add_argument("--at-most", type=int, help="no more cases than these")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "chaos")
     options = parser.parse_args(arguments)
@@ -43,11 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(waiting)} cases to run, {len(known)} in {summary}", flush=True)
     if waiting:
         with chaos(folder) as started:
-            for case in waiting:
-                row = started.run(case)
-                known.append(row)
+            for disturbed in runs(waiting, options.apart):
+                rows = started.run(disturbed)
+                known += rows
                 storage.write_replacing(summary, json.dumps({"cases": known}, indent=1).encode())
-                print(f"{'good' if is_good(row) else 'BAD'} {json.dumps(row)}", flush=True)
+                for row in rows:
+                    print(f"{'good' if is_good(row) else 'BAD'} {json.dumps(row)}", flush=True)
     good = sum(is_good(row) for row in known)
     print(f"{good} of {len(known)} cases are as they should be: {summary}")
     return 0 if good == len(known) else 1

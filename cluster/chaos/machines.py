@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,7 @@ class Machines:
 
     cluster: Cluster
     nodes: list[Any] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def address(self) -> str:
@@ -36,8 +38,10 @@ class Machines:
 
     def complete(self) -> None:
         """Add nodes until there are as many as there should be."""
-        while len(self.nodes) < NODES:
-            self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES))
+        with self.lock:
+            while len(self.nodes) < NODES:
+                node = self.cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
+                self.nodes.append(node)
 
     def kill_process(self, kind: str, chosen: int) -> list[int]:
         """Kill one of Ray's workers of a kind. Returns the process ids of what is certainly dead; maybe none."""

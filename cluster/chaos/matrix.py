@@ -1,7 +1,7 @@
 """Which kill happens when: every victim at every moment at which it exists, with the seed choosing the exact point."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 STAGES = ("prepare", "conversations", "a_tune", "score", "select", "b_tune")
@@ -23,22 +23,26 @@ class Moment:
     victims: frozenset[str]
 
 
-def _commits() -> Iterator[Moment]:
-    for stage in ("prepare", "a_tune", "score", "select", "b_tune"):
-        yield Moment(f"commit_{stage}", stage, r"manifest\.json", 1, EVERYWHERE)
+def _commit(stage: str) -> Moment:
+    return Moment(f"commit_{stage}", stage, r"manifest\.json", 1, EVERYWHERE)
 
 
 PROGRESS = r"checkpoints/progress\.json"
 
 MOMENTS = (
     Moment("prepare", "prepare", r"attempts/", 4, EVERYWHERE),
-    Moment("a_tune", "a_tune", PROGRESS, 6, EVERYWHERE | {"train_worker"}),
+    _commit("prepare"),
+    Moment("a_tune", "a_tune", PROGRESS, 3, EVERYWHERE | {"train_worker"}),
     Moment("checkpoint", "a_tune", r"checkpoints/step-\d+/", 8, EVERYWHERE | {"train_worker"}),
+    _commit("a_tune"),
     Moment("score", "score", r".*windows-", 4, EVERYWHERE | {"scoring_worker"}),
+    _commit("score"),
     Moment("select", "select", r"attempts/", 1, EVERYWHERE),
+    _commit("select"),
     Moment("b_tune", "b_tune", PROGRESS, 3, EVERYWHERE | {"train_worker"}),
-    *_commits(),
+    _commit("b_tune"),
 )
+"""In the order in which a run passes through them."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,16 @@ class Case:
     def pattern(self) -> str:
         """Matches the path of the request."""
         return rf"/stages/{self.moment.stage}-[0-9a-f]+/{self.moment.path}"
+
+
+def runs(cases: Sequence[Case], apart: bool = False) -> list[list[Case]]:
+    """Cases by the run that they disturb: one for a victim and seed, killed at every moment, or each case `apart`."""
+    if apart:
+        return [[case] for case in cases]
+    grouped: dict[tuple[str, int], list[Case]] = {}
+    for case in cases:
+        grouped.setdefault((case.victim, case.seed), []).append(case)
+    return list(grouped.values())
 
 
 def cases(seeds: Sequence[int], only: Sequence[str] = ()) -> list[Case]:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ BUCKET = "chaos"
 NAME = "chaos"
 USERS = 40
 STARTS = 4
-"""How often a run is started until it counts as not resumed (our choice)."""
+"""How often a run is started until it counts as not resumed, further to once for each kill (our choice)."""
 
 RUN_SECONDS = 400.0
 """How long one start may take (our choice)."""
@@ -59,36 +59,30 @@ class Chaos:
     machines: Machines
     expected: Outcome
 
-    def run(self, case: Case) -> dict[str, Any]:
-        """One case, from the stage that it is about; what came of it."""
+    def run(self, cases: Sequence[Case]) -> list[dict[str, Any]]:
+        """One run, from the stage of the first case on, through the kills of all of them; what came of it, by case.
+
+        What is missing from the run counts against each of its cases.
+        """
         started = time.monotonic()
         self.machines.complete()
-        root = f"s3://{BUCKET}/{case.name}-{case.seed}"
-        _copy_stages_before(case.moment.stage, f"{case.name}-{case.seed}")
-        wire = Tripwire(case.pattern, case.number)
-        self.proxy.tripwire = wire
-        log = self.folder / "logs" / f"{case.name}-{case.seed}.log"
+        name = f"{cases[0].name}-{cases[0].seed}-{len(cases)}"
+        root = f"s3://{BUCKET}/{name}"
+        _copy_stages_before(cases[0].moment.stage, name)
+        log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        killed: list[int] = []
-        starts = 0
         with log.open("wb") as stream:
-            for starts in range(1, STARTS + 1):
-                driver = self._start(root, stream)
-                killer = threading.Thread(target=self._kill, args=(case, wire, driver, killed), daemon=True)
-                if starts == 1:
-                    killer.start()
-                status = _wait(driver)
-                if starts == 1:
-                    wire.tripped.set()  # should it never have come
-                    killer.join()
-                    self.proxy.tripwire = None
-                if status == 0:
-                    break
+            kills = Kills(cases, self, self._start(root, stream))
+            status, starts = _wait(kills.driver), 1
+            while status != 0 and starts < STARTS + len(cases):
                 self.machines.complete()
-        row: dict[str, Any] = {"name": case.name, "seed": case.seed, "killed": bool(killed)}
-        row |= {"resumed": status == 0, "starts": starts, "request": wire.path}
+                kills.driver = self._start(root, stream)
+                status, starts = _wait(kills.driver), starts + 1
+            kills.end()
         found = read_outcome(root, NAME) if status == 0 else Outcome({}, {})
-        return row | difference(found, self.expected) | {"seconds": round(time.monotonic() - started)}
+        of_run = {"resumed": status == 0, "starts": starts} | difference(found, self.expected)
+        of_run["seconds"] = round(time.monotonic() - started)
+        return [{"name": case.name, "seed": case.seed} | kills.rows[case] | of_run for case in cases]
 
     def _start(self, root: str, stream: Any) -> subprocess.Popen[bytes]:
         values = SMALLER | _inputs(self.folder / "world") | {"storage.root": root}
@@ -97,29 +91,58 @@ class Chaos:
         environment = os.environ | {"RAY_ADDRESS": self.machines.address}
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
 
-    def _kill(self, case: Case, wire: Tripwire, driver: subprocess.Popen[bytes], killed: list[int]) -> None:
-        """Wait for the moment and kill; the request that marks it is held back meanwhile."""
-        wire.tripped.wait()
-        if not wire.path:
-            return
+
+class Kills:
+    """A thread that waits for each case's moment in turn and kills. State: the run's driver, and what was killed."""
+
+    def __init__(self, cases: Sequence[Case], chaos: "Chaos", driver: subprocess.Popen[bytes]) -> None:
+        self.driver = driver
+        self.rows: dict[Case, dict[str, Any]] = {case: {"killed": False, "request": ""} for case in cases}
+        self._chaos = chaos
+        self._wires = {case: Tripwire(case.pattern, case.number) for case in cases}
+        self._ended = threading.Event()
+        chaos.proxy.tripwire = self._wires[cases[0]]
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """The run is over: wait for no further moment."""
+        self._ended.set()
+        for wire in self._wires.values():
+            wire.tripped.set()
+        self._thread.join()
+        self._chaos.proxy.tripwire = None
+
+    def _work(self) -> None:
+        for case, wire in self._wires.items():
+            self._chaos.proxy.tripwire = wire
+            wire.tripped.wait()
+            if not wire.path:
+                return
+            try:
+                killed = self._kill(case, wire)
+            finally:
+                wire.released.set()
+            self.rows[case] = {"killed": bool(killed), "request": wire.path}
+            if not self._ended.is_set():
+                self._chaos.machines.complete()
+
+    def _kill(self, case: Case, wire: Tripwire) -> list[int]:
+        """Kill, while the request that marks the moment is held back. Returns the dead processes."""
         chosen = case.random.randrange(1000)
-        try:
-            if case.victim == "driver":
-                killed += kill(driver.pid)
-            elif case.victim == "raylet":
-                killed += self.machines.kill_node(chosen)
-            elif case.victim == "drained_node":
-                self.machines.give_notice(chosen)
-                wire.released.set()  # work goes on until the notice is over
-                time.sleep(NOTICE_SECONDS)
-                is_running = driver.poll() is None
-                gone = self.machines.kill_node(chosen)
-                killed += gone if is_running else []
-            else:
-                killed += self.machines.kill_process(case.victim, chosen)
-        finally:
-            wire.released.set()
-        self.machines.complete()
+        machines, driver = self._chaos.machines, self.driver
+        if case.victim == "driver":
+            return kill(driver.pid)
+        if case.victim == "raylet":
+            return machines.kill_node(chosen)
+        if case.victim != "drained_node":
+            return machines.kill_process(case.victim, chosen)
+        machines.give_notice(chosen)
+        wire.released.set()  # work goes on until the notice is over
+        time.sleep(NOTICE_SECONDS)
+        is_running = driver.poll() is None
+        gone = machines.kill_node(chosen)
+        return gone if is_running else []
 
 
 @contextmanager

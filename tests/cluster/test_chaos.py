@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from cluster.chaos.__main__ import is_good
 from cluster.chaos.machines import kill
-from cluster.chaos.matrix import STAGES, VICTIMS, cases
+from cluster.chaos.matrix import MOMENTS, STAGES, VICTIMS, cases, runs
 from cluster.chaos.outcome import Outcome, difference
 from cluster.chaos.proxy import Tripwire, tripping_proxy
 from cluster.local_cluster import ROOT
@@ -28,6 +28,20 @@ def test_three_seeds_are_over_a_hundred_cases_with_every_victim_and_stage() -> N
     assert {case.moment.stage for case in made} == set(STAGES) - {"conversations"}
     assert [case.number for case in made] == [case.number for case in cases([0, 1, 2])]
     assert all(1 <= case.number <= case.moment.last for case in made)
+
+
+def test_a_run_is_killed_at_its_moments_in_the_order_of_the_pipeline() -> None:
+    made = cases([0, 1])
+    grouped = runs(made)
+    assert len(grouped) == 2 * len(VICTIMS)
+    assert sorted(case.name for run in grouped for case in run) == sorted(case.name for case in made)
+    order = {moment.name: position for position, moment in enumerate(MOMENTS)}
+    for run in grouped:
+        assert len({(case.victim, case.seed) for case in run}) == 1
+        positions = [order[case.moment.name] for case in run]
+        stages = [STAGES.index(case.moment.stage) for case in run]
+        assert positions == sorted(positions) and stages == sorted(stages)
+    assert runs(made, apart=True) == [[case] for case in made]
 
 
 @pytest.fixture
