@@ -23,6 +23,7 @@ from behaviorlm_ray.search.settings import SearchSettings, base_run, trial_setti
 from behaviorlm_ray.search.summary import (
     RungMetrics,
     TrialOutcome,
+    alike,
     front_of,
     rung_correlation,
     trials_of,
@@ -198,6 +199,18 @@ def test_under_a_floor_the_best_tail_among_those_that_reach_it_wins() -> None:
     winner = winner_of(trials, tail, 0.55)
     assert winner is not None and winner.trial == 1
     assert winner_of(trials, tail, 0.7) is None
+
+
+def test_trials_that_came_to_the_same_model_are_named() -> None:
+    shared = {
+        "select": "select-1",
+        "validate_step_5": "validate_step_5-1",
+        "validate_ab_tuned": "validate_ab_tuned-1",
+    }
+    other = shared | {"validate_ab_tuned": "validate_ab_tuned-2"}
+    stages = [shared, other, shared | {"select": "select-2"}, {}, {}]
+    trials = [trial(number).model_copy(update={"stages": each}) for number, each in enumerate(stages)]
+    assert alike(trials) == [[0, 2]]
 
 
 def test_of_several_objectives_the_front_is_the_result() -> None:

@@ -55,6 +55,7 @@ def summary(*trials: dict[str, Any], winner: int | None) -> dict[str, Any]:
         "objective": {"floor_value": None},
         "winner": best,
         "pareto": [each["trial"] for each in trials if each["status"] == "finished"],
+        "alike": [[0, 3]],
         "rung_correlation": [{"rung": 1, "last": 2, "trials": 2, "spearman": None}],
     }
 
@@ -76,6 +77,7 @@ def test_the_report_shows_winner_front_trials_keys_rungs_and_cost(tmp_path: Path
     assert f"python -m jobs.run --config {tmp_path / 'winner.yaml'}" in page
     assert page.count("<svg") == 1 + 1 + 2  # front, importance, a slice for each key
     assert "30" in page and "a_tune-0123" in page
+    assert "Trials 1, 4 came to the same model" in page
     for title in (
         "Winner",
         "Anchor and tail",

@@ -72,6 +72,9 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
         winner=winner,
     )
     write_search_report(settings, summary, folder)
+    for numbers in summary["alike"]:
+        named = ", ".join(str(number + 1) for number in numbers)
+        print(f"trials {named} came to the same model: what they differ in changed nothing")
     check_for_winner(settings, trials, outcomes, floor, summary)
     if len(outcomes) < len(tasks) and settings.budget.wall_seconds is None:
         raise KeyboardInterrupt

@@ -110,6 +110,16 @@ def front_of(trials: Sequence[TrialOutcome]) -> list[int]:
     return [whole[place].trial for place in pareto_front([trial.metrics for trial in whole])]
 
 
+def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:
+    """Numbers of trials that came to one and the same measured model: what they differ in changed nothing of it."""
+    groups: dict[str, list[int]] = {}
+    for trial in trials:
+        measured = [folder for name, folder in trial.stages.items() if name.startswith("validate_")]
+        if measured:
+            groups.setdefault(measured[-1], []).append(trial.trial)
+    return [numbers for numbers in groups.values() if len(numbers) > 1]
+
+
 def rung_correlation(trials: Sequence[TrialOutcome], rungs: int) -> list[dict[str, Any]]:
     """Spearman's rank correlation of the objective between each rung and the last, over trials measured at both.
 
@@ -176,6 +186,7 @@ def write_summary(
         if best is None
         else best.model_dump(mode="json", include={"trial", "parameters", "metrics"}),
         "pareto": front_of(trials),
+        "alike": alike(trials),
         "rung_correlation": rung_correlation(trials, rungs),
     }
     write_json(folder / SUMMARY, summary)
