@@ -1,6 +1,7 @@
 """Scoring on Ray Data: a pool of model replicas over history windows, one output row for each window.
 
-Every sample asked for is scored exactly once; that is checked when the scores are read back.
+Every sample asked for is scored exactly once; that is checked when the scores are read back. What an attempt that was
+cut short has scored is kept.
 
 With a GPU, replicas are actors, which hold it. On CPUs they are tasks: their processes have imported all they need
 when the next pool starts, and starting processes is most of the time that a small model takes.
@@ -10,7 +11,7 @@ import pickle
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ from behaviorlm.label_scoring import LabelScorer, label_scorer
 from behaviorlm.timelines import labels_with_terminator, window_tokens, write_prompts
 from behaviorlm.token_tree import TreeWriter
 from behaviorlm_ray import storage
+from behaviorlm_ray.kept_scores import CutShort, Window, keep_scores, write_scores
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
 from behaviorlm_ray.storage import Location
 
@@ -52,7 +54,8 @@ KEPT_SECONDS = 5.0
 class ScoringTask:
     """What a replica needs: the prepared log, the model (`trained` None: the base), and how to run it.
 
-    measures: write the difficulty measures of each sample instead of all its label scores.
+    measures: write the difficulty measures of each sample instead of all its label scores. owner: what the scores are
+    of, written into their files.
     """
 
     log: PreparedLog
@@ -62,6 +65,7 @@ class ScoringTask:
     max_tokens: int
     threads: int
     use_gpu: bool
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,34 +80,48 @@ class ScoringPool:
 
 @dataclass(frozen=True)
 class Scored:
-    """How many samples were scored, and how many tokens went through the model for it."""
+    """How many samples have scores, and how many tokens went through the model for it, kept ones included."""
 
     samples: int
     tokens: int
 
 
-def score(task: ScoringTask, rows: SampleRows, folder: Location, pool: ScoringPool) -> Scored:
+def score(
+    task: ScoringTask,
+    rows: SampleRows,
+    folder: Location,
+    pool: ScoringPool,
+    earlier: Sequence[Location] = (),
+) -> Scored:
     """Score the chosen samples into Parquet files below `folder`.
 
     Replicas write what they score themselves: a writer behind them would need a CPU that they hold.
+    earlier: folders of attempts at the same scores that were cut short.
     """
     windows = _windows(task.log, rows)
     storage.make_folder(folder)
+    kept = keep_scores(CutShort(task.owner, earlier), folder, [_key(window) for window in windows])
+    if kept.windows:
+        print(
+            f"scoring: {kept.samples} samples are there already, from an attempt that was cut short",
+            flush=True,
+        )
+        windows = [window for window in windows if _key(window) not in kept.windows]
     if not windows:
-        return Scored(0, 0)
+        return Scored(kept.samples, kept.tokens)
     blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
     actors = min(pool.actors, blocks)
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = _map(dataset, task, folder, pool, actors)
     samples = sum(len(chosen) for _, chosen in windows)
     progress = _Progress(samples)
-    tokens = 0
+    tokens = kept.tokens
     for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
         for problem in pc.drop_null(batch["problem"]).to_pylist():
             raise StorageError(problem)
         progress.add(pc.sum(batch["samples"]).as_py())
         tokens += pc.sum(batch["tokens"]).as_py()
-    return Scored(samples, tokens)
+    return Scored(kept.samples + samples, tokens)
 
 
 def _map(
@@ -178,6 +196,8 @@ def read_scores(folder: Location, log: PreparedLog, rows: SampleRows) -> dict[st
         )
     result = {}
     for name in table.column_names:
+        if table[name].null_count:
+            raise StorageError(f"{folder}: {name} is missing of some samples: score again")
         if name in ("part", "rows"):
             continue
         values = table[name].combine_chunks().values.to_numpy(zero_copy_only=False)
@@ -235,6 +255,10 @@ def _read_table(folder: Location) -> pa.Table:
 def _window_table(windows: list[tuple[int, list[int]]]) -> pa.Table:
     rows = pa.array([chosen for _, chosen in windows], pa.list_(pa.int64()))
     return pa.table({"part": pa.array([part for part, _ in windows], pa.int64()), "rows": rows})
+
+
+def _key(window: tuple[int, list[int]]) -> Window:
+    return window[0], tuple(window[1])
 
 
 def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
@@ -323,7 +347,7 @@ class _WritingReplica:
         problem = None
         try:
             with storage.writing_file(self.folder / f"windows-{first}.parquet") as path:
-                pq.write_table(scored, path)
+                write_scores(path, scored, self.replica.task.owner, self.replica.tokens - before)
         except StorageError as error:
             problem = str(error)  # raised here, it would reach the user as a traceback only
         samples = int(pc.sum(pc.list_value_length(batch["rows"])).as_py())

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,14 @@ from behaviorlm_ray.prepared import (
 )
 from behaviorlm_ray.retention import measure_retention
 from behaviorlm_ray.rungs import continue_checkpoint, keep_checkpoint
-from behaviorlm_ray.scoring import ScoringPool, ScoringTask, read_scores, score, score_without_history
+from behaviorlm_ray.scoring import (
+    Scored,
+    ScoringPool,
+    ScoringTask,
+    read_scores,
+    score,
+    score_without_history,
+)
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult
 from behaviorlm_ray.storage import Location
@@ -56,6 +64,7 @@ HOLDOUT_SEED = 0
 MODEL = "model"
 SELECTION = "selection.parquet"
 SCORES = "scores"
+VALIDATION = "validation"
 WITHOUT_HISTORY = "without_history.parquet"
 METRICS = "metrics.json"
 
@@ -240,9 +249,8 @@ def score_arm(
     log = open_log(prepared, settings)
     samples = evaluated_samples(log, settings)
     task = _scoring_task(settings, log, model, measures=False)
-    scored = score(
-        task, union_rows(samples.validation, samples.test), folder.output / SCORES, _pool(settings)
-    )
+    both = union_rows(samples.validation, samples.test)
+    scored = _score_into(folder, SCORES, task, both, _pool(settings))
     rows = {"validation": count(samples.validation), "test": count(samples.test)}
     if model is None and count(samples.test):
         alone = score_without_history(task, samples.test)
@@ -268,9 +276,10 @@ def validate_arm(
     log = open_log(prepared, settings)
     rows = validation_samples(log, settings)
     task = _scoring_task(settings, log, model, measures=False)
-    written = folder.output / "validation"
-    scored = score(task, rows, written, _pool(settings))
-    label_scores = read_scores(written, log, rows).get("label_scores", np.zeros((0, 0), np.float32))
+    scored = _score_into(folder, VALIDATION, task, rows, _pool(settings))
+    label_scores = read_scores(folder.output / VALIDATION, log, rows).get(
+        "label_scores", np.zeros((0, 0), np.float32)
+    )
     metrics = validation_metrics(log, rows, label_scores)
     _write_json(folder.output / METRICS, metrics)
     return StageResult(rows={"validation": count(rows)}, metrics=metrics, cost={"tokens": scored.tokens})
@@ -369,9 +378,17 @@ def _scored_by(
     name: str,
 ) -> tuple[dict[str, np.ndarray], int]:
     task = _scoring_task(settings, log, model if isinstance(model, StageOutput) else None, measures=True)
-    written = folder.output / SCORES / name
-    scored = score(task, rows, written, _pool(settings))
-    return read_scores(written, log, rows), scored.tokens
+    path = f"{SCORES}/{name}"
+    scored = _score_into(folder, path, task, rows, _pool(settings))
+    return read_scores(folder.output / path, log, rows), scored.tokens
+
+
+def _score_into(
+    folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, pool: ScoringPool
+) -> Scored:
+    """Score into a path of the stage's output, with what earlier attempts left there."""
+    owned = replace(task, owner=f"{folder.stage}/{path}")
+    return score(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])
 
 
 def _scoring_task(settings: RunSettings, log: PreparedLog, model: Finished, *, measures: bool) -> ScoringTask:

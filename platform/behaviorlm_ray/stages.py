@@ -16,7 +16,7 @@ import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,11 +50,18 @@ class StageFolder:
     """Where the body of a stage works. What lies in `output` when it returns is what gets committed.
 
     Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines.
+    earlier: outputs of attempts at the same stage that never got to the end; nothing vouches for what they hold.
     """
 
     output: Location
     checkpoints: Location
     lease: Lease
+    earlier: Sequence[Location] = ()
+
+    @property
+    def stage(self) -> str:
+        """Name and fingerprint of the stage."""
+        return self.checkpoints.parent.name
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,15 @@ class _Identity:
 
 @dataclass(frozen=True)
 class _Found:
-    """The committed state of a stage's folder: an output, or the reasons why none can be used."""
+    """The committed state of a stage's folder: an output, or the reasons why none can be used.
+
+    content: the manifest's; attempt: the one that it names, "" if it cannot be read.
+    """
 
     output: StageOutput | None
     content: bytes | None
     problems: list[str]
+    attempt: str = ""
 
 
 def run_stage(
@@ -205,7 +216,7 @@ def _find(identity: _Identity) -> _Found:
     folder = identity.folder / "attempts" / manifest.attempt
     problems = storage.damaged_files(folder, manifest.digests)
     if problems:
-        return _Found(None, content, [f"{problem} ({folder})" for problem in problems])
+        return _Found(None, content, [f"{problem} ({folder})" for problem in problems], manifest.attempt)
     return _Found(_output(manifest, folder, reused=True), content, [])
 
 
@@ -244,11 +255,12 @@ def _attempt(
     attempt = uuid.uuid4().hex
     output = identity.folder / "attempts" / attempt
     checkpoints = identity.folder / "checkpoints"
+    earlier = [output.parent / name for name in storage.list_folders(output.parent) if name != found.attempt]
     storage.make_folder(output)
     storage.make_folder(checkpoints)
     started, begun = datetime.now(UTC), time.monotonic()
     try:
-        result = body(StageFolder(output, checkpoints, lease))
+        result = body(StageFolder(output, checkpoints, lease, earlier))
         digests = storage.describe_folder(output)
         manifest = Manifest(
             stage=identity.name,

@@ -178,6 +178,48 @@ def test_a_replica_of_the_base_model_scores_as_plain_sequences(
     np.testing.assert_allclose(found, plain_scores(load_model(settings.model), log, rows), atol=1e-4)
 
 
+def test_whole_files_of_an_attempt_that_was_cut_short_are_kept_and_the_rest_is_scored(
+    settings: RunSettings,
+    log: PreparedLog,
+    tuned: list[Path],
+    scored: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    rows = prepared.rows_of_split(log, "test")
+    task = task_of(settings, log, tuned[0])
+    earlier, again = tmp_path / "earlier", tmp_path / "again"
+    shutil.copytree(scored, earlier / "first")
+    files = sorted((earlier / "first").glob("*.parquet"))
+    lost, damaged, *kept = files
+    assert kept
+    lost.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    # The same windows in other files, some of which are kept already.
+    other = scoring.ScoringPool(actors=1, windows_per_batch=4, cpus_per_actor=1, use_gpu=False)
+    scoring.score(task, rows, earlier / "second", other)
+    (earlier / "second" / sorted(path.name for path in (earlier / "second").iterdir())[0]).unlink()
+    # Another model's scores of the same windows, where they may have come by mistake.
+    foreign = scoring.ScoringTask(**vars(task_of(settings, log, tuned[1])) | {"owner": "another stage"})
+    scoring.score(foreign, rows, earlier / "third", POOL)
+
+    folders = [earlier / name for name in ("first", "second", "third", "missing")]
+    counted = scoring.score(task, rows, again, POOL, folders)
+    assert (
+        f"{damaged} is left from an attempt that was cut short, but cannot be read" in capfd.readouterr().out
+    )
+    for file in kept:
+        assert (again / file.name).read_bytes() == file.read_bytes()
+    assert counted.samples == prepared.count(rows)
+    found = scoring.read_scores(again, log, rows)["label_scores"]
+    expected = scoring.read_scores(scored, log, rows)["label_scores"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    whole = scoring.score(task, rows, tmp_path / "whole", POOL, [again])
+    assert whole == counted  # nothing was left to score, and the tokens of what was kept are counted
+    assert "samples are there already" in capfd.readouterr().out
+
+
 def test_missing_doubled_and_foreign_scores_are_detected(
     log: PreparedLog, scored: Path, tmp_path: Path
 ) -> None:

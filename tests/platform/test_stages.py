@@ -62,6 +62,28 @@ def write(place: Location, text: str) -> None:
     storage.write_replacing(place, text.encode())
 
 
+def test_an_attempt_sees_those_that_were_cut_short_and_not_a_committed_one(root: Location) -> None:
+    seen: list[list[Location]] = []
+
+    def cut_short(folder: StageFolder) -> StageResult:
+        write_files(folder)
+        raise DataError("no more")
+
+    def whole(folder: StageFolder) -> StageResult:
+        seen.append(list(folder.earlier))
+        assert folder.stage == folder.output.parent.parent.name
+        return write_files(folder)
+
+    with pytest.raises(DataError):
+        run(root, cut_short)
+    committed = run(root, whole)
+    [[earlier]] = seen
+    assert earlier != committed.folder and set(FILES) < set(storage.list_files(earlier))
+    storage.write_replacing(committed.folder / "rows.arrow", b"damaged")
+    assert run(root, whole).folder != committed.folder
+    assert seen == [[earlier], [earlier]]
+
+
 def test_a_stage_runs_once_and_its_manifest_tells_everything(root: Location) -> None:
     calls: list[str] = []
     first = run(root, partial(write_files, calls=calls))

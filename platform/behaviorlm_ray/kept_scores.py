@@ -1,0 +1,100 @@
+"""Files of scores that an attempt left which was cut short: what is whole of them is kept, not computed again."""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from behaviorlm.errors import StorageError
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
+
+OWNER, TOKENS, DIGEST = b"behaviorlm.owner", b"behaviorlm.tokens", b"behaviorlm.sha256"
+
+Window = tuple[int, tuple[int, ...]]
+"""A part of the prepared log, and rows of it that are scored together."""
+
+
+@dataclass(frozen=True)
+class CutShort:
+    """Where earlier attempts at the same scores wrote them; owner: what the scores are of, in the files of all."""
+
+    owner: str = ""
+    folders: Sequence[Location] = ()
+
+
+@dataclass
+class KeptScores:
+    """What was kept. tokens: those that went through the model for it."""
+
+    windows: set[Window] = field(default_factory=set)
+    tokens: int = 0
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return sum(len(rows) for _, rows in self.windows)
+
+
+def write_scores(path: Path, scores: pa.Table, owner: str, tokens: int) -> None:
+    """Write a file of scores from which it can be seen whose they are, and whether anything of them has changed."""
+    metadata = {OWNER: owner.encode(), TOKENS: str(tokens).encode()}
+    metadata[DIGEST] = _digest(scores, metadata)
+    pq.write_table(scores.replace_schema_metadata(metadata), path)
+
+
+def keep_scores(cut_short: CutShort, target: Location, wanted: Iterable[Window]) -> KeptScores:
+    """Copy into `target` the earlier files that are whole, of the same owner, and all of whose windows are wanted.
+
+    No window is kept twice. What cannot be read is told and left out. Raises StorageError if `target` cannot be
+    written.
+    """
+    kept, left = KeptScores(), set(wanted)
+    for folder in cut_short.folders:
+        for name in storage.list_files(folder):
+            read = _read(folder / name, cut_short.owner)
+            if read is None:
+                continue
+            path, windows, tokens = read
+            if windows and windows <= left:
+                with storage.writing_file(target / name) as copy:
+                    shutil.copyfile(path, copy)
+                left -= windows
+                kept.windows |= windows
+                kept.tokens += tokens
+    return kept
+
+
+def _read(place: Location, owner: str) -> tuple[Path, set[Window], int] | None:
+    try:
+        path = storage.local_copy(place)
+        table = pq.read_table(path)
+        metadata = table.schema.metadata or {}
+        if metadata[DIGEST] != _digest(table, metadata):
+            raise StorageError("its content has changed")
+        if metadata[OWNER] != owner.encode():
+            return None
+        pairs = zip(table["part"].to_pylist(), table["rows"].to_pylist(), strict=True)
+        return path, {(part, tuple(rows)) for part, rows in pairs}, int(metadata[TOKENS])
+    except (OSError, pa.ArrowException, StorageError, KeyError, ValueError, TypeError) as error:
+        print(f"{place} is left from an attempt that was cut short, but cannot be read: {error}", flush=True)
+        return None
+
+
+def _digest(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
+    """Of names, types and values, whatever their layout in memory. The file's own bytes cannot hold their digest."""
+    digest = hashlib.sha256(repr((metadata[OWNER], metadata[TOKENS])).encode())
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        digest.update(repr((name, len(column))).encode())
+        if pa.types.is_list(column.type):
+            digest.update(pc.list_value_length(column).to_numpy(zero_copy_only=False).tobytes())
+            column = column.flatten()
+        digest.update(str(column.type).encode())
+        digest.update(column.to_numpy(zero_copy_only=False).tobytes())
+    return digest.hexdigest().encode()
