@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from ray.autoscaler._private.fake_multi_node.node_provider import FakeMultiNodeProvider
 from ray.autoscaler.tags import (
     NODE_KIND_WORKER,
@@ -23,7 +24,7 @@ from ray.autoscaler.tags import (
 )
 
 RAY = Path(sys.executable).with_name("ray")
-STOP_SECONDS = 10.0
+DRAIN_SECONDS, STOP_SECONDS = 3.0, 10.0
 
 
 class LocalNodeProvider(FakeMultiNodeProvider):
@@ -55,6 +56,7 @@ class LocalNodeProvider(FakeMultiNodeProvider):
                 "RAY_NODE_TYPE_NAME": tags[TAG_RAY_USER_NODE_TYPE],
                 "RAY_OVERRIDE_RESOURCES": json.dumps(rest),
                 "RAY_OVERRIDE_LABELS": json.dumps(labels),
+                "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": f"{DRAIN_SECONDS:g}",
             }
             with (folder / "start.log").open("wb") as log:
                 process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -68,5 +70,10 @@ class LocalNodeProvider(FakeMultiNodeProvider):
     def _terminate_node(self, node: dict[str, Any]) -> None:
         process: subprocess.Popen[bytes] = node["node"]
         process.terminate()  # with --block it ends all that it started
-        with suppress(subprocess.TimeoutExpired):
+        try:
             process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    child.kill()
+            process.kill()

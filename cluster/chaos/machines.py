@@ -80,7 +80,9 @@ class Machines:
 
 
 def kill(process: int) -> list[int]:
-    """SIGKILL a process. Returns it once it is dead; nothing if it was not there."""
+    """SIGKILL a process. Returns it once it is dead; nothing if it was not alive."""
+    if not _lives(process):
+        return []
     try:
         os.kill(process, signal.SIGKILL)
     except ProcessLookupError:

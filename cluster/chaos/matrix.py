@@ -68,6 +68,11 @@ class Case:
         return self.random.randint(1, self.moment.last)
 
     @property
+    def phase(self) -> int:
+        """When: no request of a later phase comes before this one's."""
+        return 2 * STAGES.index(self.moment.stage) + self.moment.name.startswith("commit_")
+
+    @property
     def pattern(self) -> str:
         """Matches the path of the request."""
         return rf"/stages/{self.moment.stage}-[0-9a-f]+/{self.moment.path}"

@@ -5,8 +5,9 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -65,41 +66,79 @@ class PassingHandler(BaseHTTPRequestHandler):
         self.connection.close()
 
 
+@dataclass
 class Tripwire:
-    """Waits for the `number`th PUT whose path matches, and holds it back until released. State: what has come."""
+    """The `number`th PUT whose path matches, counted from its turn on.
 
-    def __init__(self, pattern: str, number: int) -> None:
-        self._pattern, self._left = re.compile(pattern), number
+    phase: wires of a phase are passed in order, and none of a later one comes before all of an earlier one.
+    """
+
+    pattern: str
+    number: int
+    phase: int = 0
+    path: str = ""
+    tripped: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def matches(self, path: str) -> bool:
+        """Whether a request is one of those counted."""
+        return re.search(self.pattern, path) is not None
+
+
+class Tripwires:
+    """Wires that are tripped one after the other; none while `paused`. State: those that are left, and what has come.
+
+    A wire is missed, and tripped with an empty path, if a request of a later phase comes before it.
+    """
+
+    def __init__(self, wires: Sequence[Tripwire]) -> None:
+        self._left = list(wires)
         self._lock = threading.Lock()
-        self.tripped, self.released = threading.Event(), threading.Event()
-        self.path = ""
+        self._paused = False
 
-    def stops(self, method: str, path: str) -> bool:
-        """Whether this is the request to hold back."""
-        if method != "PUT" or not self._pattern.search(path):
-            return False
+    def held(self, method: str, path: str) -> Tripwire | None:
+        """The wire that this request trips; pauses."""
         with self._lock:
-            self._left -= 1
-            if self._left != 0:
-                return False
-        self.path = path
-        self.tripped.set()
-        return True
+            if method != "PUT" or self._paused or not self._left:
+                return None
+            first = self._left[0]
+            found = next((wire for wire in self._left if wire.matches(path)), None)
+            if found is None or (found is not first and found.phase == first.phase):
+                return None
+            while self._left[0] is not found:
+                self._left.pop(0).tripped.set()
+            found.number -= 1
+            if found.number > 0:
+                return None
+            self._left.pop(0)
+            self._paused = True
+            found.path = path
+            found.tripped.set()
+            return found
+
+    def go_on(self, again: Tripwire | None = None) -> None:
+        """Wait for the next wire; or, because nothing could be done when it came, for one more request of that one."""
+        with self._lock:
+            if again is not None:
+                again.number, again.path = 1, ""
+                again.tripped.clear()
+                self._left.insert(0, again)
+            self._paused = False
 
 
 class TrippingProxy:
-    """A running proxy. State: its tripwire, if one is set."""
+    """A running proxy. State: its tripwires."""
 
     def __init__(self, endpoint: str) -> None:
-        self.tripwire: Tripwire | None = None
+        self.tripwires = Tripwires([])
         proxy = self
 
         class Handler(PassingHandler):
             target = urlsplit(endpoint).netloc
 
             def _serve(self) -> None:
-                body, wire = self.body(), proxy.tripwire
-                if wire is not None and wire.stops(self.command, unquote(self.path)):
+                body, wire = self.body(), proxy.tripwires.held(self.command, unquote(self.path))
+                if wire is not None:
                     wire.released.wait(HELD_SECONDS)
                     self.reset()  # never served: whoever asked and lives asks again
                     return

@@ -20,7 +20,7 @@ import boto3
 from cluster.chaos.machines import NOTICE_SECONDS, Machines, kill, machines
 from cluster.chaos.matrix import STAGES, Case
 from cluster.chaos.outcome import Outcome, difference, read_outcome
-from cluster.chaos.proxy import TrippingProxy, Tripwire, tripping_proxy
+from cluster.chaos.proxy import TrippingProxy, Tripwire, Tripwires, tripping_proxy
 from cluster.local_cluster import ROOT
 
 BUCKET = "chaos"
@@ -29,8 +29,8 @@ USERS = 40
 STARTS = 4
 """How often a run is started until it counts as not resumed, further to once for each kill (our choice)."""
 
-RUN_SECONDS = 400.0
-"""How long one start may take (our choice)."""
+RUN_SECONDS, KILL_SECONDS = 400.0, 60.0
+"""How long one start may take, and how much longer for each kill that it may have to live through (our choice)."""
 
 SMALLER: dict[str, Any] = {
     "name": NAME,
@@ -71,18 +71,21 @@ class Chaos:
         _copy_stages_before(cases[0].moment.stage, name)
         log = self.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        timeouts = 0
         with log.open("wb") as stream:
             kills = Kills(cases, self, self._start(root, stream))
-            status, starts = _wait(kills.driver), 1
+            limit = RUN_SECONDS + len(cases) * KILL_SECONDS
+            status, starts = _wait(kills.driver, limit), 1
             while status != 0 and starts < STARTS + len(cases):
+                timeouts += status is None
                 self.machines.complete()
                 kills.driver = self._start(root, stream)
-                status, starts = _wait(kills.driver), starts + 1
+                status, starts = _wait(kills.driver, limit), starts + 1
             kills.end()
         found = read_outcome(root, NAME) if status == 0 else Outcome({}, {})
-        of_run = {"resumed": status == 0, "starts": starts} | difference(found, self.expected)
-        of_run["seconds"] = round(time.monotonic() - started)
-        return [{"name": case.name, "seed": case.seed} | kills.rows[case] | of_run for case in cases]
+        of_run = {"resumed": status == 0, "starts": starts, "timeouts": timeouts + (status is None)}
+        of_run |= difference(found, self.expected) | {"seconds": round(time.monotonic() - started)}
+        return [{"name": case.name, "seed": case.seed} | row | of_run for case, row in kills.rows.items()]
 
     def _start(self, root: str, stream: Any) -> subprocess.Popen[bytes]:
         values = SMALLER | _inputs(self.folder / "world") | {"storage.root": root}
@@ -93,39 +96,58 @@ class Chaos:
 
 
 class Kills:
-    """A thread that waits for each case's moment in turn and kills. State: the run's driver, and what was killed."""
+    """A thread that kills at the moment of each case in turn. State: the run's driver, and what was killed.
+
+    rows: "killed", "request" and, if killing failed, "error", by case; none for a case whose moment never came.
+    """
 
     def __init__(self, cases: Sequence[Case], chaos: "Chaos", driver: subprocess.Popen[bytes]) -> None:
         self.driver = driver
-        self.rows: dict[Case, dict[str, Any]] = {case: {"killed": False, "request": ""} for case in cases}
+        self.rows: dict[Case, dict[str, Any]] = {}
         self._chaos = chaos
-        self._wires = {case: Tripwire(case.pattern, case.number) for case in cases}
+        self._wires = {case: Tripwire(case.pattern, case.number, case.phase) for case in cases}
         self._ended = threading.Event()
-        chaos.proxy.tripwire = self._wires[cases[0]]
+        chaos.proxy.tripwires = self._tripwires = Tripwires(list(self._wires.values()))
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
         """The run is over: wait for no further moment."""
         self._ended.set()
+        self._chaos.proxy.tripwires = Tripwires([])
         for wire in self._wires.values():
             wire.tripped.set()
         self._thread.join()
-        self._chaos.proxy.tripwire = None
 
     def _work(self) -> None:
         for case, wire in self._wires.items():
-            self._chaos.proxy.tripwire = wire
             wire.tripped.wait()
-            if not wire.path:
-                return
-            try:
-                killed = self._kill(case, wire)
-            finally:
-                wire.released.set()
-            self.rows[case] = {"killed": bool(killed), "request": wire.path}
-            if not self._ended.is_set():
-                self._chaos.machines.complete()
+            while wire.path and case not in self.rows:
+                try:
+                    self._handle(case, wire)
+                except Exception as error:  # told in the row; the run and its other cases go on
+                    self.rows[case] = {"killed": False, "request": wire.path, "error": repr(error)}
+                    self._release(wire)
+                wire.tripped.wait()
+
+    def _handle(self, case: Case, wire: Tripwire) -> None:
+        if case.victim == "driver" and self.driver.poll() is not None:
+            self._release(wire, again=True)  # a request of a dead driver's workers
+            return
+        killed = self._kill(case, wire)
+        self.rows[case] = {"killed": bool(killed), "request": wire.path}
+        self._release(wire)
+        if not self._ended.is_set():
+            self._chaos.machines.complete()
+
+    def _release(self, wire: Tripwire, again: bool = False) -> None:
+        """Let the request go, to be lost, and wait for the next wire from now on; or for this one again."""
+        if wire.released.is_set():
+            return
+        wire.released.set()
+        if again:
+            wire.released = threading.Event()
+        self._tripwires.go_on(wire if again else None)
 
     def _kill(self, case: Case, wire: Tripwire) -> list[int]:
         """Kill, while the request that marks the moment is held back. Returns the dead processes."""
@@ -138,7 +160,7 @@ class Kills:
         if case.victim != "drained_node":
             return machines.kill_process(case.victim, chosen)
         machines.give_notice(chosen)
-        wire.released.set()  # work goes on until the notice is over
+        self._release(wire)  # work goes on until the notice is over
         time.sleep(NOTICE_SECONDS)
         is_running = driver.poll() is None
         gone = machines.kill_node(chosen)
@@ -186,13 +208,14 @@ def _undisturbed(made: Chaos) -> Outcome:
     return outcome
 
 
-def _wait(driver: subprocess.Popen[bytes]) -> int:
-    """Its exit status; a run that takes too long is killed."""
+def _wait(driver: subprocess.Popen[bytes], seconds: float = RUN_SECONDS) -> int | None:
+    """Its exit status; None for a run that took too long and was killed for it."""
     try:
-        return driver.wait(RUN_SECONDS)
+        return driver.wait(seconds)
     except subprocess.TimeoutExpired:
         driver.kill()
-        return driver.wait()
+        driver.wait()
+        return None
 
 
 def _inputs(world: Path) -> dict[str, Any]:

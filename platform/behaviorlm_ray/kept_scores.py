@@ -3,7 +3,10 @@
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from itertools import repeat
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +17,8 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 
+PATTERN = "windows-*.parquet"
+READERS = 8
 OWNER, TOKENS, DIGEST = b"behaviorlm.owner", b"behaviorlm.tokens", b"behaviorlm.sha256"
 
 Window = tuple[int, tuple[int, ...]]
@@ -54,23 +59,48 @@ def keep_scores(cut_short: CutShort, target: Location, wanted: Iterable[Window])
     No window is kept twice. What cannot be read is told and left out. Raises StorageError if `target` cannot be
     written.
     """
-    kept, left = KeptScores(), set(wanted)
-    for folder in cut_short.folders:
-        for name in storage.list_files(folder):
-            read = _read(folder / name, cut_short.owner)
-            if read is None:
+    kept, left, names = KeptScores(), set(wanted), set[str]()
+    with ThreadPoolExecutor(READERS) as readers:
+        for folder in cut_short.folders:
+            new = [
+                name for name in _files_of(folder) if name not in names
+            ]  # an attempt keeps files of those before
+            if not new or not left:
                 continue
-            path, windows, tokens = read
-            if windows and windows <= left:
-                with storage.writing_file(target / name) as copy:
-                    shutil.copyfile(path, copy)
-                left -= windows
-                kept.windows |= windows
-                kept.tokens += tokens
+            print(
+                f"looking at {len(new)} files of scores in {folder}, of an attempt that was cut short",
+                flush=True,
+            )
+            found = readers.map(_read, [folder / name for name in new], repeat(cut_short.owner))
+            usable = []
+            for name, read in zip(new, found, strict=True):
+                if read is not None and read.windows and read.windows <= left:
+                    left -= read.windows
+                    kept.windows |= read.windows
+                    kept.tokens += read.tokens
+                    usable.append((read.path, target / name))
+                    names.add(name)
+            list(readers.map(_copy, *zip(*usable, strict=True)) if usable else ())
     return kept
 
 
-def _read(place: Location, owner: str) -> tuple[Path, set[Window], int] | None:
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    windows: set[Window]
+    tokens: int
+
+
+def _files_of(folder: Location) -> list[str]:
+    """Names of files of scores; not those that were never finished, which are hidden."""
+    try:
+        return [name for name in storage.list_files(folder) if fnmatch(name, PATTERN)]
+    except StorageError as error:  # a writer that was given up may still be at work there
+        print(f"what an attempt that was cut short left is not used: {error}", flush=True)
+        return []
+
+
+def _read(place: Location, owner: str) -> _File | None:
     try:
         path = storage.local_copy(place)
         table = pq.read_table(path)
@@ -80,10 +110,15 @@ def _read(place: Location, owner: str) -> tuple[Path, set[Window], int] | None:
         if metadata[OWNER] != owner.encode():
             return None
         pairs = zip(table["part"].to_pylist(), table["rows"].to_pylist(), strict=True)
-        return path, {(part, tuple(rows)) for part, rows in pairs}, int(metadata[TOKENS])
+        return _File(path, {(part, tuple(rows)) for part, rows in pairs}, int(metadata[TOKENS]))
     except (OSError, pa.ArrowException, StorageError, KeyError, ValueError, TypeError) as error:
         print(f"{place} is left from an attempt that was cut short, but cannot be read: {error}", flush=True)
         return None
+
+
+def _copy(path: Path, target: Location) -> None:
+    with storage.writing_file(target) as copy:
+        shutil.copyfile(path, copy)
 
 
 def _digest(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:

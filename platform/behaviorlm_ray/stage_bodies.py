@@ -19,6 +19,7 @@ from behaviorlm.events.files import SourceFile
 from behaviorlm.selection import select
 from behaviorlm_ray import preparation, storage
 from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate, validation_metrics
+from behaviorlm_ray.manifests import package_versions
 from behaviorlm_ray.prepared import (
     PreparedLog,
     SampleRows,
@@ -33,10 +34,12 @@ from behaviorlm_ray.prepared import (
 )
 from behaviorlm_ray.retention import measure_retention
 from behaviorlm_ray.rungs import continue_checkpoint, keep_checkpoint
+from behaviorlm_ray.scoring import VERSION as SCORING_VERSION
 from behaviorlm_ray.scoring import (
     Scored,
     ScoringPool,
     ScoringTask,
+    check_scores,
     read_scores,
     score,
     score_without_history,
@@ -251,6 +254,7 @@ def score_arm(
     task = _scoring_task(settings, log, model, measures=False)
     both = union_rows(samples.validation, samples.test)
     scored = _score_into(folder, SCORES, task, both, _pool(settings))
+    check_scores(folder.output / SCORES, both)
     rows = {"validation": count(samples.validation), "test": count(samples.test)}
     if model is None and count(samples.test):
         alone = score_without_history(task, samples.test)
@@ -387,7 +391,8 @@ def _score_into(
     folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, pool: ScoringPool
 ) -> Scored:
     """Score into a path of the stage's output, with what earlier attempts left there."""
-    owned = replace(task, owner=f"{folder.stage}/{path}")
+    code = {"scoring": str(SCORING_VERSION)} | package_versions()
+    owned = replace(task, owner=f"{folder.stage}/{path}, {code}")
     return score(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])
 
 

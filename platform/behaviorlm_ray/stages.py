@@ -50,7 +50,7 @@ class StageFolder:
     """Where the body of a stage works. What lies in `output` when it returns is what gets committed.
 
     Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines.
-    earlier: outputs of attempts at the same stage that never got to the end; nothing vouches for what they hold.
+    earlier: outputs of other attempts at the same stage, cut short mostly; nothing vouches for what they hold.
     """
 
     output: Location

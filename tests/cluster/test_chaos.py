@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import boto3
 import pytest
@@ -17,7 +20,8 @@ from cluster.chaos.__main__ import is_good
 from cluster.chaos.machines import kill
 from cluster.chaos.matrix import MOMENTS, STAGES, VICTIMS, cases, runs
 from cluster.chaos.outcome import Outcome, difference
-from cluster.chaos.proxy import Tripwire, tripping_proxy
+from cluster.chaos.proxy import Tripwire, Tripwires, tripping_proxy
+from cluster.chaos.runs import Chaos, Kills
 from cluster.local_cluster import ROOT
 
 
@@ -39,8 +43,8 @@ def test_a_run_is_killed_at_its_moments_in_the_order_of_the_pipeline() -> None:
     for run in grouped:
         assert len({(case.victim, case.seed) for case in run}) == 1
         positions = [order[case.moment.name] for case in run]
-        stages = [STAGES.index(case.moment.stage) for case in run]
-        assert positions == sorted(positions) and stages == sorted(stages)
+        phases = [case.phase for case in run]
+        assert positions == sorted(positions) and phases == sorted(phases)
     assert runs(made, apart=True) == [[case] for case in made]
 
 
@@ -64,7 +68,8 @@ def test_the_chosen_request_is_held_until_released_and_then_lost(endpoint: str) 
             config=Config(retries={"total_max_attempts": 1}),
         )
         client.create_bucket(Bucket="chosen")
-        proxy.tripwire = wire = Tripwire(r"/stages/score-[0-9a-f]+/.*windows-", 2)
+        wire = Tripwire(r"/stages/score-[0-9a-f]+/.*windows-", 2)
+        proxy.tripwires = Tripwires([wire])
 
         def put(name: str) -> None:
             client.put_object(Bucket="chosen", Key=f"root/{name}", Body=b"x")
@@ -91,6 +96,62 @@ def test_the_chosen_request_is_held_until_released_and_then_lost(endpoint: str) 
         found = client.list_objects_v2(Bucket="chosen")["Contents"]
         names = {entry["Key"].rpartition("/")[2] for entry in found}
         assert {"windows-1", "other", "windows-3"} <= names and "windows-2" not in names
+
+
+def test_wires_come_in_order_one_at_a_time_and_a_missed_one_is_passed_over() -> None:
+    progress, upload = Tripwire("a/progress", 2, 2), Tripwire("a/step", 1, 2)
+    commit, later = Tripwire("a/manifest", 1, 3), Tripwire("b/progress", 1, 4)
+    wires = Tripwires([progress, upload, commit, later])
+    assert wires.held("GET", "a/progress") is wires.held("PUT", "a/progress") is None
+    assert wires.held("PUT", "a/step") is None  # not its turn yet
+    assert wires.held("PUT", "a/progress") is progress and progress.tripped.is_set()
+    assert wires.held("PUT", "a/step") is None  # nobody is ready for another
+    wires.go_on()
+    assert wires.held("PUT", "a/manifest") is commit and commit.path == "a/manifest"
+    assert upload.tripped.is_set() and not upload.path  # missed
+    wires.go_on(again=commit)
+    assert not commit.tripped.is_set()
+    assert wires.held("PUT", "a/manifest") is commit
+    wires.go_on()
+    assert wires.held("PUT", "b/progress") is later
+    wires.go_on()
+    assert wires.held("PUT", "b/progress") is None
+
+
+def test_each_moment_kills_a_living_driver_once_and_what_never_came_has_no_row() -> None:
+    def driver() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+    select, commit, tune = (
+        case for case in cases([0], ["driver-select", "driver-commit_select", "driver-b_tune"])
+    )
+    around = SimpleNamespace(
+        machines=SimpleNamespace(complete=lambda: None), proxy=SimpleNamespace(tripwires=None)
+    )
+    first, second = driver(), driver()
+    try:
+        kills = Kills([select, commit, tune], cast(Chaos, around), first)
+        manifest = "/root/stages/select-0123abcd/manifest.json"
+        wire = around.proxy.tripwires.held("PUT", "/root/stages/select-0123abcd/attempts/1/selection.parquet")
+        assert wire.released.wait(20) and first.wait(5) == -9
+        while (late := around.proxy.tripwires.held("PUT", manifest)) is None:  # from the dead driver's worker
+            time.sleep(0.01)
+        assert late.tripped.is_set()
+        while late.tripped.is_set():
+            time.sleep(0.01)
+        kills.driver = second
+        while (wire := around.proxy.tripwires.held("PUT", manifest)) is None:
+            time.sleep(0.01)
+        assert wire.released.wait(20) and second.wait(5) == -9
+        kills.end()
+        assert kills.rows == {
+            select: {"killed": True, "request": "/root/stages/select-0123abcd/attempts/1/selection.parquet"},
+            commit: {"killed": True, "request": manifest},
+        }
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.wait()
 
 
 def test_a_killed_process_is_confirmed_dead() -> None:

@@ -38,21 +38,22 @@ FIRST, SECOND, THIRD = (0, (1, 2)), (0, (5,)), (3, (0, 4, 6))
 
 
 def test_each_window_is_kept_once_and_only_if_wanted_and_of_the_same_owner(tmp_path: Path) -> None:
-    write(tmp_path / "a", "one.parquet", [FIRST])
-    write(tmp_path / "a", "unwanted.parquet", [THIRD, (9, (9,))])
-    write(tmp_path / "b", "two.parquet", [FIRST, SECOND])  # one of them is kept already
-    write(tmp_path / "b", "foreign.parquet", [SECOND], "score-fedcba9876543210/scores/model")
-    write(tmp_path / "b", "other.parquet", [THIRD])
+    write(tmp_path / "a", "windows-1.parquet", [FIRST])
+    write(tmp_path / "a", "windows-unwanted.parquet", [THIRD, (9, (9,))])
+    write(tmp_path / "b", "windows-2.parquet", [FIRST, SECOND])  # one of them is kept already
+    write(tmp_path / "b", "windows-foreign.parquet", [SECOND], "score-fedcba9876543210/scores/model")
+    write(tmp_path / "b", "windows-3.parquet", [THIRD])
+    write(tmp_path / "b", ".windows-2.parquet.0123", [SECOND])  # never finished
     target = tmp_path / "target"
     target.mkdir()
     kept = keep_scores(CutShort(OWNER, [tmp_path / "a", tmp_path / "b"]), target, [FIRST, SECOND, THIRD])
     assert kept.windows == {FIRST, THIRD} and kept.samples == 5 and kept.tokens == 14
-    assert sorted(path.name for path in target.iterdir()) == ["one.parquet", "other.parquet"]
+    assert sorted(path.name for path in target.iterdir()) == ["windows-1.parquet", "windows-3.parquet"]
 
 
 def test_no_flipped_bit_and_no_cut_comes_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written = write(tmp_path / "whole", "windows.parquet", [FIRST, SECOND, THIRD])
-    content = (tmp_path / "whole" / "windows.parquet").read_bytes()
+    written = write(tmp_path / "whole", "windows-1.parquet", [FIRST, SECOND, THIRD])
+    content = (tmp_path / "whole" / "windows-1.parquet").read_bytes()
     chosen = random.Random(0)
     changed = []
     for _ in range(600):
@@ -65,11 +66,11 @@ def test_no_flipped_bit_and_no_cut_comes_through(tmp_path: Path, capsys: pytest.
         folder, target = tmp_path / f"{number}", tmp_path / f"{number}-target"
         folder.mkdir()
         target.mkdir()
-        (folder / "windows.parquet").write_bytes(damaged)
+        (folder / "windows-1.parquet").write_bytes(damaged)
         kept = keep_scores(CutShort(OWNER, [folder]), target, [FIRST, SECOND, THIRD])
         refused += not kept.windows
         if kept.windows:  # what was hit says nothing about the scores
-            copied = pq.read_table(target / "windows.parquet")
+            copied = pq.read_table(target / "windows-1.parquet")
             assert copied.select(written.column_names).equals(written), number
     assert refused > 300
     assert "is left from an attempt that was cut short, but cannot be read" in capsys.readouterr().out

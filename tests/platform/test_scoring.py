@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from behaviorlm.conversations import Conversation
 from behaviorlm.errors import StorageError
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.timelines import labels_with_terminator
-from behaviorlm_ray import prepared, scoring, storage
+from behaviorlm_ray import prepared, scoring, stage_bodies, storage
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
 from behaviorlm_ray.retention import measure_retention
@@ -210,6 +211,7 @@ def test_whole_files_of_an_attempt_that_was_cut_short_are_kept_and_the_rest_is_s
     )
     for file in kept:
         assert (again / file.name).read_bytes() == file.read_bytes()
+    scoring.check_scores(again, rows)
     assert counted.samples == prepared.count(rows)
     found = scoring.read_scores(again, log, rows)["label_scores"]
     expected = scoring.read_scores(scored, log, rows)["label_scores"]
@@ -234,10 +236,13 @@ def test_missing_doubled_and_foreign_scores_are_detected(
         scoring.read_scores(folder, log, rows)
     (folder / "again.parquet").unlink()
     scoring.read_scores(folder, log, rows)
+    scoring.check_scores(folder, rows)
 
     first.rename(tmp_path / "aside.parquet")
     with pytest.raises(StorageError, match="does not hold each"):
         scoring.read_scores(folder, log, rows)
+    with pytest.raises(StorageError, match="does not hold each"):
+        scoring.check_scores(folder, rows)
     shutil.copy(files[1], folder / "again.parquet")  # as many rows perhaps, but of other samples
     with pytest.raises(StorageError, match="does not hold each"):
         scoring.read_scores(folder, log, rows)
@@ -261,6 +266,37 @@ def test_no_samples_give_empty_scores(settings: RunSettings, log: PreparedLog, t
         0,
         len(log.vocabulary),
     )
+
+
+def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_the_code_has_changed(
+    settings: RunSettings,
+    prepared_stage: StageOutput,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = settings.difficulty.model_copy(update={"max_per_behavior": 3})
+    changed = settings.model_copy(update={"difficulty": few})
+
+    def cut_short(folder: StageFolder) -> StageResult:
+        score_difficulty(folder, changed, prepared_stage, {"model": "untuned"})
+        raise StorageError("the machine is gone")
+
+    def run(body: Callable[[StageFolder], StageResult]) -> StageOutput:
+        return run_stage(tmp_path, "score", 1, {}, {}, body)
+
+    with pytest.raises(StorageError):
+        run(cut_short)
+    monkeypatch.setattr(stage_bodies, "SCORING_VERSION", scoring.VERSION + 1)
+    capfd.readouterr()
+    with pytest.raises(StorageError):
+        run(cut_short)
+    assert "are there already" not in capfd.readouterr().out
+    monkeypatch.undo()
+    output = run(lambda folder: score_difficulty(folder, changed, prepared_stage, {"model": "untuned"}))
+    samples = output.manifest.rows["samples"]
+    assert f"scoring: {samples} samples are there already" in capfd.readouterr().out
+    assert len(pq.read_table(output.folder / "difficulty.parquet")) == samples > 0
 
 
 @pytest.mark.parametrize("with_reference", [False, pytest.param(True, marks=pytest.mark.slow)])
