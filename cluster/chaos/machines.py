@@ -37,7 +37,7 @@ class Machines:
         return str(self.cluster.address)
 
     def complete(self) -> None:
-        """Add nodes until there are as many as there should be."""
+        """Add nodes until there are as many as there should be. In the main thread: Ray sets a signal handler."""
         with self.lock:
             while len(self.nodes) < NODES:
                 node = self.cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
@@ -55,10 +55,11 @@ class Machines:
 
     def kill_node(self, chosen: int) -> list[int]:
         """Kill a node's raylet, and with it all that runs there."""
-        node = self.nodes.pop(chosen % len(self.nodes))
-        raylet = _raylet(node)
-        self.cluster.remove_node(node, allow_graceful=False)
-        return [] if _lives(raylet) else [raylet]
+        with self.lock:
+            node = self.nodes.pop(chosen % len(self.nodes))
+            raylet = _raylet(node)
+            self.cluster.remove_node(node, allow_graceful=False)
+            return [] if _lives(raylet) else [raylet]
 
     def give_notice(self, chosen: int) -> None:
         """Tell a node that it will be taken back in `NOTICE_SECONDS`. Raises RuntimeError if that is refused."""

@@ -75,12 +75,11 @@ class Chaos:
         with log.open("wb") as stream:
             kills = Kills(cases, self, self._start(root, stream))
             limit = RUN_SECONDS + len(cases) * KILL_SECONDS
-            status, starts = _wait(kills.driver, limit), 1
+            status, starts = _wait(kills.driver, self.machines, limit), 1
             while status != 0 and starts < STARTS + len(cases):
                 timeouts += status is None
-                self.machines.complete()
                 kills.driver = self._start(root, stream)
-                status, starts = _wait(kills.driver, limit), starts + 1
+                status, starts = _wait(kills.driver, self.machines, limit), starts + 1
             kills.end()
         found = read_outcome(root, NAME) if status == 0 else Outcome({}, {})
         of_run = {"resumed": status == 0, "starts": starts, "timeouts": timeouts + (status is None)}
@@ -106,14 +105,12 @@ class Kills:
         self.rows: dict[Case, dict[str, Any]] = {}
         self._chaos = chaos
         self._wires = {case: Tripwire(case.pattern, case.number, case.phase) for case in cases}
-        self._ended = threading.Event()
         chaos.proxy.tripwires = self._tripwires = Tripwires(list(self._wires.values()))
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
         """The run is over: wait for no further moment."""
-        self._ended.set()
         self._chaos.proxy.tripwires = Tripwires([])
         for wire in self._wires.values():
             wire.tripped.set()
@@ -137,8 +134,6 @@ class Kills:
         killed = self._kill(case, wire)
         self.rows[case] = {"killed": bool(killed), "request": wire.path}
         self._release(wire)
-        if not self._ended.is_set():
-            self._chaos.machines.complete()
 
     def _release(self, wire: Tripwire, again: bool = False) -> None:
         """Let the request go, to be lost, and wait for the next wire from now on; or for this one again."""
@@ -199,7 +194,7 @@ def _undisturbed(made: Chaos) -> Outcome:
     root = f"s3://{BUCKET}/undisturbed"
     log = made.folder / "undisturbed.log"
     with log.open("wb") as stream:
-        status = _wait(made._start(root, stream))
+        status = _wait(made._start(root, stream), made.machines)
     if status != 0:
         raise RuntimeError(f"the undisturbed run failed with exit status {status}: {log}")
     outcome = read_outcome(root, NAME)
@@ -208,14 +203,17 @@ def _undisturbed(made: Chaos) -> Outcome:
     return outcome
 
 
-def _wait(driver: subprocess.Popen[bytes], seconds: float = RUN_SECONDS) -> int | None:
-    """Its exit status; None for a run that took too long and was killed for it."""
-    try:
-        return driver.wait(seconds)
-    except subprocess.TimeoutExpired:
-        driver.kill()
-        driver.wait()
-        return None
+def _wait(driver: subprocess.Popen[bytes], machines: Machines, seconds: float = RUN_SECONDS) -> int | None:
+    """Its exit status; None for a run that took too long and was killed for it. Nodes that are lost are replaced."""
+    deadline = time.monotonic() + seconds
+    while driver.poll() is None:
+        machines.complete()
+        if time.monotonic() > deadline:
+            driver.kill()
+            driver.wait()
+            return None
+        time.sleep(0.1)
+    return driver.returncode
 
 
 def _inputs(world: Path) -> dict[str, Any]:

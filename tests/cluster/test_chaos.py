@@ -125,9 +125,7 @@ def test_each_moment_kills_a_living_driver_once_and_what_never_came_has_no_row()
     select, commit, tune = (
         case for case in cases([0], ["driver-select", "driver-commit_select", "driver-b_tune"])
     )
-    around = SimpleNamespace(
-        machines=SimpleNamespace(complete=lambda: None), proxy=SimpleNamespace(tripwires=None)
-    )
+    around = SimpleNamespace(machines=None, proxy=SimpleNamespace(tripwires=None))
     first, second = driver(), driver()
     try:
         kills = Kills([select, commit, tune], cast(Chaos, around), first)
