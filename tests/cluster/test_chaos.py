@@ -130,7 +130,9 @@ def test_each_moment_kills_a_living_driver_once_and_what_never_came_has_no_row()
     try:
         kills = Kills([select, commit, tune], cast(Chaos, around), first)
         manifest = "/bucket/run/stages/select-0123abcd/manifest.json"
-        wire = around.proxy.tripwires.held("PUT", "/bucket/run/stages/select-0123abcd/attempts/1/selection.parquet")
+        wire = around.proxy.tripwires.held(
+            "PUT", "/bucket/run/stages/select-0123abcd/attempts/1/selection.parquet"
+        )
         assert wire.released.wait(20) and first.wait(5) == -9
         while (late := around.proxy.tripwires.held("PUT", manifest)) is None:  # from the dead driver's worker
             time.sleep(0.01)
@@ -143,7 +145,10 @@ def test_each_moment_kills_a_living_driver_once_and_what_never_came_has_no_row()
         assert wire.released.wait(20) and second.wait(5) == -9
         kills.end()
         assert kills.rows == {
-            select: {"killed": True, "request": "/bucket/run/stages/select-0123abcd/attempts/1/selection.parquet"},
+            select: {
+                "killed": True,
+                "request": "/bucket/run/stages/select-0123abcd/attempts/1/selection.parquet",
+            },
             commit: {"killed": True, "request": manifest},
         }
     finally:
