@@ -3,13 +3,16 @@
 python -m benchmarks.search_regret --config jobs/configs/search/regret_27.yaml
 
 Runs the search as configured, then every point of its space tuned whole (the two share all their stages), and prints
-both. Counted in tokens, not timed. It is not one of `make bench`: it tunes every configuration.
+both. Counted in tokens, not timed. It is not one of `make bench`: it tunes every configuration. Exit status 1 if the
+search costs more, or its winner is worse, than --max-share and --max-regret allow.
 """
 
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import spearmanr
 
 from behaviorlm.config import read_settings, validate_settings
 from behaviorlm.errors import BehaviorLMError
@@ -26,6 +29,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", required=True, type=Path, help="a search with scheduler asha on a grid")
+    parser.add_argument("--max-share", type=float, help="largest share of the unshared cost")
+    parser.add_argument("--max-regret", type=float, help="largest difference of the objectives, such as 0.01")
     options = parser.parse_args()
     data = read_settings(options.config)
     grid = {**data, "name": f"{data['name']}_grid", "scheduler": {"name": "none"}, "evaluate_winner": False}
@@ -41,8 +46,51 @@ def main() -> int:
     except BehaviorLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(table(*summaries)))
-    return 0
+    found, whole = summaries
+    print("\n".join(table(found, whole)))
+    problems = problems_of(found, whole, options.max_share, options.max_regret)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def problems_of(
+    found: dict[str, Any], grid: dict[str, Any], max_share: float | None, max_regret: float | None
+) -> list[str]:
+    """What is above the limits."""
+    share, regret = found["cost"] / grid["cost_unshared"], regret_of(found, grid)
+    problems = []
+    if max_share is not None and share > max_share:
+        problems.append(f"the search cost {share:.3f} of the unshared, allowed is {max_share}")
+    if max_regret is not None and regret > max_regret:
+        problems.append(f"the winner is {regret:.4f} below the best of the grid, allowed is {max_regret}")
+    return problems
+
+
+def regret_of(found: dict[str, Any], grid: dict[str, Any]) -> float:
+    """How far the search's winner is below the best of the grid, in the objective."""
+    return float(grid["winner"]["metrics"][MEAN] - found["winner"]["metrics"][MEAN])
+
+
+def correlation_with_grid(found: dict[str, Any], grid: dict[str, Any]) -> list[tuple[int, int, float]]:
+    """(rung, trials, Spearman's correlation) of the search's rungs with the whole tunings of the grid.
+
+    Over every trial that was at the rung, also those that were stopped there: the grid has tuned them whole.
+    """
+    whole = {
+        repr(trial["parameters"]): trial["metrics"][MEAN] for trial in grid["trials"] if trial["metrics"]
+    }
+    rows: dict[int, list[tuple[float, float]]] = {}
+    for trial in found["trials"]:
+        for rung in trial["rungs"]:
+            if repr(trial["parameters"]) in whole:
+                pair = (rung["metrics"][MEAN] or 0.0, whole[repr(trial["parameters"])] or 0.0)
+                rows.setdefault(rung["rung"], []).append(pair)
+    return [
+        (rung, len(pairs), float(spearmanr(*zip(*pairs, strict=True)).statistic))
+        for rung, pairs in sorted(rows.items())
+        if len(pairs) > 2
+    ]
 
 
 def table(search_summary: dict[str, Any], grid_summary: dict[str, Any]) -> list[str]:
@@ -60,15 +108,15 @@ def table(search_summary: dict[str, Any], grid_summary: dict[str, Any]) -> list[
             f"| {name} | {whole} of {len(summary['trials'])} | {summary['cost']:,.0f} "
             f"| {summary['cost'] / unshared:.3f} | {metrics[ANCHOR]:.4f} | {metrics[TAIL]:.4f} | {metrics[MEAN]:.4f} |"
         )
-    regret = grid_summary["winner"]["metrics"][MEAN] - search_summary["winner"]["metrics"][MEAN]
+    regret = regret_of(search_summary, grid_summary)
     repeated = {stage: times for stage, times in search_summary["stages"].items() if times > 1}
     lines += [
         "",
         f"unshared: {unshared:,.0f} tokens; regret {100 * regret:.2f} points of the objective",
         f"stages that ran more than once: {repeated or 'none'}",
         *(
-            f"rung {row['rung']} of {row['last']}: rank correlation with the end {row['spearman']} over {row['trials']}"
-            for row in search_summary["rung_correlation"]
+            f"rung {rung}: rank correlation with the whole tuning {value:.2f} over {trials} trials"
+            for rung, trials, value in correlation_with_grid(search_summary, grid_summary)
         ),
     ]
     return lines

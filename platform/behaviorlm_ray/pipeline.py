@@ -102,8 +102,12 @@ class Pipeline:
         return files
 
     def check_inputs(self) -> None:
-        """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems."""
+        """Look at everything that is read from outside, before cluster work. Raises ConfigError with all problems.
+
+        Its cause is a StorageError if storage is one of them: that may pass.
+        """
         problems = []
+        of_storage: StorageError | None = None
         checks: list[Callable[[], object]] = [
             self._check_root,
             lambda: check_log(self.settings.events, self.log_files),
@@ -118,6 +122,8 @@ class Pipeline:
             try:
                 check()
             except (ConfigError, DataError, ModelError, StorageError) as error:
+                if isinstance(error, StorageError):
+                    of_storage = error
                 if str(error) not in problems:
                     problems.append(str(error))
         if problems and is_submitted_job():
@@ -126,7 +132,7 @@ class Pipeline:
                 "data and models must be absolute, or lie in that directory and not be excluded from the copy"
             )
         if problems:
-            raise ConfigError("\n".join(problems))
+            raise ConfigError("\n".join(problems)) from of_storage
 
     def _check_root(self) -> None:
         try:

@@ -70,8 +70,9 @@ def write_search(folder: Path, name: str, data: dict[str, Any]) -> Path:
     return path
 
 
-def kill_search(config: Path, ledger: Path, ended: int) -> None:
-    """Start the job, and kill it and its Ray once so many tasks of it have ended."""
+def kill_search(config: Path, folder: Path, ended: int, delay: float) -> None:
+    """Start the job, and kill it and its Ray so many seconds after so many tasks of it have ended, in a stage."""
+    stages = folder.parent / "stages"
     process = subprocess.Popen(
         [sys.executable, "-m", "jobs.search", "--config", str(config)],
         cwd=ROOT,
@@ -79,8 +80,11 @@ def kill_search(config: Path, ledger: Path, ended: int) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while process.poll() is None and len(list(ledger.glob("tasks-*/task-*.json"))) < ended:
+    while process.poll() is None and len(list(folder.glob("tasks-*/task-*.json"))) < ended:
         time.sleep(0.2)
+    while process.poll() is None and not list(stages.glob("*/attempts/*")):
+        time.sleep(0.2)
+    time.sleep(delay)
     assert process.poll() is None, "the search ended before it could be killed"
     family = psutil.Process(process.pid).children(recursive=True)
     for member in [psutil.Process(process.pid), *family]:
@@ -176,8 +180,9 @@ def test_killed_at_five_points_a_search_goes_on_with_the_same_trials_and_the_sam
     config = write_search(tmp_path, "killed", search_data(tmp_path, "killed"))
     folder = tmp_path / "killed" / "grid"
     tasks = sum(len(trial["rungs"]) for trial in expected["trials"])
-    for ended in sorted(random.Random(4).sample(range(tasks), 5)):
-        kill_search(config, folder, ended)
+    seeded = random.Random(4)
+    for ended in sorted(seeded.sample(range(tasks - 1), 5)):
+        kill_search(config, folder, ended, seeded.uniform(0, 8))
     last = search(config)
     assert last.returncode == 0, last.stdout + last.stderr
     found = json.loads((folder / "summary.json").read_text())
@@ -185,6 +190,10 @@ def test_killed_at_five_points_a_search_goes_on_with_the_same_trials_and_the_sam
         trial["parameters"] for trial in expected["trials"]
     ]
     assert [trial["status"] for trial in found["trials"]] == statuses
+    assert [trial["metrics"] for trial in found["trials"]] == [
+        pytest.approx(trial["metrics"], abs=1e-3) for trial in expected["trials"]
+    ]
+    assert sum(found["stages_cut_short"].values()) > 0  # kills fell into stages
     assert found["winner"]["parameters"] == expected["winner"]["parameters"]
     assert set(found["stages"].values()) == {1}
     assert len(list(folder.glob("tasks-*/task-*.json"))) == tasks

@@ -31,7 +31,7 @@ from behaviorlm_ray.search.summary import (
     winning_run,
     write_summary,
 )
-from behaviorlm_ray.search.sweep import reason
+from behaviorlm_ray.search.task import reason
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageResult, run_stage
 from behaviorlm_ray.storage import Location, write_replacing
@@ -63,7 +63,17 @@ def test_a_nested_space_replaces_a_dotted_key() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["name", "storage.root", "execution.scoring_actors", "split.seed", "evaluation.seed"]
+    "key",
+    [
+        "name",
+        "storage.root",
+        "execution.scoring_actors",
+        "split.seed",
+        "evaluation.seed",
+        "events.paths",
+        "vocabulary.anchor_threshold",
+        "prompt.min_history",
+    ],
 )
 def test_a_key_that_cannot_be_searched_is_refused_by_name(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"space\.{key}: a search does not vary it, for"):
@@ -117,8 +127,11 @@ def test_a_trial_is_the_run_with_its_keys_changed(run: dict[str, Any]) -> None:
 
 
 def test_what_a_trial_reads_must_be_there(run: dict[str, Any]) -> None:
-    settings = search_settings(run, space={"events.paths": [run["events"]["paths"], ["nowhere.csv"]]})
-    with pytest.raises(ConfigError, match=r"events\.paths: '/.*nowhere\.csv' matches no file"):
+    talks = run["auxiliary"][0]["paths"]
+    settings = search_settings(run, space={"auxiliary.0.paths": [talks, ["nowhere.jsonl"]]})
+    with pytest.raises(
+        ConfigError, match=r"auxiliary source 'talks': paths: nothing found at /.*nowhere\.jsonl"
+    ):
         check_trials(settings, base_run(settings))
 
 
@@ -316,6 +329,11 @@ def test_a_ledger_keeps_how_tasks_ended_the_first_that_is_written(root: Location
     assert again.outcomes == ledger.outcomes
     assert again.outcomes[0].error == "no"
     assert again.attempts_before({}) == {"old": ["1"]}
+    later = task.model_copy(update={"number": 2})
+    assert again.decide(later) == later
+    assert again.decide(later.model_copy(update={"trial": 7})) == later
+    again.forget(1)
+    assert (Ledger(root / "tasks").outcomes.keys(), Ledger(root / "tasks").decided) == ({0}, {})
     again.forget(0)
     assert Ledger(root / "tasks").outcomes == {}
     write_replacing(root / "tasks" / "task-000000.json", b"{")

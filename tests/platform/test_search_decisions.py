@@ -32,6 +32,7 @@ def rules(
     rungs: int = 3,
     at_a_time: int = 3,
     trials: int | None = None,
+    going_on_first: bool = False,
     exhausted: Callable[[Sequence[Outcome]], bool] = lambda known: False,
 ) -> Rules:
     objective, floor = proposer.objective, proposer.floor
@@ -42,6 +43,7 @@ def rules(
         rungs=rungs,
         reduction=3,
         at_a_time=at_a_time,
+        going_on_first=going_on_first,
         exhausted=exhausted,
     )
 
@@ -56,7 +58,11 @@ def measured(task: Task) -> Outcome:
 
 
 def run(
-    of: Rules, order: random.Random, outcomes: dict[int, Outcome] | None = None, kill_after: int | None = None
+    of: Rules,
+    order: random.Random,
+    outcomes: dict[int, Outcome] | None = None,
+    kill_after: int | None = None,
+    response: Callable[[Task], Outcome] = measured,
 ) -> tuple[list[Task], dict[int, Outcome]]:
     """Run a search whose tasks end in a random order; with kill_after, stop after so many have ended."""
     outcomes = {} if outcomes is None else dict(outcomes)
@@ -74,7 +80,7 @@ def run(
             assert len(running) <= of.at_a_time
         if running and (decision == "wait" or order.random() < 0.5):
             task = order.choice(running)
-            outcomes[task.number] = measured(task)
+            outcomes[task.number] = response(task)
             ended += 1
         assert running or decision != "wait", "nothing runs, so nothing can be waited for"
     return tasks, outcomes
@@ -99,9 +105,12 @@ def proposers() -> list[Proposer]:
     ]
 
 
+@pytest.mark.parametrize("going_on_first", [False, True])
 @pytest.mark.parametrize("proposer", proposers(), ids=["grid", "random", "tpe", "multi", "floor"])
-def test_the_row_of_tasks_does_not_depend_on_what_ends_first(proposer: Proposer) -> None:
-    of = rules(proposer, trials=12)
+def test_the_row_of_tasks_does_not_depend_on_what_ends_first(
+    proposer: Proposer, going_on_first: bool
+) -> None:
+    of = rules(proposer, trials=12, going_on_first=going_on_first)
     tasks, _ = run(of, random.Random(0))
     assert len({task.trial for task in tasks}) == 12
     assert run(of, random.Random(1))[0] == tasks
@@ -122,18 +131,52 @@ def test_killed_at_five_points_a_search_goes_on_with_the_same_row_and_repeats_no
     assert len({(task.trial, task.rung) for task in whole}) == len(whole)
 
 
-def test_a_grid_of_27_with_three_rungs_takes_about_a_quarter_of_all_steps() -> None:
-    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
-    tasks, _ = run(rules(proposer), random.Random(0))
-    assert sorted({task.trial for task in tasks}) == list(range(27))
-    steps = sum({0: 1, 1: 2, 2: 6}[task.rung] for task in tasks)
-    assert 0.24 < steps / (27 * 9) < 0.36
-    whole = [task for task in tasks if task.rung == 2]
-    best = max(
-        (measured(task.model_copy(update={"rung": 2})) for task in tasks if task.rung == 0),
-        key=lambda outcome: outcome.metrics["objective"] or 0,
+def rising(task: Task) -> Outcome:
+    return with_objective(task, task.trial)
+
+
+def falling(task: Task) -> Outcome:
+    return with_objective(task, -task.trial)
+
+
+def noise(task: Task) -> Outcome:
+    return with_objective(task, random.Random(f"{task.trial} {task.rung}").random())
+
+
+def with_objective(task: Task, value: float) -> Outcome:
+    return Outcome(
+        task=task, metrics={"objective": value, "anchor_accuracy": value, "tail_macro_recall": value}
     )
-    assert best.task.trial in {task.trial for task in whole}
+
+
+@pytest.mark.parametrize("response", [measured, rising, falling, noise])
+@pytest.mark.parametrize("going_on_first", [False, True])
+def test_of_27_trials_9_go_on_and_3_of_them_to_the_end_whatever_the_order_of_good_ones(
+    response: Callable[[Task], Outcome], going_on_first: bool
+) -> None:
+    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN), going_on_first=going_on_first)
+    tasks, _ = run(of, random.Random(0), response=response)
+    at = [[task.trial for task in tasks if task.rung == rung] for rung in range(3)]
+    assert sorted(at[0]) == list(range(27))
+    assert [len(set(trials)) for trials in at] == [len(trials) for trials in at] == [27, 9, 3]
+
+
+@pytest.mark.parametrize("response", [measured, rising, falling])
+def test_where_all_trials_start_first_the_best_one_comes_to_the_end(
+    response: Callable[[Task], Outcome],
+) -> None:
+    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN))
+    tasks, outcomes = run(of, random.Random(0), response=response)
+    first = {task.trial: outcomes[task.number].metrics["objective"] or 0 for task in tasks if task.rung == 0}
+    assert max(first, key=lambda trial: first[trial]) in {task.trial for task in tasks if task.rung == 2}
+    assert [task.rung for task in tasks[:27]] == [0] * 27
+
+
+def test_where_a_budget_may_end_it_something_is_whole_before_all_have_started() -> None:
+    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN), going_on_first=True)
+    tasks, _ = run(of, random.Random(0))
+    first_whole = next(task.number for task in tasks if task.rung == 2)
+    assert len({task.trial for task in tasks[:first_whole]}) < 20
 
 
 @pytest.mark.parametrize("trials", [1, 2, 4])

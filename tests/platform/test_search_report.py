@@ -47,6 +47,7 @@ def summary(*trials: dict[str, Any], winner: int | None) -> dict[str, Any]:
         chosen = trials[winner]
         best = {key: chosen[key] for key in ("trial", "parameters", "metrics")}
     return {
+        "ended_by": "whole",
         "trials": list(trials),
         "stages": {"a_tune-0123": 1},
         "cost": 300.0,
@@ -58,6 +59,17 @@ def summary(*trials: dict[str, Any], winner: int | None) -> dict[str, Any]:
         "alike": [[0, 3]],
         "rung_correlation": [{"rung": 1, "last": 2, "trials": 2, "spearman": None}],
     }
+
+
+def test_under_objective_tail_trials_are_compared_by_the_tail_and_a_budget_that_ended_it_is_told(
+    tmp_path: Path,
+) -> None:
+    trials = [trial(0, "finished", 0.3, 0.4), trial(1, "finished", 0.35, 0.5)]
+    found = summary(*trials, winner=1) | {"ended_by": "budget"}
+    page = render_search_report(settings(objective={"name": "tail", "floor": 0.1}), found, tmp_path)
+    assert "its tail macro recall" in page and "correlation of the tail macro recall" in page
+    assert "A budget was used up before all was tried" in page
+    assert "its objective" in render_search_report(settings(), summary(*trials, winner=1), tmp_path)
 
 
 def test_the_report_shows_winner_front_trials_keys_rungs_and_cost(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ClusterError, ConfigError, ModelError
 from behaviorlm_ray.search.decisions import Outcome, Task
+from behaviorlm_ray.search.endings import check_for_winner
 from behaviorlm_ray.search.importance import parameter_importance
 from behaviorlm_ray.search.objective import ObjectiveSettings, ranked, read_floor
-from behaviorlm_ray.search.run import check_for_winner
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.space import grid_points, grid_size, random_point, single_changes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.manifests import Manifest, read_manifest
+from behaviorlm_ray.manifests import Manifest, decode_manifest, read_manifest
 from behaviorlm_ray.search.decisions import Outcome
 from behaviorlm_ray.stages import ERROR_FILE
 from behaviorlm_ray.storage import Location
@@ -60,7 +60,7 @@ class StageCosts:
             if name == "prepare"
         ]
         hours = sum(
-            self.manifest(folder).duration_seconds / 3600 * self._gpus[0 if self._is_tuning(folder) else 1]
+            self._seconds(folder) / 3600 * self._gpus[0 if self._is_tuning(folder) else 1]
             for folder, name in used.items()
             if name not in WITHOUT_MODEL
         )
@@ -89,13 +89,21 @@ class StageCosts:
         )
 
     def are_there(self, outcome: Outcome) -> bool:
-        """Whether all stages of a task still have their manifest."""
-        try:
-            for folder in outcome.stages.values():
-                self.manifest(folder)
-        except StorageError:
-            return False
+        """Whether all stages of a task still have their manifest. Raises StorageError if storage does not answer."""
+        for folder in set(outcome.stages.values()) - self._manifests.keys():
+            content = storage.read_bytes(self._root / "stages" / folder / "manifest.json")
+            try:
+                if content is None:
+                    return False
+                self._manifests[folder] = decode_manifest(content)
+            except StorageError:  # damaged
+                return False
         return True
+
+    def _seconds(self, folder: str) -> float:
+        """Of a tuning, that of its steps: its attempt may have waited for GPUs."""
+        manifest = self.manifest(folder)
+        return manifest.cost.get("seconds", manifest.duration_seconds)
 
     def _is_tuning(self, folder: str) -> bool:
         return "steps" in self.manifest(folder).rows

@@ -1,37 +1,46 @@
-"""What a search knows of itself on storage: one file for each task that ended, so that a killed one goes on.
+"""What a search knows of itself on storage: two files for each task, so that a killed search goes on.
 
     <root>/<search>/tasks-<identity>/
-        start.json          which attempts of stages were there before the search began
-        task-000012.json    how task 12 ended, written once
+        start.json             which attempts of stages were there before the search began
+        decided-000012.json    what task 12 is, written once, before it starts
+        task-000012.json       how it ended, written once
 
-A task without a file has not ended; it is decided again, alike, and its stages go on from what they finished.
+A task that was decided and has not ended is run again, and its stages go on from what they finished. It stays decided
+also where the budget or the number of trials at a time, from which decisions follow, has been changed since.
 """
 
 import json
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.search.decisions import Outcome
+from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.storage import Location
 
 START = "start.json"
 Attempts = dict[str, list[str]]
 """Names of the attempts of each stage, by the stage's folder."""
 
+Model = TypeVar("Model", Task, Outcome)
+
 
 class Ledger:
-    """The files of one search. State: those outcomes that are known."""
+    """The files of one search. State: the tasks that were decided and the outcomes of those that ended, by number."""
 
     def __init__(self, folder: Location) -> None:
         """Reads what is there. Raises StorageError for a file that is not as it was written."""
         self.folder = folder
+        self.decided: dict[int, Task] = {}
         self.outcomes: dict[int, Outcome] = {}
         for name in storage.list_files(folder):
             if name.startswith("task-") and name.endswith(".json"):
-                outcome = self._read(folder / name)
+                outcome = self._read(folder / name, Outcome)
                 self.outcomes[outcome.task.number] = outcome
+            elif name.startswith("decided-") and name.endswith(".json"):
+                task = self._read(folder / name, Task)
+                self.decided[task.number] = task
 
     def attempts_before(self, now: Attempts) -> Attempts:
         """The attempts that were there when the search began: `now`, if it begins now."""
@@ -42,30 +51,43 @@ class Ledger:
         found: Attempts = json.loads(content)
         return found
 
+    def decide(self, task: Task) -> Task:
+        """Write what the task of this number is. A second process may have done so first; its decision stays."""
+        path = self.folder / _decided(task.number)
+        written = storage.write_exclusive(path, task.model_dump_json(indent=1).encode())
+        self.decided[task.number] = task if written else self._read(path, Task)
+        return self.decided[task.number]
+
     def record(self, outcome: Outcome) -> None:
         """Write how a task ended. A second process of the same search may have done so first; its outcome stays."""
         number = outcome.task.number
-        path = self._path(number)
+        path = self.folder / _ended(number)
         written = storage.write_exclusive(path, outcome.model_dump_json(indent=1).encode())
-        self.outcomes[number] = outcome if written else self._read(path)
+        self.outcomes[number] = outcome if written else self._read(path, Outcome)
 
     def forget(self, number: int) -> None:
-        """Remove an outcome, and those of all later tasks, which may have followed from it."""
-        for later in [known for known in self.outcomes if known >= number]:
-            path = self._path(later)
-            content = storage.read_bytes(path)
+        """Remove an outcome, and all of later tasks, which may have followed from it."""
+        later = [_ended(known) for known in self.outcomes if known >= number]
+        for name in later + [_decided(known) for known in self.decided if known > number]:
+            content = storage.read_bytes(self.folder / name)
             if content is not None:
-                storage.remove_if(path, content)
-            del self.outcomes[later]
+                storage.remove_if(self.folder / name, content)
+        self.outcomes = {known: outcome for known, outcome in self.outcomes.items() if known < number}
+        self.decided = {known: task for known, task in self.decided.items() if known <= number}
 
-    def _path(self, number: int) -> Location:
-        return self.folder / f"task-{number:06d}.json"
-
-    def _read(self, path: Location) -> Outcome:
+    def _read(self, path: Location, kind: type[Model]) -> Model:
         content = storage.read_bytes(path)
         try:
-            return Outcome.model_validate_json(content or b"")
+            return kind.model_validate_json(content or b"")
         except ValidationError:
             raise StorageError(
                 f"{path} is damaged; remove it and run the same command again: finished stages are reused"
             ) from None
+
+
+def _decided(number: int) -> str:
+    return f"decided-{number:06d}.json"
+
+
+def _ended(number: int) -> str:
+    return f"task-{number:06d}.json"

@@ -42,6 +42,11 @@ class ObjectiveSettings(Settings):
         return self
 
 
+def compared_by(objective: ObjectiveSettings) -> str:
+    """The one metric by which reports compare trials: that which the winner has most of; of two, their mean."""
+    return TAIL if objective.name == "tail" else MEAN
+
+
 @dataclass(frozen=True)
 class Floor:
     """Least anchor accuracy: that of an arm plus a change, or the change alone."""

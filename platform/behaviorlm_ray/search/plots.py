@@ -52,15 +52,15 @@ def importance_plot(importance: Mapping[str, float]) -> Markup | None:
 
 
 def slice_plot(
-    number: int, key: str, values: Sequence[Any], objectives: Sequence[float], *, is_log: bool
+    number: int, key: str, values: Sequence[Any], measured: Sequence[float], *, metric: str, is_log: bool
 ) -> Markup:
-    """The objective against one key. Values that are no numbers stand side by side by their text."""
+    """A metric against one key. Values that are no numbers stand side by side by their text."""
     is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     with drawing(300, 230) as figure:
         axes = figure.add_subplot()
         shown = list(values) if is_number else [readable(str(value)) for value in values]
-        axes.plot(shown, objectives, "o", markersize=6, color=INKS["series-1"], markerfacecolor="none")
+        axes.plot(shown, measured, "o", markersize=6, color=INKS["series-1"], markerfacecolor="none")
         if is_number and is_log:
             axes.set_xscale("log")
-        axes.set_ylabel("objective")
-        return inline(figure, f"slice-{number}", f"Objective against {readable(key)}")
+        axes.set_ylabel(metric)
+        return inline(figure, f"slice-{number}", f"{metric} against {readable(key)}")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from behaviorlm_ray.report import wording
 from behaviorlm_ray.search.importance import parameter_importance
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL
+from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, compared_by
 from behaviorlm_ray.search.plots import front_plot, importance_plot, slice_plot
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.summary import WINNER
@@ -38,7 +38,8 @@ def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], f
         (files("behaviorlm_ray.search") / "search.html").read_text(encoding="utf-8")
     )
     style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
-    compared = compared_trials(summary["trials"])
+    metric = compared_by(settings.objective)
+    compared = compared_trials(summary["trials"], metric)
     importance = parameter_importance(settings.space, compared)
     winner = summary["winner"] and {"test": None} | summary["winner"]
     floor = summary["objective"]["floor_value"]
@@ -60,7 +61,8 @@ def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], f
             winner and winner["trial"],
         ),
         importance_plot=importance_plot(importance),
-        slices=_slices(settings, compared),
+        slices=_slices(settings, compared, metric.replace("_", " ")),
+        metric=metric.replace("_", " "),
         compared_at="tuned whole"
         if settings.scheduler.name == "none"
         else "at the first rung, where all were measured alike",
@@ -71,25 +73,27 @@ def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], f
     ).lstrip()
 
 
-def compared_trials(trials: Sequence[Mapping[str, Any]]) -> list[tuple[dict[str, Any], float]]:
-    """Parameters and objective of every trial at its first rung: later ones hold only those that were good there."""
+def compared_trials(
+    trials: Sequence[Mapping[str, Any]], metric: str = MEAN
+) -> list[tuple[dict[str, Any], float]]:
+    """Parameters and metric of every trial at its first rung: later ones hold only those that were good there."""
     return [
-        (trial["parameters"], trial["rungs"][0]["metrics"][MEAN])
+        (trial["parameters"], trial["rungs"][0]["metrics"][metric])
         for trial in trials
-        if trial["rungs"] and trial["rungs"][0]["metrics"][MEAN] is not None
+        if trial["rungs"] and trial["rungs"][0]["metrics"][metric] is not None
     ]
 
 
 def _slices(
-    settings: SearchSettings, compared: Sequence[tuple[dict[str, Any], float]]
+    settings: SearchSettings, compared: Sequence[tuple[dict[str, Any], float]], metric: str
 ) -> list[tuple[str, Markup]]:
     plots = []
     for number, (key, dimension) in enumerate(settings.space.items()):
         with_key = [(parameters[key], value) for parameters, value in compared if key in parameters]
         if with_key:
-            values, objectives = zip(*with_key, strict=True)
+            values, measured = zip(*with_key, strict=True)
             is_log = dimension.choice is None and dimension.is_log
-            plots.append((key, slice_plot(number, key, values, objectives, is_log=is_log)))
+            plots.append((key, slice_plot(number, key, values, measured, metric=metric, is_log=is_log)))
     return plots
 
 

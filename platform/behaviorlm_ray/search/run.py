@@ -1,31 +1,32 @@
 """A search from its settings to its summary, winner and report; and its plan."""
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from typing import Any
 
-from behaviorlm.errors import BehaviorLMError, ModelError
+from behaviorlm.errors import ModelError
 from behaviorlm_ray.manifests import fingerprint
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.results import write_results
 from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages
 from behaviorlm_ray.search.decisions import Outcome
+from behaviorlm_ray.search.endings import RETRY_FAILED, budget_ended, check_budget, check_for_winner
 from behaviorlm_ray.search.ledger import Ledger
-from behaviorlm_ray.search.objective import ANCHOR, METRICS, ranked, read_floor
+from behaviorlm_ray.search.objective import ANCHOR, METRICS, read_floor
 from behaviorlm_ray.search.report import write_search_report
 from behaviorlm_ray.search.settings import SearchSettings, sure_trials, trial_settings
 from behaviorlm_ray.search.summary import (
     SUMMARY,
     WINNER,
     WINNING_ARM,
-    TrialOutcome,
     trials_of,
     winner_of,
     winning_run,
     write_json,
     write_summary,
 )
-from behaviorlm_ray.search.sweep import describe, described_metrics, nothing_finished, run_tasks
+from behaviorlm_ray.search.sweep import describe, described_metrics, run_tasks
 from behaviorlm_ray.search.trial import stages_at
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageOutput
@@ -41,9 +42,11 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     """Run, or go on with, a search; write summary.json, winner.yaml and report.html. Returns the report's path.
 
     run: `base_run(settings)`. Needs an initialized Ray with the dashboard on. A trial that fails is recorded with its
-    error and ends nothing. After the summary: ClusterError if no trial was tuned whole, ModelError if none reaches the
-    floor, KeyboardInterrupt if it was interrupted.
+    error and ends nothing. After the summary: ClusterError if no trial was tuned whole or the budget is below one,
+    ModelError if none reaches the floor, KeyboardInterrupt if it was interrupted. StorageError if storage failed.
     """
+    limit = settings.budget.wall_seconds
+    deadline = None if limit is None else time.monotonic() + limit
     root, folder = search_root(run), search_folder(settings, run)
     base = Pipeline(trial_settings(run, {}))
     ledger = Ledger(folder / f"tasks-{_identity(settings, run, base)[:12]}")
@@ -52,7 +55,8 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     _forget(ledger, settings, costs)
     reference = _reference(settings, base)
     floor = _floor(settings, reference)
-    tasks = run_tasks(settings, run, ledger, floor, costs)
+    ran = run_tasks(settings, run, ledger, floor, costs, reference, deadline)
+    tasks = ran.tasks
     outcomes = [ledger.outcomes[task.number] for task in tasks if task.number in ledger.outcomes]
     rungs = settings.scheduler.number_of_rungs
     trials = trials_of(tasks, ledger.outcomes, rungs, costs)
@@ -70,17 +74,28 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
         floor=floor,
         rungs=rungs,
         winner=winner,
+        ending=ran.ending,
     )
     write_search_report(settings, summary, folder)
     for numbers in summary["alike"]:
         named = ", ".join(str(number + 1) for number in numbers)
         print(f"trials {named} came to the same model: what they differ in changed nothing")
-    check_for_winner(settings, trials, outcomes, floor, summary)
-    if len(outcomes) < len(tasks) and settings.budget.wall_seconds is None:
+    if ran.ending == "interrupted":
         raise KeyboardInterrupt
+    failed = sum(trial.status == "failed" for trial in trials)
+    if failed:
+        print(f"{failed} of {len(trials)} trials failed; {RETRY_FAILED}")
+    if ran.ending in ("budget", "time"):
+        print(budget_ended(settings, trials, ran.ending))
+    check_for_winner(settings, trials, outcomes, floor, summary)
+    check_budget(settings.budget, outcomes, trials, costs)
     assert best is not None and winner is not None
     print(f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation")
-    if settings.evaluate_winner:
+    if settings.evaluate_winner and ran.ending == "time":
+        print(
+            "not measured on test: this is done once, when the search has ended; the same command goes on with it"
+        )
+    elif settings.evaluate_winner:
         summary["winner"]["test"] = _evaluated(winner)
         write_json(folder / SUMMARY, summary)
     return write_search_report(settings, summary, folder)
@@ -210,41 +225,20 @@ def _floor(settings: SearchSettings, reference: Outcome | None) -> float | None:
     if settings.objective.floor is None:
         return None
     floor = read_floor(settings.objective.floor)
-    return floor.change + (0.0 if reference is None else reference.metrics[ANCHOR] or 0.0)
+    if reference is None:
+        return floor.change
+    anchor = reference.metrics[ANCHOR]
+    if anchor is None:
+        raise ModelError(
+            f"objective.floor: {settings.objective.floor!r} is relative to the anchor accuracy of {floor.arm}, and no "
+            "validation sample has an anchor; give more validation samples (split, evaluation.max_validation_samples)"
+        )
+    return anchor + floor.change
 
 
 def _gpus(settings: RunSettings) -> tuple[int, int]:
     execution = settings.execution
     return (execution.tuning.workers, execution.scoring_actors) if execution.tuning.use_gpu else (0, 0)
-
-
-def check_for_winner(
-    settings: SearchSettings,
-    trials: Sequence[TrialOutcome],
-    outcomes: Sequence[Outcome],
-    floor: float | None,
-    summary: Mapping[str, Any],
-) -> None:
-    """Say why there is no winner, if there is none: ModelError below the floor, ClusterError without a whole trial.
-
-    KeyboardInterrupt if the search was interrupted before one was whole.
-    """
-    if winner_of(trials, settings.objective, floor) is not None:
-        return
-    whole = [trial for trial in trials if trial.status == "finished"]
-    if whole and floor is not None:
-        nearest = whole[ranked(settings.objective, floor, [trial.metrics for trial in whole])[0]]
-        raise ModelError(
-            f"no trial reaches the floor: anchor accuracy at least {floor:.4f} ({settings.objective.floor}); the "
-            f"nearest has {nearest.metrics[ANCHOR]:.4f}, with {describe(nearest.parameters)}. Lower the floor or widen "
-            "the space; what ran is in the summary and is not run again"
-        )
-    limits = settings.budget.model_dump(exclude={"trials"}, exclude_none=True)
-    error: BehaviorLMError = nothing_finished(outcomes, budget_is_over=bool(limits))
-    if any(trial.status == "unfinished" for trial in trials) and settings.budget.wall_seconds is None:
-        raise KeyboardInterrupt
-    used = f"tokens {summary['cost']:g}, sample-epochs {summary['sample_epochs']:.2f}"
-    raise type(error)(f"{error}\nused so far: {used}; allowed: {limits or 'all'}") if limits else error
 
 
 def _evaluated(winner: RunSettings) -> dict[str, Any]:

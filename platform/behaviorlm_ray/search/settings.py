@@ -12,8 +12,10 @@ from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
 from behaviorlm_ray.search.proposals import AlgorithmSettings
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.space import (
+    COUNTABLE,
     Dimension,
     Parameters,
+    combinations,
     grid_points,
     problems_of_conditions,
     random_point,
@@ -29,13 +31,19 @@ NOT_SEARCHED = {
     "split": "trials must be compared on the same validation samples",
     "evaluation": "trials must be compared on the same validation samples",
     "arms": "trials are the run itself, not its arms",
+    "events": "trials must be compared on the same targets",
+    "vocabulary": "trials must be compared on the same anchors and tail",
+    "prompt.min_history": "trials must be compared on the same targets",
 }
 TRIED_OUT = 64
 """Random points of a space without end that are validated before anything starts (our choice)."""
 
 
 class BudgetSettings(Settings):
-    """When no further trial, or rung of one, is started. What runs by then is finished, but for `wall_seconds`."""
+    """When no further trial, or rung of one, is started. What runs by then is finished, but for `wall_seconds`.
+
+    Stages that were there before the search count as if it had run them: so it ends alike wherever it is run.
+    """
 
     trials: int | None = Field(
         default=None, ge=1, description="Trials; null: all points of a grid; random and optuna need a number."
@@ -57,8 +65,14 @@ class BudgetSettings(Settings):
     gpu_hours: float | None = Field(
         default=None,
         gt=0,
-        description="Duration of all stages times the GPUs they ask for; null: no limit.",
+        description="Steps of all tunings and duration of all other stages with a model, times the GPUs they ask for; "
+        "null: no limit.",
     )
+
+    @property
+    def may_end_before_all_trials(self) -> bool:
+        """Whether anything but the number of trials is limited."""
+        return any(value is not None for key, value in self if key != "trials")
 
 
 class SearchSettings(Settings):
@@ -142,9 +156,10 @@ class SearchSettings(Settings):
     @model_validator(mode="after")
     def _searchable(self) -> Self:
         problems = [
-            f"space.{key}: a search does not vary it, for {NOT_SEARCHED[key.partition('.')[0]]}"
+            f"space.{key}: a search does not vary it, for {reason}"
             for key in self.space
-            if key.partition(".")[0] in NOT_SEARCHED
+            for refused, reason in NOT_SEARCHED.items()
+            if key == refused or key.startswith(f"{refused}.")
         ]
         if self.name == "stages":
             problems.append("name: 'stages' is the folder of all stages; choose another name")
@@ -155,6 +170,11 @@ class SearchSettings(Settings):
                 for key, dimension in self.space.items()
                 if dimension.values() is None
             ]
+            if combinations(self.space) > COUNTABLE:
+                problems.append(
+                    f"space: a grid of {combinations(self.space):,} combinations, above {COUNTABLE:,}; give fewer "
+                    "values, or take algorithm random or optuna"
+                )
         elif self.budget.trials is None:
             problems.append(f"budget.trials: algorithm {self.algorithm.name} needs a number of trials")
         if problems:

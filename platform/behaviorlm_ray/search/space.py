@@ -106,6 +106,9 @@ class Dimension(Settings):
         return float(drawn if drawn is not None else random.uniform(low, high))
 
 
+COUNTABLE = 100_000
+"""Combinations above which a grid is not gone through (our choice)."""
+
 KINDS = ("choice", "uniform", "log_uniform", "integer", "log_integer")
 Space = Mapping[str, Dimension]
 
@@ -181,7 +184,12 @@ def grid_size(space: Space) -> int | None:
     values = [dimension.values() if dimension.points is None else None for dimension in space.values()]
     if any(value is None for value in values):
         return None
-    return len(grid_points(space)) if math.prod(len(value or []) for value in values) <= 100_000 else None
+    return len(grid_points(space)) if combinations(space) <= COUNTABLE else None
+
+
+def combinations(space: Space) -> int:
+    """How many combinations a grid goes through, conditions apart."""
+    return math.prod(len(dimension.values() or []) for dimension in space.values())
 
 
 def random_point(space: Space, seed: Sequence[int]) -> Parameters:

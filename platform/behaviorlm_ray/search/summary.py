@@ -13,7 +13,14 @@ from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.search.cost import Attempts, StageCosts, times_run
 from behaviorlm_ray.search.decisions import Outcome, Task
-from behaviorlm_ray.search.objective import MEAN, ObjectiveSettings, pareto_front, ranked, reaches
+from behaviorlm_ray.search.objective import (
+    MEAN,
+    ObjectiveSettings,
+    compared_by,
+    pareto_front,
+    ranked,
+    reaches,
+)
 from behaviorlm_ray.search.settings import trial_settings
 from behaviorlm_ray.search.space import Parameters
 from behaviorlm_ray.settings import RunSettings
@@ -120,8 +127,8 @@ def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:
     return [numbers for numbers in groups.values() if len(numbers) > 1]
 
 
-def rung_correlation(trials: Sequence[TrialOutcome], rungs: int) -> list[dict[str, Any]]:
-    """Spearman's rank correlation of the objective between each rung and the last, over trials measured at both.
+def rung_correlation(trials: Sequence[TrialOutcome], rungs: int, metric: str = MEAN) -> list[dict[str, Any]]:
+    """Spearman's rank correlation of a metric between each rung and the last, over trials measured at both.
 
     With early stopping these are the best of each rung only, which makes the correlation lower than over all trials.
     None where fewer than three trials were at both, or where all are equal.
@@ -131,7 +138,8 @@ def rung_correlation(trials: Sequence[TrialOutcome], rungs: int) -> list[dict[st
         pairs = [
             (at[rung], at[rungs])
             for trial in trials
-            if {rung, rungs} <= (at := {each.rung: each.metrics[MEAN] or 0.0 for each in trial.rungs}).keys()
+            if {rung, rungs}
+            <= (at := {each.rung: each.metrics[metric] or 0.0 for each in trial.rungs}).keys()
         ]
         value = None
         if len(pairs) > 2 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
@@ -161,6 +169,7 @@ def write_summary(
     floor: float | None,
     rungs: int,
     winner: RunSettings | None,
+    ending: str = "whole",
 ) -> dict[str, Any]:
     """Write summary.json and, with a winner, winner.yaml, which `jobs.run --config` runs. Returns the summary."""
     all_outcomes = [*outcomes, *([reference] if reference else [])]
@@ -172,6 +181,7 @@ def write_summary(
     }  # later rungs replace earlier ones
     spent = costs.spent(all_outcomes)
     summary: dict[str, Any] = {
+        "ended_by": ending,
         "trials": [trial.model_dump(mode="json", exclude={"stages"}) for trial in trials],
         "stages": stages,
         "stages_cut_short": cut_short,
@@ -187,7 +197,8 @@ def write_summary(
         else best.model_dump(mode="json", include={"trial", "parameters", "metrics"}),
         "pareto": front_of(trials),
         "alike": alike(trials),
-        "rung_correlation": rung_correlation(trials, rungs),
+        "rung_correlation": rung_correlation(trials, rungs, compared_by(objective)),
+        "compared_by": compared_by(objective),
     }
     write_json(folder / SUMMARY, summary)
     if winner is None:

@@ -3,44 +3,56 @@
 import os
 import tempfile
 import time
-import traceback
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray import tune
-from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
-from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
-from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm.errors import BehaviorLMError, StorageError
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome, Rules, Task, next_task
 from behaviorlm_ray.search.ledger import Ledger
 from behaviorlm_ray.search.objective import METRICS, ranked
 from behaviorlm_ray.search.proposals import Proposer
-from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import SearchSettings
-from behaviorlm_ray.search.trial import RESOURCES, measure_at, open_trial, quieten, stages_at
+from behaviorlm_ray.search.task import OUTCOME, TROUBLE, run_task
+from behaviorlm_ray.search.trial import RESOURCES
 from behaviorlm_ray.storage import Location
 
-OUTCOME = "outcome"
-FOR_GOOD = (ConfigError, DataError, ModelError)
-"""Errors that the same trial would meet again: not retried."""
+Ending = Literal["whole", "budget", "time", "interrupted"]
+"""Why a search ended: nothing was left to do, a budget or its wall time was used up, or it was interrupted."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The tasks of a search so far, and why no further one was started."""
+
+    tasks: list[Task]
+    ending: Ending
 
 
 def run_tasks(
-    settings: SearchSettings, run: Mapping[str, Any], ledger: Ledger, floor: float | None, costs: StageCosts
-) -> list[Task]:
-    """Run what has not ended yet, until the search ends, is interrupted or its time is over. Returns all tasks."""
-    rules = rules_of(settings, floor, costs)
-    deadline = (
-        None if settings.budget.wall_seconds is None else time.monotonic() + settings.budget.wall_seconds
-    )
+    settings: SearchSettings,
+    run: Mapping[str, Any],
+    ledger: Ledger,
+    floor: float | None,
+    costs: StageCosts,
+    reference: Outcome | None = None,
+    deadline: float | None = None,
+) -> Ran:
+    """Run what has not ended yet, until the search ends, is interrupted or its time is over.
+
+    reference: what the floor is relative to, a part of what is spent. deadline: by the monotonic clock. Raises
+    StorageError if storage failed a task, which is not recorded then, or the ledger.
+    """
+    rules = rules_of(settings, floor, costs, reference)
     row = TaskRow(rules, ledger, deadline)
     if row.decide() == "end":
-        return row.tasks
+        return Ran(row.tasks, row.ending())
     # the newer output prints a header, with 2**63 - 1 trials, even when it is not verbose
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     tuner = tune.Tuner(
@@ -48,7 +60,7 @@ def run_tasks(
         tune_config=tune.TuneConfig(
             search_alg=TaskSearcher(row, run, settings),
             num_samples=-1,
-            time_budget_s=settings.budget.wall_seconds,
+            time_budget_s=None if deadline is None else max(1.0, deadline - time.monotonic()),
             trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
             reuse_actors=True,  # a process imports for seconds; nothing of a task stays in it
         ),
@@ -61,7 +73,11 @@ def run_tasks(
         ),
     )
     tuner.fit()
-    return row.tasks
+    if row.trouble is not None:
+        raise StorageError(
+            f"{row.trouble}\nthe search stopped there; the same command goes on with it"
+        ) from row.trouble
+    return Ran(row.tasks, row.ending())
 
 
 def _tune_folder(folder: Location) -> Path:
@@ -71,12 +87,14 @@ def _tune_folder(folder: Location) -> Path:
     )
 
 
-def rules_of(settings: SearchSettings, floor: float | None, costs: StageCosts) -> Rules:
+def rules_of(
+    settings: SearchSettings, floor: float | None, costs: StageCosts, reference: Outcome | None = None
+) -> Rules:
     """What the search's decisions follow from."""
     budget = settings.budget
 
     def is_exhausted(outcomes: Sequence[Outcome]) -> bool:
-        spent = costs.spent(outcomes)
+        spent = costs.spent([*outcomes, *([] if reference is None else [reference])])
         return any(
             limit is not None and used >= limit
             for used, limit in (
@@ -94,6 +112,7 @@ def rules_of(settings: SearchSettings, floor: float | None, costs: StageCosts) -
         rungs=settings.scheduler.number_of_rungs,
         reduction=settings.scheduler.reduction,
         at_a_time=settings.max_concurrent_trials,
+        going_on_first=budget.may_end_before_all_trials,
         exhausted=is_exhausted,
     )
 
@@ -101,44 +120,61 @@ def rules_of(settings: SearchSettings, floor: float | None, costs: StageCosts) -
 class TaskRow:
     """The row of tasks of one search. State: the tasks so far, one that is decided but not started, whether it ends.
 
-    deadline: by the monotonic clock; nothing is started after it.
+    deadline: by the monotonic clock; nothing is started after it. trouble: what went wrong with the search itself.
     """
 
     def __init__(self, rules: Rules, ledger: Ledger, deadline: float | None = None) -> None:
         self.tasks: list[Task] = []
+        self.trouble: BehaviorLMError | None = None
         self._rules, self._ledger, self._deadline = rules, ledger, deadline
         self._next: Task | None = None
         self._is_stopped = False
 
-    def stop(self) -> None:
-        """Start nothing further: a task was cut off, so the search is being ended."""
+    def stop(self, trouble: BehaviorLMError | None = None) -> None:
+        """Start nothing further: a task was cut off, so the search is being ended, or it is in trouble."""
         self._is_stopped = True
+        self.trouble = self.trouble or trouble
 
     def decide(self) -> Task | str:
         """The next task to run, "wait" or "end". Tasks that ended in an earlier call are passed over."""
         while True:
-            if self._is_stopped:
+            if self._is_stopped or self._is_late():
                 return "end"
             if self._next is not None:
                 return self._next
-            if self._deadline is not None and time.monotonic() >= self._deadline:
-                return "end"
             known = self._ledger.outcomes.get(len(self.tasks))
-            decision = known.task if known else next_task(self._rules, self.tasks, self._ledger.outcomes)
+            if known is not None:
+                self.tasks.append(known.task)
+                continue
+            decided = self._ledger.decided.get(len(self.tasks))
+            if decided is not None and len(self._running()) >= self._rules.at_a_time:
+                return "wait"  # it was decided when more ran at a time
+            decision = decided or next_task(self._rules, self.tasks, self._ledger.outcomes)
             if isinstance(decision, str):
                 return decision
-            if known is None:
-                self._next = decision
-            else:
-                self.tasks.append(decision)
+            self._next = decision
 
     def start(self) -> Task | str:
-        """The same, and the task counts as started."""
+        """The same, and the task is recorded as decided and counts as started. Raises StorageError."""
         decision = self.decide()
         if isinstance(decision, Task):
+            decision = self._ledger.decide(decision)
             self.tasks.append(decision)
             self._next = None
         return decision
+
+    def ending(self) -> Ending:
+        """Why the search ended; of one in which no task runs any more."""
+        if self._running() or next_task(self._rules, self.tasks, self._ledger.outcomes) != "end":
+            return "time" if self._is_late() else "interrupted"
+        endless = replace(self._rules, exhausted=lambda outcomes: False)
+        return "whole" if next_task(endless, self.tasks, self._ledger.outcomes) == "end" else "budget"
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _running(self) -> list[Task]:
+        return [task for task in self.tasks if task.number not in self._ledger.outcomes]
 
     def end(self, outcome: Outcome) -> None:
         """Record how a task ended and say so."""
@@ -165,7 +201,11 @@ class TaskSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next task as a configuration of `run_task`; None to wait."""
-        decision = self._row.start()
+        try:
+            decision = self._row.start()
+        except StorageError as error:  # Tune would only log it
+            self._row.stop(error)
+            return Searcher.FINISHED
         if isinstance(decision, Task):
             self._running[trial_id] = decision
             return {
@@ -180,73 +220,26 @@ class TaskSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """A task that ended is recorded; one that was cut off is not, and is run again another time."""
-        task = self._running.pop(trial_id)
-        if result is not None and OUTCOME in result:
-            self._row.end(Outcome.model_validate_json(result[OUTCOME]))
-        elif error:
-            died = f"its process died, also when it was started again ({self._settings.retries} time(s))"
-            self._row.end(Outcome(task=task, error=died))
-        else:
-            self._row.stop()
+        task = self._running[trial_id]
+        result = result or {}
+        try:
+            if OUTCOME in result:
+                self._row.end(Outcome.model_validate_json(result[OUTCOME]))
+            elif TROUBLE in result:
+                self._row.stop(StorageError(f"trial {task.trial + 1}: {result[TROUBLE]}"))
+            elif error:
+                died = f"its process died, also when it was started again ({self._settings.retries} time(s))"
+                self._row.end(Outcome(task=task, error=died))
+            else:
+                self._row.stop()
+        except StorageError as unwritten:  # Tune would run the trial again
+            self._row.stop(unwritten)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has all of it."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as above."""
-
-
-def run_task(config: dict[str, Any]) -> None:
-    """Run one task in a process of Tune and report its outcome; its own failure is an outcome, too."""
-    quieten()
-    task = Task.model_validate(config["task"])
-    tune.report({OUTCOME: _outcome(config, task).model_dump_json()})  # as text: Tune flattens what is nested
-
-
-def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
-    scheduler = SchedulerSettings.model_validate(config["scheduler"])
-    attempt = 0
-    while True:
-        pipeline: Pipeline | None = None
-        try:
-            pipeline = open_trial(config["run"], task.parameters)
-            found = measure_at(pipeline, scheduler, task.rung)
-            return Outcome(
-                task=task,
-                metrics={name: found[name] for name in METRICS},
-                steps=found["steps"],
-                steps_of_whole=found["steps_of_whole"],
-                stages=found["stages"],
-            )
-        except Exception as error:
-            attempt += 1
-            if isinstance(error, FOR_GOOD) or attempt > config["retries"]:
-                stages = {} if pipeline is None else stages_at(pipeline, None)
-                return Outcome(task=task, error=reason(error), stages=stages)
-            traceback.print_exc()
-            print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)
-
-
-def reason(error: BaseException) -> str:
-    """The project's own error inside what came up, else the last line of it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        # What Ray raises is both the project's error and Ray's, which speaks of tracebacks: the one inside is meant.
-        if isinstance(cause, BehaviorLMError) and not isinstance(cause, RayTaskError):
-            return str(cause)
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-
-
-def nothing_finished(outcomes: Sequence[Outcome], budget_is_over: bool) -> BehaviorLMError:
-    """The error of a search in which no trial was tuned whole."""
-    errors = list(dict.fromkeys(outcome.error for outcome in outcomes if outcome.error))
-    if budget_is_over and not errors:
-        return ClusterError(
-            "the budget was used up before one trial was tuned whole; raise budget and run the same command again: "
-            "it goes on from what is finished"
-        )
-    return ClusterError("\n".join(["no trial was tuned whole", *errors]))
 
 
 def describe(parameters: Mapping[str, Any]) -> str:

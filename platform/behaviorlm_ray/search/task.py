@@ -1,0 +1,100 @@
+"""One task of a search in a process of Tune: how it ended, and what is no end of it but trouble with storage."""
+
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayTaskError
+
+from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
+from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.search.decisions import Outcome, Task
+from behaviorlm_ray.search.objective import METRICS
+from behaviorlm_ray.search.scheduler import SchedulerSettings
+from behaviorlm_ray.search.trial import measure_at, open_trial, quieten, stages_at
+
+OUTCOME, TROUBLE = "outcome", "trouble"
+FOR_GOOD = (ConfigError, DataError, ModelError)
+"""Errors that the same trial would meet again: not retried."""
+STORAGE_PAUSE = 5.0
+"""Seconds between attempts of a task at storage that does not answer (our choice)."""
+
+
+def run_task(config: dict[str, Any]) -> None:
+    """Run one task in a process of Tune and report its outcome; its own failure is an outcome, too."""
+    quieten()
+    task = Task.model_validate(config["task"])
+    try:
+        # as text: Tune flattens what is nested
+        tune.report({OUTCOME: _outcome(config, task).model_dump_json()})
+    except StorageError as error:
+        tune.report({TROUBLE: str(error)})
+
+
+def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
+    """How the task ended. Raises StorageError if storage fails: that says nothing of the trial."""
+    scheduler = SchedulerSettings.model_validate(config["scheduler"])
+    attempt = 0
+    while True:
+        pipeline: Pipeline | None = None
+        try:
+            pipeline = _opened(config, task)
+            found = measure_at(pipeline, scheduler, task.rung)
+            return Outcome(
+                task=task,
+                metrics={name: found[name] for name in METRICS},
+                steps=found["steps"],
+                steps_of_whole=found["steps_of_whole"],
+                stages=found["stages"],
+            )
+        except Exception as error:
+            attempt += 1
+            of_storage = storage_error(error)
+            if of_storage is not None and attempt > config["retries"]:
+                raise of_storage from error
+            if of_storage is None and (isinstance(error, FOR_GOOD) or attempt > config["retries"]):
+                stages = {} if pipeline is None else stages_at(pipeline, None)
+                return Outcome(task=task, error=reason(error), stages=stages)
+            traceback.print_exc()
+            print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)
+
+
+def _opened(config: Mapping[str, Any], task: Task) -> Pipeline:
+    """The trial's pipeline. Storage was looked at before the search began: it is given time to come back."""
+    patient_until = time.monotonic() + config["run"]["storage"]["patience_seconds"]
+    while True:
+        try:
+            return open_trial(config["run"], task.parameters)
+        except ConfigError as error:
+            if storage_error(error) is None or time.monotonic() >= patient_until:
+                raise
+            print(f"trial {task.trial + 1}: {reason(error)}; trying again", flush=True)
+            time.sleep(STORAGE_PAUSE)
+
+
+def storage_error(error: BaseException) -> StorageError | None:
+    """The trouble with storage that an error is, or of which it came; None if it came of something else."""
+    cause: BaseException | None = _own_error(error)
+    while cause is not None and not isinstance(cause, StorageError):
+        cause = cause.__cause__
+    return cause
+
+
+def reason(error: BaseException) -> str:
+    """The project's own error inside what came up, else the last line of it."""
+    own = _own_error(error)
+    if own is not None:
+        return str(own)
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+
+
+def _own_error(error: BaseException) -> BehaviorLMError | None:
+    cause: BaseException | None = error
+    while cause is not None:
+        # What Ray raises is both the project's error and Ray's, which speaks of tracebacks: the one inside is meant.
+        if isinstance(cause, BehaviorLMError) and not isinstance(cause, RayTaskError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return None
