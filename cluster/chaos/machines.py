@@ -39,6 +39,9 @@ class Machines:
     def complete(self) -> None:
         """Add nodes until there are as many as there should be. In the main thread: Ray sets a signal handler."""
         with self.lock:
+            self.nodes = [
+                node for node in self.nodes if _lives(_raylet(node))
+            ]  # a drained one leaves by itself
             while len(self.nodes) < NODES:
                 node = self.cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE_BYTES)
                 self.nodes.append(node)
@@ -53,17 +56,23 @@ class Machines:
             time.sleep(0.05)
         return []
 
-    def kill_node(self, chosen: int) -> list[int]:
-        """Kill a node's raylet, and with it all that runs there."""
+    def choose_node(self, chosen: int) -> Any:
+        """One of the nodes that live now."""
         with self.lock:
-            node = self.nodes.pop(chosen % len(self.nodes))
+            return self.nodes[chosen % len(self.nodes)]
+
+    def kill_node(self, node: Any) -> list[int]:
+        """Kill a node's raylet, and with it all that runs there. Returns its process id if it is dead."""
+        with self.lock:
+            if node in self.nodes:
+                self.nodes.remove(node)
             raylet = _raylet(node)
-            self.cluster.remove_node(node, allow_graceful=False)
+            if node in self.cluster.worker_nodes:
+                self.cluster.remove_node(node, allow_graceful=False)
             return [] if _lives(raylet) else [raylet]
 
-    def give_notice(self, chosen: int) -> None:
+    def give_notice(self, node: Any) -> None:
         """Tell a node that it will be taken back in `NOTICE_SECONDS`. Raises RuntimeError if that is refused."""
-        node = self.nodes[chosen % len(self.nodes)]
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")  # type: ignore[attr-defined]
         client = ray._raylet.GcsClient(address=self.address)  # type: ignore[attr-defined]
         deadline = int((time.time() + NOTICE_SECONDS) * 1000)

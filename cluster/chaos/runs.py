@@ -151,14 +151,15 @@ class Kills:
         if case.victim == "driver":
             return kill(driver.pid)
         if case.victim == "raylet":
-            return machines.kill_node(chosen)
+            return machines.kill_node(machines.choose_node(chosen))
         if case.victim != "drained_node":
             return machines.kill_process(case.victim, chosen)
-        machines.give_notice(chosen)
+        node = machines.choose_node(chosen)  # by then another place of the list may be meant
+        machines.give_notice(node)
         self._release(wire)  # work goes on until the notice is over
         time.sleep(NOTICE_SECONDS)
         is_running = driver.poll() is None
-        gone = machines.kill_node(chosen)
+        gone = machines.kill_node(node)
         return gone if is_running else []
 
 
