@@ -21,7 +21,7 @@ from behaviorlm.schedule import step_count, steps_per_epoch
 from behaviorlm_ray import preparation, stage_bodies
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.cluster import is_submitted_job
-from behaviorlm_ray.input_checks import check_log, check_model, check_samples
+from behaviorlm_ray.input_checks import check_conversation_lengths, check_log, check_model, check_samples
 from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
@@ -135,7 +135,14 @@ class Pipeline:
             raise StorageError(f"storage.root: {error}") from error
 
     def _check_variant(self, arm: str) -> None:
-        _ = self.variant(arm)._conversation_hashes
+        variant = self.variant(arm)
+        _ = variant._conversation_hashes
+        if variant.settings.auxiliary == self.settings.auxiliary:
+            return
+        try:
+            check_conversation_lengths(variant.settings)
+        except ConfigError as error:
+            raise ConfigError(f"arms.{arm}.values: {error}") from None
 
     def check_samples(self) -> None:
         """Whether the prepared log has what the arms to be compared need. Raises DataError."""
