@@ -31,11 +31,22 @@ from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
 
 
+@dataclass(frozen=True)
+class AskedTuning:
+    """A tuning that a pipeline came by: how, and on which training samples."""
+
+    config: TuningConfig
+    samples: TrainingSamples
+    half: int | None
+    stop_step: int | None
+
+
 @dataclass
 class Pipeline:
     """One run's stages. State: what was planned or done so far, for the plan and the report.
 
-    arm: the arm whose changed keys `settings` has; empty for the run itself.
+    arm: the arm whose changed keys `settings` has; empty for the run itself. tunings: what was asked to be tuned, by
+    the stage's name.
     """
 
     settings: RunSettings
@@ -43,6 +54,7 @@ class Pipeline:
     arm: str = ""
     shared: Shared = field(default_factory=Shared)
     variants: dict[str, "Pipeline"] = field(default_factory=dict)
+    tunings: dict[str, AskedTuning] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> StageGraph:
@@ -434,6 +446,7 @@ class Pipeline:
         earlier: Callable[[], Stage] | None = None,
     ) -> Stage:
         settings = self.settings
+        self.tunings[name] = AskedTuning(config, samples, half, stop_step)
         prepared = self.prepared()
         if samples == "anchors" and isinstance(prepared, StageOutput):
             self.log().vocabulary.require_anchors()
