@@ -27,7 +27,8 @@ def plain_schedule(
         order = np.random.default_rng([seed, epoch]).permutation(len(chunks))
         queue = deque((chunks[i].part, chunks[i].timeline, chunks[i].rows.tolist()) for i in order)
         for room in sizes[: wanted - len(steps)]:
-            step, passed_over = [], deque()
+            step: list[tuple[int, tuple[int, int], list[int]]] = []
+            passed_over: deque[tuple[int, tuple[int, int], list[int]]] = deque()
             used: Counter[tuple[int, int]] = Counter()
             while room:
                 over = not queue
