@@ -6,6 +6,8 @@ anywhere.
 
 import copy
 import json
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
-from behaviorlm.base_model import ModelConfig, load_model
+from behaviorlm.base_model import ModelConfig, load_model, model_without_weights
 from behaviorlm.errors import ModelError
 
 AdaptedModel = PreTrainedModel | PeftModel
@@ -47,6 +50,15 @@ def add_adapter(model: PreTrainedModel, config: ModelConfig, seed: int) -> Adapt
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _with_adapter(model, lora)
+
+
+def check_adapter(config: ModelConfig) -> None:
+    """Raise ModelError where `lora.target_modules` fits nothing in the base. Its weights are not read."""
+    network = None if config.adaptation == "full" else model_without_weights(config)
+    if network is None:
+        return
+    with warnings.catch_warnings(action="ignore"):  # peft's, for whoever tunes
+        add_adapter(network, config, seed=0)
 
 
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -127,11 +139,20 @@ def export_merged(model: AdaptedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def _with_adapter(model: PreTrainedModel, lora: LoraConfig) -> PeftModel:
+    wanted = lora.target_modules  # peft replaces "all-linear" by what it found
+    value = sorted(wanted) if isinstance(wanted, set) else wanted
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not model.get_output_embeddings()
+    }
     try:
         return get_peft_model(model, lora)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise ModelError(
-            f"model.lora.target_modules: {lora.target_modules!r} does not fit {type(model).__name__}: {error}"
+            f"model.lora.target_modules: {value!r} does not fit {type(model).__name__}: {error} Its linear modules "
+            f"are {', '.join(sorted(linear))}; name some of them"
+            f"{'' if value == 'all-linear' else ', or set all-linear for all'}"
         ) from None
 
 

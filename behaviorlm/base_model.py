@@ -14,6 +14,7 @@ from typing import Any, Literal
 import huggingface_hub
 import torch
 from pydantic import Field
+from safetensors import safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -46,6 +47,13 @@ _POSITION_KEYS = (
     "seq_length",
 )
 _UNLIMITED_POSITIONS = 1 << 20
+# As safetensors files call them.
+_FLOATING_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
 
 
 class LoraSettings(Settings):
@@ -197,6 +205,31 @@ def max_positions(config: ModelConfig) -> int:
     return next((value for value in stated if isinstance(value, int) and value > 0), _UNLIMITED_POSITIONS)
 
 
+def weights_dtype(config: ModelConfig) -> torch.dtype:
+    """The dtype in which `load_model` would hold the base's weights, told from its files. Raises as that does."""
+    if config.dtype != "auto":
+        return _as_dtype(config.dtype)
+    stated = load_model_config(config).dtype
+    if stated is None and not config.random_init:
+        stated = _stored_dtype(base_folder(config))
+    return torch.float32 if stated is None else _as_dtype(stated)
+
+
+def model_without_weights(config: ModelConfig) -> PreTrainedModel | None:
+    """The base network on torch's meta device: every module, no memory; None for code that cannot be laid out so.
+
+    Raises ModelError for a configuration that makes no network.
+    """
+    model_config = load_model_config(config)
+    options = {"trust_remote_code": config.trust_remote_code, "attn_implementation": _attention(model_config)}
+    with _readable(base_folder(config), "its network"), torch.device("meta"):
+        try:
+            network: PreTrainedModel = AutoModelForCausalLM.from_config(model_config, **options)
+        except RuntimeError:  # code of its own that computes with values while it builds
+            return None
+    return network
+
+
 def model_fingerprint(config: ModelConfig) -> str:
     """Hex SHA-256 of what the base network is: its files and how they are loaded, not where they lie.
 
@@ -211,6 +244,25 @@ def model_fingerprint(config: ModelConfig) -> str:
         with (folder / name).open("rb") as file:
             digest.update(f"\0{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
     return digest.hexdigest()
+
+
+def _as_dtype(name: str | torch.dtype) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, name) if isinstance(name, str) else name
+    return dtype
+
+
+def _stored_dtype(folder: Path) -> torch.dtype | None:
+    """That of the first floating-point tensor, by which transformers goes where config.json states none."""
+    files = sorted(
+        folder.glob("*.safetensors"), key=lambda path: (not path.name.startswith("model"), path.name)
+    )
+    for path in files:
+        with _readable(folder, "its weights"), safe_open(path, framework="pt") as file:
+            stored = (file.get_slice(name).get_dtype() for name in file.keys())  # noqa: SIM118  # no mapping
+            found = next((_FLOATING_DTYPES[name] for name in stored if name in _FLOATING_DTYPES), None)
+        if found is not None:
+            return found
+    return None
 
 
 @contextlib.contextmanager

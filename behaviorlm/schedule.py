@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,9 +88,7 @@ def schedule_samples(
     epoch = 0
     while len(steps) < wanted:
         order = np.random.default_rng([seed, epoch]).permutation(len(chunks))
-        new, over = _fill(
-            deque(chunks[index] for index in order), sizes[: wanted - len(steps)], max_per_timeline
-        )
+        new, over = _fill([chunks[index] for index in order], sizes[: wanted - len(steps)], max_per_timeline)
         steps += new
         epoch_of += [epoch] * len(new)
         exceeded += over
@@ -163,29 +162,49 @@ def _fitting(index: int, part: TimelinePart, rows: Int64, labels: Int64, max_tok
     )
 
 
-def _fill(queue: deque[Chunk], sizes: Sequence[int], cap: int) -> tuple[list[list[Chunk]], int]:
-    """Take `sizes[k]` samples for step k from the queue, deferring timelines that reached the cap."""
+def _fill(chunks: Sequence[Chunk], sizes: Sequence[int], cap: int) -> tuple[list[list[Chunk]], int]:
+    """Take `sizes[k]` samples for step k from the row of chunks, passing over timelines that reached the cap.
+
+    What is passed over keeps its place in the row; where only such timelines are left, their chunks are taken whole,
+    and the rest of the last one goes to the end. Timelines wait in heaps by the place of their first chunk, so that a
+    step costs what it takes and not what is left.
+    """
+    waiting: dict[tuple[int, int], deque[tuple[int, Chunk]]] = {}
+    for place, chunk in enumerate(chunks):
+        waiting.setdefault(chunk.timeline, deque()).append((place, chunk))
+    below_cap = [(row[0][0], timeline) for timeline, row in waiting.items()]
+    end = len(chunks)
     steps = []
     exceeded = 0
     for size in sizes:
         step: list[Chunk] = []
         room = size
         used: Counter[tuple[int, int]] = Counter()
-        deferred: deque[Chunk] = deque()
+        at_cap: list[tuple[int, tuple[int, int]]] = []
         while room:
-            over = not queue
-            chunk = deferred.popleft() if over else queue.popleft()
-            allowed = room if over else min(room, cap - used[chunk.timeline])
+            over = not below_cap
+            place, timeline = heappop(at_cap if over else below_cap)
+            allowed = room if over else min(room, cap - used[timeline])
             if allowed <= 0:
-                deferred.append(chunk)
+                heappush(at_cap, (place, timeline))
                 continue
+            row = waiting[timeline]
+            _, chunk = row.popleft()
             taken, rest = chunk.rows[:allowed], chunk.rows[allowed:]
             exceeded += len(taken) if over else 0
-            step.append(Chunk(chunk.part, chunk.timeline, taken))
-            used[chunk.timeline] += len(taken)
+            step.append(Chunk(chunk.part, timeline, taken))
+            used[timeline] += len(taken)
             room -= len(taken)
             if len(rest):
-                deferred.append(Chunk(chunk.part, chunk.timeline, rest))
+                left = Chunk(chunk.part, timeline, rest)
+                if over:
+                    row.append((end, left))
+                    end += 1
+                else:
+                    row.appendleft((place, left))
+            if row:
+                heappush(at_cap if over else below_cap, (row[0][0], timeline))
         steps.append(step)
-        queue.extendleft(reversed(deferred))
+        for waits in at_cap:
+            heappush(below_cap, waits)
     return steps, exceeded

@@ -130,6 +130,16 @@ def window_starts(user_start: Int64, line_tokens: Int64, window: Window) -> Int6
     return np.where(aligned < row, aligned, np.minimum(earliest, row))
 
 
+def history_tokens(user_start: Int64, line_tokens: Int64, max_events: int, stride: int) -> Int64:
+    """Tokens of each row's history where only events limit it; int64 [n].
+
+    A window has less history than that exactly where its `max_history_tokens` are fewer.
+    """
+    before = np.r_[0, np.cumsum(line_tokens)]
+    start = window_starts(user_start, line_tokens, Window(max_events, stride, int(before[-1])))
+    return before[:-1] - before[start]
+
+
 @dataclass(frozen=True)
 class SampleReadOut:
     """What to read out at a sample: the label's tokens with the terminator, and the weight of each in the loss."""

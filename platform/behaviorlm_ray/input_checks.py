@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from behaviorlm.base_model import load_tokenizer, max_positions, require_weights
-from behaviorlm.errors import DataError
+from behaviorlm.adapters import check_adapter
+from behaviorlm.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
+from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
 from behaviorlm.events.normalization import normalize
@@ -12,6 +13,7 @@ from behaviorlm.events.reading import read_table_batches
 from behaviorlm.prompts import PromptEncoder
 from behaviorlm_ray.prepared import PreparedLog, count, rows_of_split
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
+from behaviorlm_ray.tuning.precision import keeps_masters
 
 
 def check_log(events: EventsConfig, files: Sequence[SourceFile]) -> None:
@@ -41,10 +43,49 @@ def check_log(events: EventsConfig, files: Sequence[SourceFile]) -> None:
 
 
 def check_model(settings: RunSettings) -> None:
-    """Open the tokenizer, lay out the prompt and look for weights. Raises ModelError or ConfigError."""
+    """Whether the base can do what the run asks of it; its weights are not read.
+
+    Raises ModelError for a folder without a model, else ConfigError with all that does not fit: tokenizer and prompt,
+    lengths of conversations and, where any arm is tuned, dtype, ZeRO stage and adapter.
+    """
     require_weights(settings.model)
+    checks = [_check_prompt, check_conversation_lengths]
+    if any(settings.all_arms[arm].tuning != "untuned" for arm in settings.evaluation.arms):
+        checks += [_check_precision, _check_adapter]
+    problems = []
+    for check in checks:
+        try:
+            check(settings)
+        except (ConfigError, ModelError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+
+
+def check_conversation_lengths(settings: RunSettings) -> None:
+    """Whether the base has positions for the auxiliary conversations. Raises ConfigError."""
+    limit = max_positions(settings.model)
+    problems = [
+        f"auxiliary.{number}.max_tokens: {source.max_tokens} tokens of a conversation of {source.name!r} are more than "
+        f"the {limit} positions of the base model: set it to {limit} or less"
+        for number, source in enumerate(settings.auxiliary)
+        if source.max_tokens > limit
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _check_prompt(settings: RunSettings) -> None:
     encoder = PromptEncoder(load_tokenizer(settings.model), settings.prompt)
     encoder.prompt_tokens([], max_positions(settings.model), 0)
+
+
+def _check_precision(settings: RunSettings) -> None:
+    keeps_masters([weights_dtype(settings.model)], settings.execution.tuning.zero_stage)
+
+
+def _check_adapter(settings: RunSettings) -> None:
+    check_adapter(settings.model)
 
 
 def check_samples(settings: RunSettings, log: PreparedLog) -> None:

@@ -21,7 +21,7 @@ from behaviorlm.schedule import step_count, steps_per_epoch
 from behaviorlm_ray import preparation, stage_bodies
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.cluster import is_submitted_job
-from behaviorlm_ray.input_checks import check_log, check_model, check_samples
+from behaviorlm_ray.input_checks import check_conversation_lengths, check_log, check_model, check_samples
 from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
@@ -31,11 +31,22 @@ from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning_inputs import MixedSource, TrainingSamples
 
 
+@dataclass(frozen=True)
+class AskedTuning:
+    """A tuning that a pipeline came by: how, and on which training samples."""
+
+    config: TuningConfig
+    samples: TrainingSamples
+    half: int | None
+    stop_step: int | None
+
+
 @dataclass
 class Pipeline:
     """One run's stages. State: what was planned or done so far, for the plan and the report.
 
-    arm: the arm whose changed keys `settings` has; empty for the run itself.
+    arm: the arm whose changed keys `settings` has; empty for the run itself. tunings: what was asked to be tuned, by
+    the stage's name.
     """
 
     settings: RunSettings
@@ -43,6 +54,7 @@ class Pipeline:
     arm: str = ""
     shared: Shared = field(default_factory=Shared)
     variants: dict[str, "Pipeline"] = field(default_factory=dict)
+    tunings: dict[str, AskedTuning] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> StageGraph:
@@ -141,7 +153,14 @@ class Pipeline:
             raise StorageError(f"storage.root: {error}") from error
 
     def _check_variant(self, arm: str) -> None:
-        _ = self.variant(arm)._conversation_hashes
+        variant = self.variant(arm)
+        _ = variant._conversation_hashes
+        if variant.settings.auxiliary == self.settings.auxiliary:
+            return
+        try:
+            check_conversation_lengths(variant.settings)
+        except ConfigError as error:
+            raise ConfigError(f"arms.{arm}.values: {error}") from None
 
     def check_samples(self) -> None:
         """Whether the prepared log has what the arms to be compared need. Raises DataError."""
@@ -433,6 +452,7 @@ class Pipeline:
         earlier: Callable[[], Stage] | None = None,
     ) -> Stage:
         settings = self.settings
+        self.tunings[name] = AskedTuning(config, samples, half, stop_step)
         prepared = self.prepared()
         if samples == "anchors" and isinstance(prepared, StageOutput):
             self.log().vocabulary.require_anchors()

@@ -1,11 +1,14 @@
 """The dry run for people: which stages would run or be reused, over what, with which resources, and what comes out."""
 
-import math
+import numpy as np
 
-from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.prepared import count, rows_of_anchors, rows_of_split
+from behaviorlm.schedule import step_count, steps_per_epoch
+from behaviorlm.selection import quotas
+from behaviorlm_ray.pipeline import AskedTuning, Pipeline
+from behaviorlm_ray.prepared import count, gather, limit_per_behavior, rows_of_anchors, rows_of_split
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning_inputs import training_rows
 
 
 def describe_plan(pipeline: Pipeline) -> list[str]:
@@ -48,19 +51,39 @@ def output_folder(settings: RunSettings) -> Location:
 def _samples(pipeline: Pipeline) -> list[str]:
     if "prepare" not in pipeline.outputs:
         return ["  known once `prepare` has run"]
-    log, settings = pipeline.log(), pipeline.settings
+    log = pipeline.log()
     train = rows_of_split(log, "train")
     anchors = rows_of_anchors(log, train)
     lines = [f"  training samples {count(train)}, of them {count(anchors)} with an anchor target"]
     tokens = sum(int(part.lines.lengths().sum() + part.questions.lengths().sum()) for part in log.parts)
     lines.append(f"  {tokens} tokens of history lines and questions in {len(log.parts)} parts")
-    for name, config, samples in (
-        ("a_tune", settings.a_tuning, count(anchors)),
-        ("one_stage", settings.one_stage, count(train)),
-    ):
-        steps = max(1, round(config.epochs * max(1, round(samples / config.samples_per_step))))
-        steps = steps if config.max_steps is None else min(steps, config.max_steps)
-        lines.append(
-            f"  {name}: {steps} steps of about {math.ceil(samples / max(1, steps / config.epochs))} samples"
-        )
-    return lines
+    described: dict[str, str] = {}
+    for walked in (pipeline, *pipeline.variants.values()):
+        for name, tuning in walked.tunings.items():
+            recipe = walked.recipes[name]
+            if recipe not in described:  # else an arm shares the stage
+                described[recipe] = f"  {pipeline.shared.plans[recipe].name}: {_steps(walked, tuning)}"
+    return lines + list(described.values())
+
+
+def _steps(pipeline: Pipeline, tuning: AskedTuning) -> str:
+    """How many steps of how many samples a tuning has."""
+    config, log = tuning.config, pipeline.log()
+    if tuning.samples == "selected":
+        samples = _selected_samples(pipeline)
+    else:
+        samples = count(training_rows(log, tuning.samples, tuning.half, None))
+    steps = step_count(samples, config.samples_per_step, config.epochs, config.max_steps)
+    steps = steps if tuning.stop_step is None else min(steps, tuning.stop_step)
+    per_step = samples / steps_per_epoch(samples, config.samples_per_step)
+    return f"{steps} steps of about {round(per_step)} samples, of {samples} in an epoch"
+
+
+def _selected_samples(pipeline: Pipeline) -> int:
+    """How many samples the selection takes. Scores decide which, not how many. Raises DataError as `quotas` does."""
+    log, settings = pipeline.log(), pipeline.settings
+    limits = settings.difficulty
+    rows = limit_per_behavior(log, rows_of_split(log, "train"), limits.max_per_behavior, limits.seed)
+    names = list(log.vocabulary.names)
+    counts = np.bincount(gather(log, rows, "behavior"), minlength=len(names))
+    return int(quotas(counts, log.vocabulary.is_anchor, names, settings.selection).sum())

@@ -28,7 +28,7 @@ from behaviorlm.events.reading import read_table_batches
 from behaviorlm.prompts import PromptConfig, PromptEncoder
 from behaviorlm.samples import build_timelines
 from behaviorlm.splits import SplitConfig
-from behaviorlm.timelines import SPLITS
+from behaviorlm.timelines import SPLITS, history_tokens, run_starts
 from behaviorlm.vocabulary import VocabularyConfig, build_vocabulary
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
@@ -95,9 +95,17 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
     prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
     storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
     storage.write_replacing(plan.folder / "prompt.json", prompt.to_json().encode())
+    limit = prompt.max_history_tokens
+    lengths = [length for report in built for length in report["history_tokens"]]
+    counts["samples_with_cut_history"] = sum(number for tokens, number in lengths if tokens > limit)
     summary = _summary(read, counts, vocabulary)
     storage.write_replacing(plan.folder / "counts.json", json.dumps(summary, indent=2).encode())
-    return Prepared(summary, list(vocabulary.warnings))
+    warnings = list(vocabulary.warnings)
+    if cut := counts["samples_with_cut_history"]:
+        samples = sum(number for _, number in lengths)
+        warnings.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
+        print(f"prepare: {warnings[-1]}")
+    return Prepared(summary, warnings)
 
 
 def _run_tasks(name: str, function: Task, tasks: int, plan: PreparationPlan) -> list[dict[str, Any]]:
@@ -194,7 +202,7 @@ def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     """Second pass: order, split and tokenize the timelines of one part."""
     found = plan.scratch / f"{number:05d}"
     tables = [_read_stream(found / name) for name in storage.list_files(found)]
-    report: dict[str, Any] = {"behaviors": {}, "counts": {}, "longest_question": 0}
+    report: dict[str, Any] = {"behaviors": {}, "counts": {}, "longest_question": 0, "history_tokens": []}
     if not tables:
         return report
     timelines, counts = build_timelines(
@@ -213,6 +221,7 @@ def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     counted = targets["behavior"].value_counts().to_pylist()
     report["behaviors"] = {entry["values"]: entry["counts"] for entry in counted}
     report["longest_question"] = int(pc.max(pc.list_value_length(questions)).as_py() or 0)
+    report["history_tokens"] = _history_tokens(timelines, plan.prompt)
     report["counts"] = {**_part_counts(timelines), **{name: int(value) for name, value in counts.items()}}
     return report
 
@@ -236,6 +245,24 @@ def _part_counts(timelines: pa.Table) -> dict[str, int]:
     for number, name in enumerate(SPLITS):
         counts[f"samples_{name}"] = int((is_target & (split == number)).sum())
     return counts
+
+
+def _history_tokens(timelines: pa.Table, prompt: PromptConfig) -> list[list[int]]:
+    """[tokens, samples] for each length of history that samples have before the model's room is known."""
+    lengths = pc.list_value_length(timelines["line_ids"]).to_numpy().astype(np.int64)
+    tokens = history_tokens(run_starts(timelines["user"]), lengths, prompt.max_events, prompt.stride)
+    found, counts = np.unique(tokens[timelines["is_target"].to_numpy()], return_counts=True)
+    return np.stack([found, counts], axis=1).tolist()
+
+
+def _warning_of_cut_histories(cut: int, samples: int, limit: int, prompt: PromptConfig) -> str:
+    by_choice = prompt.max_history_tokens == limit
+    room = "prompt.max_history_tokens allows" if by_choice else "the base model's positions leave room for"
+    remedy = "raise it" if by_choice else "take a base model with more positions, shorten prompt.instruction"
+    return (
+        f"{cut} of {samples} samples see fewer past events than prompt.max_events allows: {room} {limit} tokens of "
+        f"history; {remedy} or lower prompt.max_events"
+    )
 
 
 def _check_quarantine(plan: PreparationPlan, read: Iterable[dict[str, Any]]) -> None:

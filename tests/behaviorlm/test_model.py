@@ -21,6 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from behaviorlm.adapters import check_adapter
+from behaviorlm.base_model import model_without_weights, weights_dtype
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model import (
     ModelConfig,
@@ -197,6 +199,30 @@ def test_bfloat16_weights_leave_rotary_positions_in_float32(base: Path, random_i
     assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
 
 
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_the_dtype_of_the_weights_is_told_without_loading_them(
+    copied: Path, stored: torch.dtype, is_stated: bool
+) -> None:
+    load_model(ModelConfig(base=str(copied))).to(stored).save_pretrained(copied)  # type: ignore[arg-type]
+    stated = json.loads((copied / "config.json").read_text())
+    assert stated["dtype"] == str(stored).removeprefix("torch.")
+    if not is_stated:
+        del stated["dtype"]
+        (copied / "config.json").write_text(json.dumps(stated))
+    for changes in ({}, {"dtype": "float32"}, {"dtype": "bfloat16"}, {"random_init": True}):
+        config = ModelConfig.model_validate({"base": str(copied), **changes})
+        assert {parameter.dtype for parameter in load_model(config).parameters()} == {weights_dtype(config)}
+
+
+def test_the_network_without_weights_has_the_modules_of_the_model_and_takes_no_memory(base: Path) -> None:
+    config = ModelConfig(base=str(base))
+    network, model = model_without_weights(config), load_model(config)
+    assert network is not None
+    assert {parameter.device.type for parameter in network.parameters()} == {"meta"}
+    assert [name for name, _ in network.named_modules()] == [name for name, _ in model.named_modules()]
+
+
 def test_fingerprint_follows_content_and_not_place(base: Path, copied: Path) -> None:
     config = ModelConfig(base=str(base))
     assert model_fingerprint(ModelConfig(base=str(copied))) == model_fingerprint(config)
@@ -228,6 +254,11 @@ def test_target_modules_that_fit_nothing_are_refused(base: Path) -> None:
     config = ModelConfig.model_validate({"base": str(base), "lora": {"target_modules": ["query"]}})
     with pytest.raises(ModelError, match=r"model\.lora\.target_modules: .*query"):
         add_adapter(load_model(config), config, 0)
+    with pytest.raises(
+        ModelError, match=r"query.*linear modules are down_proj, .*, v_proj; name some of them"
+    ):
+        check_adapter(config)
+    check_adapter(ModelConfig.model_validate({"base": str(base), "lora": {"target_modules": ["q_proj"]}}))
 
 
 @pytest.mark.parametrize("index", [0, 1])

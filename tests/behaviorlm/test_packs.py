@@ -10,7 +10,7 @@ import torch
 from behaviorlm.attention import choose_attention
 from behaviorlm.errors import DataError
 from behaviorlm.packs import AuxiliaryConversations, Batching, StepSchedule, empty_pack
-from behaviorlm.timelines import Window
+from behaviorlm.timelines import Window, history_tokens
 from behaviorlm.tree_model import TreeModel, pack_tensors
 from tests.behaviorlm.random_parts import prompt_tokens, random_conversations, random_parts
 from tests.behaviorlm.tiny_models import CONFIGS, tiny_model
@@ -165,6 +165,15 @@ def test_an_empty_pack_adds_nothing() -> None:
     loss.backward()
     assert loss.item() == 0 and parts.sum().item() == 0
     assert all(float(p.grad.abs().max()) == 0 for p in model.parameters() if p.grad is not None)
+
+
+def test_a_window_is_cut_by_tokens_where_its_history_by_events_has_more(tmp_path: Path) -> None:
+    (whole,) = random_parts(tmp_path, 6, [[60, 30, 1]], Window(6, 3, 10_000))
+    tokens = history_tokens(whole.user_start, whole.lines.lengths(), 6, 3)
+    for limit in range(1, 31):
+        (cut,) = random_parts(tmp_path, 6, [[60, 30, 1]], Window(6, 3, limit))
+        assert ((cut.window_start > whole.window_start) == (tokens > limit)).all()
+    assert (tokens > 10).any() and (tokens > 30).sum() == 0
 
 
 def test_windows_are_bounded_by_events_and_tokens_and_start_at_strides(tmp_path: Path) -> None:

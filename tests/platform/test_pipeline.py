@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +15,7 @@ from behaviorlm.errors import DataError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.planning import describe_plan
+from behaviorlm_ray.prepared import count, gather, rows_of_anchors, rows_of_split
 from behaviorlm_ray.results import write_results
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageOutput
@@ -148,6 +150,54 @@ def test_planning_lists_what_would_run_and_be_reused_and_writes_nothing(first: P
         assert any(line.split()[:2] == [name, verb] for line in lines), name
     assert any("training samples" in line for line in lines)
     assert tree(storage.local_copy(first.root)) == before
+
+
+def test_the_plan_tells_the_steps_that_each_tuning_has_and_of_how_many_samples(first: Pipeline) -> None:
+    arm = 'arms={mine: {tuning: ab_tuned, values: {"selection.total": 25, "b_tuning.samples_per_step": 5}}}'
+    pipeline = again(
+        first,
+        arm,
+        "evaluation.arms=[ab_tuned, ab_random, mine]",
+        "a_tuning.max_steps=null",
+        "a_tuning.epochs=2",
+        "difficulty.max_per_behavior=7",
+        "selection.total=1.0",
+        "b_tuning.max_steps=3",
+        planning=True,
+    )
+    whole(pipeline)
+    told = dict(line.strip().split(": ") for line in describe_plan(pipeline) if " steps of about " in line)
+    log = first.log()
+    train = rows_of_split(log, "train")
+    anchors = count(rows_of_anchors(log, train))
+    epoch = round(anchors / 8)
+    selected = int(np.minimum(np.bincount(gather(log, train, "behavior")), 7).sum())
+    per_step = round(selected / round(selected / 8))
+    assert anchors > 60 and selected > 40
+    assert told == {
+        "a_tune": f"{2 * epoch} steps of about {round(anchors / epoch)} samples, of {anchors} in an epoch",
+        "b_tune": f"3 steps of about {per_step} samples, of {selected} in an epoch",
+        "b_tune (ab_random)": f"3 steps of about {per_step} samples, of {selected} in an epoch",
+        "b_tune (mine)": "3 steps of about 5 samples, of 25 in an epoch",
+    }
+
+
+def test_the_plan_tells_the_steps_that_a_run_then_had(first: Pipeline) -> None:
+    pipeline = again(first, planning=True)
+    whole(pipeline)
+    for name in ("a_tune", "b_tune"):
+        rows = first.outputs[name].manifest.rows
+        (line,) = [line for line in describe_plan(pipeline) if line.startswith(f"  {name}: ")]
+        assert f" {rows['steps_of_whole']} steps of about {rows['samples'] // rows['steps']} samples" in line
+    assert "of 40 in an epoch" in line
+
+
+def test_the_plan_of_preparation_tells_of_no_tuning(first: Pipeline) -> None:
+    pipeline = again(first, planning=True)
+    pipeline.prepared()
+    lines = describe_plan(pipeline)
+    assert any("training samples" in line for line in lines)
+    assert not any(" steps of about " in line for line in lines)
 
 
 def test_planning_a_first_run_writes_nothing_at_all(small_base: Path, inputs: Path, tmp_path: Path) -> None:

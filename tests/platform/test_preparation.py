@@ -161,6 +161,25 @@ def test_the_result_does_not_depend_on_the_number_of_parts_files_and_their_forma
     assert other_prepared.counts == prepared.counts
 
 
+def test_samples_whose_history_does_not_fit_are_counted_and_told(
+    prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_log(tmp_path / "log.csv", log_rows(3, users=12))
+    whole, prepared = prepare("whole", path)
+    assert prepared.counts["samples_with_cut_history"] == 0
+    assert not any("past events" in warning for warning in prepared.warnings)
+    cut, prepared = prepare("cut", path, overrides=("prompt.max_history_tokens=30",))
+    expected = samples = 0
+    for all_of_it, part in zip(whole.parts, cut.parts, strict=True):
+        expected += int((part.window_start > all_of_it.window_start)[part.is_target].sum())
+        samples += int(part.is_target.sum())
+    assert 0 < expected < samples and prepared.counts["samples_with_cut_history"] == expected
+    told = f"{expected} of {samples} samples see fewer past events than prompt.max_events allows"
+    (warning,) = [warning for warning in prepared.warnings if told in warning]
+    assert "prompt.max_history_tokens allows 30 tokens of history; raise it" in warning
+    assert f"prepare: {warning}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("suffix", ["csv.gz", "jsonl", "parquet"])
 def test_ties_are_broken_by_file_and_row(prepare: Prepare, tmp_path: Path, suffix: str) -> None:
     names = [BEHAVIORS[index % len(BEHAVIORS)] for index in range(60)]

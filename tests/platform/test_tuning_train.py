@@ -1,5 +1,6 @@
 """Tuning through Ray Train: workers and drivers are killed, and the run comes out as if nothing happened."""
 
+import functools
 import json
 import os
 import shutil
@@ -10,17 +11,21 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
-from behaviorlm.errors import ClusterError
+from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
+from behaviorlm.tree_model import TreeModel
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import NotFiniteError
 from behaviorlm_ray.tuning.trainer import tune
+from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
     ToySchedule,
     dying_schedule,
     relative_distance,
+    run_workers,
     save_trainable,
     toy_model,
     toy_schedule,
@@ -105,6 +110,51 @@ def test_a_loss_that_is_not_finite_comes_back_as_our_error(tmp_path: Path) -> No
             base="toy",
             save_model=save_trainable,
         )
+
+
+def open_or_fail(tried: Path, error: type[BehaviorLMError], ranks: tuple[int, ...]) -> TreeModel:
+    """Notes that it was asked for the model, and has none on some workers."""
+    rank = dist.get_rank()
+    with (tried / f"worker-{rank}").open("a", encoding="utf-8") as file:
+        file.write("asked\n")
+    if rank in ranks:
+        raise error(f"{error.__name__} of worker {rank}")
+    return toy_model()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_every_worker_meets_is_told_at_once_and_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^ModelError of worker [01]$"):
+        tune(
+            functools.partial(open_or_fail, tmp_path, ModelError, (0, 1)),
+            toy_schedule(STEPS),
+            CONFIG,
+            TuningExecution(workers=2, max_failures=3),
+            checkpoint_folder=tmp_path / "checkpoints",
+            output_folder=tmp_path / "output",
+            base="toy",
+            save_model=save_trainable,
+        )
+    asked = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.glob("worker-*"))]
+    assert asked == ["asked\n", "asked\n"]
+
+
+def expect_failure(task: TuningTask, error: type[BehaviorLMError], told: str) -> None:
+    with pytest.raises(BehaviorLMError, match=told) as raised:
+        tune_rank(task, lambda metrics: None)
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("error", [ConfigError, DataError, ModelError])
+def test_what_only_some_workers_meet_ends_all_of_them_as_a_failure_to_try_again(
+    tmp_path: Path, error: type[BehaviorLMError]
+) -> None:
+    for ranks, raised, told in (
+        ((0, 1), error, "of worker"),
+        ((1,), ClusterError, r"(?s)1 of 2 workers.*worker 1: "),
+    ):
+        task = toy_task(tmp_path, build_model=functools.partial(open_or_fail, tmp_path, error, ranks))
+        assert run_workers(expect_failure, 2, task, raised, told) == [0, 0]
 
 
 DRIVER = """

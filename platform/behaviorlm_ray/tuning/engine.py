@@ -19,11 +19,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from behaviorlm.errors import ConfigError, ModelError
+from behaviorlm.errors import ModelError
 from behaviorlm.packs import empty_pack
 from behaviorlm.token_tree import TokenTree
 from behaviorlm.tree_model import TreeModel, causal_lm, pack_tensors
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
+from behaviorlm_ray.tuning.precision import keeps_masters
 
 
 class NotFiniteError(ModelError):
@@ -83,7 +84,7 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     """Hand a model to DeepSpeed. Needs an initialized torch.distributed; collective.
 
     float32 models train in float32; bfloat16 ones in bfloat16 with float32 masters, moments and accumulation.
-    Raises ModelError for a model without trainable parameters or of another dtype, ConfigError where ZeRO
+    Raises ModelError for a model without trainable parameters, ConfigError for another dtype and where ZeRO
     cannot.
     """
     import deepspeed
@@ -95,11 +96,12 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ModelError("the model has no trainable parameter: add an adapter or choose full tuning")
-    low_precision = _is_bfloat16(model)
+    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    low_precision = keeps_masters(dtypes, execution.zero_stage)
     trainable_numel = sum(parameter.numel() for parameter in trainable)
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
-    stage = _possible_stage(model, execution.zero_stage, low_precision)
+    stage = _possible_stage(model, execution.zero_stage)
     engine, _, _, _ = deepspeed.initialize(
         model=model,
         model_parameters=trainable,
@@ -202,21 +204,7 @@ def _deepspeed_config(
     return result
 
 
-def _is_bfloat16(model: TreeModel) -> bool:
-    dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    unknown = dtypes - {torch.float32, torch.bfloat16}
-    if unknown:
-        raise ModelError(
-            f"tuning works in float32 or bfloat16, not {unknown}: set model.dtype to one of them"
-        )
-    return torch.bfloat16 in dtypes
-
-
-def _possible_stage(model: TreeModel, stage: int, low_precision: bool) -> int:
-    if stage == 0 and low_precision:
-        raise ConfigError(
-            "zero_stage=0 keeps no float32 masters of bfloat16 weights: set zero_stage to 1, 2 or 3"
-        )
+def _possible_stage(model: TreeModel, stage: int) -> int:
     if stage == 3 and model.attention.kind == "plain":
         # how often the body runs then differs between workers, and ZeRO-3 gathers parameters at every run
         if dist.get_rank() == 0:

@@ -15,12 +15,12 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
 
-from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError
+from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
 from behaviorlm.tree_model import TreeModel
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
-from behaviorlm_ray.tuning.engine import NotFiniteError, prepare_process
+from behaviorlm_ray.tuning.engine import prepare_process
 from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, Schedule, TuningTask, tune_rank
 
 
@@ -146,8 +146,8 @@ def _run_worker(task: TuningTask) -> dict[str, Any] | BehaviorLMError:
     prepare_process(task.execution)
     try:
         return tune_rank(task, ray.train.report, _is_preempted)
-    except (ConfigError, NotFiniteError) as error:
-        return error  # all workers meet these alike; raised, they would be retried for nothing
+    except (ConfigError, DataError, ModelError) as error:
+        return error  # all workers meet these alike (tune_rank); raised, they would be retried for nothing
 
 
 def _is_preempted() -> bool:

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
 
-from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError, StorageError
 from behaviorlm.token_tree import TokenTree
 from behaviorlm.tree_model import TreeModel
 from behaviorlm_ray import storage
@@ -90,15 +90,11 @@ def tune_rank(
     together.
 
     report: called on every worker at the same steps, with the step's numbers. preempted: called on every worker after
-    every step; whether a machine of the run is about to go, answered alike everywhere. Returns a summary.
+    every step; whether a machine of the run is about to go, answered alike everywhere. Returns a summary. A
+    ConfigError, DataError or ModelError is raised on all workers alike; what only some meet becomes a ClusterError.
     """
     torch.manual_seed(task.config.seed)
-    schedule = task.open_schedule()
-    model = task.build_model()
-    if model.parts != len(schedule.part_names):
-        raise ConfigError(
-            f"the model counts {model.parts} parts of the loss, the schedule has {schedule.part_names}"
-        )
+    schedule, model = _open_together(task)
     identity = _identity(task, schedule, model)
     checkpoint = _agree_on_checkpoint(task.checkpoint_folder, identity)
     if checkpoint is not None:
@@ -117,6 +113,31 @@ def tune_rank(
     with _CheckpointWriter(task, identity, checkpoint) as writer:
         _train(task, schedule, engine, records, writer, report, preempted, work)
     return _finish(task, schedule, engine, records)
+
+
+def _open_together(task: TuningTask) -> tuple[Schedule, TreeModel]:
+    """The schedule and the model; collective, so that every worker learns whether all of them have both."""
+    failure: BehaviorLMError | None = None
+    try:
+        schedule, model = task.open_schedule(), task.build_model()
+        if model.parts != len(schedule.part_names):
+            raise ConfigError(
+                f"the model counts {model.parts} parts of the loss, the schedule has {schedule.part_names}"
+            )
+    except (ConfigError, DataError, ModelError) as error:
+        failure = error
+    told: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, failure and str(failure))
+    failed = {rank: text for rank, text in enumerate(told) if text is not None}
+    if failure is not None and len(failed) == len(told):
+        raise failure
+    if failed:
+        listed = "\n".join(f"worker {rank}: {text}" for rank, text in failed.items())
+        raise ClusterError(
+            f"{len(failed)} of {len(told)} workers could not open what the others could; are the files of the model "
+            f"and the run the same on all nodes?\n{listed}"
+        )
+    return schedule, model
 
 
 def _train(
