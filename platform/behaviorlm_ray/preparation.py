@@ -31,6 +31,7 @@ from behaviorlm.splits import SplitConfig
 from behaviorlm.timelines import SPLITS
 from behaviorlm.vocabulary import VocabularyConfig, build_vocabulary
 from behaviorlm_ray import storage
+from behaviorlm_ray.attempts import SCRATCH
 from behaviorlm_ray.storage import Location
 
 VERSION = 1
@@ -55,7 +56,7 @@ class PreparationPlan:
     @property
     def scratch(self) -> Location:
         """Where the first pass leaves events, in a folder for each part; removed after the second."""
-        return self.folder / "scratch"
+        return self.folder / SCRATCH
 
 
 @dataclass(frozen=True)
