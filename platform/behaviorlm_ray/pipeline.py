@@ -18,7 +18,7 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
 from behaviorlm.schedule import step_count, steps_per_epoch
-from behaviorlm_ray import preparation, stage_bodies
+from behaviorlm_ray import stage_bodies, stage_versions
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.cluster import is_submitted_job
 from behaviorlm_ray.input_checks import check_log, check_model, check_samples
@@ -155,7 +155,7 @@ class Pipeline:
         inputs = {"log": self._log_hash, "base": self._base}
         return self.graph.stage(
             "prepare",
-            preparation.VERSION,
+            stage_versions.PREPARE,
             config,
             inputs,
             lambda folder: stage_bodies.prepare(folder, settings, self.log_files),
@@ -174,7 +174,11 @@ class Pipeline:
         }
         inputs = {"base": self._base, **self._conversation_hashes}
         return self.graph.stage(
-            "conversations", 1, config, inputs, lambda folder: stage_bodies.encode_auxiliary(folder, settings)
+            "conversations",
+            stage_versions.CONVERSATIONS,
+            config,
+            inputs,
+            lambda folder: stage_bodies.encode_auxiliary(folder, settings),
         )
 
     def a_tuned(self, half: int | None = None) -> Stage:
@@ -217,7 +221,7 @@ class Pipeline:
             },
         )
         inputs = {"prepared": prepared, "base": self._base, **models}
-        return self.graph.stage("score", 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage("score", stage_versions.SCORE, config, inputs, lambda folder: body(folder))
 
     def learned(self) -> Stage:
         """The measures of difficulty once more, of the same samples, by the model after B-Tuning."""
@@ -234,7 +238,7 @@ class Pipeline:
             models={"model": output_of(tuned)},
         )
         inputs = {"prepared": prepared, "base": self._base, "model": tuned}
-        return self.graph.stage("learned", 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage("learned", stage_versions.SCORE, config, inputs, lambda folder: body(folder))
 
     def selected(self) -> Stage:
         """The balanced subset for B-Tuning."""
@@ -248,7 +252,11 @@ class Pipeline:
             scored=output_of(scored),
         )
         return self.graph.stage(
-            "select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder)
+            "select",
+            stage_versions.SELECT,
+            config,
+            {"prepared": prepared, "score": scored},
+            lambda folder: body(folder),
         )
 
     def ab_tuned(self, earlier: Callable[[], Stage] | None = None) -> Stage:
@@ -318,7 +326,9 @@ class Pipeline:
             model=output_of(model),
             conversations=output_of(talks),
         )
-        return self.graph.stage(f"predict_{tuning}", 3, config, inputs, lambda folder: body(folder))
+        return self.graph.stage(
+            f"predict_{tuning}", stage_versions.PREDICT, config, inputs, lambda folder: body(folder)
+        )
 
     def validated(self, tuning: Tuning) -> Stage:
         """Both parts of the objective of a search on the validation samples; test is not touched."""
@@ -341,7 +351,7 @@ class Pipeline:
         body = partial(
             stage_bodies.validate_arm, settings=settings, prepared=output_of(prepared), model=output_of(model)
         )
-        return self.graph.stage(name, 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage(name, stage_versions.VALIDATE, config, inputs, lambda folder: body(folder))
 
     def evaluated(self) -> Stage:
         """The comparison of all arms and baselines."""
@@ -365,7 +375,11 @@ class Pipeline:
             arms={arm: output_of(stage) for arm, stage in arms.items()},
         )
         return self.graph.stage(
-            "evaluate", 4, config, {"prepared": prepared, **arms}, lambda folder: body(folder)
+            "evaluate",
+            stage_versions.EVALUATE,
+            config,
+            {"prepared": prepared, **arms},
+            lambda folder: body(folder),
         )
 
     def log(self) -> PreparedLog:
@@ -467,7 +481,7 @@ class Pipeline:
                 output_of(earlier()) if earlier else None,
             )
 
-        return self.graph.stage(name, 1, identity, inputs, body)
+        return self.graph.stage(name, stage_versions.TUNE, identity, inputs, body)
 
 
 def _plain(settings: Any) -> dict[str, Any]:

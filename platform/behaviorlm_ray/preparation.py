@@ -34,8 +34,6 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.attempts import SCRATCH
 from behaviorlm_ray.storage import Location
 
-VERSION = 1
-
 TRAIN = SPLITS.index("train")
 
 Task = Callable[[int, "PreparationPlan"], dict[str, Any]]

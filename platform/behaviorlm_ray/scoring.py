@@ -36,8 +36,6 @@ from behaviorlm_ray.kept_scores import CutShort, Window, keep_scores, write_scor
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
 from behaviorlm_ray.storage import Location
 
-VERSION = 1
-
 TREE_TOKENS = 1024
 """Tokens of prompts that go through the model as one tree (our choice): dense masks grow with the square."""
 

@@ -34,7 +34,6 @@ from behaviorlm_ray.prepared import (
 )
 from behaviorlm_ray.retention import measure_retention
 from behaviorlm_ray.rungs import continue_checkpoint, keep_checkpoint
-from behaviorlm_ray.scoring import VERSION as SCORING_VERSION
 from behaviorlm_ray.scoring import (
     Scored,
     ScoringPool,
@@ -390,9 +389,11 @@ def _scored_by(
 def _score_into(
     folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, pool: ScoringPool
 ) -> Scored:
-    """Score into a path of the stage's output, with what earlier attempts left there."""
-    code = {"scoring": str(SCORING_VERSION)} | package_versions()
-    owned = replace(task, owner=f"{folder.stage}/{path}, {code}")
+    """Score into a path of the stage's output, with what earlier attempts left there.
+
+    The stage's fingerprint tells the version of its code.
+    """
+    owned = replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
     return score(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])
 
 
