@@ -21,7 +21,13 @@ from behaviorlm.schedule import step_count, steps_per_epoch
 from behaviorlm_ray import stage_bodies, stage_versions
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.cluster import is_submitted_job
-from behaviorlm_ray.input_checks import check_log, check_model, check_samples
+from behaviorlm_ray.input_checks import (
+    check_log,
+    check_model,
+    check_quarantined_conversations,
+    check_quarantined_rows,
+    check_samples,
+)
 from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
@@ -143,7 +149,7 @@ class Pipeline:
             check_samples(self.settings, self.log())
 
     def prepared(self) -> Stage:
-        """Timelines, vocabulary and prompt."""
+        """Timelines, vocabulary and prompt. Raises DataError for too many unusable rows, also of what is reused."""
         settings = self.settings
         config = {
             "events": _event_identity(settings.events),
@@ -153,16 +159,19 @@ class Pipeline:
             "preparation": _plain(settings.preparation),
         }
         inputs = {"log": self._log_hash, "base": self._base}
-        return self.graph.stage(
+        prepared = self.graph.stage(
             "prepare",
             stage_versions.PREPARE,
             config,
             inputs,
             lambda folder: stage_bodies.prepare(folder, settings, self.log_files),
         )
+        if isinstance(prepared, StageOutput):
+            check_quarantined_rows(prepared, settings.events)
+        return prepared
 
     def conversations(self) -> Stage:
-        """The auxiliary conversations as tokens; not asked for without sources."""
+        """The auxiliary conversations as tokens; not asked for without sources. Raises DataError as `prepared` does."""
         settings = self.settings
         config = {
             "sources": [
@@ -173,13 +182,16 @@ class Pipeline:
             "chat_template_kwargs": settings.prompt.chat_template_kwargs,
         }
         inputs = {"base": self._base, **self._conversation_hashes}
-        return self.graph.stage(
+        encoded = self.graph.stage(
             "conversations",
             stage_versions.CONVERSATIONS,
             config,
             inputs,
             lambda folder: stage_bodies.encode_auxiliary(folder, settings),
         )
+        if isinstance(encoded, StageOutput):
+            check_quarantined_conversations(encoded, settings.auxiliary)
+        return encoded
 
     def a_tuned(self, half: int | None = None) -> Stage:
         """A-Tuning: the base model on samples with an anchor target and auxiliary conversations."""
@@ -399,7 +411,7 @@ class Pipeline:
 
     @cached_property
     def _log_hash(self) -> str:
-        return stage_bodies.combined_hash([hash_file(location(file.path)).sha256 for file in self.log_files])
+        return stage_bodies.hash_of_files("the log", [file.path for file in self.log_files])
 
     @cached_property
     def _cloze_hash(self) -> str:
@@ -412,9 +424,7 @@ class Pipeline:
     @cached_property
     def _conversation_hashes(self) -> dict[str, str]:
         def combined(source: AuxiliarySource) -> str:
-            return stage_bodies.combined_hash(
-                [hash_file(location(path)).sha256 for path in source_files(source)]
-            )
+            return stage_bodies.hash_of_files(f"auxiliary source {source.name}", source_files(source))
 
         return {f"source_{number}": combined(source) for number, source in enumerate(self.settings.auxiliary)}
 
