@@ -112,16 +112,25 @@ def describe_settings(settings_class: type[Settings], prefix: str = "") -> list[
     return list(_describe(settings_class, prefix))
 
 
+def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
+    """The keys and values of a UTF-8 YAML file that was read from `source`. Raises ConfigError naming it."""
+    try:
+        loaded = yaml.safe_load(content.decode("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{source} is not readable YAML: {error}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{source} must hold keys and values at its top level, not {type(loaded).__name__}")
+    return loaded
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"--config: there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
         raise ConfigError(f"{path} is not readable YAML: {error}") from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path} must hold keys and values at its top level, not {type(loaded).__name__}")
-    return loaded
+    return parse_yaml(content, str(path))
 
 
 def _plain_copy(value: Any) -> Any:

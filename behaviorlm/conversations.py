@@ -114,17 +114,30 @@ def read_conversations(source: AuxiliarySource) -> ConversationSet:
                 quarantine.append(QuarantinedConversation(path, row, checked))
             else:
                 conversations.append(checked)
-    rows = len(conversations) + len(quarantine)
+    found = ConversationSet(conversations, quarantine)
     if not conversations and not quarantine:
         raise DataError(f"auxiliary source {source.name!r}: {', '.join(source.paths)} hold no conversations")
-    if len(quarantine) > source.max_quarantine_share * rows:
-        first = quarantine[0]
-        raise DataError(
-            f"auxiliary source {source.name!r}: {len(quarantine)} of {rows} conversations cannot be used, "
-            f"more than max_quarantine_share {source.max_quarantine_share:g}; the first is row {first.row} "
-            f"of {first.file}: {first.reason}"
+    check_quarantine(source, found.quarantine_counts, len(conversations), quarantine[:1])
+    return found
+
+
+def check_quarantine(
+    source: AuxiliarySource,
+    reasons: Mapping[str, int],
+    usable: int,
+    examples: Sequence[QuarantinedConversation] = (),
+) -> None:
+    """Raise DataError if too large a share of a source's conversations cannot be used. reasons: how many for which."""
+    unusable = sum(reasons.values())
+    if unusable > source.max_quarantine_share * (unusable + usable):
+        listed = ", ".join(
+            f"{reason}: {count}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
         )
-    return ConversationSet(conversations, quarantine)
+        shown = "".join(f"; the first is row {one.row} of {one.file}: {one.reason}" for one in examples[:1])
+        raise DataError(
+            f"auxiliary source {source.name!r}: {unusable} of {unusable + usable} conversations cannot be used "
+            f"({listed}), more than max_quarantine_share {source.max_quarantine_share:g}{shown}"
+        )
 
 
 def encode_conversation(

@@ -116,21 +116,23 @@ def count_reasons(quarantine: pa.Table) -> dict[str, int]:
     return dict(zip(counted["reason"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
 
 
-def check_quarantine(reasons: Mapping[str, int], event_count: int, config: EventsConfig) -> None:
-    """Raise DataError if the quarantined share of all rows (events and quarantined ones) is above the
-    configured.
+def check_quarantine(
+    reasons: Mapping[str, int], event_count: int, config: EventsConfig, table: object = "the quarantine table"
+) -> None:
+    """Raise DataError if the quarantined share of all rows (events and quarantined ones) is above the configured.
+
+    table: where each quarantined row is listed, for the message.
     """
     quarantined = sum(reasons.values())
     rows = quarantined + event_count
     if rows and quarantined / rows > config.max_quarantine_share:
         listed = ", ".join(
-            f"{reason}: {count:,}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+            f"{reason}: {count}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
         )
         raise DataError(
-            f"{config.dataset}: {quarantined:,} of {rows:,} rows ({quarantined / rows:.2%}) cannot be "
-            f"used ({listed}); allowed is events.max_quarantine_share={config.max_quarantine_share:.2%}. "
-            "See the quarantine table for file and row; correct the log or the mapping, or raise the "
-            "share"
+            f"{config.dataset}: {quarantined} of {rows} rows cannot be used ({quarantined / rows:.2%}; allowed are "
+            f"{config.max_quarantine_share:.2%} by events.max_quarantine_share): {listed}. Each is listed with file "
+            f"and row in {table}; correct the log or the mapping, or raise the share"
         )
 
 

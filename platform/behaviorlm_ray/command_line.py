@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from behaviorlm.config import Settings, describe_settings, load_settings
+from behaviorlm.config import Settings, describe_settings
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
+from behaviorlm_ray.config_files import load_config
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -42,7 +43,7 @@ def run_job(
     parser = _parser(settings_class, description)
     known, rest = parser.parse_known_args(argv)
     try:
-        settings = load_settings(settings_class, known.config, _overrides(rest))
+        settings = load_config(settings_class, known.config, _overrides(rest))
         with _terminated_as_interrupted():
             (plan if known.dry_run else main)(settings)
     except (ConfigError, DataError) as error:
@@ -88,7 +89,9 @@ def _parser(settings_class: type[Settings], description: str) -> argparse.Argume
         allow_abbrev=False,
         usage="%(prog)s --config FILE [--dry-run] [--key.of.the.config=VALUE ...]",
     )
-    parser.add_argument("--config", metavar="FILE", help="a YAML file with the keys below")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a YAML file with the keys below, local or s3://bucket/key"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="validate everything and print the plan; run and write nothing"
     )

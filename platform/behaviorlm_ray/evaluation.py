@@ -34,8 +34,6 @@ from behaviorlm_ray.truth import (
     true_probabilities,
 )
 
-VERSION = 1
-
 PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
 """The primary endpoint of the project."""
 

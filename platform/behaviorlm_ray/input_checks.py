@@ -5,14 +5,19 @@ from collections.abc import Sequence
 
 from behaviorlm.adapters import check_adapter
 from behaviorlm.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
+from behaviorlm.conversations import AuxiliarySource
+from behaviorlm.conversations import check_quarantine as check_conversations
 from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
+from behaviorlm.events.normalization import check_quarantine as check_rows
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.prompts import PromptEncoder
+from behaviorlm_ray.preparation import QUARANTINE
 from behaviorlm_ray.prepared import PreparedLog, count, rows_of_split
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
+from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.tuning.precision import keeps_masters
 
 
@@ -104,3 +109,19 @@ def check_samples(settings: RunSettings, log: PreparedLog) -> None:
             "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "
             "events have test events, with split.by: group only some groups), or run the jobs up to b_tune alone"
         )
+
+
+def check_quarantined_rows(prepared: StageOutput, events: EventsConfig) -> None:
+    """Hold a preparation, perhaps one made under another limit, against `max_quarantine_share`. Raises DataError."""
+    reasons = prepared.manifest.metrics["quarantined"]
+    usable = prepared.manifest.rows["rows"] - sum(reasons.values())
+    check_rows(reasons, usable, events, prepared.folder / QUARANTINE)
+
+
+def check_quarantined_conversations(encoded: StageOutput, sources: Sequence[AuxiliarySource]) -> None:
+    """The same of each source of conversations; those encoded when this was not yet noted pass."""
+    manifest = encoded.manifest
+    for source in sources:
+        reasons = manifest.metrics.get("quarantined", {}).get(source.name, {})
+        usable = sum(manifest.rows[f"{source.name}.{name}"] for name in ("conversations", "without_answer"))
+        check_conversations(source, reasons, usable)

@@ -1,6 +1,7 @@
 """Files of scores that an attempt left which was cut short: what is whole of them is kept, not computed again."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,7 @@ def write_scores(path: Path, scores: pa.Table, owner: str, tokens: int) -> None:
 
 
 def keep_scores(cut_short: CutShort, target: Location, wanted: Iterable[Window]) -> KeptScores:
-    """Copy into `target` the earlier files that are whole, of the same owner, and all of whose windows are wanted.
+    """Take into `target` the earlier files that are whole, of the same owner, and all of whose windows are wanted.
 
     No window is kept twice. What cannot be read is told and left out. Raises StorageError if `target` cannot be
     written.
@@ -80,7 +81,7 @@ def keep_scores(cut_short: CutShort, target: Location, wanted: Iterable[Window])
                     kept.tokens += read.tokens
                     usable.append((read.path, target / name))
                     names.add(name)
-            list(readers.map(_copy, *zip(*usable, strict=True)) if usable else ())
+            list(readers.map(_take, *zip(*usable, strict=True)) if usable else ())
     return kept
 
 
@@ -116,9 +117,13 @@ def _read(place: Location, owner: str) -> _File | None:
         return None
 
 
-def _copy(path: Path, target: Location) -> None:
-    with storage.writing_file(target) as copy:
-        shutil.copyfile(path, copy)
+def _take(path: Path, target: Location) -> None:
+    """By a hard link, which takes no room; by a copy where the file system or its rights allow none."""
+    with storage.writing_file(target) as taken:
+        try:
+            os.link(path, taken)
+        except OSError:
+            shutil.copyfile(path, taken)
 
 
 def _digest(table: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """Who is working on something: a file with owner, heartbeat and expiry, taken over when its owner is gone.
 
-A lease saves double work; it does not guard what is committed (the exclusive creation of the manifest does).
+A lease saves double work. What is committed is guarded by the exclusive creation of the manifest; a holder that was
+away is told, and does not commit while somebody else is at work.
 """
 
 import json
@@ -72,7 +73,14 @@ class Lease:
             storage.remove_if(self.path, self._content)
 
     def check(self) -> None:
-        """Raise StorageError if somebody else has taken over: what this process still writes is not used."""
+        """Raise StorageError if somebody else has taken over: what this process still writes is not used.
+
+        Looks at the file itself: a process that was stopped gets here before its next heartbeat.
+        """
+        with suppress(StorageError):  # While the storage cannot be read, the last heartbeat counts.
+            found = storage.read_bytes(self.path)
+            if found is not None and self._is_of_another(found):
+                self.lost.set()
         if self.lost.is_set():
             raise StorageError(
                 f"{self.path}: this process did not renew its lease in time and another one took over; "
@@ -88,14 +96,26 @@ class Lease:
                 if storage.replace_if(self.path, content, self._content):
                     self.record, self._content = record, content
                     continue
-                found = storage.read_bytes(self.path) or b""
+                found = storage.read_bytes(self.path)
+                if found is None:  # Removed by hand, or given back by who had taken over: free.
+                    if storage.write_exclusive(self.path, content):
+                        self.record, self._content = record, content
+                    continue
             except StorageError:
                 continue  # A full disk or a hiccup: the next heartbeat may succeed before the lease ends.
-            theirs = decode_record(found)
-            if theirs is None or theirs.owner != self.record.owner:
+            if self._is_of_another(found):
                 self.lost.set()
+                print(
+                    f"{self.path}: this process did not renew its lease in time and another one took over; "
+                    "what this one still writes is not used",
+                    flush=True,
+                )
                 return
             self._content = found  # A heartbeat of ours whose success we were never told of.
+
+    def _is_of_another(self, content: bytes) -> bool:
+        theirs = decode_record(content)
+        return theirs is None or theirs.owner != self.record.owner
 
 
 class LeaseSeeker:

@@ -18,10 +18,17 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
 from behaviorlm.schedule import step_count, steps_per_epoch
-from behaviorlm_ray import preparation, stage_bodies
+from behaviorlm_ray import stage_bodies, stage_versions
 from behaviorlm_ray.arms import Tuning
 from behaviorlm_ray.cluster import is_submitted_job
-from behaviorlm_ray.input_checks import check_conversation_lengths, check_log, check_model, check_samples
+from behaviorlm_ray.input_checks import (
+    check_conversation_lengths,
+    check_log,
+    check_model,
+    check_quarantined_conversations,
+    check_quarantined_rows,
+    check_samples,
+)
 from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.stage_graph import Shared, Stage, StageGraph, output_of
@@ -168,7 +175,7 @@ class Pipeline:
             check_samples(self.settings, self.log())
 
     def prepared(self) -> Stage:
-        """Timelines, vocabulary and prompt."""
+        """Timelines, vocabulary and prompt. Raises DataError for too many unusable rows, also of what is reused."""
         settings = self.settings
         config = {
             "events": _event_identity(settings.events),
@@ -178,16 +185,19 @@ class Pipeline:
             "preparation": _plain(settings.preparation),
         }
         inputs = {"log": self._log_hash, "base": self._base}
-        return self.graph.stage(
+        prepared = self.graph.stage(
             "prepare",
-            preparation.VERSION,
+            stage_versions.PREPARE,
             config,
             inputs,
             lambda folder: stage_bodies.prepare(folder, settings, self.log_files),
         )
+        if isinstance(prepared, StageOutput):
+            check_quarantined_rows(prepared, settings.events)
+        return prepared
 
     def conversations(self) -> Stage:
-        """The auxiliary conversations as tokens; not asked for without sources."""
+        """The auxiliary conversations as tokens; not asked for without sources. Raises DataError as `prepared` does."""
         settings = self.settings
         config = {
             "sources": [
@@ -198,9 +208,16 @@ class Pipeline:
             "chat_template_kwargs": settings.prompt.chat_template_kwargs,
         }
         inputs = {"base": self._base, **self._conversation_hashes}
-        return self.graph.stage(
-            "conversations", 1, config, inputs, lambda folder: stage_bodies.encode_auxiliary(folder, settings)
+        encoded = self.graph.stage(
+            "conversations",
+            stage_versions.CONVERSATIONS,
+            config,
+            inputs,
+            lambda folder: stage_bodies.encode_auxiliary(folder, settings),
         )
+        if isinstance(encoded, StageOutput):
+            check_quarantined_conversations(encoded, settings.auxiliary)
+        return encoded
 
     def a_tuned(self, half: int | None = None) -> Stage:
         """A-Tuning: the base model on samples with an anchor target and auxiliary conversations."""
@@ -242,7 +259,7 @@ class Pipeline:
             },
         )
         inputs = {"prepared": prepared, "base": self._base, **models}
-        return self.graph.stage("score", 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage("score", stage_versions.SCORE, config, inputs, lambda folder: body(folder))
 
     def learned(self) -> Stage:
         """The measures of difficulty once more, of the same samples, by the model after B-Tuning."""
@@ -259,7 +276,7 @@ class Pipeline:
             models={"model": output_of(tuned)},
         )
         inputs = {"prepared": prepared, "base": self._base, "model": tuned}
-        return self.graph.stage("learned", 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage("learned", stage_versions.SCORE, config, inputs, lambda folder: body(folder))
 
     def selected(self) -> Stage:
         """The balanced subset for B-Tuning."""
@@ -273,7 +290,11 @@ class Pipeline:
             scored=output_of(scored),
         )
         return self.graph.stage(
-            "select", 1, config, {"prepared": prepared, "score": scored}, lambda folder: body(folder)
+            "select",
+            stage_versions.SELECT,
+            config,
+            {"prepared": prepared, "score": scored},
+            lambda folder: body(folder),
         )
 
     def ab_tuned(self, earlier: Callable[[], Stage] | None = None) -> Stage:
@@ -343,7 +364,9 @@ class Pipeline:
             model=output_of(model),
             conversations=output_of(talks),
         )
-        return self.graph.stage(f"predict_{tuning}", 3, config, inputs, lambda folder: body(folder))
+        return self.graph.stage(
+            f"predict_{tuning}", stage_versions.PREDICT, config, inputs, lambda folder: body(folder)
+        )
 
     def validated(self, tuning: Tuning) -> Stage:
         """Both parts of the objective of a search on the validation samples; test is not touched."""
@@ -366,7 +389,7 @@ class Pipeline:
         body = partial(
             stage_bodies.validate_arm, settings=settings, prepared=output_of(prepared), model=output_of(model)
         )
-        return self.graph.stage(name, 1, config, inputs, lambda folder: body(folder))
+        return self.graph.stage(name, stage_versions.VALIDATE, config, inputs, lambda folder: body(folder))
 
     def evaluated(self) -> Stage:
         """The comparison of all arms and baselines."""
@@ -390,7 +413,11 @@ class Pipeline:
             arms={arm: output_of(stage) for arm, stage in arms.items()},
         )
         return self.graph.stage(
-            "evaluate", 4, config, {"prepared": prepared, **arms}, lambda folder: body(folder)
+            "evaluate",
+            stage_versions.EVALUATE,
+            config,
+            {"prepared": prepared, **arms},
+            lambda folder: body(folder),
         )
 
     def log(self) -> PreparedLog:
@@ -410,7 +437,7 @@ class Pipeline:
 
     @cached_property
     def _log_hash(self) -> str:
-        return stage_bodies.combined_hash([hash_file(location(file.path)).sha256 for file in self.log_files])
+        return stage_bodies.hash_of_files("the log", [file.path for file in self.log_files])
 
     @cached_property
     def _cloze_hash(self) -> str:
@@ -423,9 +450,7 @@ class Pipeline:
     @cached_property
     def _conversation_hashes(self) -> dict[str, str]:
         def combined(source: AuxiliarySource) -> str:
-            return stage_bodies.combined_hash(
-                [hash_file(location(path)).sha256 for path in source_files(source)]
-            )
+            return stage_bodies.hash_of_files(f"auxiliary source {source.name}", source_files(source))
 
         return {f"source_{number}": combined(source) for number, source in enumerate(self.settings.auxiliary)}
 
@@ -493,7 +518,7 @@ class Pipeline:
                 output_of(earlier()) if earlier else None,
             )
 
-        return self.graph.stage(name, 1, identity, inputs, body)
+        return self.graph.stage(name, stage_versions.TUNE, identity, inputs, body)
 
 
 def _plain(settings: Any) -> dict[str, Any]:

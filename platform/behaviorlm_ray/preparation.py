@@ -23,7 +23,7 @@ from behaviorlm.base_model import ModelConfig, load_tokenizer, max_positions
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
-from behaviorlm.events.normalization import normalize
+from behaviorlm.events.normalization import check_quarantine, normalize
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.prompts import PromptConfig, PromptEncoder
 from behaviorlm.samples import build_timelines
@@ -31,11 +31,14 @@ from behaviorlm.splits import SplitConfig
 from behaviorlm.timelines import SPLITS, history_tokens, run_starts
 from behaviorlm.vocabulary import VocabularyConfig, build_vocabulary
 from behaviorlm_ray import storage
+from behaviorlm_ray.attempts import SCRATCH
+from behaviorlm_ray.progress_lines import ProgressLines
 from behaviorlm_ray.storage import Location
 
-VERSION = 1
-
 TRAIN = SPLITS.index("train")
+MAX_PARTITIONS = 256
+QUARANTINE = "quarantine"
+"""Folder of the tables of rows that cannot be used."""
 
 Task = Callable[[int, "PreparationPlan"], dict[str, Any]]
 
@@ -55,7 +58,7 @@ class PreparationPlan:
     @property
     def scratch(self) -> Location:
         """Where the first pass leaves events, in a folder for each part; removed after the second."""
-        return self.folder / "scratch"
+        return self.folder / SCRATCH
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,19 @@ class Prepared:
     warnings: list[str]
 
 
-def partition_count(files: Sequence[SourceFile], partition_megabytes: int, min_partitions: int) -> int:
-    """Parts for a log: one for each `partition_megabytes` of it, between `min_partitions` and 256."""
-    total = sum(file.size for file in files)
-    return min(256, max(min_partitions, -(-total // (partition_megabytes * 2**20))))
+def partition_count(size: int, partition_megabytes: int, min_partitions: int) -> tuple[int, str | None]:
+    """Parts for a log of `size` bytes, and a warning if they are larger than asked for.
+
+    One for each `partition_megabytes`, between `min_partitions` and 256: each file writes into all parts at once.
+    """
+    wanted = max(min_partitions, -(-size // (partition_megabytes * 2**20)))
+    if wanted <= MAX_PARTITIONS:
+        return wanted, None
+    return MAX_PARTITIONS, (
+        f"the log is cut into {MAX_PARTITIONS} parts, the most there can be, not into {wanted}: each holds about "
+        f"{size / MAX_PARTITIONS / 2**20:.0f} MiB of it instead of preparation.partition_megabytes "
+        f"({partition_megabytes}) and takes memory in proportion"
+    )
 
 
 def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepared:
@@ -77,12 +89,12 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
 
     Raises DataError for logs that cannot be used; see the events package.
     """
-    for name in ("quarantine", "parts"):
+    for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
-    read = _run_tasks("read", _read_file, len(plan.files), plan)
+    read = _run_tasks("read", _read_file, len(plan.files), plan, "files")
     _check_quarantine(plan, read)
     _check_zones(plan, read)
-    built = _run_tasks("arrange", _build_part, plan.partitions, plan)
+    built = _run_tasks("arranged", _build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
     behaviors: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -108,12 +120,19 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
     return Prepared(summary, warnings)
 
 
-def _run_tasks(name: str, function: Task, tasks: int, plan: PreparationPlan) -> list[dict[str, Any]]:
+def _run_tasks(
+    name: str, function: Task, tasks: int, plan: PreparationPlan, unit: str
+) -> list[dict[str, Any]]:
     """Run task 0, 1, … through Ray Data and collect their small reports; errors of ours are raised whole."""
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
-    reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1).take_all()
-    reports = sorted((json.loads(row["report"]) for row in reported), key=lambda report: report["task"])
+    reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1)
+    progress = ProgressLines(f"prepare: {name}", tasks, unit)
+    reports = []
+    for batch in reported.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0):
+        reports += [json.loads(report) for report in batch["report"]]
+        progress.add(len(batch["report"]))
+    reports.sort(key=lambda report: report["task"])
     errors = sorted({report["error"] for report in reports if "error" in report})
     if errors:
         of_storage = any(report.get("of_storage") for report in reports)
@@ -142,7 +161,7 @@ def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
     with storage.writing(plan.scratch) as scratch:
         report, quarantined = _distribute(index, plan, scratch)
     if quarantined:
-        with storage.writing_file(plan.folder / "quarantine" / f"file-{index:06d}.parquet") as path:
+        with storage.writing_file(plan.folder / QUARANTINE / f"file-{index:06d}.parquet") as path:
             pq.write_table(pa.concat_tables(quarantined), path)
     return report
 
@@ -266,18 +285,12 @@ def _warning_of_cut_histories(cut: int, samples: int, limit: int, prompt: Prompt
 
 
 def _check_quarantine(plan: PreparationPlan, read: Iterable[dict[str, Any]]) -> None:
-    rows = sum(report["rows"] for report in read)
     reasons: Counter[str] = Counter()
+    rows = 0
     for report in read:
+        rows += report["rows"]
         reasons.update(report["reasons"])
-    share = sum(reasons.values()) / max(rows, 1)
-    if share > plan.events.max_quarantine_share:
-        listed = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
-        raise DataError(
-            f"{sum(reasons.values())} of {rows} rows cannot be used ({share:.1%}; allowed are "
-            f"{plan.events.max_quarantine_share:.1%} by events.max_quarantine_share): {listed}. Each is listed with "
-            f"file and row in {plan.folder / 'quarantine'}"
-        )
+    check_quarantine(reasons, rows - reasons.total(), plan.events, plan.folder / QUARANTINE)
 
 
 def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,6 @@ when the next pool starts, and starting processes is most of the time that a sma
 
 import pickle
 import threading
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,17 +33,14 @@ from behaviorlm.token_tree import TreeWriter
 from behaviorlm_ray import storage
 from behaviorlm_ray.kept_scores import CutShort, Window, keep_scores, write_scores
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
+from behaviorlm_ray.progress_lines import ProgressLines
 from behaviorlm_ray.storage import Location
-
-VERSION = 1
 
 TREE_TOKENS = 1024
 """Tokens of prompts that go through the model as one tree (our choice): dense masks grow with the square."""
 
 BLOCKS_PER_ACTOR = 32
 """Blocks of windows for each replica (our choice): enough to balance their loads and to show progress."""
-
-PROGRESS_SECONDS = 10.0
 
 KEPT_SECONDS = 5.0
 """How long a process keeps a replica after its last batch (our choice): the next batch of a pool comes at once."""
@@ -114,7 +110,7 @@ def score(
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = _map(dataset, task, folder, pool, actors)
     samples = sum(len(chosen) for _, chosen in windows)
-    progress = _Progress(samples)
+    progress = ProgressLines("scoring:", samples, "samples")
     tokens = kept.tokens
     for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
         for problem in pc.drop_null(batch["problem"]).to_pylist():
@@ -146,28 +142,6 @@ def _map(
         compute=ray.data.TaskPoolStrategy(size=replicas),
         **common,
     )
-
-
-class _Progress:
-    """A line every so often, for logs in which Ray Data shows no progress bar."""
-
-    def __init__(self, samples: int) -> None:
-        self._samples, self._done = samples, 0
-        self._started = self._shown = time.monotonic()
-
-    def add(self, samples: int) -> None:
-        """Count samples that were scored."""
-        self._done += samples
-        now = time.monotonic()
-        if now - self._shown < PROGRESS_SECONDS:
-            return
-        self._shown = now
-        speed = self._done / (now - self._started)
-        left = (self._samples - self._done) / speed
-        print(
-            f"scoring: {self._done}/{self._samples} samples, {speed:.1f} samples/s, {left:.0f} s left",
-            flush=True,
-        )
 
 
 def read_scores(folder: Location, log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:

@@ -32,9 +32,9 @@ from behaviorlm_ray.prepared import (
     rows_of_split,
     union_rows,
 )
+from behaviorlm_ray.progress_lines import ProgressLines
 from behaviorlm_ray.retention import measure_retention
 from behaviorlm_ray.rungs import continue_checkpoint, keep_checkpoint
-from behaviorlm_ray.scoring import VERSION as SCORING_VERSION
 from behaviorlm_ray.scoring import (
     Scored,
     ScoringPool,
@@ -72,8 +72,13 @@ WITHOUT_HISTORY = "without_history.parquet"
 METRICS = "metrics.json"
 
 
-def combined_hash(hashes: Sequence[str]) -> str:
-    """One hash of several, in their order."""
+def hash_of_files(what: str, paths: Sequence[str]) -> str:
+    """One SHA-256 of several local files or objects, in their order, with lines of progress about `what` they are."""
+    progress = ProgressLines(f"hashing {what}:", len(paths), "files")
+    hashes = []
+    for path in paths:
+        hashes.append(storage.hash_file(storage.location(path)).sha256)
+        progress.add(1)
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
@@ -84,9 +89,13 @@ def open_log(prepared: StageOutput, settings: RunSettings) -> PreparedLog:
 
 def prepare(folder: StageFolder, settings: RunSettings, files: Sequence[SourceFile]) -> StageResult:
     """See the module `preparation`."""
-    partitions = preparation.partition_count(
-        files, settings.preparation.partition_megabytes, settings.preparation.min_partitions
+    asked = settings.preparation
+    partitions, too_few = preparation.partition_count(
+        sum(file.size for file in files), asked.partition_megabytes, asked.min_partitions
     )
+    warnings = [] if too_few is None else [too_few]
+    if too_few is not None:
+        print(f"prepare: {too_few}", flush=True)
     plan = preparation.PreparationPlan(
         tuple(files),
         settings.events,
@@ -99,14 +108,16 @@ def prepare(folder: StageFolder, settings: RunSettings, files: Sequence[SourceFi
     prepared = preparation.prepare(plan, settings.vocabulary)
     rows = {name: value for name, value in prepared.counts.items() if isinstance(value, int)}
     quarantined = prepared.counts["quarantined"]
-    warnings = [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
-    return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=prepared.warnings + warnings)
+    warnings += prepared.warnings
+    warnings += [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
+    return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=warnings)
 
 
 def encode_auxiliary(folder: StageFolder, settings: RunSettings) -> StageResult:
     """Read and tokenize every source of auxiliary conversations, and mark the held-out ones."""
     tokenizer = load_tokenizer(settings.model)
     rows: dict[str, int] = {}
+    quarantined: dict[str, dict[str, int]] = {}
     warnings = []
     for source in settings.auxiliary:
         found = read_conversations(source)
@@ -118,10 +129,11 @@ def encode_auxiliary(folder: StageFolder, settings: RunSettings) -> StageResult:
         write_encoded(folder.output / f"{source.name}.arrow", encoded.conversations, is_holdout)
         rows |= {f"{source.name}.{name}": value for name, value in encoded.counts.items()}
         rows[f"{source.name}.holdout"] = int(is_holdout.sum())
+        quarantined[source.name] = found.quarantine_counts
         warnings += [
             f"{source.name}: {n} conversations set aside: {why}" for why, n in found.quarantine_counts.items()
         ]
-    return StageResult(rows=rows, warnings=warnings)
+    return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=warnings)
 
 
 def tune_model(
@@ -390,9 +402,11 @@ def _scored_by(
 def _score_into(
     folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, pool: ScoringPool
 ) -> Scored:
-    """Score into a path of the stage's output, with what earlier attempts left there."""
-    code = {"scoring": str(SCORING_VERSION)} | package_versions()
-    owned = replace(task, owner=f"{folder.stage}/{path}, {code}")
+    """Score into a path of the stage's output, with what earlier attempts left there.
+
+    The stage's fingerprint tells the version of its code.
+    """
+    owned = replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
     return score(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])
 
 

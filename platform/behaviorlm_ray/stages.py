@@ -3,7 +3,7 @@
     <root>/stages/<name>-<fingerprint[:16]>/
         manifest.json       says which attempt is the output, and the hash of each of its files
         lease.json          who is running the stage now
-        attempts/<uuid>/    what each attempt wrote; failed ones keep theirs and an error.json
+        attempts/<uuid>/    what each attempt wrote; failed ones keep theirs until one is committed, and an error.json
         checkpoints/        kept from a failed attempt to the next, removed after success
 
 Readers trust a manifest only if all of its files verify. Of two writers one commits, the other uses that. The root is
@@ -14,7 +14,6 @@ import json
 import re
 import tempfile
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +25,8 @@ from typing import Any, Literal
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.attempts import ERROR_FILE as ERROR_FILE
+from behaviorlm_ray.attempts import SCRATCH, keep_error, remove_scratch, remove_written
 from behaviorlm_ray.lease import Lease, LeaseSeeker
 from behaviorlm_ray.manifests import (
     FileRecord,
@@ -40,7 +41,6 @@ from behaviorlm_ray.manifests import (
 from behaviorlm_ray.storage import Location
 
 LEASE_SECONDS = 60.0
-ERROR_FILE = "error.json"
 
 Report = Callable[[str], None]
 
@@ -49,7 +49,8 @@ Report = Callable[[str], None]
 class StageFolder:
     """Where the body of a stage works. What lies in `output` when it returns is what gets committed.
 
-    Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines.
+    Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines. What
+    the body itself removes again goes below `output / SCRATCH`, which no other attempt sees.
     earlier: outputs of other attempts at the same stage, cut short mostly; nothing vouches for what they hold.
     """
 
@@ -140,7 +141,8 @@ def run_stage(
     content hashes of what the body reads, `version` the version of its code: together the stage's identity.
     While another process runs the same stage this one waits, and says so through `report`. If the body
     raises, the attempt is kept with an error.json, its checkpoints too, and the error goes on to the caller.
-    Raises ConfigError for an identity that is not plain JSON, StorageError for a full or unusable disk.
+    Raises ConfigError for an identity that is not plain JSON, StorageError for a full or unusable disk, or when another
+    process has taken the stage over and is still at it.
     """
     identity = _identify(root, name, version, config, inputs)
     found = _find(identity)
@@ -256,6 +258,7 @@ def _attempt(
     output = identity.folder / "attempts" / attempt
     checkpoints = identity.folder / "checkpoints"
     earlier = [output.parent / name for name in storage.list_folders(output.parent) if name != found.attempt]
+    remove_scratch(earlier)
     storage.make_folder(output)
     storage.make_folder(checkpoints)
     started, begun = datetime.now(UTC), time.monotonic()
@@ -280,13 +283,19 @@ def _attempt(
             duration_seconds=round(time.monotonic() - begun, 3),
             cost=plain_values(result.cost),
         )
-        committed = _commit(identity, found.content, manifest, output)
+        committed = _commit(identity, found.content, manifest, output, lease)
     except BaseException as error:
-        _keep_error(output, error)
-        if storage.is_disk_full(error) and not isinstance(error, StorageError):
-            full = output if isinstance(output, Path) else tempfile.gettempdir()
-            raise StorageError(f"{identity.name}: {storage.disk_full_message(full)}") from error
         note = f"stage {identity.name}: what this attempt wrote is kept in {output}"
+        is_full = storage.is_disk_full(error)
+        if is_full:
+            note += "; it may be removed to free space"
+            _remove(output / SCRATCH)  # makes room, also for the record of the error
+        keep_error(output, error)
+        if is_full and not isinstance(error, StorageError):
+            full = output if isinstance(output, Path) else tempfile.gettempdir()
+            told = StorageError(f"{identity.name}: {storage.disk_full_message(full)}")
+            told.add_note(note)
+            raise told from error
         inner = getattr(error, "cause", None)
         if isinstance(error, BehaviorLMError) and isinstance(inner, BehaviorLMError):
             inner.add_note(
@@ -298,6 +307,8 @@ def _attempt(
     if committed.manifest.attempt != attempt:
         report(f"{identity.name}: another process committed first; its output is used, this attempt removed")
         _remove(output)
+    else:
+        remove_written(earlier)
     _remove(checkpoints)
     return committed
 
@@ -308,11 +319,23 @@ def _remove(folder: Location) -> None:
         storage.remove_folder(folder)
 
 
-def _commit(identity: _Identity, damaged: bytes | None, manifest: Manifest, output: Location) -> StageOutput:
-    """Make the attempt the output of its stage, unless another one that verifies got there first."""
+def _commit(
+    identity: _Identity, damaged: bytes | None, manifest: Manifest, output: Location, lease: Lease
+) -> StageOutput:
+    """Make the attempt the output of its stage, unless another one that verifies got there first.
+
+    Raises StorageError if the lease is lost and whoever took it has not committed yet.
+    """
     path, content = identity.folder / "manifest.json", encode_manifest(manifest)
     decode_manifest(content)  # What does not read back must fail here, not at the next run.
     while True:
+        try:
+            lease.check()
+        except StorageError:
+            found = _find(identity)
+            if found.output is None:
+                raise
+            return found.output
         if damaged is None:
             written = storage.write_exclusive(path, content)
         else:
@@ -323,15 +346,3 @@ def _commit(identity: _Identity, damaged: bytes | None, manifest: Manifest, outp
         if found.output is not None:
             return found.output
         damaged = found.content
-
-
-def _keep_error(output: Location, error: BaseException) -> None:
-    """Beside what the attempt wrote. A full disk may have no room for it, which must not hide the error."""
-    record = {
-        "type": type(error).__name__,
-        "message": str(error),
-        "traceback": traceback.format_exception(error),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    with suppress(StorageError):
-        storage.write_replacing(output / ERROR_FILE, json.dumps(record, indent=1).encode())

@@ -335,7 +335,8 @@ def test_too_large_a_quarantine_fails_with_the_reasons() -> None:
     check_quarantine({"empty user": 1}, 99, mapping())
     check_quarantine({}, 0, mapping())
     with pytest.raises(
-        DataError, match=r"3 of 102 rows \(2\.94%\).*empty user: 2, malformed row: 1.*max_quarantine_share"
+        DataError,
+        match=r"3 of 102 rows cannot be used \(2\.94%; allowed are 1\.00%.*share\): empty user: 2, malformed row: 1",
     ):
         check_quarantine({"malformed row": 1, "empty user": 2}, 99, mapping())
 

@@ -11,7 +11,10 @@ from pydantic import Field
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError, StorageError
+from behaviorlm_ray import storage
 from behaviorlm_ray.command_line import run_job
+from behaviorlm_ray.storage import S3Location
+from tests.platform.s3_faults import FaultyProxy
 
 
 class TuningSettings(Settings):
@@ -122,6 +125,40 @@ def test_arguments_that_are_no_keys_are_all_told(calls: Calls, capsys: pytest.Ca
 def test_a_missing_file_is_named(calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert calls.job("--config", str(tmp_path / "absent.yaml")) == 2
     assert f"there is no file {tmp_path / 'absent.yaml'}" in capsys.readouterr().err
+
+
+def test_a_config_on_s3_is_read_as_a_local_one_with_its_paths_as_they_are(
+    calls: Calls, s3_root: S3Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = s3_root / "runs" / "small" / "config.yaml"
+    storage.write_replacing(place, "log: data/événements.csv\ntuning: {steps: 3}\n".encode())
+    assert calls.job("--config", str(place), "--tuning.learning_rate=0.5") == 0
+    assert calls.ran == [
+        JobSettings(log="data/événements.csv", tuning=TuningSettings(learning_rate=0.5, steps=3))
+    ]
+    assert calls.job("--config", str(place), "--tuning.step=1") == 2
+    assert f"{place}: 1 problem(s)\n  tuning.step: unknown key" in capsys.readouterr().err
+    storage.write_replacing(place, b"log: [")
+    assert calls.job("--config", str(place)) == 2
+    assert f"{place} is not readable YAML" in capsys.readouterr().err
+
+
+def test_a_config_on_s3_that_is_missing_or_refused_is_told(
+    calls: Calls, s3_root: S3Location, proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = s3_root / "config.yaml"
+    proxy.plan("AccessDenied", 10, status=403)
+    expected = [
+        (str(place), 1, f"--config: cannot read {place}: permission denied (AccessDenied)"),
+        (f"s3://{s3_root.bucket}", 2, f"--config: s3://{s3_root.bucket} names a bucket, not a file in it"),
+        ("s3://no-such-bucket-here/a.yaml", 1, "there is no bucket 'no-such-bucket-here'"),
+        (str(place), 2, f"--config: there is no object {place}"),
+    ]
+    for config, status, message in expected:
+        assert calls.job("--config", config) == status
+        assert message in capsys.readouterr().err
+        proxy.planned.clear()
+    assert not calls.ran
 
 
 def test_help_documents_every_key_with_type_and_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """Which files of scores are kept: whole ones of the same owner, each window once."""
 
+import errno
+import os
 import random
 from pathlib import Path
 
@@ -49,6 +51,24 @@ def test_each_window_is_kept_once_and_only_if_wanted_and_of_the_same_owner(tmp_p
     kept = keep_scores(CutShort(OWNER, [tmp_path / "a", tmp_path / "b"]), target, [FIRST, SECOND, THIRD])
     assert kept.windows == {FIRST, THIRD} and kept.samples == 5 and kept.tokens == 14
     assert sorted(path.name for path in target.iterdir()) == ["windows-1.parquet", "windows-3.parquet"]
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_a_kept_file_takes_no_room_again_where_links_are_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_linked: bool
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no links on this file system")
+
+    write(tmp_path / "a", "windows-1.parquet", [FIRST])
+    if not is_linked:
+        monkeypatch.setattr(os, "link", refuse)
+    earlier, kept = tmp_path / "a" / "windows-1.parquet", tmp_path / "target" / "windows-1.parquet"
+    assert keep_scores(CutShort(OWNER, [earlier.parent]), kept.parent, [FIRST]).windows == {FIRST}
+    assert kept.samefile(earlier) == is_linked
+    content = earlier.read_bytes()
+    earlier.unlink()
+    assert kept.read_bytes() == content
 
 
 def test_no_flipped_bit_and_no_cut_comes_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,6 +135,30 @@ def test_a_holder_that_lost_its_lease_is_told_and_leaves_the_new_one_alone(root:
     assert record_of(path).owner == "somebody else"
 
 
+def test_a_holder_that_was_stopped_is_told_before_its_next_heartbeat(root: Location) -> None:
+    path = root / "lease.json"
+    held = acquire(path, seconds=10_000.0)
+    held.check()
+    write_record(path, replace(held.record, owner="somebody else", machine="elsewhere"))
+    with pytest.raises(StorageError, match="another one took over"):
+        held.check()
+    held.release()
+    assert record_of(path).owner == "somebody else"
+
+
+def test_a_lease_that_was_removed_is_not_lost_but_taken_back(root: Location) -> None:
+    path = root / "lease.json"
+    with acquire(path, seconds=0.4) as held:
+        begun = time.monotonic()
+        while not storage.remove_if(path, storage.read_bytes(path) or b""):
+            assert time.monotonic() - begun < DEADLINE_SECONDS
+        while storage.read_bytes(path) is None:
+            assert time.monotonic() - begun < DEADLINE_SECONDS
+        held.check()
+        assert record_of(path).owner == held.record.owner
+    assert storage.read_bytes(path) is None
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": "x"}', b"\xff\xfe", b"null"])
 def test_a_damaged_lease_is_free(root: Location, content: bytes) -> None:
     path = root / "lease.json"

@@ -268,6 +268,43 @@ def test_a_full_disk_in_a_ray_task_is_told_and_the_same_command_goes_on(
     assert isinstance(output, StageOutput) and output.manifest.rows["users"] == 150
 
 
+@pytest.mark.parametrize("planning", [False, True])
+def test_what_was_made_under_a_larger_quarantine_share_is_refused_under_a_smaller_one(
+    tolerant: RunSettings, planning: bool
+) -> None:
+    data = tolerant.model_dump(mode="json")
+
+    def pipeline(*overrides: str) -> Pipeline:
+        return Pipeline(load_settings(RunSettings, None, overrides, data), planning)
+
+    reused = pipeline()
+    assert isinstance(reused.prepared(), StageOutput) and isinstance(reused.conversations(), StageOutput)
+    message = r"2 of 12\d rows cannot be used \(1\.\d\d%; allowed are 0\.10% .*: empty user: 2\..*quarantine"
+    with pytest.raises(DataError, match=message):
+        pipeline("events.max_quarantine_share=0.001").prepared()
+    with pytest.raises(
+        DataError, match=r"'talk': 1 of 41 conversations .*more than max_quarantine_share 0\.001"
+    ):
+        pipeline("auxiliary.0.max_quarantine_share=0.001").conversations()
+
+
+@pytest.fixture(scope="module")
+def tolerant(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
+    """Settings of a run whose log and conversations, with rows that cannot be used, are prepared."""
+    folder = tmp_path_factory.mktemp("tolerant")
+    rows = log_rows(23, users=10)[:120]
+    log = write_log(folder / "log.csv", [*rows, *({**row, "user": ""} for row in rows[:2])])
+    talk = write_conversations(folder / "talk.jsonl")
+    talk.write_text(talk.read_text(encoding="utf-8") + '{"messages": []}\n', encoding="utf-8")
+    auxiliary = f"auxiliary=[{{name: talk, paths: [{talk}], ratio: 0.25, max_quarantine_share: 0.5}}]"
+    overrides = ("events.max_quarantine_share=0.5", auxiliary)
+    settings = run_settings(folder / "runs", small_base, log, overrides=overrides)
+    pipeline = Pipeline(settings)
+    pipeline.prepared()
+    pipeline.conversations()
+    return settings
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -16,7 +16,7 @@ import pytest
 from behaviorlm.base_model import load_tokenizer
 from behaviorlm.errors import DataError
 from behaviorlm.prompts import PromptEncoder
-from behaviorlm_ray import preparation
+from behaviorlm_ray import preparation, progress_lines, stage_bodies
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog
 from behaviorlm_ray.settings import RunSettings
@@ -226,10 +226,35 @@ def test_too_large_a_share_of_unusable_rows_fails_with_counts_and_remedy(
     with pytest.raises(DataError) as raised:
         prepare("prepared", path, overrides=("events.max_quarantine_share=0.06",))
     message = str(raised.value)
-    assert "7 of 100 rows cannot be used (7.0%; allowed are 6.0% by events.max_quarantine_share)" in message
+    assert "7 of 100 rows cannot be used (7.00%; allowed are 6.00% by events.max_quarantine_share)" in message
     assert "unreadable time: 4, empty user: 3" in message
     assert str(tmp_path / "prepared" / "quarantine") in message
     assert pq.read_table(tmp_path / "prepared" / "quarantine").num_rows == 7
+
+
+def test_a_log_without_a_terminal_shows_how_far_both_passes_are(
+    prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_lines, "PROGRESS_SECONDS", 0.0)
+    paths = [write_log(tmp_path / f"{number}.csv", log_rows(number, users=6)) for number in range(2)]
+    stage_bodies.hash_of_files("the log", [str(path) for path in paths])
+    prepare("prepared", *paths)
+    told = capsys.readouterr().out.splitlines()
+    for start in (
+        "hashing the log: 1/2 files, ",
+        "prepare: read 2/2 files, ",
+        "prepare: arranged 3/3 parts, ",
+    ):
+        assert any(line.startswith(start) and line.endswith(" s left") for line in told), (start, told)
+
+
+def test_fewer_and_larger_parts_than_asked_for_are_told() -> None:
+    assert preparation.partition_count(10 * 2**20, 1, 4) == (10, None)
+    assert preparation.partition_count(0, 64, 4) == (4, None)
+    assert preparation.partition_count(256 * 2**26, 64, 4) == (256, None)
+    partitions, warning = preparation.partition_count(2**40, 64, 4)
+    assert partitions == 256
+    assert warning is not None and "not into 16384: each holds about 4096 MiB" in warning
 
 
 def test_a_malformed_row_of_a_gzip_is_set_aside(prepare: Prepare, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray import prepared, scoring, stage_bodies, storage
+from behaviorlm_ray.manifests import package_versions
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
 from behaviorlm_ray.retention import measure_retention
@@ -287,7 +288,7 @@ def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_th
 
     with pytest.raises(StorageError):
         run(cut_short)
-    monkeypatch.setattr(stage_bodies, "SCORING_VERSION", scoring.VERSION + 1)
+    monkeypatch.setattr(stage_bodies, "package_versions", lambda: package_versions() | {"torch": "next"})
     capfd.readouterr()
     with pytest.raises(StorageError):
         run(cut_short)

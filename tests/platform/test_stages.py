@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from safetensors.numpy import save_file
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.lease import decode_record
+from behaviorlm_ray.search.cost import times_run
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult, plan_stage, run_stage
 from behaviorlm_ray.storage import Location
 from tests.platform.damage import DAMAGES, Damage, flip_a_bit
@@ -64,6 +66,7 @@ def write(place: Location, text: str) -> None:
 
 def test_an_attempt_sees_those_that_were_cut_short_and_not_a_committed_one(root: Location) -> None:
     seen: list[list[Location]] = []
+    wrote: list[list[str]] = []
 
     def cut_short(folder: StageFolder) -> StageResult:
         write_files(folder)
@@ -72,16 +75,57 @@ def test_an_attempt_sees_those_that_were_cut_short_and_not_a_committed_one(root:
     def whole(folder: StageFolder) -> StageResult:
         seen.append(list(folder.earlier))
         assert folder.stage == folder.output.parent.parent.name
+        wrote.append(storage.list_files(seen[-1][0]))
         return write_files(folder)
 
     with pytest.raises(DataError):
         run(root, cut_short)
     committed = run(root, whole)
     [[earlier]] = seen
-    assert earlier != committed.folder and set(FILES) < set(storage.list_files(earlier))
+    assert earlier != committed.folder
+    assert wrote == [sorted([*FILES, "error.json"])]
     storage.write_replacing(committed.folder / "rows.arrow", b"damaged")
     assert run(root, whole).folder != committed.folder
     assert seen == [[earlier], [earlier]]
+
+
+def test_what_came_to_nothing_is_removed_after_a_commit_and_still_counts_as_an_attempt(
+    root: Location,
+) -> None:
+    def fail(folder: StageFolder) -> StageResult:
+        write_files(folder)
+        raise DataError("no more")
+
+    with pytest.raises(DataError):
+        run(root, fail)
+    [stage] = storage.list_folders(root / "stages")
+    attempts = root / "stages" / stage / "attempts"
+    [failed] = storage.list_folders(attempts)
+    error = storage.read_bytes(attempts / failed / "error.json")
+    write(attempts / "killed" / "model" / "large", "what a process wrote that was killed")
+    output = run(root, report=lambda line: None)
+    assert storage.list_files(attempts / failed) == ["error.json"]
+    assert storage.read_bytes(attempts / failed / "error.json") == error
+    assert storage.list_files(attempts / "killed") == ["removed.txt"]
+    assert contents(output) == FILES and run(root).reused
+    assert times_run(root, {}, [stage]) == ({stage: 2}, {stage: 1})
+
+
+def test_scratch_of_earlier_attempts_is_gone_before_the_next_one_writes_and_the_rest_is_not(
+    root: Location,
+) -> None:
+    write_there = run(root / "elsewhere").folder.parents[1]
+    attempts = root / "stages" / write_there.name / "attempts"
+    write(attempts / "killed" / "scratch" / "00001" / "0.arrows", "a copy of the log")
+    write(attempts / "scoring" / "scores" / "windows-1.parquet", "scores to go on from")
+
+    def look(folder: StageFolder) -> StageResult:
+        assert folder.earlier == [attempts / "killed", attempts / "scoring"]
+        assert storage.list_files(attempts / "killed") == ["removed.txt"]
+        assert storage.list_files(attempts / "scoring") == ["scores/windows-1.parquet"]
+        return write_files(folder)
+
+    assert contents(run(root, look, report=lambda line: None)) == FILES
 
 
 def test_a_stage_runs_once_and_its_manifest_tells_everything(root: Location) -> None:
@@ -261,6 +305,23 @@ def test_of_two_replacements_of_a_damaged_output_one_is_committed(root: Location
     assert run(root, overtaken, report=lambda line: None).folder == winners[0].folder
 
 
+def test_a_stale_holder_does_not_commit_while_another_one_is_at_work(root: Location) -> None:
+    def away(folder: StageFolder) -> StageResult:
+        lease = folder.output.parents[1] / "lease.json"
+        record = decode_record(storage.read_bytes(lease) or b"")
+        assert record is not None
+        write(lease, json.dumps(asdict(replace(record, owner="another", machine="elsewhere"))))
+        return write_files(folder)
+
+    with pytest.raises(StorageError, match="another one took over") as raised:
+        run(root, away)
+    assert "what this attempt wrote is kept in" in raised.value.__notes__[0]
+    assert not names_below(root, "*/manifest.json")
+    [lease] = names_below(root, "*/lease.json")
+    record = decode_record(storage.read_bytes(root / lease) or b"")
+    assert record is not None and record.owner == "another"
+
+
 def take_lease_away(folder: StageFolder) -> None:
     lease = folder.output.parents[1] / "lease.json"
     assert storage.remove_if(lease, storage.read_bytes(lease) or b"")
@@ -350,12 +411,16 @@ def test_a_full_disk_fails_with_advice_and_resumes_when_there_is_room(
     def fill_up(folder: StageFolder) -> StageResult:
         write(folder.checkpoints / "step_5", "state")
         write(folder.output / "first", "first")
+        write(folder.output / "scratch" / "copy", "of the log")
         fill(Path(str(folder.output / "large")) if full_disk.is_mount() else Path("/dev/full"))
         return StageResult()
 
     finished = run(full_disk, name="earlier")
-    with pytest.raises(StorageError, match="Free some space and run the same command again"):
+    with pytest.raises(StorageError, match="Free some space and run the same command again") as raised:
         run(full_disk, fill_up)
+    [attempt] = full_disk.glob("stages/prepare-*/attempts/*")
+    assert f"{attempt}; it may be removed to free space" in raised.value.__notes__[0]
+    assert not (attempt / "scratch").exists()
     assert not list(full_disk.glob("stages/prepare-*/manifest.json"))
     assert not list(full_disk.glob("stages/prepare-*/lease.json"))
     for large in full_disk.glob("stages/prepare-*/attempts/*/*"):

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -148,6 +148,21 @@ def remove_folder(folder: Location) -> None:
         s3.remove_folder(folder)
     else:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_all_but(folder: Location, names: Collection[str]) -> None:
+    """Remove everything below a folder but the files of these names right below it. As `remove_folder` otherwise."""
+    if isinstance(folder, S3Location):
+        s3.remove_folder(folder, names)
+        return
+    with local.storage_errors(folder, "list"):
+        found = [Path(entry.path) for entry in os.scandir(folder) if entry.name not in names]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def describe_folder(folder: Location) -> dict[str, FileDigest]:

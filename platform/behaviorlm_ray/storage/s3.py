@@ -6,7 +6,7 @@ content can be told without reading it. Objects too large for one request carry 
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -172,9 +172,9 @@ def list_folders(folder: S3Location) -> list[str]:
     )
 
 
-def remove_folder(folder: S3Location) -> None:
-    """Remove every object below a prefix."""
-    names = list(sizes(folder))
+def remove_folder(folder: S3Location, kept: Collection[str] = ()) -> None:
+    """Remove every object below a prefix, but those of these relative paths."""
+    names = [name for name in sizes(folder) if name not in kept]
     for start in range(0, len(names), 1000):
         keys = [{"Key": f"{_prefix(folder)}{name}"} for name in names[start : start + 1000]]
 

@@ -1,0 +1,36 @@
+"""Configuration files that may lie on S3: the method's own loader opens local files only."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from behaviorlm.config import Settings, load_settings, parse_yaml, read_settings, validate_settings
+from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import S3Location
+
+PATIENCE_SECONDS = 15.0
+"""How long a storage that does not answer is tried (our choice): a typing error shows soon."""
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load_config(
+    settings_class: type[SettingsT], path: str | None = None, overrides: Sequence[str] = ()
+) -> SettingsT:
+    """`load_settings` of a local file or of s3://bucket/key. Relative paths in it start in the working directory.
+
+    Raises ConfigError for a missing object and as `load_settings` does, StorageError where S3 refuses or fails.
+    """
+    if path is None or "://" not in path:
+        return load_settings(settings_class, path, overrides)
+    place = storage.location(path, PATIENCE_SECONDS)
+    if not isinstance(place, S3Location) or not place.key:
+        raise ConfigError(f"--config: {path} names a bucket, not a file in it (s3://bucket/key)")
+    try:
+        content = storage.read_bytes(place)
+    except StorageError as error:
+        raise StorageError(f"--config: {error}") from error
+    if content is None:
+        raise ConfigError(f"--config: there is no object {path}")
+    data = parse_yaml(content, path)
+    return validate_settings(settings_class, read_settings(None, overrides, data), path)
