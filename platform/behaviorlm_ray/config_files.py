@@ -1,7 +1,7 @@
 """Configuration files that may lie on S3: the method's own loader opens local files only."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from behaviorlm.config import Settings, load_settings, parse_yaml, read_settings, validate_settings
 from behaviorlm.errors import ConfigError, StorageError
@@ -23,14 +23,21 @@ def load_config(
     """
     if path is None or "://" not in path:
         return load_settings(settings_class, path, overrides)
+    data = read_config(path, "--config")
+    return validate_settings(settings_class, read_settings(None, overrides, data), path)
+
+
+def read_config(path: str | None, key: str) -> dict[str, Any]:
+    """What a local file or s3://bucket/key holds, not validated; {} for None. `key` names it in errors, as above."""
+    if path is None or "://" not in path:
+        return read_settings(path)
     place = storage.location(path, PATIENCE_SECONDS)
     if not isinstance(place, S3Location) or not place.key:
-        raise ConfigError(f"--config: {path} names a bucket, not a file in it (s3://bucket/key)")
+        raise ConfigError(f"{key}: {path} names a bucket, not a file in it (s3://bucket/key)")
     try:
         content = storage.read_bytes(place)
     except StorageError as error:
-        raise StorageError(f"--config: {error}") from error
+        raise StorageError(f"{key}: {error}") from error
     if content is None:
-        raise ConfigError(f"--config: there is no object {path}")
-    data = parse_yaml(content, path)
-    return validate_settings(settings_class, read_settings(None, overrides, data), path)
+        raise ConfigError(f"{key}: there is no object {path}")
+    return parse_yaml(content, path)

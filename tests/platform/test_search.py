@@ -34,7 +34,7 @@ from behaviorlm_ray.search.summary import (
 from behaviorlm_ray.search.task import reason
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stages import StageFolder, StageResult, run_stage
-from behaviorlm_ray.storage import Location, write_replacing
+from behaviorlm_ray.storage import Location, S3Location, write_replacing
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
 
@@ -111,6 +111,14 @@ def test_keys_of_run_are_put_over_the_base_file(tmp_path: Path, run: dict[str, A
     assert (merged.auxiliary[0].weight, merged.auxiliary[0].name) == (0.7, "talks")
     assert (merged.a_tuning.max_steps, merged.a_tuning.samples_per_step) == (9, 8)
     assert merged.b_tuning.max_steps == 2
+
+
+def test_the_base_of_a_search_may_lie_on_s3(s3_root: S3Location, run: dict[str, Any]) -> None:
+    place = s3_root / "run.yaml"
+    with pytest.raises(ConfigError, match=f"base: there is no object {place}"):
+        base_run(search_settings({}, base=str(place)))
+    write_replacing(place, json.dumps(run).encode())
+    assert base_run(search_settings({}, base=str(place))) == base_run(search_settings(run))
 
 
 def test_a_search_and_its_run_need_different_names(run: dict[str, Any]) -> None:

@@ -5,9 +5,10 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from behaviorlm.config import Settings, read_settings, validate_settings, with_values
+from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.cluster import check_storage_root
+from behaviorlm_ray.config_files import read_config
 from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
 from behaviorlm_ray.search.proposals import AlgorithmSettings
 from behaviorlm_ray.search.scheduler import SchedulerSettings
@@ -83,7 +84,8 @@ class SearchSettings(Settings):
         description="Name of the search; its results are in <root>/<name>, root being the run's storage.root.",
     )
     base: str | None = Field(
-        default=None, description="YAML file of the run that is varied; null: `run` holds all of it."
+        default=None,
+        description="YAML file of the run that is varied, local or s3://bucket/key; null: `run` holds all of it.",
     )
     run: dict[str, Any] = Field(
         default_factory=dict,
@@ -200,7 +202,7 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
     Raises ConfigError with every problem of the base, the objective and the budget; if there is none, of any value of
     the space; if those have none, of any trial (of a space without end: of many).
     """
-    data = with_values(read_settings(settings.base), _flattened(settings.run))
+    data = with_values(read_config(settings.base, "base"), _flattened(settings.run))
     given = validate_settings(RunSettings, data, settings.base or "run")
     check_storage_root(given.storage.root)
     base = with_absolute_paths(given)
