@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from behaviorlm.base_model import ModelConfig, load_model
+from behaviorlm.base_model import ModelConfig, dropout_overrides, load_model
 from behaviorlm.errors import ModelError
 
 AdaptedModel = PreTrainedModel | PeftModel
@@ -79,7 +79,9 @@ def load_trained(config: ModelConfig, folder: Path, trainable: bool = False) -> 
     if (folder / _ADAPTER_CONFIG).is_file():
         model = _load_adapter(config, folder)
     elif (folder / "config.json").is_file():
-        stored = {"base": str(folder), "random_init": False, "config_overrides": {}}
+        # The folder's config.json has the overrides; dropout must be asked for again.
+        overrides = dropout_overrides(config)
+        stored = {"base": str(folder), "random_init": False, "config_overrides": overrides}
         model = load_model(config.model_copy(update=stored))
     else:
         raise ModelError(

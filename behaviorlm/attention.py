@@ -27,13 +27,8 @@ AttentionKind = Literal["full", "sliding", "per_layer", "plain"]
 PROBE_SIBLINGS = 2048
 """Tokens of unrelated branches in a probe tree, at most (our choice): more would take too long with large models."""
 
-_NOT_TAKEN = (
-    TypeError,
-    ValueError,
-    RuntimeError,
-    AttributeError,
-    KeyError,
-)  # of a model that gets unknown masks
+# What a model raises that gets a mask or an argument unknown to it.
+_NOT_TAKEN = (TypeError, ValueError, RuntimeError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -218,7 +213,6 @@ def _tree_log_probabilities(
     from behaviorlm.tree_model import pack_tensors, read_out_log_probabilities
 
     device = next(model.parameters()).device
-    batch = pack_tensors(
-        tree, device, row_tokens=len(tree)
-    )  # as one row: cut into rows, it would not be wide
+    # As one row: cut into short ones, the tree would not be wide.
+    batch = pack_tensors(tree, device, row_tokens=len(tree))
     return read_out_log_probabilities(model, batch, attention).cpu()
