@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from behaviorlm.base_model import ModelConfig, load_model, model_without_weights
+from behaviorlm.base_model import ModelConfig, dropout_overrides, load_model, model_without_weights
 from behaviorlm.errors import ModelError
 
 AdaptedModel = PreTrainedModel | PeftModel
@@ -91,7 +91,9 @@ def load_trained(config: ModelConfig, folder: Path, trainable: bool = False) -> 
     if (folder / _ADAPTER_CONFIG).is_file():
         model = _load_adapter(config, folder)
     elif (folder / "config.json").is_file():
-        stored = {"base": str(folder), "random_init": False, "config_overrides": {}}
+        # The folder's config.json has the overrides; dropout must be asked for again.
+        overrides = dropout_overrides(config)
+        stored = {"base": str(folder), "random_init": False, "config_overrides": overrides}
         model = load_model(config.model_copy(update=stored))
     else:
         raise ModelError(

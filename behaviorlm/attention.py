@@ -2,7 +2,8 @@
 
 Models whose layers all attend to everything take one ancestor mask. Where layers have a sliding window, they take a
 mask "ancestor and within the window" instead, one mask for all layers or one for each kind of layer, as the model's
-own code expects. Whatever the configuration says, the choice is tried once against plain sequences.
+own code expects. Whatever the configuration says, the choice is tried once against plain sequences, and plain
+sequences against the model's own logits.
 """
 
 import logging
@@ -16,11 +17,18 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
+from behaviorlm.errors import ModelError
 from behaviorlm.token_tree import TokenTree, TreeWriter
 
 logger = logging.getLogger(__name__)
 
 AttentionKind = Literal["full", "sliding", "per_layer", "plain"]
+
+PROBE_SIBLINGS = 2048
+"""Tokens of unrelated branches in a probe tree, at most (our choice): more would take too long with large models."""
+
+# What a model raises that gets a mask or an argument unknown to it.
+_NOT_TAKEN = (TypeError, ValueError, RuntimeError, AttributeError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -62,10 +70,10 @@ def choose_attention(model: PreTrainedModel | PeftModel) -> TreeAttention:
     """Choose how `model` takes trees: the first way that gives the numbers of plain sequences, else "plain".
 
     The model is tried once on a small random tree; its weights and mode are left as they are. The choice of plain
-    sequences is announced as a warning.
+    sequences is announced as a warning. Raises ModelError where even they do not give the model's own logits.
     """
     config = model.config.get_text_config()
-    tree = _probe_tree(config)
+    tree = _probe_tree(config, _siblings(model, config))
     was_training = model.training
     model.eval()
     try:
@@ -89,12 +97,34 @@ def _first_exact(
         attention = replace(candidate, additive=_added_dtype(model, config))
         try:
             actual = _tree_log_probabilities(model, tree, attention)
-        except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
+        except _NOT_TAKEN as error:
             logger.info("%s does not take %s masks: %s", config.model_type, attention.kind, error)
             continue
         if torch.allclose(actual, expected, rtol=0, atol=_tolerance(model)):
             return attention
+    _check_plain(model, config, tree, expected)
     return TreeAttention("plain")
+
+
+def _check_plain(
+    model: PreTrainedModel | PeftModel, config: PretrainedConfig, tree: TokenTree, expected: Tensor
+) -> None:
+    """Raise ModelError unless plain sequences, whose LM head is run here, give the model's own numbers."""
+    try:
+        actual = _tree_log_probabilities(model, tree, TreeAttention("plain"))
+    except _NOT_TAKEN as error:
+        raise ModelError(
+            f"model.base: a {config.model_type} model cannot be run as body and LM head ({error}); give another base"
+        ) from error
+    exact = next(model.parameters()).dtype == torch.float32
+    # Unlike for trees there is nothing to fall back to, so rounding (of bfloat16 above all) must not count.
+    if not torch.allclose(actual, expected, rtol=1e-3 if exact else 0.05, atol=_tolerance(model)):
+        raise ModelError(
+            f"model.base: a {config.model_type} model's own log-probabilities differ from those computed from its "
+            f"hidden states by up to {float((actual - expected).abs().max()):.3g}; it changes the logits of its LM "
+            "head in a way that is not known here, and losses and scores would be wrong. Give another base"
+            + ("" if exact else ", or rule out rounding with model.dtype: float32")
+        )
 
 
 def _added_dtype(model: PreTrainedModel | PeftModel, config: PretrainedConfig) -> torch.dtype | None:
@@ -107,9 +137,11 @@ def _added_dtype(model: PreTrainedModel | PeftModel, config: PretrainedConfig) -
 
 def _candidates(config: PretrainedConfig) -> Iterator[TreeAttention]:
     window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or [])
-    if not kinds <= {"full_attention", "sliding_attention"}:
-        return  # recurrent or otherwise stateful layers see every earlier token, whatever the mask says
+    kinds = set(getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or [])
+    if not kinds <= {"full_attention", "sliding_attention", "global"}:
+        # Recurrent or otherwise stateful layers see every earlier token, whatever the mask says; GPT-Neo's local
+        # ones count their window in flattened tokens.
+        return
     if "sliding_attention" in kinds:
         yield TreeAttention("per_layer", window)
         yield TreeAttention("sliding", window)
@@ -119,8 +151,25 @@ def _candidates(config: PretrainedConfig) -> Iterator[TreeAttention]:
         yield TreeAttention("full")
 
 
-def _probe_tree(config: PretrainedConfig) -> TokenTree:
-    """A random tree with branches that are deeper than a small sliding window. Our choice of size."""
+def _siblings(model: PreTrainedModel | PeftModel, config: PretrainedConfig) -> int:
+    """How many unrelated tokens a probe tree needs before whatever the model's code cuts off by index shows.
+
+    That is beyond each window of the configuration and each causal mask that the model keeps as a buffer.
+    """
+    windows = [value for key, value in config.to_dict().items() if "window" in key and type(value) is int]
+    masks = [
+        buffer.shape[-1]
+        for buffer in model.buffers()
+        if buffer.dim() > 1 and buffer.shape[-1] == buffer.shape[-2]
+    ]
+    return max([64, *(length for length in windows + masks if length <= PROBE_SIBLINGS)])
+
+
+def _probe_tree(config: PretrainedConfig, siblings: int) -> TokenTree:
+    """A random tree with branches that are deeper than a small sliding window. Our choice of size.
+
+    `siblings` tokens of unrelated leaves stand between the branches and what they attend to.
+    """
     random = np.random.default_rng(0)
     window = getattr(config, "sliding_window", None) or 0
     run = min(max(6, window + 2), 600, max(6, (getattr(config, "max_position_embeddings", 64) or 64) // 3))
@@ -130,6 +179,8 @@ def _probe_tree(config: PretrainedConfig) -> TokenTree:
 
     writer = TreeWriter()
     writer.open(tokens(run))
+    for _ in range(0, siblings, 8):
+        writer.leaf(tokens(8))
     for item in range(3):
         writer.predicted_leaf(tokens(3), tokens(3), weight=1.0, part=0, item=item)
         writer.open(tokens(4))
@@ -162,4 +213,6 @@ def _tree_log_probabilities(
     from behaviorlm.tree_model import pack_tensors, read_out_log_probabilities
 
     device = next(model.parameters()).device
-    return read_out_log_probabilities(model, pack_tensors(tree, device), attention).cpu()
+    # As one row: cut into short ones, the tree would not be wide.
+    batch = pack_tensors(tree, device, row_tokens=len(tree))
+    return read_out_log_probabilities(model, batch, attention).cpu()

@@ -56,6 +56,10 @@ _FLOATING_DTYPES = {
 }
 
 
+# Also GPT-2's resid_pdrop and its like, layerdrop, drop_path_rate; not heads that a causal language model never runs.
+_DROPOUT_KEY = re.compile(r"(?!.*(classif|summary)).*(dropout|drop$|droppath|drop_\w*rate$)")
+
+
 class LoraSettings(Settings):
     """Low-rank adapters (LoRA). Dropout is 0: one draw would serve all the samples that share a prefix."""
 
@@ -85,7 +89,8 @@ class ModelConfig(Settings):
     random_init_seed: int = Field(0, ge=0, description="Seed of the drawn weights.")
     config_overrides: dict[str, Any] = Field(
         default_factory=dict,
-        description="Keys of the model's config.json to change, such as num_hidden_layers: 2.",
+        description="Keys of the model's config.json to change, such as num_hidden_layers: 2. Its dropout keys are "
+        "set to 0 unless they are given here: one draw would serve all the samples that share a prefix.",
     )
 
 
@@ -120,10 +125,14 @@ def base_folder(config: ModelConfig) -> Path:
 
 
 def load_model_config(config: ModelConfig) -> PretrainedConfig:
-    """The base's configuration with `config_overrides`. Raises ModelError; ConfigError for an unknown key."""
+    """The base's configuration without dropout and with `config_overrides`, which can bring dropout back.
+
+    Raises ModelError; ConfigError for an unknown key.
+    """
     folder = base_folder(config)
-    with _readable(folder, "its config.json"):
-        loaded = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+    loaded = _stored_config(config, folder)
+    for part, key in _dropout_keys(loaded):
+        setattr(part, key, type(getattr(part, key))(0))
     known = loaded.to_dict()
     for key, value in config.config_overrides.items():
         if key not in known and not hasattr(loaded, key):
@@ -131,6 +140,17 @@ def load_model_config(config: ModelConfig) -> PretrainedConfig:
         setattr(loaded, key, value)
     _check_causal(loaded, folder)
     return loaded
+
+
+def removed_dropout(config: ModelConfig) -> list[str]:
+    """Dropout keys that the base has at other values than 0, and that `load_model_config` sets to 0. Sorted."""
+    found = {key for _, key in _dropout_keys(_stored_config(config, base_folder(config)))}
+    return sorted(found - config.config_overrides.keys())
+
+
+def dropout_overrides(config: ModelConfig) -> dict[str, Any]:
+    """Those of `config_overrides` that set a dropout key."""
+    return {key: value for key, value in config.config_overrides.items() if _DROPOUT_KEY.match(key)}
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -263,6 +283,28 @@ def _stored_dtype(folder: Path) -> torch.dtype | None:
         if found is not None:
             return found
     return None
+
+
+def _stored_config(config: ModelConfig, folder: Path) -> PretrainedConfig:
+    with _readable(folder, "its config.json"):
+        stored: PretrainedConfig = AutoConfig.from_pretrained(
+            folder, trust_remote_code=config.trust_remote_code
+        )
+    return stored
+
+
+def _dropout_keys(model_config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, str]]:
+    """The dropout keys with a value other than 0, with the configuration they stand in: this one or one within it."""
+    for key, value in list(vars(model_config).items()):
+        if isinstance(value, PretrainedConfig):
+            yield from _dropout_keys(value)
+        elif (
+            _DROPOUT_KEY.match(key)
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and value
+        ):
+            yield model_config, key
 
 
 @contextlib.contextmanager

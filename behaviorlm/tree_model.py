@@ -23,6 +23,13 @@ HEAD_ROWS = 1024
 PLAIN_TOKENS = 4096
 """Tokens of a batch where a tree is run as plain sequences (our choice)."""
 
+_LOGIT_FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # Cohere, Falcon-H1, Muse
+_LOGIT_CAPS = (
+    "final_logit_softcapping",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+)  # Gemma, RecurrentGemma, xLSTM
+
 
 @dataclass(frozen=True)
 class PackTensors:
@@ -108,17 +115,24 @@ def target_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) -
 
 
 def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
-    """Logits of the LM head, with the model's own scaling and soft cap; float32 [..., vocabulary]."""
+    """Logits of the LM head, with the model's own scaling and soft cap; float32 [..., vocabulary].
+
+    The keys are those of the architectures in transformers; `choose_attention` refuses a model with others.
+    """
     inner = causal_lm(model)
     config = inner.config.get_text_config()
-    logits = inner.get_output_embeddings()(hidden)
-    if getattr(config, "logit_scale", None):
-        logits = logits * config.logit_scale
-    if getattr(config, "logits_scaling", None):
-        logits = logits / config.logits_scaling
-    cap = getattr(config, "final_logit_softcapping", None)
-    if cap:
-        logits = torch.tanh(logits / cap) * cap
+    head = inner.get_output_embeddings()
+    logits = head(hidden.to(head.weight.dtype))  # Mamba's hidden states are float32 beside bfloat16 weights
+    for key in _LOGIT_FACTORS:
+        if getattr(config, key, None):
+            logits = logits * getattr(config, key)
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling:
+        logits = logits * scaling if config.model_type.startswith("hyperclovax") else logits / scaling
+    for key in _LOGIT_CAPS:
+        cap = getattr(config, key, None)
+        if cap:
+            logits = torch.tanh(logits / cap) * cap
     return logits.float()
 
 

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from behaviorlm.base_model import model_fingerprint
+from behaviorlm.base_model import model_fingerprint, removed_dropout
 from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import AuxiliarySource, source_files
 from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
@@ -483,7 +483,7 @@ class Pipeline:
             self.log().vocabulary.require_anchors()
         sources = [source for source in settings.auxiliary if source.ratio > 0] if mixed else []
         talks = self.conversations() if sources else None
-        identity = {
+        identity: dict[str, Any] = {
             "tuning": _plain(config),
             "model": self._model_identity,
             "samples": samples,
@@ -493,6 +493,9 @@ class Pipeline:
             ],
         }
         identity |= {} if stop_step is None else {"stop_step": stop_step}
+        # Only where there is any, so that models tuned from a base without dropout keep their identity.
+        dropout = removed_dropout(settings.model)
+        identity |= {"removed_dropout": dropout} if dropout else {}
         inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
         inputs |= {"conversations": talks} if sources else {}
         inputs |= {"start": start, "selection": selection} if samples == "selected" else {}

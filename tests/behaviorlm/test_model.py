@@ -11,18 +11,22 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
+    DbrxConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
 from behaviorlm.adapters import check_adapter
-from behaviorlm.base_model import model_without_weights, weights_dtype
+from behaviorlm.attention import TreeAttention, choose_attention
+from behaviorlm.base_model import load_model_config, model_without_weights, removed_dropout, weights_dtype
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model import (
     ModelConfig,
@@ -36,6 +40,9 @@ from behaviorlm.model import (
     save_trained,
     trainable_parameters,
 )
+from behaviorlm.tree_model import TreeModel, pack_tensors
+from behaviorlm.world.base_model import ASSET
+from tests.behaviorlm.tiny_models import random_tree
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer, stories_folder
 
 LLAMA: dict[str, Any] = {
@@ -178,6 +185,65 @@ def test_config_overrides_change_the_network_and_unknown_ones_are_refused(base: 
     assert len(load_model(shallow).model.layers) == 1
     with pytest.raises(ConfigError, match=r"model\.config_overrides\.hidden_layers"):
         load_model(ModelConfig(base=str(base), config_overrides={"hidden_layers": 1}))
+
+
+@pytest.fixture(scope="module")
+def dropping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random GPT-2 with the dropout that GPT-2 has by default."""
+    folder = tmp_path_factory.mktemp("models") / "gpt2"
+    torch.manual_seed(3)
+    shape: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
+    GPT2LMHeadModel(GPT2Config(vocab_size=97, **shape, bos_token_id=1, eos_token_id=2)).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def test_in_training_a_tree_gives_the_loss_of_plain_sequences_though_the_base_has_dropout(
+    dropping: Path,
+) -> None:
+    assert GPT2Config.from_pretrained(dropping).resid_pdrop == 0.1
+    model = add_adapter(load_model(ModelConfig(base=str(dropping))), ModelConfig(base=str(dropping)), 0)
+    batch = pack_tensors(random_tree(seed=1), "cpu")
+    losses = []
+    for attention in (choose_attention(model), TreeAttention("plain")):
+        model.train()
+        losses.append(TreeModel(model, attention, parts=2)(batch)[0].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    model.eval()
+    assert TreeModel(model, attention, parts=2)(batch)[0].item() == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_dropout_of_the_base_is_removed_unless_an_override_asks_for_it(
+    dropping: Path, tmp_path: Path
+) -> None:
+    removed = {"attn_pdrop", "embd_pdrop", "resid_pdrop"}
+    plain = ModelConfig(base=str(dropping))
+    assert set(removed_dropout(plain)) == removed
+    assert {getattr(load_model_config(plain), key) for key in removed} == {0.0}
+    asked = ModelConfig(base=str(dropping), adaptation="full", config_overrides={"resid_pdrop": 0.2})
+    assert set(removed_dropout(asked)) == removed - {"resid_pdrop"}
+    save_trained(load_model(asked), tmp_path)
+    for model in (load_model(asked), load_trained(asked, tmp_path)):
+        assert (model.config.resid_pdrop, model.config.attn_pdrop) == (0.2, 0.0)
+
+
+def test_dropout_is_removed_in_configurations_within_the_configuration(tmp_path: Path) -> None:
+    DbrxConfig(n_layers=1, emb_pdrop=0.2, attn_config={"attn_pdrop": 0.3}).save_pretrained(tmp_path)
+    config = ModelConfig(base=str(tmp_path))
+    loaded = load_model_config(config)
+    assert removed_dropout(config) == ["attn_pdrop", "emb_pdrop"]
+    assert (loaded.emb_pdrop, loaded.attn_config.attn_pdrop) == (0.0, 0.0)
+
+
+def test_a_base_without_dropout_is_loaded_as_it_is_stored(base: Path) -> None:
+    neox = GPTNeoXConfig(num_hidden_layers=1)
+    assert neox.classifier_dropout == 0.1  # of a head that a causal language model never runs
+    neox.save_pretrained(base.parent / "neox")
+    for folder in (base, ASSET, base.parent / "neox"):
+        config = ModelConfig(base=str(folder))
+        assert removed_dropout(config) == []
+        assert load_model_config(config).to_dict() == AutoConfig.from_pretrained(folder).to_dict()
 
 
 def test_random_weights_follow_their_seed_and_nothing_else(base: Path) -> None:

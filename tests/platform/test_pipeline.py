@@ -211,6 +211,23 @@ def test_planning_a_first_run_writes_nothing_at_all(small_base: Path, inputs: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dropout_that_is_removed_from_a_base_shows_in_the_identity_of_tuning_only(
+    small_base: Path, inputs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_base, tmp_path / "dropping")
+    config = json.loads((small_base / "config.json").read_text())
+    (tmp_path / "dropping" / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
+    recipes = []
+    for base in (small_base, tmp_path / "dropping"):
+        pipeline = Pipeline(settings_of(tmp_path / "runs", base, inputs), planning=True)
+        pipeline.__dict__["_base"] = "one"  # so that only what is not said by the base's files can differ
+        whole(pipeline)
+        recipes.append(pipeline.graph.recipes)
+    differing = {name for name in recipes[0] if recipes[0][name] != recipes[1][name]}
+    assert {"a_tune", "b_tune"} <= differing
+    assert not differing & {"prepare", "conversations", "predict_untuned"}
+
+
 @pytest.mark.slow
 def test_another_balance_runs_only_selection_b_tuning_its_scoring_and_the_evaluation(first: Pipeline) -> None:
     changed = again(first, "selection.balance=0.9")

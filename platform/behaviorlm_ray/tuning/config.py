@@ -41,9 +41,7 @@ class TuningConfig(Settings):
     clip_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0: never.")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of AdamW's two moments.")
     epsilon: float = Field(1e-8, gt=0, description="Term that AdamW adds to the denominator.")
-    seed: int = Field(
-        0, ge=0, description="Seed of the sample order and of dropout, where the model has any."
-    )
+    seed: int = Field(0, ge=0, description="Seed of the sample order and of dropout, where it is asked for.")
 
     @model_validator(mode="after")
     def _betas_are_rates(self) -> "TuningConfig":
