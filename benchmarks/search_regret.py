@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--max-share", type=float, help="largest share of the unshared cost")
     parser.add_argument("--max-regret", type=float, help="largest difference of the objectives, such as 0.01")
     options = parser.parse_args()
-    data = read_settings(options.config)
+    data: dict[str, Any] = read_settings(options.config)
     grid = {**data, "name": f"{data['name']}_grid", "scheduler": {"name": "none"}, "evaluate_winner": False}
     summaries = []
     try:
@@ -43,10 +43,12 @@ def main() -> int:
                 check_trials(settings, run)
                 search(settings, run)
                 summaries.append(read_summary(search_folder(settings, run) / SUMMARY))
+                if settings.scheduler.name == "none":
+                    break  # it is the whole grid itself
     except BehaviorLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    found, whole = summaries
+    found, whole = summaries[0], summaries[-1]
     print("\n".join(table(found, whole)))
     problems = problems_of(found, whole, options.max_share, options.max_regret)
     for problem in problems:
