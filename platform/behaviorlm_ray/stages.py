@@ -26,7 +26,7 @@ from typing import Any, Literal
 from behaviorlm.errors import BehaviorLMError, ConfigError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.attempts import ERROR_FILE as ERROR_FILE
-from behaviorlm_ray.attempts import SCRATCH, keep_error, remove_scratch, remove_written
+from behaviorlm_ray.attempts import SCRATCH, keep_error, remove_scratch, remove_written, require_untouched
 from behaviorlm_ray.lease import Lease, LeaseSeeker
 from behaviorlm_ray.manifests import (
     FileRecord,
@@ -307,7 +307,7 @@ def _attempt(
     if committed.manifest.attempt != attempt:
         report(f"{identity.name}: another process committed first; its output is used, this attempt removed")
         _remove(output)
-    else:
+    elif found.content is None or found.attempt:  # else one of them may be an output that is still read
         remove_written(earlier)
     _remove(checkpoints)
     return committed
@@ -324,13 +324,14 @@ def _commit(
 ) -> StageOutput:
     """Make the attempt the output of its stage, unless another one that verifies got there first.
 
-    Raises StorageError if the lease is lost and whoever took it has not committed yet.
+    Raises StorageError if the lease is lost, or was for a while, and whoever took it has not committed yet.
     """
     path, content = identity.folder / "manifest.json", encode_manifest(manifest)
     decode_manifest(content)  # What does not read back must fail here, not at the next run.
     while True:
         try:
             lease.check()
+            require_untouched(output)
         except StorageError:
             found = _find(identity)
             if found.output is None:

@@ -95,6 +95,9 @@ def test_a_search_says_why_it_ended(tmp_path: Path) -> None:
     whole = row_of(settings_of(scheduler="none"), tmp_path, deadline=time.monotonic() + 600)
     run_row(whole, 3, random.Random(0))
     assert whole.ending() == "whole"
+    again = row_of(settings_of(scheduler="none"), tmp_path, deadline=time.monotonic())
+    assert again.decide() == "end"
+    assert again.tasks == whole.tasks and again.ending() == "whole"  # what ended is known, however late it is
 
 
 def committed(root: Path, name: str, tokens: float) -> str:

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.attempts import remove_scratch
 from behaviorlm_ray.lease import decode_record
 from behaviorlm_ray.search.cost import times_run
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult, plan_stage, run_stage
@@ -109,6 +110,18 @@ def test_what_came_to_nothing_is_removed_after_a_commit_and_still_counts_as_an_a
     assert storage.list_files(attempts / "killed") == ["removed.txt"]
     assert contents(output) == FILES and run(root).reused
     assert times_run(root, {}, [stage]) == ({stage: 2}, {stage: 1})
+
+
+def test_an_attempt_whose_scratch_another_process_removed_is_not_committed(root: Location) -> None:
+    def body(folder: StageFolder) -> StageResult:
+        write(folder.output / "scratch" / "00001", "events")
+        remove_scratch([folder.output])  # as who takes over does, from a process that was away for long
+        write(folder.output / "part", "what was left of them")
+        return StageResult()
+
+    with pytest.raises(StorageError, match="took this stage over meanwhile and removed files"):
+        run_stage(root, "prepare", 1, {}, {}, body)
+    assert plan_stage(root, "prepare", 1, {}, {}).output is None
 
 
 def test_scratch_of_earlier_attempts_is_gone_before_the_next_one_writes_and_the_rest_is_not(

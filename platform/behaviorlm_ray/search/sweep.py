@@ -138,14 +138,14 @@ class TaskRow:
     def decide(self) -> Task | str:
         """The next task to run, "wait" or "end". Tasks that ended in an earlier call are passed over."""
         while True:
+            known = None if self._next else self._ledger.outcomes.get(len(self.tasks))
+            if known is not None:
+                self.tasks.append(known.task)
+                continue
             if self._is_stopped or self._is_late():
                 return "end"
             if self._next is not None:
                 return self._next
-            known = self._ledger.outcomes.get(len(self.tasks))
-            if known is not None:
-                self.tasks.append(known.task)
-                continue
             decided = self._ledger.decided.get(len(self.tasks))
             if decided is not None and len(self._running()) >= self._rules.at_a_time:
                 return "wait"  # it was decided when more ran at a time
