@@ -74,6 +74,30 @@ def regret_of(found: dict[str, Any], grid: dict[str, Any]) -> float:
     return float(grid["winner"]["metrics"][MEAN] - found["winner"]["metrics"][MEAN])
 
 
+def place_of_best(found: dict[str, Any], grid: dict[str, Any]) -> int | None:
+    """Place, from 1, that the best of the grid had at the search's first rung; None if it was not there."""
+    first = {
+        repr(trial["parameters"]): trial["rungs"][0]["metrics"][MEAN] or 0.0
+        for trial in found["trials"]
+        if trial["rungs"]
+    }
+    best = repr(grid["winner"]["parameters"])
+    return None if best not in first else 1 + sum(value > first[best] for value in first.values())
+
+
+def means_by_value(grid: dict[str, Any]) -> list[tuple[str, dict[Any, float]]]:
+    """For each key of the space, the mean objective of the whole trials at each of its values."""
+    rows: dict[str, dict[Any, list[float]]] = {}
+    for trial in grid["trials"]:
+        if trial["status"] == "finished":
+            for key, value in trial["parameters"].items():
+                rows.setdefault(key, {}).setdefault(value, []).append(trial["metrics"][MEAN] or 0.0)
+    return [
+        (key, {value: sum(all_of) / len(all_of) for value, all_of in values.items()})
+        for key, values in rows.items()
+    ]
+
+
 def correlation_with_grid(found: dict[str, Any], grid: dict[str, Any]) -> list[tuple[int, int, float]]:
     """(rung, trials, Spearman's correlation) of the search's rungs with the whole tunings of the grid.
 
@@ -119,6 +143,12 @@ def table(search_summary: dict[str, Any], grid_summary: dict[str, Any]) -> list[
         *(
             f"rung {rung}: rank correlation with the whole tuning {value:.2f} over {trials} trials"
             for rung, trials, value in correlation_with_grid(search_summary, grid_summary)
+        ),
+        f"place of the grid's best at the search's first rung: {place_of_best(search_summary, grid_summary)}",
+        *(
+            f"mean objective of the grid by {key}: "
+            + ", ".join(f"{value} {mean:.3f}" for value, mean in means.items())
+            for key, means in means_by_value(grid_summary)
         ),
     ]
     return lines

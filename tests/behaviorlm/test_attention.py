@@ -30,6 +30,7 @@ from tests.behaviorlm.tiny_models import (
     random_tokens,
     random_tree,
     tiny_model,
+    window_writer,
 )
 
 SCALED_HEADS: dict[str, PretrainedConfig] = {
@@ -142,14 +143,7 @@ def test_a_window_counted_in_flattened_tokens_means_plain_sequences_and_their_sc
         [random_tokens(random, 1, 3) for _ in range(3)],
     )
     labels = [np.array([3 + label, label % 7 + 3, 2], dtype=np.int32) for label in range(6)]
-
-    def write(writer: TreeWriter) -> list[int]:
-        writer.open(instruction)
-        last = []
-        for line, question in zip(lines, questions, strict=True):
-            writer.open(line)
-            last.append(writer.leaf(question))
-        return last
+    write = window_writer(instruction, lines, questions)
 
     scores = label_scorer(model, attention, labels, 200).score(write)
     for row in range(3):

@@ -9,9 +9,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from behaviorlm.attention import choose_attention
 from behaviorlm.label_scoring import label_scorer
-from behaviorlm.token_tree import TokenTree, TreeWriter
+from behaviorlm.token_tree import TokenTree
 from behaviorlm.tree_model import TreeModel, pack_tensors
-from tests.behaviorlm.tiny_models import CONFIGS, RECURRENT, random_tokens, random_tree, tiny_model
+from tests.behaviorlm.tiny_models import (
+    CONFIGS,
+    RECURRENT,
+    random_tokens,
+    random_tree,
+    tiny_model,
+    window_writer,
+)
 
 ARCHITECTURES = [pytest.param(config, id=name) for name, config in CONFIGS.items()]
 
@@ -63,14 +70,7 @@ def test_label_scores_equal_one_plain_pass_for_each_label(config: PretrainedConf
     instruction = random_tokens(random, 3, 6)
     lines = [random_tokens(random, 3, 5) for _ in range(4)]
     questions = [random_tokens(random, 1, 3) for _ in range(4)]
-
-    def write(writer: TreeWriter) -> list[int]:
-        writer.open(instruction)
-        last = []
-        for line, question in zip(lines, questions, strict=True):
-            writer.open(line)
-            last.append(writer.leaf(question))
-        return last
+    write = window_writer(instruction, lines, questions)
 
     for max_tokens in (1000, 9):
         scorer = label_scorer(model, choose_attention(model), labels, max_tokens)

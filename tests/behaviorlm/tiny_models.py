@@ -1,5 +1,6 @@
 """Tiny random models of the supported architectures, and random trees for them."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,3 +107,19 @@ def random_tree(seed: int, events: int = 5) -> TokenTree:
     marked[0], marked[3] = False, True
     writer.chain(conversation, marked, weight=0.3 / marked.sum(), part=1, item=item)
     return writer.finish()
+
+
+def window_writer(
+    instruction: np.ndarray, lines: Sequence[np.ndarray], questions: Sequence[np.ndarray]
+) -> Callable[[TreeWriter], list[int]]:
+    """Writes an instruction, history lines below each other and after each a question; as prompts of a window are."""
+
+    def write(writer: TreeWriter) -> list[int]:
+        writer.open(instruction)
+        last = []
+        for line, question in zip(lines, questions, strict=True):
+            writer.open(line)
+            last.append(writer.leaf(question))
+        return last
+
+    return write

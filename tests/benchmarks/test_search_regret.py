@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.search_regret import correlation_with_grid, problems_of, regret_of, table
+from benchmarks.search_regret import (
+    correlation_with_grid,
+    means_by_value,
+    place_of_best,
+    problems_of,
+    regret_of,
+    table,
+)
 
 
 def summary(values: dict[int, list[float]], cost: float) -> dict[str, Any]:
@@ -47,6 +54,14 @@ def test_a_rung_is_held_against_the_end_over_all_trials_also_those_that_were_sto
     (first, trials, correlation), *others = correlation_with_grid(FOUND, GRID)
     assert (first, trials, others) == (1, 4, [])
     assert correlation == pytest.approx(0.4)  # ranks 1 4 2 3 against 1 3 4 2: 1 - 6 * 6 / (4 * 15)
+
+
+def test_the_place_of_the_grids_best_at_the_first_rung_and_means_by_value() -> None:
+    assert place_of_best(FOUND, GRID) == 3  # trial 2: .2 after .3 and .25
+    ((key, means),) = means_by_value(GRID)
+    assert (key, means) == ("selection.balance", {0.0: 0.2, 0.1: 0.4, 0.2: 0.45, 0.3: 0.35})
+    ((_, of_whole),) = means_by_value(FOUND)
+    assert of_whole == {0.1: 0.4, 0.3: 0.35}  # without those that were stopped
 
 
 def test_what_is_above_a_limit_is_told() -> None:

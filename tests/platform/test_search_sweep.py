@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from behaviorlm.config import load_settings
-from behaviorlm.errors import ClusterError, ConfigError, DataError, StorageError
+from behaviorlm.errors import ClusterError, StorageError
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.endings import budget_ended, check_budget
@@ -17,7 +17,7 @@ from behaviorlm_ray.search.ledger import Ledger
 from behaviorlm_ray.search.settings import BudgetSettings, SearchSettings
 from behaviorlm_ray.search.summary import trials_of
 from behaviorlm_ray.search.sweep import TaskRow, TaskSearcher, rules_of
-from behaviorlm_ray.search.task import OUTCOME, TROUBLE, storage_error
+from behaviorlm_ray.search.task import OUTCOME, TROUBLE
 from behaviorlm_ray.stages import StageFolder, StageResult, run_stage
 from behaviorlm_ray.storage import write_replacing
 
@@ -156,13 +156,3 @@ def test_a_ledger_that_cannot_be_written_stops_the_search(tmp_path: Path) -> Non
     tune.on_trial_complete("a", {OUTCOME: outcome_of(row.tasks[0]).model_dump_json()})
     assert isinstance(row.trouble, StorageError)
     assert tune.suggest("b") == "FINISHED"
-
-
-def test_trouble_with_storage_is_told_from_a_trials_own_errors() -> None:
-    try:
-        raise ConfigError("no bucket") from StorageError("does not answer")
-    except ConfigError as error:
-        assert str(storage_error(error)) == "does not answer"
-    assert storage_error(ConfigError("no such key")) is None
-    assert storage_error(DataError("empty")) is None
-    assert storage_error(RuntimeError("boom")) is None

@@ -40,7 +40,7 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
     while True:
         pipeline: Pipeline | None = None
         try:
-            pipeline = _opened(config, task)
+            pipeline = open_patiently(config, task)
             found = measure_at(pipeline, scheduler, task.rung)
             return Outcome(
                 task=task,
@@ -61,8 +61,11 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
             print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)
 
 
-def _opened(config: Mapping[str, Any], task: Task) -> Pipeline:
-    """The trial's pipeline. Storage was looked at before the search began: it is given time to come back."""
+def open_patiently(config: Mapping[str, Any], task: Task) -> Pipeline:
+    """The trial's pipeline. Storage was looked at before the search began: it is given time to come back.
+
+    Raises ConfigError as `open_trial` does; where storage is its cause, only when the storage's patience is over.
+    """
     patient_until = time.monotonic() + config["run"]["storage"]["patience_seconds"]
     while True:
         try:
