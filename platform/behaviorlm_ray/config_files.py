@@ -1,6 +1,7 @@
 """Configuration files that may lie on S3: the method's own loader opens local files only."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from behaviorlm.config import Settings, load_settings, parse_yaml, read_settings, validate_settings
@@ -29,7 +30,11 @@ def load_config(
 
 def read_config(path: str | None, key: str) -> dict[str, Any]:
     """What a local file or s3://bucket/key holds, not validated; {} for None. `key` names it in errors, as above."""
-    if path is None or "://" not in path:
+    if path is None:
+        return {}
+    if "://" not in path:
+        if not Path(path).exists():
+            raise ConfigError(f"{key}: there is no file {path}")
         return read_settings(path)
     place = storage.location(path, PATIENCE_SECONDS)
     if not isinstance(place, S3Location) or not place.key:

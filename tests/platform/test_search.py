@@ -114,6 +114,8 @@ def test_keys_of_run_are_put_over_the_base_file(tmp_path: Path, run: dict[str, A
 
 
 def test_the_base_of_a_search_may_lie_on_s3(s3_root: S3Location, run: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"base: there is no file nowhere\.yaml"):
+        base_run(search_settings({}, base="nowhere.yaml"))
     place = s3_root / "run.yaml"
     with pytest.raises(ConfigError, match=f"base: there is no object {place}"):
         base_run(search_settings({}, base=str(place)))

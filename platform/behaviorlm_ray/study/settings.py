@@ -4,9 +4,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from behaviorlm.config import Settings, read_settings, validate_settings, with_values
+from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm.world.base_model import STEPS
+from behaviorlm_ray.config_files import read_config
 from behaviorlm_ray.settings import NAME, RunSettings
 
 SEEDED = ("a_tuning.seed", "one_stage.seed", "b_tuning.seed", "selection.seed", "difficulty.seed")
@@ -113,7 +114,7 @@ def study_run(study: StudySettings, condition: str, seed: int, files: dict[str, 
         values["evaluation.truth.opaque_seed"] = seed
     if chosen.arms is not None:
         values["evaluation.arms"] = chosen.arms
-    data = with_values(read_settings(study.run), values)
+    data = with_values(read_config(study.run, "run"), values)
     run = validate_settings(RunSettings, data, f"{study.run}, condition {condition}")
     unknown = [arm for arm in study.examine if arm not in run.all_arms]
     if unknown:
