@@ -5,7 +5,7 @@ of a timeline in a step. Cap 1 is shuffled samples: no two in a step come from o
 Prints, for each cap, the tokens it took and the difference of the validation loss from cap 1, with a 95 % interval
 from a bootstrap over groups and seeds.
 
-    python -m benchmarks.bench_tree_batches [--caps 1 2 4 8] [--samples 8000] [--seeds 3] [CONFIG ...]
+    python -m benchmarks.bench_tree_batches [CONFIG ...] [--caps 1 2 4 8] [--samples 8000] [--seeds 3]
 """
 
 import argparse
