@@ -5,7 +5,8 @@ of a timeline in a step. Cap 1 is shuffled samples: no two in a step come from o
 Prints, for each cap, the tokens it took and the difference of the validation loss from cap 1, with a 95 % interval
 from a bootstrap over groups and seeds.
 
-    python -m benchmarks.bench_tree_batches [CONFIG ...] [--caps 1 2 4 8] [--samples 8000] [--seeds 3]
+    python -m benchmarks.bench_tree_batches [CONFIG ...] [--caps 1 2 4 8] [--samples 8000]
+        [--samples-per-step 64] [--seeds 3]
 """
 
 import argparse
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--caps", type=int, nargs="+", default=[1, 2, 4, 8], help="caps to compare; 1 is needed"
     )
     parser.add_argument("--samples", type=int, default=8000, help="training samples of each run")
+    parser.add_argument(
+        "--samples-per-step", type=int, help="samples of a step (default: the configuration's one_stage)"
+    )
     parser.add_argument("--validation", type=int, default=600, help="validation samples")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each cap, on other samples and orders")
     options = parser.parse_args(arguments)
@@ -61,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing:
             print(f"{settings.name}: left out, there is no {missing[0]}")
             continue
+        if options.samples_per_step:
+            step = {"samples_per_step": options.samples_per_step}
+            settings = settings.model_copy(update={"one_stage": settings.one_stage.model_copy(update=step)})
         connect()
         pipeline = Pipeline(settings)
         pipeline.check_inputs()
