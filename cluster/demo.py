@@ -1,12 +1,12 @@
 """The demo on a cluster that grows and shrinks, on one machine: `make cluster-demo`.
 
-    python -m cluster.demo [--root FOLDER or s3://…] [--full] [--search] [--folder runs/cluster-demo]
+    python -m cluster.demo [--root FOLDER or s3://…] [--small] [--search] [--folder runs/cluster-demo]
 
 Starts an S3 endpoint (moto, in memory) unless the root is a folder or AWS_ENDPOINT_URL names another one; starts a head
-with Ray's real autoscaler (cluster/local.yaml); submits the making of the log and the demo by `ray job submit`; counts
-nodes meanwhile; waits until the cluster is back to its head, and ends what it started. Leaves results.json (the demo's)
-and cluster.json (nodes over time and by stage) in the folder. With --search it submits the demo's search instead, and
-leaves its summary.json. The last line says whether it went well.
+with Ray's real autoscaler (cluster/local.yaml); submits the making of the log, copies log and texts below the root, and
+submits the demo by `ray job submit`; counts nodes meanwhile; waits until the cluster is back to its head, and ends what
+it started. Leaves results.json (the demo's) and cluster.json (nodes over time and by stage) in the folder. With
+--search it submits the demo's search instead, and leaves its summary.json. The last line says whether it went well.
 """
 
 import argparse
@@ -28,8 +28,8 @@ from cluster.local_cluster import RAY, ROOT, LocalCluster, local_cluster
 HEAD_ALONE_SECONDS = 300.0
 """How long the cluster may take to be back to its head."""
 
-USERS, FULL_USERS = 100, 360
-REDUCED = {
+USERS, FEW_USERS = 360, 100
+SMALLER = {
     "evaluation.arms": ["untuned", "a_tuned", "ab_tuned"],
     "evaluation.max_samples": 200,
     "evaluation.max_validation_samples": 60,
@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "cluster-demo")
     parser.add_argument("--root", default="s3://cluster-demo/runs", help="storage.root of the run")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--full", action="store_true", help="as much as `make demo`: same metrics, longer")
+    what.add_argument(
+        "--small", action="store_true", help="fewer users and arms than `make demo`: sooner done"
+    )
     what.add_argument(
         "--search", action="store_true", help="jobs/configs/search/demo.yaml instead of one run"
     )
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     with s3_endpoint(options.root):
-        problem = _run(folder, options.root, full=options.full, search=options.search)
+        problem = _run(folder, options.root, small=options.small or options.search, search=options.search)
     if problem:
         print(f"cluster demo failed: {problem}")
         return 1
@@ -121,7 +123,7 @@ def _result(search: bool) -> PurePosixPath:
     return PurePosixPath("search_demo/summary.json" if search else "demo/results.json")
 
 
-def _run(folder: Path, root: str, *, full: bool, search: bool) -> str:
+def _run(folder: Path, root: str, *, small: bool, search: bool) -> str:
     """What went wrong, or nothing."""
     with local_cluster() as cluster:
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):  # read once, when Ray is imported
@@ -129,19 +131,20 @@ def _run(folder: Path, root: str, *, full: bool, search: bool) -> str:
         counts = NodeCounts(cluster)
         counts.take()
         world = folder / "world"
-        users = FULL_USERS if full else USERS
-        inputs = _inputs(world, root)
+        users = FEW_USERS if small else USERS
+        inputs = demo_inputs(f"{root}/world") | {"storage.root": root}
         if search:
             work = ["jobs.search", "--config", "jobs/configs/search/demo.yaml", *_options(inputs, "run.")]
         else:
-            values = inputs if full else inputs | REDUCED
+            values = inputs | SMALLER if small else inputs
             work = ["jobs.run", "--config", "jobs/configs/demo.yaml", *_options(values)]
-        jobs = (["jobs.world", "--folder", str(world), "--users", str(users)], work)
-        for job in jobs:
+        for job in (["jobs.world", "--folder", str(world), "--users", str(users)], work):
             status = _submit(cluster, job, counts)
             if status != 0:
                 _write(folder, counts, root)
                 return f"{job[0]} ended with exit status {status}"
+            if job is not work:
+                _copy(world, f"{root}/world")
         print("waiting until the cluster is back to its head")
         deadline = time.monotonic() + HEAD_ALONE_SECONDS
         while counts.take() > 1 and time.monotonic() < deadline:
@@ -156,15 +159,22 @@ def _run(folder: Path, root: str, *, full: bool, search: bool) -> str:
     return ""
 
 
-def _inputs(world: Path, root: str) -> dict[str, Any]:
-    """Keys of the demo's configuration: the root, and absolute inputs."""
+def demo_inputs(world: str) -> dict[str, Any]:
+    """Keys of the demo's configuration: its inputs, in a folder or under a prefix."""
     return {
-        "storage.root": root,
-        "events.paths": [str(world / "log" / "*.jsonl.gz")],
-        "auxiliary.0.paths": [str(world / "everyday.jsonl.gz")],
-        "auxiliary.1.paths": [str(world / "school.jsonl.gz")],
-        "evaluation.cloze": str(world / "cloze.jsonl"),
+        "events.paths": [f"{world}/log/*.jsonl.gz"],
+        "auxiliary.0.paths": [f"{world}/everyday.jsonl.gz"],
+        "auxiliary.1.paths": [f"{world}/school.jsonl.gz"],
+        "evaluation.cloze": f"{world}/cloze.jsonl",
     }
+
+
+def _copy(folder: Path, destination: str) -> None:
+    """All files of a folder, to where every node reads them."""
+    from behaviorlm_ray import storage
+
+    for path in storage.list_files(folder):
+        storage.write_replacing(storage.location(destination) / path, (folder / path).read_bytes())
 
 
 def _options(values: Mapping[str, Any], prefix: str = "") -> list[str]:

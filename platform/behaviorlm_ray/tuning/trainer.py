@@ -2,9 +2,11 @@
 outcome.
 """
 
+import os
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,11 @@ from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import prepare_process
 from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, Schedule, TuningTask, tune_rank
+
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+
+START_SECONDS = 600
+"""So long Ray Train waits for workers before it asks anew: a GPU node and its image take minutes (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ def tune(
             ),
         ),
     )
-    summary = _fit(trainer)
+    with _start_patience(execution):
+        summary = _fit(trainer)
     return TuningResult(output_folder / MODEL, output_folder / CURVE, output_folder / LINEAGE, **summary)
 
 
@@ -118,6 +126,22 @@ def _ray_folder(checkpoint_folder: Location) -> Path:
 def _worker_range(execution: TuningExecution) -> Any:
     """A number, or (least, most): Ray Train then starts with what the cluster has room for."""
     return (execution.min_workers, execution.workers) if execution.min_workers else execution.workers
+
+
+@contextmanager
+def _start_patience(execution: TuningExecution) -> Iterator[None]:
+    """Let Ray Train wait for machines that are still starting, and not report a failure each minute.
+
+    Not where fewer workers would do: then it is soon to be seen that there is no room for all.
+    """
+    if execution.min_workers is not None or START_TIMEOUT in os.environ:
+        yield
+        return
+    os.environ[START_TIMEOUT] = str(START_SECONDS)
+    try:
+        yield
+    finally:
+        del os.environ[START_TIMEOUT]
 
 
 def _fit(trainer: TorchTrainer) -> dict[str, Any]:
