@@ -6,7 +6,7 @@ Prints, for each cap, the tokens it took and the difference of the validation lo
 from a bootstrap over groups and seeds.
 
     python -m benchmarks.bench_tree_batches [CONFIG ...] [--caps 1 2 4 8] [--samples 8000]
-        [--samples-per-step 64] [--seeds 3]
+        [--epochs 1] [--samples-per-step 64] [--seeds 3]
 """
 
 import argparse
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--samples-per-step", type=int, help="samples of a step (default: the configuration's one_stage)"
     )
+    parser.add_argument("--epochs", type=float, default=1.0, help="passes over the training samples")
     parser.add_argument("--validation", type=int, default=600, help="validation samples")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each cap, on other samples and orders")
     options = parser.parse_args(arguments)
@@ -85,7 +86,7 @@ def compare(log: PreparedLog, settings: RunSettings, options: argparse.Namespace
     groups = group_names(log, held_out)
     tune = ray.remote(num_cpus=1)(_tune)
     runs = {
-        (cap, seed): tune.remote(settings, cap, seed, options.samples, held_out)
+        (cap, seed): tune.remote(settings, cap, seed, options.samples, options.epochs, held_out)
         for seed in range(options.seeds)
         for cap in options.caps
     }
@@ -140,12 +141,14 @@ def timelines_of(log: PreparedLog, rows: SampleRows, samples: int, seed: int) ->
     return [chosen[kept] for chosen, kept in zip(rows, np.split(keep, bounds), strict=True)]
 
 
-def _tune(settings: RunSettings, cap: int, seed: int, samples: int, held_out: SampleRows) -> Tuned:
+def _tune(
+    settings: RunSettings, cap: int, seed: int, samples: int, epochs: float, held_out: SampleRows
+) -> Tuned:
     torch.manual_seed(seed)
     log = Pipeline(settings).log()
     rows = timelines_of(log, rows_of_split(log, "train"), samples, seed)
     config = settings.one_stage.model_copy(
-        update={"seed": seed, "epochs": 1.0, "max_samples_per_timeline_per_step": cap}
+        update={"seed": seed, "epochs": epochs, "max_samples_per_timeline_per_step": cap}
     )
     model = load_model(settings.model).requires_grad_(True)
     tree_model = TreeModel(model, choose_attention(model))
