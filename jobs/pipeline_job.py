@@ -6,7 +6,8 @@ from collections.abc import Callable
 from behaviorlm_ray.cluster import check_storage_root, connected
 from behaviorlm_ray.command_line import run_job
 from behaviorlm_ray.pipeline import Pipeline, Stage
-from behaviorlm_ray.planning import describe_plan
+from behaviorlm_ray.planning import describe_plan, output_folder
+from behaviorlm_ray.run_record import RunRecord
 from behaviorlm_ray.settings import RunSettings, with_absolute_paths
 from behaviorlm_ray.stages import StageOutput
 
@@ -29,6 +30,7 @@ def run_up_to(target: Target, description: str, finish: Callable[[Pipeline], str
         check_storage_root(settings.storage.root)
         pipeline = Pipeline(with_absolute_paths(settings))
         pipeline.check_inputs()
+        pipeline.shared.record = RunRecord(output_folder(pipeline.settings))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
             output = target(pipeline)
             assert isinstance(output, StageOutput)

@@ -5,7 +5,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from behaviorlm_ray.manifests import Manifest, fingerprint
-from behaviorlm_ray.stages import StageFolder, StageOutput, StagePlan, StageResult, plan_stage, run_stage
+from behaviorlm_ray.run_record import RunRecord
+from behaviorlm_ray.stages import (
+    StageFolder,
+    StageOutput,
+    StagePlan,
+    StageResult,
+    plan_stage,
+    run_stage,
+    stage_folder,
+)
 from behaviorlm_ray.storage import Location
 
 
@@ -25,10 +34,14 @@ Stage = StageOutput | PlannedStage | None
 
 @dataclass
 class Shared:
-    """What the graphs of a run and of its arms have in common: finished stages by fingerprint, plans by recipe."""
+    """What the graphs of a run and of its arms have in common: finished stages by fingerprint, plans by recipe.
+
+    record: where the run says which stages it asks for, if it does.
+    """
 
     finished: dict[str, StageOutput] = field(default_factory=dict)
     plans: dict[str, StagePlan] = field(default_factory=dict)
+    record: RunRecord | None = None
 
 
 @dataclass
@@ -62,6 +75,8 @@ class StageGraph:
         known = {key: made for key, value in inputs.items() if (made := _known(value)) is not None}
         identity = fingerprint(name, version, config, _hashes(known))
         if identity not in self.shared.finished:
+            if self.shared.record is not None:
+                self.shared.record.asks_for(stage_folder(self.root, name, identity).name)
             output = run_stage(self.root, name, version, config, known, body)
             print(
                 f"{self._labeled(name)}: {'reused from' if output.reused else 'written to'} {output.folder}"

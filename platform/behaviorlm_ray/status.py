@@ -1,4 +1,4 @@
-"""What is under a root: stages with state, progress and age, who runs them or what they failed with, where to look.
+"""What is under a root: runs and stages with state, progress and age, owner or last error, where to look.
 
 Reads only what stages leave behind (manifests, leases, errors, progress), so it needs neither Ray nor the job.
 """
@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -16,6 +16,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.lease import LeaseRecord, decode_record, machine_identity, process_start
 from behaviorlm_ray.manifests import decode_manifest
+from behaviorlm_ray.run_record import read_stages
 from behaviorlm_ray.storage import Location
 
 PROGRESS_FILE = "progress.json"
@@ -34,6 +35,7 @@ State = Literal["running", "failed", "interrupted", "finished", "damaged"]
 class StageStatus:
     """One stage. `changed`: seconds since the epoch of its last sign of life; None where it left none."""
 
+    folder: str
     stage: str
     state: State
     progress: str
@@ -56,13 +58,29 @@ def stages_under(root: str, now: float | None = None) -> list[StageStatus]:
     return sorted(found, key=lambda one: (one.state != "running", -(one.changed or 0)))
 
 
-def runs_under(root: str) -> list[str]:
-    """Folders of runs that have handed over their results."""
+@dataclass(frozen=True)
+class RunStatus:
+    """One run: the stage that it asked for last, None if that is gone, and its results, if it has handed them over."""
+
+    name: str
+    stages: int
+    last: StageStatus | None
+    results: str
+
+
+def runs_under(root: str, stages: Iterable[StageStatus]) -> list[RunStatus]:
+    """All runs below a root that have asked for a stage or have results."""
     base = storage.location(root)
-    folders = storage.list_folders(base)
-    return [
-        str(base / name) for name in folders if storage.read_bytes(base / name / "results.json") is not None
-    ]
+    by_folder = {one.folder: one for one in stages}
+    found = []
+    for name in storage.list_folders(base):
+        asked = read_stages(base / name)
+        has_results = storage.read_bytes(base / name / "results.json") is not None
+        if asked or has_results:
+            last = by_folder.get(asked[-1]) if asked else None
+            results = str(base / name) if has_results else ""
+            found.append(RunStatus(name, len(asked), last, results))
+    return found
 
 
 def status_lines(root: str, now: float | None = None) -> list[str]:
@@ -71,21 +89,31 @@ def status_lines(root: str, now: float | None = None) -> list[str]:
     stages = stages_under(root, now)
     if not stages:
         return [f"{root}: no stages; is it the storage.root of a run?"]
-    rows = [("stage", "state", "progress", "age", "owner or error", "look in")]
-    rows += [
-        (one.stage, one.state, one.progress, _age(one.changed, now), one.owner or one.error, one.look)
-        for one in stages
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = [
-        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[5]]).rstrip()
-        for row in rows
-    ]
-    finished = runs_under(root)
+    header = ("stage", "state", "progress", "age", "owner or error", "look in")
+    lines = _table([header, *(_row(one, now) for one in stages)])
+    runs = runs_under(root, stages)
+    if runs:
+        header = ("stage now", *header[1:])
+        rows = [(run.name, *(_row(run.last, now) if run.last else ("",) * len(header))) for run in runs]
+        lines = [*_table([("run", *header), *rows]), "", *lines]
+    finished = [run.results for run in runs if run.results]
     lines += ["", *(f"results of a finished run: {folder}" for folder in finished)] if finished else []
     counts = {state: sum(one.state == state for one in stages) for state in get_args(State)}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return [*lines, "", f"{len(stages)} stages: {summary}"]
+
+
+def _row(one: StageStatus, now: float) -> tuple[str, ...]:
+    return one.stage, one.state, one.progress, _age(one.changed, now), one.owner or one.error, one.look
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with all columns but the last at one width."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return [
+        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
 
 
 def _status(folder: Location, files: set[str], now: float) -> StageStatus:
@@ -95,22 +123,26 @@ def _status(folder: Location, files: set[str], now: float) -> StageStatus:
         try:
             made = decode_manifest(manifest)
         except StorageError as error:
-            return StageStatus(name, "damaged", "", None, "", str(error), str(folder / "manifest.json"))
+            return StageStatus(
+                folder.name, name, "damaged", "", None, "", str(error), str(folder / "manifest.json")
+            )
         ended = datetime.fromisoformat(made.started).timestamp() + made.duration_seconds
         shown = [what for what in (*TOLD_ROWS, *made.rows) if what in made.rows]
         rows = f"{made.rows[shown[0]]} {shown[0]}" if shown else ""
         look = str(folder / "attempts" / made.attempt)
-        return StageStatus(name, "finished", rows, ended, "", "", look)
+        return StageStatus(folder.name, name, "finished", rows, ended, "", "", look)
     progress, told = _progress(folder, files)
     record = _lease(folder, files)
     if record is not None and not _is_gone(record, now):
         age = f"{record.describe()}, heartbeat {_age(record.heartbeat, now)} ago"
-        return StageStatus(name, "running", progress, told or record.heartbeat, age, "", str(folder))
+        return StageStatus(
+            folder.name, name, "running", progress, told or record.heartbeat, age, "", str(folder)
+        )
     failure = _last_error(folder, files)
     if failure is None:
         last = record.heartbeat if record is not None else None
         return StageStatus(
-            name, "interrupted", progress, told or last, "", "its process is gone", str(folder)
+            folder.name, name, "interrupted", progress, told or last, "", "its process is gone", str(folder)
         )
     state: State = "interrupted" if failure["type"] in ("KeyboardInterrupt", "SystemExit") else "failed"
     message = (
@@ -118,7 +150,7 @@ def _status(folder: Location, files: set[str], now: float) -> StageStatus:
             ": "
         )
     )
-    return StageStatus(name, state, progress, failure["at"], "", message, failure["path"])
+    return StageStatus(folder.name, name, state, progress, failure["at"], "", message, failure["path"])
 
 
 def _progress(folder: Location, files: set[str]) -> tuple[str, float | None]:

@@ -15,6 +15,8 @@ import pytest
 from behaviorlm.errors import DataError
 from behaviorlm_ray import storage
 from behaviorlm_ray.lease import Lease, LeaseSeeker, decode_record
+from behaviorlm_ray.run_record import RunRecord
+from behaviorlm_ray.stage_graph import Shared, StageGraph
 from behaviorlm_ray.stages import StageFolder, StageResult, run_stage
 from behaviorlm_ray.status import StageStatus, stages_under, status_lines
 from behaviorlm_ray.storage import S3Location
@@ -134,8 +136,9 @@ def test_the_job_prints_a_table_and_says_where_results_are(
     (tmp_path / "demo" / "results.json").write_text("{}")
     assert status_job.main(["--root", str(tmp_path)]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].split()[:3] == ["stage", "state", "progress"]
-    assert printed[1].startswith("prepare  finished  3 samples")
+    assert printed[0].split()[:4] == ["run", "stage", "now", "state"] and printed[1] == "demo"
+    assert printed[3].split()[:3] == ["stage", "state", "progress"]
+    assert printed[4].startswith("prepare  finished  3 samples")
     assert f"results of a finished run: {tmp_path / 'demo'}" in printed
     assert printed[-1] == "1 stages: 1 finished"
     shutil.rmtree(tmp_path / "stages")
@@ -157,3 +160,28 @@ def test_a_root_on_s3_is_read_like_a_folder(s3_root: S3Location) -> None:
     assert found.look.startswith(f"{s3_root}/stages/a_tune-") and found.look.endswith("/error.json")
     storage.write_replacing(s3_root / "demo" / "results.json", b"{}")
     assert f"results of a finished run: {s3_root / 'demo'}" in status_lines(str(s3_root))
+
+
+def test_a_run_is_listed_with_the_stage_that_it_asked_for_last_and_is_not_taken_for_another(
+    tmp_path: Path,
+) -> None:
+    def told(name: str) -> list[str]:
+        lines = status_lines(str(tmp_path))
+        assert lines[0].split()[:3] == ["run", "stage", "now"]
+        [line] = [line for line in lines if line.startswith(f"{name} ")]
+        return line.split()
+
+    def body(folder: StageFolder) -> StageResult:
+        return StageResult(rows={"samples": 3})
+
+    def breaks(folder: StageFolder) -> StageResult:
+        raise DataError("row 7 is bad")
+
+    for name in ("first", "second"):
+        graph = StageGraph(tmp_path, shared=Shared(record=RunRecord(tmp_path / name)))
+        made = graph.stage("prepare", 1, {}, {}, body)
+        assert told(name)[1:5] == ["prepare", "finished", "3", "samples"]
+    with pytest.raises(DataError):
+        graph.stage("a_tune", 1, {}, {"prepared": made}, breaks)
+    assert told("second")[1:3] == ["a_tune", "failed"] and "row 7 is bad" in " ".join(told("second"))
+    assert told("first")[1:3] == ["prepare", "finished"]
