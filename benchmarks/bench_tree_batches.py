@@ -163,7 +163,8 @@ def _tune(
             tokens += len(pack)
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
-    return Tuned(_validation_losses(log, tree_model, held_out, _batching(settings.one_stage)), tokens)
+    once = _batching(config.model_copy(update={"epochs": 1.0}))
+    return Tuned(_validation_losses(log, tree_model, held_out, once), tokens)
 
 
 def _batching(config: TuningConfig) -> Batching:
@@ -171,7 +172,7 @@ def _batching(config: TuningConfig) -> Batching:
         config.samples_per_step,
         config.max_samples_per_timeline_per_step,
         config.max_tokens,
-        1.0,
+        config.epochs,
         None,
         config.seed,
     )
