@@ -18,6 +18,8 @@ import pytest
 import torch.distributed as dist
 
 from behaviorlm.token_tree import TokenTree
+from behaviorlm_ray.tuning import worker
+from behaviorlm_ray.tuning.checkpoints import newest_checkpoint
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
@@ -36,9 +38,10 @@ CONFIG = TuningConfig(learning_rate=0.01, clip_norm=0.5)
 GROW, SHRINK = 4, 7
 
 
-def _tune_with_notice(task: TuningTask) -> None:
+def _tune_with_notice(task: TuningTask, every_seconds: float = worker.NOTICE_SECONDS) -> None:
     """Notice comes after the third step, and stays."""
     asked: list[None] = []
+    worker.NOTICE_SECONDS = every_seconds  # of this process
 
     def preempted() -> bool:
         asked.append(None)
@@ -66,6 +69,22 @@ def test_notice_makes_one_checkpoint_at_once_from_which_the_next_attempt_goes_on
     assert used == [
         sample.hex() for step in range(len(steps)) for sample in ToySchedule(steps).sample_ids(step)
     ]
+
+
+def test_while_the_notice_lasts_there_are_further_checkpoints_on_which_all_workers_agree(
+    tmp_path: Path,
+) -> None:
+    steps = (4, 5, 1, 3, 2, 4)
+    execution = TuningExecution(zero_stage=1, checkpoint_every_steps=100, progress_every_seconds=0)
+    task = toy_task(
+        tmp_path,
+        open_schedule=dying_schedule(steps, 5, tmp_path / "died", 0),
+        execution=execution,
+        config=CONFIG,
+    )
+    assert run_workers(functools.partial(_tune_with_notice, every_seconds=0.0), 2, task) != [0, 0]
+    newest = newest_checkpoint(tmp_path / "checkpoints", {}, print)
+    assert newest is not None and newest.step >= 4  # that of the fifth step may not have been whole
 
 
 @dataclass(frozen=True)
