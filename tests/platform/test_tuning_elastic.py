@@ -89,7 +89,7 @@ def test_while_the_notice_lasts_there_are_further_checkpoints_on_which_all_worke
 
 @dataclass(frozen=True)
 class ElasticSchedule(ToySchedule):
-    """One worker waits before step GROW for three; three wait at SHRINK for the notice, and then for the end."""
+    """One worker waits before step GROW for three; three wait at SHRINK for the notice, and then to end."""
 
     folder: Path = Path()
 
@@ -103,7 +103,7 @@ class ElasticSchedule(ToySchedule):
                 (self.folder / "grown").touch()
                 self._wait("noticed")
             if not alone and step > SHRINK:
-                self._wait("gone")
+                self._wait("nothing")  # until the machines go, and so after the notice's checkpoint
         return super().packs(step)
 
     def _wait(self, name: str) -> None:
@@ -177,7 +177,6 @@ time.sleep(5)  # until all workers know
 time.sleep(max(0, deadline - time.time()))
 for node in added:
     cluster.remove_node(node, allow_graceful=False)
-(folder / "gone").touch()
 print("gone", flush=True)
 result = tuned.result(timeout=400)
 (folder / "loss.json").write_text(json.dumps(result.loss))

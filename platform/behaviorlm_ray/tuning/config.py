@@ -27,7 +27,7 @@ class TuningConfig(Settings):
         2,
         ge=1,
         description="At most so many samples of one timeline in a step, so that a step is not one user. More share "
-        "more tokens; a few percent of samples_per_step cost no loss (docs/results.md).",
+        "more tokens, and teach less where neighbors are alike (docs/results.md).",
     )
     max_tokens: int = Field(2048, ge=16, description="Tokens of one pack: what a worker computes at a time.")
     warmup_share: float = Field(
