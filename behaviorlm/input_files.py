@@ -1,9 +1,11 @@
 """Files from outside that a run reads: local ones, or s3://bucket/key through Arrow's file system.
 
 Endpoint, region and credentials of S3 are those of AWS tools (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, …).
+What passes is waited for, see `patient_reads`; a StorageError is raised when patience ends.
 """
 
 import gzip
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,9 +16,13 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.fs
 
+from behaviorlm.patient_reads import PatientObject, patiently
+
 S3 = "s3://"
-ATTEMPTS = 12
-"""Tries of a request to S3, with growing pauses between them (our choice): more than a minute in all."""
+QUICK_ATTEMPTS = 3
+"""Tries of a request that Arrow makes by itself within seconds (our choice); after them come ours."""
+READ_BYTES = 8 << 20
+"""What a stream from S3 reads at once (our choice): each read is a request."""
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 
@@ -39,7 +45,7 @@ def find_on_s3(pattern: str, is_wanted: Callable[[str], bool]) -> dict[str, int]
     first_wild = next((number for number, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
     base = "/".join([bucket, *filter(None, parts[:first_wild])])
     if first_wild == len(parts) and base != bucket:
-        info = _file_system(bucket).get_file_info(base)
+        info = patiently("find", pattern, lambda: _file_system(bucket).get_file_info(base))
         if info.type == pa.fs.FileType.File:
             return {f"{S3}{base}": info.size}
     matcher = re.compile("".join(_expression(part) for part in parts[first_wild:]) + r"(.*/)?\Z")
@@ -57,7 +63,7 @@ def find_on_s3(pattern: str, is_wanted: Callable[[str], bool]) -> dict[str, int]
 def open_bytes(path: str) -> Iterator[IO[bytes]]:
     """Open a local file or an object for reading bytes. Raises OSError."""
     if is_on_s3(path):
-        with open_random_access(path) as stored:
+        with io.BufferedReader(_patient_object(path), READ_BYTES) as stored:
             yield stored
     else:
         with open(path, "rb") as stored:
@@ -79,13 +85,18 @@ def open_random_access(path: str) -> Any:
     """What Arrow's readers take: a local path as it is, an object as an open file. Raises OSError."""
     if not is_on_s3(path):
         return path
+    return pa.PythonFile(_patient_object(path), mode="r")
+
+
+def _patient_object(path: str) -> PatientObject:
     inside = path.removeprefix(S3)
-    return _file_system(inside.partition("/")[0]).open_input_file(inside)
+    return PatientObject(path, lambda: _file_system(inside.partition("/")[0]).open_input_file(inside))
 
 
 def _below(folder: str) -> list[tuple[str, int]]:
     selector = pa.fs.FileSelector(folder, allow_not_found=True, recursive=True)
-    found = _file_system(folder.partition("/")[0]).get_file_info(selector)
+    bucket = folder.partition("/")[0]
+    found = patiently("list", f"{S3}{folder}", lambda: _file_system(bucket).get_file_info(selector))
     return sorted((f"{S3}{info.path}", info.size) for info in found if info.type == pa.fs.FileType.File)
 
 
@@ -121,5 +132,5 @@ def _connected(process: int, bucket: str, endpoint: str | None, region: str | No
         endpoint_override=endpoint,
         connect_timeout=CONNECT_SECONDS,
         request_timeout=REQUEST_SECONDS,
-        retry_strategy=pa.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        retry_strategy=pa.fs.AwsStandardS3RetryStrategy(max_attempts=QUICK_ATTEMPTS),
     )

@@ -4,6 +4,7 @@ import ipaddress
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,12 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
-from behaviorlm.errors import ConfigError
+from behaviorlm.errors import ClusterError, ConfigError
 from behaviorlm_ray.waiting import telling_what_is_waited_for
 
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+ASKING_SECONDS = 60.0
+"""How long a head may take to serve or to refuse a caller without a token (our choice)."""
+ASK_WITHOUT_TOKEN = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+
+try:
+    GcsClient(address=sys.argv[1])
+    print("served")
+except AuthenticationError:
+    print("refused")
+"""
 
 
 @contextmanager
@@ -63,27 +76,63 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     if address == "local":
         return True
     reached = ray.get_runtime_context().gcs_address
-    problem = authentication_problem(reached, is_token_auth_enabled())
-    if problem and not allow_unauthenticated:
+    problem = None if allow_unauthenticated else authentication_problem(reached)
+    if problem:
         ray.shutdown()
         raise ConfigError(problem)
     print(f"connected to the Ray cluster at {reached}")
     return True
 
 
-def authentication_problem(address: str, token_is_asked: bool) -> str | None:
-    """What is wrong with a cluster at `address` (host:port) that others reach and that asks for no token."""
-    host = address.rpartition(":")[0].strip("[]")
-    if token_is_asked or _is_loopback(host):
+def authentication_problem(address: str) -> str | None:
+    """What is wrong with the cluster at `address` (host:port): others reach it, and it serves who has no token."""
+    if is_loopback(address):
         return None
+    remedy = (
+        "Start it with RAY_AUTH_MODE=token (docs/cluster.md), or say that this network is safe with "
+        "--execution.allow_unauthenticated_cluster=true"
+    )
+    try:
+        if asks_for_token(address):
+            return None
+    except ClusterError as error:
+        return f"{error}. {remedy}"
     return (
         f"the Ray cluster at {address} can be reached from other machines and asks for no token: whoever reaches it "
-        "can run code on it. Start it with RAY_AUTH_MODE=token (docs/cluster.md), or say that this network is safe "
-        "with --execution.allow_unauthenticated_cluster=true"
+        f"can run code on it. {remedy}"
     )
 
 
-def _is_loopback(host: str) -> bool:
+def asks_for_token(address: str) -> bool:
+    """Whether the head at `address` (host:port) refuses a caller without a token.
+
+    It is asked, by a process of its own: that this process has a token says nothing about the cluster, and Ray reads
+    only once in a process whether it has one. Raises ClusterError where the head neither serves nor refuses.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK_WITHOUT_TOKEN, address],
+            env=environment | {"RAY_AUTH_MODE": "disabled"},
+            capture_output=True,
+            text=True,
+            timeout=ASKING_SECONDS,
+            check=False,
+        )
+        answer = asked.stdout.strip().rpartition("\n")[2]
+        said = asked.stderr.strip().rpartition("\n")[2]
+    except subprocess.TimeoutExpired:
+        answer, said = "", f"no answer for {ASKING_SECONDS:.0f} s"
+    if answer not in ("served", "refused"):
+        raise ClusterError(
+            f"whether the Ray cluster at {address} asks for a token could not be found out ({said})"
+        )
+    return answer == "refused"
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address (host:port) is reached from this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

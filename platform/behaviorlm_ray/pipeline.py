@@ -17,6 +17,7 @@ from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile, list_files
 from behaviorlm.events.reading import check_columns
+from behaviorlm.patient_reads import patience
 from behaviorlm.schedule import step_count, steps_per_epoch
 from behaviorlm_ray import stage_bodies, stage_versions
 from behaviorlm_ray.arms import Tuning
@@ -139,7 +140,8 @@ class Pipeline:
         ]
         for check in checks:
             try:
-                check()
+                with patience(self.settings.storage.patience_seconds):
+                    check()
             except (ConfigError, DataError, ModelError, StorageError) as error:
                 if isinstance(error, StorageError):
                     of_storage = error

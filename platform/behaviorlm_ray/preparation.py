@@ -25,6 +25,7 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.files import SourceFile
 from behaviorlm.events.normalization import check_quarantine, normalize
 from behaviorlm.events.reading import read_table_batches
+from behaviorlm.patient_reads import PATIENCE_SECONDS, patience
 from behaviorlm.prompts import PromptConfig, PromptEncoder
 from behaviorlm.samples import build_timelines
 from behaviorlm.splits import SplitConfig
@@ -54,6 +55,7 @@ class PreparationPlan:
     model: ModelConfig
     partitions: int
     folder: Location
+    input_patience_seconds: float = PATIENCE_SECONDS
 
     @property
     def scratch(self) -> Location:
@@ -158,7 +160,7 @@ class _ReportingTask:
 
 def _read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
     """First pass: normalize one file and append each event to the part of its user."""
-    with storage.writing(plan.scratch) as scratch:
+    with storage.writing(plan.scratch) as scratch, patience(plan.input_patience_seconds):
         report, quarantined = _distribute(index, plan, scratch)
     if quarantined:
         with storage.writing_file(plan.folder / QUARANTINE / f"file-{index:06d}.parquet") as path:

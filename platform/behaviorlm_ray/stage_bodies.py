@@ -16,6 +16,7 @@ from behaviorlm.base_model import load_tokenizer
 from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import conversation_id, encode_conversations, read_conversations, split_holdout
 from behaviorlm.events.files import SourceFile
+from behaviorlm.patient_reads import patience
 from behaviorlm.selection import select
 from behaviorlm_ray import preparation, storage
 from behaviorlm_ray.evaluation import EvaluatedSamples, evaluate, validation_metrics
@@ -104,6 +105,7 @@ def prepare(folder: StageFolder, settings: RunSettings, files: Sequence[SourceFi
         settings.model,
         partitions,
         folder.output,
+        settings.storage.patience_seconds,
     )
     prepared = preparation.prepare(plan, settings.vocabulary)
     rows = {name: value for name, value in prepared.counts.items() if isinstance(value, int)}
@@ -120,7 +122,8 @@ def encode_auxiliary(folder: StageFolder, settings: RunSettings) -> StageResult:
     quarantined: dict[str, dict[str, int]] = {}
     warnings = []
     for source in settings.auxiliary:
-        found = read_conversations(source)
+        with patience(settings.storage.patience_seconds):
+            found = read_conversations(source)
         encoded = encode_conversations(
             tokenizer, found.conversations, source.max_tokens, settings.prompt.chat_template_kwargs
         )
@@ -277,7 +280,8 @@ def score_arm(
         for source in settings.auxiliary:
             talks = read_encoded(conversations.folder / f"{source.name}.arrow", True)
             held_out[source.name] = talks[: settings.evaluation.retention_conversations]
-    questions = read_cloze(settings.evaluation.cloze) if settings.evaluation.cloze else []
+    with patience(settings.storage.patience_seconds):
+        questions = read_cloze(settings.evaluation.cloze) if settings.evaluation.cloze else []
     tokenizer = load_tokenizer(settings.model) if questions else None
     retention = measure_retention(task, held_out, tokenizer, questions)
     _write_json(folder.output / "retention.json", retention)

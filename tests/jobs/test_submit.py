@@ -1,15 +1,7 @@
 """Jobs submitted to a cluster that asks for a token: `ray start --head` and `ray job submit`, as in the README."""
 
-import contextlib
 import json
-import os
-import secrets
-import shutil
-import signal
-import socket
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from behaviorlm.world.log import write_log
+from tests.platform.ray_heads import RAY, clean_environment, ray_head
 from tests.platform.small_runs import save_base, write_conversations
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1200)  # Ray's start-up takes long on a busy machine
-RAY = Path(sys.executable).with_name("ray")
 
 
 @dataclass(frozen=True)
@@ -48,84 +40,10 @@ class Cluster:
         )
 
 
-def free_ports(number: int) -> list[str]:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(number)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    ports = [str(opened.getsockname()[1]) for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
-
-
-def clean_environment() -> dict[str, str]:
-    """Ours, without anything that tells Ray where a cluster is or how to be trusted by it."""
-    told = ("RAY_ADDRESS", "RAY_API_SERVER", "RAY_AUTH", "RAY_JOB")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(told)}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
-    return kept | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-
-
-def descendants(process: int) -> list[int]:
-    """Process ids of everything that a process started, directly or not."""
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    ).stdout
-    children: dict[int, list[int]] = {}
-    for line in listed.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found, waiting = [], [process]
-    while waiting:
-        started = children.get(waiting.pop(), [])
-        found += started
-        waiting += started
-    return found
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    """End the head node, and by their ids the processes that it started and that outlive it."""
-    started = descendants(process.pid)
-    process.terminate()
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    for number in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    # Short, because the path of a Unix socket below it may have 107 characters at most.
-    folder = Path(tempfile.mkdtemp(prefix="blm-", dir="/tmp"))
-    token = folder / "token"
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
-    environment = clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    gcs, dashboard, client, agent, grpc, runtime, metrics = free_ports(7)
-    command = [str(RAY), "start", "--head", "--block", "--num-cpus=3", "--num-gpus=0"]
-    command += [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
-    command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={grpc}"]
-    command += [f"--runtime-env-agent-port={runtime}", f"--metrics-export-port={metrics}"]
-    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={folder}", "--object-store-memory=300000000"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        assert process.stdout is not None
-        printed = []
-        for line in process.stdout:
-            printed.append(line)
-            if "--block" in line:  # the last thing it says, when everything has started
-                break
-        assert process.poll() is None, "".join(printed)
-        yield Cluster(f"http://127.0.0.1:{dashboard}", environment)
-    finally:
-        stop(process)
-        shutil.rmtree(folder, ignore_errors=True)
+    with ray_head(cpus=3, has_token=True) as head:
+        yield Cluster(f"http://127.0.0.1:{head.dashboard_port}", head.environment)
 
 
 @pytest.fixture(scope="module")

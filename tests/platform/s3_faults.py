@@ -1,12 +1,14 @@
 """A proxy between a client and an S3 server that breaks what it is told to break, and counts it."""
 
+import random
+import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cluster.chaos.proxy import PassingHandler, serving
 
@@ -29,6 +31,8 @@ class FaultyProxy:
         self.served: list[str] = []
         self.ignores_conditions = False
         self.down_until = 0.0
+        self._share, self._random = 0.0, random.Random(0)
+        self._outage: tuple[re.Pattern[str], float] | None = None
         self.closing = threading.Event()
         proxy = self
 
@@ -48,7 +52,18 @@ class FaultyProxy:
         """From now on no request is served for so long."""
         self.down_until = time.monotonic() + seconds
 
-    def next_fault(self, method: str) -> tuple[str, int] | None:
+    def go_down_at(self, pattern: str, seconds: float) -> None:
+        """Go down with the first request whose "METHOD path" matches."""
+        self._outage = re.compile(pattern), seconds
+
+    def fail_randomly(self, share: float, seed: int) -> None:
+        """From now on answer this share of the requests with an internal error or "slow down", drawn from `seed`."""
+        self._share, self._random = share, random.Random(seed)
+
+    def next_fault(self, method: str, path: str) -> tuple[str, int] | None:
+        if self._outage is not None and self._outage[0].search(f"{method} {path}"):
+            self.go_down(self._outage[1])
+            self._outage = None
         if time.monotonic() < self.down_until:
             self.happened.append("down")
             return "reset", 0
@@ -56,6 +71,10 @@ class FaultyProxy:
             fault, _, status = self.planned.popleft()
             if not fault:
                 return None
+            self.happened.append(fault)
+            return fault, status
+        if self._random.random() < self._share:
+            fault, status = self._random.choice([("InternalError", 500), ("SlowDown", 503)])
             self.happened.append(fault)
             return fault, status
         return None
@@ -77,7 +96,7 @@ class _Handler(PassingHandler):
 
     def _serve(self) -> None:
         body = self.body()
-        fault = self.faults.next_fault(self.command)
+        fault = self.faults.next_fault(self.command, unquote(self.path))
         if fault is None:
             self.answer(*self._served(body))
             return

@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import pickle
 import resource
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.manifests import canonical_json
 from behaviorlm_ray.storage import Location, S3Location
 from behaviorlm_ray.tuning.checkpoints import (
     newest_checkpoint,
@@ -24,6 +27,7 @@ from behaviorlm_ray.tuning.checkpoints import (
 )
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
+from tests.behaviorlm.planted_code import assert_pickle_acts, plant_pickle
 from tests.platform.damage import DAMAGES, Damage, flip_a_bit
 from tests.platform.tuning_runs import (
     ToySchedule,
@@ -105,6 +109,50 @@ def test_damage_to_any_file_is_announced_and_the_checkpoint_before_taken(
     repaired = newest_checkpoint(root / "ours", IDENTITY, print)
     assert repaired is not None and repaired.step == 4
     assert torch.equal(repaired.read("parameter", "weight"), torch.full((7,), 4.0))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_planted_pickles_are_not_run(root: Location, tmp_path: Path, zipped: bool) -> None:
+    """Beside the files of a checkpoint they are not looked at; in their place they are damage."""
+    marker, pickled = tmp_path / "marker", tmp_path / "planted.bin"
+    plant_pickle(pickled, marker, zipped)
+    planted = pickled.read_bytes()
+    written(root, 2)
+    newest = written(root, 4)
+    for name in ("pytorch_model.bin", "optimizer.pt", "mp_rank_00_model_states.pt", "parameter.pkl"):
+        storage.write_replacing(newest / name, planted)
+    beside = newest_checkpoint(root, IDENTITY, print)
+    assert beside is not None and beside.step == 4
+    assert torch.equal(beside.read("parameter", "weight"), torch.full((7,), 4.0))
+    for name in FILES:
+        said: list[str] = []
+        storage.write_replacing(written(root, 4) / name, planted)
+        found = newest_checkpoint(root, IDENTITY, said.append)
+        assert found is not None and found.step == 2
+        assert "step-00000004" in said[0] and name in said[0]
+    only = root / "only" / "step-00000001"
+    storage.write_replacing(only / "pytorch_model.bin", planted)
+    with pytest.raises(StorageError, match=r"step-00000001 is incomplete: checkpoint\.json is missing"):
+        verify_checkpoint(only, IDENTITY)
+    assert_pickle_acts(pickled, marker)
+
+
+def test_a_pickle_that_the_description_names_is_not_run(root: Location, tmp_path: Path) -> None:
+    """Whoever can write the files of a checkpoint can write the checksums too."""
+    marker, pickled = tmp_path / "marker", tmp_path / "planted.bin"
+    plant_pickle(pickled, marker, zipped=True)
+    newest = written(root, 4)
+    storage.write_replacing(newest / "parameter.safetensors", pickled.read_bytes())
+    described = json.loads(storage.read_text(newest / "checkpoint.json"))
+    digest = asdict(storage.hash_files(tmp_path, ["planted.bin"])["planted.bin"])
+    body = {name: value for name, value in described.items() if name != "checksum"}
+    body["files"]["parameter.safetensors"] = digest
+    checksum = hashlib.sha256(canonical_json(body)).hexdigest()
+    storage.write_replacing(newest / "checkpoint.json", json.dumps(body | {"checksum": checksum}).encode())
+    checkpoint = verify_checkpoint(newest, IDENTITY)
+    with pytest.raises(StorageError, match="parameter of weight cannot be read"):
+        checkpoint.read("parameter", "weight")
+    assert_pickle_acts(pickled, marker)
 
 
 def test_damage_after_the_check_is_found_when_a_worker_reads(s3_root: S3Location) -> None:

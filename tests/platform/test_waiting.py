@@ -15,7 +15,6 @@ from ray.autoscaler.v2.schema import (
     Stats,
 )
 
-from behaviorlm_ray.cluster import authentication_problem
 from behaviorlm_ray.waiting import telling_what_is_waited_for, waiting_message
 
 
@@ -87,25 +86,3 @@ def test_groups_that_are_not_placed_are_told_and_no_demand_is_silence() -> None:
     told = waiting_message(status(resource_demands=ResourceDemandSummary(placement_group_demand=[group])))
     assert told is not None and "waiting for 2 x {CPU: 1}" in told
     assert waiting_message(status(resource_demands=ResourceDemandSummary())) is None
-
-
-@pytest.mark.parametrize(
-    ("address", "token", "refused"),
-    [
-        ("127.0.0.1:6379", False, False),
-        ("[::1]:6379", False, False),
-        ("localhost:6379", False, False),
-        ("10.0.0.5:6379", True, False),
-        ("10.0.0.5:6379", False, True),
-        ("ray-head.example:6379", False, True),
-    ],
-)
-def test_a_cluster_that_others_reach_must_ask_for_a_token(address: str, token: bool, refused: bool) -> None:
-    problem = authentication_problem(address, token)
-    assert (problem is not None) == refused
-    if problem:
-        assert (
-            address in problem
-            and "RAY_AUTH_MODE=token" in problem
-            and "allow_unauthenticated_cluster" in problem
-        )

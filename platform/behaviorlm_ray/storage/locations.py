@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from behaviorlm.errors import ConfigError
-
-PATIENCE_SECONDS = 180.0
-"""How long an operation on object storage is tried again by default (our choice): well over a minute of outage."""
+from behaviorlm.patient_reads import PATIENCE_SECONDS
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
