@@ -21,11 +21,13 @@ TOKEN_SECONDS = 300
 REQUEST_SECONDS = 5.0
 
 
-def watch(drain: Callable[[int], bool], metadata: str = METADATA, poll_seconds: float = POLL_SECONDS) -> None:
-    """Wait for the notice, then call drain(seconds left) until it says that it was heard or no time is left."""
-    while (ends := notice(metadata)) is None:
-        time.sleep(poll_seconds)
-    while (left := int(ends - time.time())) > 0 and not drain(left):
+def watch(drain: Callable[[int], None], metadata: str = METADATA, poll_seconds: float = POLL_SECONDS) -> None:
+    """Wait for the notice, then call drain(seconds left) once and return."""
+    while True:
+        ends = notice(metadata)
+        if ends is not None:
+            drain(max(0, int(ends - time.time())))
+            return
         time.sleep(poll_seconds)
 
 
@@ -46,8 +48,8 @@ def notice(metadata: str = METADATA) -> float | None:
         return None  # 404 until there is a notice; anything else may pass, and the next poll asks again
 
 
-def drain_this_node(seconds_left: int) -> bool:
-    """Tell Ray that this node goes in so many seconds because it is preempted. Returns whether Ray heard it."""
+def drain_this_node(seconds_left: int) -> None:
+    """Tell Ray that this node goes in so many seconds because it is preempted."""
     command = [str(Path(sys.executable).with_name("ray")), "drain-node"]
     command += [
         "--reason",
@@ -55,8 +57,7 @@ def drain_this_node(seconds_left: int) -> bool:
         "--reason-message",
         "EC2 takes the spot instance back",
     ]
-    command += ["--deadline-remaining-seconds", str(seconds_left)]
-    return subprocess.run(command, check=False).returncode == 0
+    subprocess.run([*command, "--deadline-remaining-seconds", str(seconds_left)], check=True)
 
 
 def _ask(url: str, method: str, headers: dict[str, str]) -> str:
