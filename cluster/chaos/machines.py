@@ -61,17 +61,12 @@ class Machines:
         with self.lock:
             return self.nodes[chosen % len(self.nodes)]
 
-    def kill_node(self, node: Any, *, was_drained: bool = False) -> list[int]:
-        """Kill a node's raylet, and with it all that runs there. Returns its process id if it is dead by that.
-
-        was_drained: a raylet that has left by itself, as it may after its notice, counts too.
-        """
+    def kill_node(self, node: Any) -> list[int]:
+        """Kill a node's raylet, and with it all that runs there. Returns its process id if it is dead."""
         with self.lock:
             if node in self.nodes:
                 self.nodes.remove(node)
             raylet = _raylet(node)
-            if not was_drained and not _lives(raylet):
-                return []
             if node in self.cluster.worker_nodes:
                 self.cluster.remove_node(node, allow_graceful=False)
             return [] if _lives(raylet) else [raylet]

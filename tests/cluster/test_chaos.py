@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import boto3
 import pytest
@@ -17,7 +17,7 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from cluster.chaos.__main__ import is_good
-from cluster.chaos.machines import Machines, kill
+from cluster.chaos.machines import kill
 from cluster.chaos.matrix import MOMENTS, STAGES, VICTIMS, cases, runs
 from cluster.chaos.outcome import Outcome, difference
 from cluster.chaos.proxy import Tripwire, Tripwires, tripping_proxy
@@ -162,32 +162,6 @@ def test_a_killed_process_is_confirmed_dead() -> None:
     assert kill(process.pid) == [process.pid]
     assert process.wait(5) == -9
     assert kill(process.pid) == []  # nothing was killed now
-
-
-def test_a_raylet_counts_as_killed_only_if_it_lived_and_as_drained_also_if_it_left_by_itself() -> None:
-    def raylet() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-
-    def around(process: subprocess.Popen[bytes]) -> tuple[Machines, Any]:
-        info = SimpleNamespace(process=process)
-        node = SimpleNamespace(all_processes={"raylet": [info]})
-
-        def remove(gone: Any, allow_graceful: bool) -> None:
-            process.kill()
-            process.wait()
-
-        cluster = SimpleNamespace(worker_nodes=[node], remove_node=remove)
-        return Machines(cast(Any, cluster), [node]), node
-
-    machines, node = around(alive := raylet())
-    assert machines.kill_node(node) == [alive.pid]
-    gone = raylet()
-    gone.kill()
-    gone.wait()
-    machines, node = around(gone)
-    assert machines.kill_node(node) == []
-    machines, node = around(gone)
-    assert machines.kill_node(node, was_drained=True) == [gone.pid]
 
 
 def test_a_missing_a_repeated_sample_and_another_metric_are_seen() -> None:

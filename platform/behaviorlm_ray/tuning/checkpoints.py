@@ -66,7 +66,7 @@ def write_checkpoint(
     identity: what a run must share to continue from here. Raises StorageError where it cannot be written;
     what was there before stays usable.
     """
-    final = root / _name(step)
+    final = root / f"step-{step:08d}"
     described = {
         "format": FORMAT,
         "step": step,
@@ -98,12 +98,10 @@ def _write_local(
         incomplete.mkdir(parents=True)
         _write_files(incomplete, state, records, described)
         storage.flush_to_disk(incomplete, storage.list_files(incomplete))
-        replaced = root / f"{INCOMPLETE}{uuid.uuid4().hex}"
         if final.exists():  # left by an attempt whose checkpoint did not verify
-            final.rename(replaced)
+            final.rename(root / f"{INCOMPLETE}{uuid.uuid4().hex}")
         incomplete.rename(final)
         storage.flush_to_disk(root, [])
-        shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
         shutil.rmtree(incomplete, ignore_errors=True)
         raise
@@ -176,14 +174,9 @@ def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoi
     return Checkpoint(storage.with_digests(folder, digests), step, shapes)
 
 
-def prune_checkpoints(root: Location, written: int, keep: int, reading: Checkpoint | None = None) -> None:
-    """Remove all but the newest `keep` checkpoints and the one that is `reading`: the run was continued from it.
-
-    Those of later steps than the `written` one were passed over when the run was continued: they neither count nor go,
-    until their steps are written anew.
-    """
-    kept = [name for name in _newest_first(root) if name <= _name(written)]
-    for name in kept[keep:]:
+def prune_checkpoints(root: Location, keep: int, reading: Checkpoint | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints and the one that is `reading`: the run was continued from it."""
+    for name in _newest_first(root)[keep:]:
         if reading is None or name != reading.folder.name:
             with suppress(StorageError):  # what stays now goes with the next checkpoint
                 storage.remove_folder(root / name)
@@ -194,10 +187,6 @@ def remove_unfinished(root: Location) -> None:
     for name in storage.list_folders(root):
         if name.startswith(INCOMPLETE):
             storage.remove_folder(root / name)
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
 
 
 def _newest_first(root: Location) -> list[str]:

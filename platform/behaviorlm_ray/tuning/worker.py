@@ -6,8 +6,6 @@ died: the newest checkpoint that verifies is continued, whatever wrote it and wi
 
 import hashlib
 import json
-import math
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -40,10 +38,6 @@ from behaviorlm_ray.tuning.utilization import ModelWork, model_work
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
 MODEL = "model"
-
-NOTICE_SECONDS = 20.0
-"""After notice, of two minutes on AWS, a checkpoint is written at once and then so often, as each may be the last (our
-choice)."""
 
 
 class Schedule(Protocol):
@@ -159,7 +153,7 @@ def _train(
     """Run the steps that `records` does not hold yet, and add them to it."""
     steps, first = len(schedule), len(records)
     stop = steps if task.stop_step is None else min(task.stop_step, steps)
-    names, saved_after_notice = schedule.part_names, -math.inf
+    names, saved_for_preemption = schedule.part_names, False
     progress = Progress(names, stop, first, task.execution, engine, work, task.checkpoint_folder)
     for step in range(first, stop):
         packs = schedule.packs(step)
@@ -168,22 +162,15 @@ def _train(
             {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
         )
         progress.show(step, outcome, packs)
-        leaving = preempted() and _agreed(time.monotonic() - saved_after_notice >= NOTICE_SECONDS)
+        leaving = preempted() and not saved_for_preemption
         if leaving:
-            saved_after_notice = time.monotonic()
+            saved_for_preemption = True
             if dist.get_rank() == 0:
                 announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
         if leaving or (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == stop:
             writer.start(engine, step + 1, records)
             report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
     progress.close()
-
-
-def _agreed(flag: bool) -> bool:
-    """What worker 0 thinks; collective."""
-    told = [flag]
-    dist.broadcast_object_list(told, src=0)
-    return told[0]
 
 
 class _CheckpointWriter:
@@ -213,7 +200,7 @@ class _CheckpointWriter:
     def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
         write_checkpoint(self._task.checkpoint_folder, step, state, shapes, records, self._identity)
         prune_checkpoints(
-            self._task.checkpoint_folder, step, self._task.execution.keep_checkpoints, self._continued
+            self._task.checkpoint_folder, self._task.execution.keep_checkpoints, self._continued
         )
 
     def _wait(self) -> None:
