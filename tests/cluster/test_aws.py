@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 from botocore.validate import ParamValidator
+from ray.autoscaler._private.command_runner import SSHOptions
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.cluster.scheduling import launched
@@ -72,6 +73,28 @@ def test_the_dashboard_is_private_and_every_node_asks_for_the_token(config: dict
     assert "-e RAY_AUTH_MODE=token" in options
     assert config["file_mounts"][path] == "~/.ray/auth_token"  # where `ray get-auth-token` keeps it
     assert "file_mounts_sync_continuously" not in config
+
+
+def test_docker_is_usable_before_ray_uses_it_and_the_old_connection_has_closed(
+    config: dict[str, Any],
+) -> None:
+    first, second = config["initialization_commands"]
+    assert first == "sudo usermod -aG docker $USER || true"
+    kept_open = SSHOptions(None, control_path="/tmp/control").arg_dict["ControlPersist"]
+    assert int(second.removeprefix("sleep ")) > int(kept_open.removesuffix("s"))
+
+
+def test_the_login_to_ecr_is_one_more_command_once_it_is_uncommented(config: dict[str, Any]) -> None:
+    text = (CLUSTER / "aws.yaml").read_text()
+    loaded = yaml.safe_load(re.sub(r"^  # (- aws ecr|  REPLACE_WITH)", r"  \1", text, flags=re.MULTILINE))
+    *before, login = loaded["initialization_commands"]
+    assert before == config["initialization_commands"]
+    region = config["provider"]["region"]
+    assert login == (
+        f"aws ecr get-login-password --region {region} | docker login --username AWS --password-stdin "
+        f"REPLACE_WITH_ACCOUNT.dkr.ecr.{region}.amazonaws.com"
+    )
+    validate_config(prepare_config(loaded))
 
 
 def test_the_head_runs_no_work_and_workers_range_from_none_up(config: dict[str, Any]) -> None:
@@ -149,9 +172,23 @@ def test_the_head_policy_names_real_actions_and_ends_only_its_own_instances(conf
         model = botocore.session.get_session().get_service_model(service)
         assert operation in model.operation_names, action
     assert all("*" not in action for action in set().union(*map(actions, listed)))
+    [started] = [one["Resource"] for one in listed if actions(one) == {"ec2:RunInstances"}]
+    assert any(resource.endswith(":spot-instances-request/*") for resource in started)
+    tagged = [one["Resource"] for one in listed if "ec2:CreateTags" in actions(one)]
+    assert "spot-instances-request" not in str(tagged)  # Ray tags instances alone
     for statement in listed:
         if "ec2:TerminateInstances" in actions(statement):
             own = statement["Condition"]["StringEquals"]["aws:ResourceTag/ray-cluster-name"]
             assert own == config["cluster_name"]
         if statement["Resource"] == "*":
             assert all(action.startswith("ec2:Describe") for action in actions(statement))
+
+
+def test_the_guide_has_every_step_that_a_new_account_needs() -> None:
+    guide = (ROOT / "docs" / "cluster.md").read_text()
+    for step in (
+        "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
+        "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly",
+        "`AuthFailure.ServiceLinkedRoleCreationNotPermitted`",
+    ):
+        assert step in guide, step

@@ -1,18 +1,28 @@
 """The KubeRay files against KubeRay's schemas and the autoscaler, and what no schema says."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import yaml
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
+from cluster.demo import s3_endpoint
 from tests.cluster.openapi import kuberay_schema, problems
 from tests.cluster.scheduling import launched
+from tests.platform.small_runs import log_rows, run_data, save_base, write_log
 
-CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
+ROOT = Path(__file__).resolve().parents[2]
+CLUSTER = ROOT / "cluster"
+GUIDE = (ROOT / "docs" / "cluster.md").read_text()
+DRAIN_SECONDS = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 FILES = ("kuberay-cluster.yaml", "kuberay-job.yaml", "kuberay-redis.yaml")
 
 
@@ -89,10 +99,51 @@ def test_the_job_runs_on_the_same_cluster() -> None:
     assert job["ServiceAccount"] == cluster["ServiceAccount"]
     spec = job["RayJob"]["spec"]
     assert spec["shutdownAfterJobFinishes"]
-    assert spec["backoffLimit"] > 0
-    config = re.search(r"--config (\S+)", spec["entrypoint"])
-    assert config is not None
-    assert (CLUSTER.parent / Path(config[1]).relative_to("/opt/behaviorlm")).is_file()
+    assert (
+        spec["backoffLimit"] == 1
+    )  # a lost head is tried again; a wrong configuration makes one more head, not three
+
+
+def entrypoint() -> list[str]:
+    return shlex.split(documents("kuberay-job.yaml")["RayJob"]["spec"]["entrypoint"])
+
+
+def test_the_job_reads_the_configuration_that_the_guide_uploads() -> None:
+    """From the prefix that the role may read, and nothing that is baked into the image or lies on one machine."""
+    command = entrypoint()
+    assert command[:3] == ["python", "-m", "jobs.run"]
+    options = dict(part.split("=", 1) for part in command[3:])
+    assert options.keys() == {"--config", "--storage.root"}
+    assert options["--storage.root"] == "s3://REPLACE_WITH_BUCKET/REPLACE_WITH_PREFIX"
+    assert options["--config"].startswith(options["--storage.root"] + "/")
+    upload = f"aws s3 cp my_app.yaml {options['--config']}"
+    assert upload in GUIDE
+    assert upload in (CLUSTER / "kuberay-job.yaml").read_text()
+
+
+def test_the_command_of_the_job_works_once_its_placeholders_are_replaced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the configuration and the log in a bucket, on an S3 server of the test's own, as a dry run."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "")  # put back after the test
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    data = run_data(tmp_path, save_base(tmp_path / "base"))
+    del data["storage"]  # the command says where
+    data["events"]["paths"] = ["s3://bucket/logs/a.csv"]
+    command = [part.replace("REPLACE_WITH_BUCKET", "bucket") for part in entrypoint()]
+    command = [part.replace("REPLACE_WITH_PREFIX", "runs") for part in command]
+    assert "REPLACE_WITH" not in " ".join(command)
+    with s3_endpoint("s3://bucket"):
+        client = boto3.client("s3")
+        client.put_object(Bucket="bucket", Key="runs/my_app.yaml", Body=yaml.safe_dump(data).encode())
+        client.upload_file(str(write_log(tmp_path / "a.csv", log_rows(3))), "bucket", "logs/a.csv")
+        outcome = subprocess.run(
+            [sys.executable, *command[1:], "--dry-run"], cwd=ROOT, capture_output=True, text=True
+        )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "prepare" in outcome.stdout
 
 
 def test_version_image_and_authentication_agree_with_what_is_installed() -> None:
@@ -141,3 +192,54 @@ def test_the_autoscaler_reads_it_and_starts_spot_gpus_first() -> None:
     assert launched(config, [gpu] * 2, failed=["gpu-spot"]) == {"gpu-on-demand": 2}
     assert launched(config, [{"CPU": 1.0}] * 20) == {"cpu": 2}
     assert launched(config, [gpu] * 50) == {"gpu-spot": 8, "gpu-on-demand": 4}
+
+
+def test_pods_use_a_role_that_the_guide_lets_them_assume() -> None:
+    """Not that of EC2 nodes, which trusts EC2 alone."""
+    account = documents("kuberay-cluster.yaml")["ServiceAccount"]["metadata"]
+    role = account["annotations"]["eks.amazonaws.com/role-arn"].partition(":role/")[2]
+    [command] = re.findall(
+        r"eksctl create iamserviceaccount [^`]*?--name behaviorlm .*?--approve", GUIDE, re.DOTALL
+    )
+    assert f"--name {account['name']} " in command
+    assert f"--role-name {role} " in command
+    assert "--role-only" in command  # the account itself is in the file
+    ec2_roles = re.findall(r"^\s+for role in (.*); do$", GUIDE, re.MULTILINE)
+    assert ec2_roles and role not in " ".join(ec2_roles).split()
+
+
+def test_the_guide_installs_a_version_of_the_operator_that_knows_every_key() -> None:
+    """`priority` came with KubeRay 1.7; an older one drops it, and spot nodes do not come first."""
+    [installed] = re.findall(r"kuberay/kuberay-operator .*--version (\d+\.\d+)\.\d+", GUIDE)
+    [least] = re.findall(
+        r"KubeRay operator \((\S+) or newer\)", (CLUSTER / "kuberay-cluster.yaml").read_text()
+    )
+    assert installed == least == "1.7"
+
+
+def environment_of(group: dict[str, Any]) -> dict[str, str]:
+    """The environment of a group's Ray container."""
+    return {
+        entry["name"]: entry.get("value", "") for entry in group["template"]["spec"]["containers"][0]["env"]
+    }
+
+
+def test_a_worker_that_is_evicted_has_time_to_drain_before_it_is_killed() -> None:
+    for group in cluster_spec()["workerGroupSpecs"]:
+        settings, pod = environment_of(group), group["template"]["spec"]
+        read = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"from ray._private import ray_constants; print(ray_constants.{DRAIN_SECONDS})",
+            ],
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds = float(read.stdout)
+        assert seconds == float(settings[DRAIN_SECONDS])  # the name that Ray reads
+        assert 60 <= seconds <= pod["terminationGracePeriodSeconds"] - 30
+        assert pod["terminationGracePeriodSeconds"] <= 120  # what EC2 gives
+        assert "lifecycle" not in pod["containers"][0]  # a hook that sleeps would keep idle nodes as well
