@@ -199,9 +199,8 @@ class _CheckpointWriter:
 
     def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
         write_checkpoint(self._task.checkpoint_folder, step, state, shapes, records, self._identity)
-        prune_checkpoints(
-            self._task.checkpoint_folder, self._task.execution.keep_checkpoints, self._continued
-        )
+        keep = self._task.execution.keep_checkpoints
+        prune_checkpoints(self._task.checkpoint_folder, keep, step, self._continued)
 
     def _wait(self) -> None:
         """Wait for the checkpoint being written; its StorageError comes up here."""
