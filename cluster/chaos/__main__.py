@@ -5,7 +5,8 @@
 Starts an S3 server (moto, in memory), a proxy before it and a Ray cluster of three nodes, runs a small pipeline once
 undisturbed, and then once for each victim and seed, killing it at every moment on the way; with --apart once for each
 case, from the stage that the case is about. The proxy holds back the request that marks the moment until the victim
-is dead. Results are added to summary.json in the folder; a case that is there already is not run again.
+is dead. Results are added to summary.json in the folder. A case that is there already is not run again, unless it was
+not as it should be: then its new result replaces the old one.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     summary = folder / "summary.json"
     known = json.loads(summary.read_text())["cases"] if summary.exists() else []
-    done = {(row["name"], row["seed"]) for row in known}
+    done = {(row["name"], row["seed"]) for row in known if is_good(row)}
     waiting = [case for case in cases(options.seeds, options.only) if (case.name, case.seed) not in done]
     waiting = waiting[: options.at_most]
     print(f"{len(waiting)} cases to run, {len(known)} in {summary}", flush=True)
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with chaos(folder) as started:
             for disturbed in runs(waiting, options.apart):
                 rows = started.run(disturbed)
-                known += rows
+                known = replaced(known, rows)
                 storage.write_replacing(summary, json.dumps({"cases": known}, indent=1).encode())
                 for row in rows:
                     print(f"{'good' if is_good(row) else 'BAD'} {json.dumps(row)}", flush=True)
@@ -57,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     good = sum(is_good(row) for row in known)
     print(f"{good} of {len(known)} cases are as they should be: {summary}")
     return 0 if good == len(known) and not missed else 1
+
+
+def replaced(known: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The known rows with the new ones, which take the place of older ones of the same case."""
+    new = {(row["name"], row["seed"]) for row in rows}
+    return [row for row in known if (row["name"], row["seed"]) not in new] + list(rows)
 
 
 def is_good(row: dict[str, Any]) -> bool:

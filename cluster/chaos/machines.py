@@ -61,18 +61,28 @@ class Machines:
         with self.lock:
             return self.nodes[chosen % len(self.nodes)]
 
-    def kill_node(self, node: Any) -> list[int]:
-        """Kill a node's raylet, and with it all that runs there. Returns its process id if it is dead."""
+    def kill_node(self, node: Any, had_notice: bool = False) -> list[int]:
+        """Kill a node's raylet, and with it all that runs there. Returns its process id if that is what it died of.
+
+        Nothing for a raylet that was dead before; had_notice: one that has left by itself counts too, as it was
+        the notice that drained it.
+        """
         with self.lock:
             if node in self.nodes:
                 self.nodes.remove(node)
             raylet = _raylet(node)
+            lived = _lives(raylet)
             if node in self.cluster.worker_nodes:
                 self.cluster.remove_node(node, allow_graceful=False)
-            return [] if _lives(raylet) else [raylet]
+            return [raylet] if (lived or had_notice) and not _lives(raylet) else []
 
     def give_notice(self, node: Any) -> None:
-        """Tell a node that it will be taken back in `NOTICE_SECONDS`. Raises RuntimeError if that is refused."""
+        """Tell a node that it will be taken back in `NOTICE_SECONDS`.
+
+        Raises RuntimeError if that is refused, or the node was dead before.
+        """
+        if not _lives(_raylet(node)):
+            raise RuntimeError("the node was dead before the notice")
         reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")  # type: ignore[attr-defined]
         client = ray._raylet.GcsClient(address=self.address)  # type: ignore[attr-defined]
         deadline = int((time.time() + NOTICE_SECONDS) * 1000)

@@ -159,7 +159,7 @@ class Kills:
         self._release(wire)  # work goes on until the notice is over
         time.sleep(NOTICE_SECONDS)
         is_running = driver.poll() is None
-        gone = machines.kill_node(node)
+        gone = machines.kill_node(node, had_notice=True)
         return gone if is_running else []
 
 

@@ -7,18 +7,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import boto3
 import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
+from ray._private import ray_constants
+from ray.cluster_utils import Cluster
 
+from cluster.chaos import __main__ as command
 from cluster.chaos.__main__ import is_good
-from cluster.chaos.machines import kill
-from cluster.chaos.matrix import MOMENTS, STAGES, VICTIMS, cases, runs
+from cluster.chaos.machines import Machines, kill
+from cluster.chaos.matrix import MOMENTS, STAGES, VICTIMS, Case, cases, runs
 from cluster.chaos.outcome import Outcome, difference
 from cluster.chaos.proxy import Tripwire, Tripwires, tripping_proxy
 from cluster.chaos.runs import Chaos, Kills
@@ -162,6 +166,70 @@ def test_a_killed_process_is_confirmed_dead() -> None:
     assert kill(process.pid) == [process.pid]
     assert process.wait(5) == -9
     assert kill(process.pid) == []  # nothing was killed now
+
+
+def _node_of(raylet: subprocess.Popen[bytes]) -> Any:
+    return SimpleNamespace(
+        all_processes={ray_constants.PROCESS_TYPE_RAYLET: [SimpleNamespace(process=raylet)]}
+    )
+
+
+def test_a_raylet_that_was_dead_before_the_kill_is_confirmed_only_after_a_notice() -> None:
+    def machines(raylet: subprocess.Popen[bytes]) -> tuple[Machines, Any]:
+        node = _node_of(raylet)
+        nodes = [node]
+
+        def remove_node(removed: Any, allow_graceful: bool) -> None:
+            nodes.remove(removed)
+            raylet.kill()
+            raylet.wait()
+
+        cluster = SimpleNamespace(worker_nodes=nodes, remove_node=remove_node)
+        return Machines(cast(Cluster, cluster), [node]), node
+
+    def raylet(seconds: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+
+    living = raylet(60)
+    made, node = machines(living)
+    assert made.kill_node(node) == [living.pid]
+    assert made.nodes == [] and living.wait(5) == -9
+    for had_notice in (False, True):
+        dead = raylet(0)
+        dead.wait(20)
+        made, node = machines(dead)
+        with pytest.raises(RuntimeError, match="dead before the notice"):
+            made.give_notice(node)
+        assert made.kill_node(node, had_notice) == ([dead.pid] if had_notice else [])
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+def test_cases_that_were_not_good_are_run_again_and_their_rows_replaced(
+    is_resumed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def row(name: str, resumed: bool) -> dict[str, Any]:
+        of_run = {"samples_missing": 0, "samples_repeated": 0, "metrics_equal": True, "timeouts": 0}
+        return {"name": name, "seed": 0, "killed": True, "resumed": resumed, **of_run}
+
+    ran: list[list[str]] = []
+
+    def run(disturbed: list[Case]) -> list[dict[str, Any]]:
+        ran.append([case.name for case in disturbed])
+        return [row(case.name, is_resumed) for case in disturbed]
+
+    monkeypatch.setattr(command, "chaos", lambda folder: nullcontext(SimpleNamespace(run=run)))
+    summary = tmp_path / "summary.json"
+    before = [row("driver-score", True), row("driver-select", False), row("raylet-select", False)]
+    summary.write_text(json.dumps({"cases": before}))
+    arguments = ["--only", "driver-score", "driver-select", "raylet-select", "--folder", str(tmp_path)]
+    assert command.main(arguments) == (0 if is_resumed else 1)
+    assert sorted(ran) == [["driver-select"], ["raylet-select"]]
+    rows = {case["name"]: case["resumed"] for case in json.loads(summary.read_text())["cases"]}
+    assert rows == {"driver-score": True, "driver-select": is_resumed, "raylet-select": is_resumed}
+    assert len(json.loads(summary.read_text())["cases"]) == 3
+    ran.clear()
+    command.main(arguments)
+    assert bool(ran) is not is_resumed  # nothing is run again once all are good
 
 
 def test_a_missing_a_repeated_sample_and_another_metric_are_seen() -> None:

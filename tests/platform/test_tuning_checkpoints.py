@@ -197,11 +197,37 @@ def test_only_the_newest_and_what_is_being_read_are_kept_and_unfinished_ones_rem
             continued = newest_checkpoint(root, IDENTITY, print)
     if isinstance(root, Path):
         (root / ".incomplete-x").mkdir()
-    prune_checkpoints(root, 2, continued)
+    prune_checkpoints(root, 2, 8, continued)
     remove_unfinished(root)
     assert storage.list_folders(root) == ["step-00000002", "step-00000006", "step-00000008"]
-    prune_checkpoints(root, 1)
+    prune_checkpoints(root, 1, 8)
     assert storage.list_folders(root) == ["step-00000008"]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_later_checkpoints_do_not_push_out_the_one_just_written(keep: int, root: Location) -> None:
+    for step in (30, 40, 50):
+        written(root, step)
+    for step in (40, 50):
+        flip_a_bit(root / f"step-{step:08d}" / "parameter.safetensors", root)
+    continued = newest_checkpoint(root, IDENTITY, print)
+    assert continued is not None and continued.step == 30
+    written(root, 35)
+    prune_checkpoints(root, keep, 35, continued)
+    assert storage.list_folders(root) == ["step-00000030", "step-00000035"]
+    newest = newest_checkpoint(root, IDENTITY, print)
+    assert newest is not None and newest.step == 35
+
+
+def test_a_run_keeps_what_it_writes_before_the_step_of_a_damaged_checkpoint(tmp_path: Path) -> None:
+    task = functools.partial(
+        toy_task, tmp_path, open_schedule=toy_schedule(STEPS), execution=TuningExecution(keep_checkpoints=1)
+    )
+    folder = tmp_path / "checkpoints"
+    assert tune_without_ray(task(stop_step=4), 1) == [0]
+    flip_a_bit(folder / "step-00000004" / "parameter.safetensors", folder)
+    assert tune_without_ray(task(stop_step=3), 1) == [0]
+    assert storage.list_folders(folder) == ["step-00000003"]
 
 
 @pytest.fixture(scope="module")

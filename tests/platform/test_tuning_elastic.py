@@ -18,6 +18,7 @@ import pytest
 import torch.distributed as dist
 
 from behaviorlm.token_tree import TokenTree
+from behaviorlm_ray.tuning import worker
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
@@ -33,7 +34,8 @@ from tests.platform.tuning_runs import (
 
 STEPS = (4, 5, 1, 3, 2, 4) * 8
 CONFIG = TuningConfig(learning_rate=0.01, clip_norm=0.5)
-GROW, SHRINK = 4, 7
+GROW, SHRINK = 20, 22
+"""A checkpoint is due every GROW steps: before there are more workers, and then not before the machines are gone."""
 
 
 def _tune_with_notice(task: TuningTask) -> None:
@@ -42,6 +44,20 @@ def _tune_with_notice(task: TuningTask) -> None:
 
     def preempted() -> bool:
         asked.append(None)
+        return len(asked) >= 3
+
+    tune_rank(task, lambda metrics: None, preempted)
+
+
+def _tune_with_long_notice(task: TuningTask) -> None:
+    """Notice comes after the third step; it is long enough for more checkpoints by the clock of worker 0 alone."""
+    worker.NOTICE_CHECKPOINT_SECONDS = 0.5 if dist.get_rank() == 0 else 1e9
+    asked: list[None] = []
+
+    def preempted() -> bool:
+        asked.append(None)
+        if len(asked) > 3:
+            time.sleep(1)
         return len(asked) >= 3
 
     tune_rank(task, lambda metrics: None, preempted)
@@ -68,21 +84,39 @@ def test_notice_makes_one_checkpoint_at_once_from_which_the_next_attempt_goes_on
     ]
 
 
+def test_a_long_notice_makes_more_checkpoints_whenever_worker_0_says_so(tmp_path: Path) -> None:
+    steps = (4, 5, 1, 3, 2, 4)
+    execution = TuningExecution(checkpoint_every_steps=100, keep_checkpoints=9, progress_every_seconds=0)
+    task = toy_task(
+        tmp_path,
+        open_schedule=dying_schedule(steps, 5, tmp_path / "died", fatal_rank=1),
+        execution=execution,
+        config=CONFIG,
+    )
+    assert 0 not in run_workers(_tune_with_long_notice, 2, task)
+    assert (tmp_path / "died").exists()
+    kept = {path.name for path in (tmp_path / "checkpoints").glob("step-*")}
+    assert {"step-00000003", "step-00000004"} <= kept  # the one after step 5 may have been cut off
+
+
 @dataclass(frozen=True)
 class ElasticSchedule(ToySchedule):
-    """One worker waits before step GROW for three; three tell at step SHRINK, and then are slow."""
+    """Fewer than three workers wait before step GROW for three; these tell at step SHRINK, and then are slow.
+
+    So slow that the next periodic checkpoint, after step 2 * GROW, is not reached before the machines are gone.
+    """
 
     folder: Path = Path()
 
     def packs(self, step: int) -> list[TokenTree]:
         if dist.is_initialized() and dist.get_rank() == 0:
-            alone = dist.get_world_size() == 1
-            while alone and step == GROW and not (self.folder / "grown").exists():
+            complete = dist.get_world_size() == 3
+            while not complete and step == GROW and not (self.folder / "grown").exists():
                 (self.folder / "waits").touch()
                 time.sleep(0.1)
-            if not alone and step >= SHRINK:
+            if complete and step >= SHRINK:
                 (self.folder / "grown").touch()
-                time.sleep(1)
+                time.sleep(3)
         return super().packs(step)
 
 
@@ -103,7 +137,7 @@ from ray.core.generated import autoscaler_pb2
 
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.trainer import tune
-from tests.platform.test_tuning_elastic import elastic_schedule
+from tests.platform.test_tuning_elastic import GROW, elastic_schedule
 from tests.platform.tuning_runs import save_trainable, toy_model
 
 folder, config, steps = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
@@ -120,7 +154,7 @@ def tune_on_what_there_is():
     return tune(
         toy_model, elastic_schedule(steps, folder), TuningConfig.model_validate_json(config),
         TuningExecution(
-            workers=3, min_workers=1, checkpoint_every_steps=3, max_failures=0, resize_every_seconds=2,
+            workers=3, min_workers=1, checkpoint_every_steps=GROW, max_failures=0, resize_every_seconds=2,
             progress_every_seconds=0,
         ),
         checkpoint_folder=folder / "checkpoints", output_folder=folder / "output", base="toy",
@@ -194,11 +228,12 @@ def test_one_three_and_one_worker_use_each_sample_once_and_end_where_two_fixed_o
     workers = [count for count, _ in groupby(line["workers"] for line in lines)]
     assert workers[0] == 1 and 3 in workers and workers[-1] == 1, workers
 
-    # With no failure allowed at all, only the notice's own budget let it go on, from the notice's checkpoint.
-    notice = re.search(r"checkpoint after step (\d+) before it does", driver.stdout)
-    assert notice is not None
+    # With no failure allowed at all, only the notice's own budget let it go on, from a checkpoint of the notice: by
+    # the steps alone, there is none between GROW and twice as many.
+    noticed = [int(step) for step in re.findall(r"checkpoint after step (\d+) before it does", driver.stdout)]
     resumed = [int(step) for step in re.findall(r"continuing from .* \(after step (\d+)\)", driver.stdout)]
-    assert resumed[-1] >= int(notice[1]), (resumed, notice[1])
+    assert resumed[0] == GROW < resumed[-1] < 2 * GROW, (resumed, noticed)
+    assert resumed[-1] in noticed, (resumed, noticed)
 
     fixed = toy_task(tmp_path / "fixed", open_schedule=toy_schedule(STEPS), config=CONFIG)
     assert tune_without_ray(fixed, 2) == [0, 0]

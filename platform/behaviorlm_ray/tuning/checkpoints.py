@@ -66,7 +66,7 @@ def write_checkpoint(
     identity: what a run must share to continue from here. Raises StorageError where it cannot be written;
     what was there before stays usable.
     """
-    final = root / f"step-{step:08d}"
+    final = root / _name(step)
     described = {
         "format": FORMAT,
         "step": step,
@@ -174,10 +174,17 @@ def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoi
     return Checkpoint(storage.with_digests(folder, digests), step, shapes)
 
 
-def prune_checkpoints(root: Location, keep: int, reading: Checkpoint | None = None) -> None:
-    """Remove all but the newest `keep` checkpoints and the one that is `reading`: the run was continued from it."""
-    for name in _newest_first(root)[keep:]:
-        if reading is None or name != reading.folder.name:
+def prune_checkpoints(root: Location, keep: int, written: int, reading: Checkpoint | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints up to the step just `written`, and the one that is `reading`.
+
+    reading: the run was continued from it. Later steps than `written` were passed over then; counted among the newest,
+    they would push out those that can be continued.
+    """
+    names = _newest_first(root)
+    usable = [name for name in names if name <= _name(written)]
+    stay = set(usable[:keep]) | ({reading.folder.name} if reading is not None else set())
+    for name in names:
+        if name not in stay:
             with suppress(StorageError):  # what stays now goes with the next checkpoint
                 storage.remove_folder(root / name)
 
@@ -187,6 +194,10 @@ def remove_unfinished(root: Location) -> None:
     for name in storage.list_folders(root):
         if name.startswith(INCOMPLETE):
             storage.remove_folder(root / name)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _newest_first(root: Location) -> list[str]:

@@ -80,7 +80,11 @@ class TuningExecution(Settings):
     use_gpu: bool = Field(False, description="One GPU for each worker.")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores (and torch threads) of each worker.")
     checkpoint_every_steps: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
-    keep_checkpoints: int = Field(2, ge=1, description="How many of the newest checkpoints are kept.")
+    keep_checkpoints: int = Field(
+        2,
+        ge=1,
+        description="How many of the newest checkpoints are kept, beside the one that the run was continued from.",
+    )
     max_failures: int = Field(3, ge=0, description="How often the workers are restarted after a failure.")
     max_preemptions: int | None = Field(
         None,

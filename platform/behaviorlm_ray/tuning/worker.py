@@ -6,6 +6,7 @@ died: the newest checkpoint that verifies is continued, whatever wrote it and wi
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -38,6 +39,9 @@ from behaviorlm_ray.tuning.utilization import ModelWork, model_work
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
 MODEL = "model"
+
+NOTICE_CHECKPOINT_SECONDS = 20.0
+"""How often a checkpoint is made while a machine is about to go; EC2 leaves two minutes (our choice)."""
 
 
 class Schedule(Protocol):
@@ -153,8 +157,9 @@ def _train(
     """Run the steps that `records` does not hold yet, and add them to it."""
     steps, first = len(schedule), len(records)
     stop = steps if task.stop_step is None else min(task.stop_step, steps)
-    names, saved_for_preemption = schedule.part_names, False
-    progress = Progress(names, stop, first, task.execution, engine, work, task.checkpoint_folder)
+    progress = Progress(
+        schedule.part_names, stop, first, task.execution, engine, work, task.checkpoint_folder
+    )
     for step in range(first, stop):
         packs = schedule.packs(step)
         outcome = run_step(engine, packs, step, steps)
@@ -162,11 +167,9 @@ def _train(
             {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
         )
         progress.show(step, outcome, packs)
-        leaving = preempted() and not saved_for_preemption
-        if leaving:
-            saved_for_preemption = True
-            if dist.get_rank() == 0:
-                announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
+        leaving = preempted() and writer.is_due_on_notice(engine.device)
+        if leaving and dist.get_rank() == 0:
+            announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
         if leaving or (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == stop:
             writer.start(engine, step + 1, records)
             report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
@@ -180,6 +183,7 @@ class _CheckpointWriter:
         self._task, self._identity, self._continued = task, identity, continued
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
+        self._noticed, self._started = False, time.monotonic()
 
     def __enter__(self) -> "_CheckpointWriter":
         return self
@@ -190,7 +194,21 @@ class _CheckpointWriter:
         finally:
             self._pool.shutdown()
 
+    def is_due_on_notice(self, device: torch.device) -> bool:
+        """Whether it is time for a checkpoint while a machine is about to go: at once, and then every so often.
+
+        Collective: worker 0's clock decides for all, as all must gather or none. While the one before is still
+        being written there is no other: steps would wait for it.
+        """
+        is_idle = self._pending is None or self._pending.done()
+        is_time = is_idle and time.monotonic() - self._started >= NOTICE_CHECKPOINT_SECONDS
+        due = torch.tensor([not self._noticed or is_time], dtype=torch.int32, device=device)
+        dist.broadcast(due, src=0)
+        self._noticed = True
+        return bool(due.item())
+
     def start(self, engine: TuningEngine, step: int, records: list[dict[str, Any]]) -> None:
+        self._started = time.monotonic()
         state = sharded_state.gather(engine)
         self._wait()
         if dist.get_rank() == 0:
@@ -199,9 +217,8 @@ class _CheckpointWriter:
 
     def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
         write_checkpoint(self._task.checkpoint_folder, step, state, shapes, records, self._identity)
-        prune_checkpoints(
-            self._task.checkpoint_folder, self._task.execution.keep_checkpoints, self._continued
-        )
+        keep = self._task.execution.keep_checkpoints
+        prune_checkpoints(self._task.checkpoint_folder, keep, step, self._continued)
 
     def _wait(self) -> None:
         """Wait for the checkpoint being written; its StorageError comes up here."""
