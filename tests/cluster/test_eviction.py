@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import ray
 from ray.cluster_utils import Cluster
 
@@ -14,6 +15,7 @@ SECONDS = 8
 """How long a node may drain: longer than an idle one takes to end on a busy machine."""
 
 
+@pytest.mark.slow
 def test_sigterm_drains_a_busy_node_as_preempted_and_ends_an_idle_one_at_once() -> None:
     """What Kubernetes sends to a pod, to the command line that KubeRay runs in it."""
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 1024**2}

@@ -121,6 +121,7 @@ def test_the_job_reads_the_configuration_that_the_guide_uploads() -> None:
     assert upload in (CLUSTER / "kuberay-job.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_of_the_job_works_once_its_placeholders_are_replaced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
