@@ -118,6 +118,7 @@ def test_the_tokenizer_of_the_asset_is_that_of_the_recipe(tmp_path: Path) -> Non
     assert (made / "tokenizer.json").read_bytes() == (ASSET / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_asset_has_learned_what_follows_from_what() -> None:
     """With its cause in a diary, an effect is clearly likelier a step later than without, for every link."""
     folder = ASSET

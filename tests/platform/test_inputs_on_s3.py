@@ -144,7 +144,7 @@ def test_an_outage_is_waited_for_while_inputs_are_listed_opened_and_read(
         proxy.go_down(4.0)
         assert stored.read() == content
     assert time.monotonic() - begun >= 11.9
-    assert "input: cannot list s3://" in capsys.readouterr().out
+    assert "input: cannot " in capsys.readouterr().out  # of one of the three: a line now and then
 
 
 @pytest.mark.parametrize("name", ["a.csv", "c.parquet"])

@@ -76,6 +76,7 @@ def test_tuning_without_a_cluster_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_run_ends_in_the_same_weights(tmp_path: Path) -> None:
     marker = tmp_path / "died"
     result = tune(
