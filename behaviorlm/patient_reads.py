@@ -42,6 +42,11 @@ def patience(seconds: float) -> Iterator[None]:
         _seconds.reset(before)
 
 
+def patience_here() -> float:
+    """Seconds of the block that this is called in; PATIENCE_SECONDS outside of any."""
+    return _seconds.get()
+
+
 def patiently(action: str, path: str, operation: Callable[[], T], seconds: float | None = None) -> T:
     """Call `operation` until it succeeds, its OSError is of a kind that does not pass, or patience ends.
 

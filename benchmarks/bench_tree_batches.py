@@ -60,13 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if 1 not in options.caps:
         parser.error("--caps: 1 is what the others are compared with")
+    for name in ("samples", "samples_per_step", "epochs", "validation", "seeds"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            parser.error(f"--{name.replace('_', '-')}: {value} is not above 0")
     for path in options.configs:
         settings = with_absolute_paths(load_settings(RunSettings, path))
         missing = [file for file in settings.events.paths if not Path(file).exists()]
         if missing:
             print(f"{settings.name}: left out, there is no {missing[0]}")
             continue
-        if options.samples_per_step:
+        if options.samples_per_step is not None:
             step = {"samples_per_step": options.samples_per_step}
             settings = settings.model_copy(update={"one_stage": settings.one_stage.model_copy(update=step)})
         connect()

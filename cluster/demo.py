@@ -138,13 +138,14 @@ def _run(folder: Path, root: str, *, small: bool, search: bool) -> str:
         else:
             values = inputs | SMALLER if small else inputs
             work = ["jobs.run", "--config", "jobs/configs/demo.yaml", *_options(values)]
-        for job in (["jobs.world", "--folder", str(world), "--users", str(users)], work):
-            status = _submit(cluster, job, counts)
-            if status != 0:
-                _write(folder, counts, root)
-                return f"{job[0]} ended with exit status {status}"
-            if job is not work:
-                _copy(world, f"{root}/world")
+        making = ["jobs.world", "--folder", str(world), "--users", str(users)]
+        problem = _submit(cluster, making, counts)
+        if not problem:
+            _copy(world, f"{root}/world")
+            problem = _submit(cluster, work, counts)
+        if problem:
+            _write(folder, counts, root)
+            return problem
         print("waiting until the cluster is back to its head")
         deadline = time.monotonic() + HEAD_ALONE_SECONDS
         while counts.take() > 1 and time.monotonic() < deadline:
@@ -181,15 +182,15 @@ def _options(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     return [f"--{prefix}{key}={json.dumps(value)}" for key, value in values.items()]
 
 
-def _submit(cluster: LocalCluster, job: list[str], counts: NodeCounts) -> int:
-    """Submit a job, show what it prints and count nodes until it ends. Returns the exit status."""
+def _submit(cluster: LocalCluster, job: list[str], counts: NodeCounts) -> str:
+    """Submit a job, show what it prints and count nodes until it ends. Returns what went wrong, or nothing."""
     command = [str(RAY), "job", "submit", "--address", cluster.dashboard, "--working-dir", "."]
     command += ["--runtime-env", "jobs/runtime_env.yaml", "--", "python", "-m", *job]
     process = subprocess.Popen(command, cwd=ROOT, env=cluster.environment)
     while process.poll() is None:
         counts.take()
         time.sleep(1)
-    return process.returncode
+    return f"{job[0]} ended with exit status {process.returncode}" if process.returncode else ""
 
 
 def _write(folder: Path, counts: NodeCounts, root: str) -> dict[str, Any]:

@@ -54,13 +54,13 @@ def local_cluster(
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
-    gcs, dashboard, client, agent, grpc, runtime, metrics = _free_ports(7)
+    gcs, dashboard, client, agent, grpc, runtime, metrics = free_ports(7)
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     head = settings["provider"]["head_node_id"]
     settings["provider"] |= {"gcs_address": f"127.0.0.1:{gcs}", "folder": str(folder)}
     written = folder / "autoscaler.yaml"
     written.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    client_environment = _environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    client_environment = clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment = client_environment | {
         MARK: mark,
         "RAY_FAKE_CLUSTER": "1",
@@ -124,7 +124,8 @@ def _wait_until_started(process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.2)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(number)]
     for opened in sockets:
         opened.bind(("127.0.0.1", 0))
@@ -134,7 +135,7 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """Ours, without anything that tells Ray where another cluster is or how to be trusted by it."""
     told = ("RAY_ADDRESS", "RAY_API_SERVER", "RAY_AUTH", "RAY_JOB")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(told)}

@@ -63,7 +63,6 @@ class RunStatus:
     """One run: the stage that it asked for last, None if that is gone, and its results, if it has handed them over."""
 
     name: str
-    stages: int
     last: StageStatus | None
     results: str
 
@@ -79,7 +78,7 @@ def runs_under(root: str, stages: Iterable[StageStatus]) -> list[RunStatus]:
         if asked or has_results:
             last = by_folder.get(asked[-1]) if asked else None
             results = str(base / name) if has_results else ""
-            found.append(RunStatus(name, len(asked), last, results))
+            found.append(RunStatus(name, last, results))
     return found
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from behaviorlm.world.log import write_log
-from tests.platform.ray_heads import RAY, clean_environment, ray_head
+from cluster.local_cluster import RAY, ROOT, clean_environment
+from tests.platform.ray_heads import ray_head
 from tests.platform.small_runs import save_base, write_conversations
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(1200)  # Ray's start-up takes long on a busy machine
 
 

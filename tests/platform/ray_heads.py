@@ -1,21 +1,16 @@
 """Ray heads of their own, as `ray start --head` makes them, with and without a token."""
 
-import contextlib
-import os
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-RAY = Path(sys.executable).with_name("ray")
+from cluster.local_cluster import MARK, RAY, ROOT, clean_environment, end_marked, free_ports
 
 
 @dataclass(frozen=True)
@@ -37,6 +32,8 @@ def ray_head(cpus: int = 1, *, host: str = "127.0.0.1", has_token: bool) -> Iter
     token.chmod(0o600)
     trust = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment = clean_environment() | (trust if has_token else {"RAY_AUTH_MODE": "disabled"})
+    environment["OMP_NUM_THREADS"] = "1"
+    mark = uuid.uuid4().hex
     gcs, dashboard, client, agent, grpc, runtime, metrics = free_ports(7)
     command = [str(RAY), "start", "--head", "--block", f"--num-cpus={cpus}", "--num-gpus=0"]
     command += [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
@@ -44,7 +41,12 @@ def ray_head(cpus: int = 1, *, host: str = "127.0.0.1", has_token: bool) -> Iter
     command += [f"--runtime-env-agent-port={runtime}", f"--metrics-export-port={metrics}"]
     command += [f"--node-ip-address={host}", f"--temp-dir={folder}", "--object-store-memory=300000000"]
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=environment | {MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -54,56 +56,7 @@ def ray_head(cpus: int = 1, *, host: str = "127.0.0.1", has_token: bool) -> Iter
             if "--block" in line:  # the last thing it says, when everything has started
                 break
         assert process.poll() is None, "".join(printed)
-        yield RayHead(f"{host}:{gcs}", dashboard, environment)
+        yield RayHead(f"{host}:{gcs}", str(dashboard), environment)
     finally:
-        stop(process)
+        end_marked(mark)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_ports(number: int) -> list[str]:
-    """Ports that nobody listens on."""
-    sockets = [socket.socket() for _ in range(number)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
-    ports = [str(opened.getsockname()[1]) for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
-
-
-def clean_environment() -> dict[str, str]:
-    """Ours, without anything that tells Ray where a cluster is or how to be trusted by it."""
-    told = ("RAY_ADDRESS", "RAY_API_SERVER", "RAY_AUTH", "RAY_JOB")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(told)}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
-    return kept | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
-
-
-def descendants(process: int) -> list[int]:
-    """Process ids of everything that a process started, directly or not."""
-    listed = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    ).stdout
-    children: dict[int, list[int]] = {}
-    for line in listed.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found, waiting = [], [process]
-    while waiting:
-        started = children.get(waiting.pop(), [])
-        found += started
-        waiting += started
-    return found
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    """End the head node, and by their ids the processes that it started and that outlive it."""
-    started = descendants(process.pid)
-    process.terminate()
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    for number in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)

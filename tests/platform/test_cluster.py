@@ -10,7 +10,8 @@ import ray
 from behaviorlm.errors import ClusterError
 from behaviorlm_ray import cluster
 from behaviorlm_ray.cluster import asks_for_token, authentication_problem, is_loopback
-from tests.platform.ray_heads import clean_environment, ray_head
+from cluster.local_cluster import clean_environment
+from tests.platform.ray_heads import ray_head
 
 CONNECT = """
 import sys

@@ -20,6 +20,7 @@ from behaviorlm.events.reading import check_columns, read_table_batches
 from behaviorlm.input_files import find_on_s3, open_bytes, open_random_access, open_unpacked
 from behaviorlm.patient_reads import patience
 from behaviorlm_ray import storage
+from behaviorlm_ray.stage_bodies import hash_of_files
 from behaviorlm_ray.storage import S3Location
 from tests.platform.s3_faults import FaultyProxy
 from tests.platform.small_runs import log_rows, write_conversations, write_log
@@ -169,6 +170,10 @@ def test_an_outage_longer_than_the_patience_stops_resumably(
             pyarrow.csv.read_csv(stored)
         with pytest.raises(StorageError, match=rf"(?s)cannot find {both[1]}/log/\*\*: .*{told}"):
             list_files(mapping(f"{both[1]}/log/**"))
+        begun = time.monotonic()
+        with pytest.raises(StorageError, match=r"(?s)resumable.*patience_seconds"):
+            hash_of_files("the log", [file.path])
+        assert time.monotonic() - begun < 30  # and not the 180 s of another patience
 
 
 def test_what_does_not_pass_is_not_waited_for(both: tuple[Path, S3Location], proxy: FaultyProxy) -> None:

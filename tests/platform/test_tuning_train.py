@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
 from behaviorlm.tree_model import TreeModel
@@ -19,7 +20,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import NotFiniteError
-from behaviorlm_ray.tuning.trainer import tune
+from behaviorlm_ray.tuning.trainer import START_SECONDS, START_TIMEOUT, start_patience, tune
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
     ToySchedule,
@@ -55,6 +56,21 @@ def used_samples(lineage: Location) -> list[str]:
 
 def all_samples() -> list[str]:
     return [sample.hex() for step in range(len(STEPS)) for sample in ToySchedule(STEPS).sample_ids(step)]
+
+
+def test_ray_train_is_told_to_wait_for_machines_unless_fewer_workers_would_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert START_TIMEOUT in ENV_VARS_TO_PROPAGATE  # what Ray reads, and hands on to its controller
+    monkeypatch.delenv(START_TIMEOUT, raising=False)
+    with start_patience(TuningExecution(workers=3)):
+        assert os.environ[START_TIMEOUT] == str(START_SECONDS)
+    with start_patience(TuningExecution(workers=3, min_workers=1)):
+        assert START_TIMEOUT not in os.environ
+    monkeypatch.setenv(START_TIMEOUT, "5")
+    with start_patience(TuningExecution(workers=3)):
+        assert os.environ[START_TIMEOUT] == "5"
+    assert os.environ[START_TIMEOUT] == "5"
 
 
 def test_tuning_without_a_cluster_is_refused_by_name(tmp_path: Path) -> None:

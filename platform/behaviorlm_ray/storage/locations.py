@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from behaviorlm.errors import ConfigError
-from behaviorlm.patient_reads import PATIENCE_SECONDS
+from behaviorlm.patient_reads import PATIENCE_SECONDS, patience_here
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -70,8 +70,11 @@ Location = Path | S3Location
 """A file or folder. Locally a plain path: nothing is copied, libraries write and map the files where they lie."""
 
 
-def location(text: str, patience_seconds: float = PATIENCE_SECONDS) -> Location:
-    """The place that a configuration names: a folder, made absolute, or s3://bucket/prefix. Raises ConfigError."""
+def location(text: str, patience_seconds: float | None = None) -> Location:
+    """The place that a configuration names: a folder, made absolute, or s3://bucket/prefix. Raises ConfigError.
+
+    patience_seconds: None for those of the block, see `patient_reads.patience`.
+    """
     if "://" not in text:
         return Path(text).expanduser().absolute()
     scheme, _, rest = text.partition("://")
@@ -87,7 +90,9 @@ def location(text: str, patience_seconds: float = PATIENCE_SECONDS) -> Location:
     parts = key.strip("/").split("/")
     if key.strip("/") and any(part in ("", ".", "..") for part in parts):
         raise ConfigError(f"{text!r}: a prefix has no empty parts and no '.' or '..'")
-    return S3Location(bucket, key.strip("/"), patience_seconds)
+    return S3Location(
+        bucket, key.strip("/"), patience_here() if patience_seconds is None else patience_seconds
+    )
 
 
 def with_patience(place: Location, seconds: float) -> Location:

@@ -111,7 +111,7 @@ def tune(
             ),
         ),
     )
-    with _start_patience(execution):
+    with start_patience(execution):
         summary = _fit(trainer)
     return TuningResult(output_folder / MODEL, output_folder / CURVE, output_folder / LINEAGE, **summary)
 
@@ -129,7 +129,7 @@ def _worker_range(execution: TuningExecution) -> Any:
 
 
 @contextmanager
-def _start_patience(execution: TuningExecution) -> Iterator[None]:
+def start_patience(execution: TuningExecution) -> Iterator[None]:
     """Let Ray Train wait for machines that are still starting, and not report a failure each minute.
 
     Not where fewer workers would do: then it is soon to be seen that there is no room for all.
