@@ -19,7 +19,7 @@ from behaviorlm.errors import ConfigError
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys are refused. Each field carries its description."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

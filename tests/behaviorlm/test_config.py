@@ -138,6 +138,13 @@ def test_all_problems_are_told_with_key_value_and_remedy() -> None:
     assert "allowed here: band, counts, inner, items, limit, optional, path" in message
 
 
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_a_number_without_end_or_value_is_refused_by_its_key(tmp_path: Path, value: str) -> None:
+    """No stage could be named by it, and no key means anything with it."""
+    with pytest.raises(ConfigError, match=r"band\.0: .*got '?-?(inf|nan)"):
+        load_settings(Outer, write(tmp_path, f"path: a\nband: [{value}, 0.5]\n"))
+
+
 def test_a_typo_inside_a_list_item_is_told_with_its_index() -> None:
     with pytest.raises(ConfigError, match=r"items\.0\.nane: unknown key \(value 1\)"):
         validate_settings(Outer, {"path": "x", "items": [{"name": "a", "nane": 1}]}, "test")

@@ -53,7 +53,7 @@ class Dimension(Settings):
                 raise ValueError("points: a choice has its values already")
             return self
         low, high = self.bounds
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if low >= high:
             raise ValueError(f"{given[0]}: give [low, high] with low < high, got [{low}, {high}]")
         if self.is_log and low <= 0:
             raise ValueError(f"{given[0]}: low must be above 0, got {low}")
