@@ -79,8 +79,8 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
-            "fronts": {name: _front(found) for name, found in details["fronts"].items()},
-            "truth_front": _truth_front(details["truth"]),
+            "fronts": {name: report_front(found) for name, found in details["fronts"].items()},
+            "truth_front": truth_front(details["truth"]),
             "loss_curves": _curves(pipeline),
             "selection": _selection(pipeline),
             "behaviors": details["per_behavior"],
@@ -92,7 +92,7 @@ def report_data(pipeline: Pipeline) -> ReportData:
     )
 
 
-def _front(found: dict[str, Any]) -> dict[str, Any]:
+def report_front(found: dict[str, Any]) -> dict[str, Any]:
     """What the report draws of `adjustment_front`: the points in expectation where the truth is known."""
     points = [point["expected"] or point for point in found["points"]]
     return {
@@ -103,7 +103,7 @@ def _front(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _truth_front(truth: dict[str, Any] | None) -> dict[str, Any] | None:
+def truth_front(truth: dict[str, Any] | None) -> dict[str, Any] | None:
     """The frontier of the endpoint, expected under the truth."""
     if truth is None:
         return None

@@ -22,6 +22,8 @@ from behaviorlm.world.truth import filtered_probabilities
 from behaviorlm_ray.evaluation import Comparison, EvaluatedSamples, evaluate
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, SampleRows, gather, rows_of_split
+from behaviorlm_ray.report.content import Front
+from behaviorlm_ray.results import report_front, truth_front
 from behaviorlm_ray.results_table import results_table
 from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.truth import TruthSettings, ceiling, check_against_truth, true_probabilities
@@ -186,6 +188,14 @@ def test_evaluation_passes_the_truth_itself_and_gives_its_front_in_expectation(
     assert table[0].endswith("| anchor, expected | tail, expected |")
     [bound] = [line for line in table if line.startswith("| **bound** |")]
     assert bound.count("|") == table[0].count("|") and f" {reached[0][1]:.3f} |" in bound
+
+    shown = Front.model_validate(report_front(front))
+    assert shown.anchor_accuracy == pytest.approx([anchor for anchor, _ in pairs])
+    assert shown.tail_macro_recall == pytest.approx([recall for _, recall in pairs])
+    assert (shown.area, shown.expected_area) == (front["area"], front["expected_area"])
+    possible = Front.model_validate(truth_front(found.details["truth"]))
+    assert list(zip(possible.anchor_accuracy, possible.tail_macro_recall, strict=True)) == reached
+    assert possible.expected_area == best["expected_area"] and truth_front(None) is None
 
 
 def area_on_a_raster(points: list[tuple[float, float]]) -> float:
