@@ -7,23 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import measure
+from behaviorlm.metrics import measure_outcomes, outcomes
+from behaviorlm.metrics.outcomes import Outcomes
 
-# Our choice: 0 (no adjustment) to 1.5, beyond full correction of the prior, which reaches past the best on
-# real logs.
-TAU_GRID = tuple(step / 20 for step in range(31))
+FRONT_TAUS = tuple(step / 20 for step in range(-20, 31))
+"""Strengths along a front, our choice: 1 takes the prior out of the scores, -1 puts it in once more (a model tuned on
+a balanced subset has lost it), and 1.5 reaches past the best on real logs."""
+CHOICE_TAUS = (-0.75, -0.5, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+"""Strengths that validation chooses from, the same for every model."""
+TAIL_MINIMUM_TARGETS = 1
+"""Validation targets from which on a tail behavior counts in `anchor_tail_objective`."""
 
 
 @dataclass(frozen=True)
 class TauChoice:
     """The strength of logit adjustment chosen on validation, and the whole grid it was chosen from.
 
-    objective: with that tau; plain: without adjustment.
+    objective: with that tau; plain: without adjustment; both None where nothing could be chosen by.
     """
 
     tau: float
-    objective: float
-    plain: float
+    objective: float | None
+    plain: float | None
     grid: tuple[dict[str, float | None], ...]
 
 
@@ -67,22 +72,36 @@ def per_token_mean(
     return (label_scores / label_lengths[None, :]).astype(np.float32)
 
 
+def tail_macro_recall(
+    model_outcomes: Outcomes, is_anchor: NDArray[np.bool_], minimum_targets: int
+) -> float | None:
+    """Mean recall of the tail behaviors with at least that many targets; None if there is none. is_anchor bool[K]."""
+    behaviors = model_outcomes.behaviors
+    seen = model_outcomes.target >= 0
+    hit = seen & (model_outcomes.predicted == model_outcomes.target)
+    targets = np.bincount(model_outcomes.target[seen], minlength=behaviors)
+    hits = np.bincount(model_outcomes.target[hit], minlength=behaviors)
+    counted = ~is_anchor & (targets >= max(minimum_targets, 1))
+    return float((hits[counted] / targets[counted]).mean()) if counted.any() else None
+
+
 def anchor_tail_objective(
-    label_scores: NDArray[np.floating], targets: NDArray[np.integer], is_anchor: NDArray[np.bool_]
+    label_scores: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    is_anchor: NDArray[np.bool_],
+    minimum_targets: int = TAIL_MINIMUM_TARGETS,
 ) -> dict[str, float | None]:
     """`{"anchor_accuracy", "tail_macro_recall", "objective"}`: what serves both groups, and their mean. Our choice.
 
-    Tail macro recall is over behaviors with at least 10 targets; where there are none, over all of them; and a
-    group without any target (None) is left out of the mean. label_scores float[n, K] with n > 0, targets
-    int[n] (negative = unseen), is_anchor bool[K].
+    Tail macro recall is over the tail behaviors with at least `minimum_targets` targets, whatever their number. A part
+    without a target to count is None, and so is then the objective: it is never another quantity. label_scores
+    float[n, K] with n > 0, targets int[n] (negative = unseen), is_anchor bool[K].
     """
-    measured = measure(label_scores, targets, is_anchor)
-    tail = measured["tail"]["macro_recall_at_least_10"]
-    if tail is None:
-        tail = measured["tail"]["macro_recall"]
-    anchor = measured["anchor"]["accuracy"]
-    parts = [value for value in (anchor, tail) if value is not None]
-    return {"anchor_accuracy": anchor, "tail_macro_recall": tail, "objective": sum(parts) / len(parts)}
+    found = outcomes(label_scores, targets)
+    anchor = measure_outcomes(found, is_anchor)["anchor"]["accuracy"]
+    tail = tail_macro_recall(found, is_anchor, minimum_targets)
+    mean = None if anchor is None or tail is None else (anchor + tail) / 2
+    return {"anchor_accuracy": anchor, "tail_macro_recall": tail, "objective": mean}
 
 
 def choose_tau(
@@ -90,24 +109,29 @@ def choose_tau(
     targets: NDArray[np.integer],
     is_anchor: NDArray[np.bool_],
     prior: NDArray[np.floating],
-    grid: Sequence[float] = TAU_GRID,
+    grid: Sequence[float] = CHOICE_TAUS,
+    minimum_targets: int = TAIL_MINIMUM_TARGETS,
 ) -> TauChoice:
-    """The tau of the grid with the best `anchor_tail_objective` on validation samples; of equal ones the smallest.
+    """The tau of the grid with the best `anchor_tail_objective` on validation samples; of equal ones the nearest to 0.
 
-    label_scores float[n, K], targets int[n] (negative = unseen), is_anchor bool[K], prior float[K]
-    (`log_prior`). Raises DataError without validation samples.
+    Where the objective is None there is nothing to choose by, and tau is the grid's nearest to 0. label_scores
+    float[n, K], targets int[n] (negative = unseen), is_anchor bool[K], prior float[K] (`log_prior`). Raises DataError
+    without validation samples.
     """
     if len(targets) == 0:
         raise DataError("tau is chosen on validation samples, and there are none; raise split.validation")
-    rows: list[dict[str, float | None]] = [
-        {
-            "tau": float(tau),
-            **anchor_tail_objective(logit_adjustment(label_scores, prior, tau), targets, is_anchor),
-        }
-        for tau in sorted(grid)
-    ]
-    best = max(
-        rows, key=lambda row: row["objective"] or 0.0
-    )  # max keeps the first, which has the smallest tau
-    plain = anchor_tail_objective(label_scores, targets, is_anchor)["objective"] or 0.0
-    return TauChoice(float(best["tau"] or 0.0), float(best["objective"] or 0.0), plain, tuple(rows))
+
+    def objective(scores: NDArray[np.floating]) -> dict[str, float | None]:
+        return anchor_tail_objective(scores, targets, is_anchor, minimum_targets)
+
+    taus = sorted((float(tau) for tau in grid), key=lambda tau: (abs(tau), tau))
+    rows = [objective(logit_adjustment(label_scores, prior, tau)) for tau in taus]
+    values = [-1.0 if row["objective"] is None else row["objective"] for row in rows]
+    best = values.index(max(values))  # the first of equal ones is the nearest to 0
+    table = sorted(zip(taus, rows, strict=True), key=lambda pair: pair[0])
+    return TauChoice(
+        taus[best],
+        rows[best]["objective"],
+        objective(label_scores)["objective"],
+        tuple({"tau": tau, **row} for tau, row in table),
+    )

@@ -1,6 +1,7 @@
 """The front of anchors against tail that a method can reach by turning its knob, and the area under it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 Point = tuple[float, float]
 """(anchor accuracy, tail macro recall), each between 0 and 1."""
@@ -27,3 +28,10 @@ def front_area(points: Sequence[Point]) -> float:
         area += (anchor - reached) * tail
         reached = anchor
     return area
+
+
+def endpoint_area(points: Sequence[Mapping[str, Any]]) -> float | None:
+    """`front_area` of {"anchor_accuracy", "tail_macro_recall"} rows; those with a None are left out, None for none."""
+    pairs = [(point["anchor_accuracy"], point["tail_macro_recall"]) for point in points]
+    known = [(anchor, tail) for anchor, tail in pairs if anchor is not None and tail is not None]
+    return front_area(known) if known else None

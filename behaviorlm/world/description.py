@@ -90,7 +90,7 @@ def describe(generator: Generator, users: int, seed: int, events: tuple[int, int
     best = measured(probabilities.argmax(axis=1), is_anchor, targets)
     lines.append("argmax p*: " + ", ".join(f"{name} {value:.3f}" for name, value in best.items()))
     bound = macro_recall_bound(probabilities, is_anchor, targets)
-    lines.append(f"largest tail macro recall: expected {bound[0]:.3f}, realized {bound[1]:.3f}")
+    lines.append(f"largest tail macro recall: expected {_shown(bound[0])}, realized {_shown(bound[1])}")
     for name, make in (("anchor/tail", group_frontier), ("endpoint", endpoint_frontier)):
         curve = make(probabilities, is_anchor, targets)
         for point in range(0, len(curve.weights), 3):
@@ -99,6 +99,10 @@ def describe(generator: Generator, users: int, seed: int, events: tuple[int, int
                 f"accuracy {curve.expected_accuracy[point]:.3f}, "
                 f"anchor {curve.expected_anchor_accuracy[point]:.3f}, "
                 f"tail {curve.expected_tail_accuracy[point]:.3f}, "
-                f"tail macro recall {curve.expected_tail_macro_recall[point]:.3f} (expected)"
+                f"tail macro recall {_shown(curve.expected_tail_macro_recall[point])} (expected)"
             )
     return lines
+
+
+def _shown(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}"

@@ -22,7 +22,10 @@ MINIMUM_TARGETS = 10
 
 @dataclass(frozen=True)
 class Frontier:
-    """One point per weight, all float64[G]. *Expected*: under p*; *realized*: on the targets that were drawn."""
+    """One point per weight, all float64[G], NaN where nothing counts.
+
+    *Expected*: under p*; *realized*, without a prefix: on the targets that were drawn.
+    """
 
     weights: Floats
     expected_accuracy: Floats
@@ -88,7 +91,7 @@ def endpoint_frontier(
 def macro_recall_bound(
     probabilities: Floats, is_anchor: NDArray[np.bool_], targets: NDArray[np.integer]
 ) -> tuple[float, float]:
-    """Largest tail macro recall over behaviors with 10 targets or more: (expected under p*, realized).
+    """Largest tail macro recall over behaviors with 10 targets or more: (expected under p*, realized), NaN for none.
 
     From `argmax p* / pi` over those behaviors, pi their expected counts; the price in anchor accuracy is not looked at.
     """
@@ -116,22 +119,23 @@ def measured(
 
 def expected(
     choices: NDArray[np.integer], probabilities: Floats, is_anchor: NDArray[np.bool_]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """What `measured` gives for choices int[n] in expectation under p* float64[n, K]: less noisy than on the draw.
 
-    Tail macro recall is over behaviors with an expectation of at least 10 targets (0 if there are none); NaN for the
-    accuracy of no samples.
+    Tail macro recall is over behaviors with an expectation of at least 10 targets. None where nothing counts: without
+    such a behavior, or without a sample.
     """
     targets = probabilities.sum(axis=0)
     macro = macro_recall_values(targets, ~is_anchor)
     chance = probabilities[np.arange(len(choices)), choices]
     is_anchor_choice = is_anchor[choices]
-    return {
-        "accuracy": float(chance.mean()) if len(chance) else float("nan"),
+    found = {
+        "accuracy": _share(chance.sum(), len(chance)),
         "anchor_accuracy": _share(chance[is_anchor_choice].sum(), targets[is_anchor].sum()),
         "tail_accuracy": _share(chance[~is_anchor_choice].sum(), targets[~is_anchor].sum()),
-        "tail_macro_recall": float(chance @ macro[choices]),
+        "tail_macro_recall": float(chance @ macro[choices]) if macro.any() else float("nan"),
     }
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
 def _frontier(
@@ -149,7 +153,7 @@ def _frontier(
         ]
         for of_weight in choices
     ]
-    return Frontier(weights, *np.array(columns).T)
+    return Frontier(weights, *np.array(columns, np.float64).T)  # None becomes NaN
 
 
 def _share(part: float, whole: float) -> float:

@@ -12,11 +12,19 @@ import pyarrow as pa
 
 from behaviorlm.baselines import fit_baselines, timeline_arrays
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import bootstrap, outcomes, paired_difference, per_behavior_table, reliability
-from behaviorlm.metrics.front import front_area
+from behaviorlm.metrics import (
+    bootstrap,
+    measure_outcomes,
+    outcomes,
+    paired_difference,
+    per_behavior_table,
+    reliability,
+)
+from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.prediction import (
-    TAU_GRID,
+    FRONT_TAUS,
+    TAIL_MINIMUM_TARGETS,
     anchor_tail_objective,
     choose_tau,
     log_prior,
@@ -27,15 +35,19 @@ from behaviorlm.prediction import (
 from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray.prepared import PreparedLog, SampleRows, count, gather, group_names
 from behaviorlm_ray.truth import (
+    Truth,
     TruthSettings,
     ceiling,
     check_against_truth,
+    expected_endpoint,
     expected_under_truth,
     true_probabilities,
 )
 
 PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
 """The primary endpoint of the project."""
+ENDPOINT = ("anchor_accuracy", "tail_macro_recall")
+"""Its names where it stands alone."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +60,11 @@ class EvaluatedSamples:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What evaluation found; `results` has the form of results.json."""
+    """What evaluation found; `results` has the form of results.json, `details` of details.json."""
 
     results: dict[str, Any]
     details: dict[str, Any]
+    warnings: list[str]
 
 
 def evaluate(
@@ -59,18 +72,18 @@ def evaluate(
     samples: EvaluatedSamples,
     scores: Mapping[str, Mapping[str, np.ndarray]],
     *,
-    adjusted: Sequence[str],
     tau_grid: Sequence[float],
     resamples: int,
     seed: int,
+    tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
     truth: TruthSettings | None = None,
 ) -> Comparison:
     """Compare models and baselines.
 
     scores: for each model {"validation": float32 [v, K], "test": float32 [n, K]}, and for the untuned one
-    "without_history" [n, K], which adds its PMI form and its mean per token. adjusted: the models that are
-    reported with logit adjustment as well, tau chosen on validation. truth: the synthetic world of the log; a model
-    beyond what can be known raises DataError.
+    "without_history" [n, K], which adds its PMI form and its mean per token. Each model is reported with logit
+    adjustment as well, tau chosen on validation by `anchor_tail_objective`, and with its front (`adjustment_front`).
+    truth: the synthetic world of the log; a model beyond what can be known raises DataError.
     """
     vocabulary = log.vocabulary
     targets = gather(log, samples.test, "behavior")
@@ -78,8 +91,10 @@ def evaluate(
     groups = group_names(log, samples.test)
     measured: dict[str, Outcomes] = {}
     tau: dict[str, float] = {}
-    validation: dict[str, dict[str, float]] = {}
+    validation: dict[str, dict[str, float | None]] = {}
     fronts: dict[str, dict[str, Any]] = {}
+    warnings: list[str] = []
+    known = None if truth is None else true_probabilities(log, samples.test, truth)
     for name, label_scores in baseline_scores(log, samples.test).items():
         measured[name] = outcomes(label_scores, targets)
     prior = log_prior(vocabulary.counts)
@@ -91,35 +106,55 @@ def evaluate(
             measured[f"{name}+pmi"] = outcomes(alone, targets)
             lengths = np.array([len(label) for label in labels_with_terminator(log.prompt)])
             measured[f"{name}+per_token"] = outcomes(per_token_mean(by_split["test"], lengths), targets)
-        if name in adjusted and len(validation_targets):
+        if len(validation_targets):
             choice = choose_tau(
-                by_split["validation"], validation_targets, vocabulary.is_anchor, prior, tau_grid
+                by_split["validation"],
+                validation_targets,
+                vocabulary.is_anchor,
+                prior,
+                tau_grid,
+                tail_minimum_targets,
             )
             tau[name] = choice.tau
             validation[name] = {"plain": choice.plain, "adjusted": choice.objective}
             measured[f"{name}+adjusted"] = outcomes(
                 logit_adjustment(by_split["test"], prior, choice.tau), targets
             )
-        if name in adjusted:
-            fronts[name] = adjustment_front(by_split["test"], targets, vocabulary.is_anchor, prior)
+            if choice.objective is None:
+                warnings.append(
+                    f"{name}: tau was not chosen: the validation samples have no anchor target or no tail behavior "
+                    f"with {tail_minimum_targets} targets; raise split.validation"
+                )
+        fronts[name] = adjustment_front(by_split["test"], targets, vocabulary.is_anchor, prior, known)
     models = {
         name: bootstrap(model, vocabulary.is_anchor, groups, is_repeat, resamples=resamples, seed=seed)
         for name, model in measured.items()
     }
     best: dict[str, float] | None = None
     truth_details: dict[str, Any] | None = None
-    if truth is not None:
-        known = true_probabilities(log, samples.test, truth)
+    in_expectation: dict[str, Any] | None = None
+    if known is not None:
         best, truth_details = ceiling(known, vocabulary.is_anchor, targets)
         check_against_truth(known, vocabulary.is_anchor, measured)
-        truth_details["models"] = expected_under_truth(known, vocabulary.is_anchor, measured)
+        of_models = expected_under_truth(known, vocabulary.is_anchor, measured)
+        truth_details["models"] = of_models
+        in_expectation = {
+            "bound": {
+                "anchor_accuracy": best["anchor"],
+                "tail_macro_recall": truth_details["tail_macro_recall"]["expected"],
+            },
+            "models": {name: {key: of[key] for key in ENDPOINT} for name, of in of_models.items()},
+        }
     on_validation = {
-        name: anchor_tail_objective(by_split["validation"], validation_targets, vocabulary.is_anchor)
+        name: anchor_tail_objective(
+            by_split["validation"], validation_targets, vocabulary.is_anchor, tail_minimum_targets
+        )
         for name, by_split in scores.items()
         if len(validation_targets)
     }
     results = {
         "ceiling": best,
+        "in_expectation": in_expectation,
         "models": models,
         "validation": on_validation,
         "samples": _sample_counts(log, samples, targets, is_repeat),
@@ -138,43 +173,58 @@ def evaluate(
         },
         "reliability": {name: _rows(reliability(model)) for name, model in measured.items()},
     }
-    return Comparison(results, details)
+    return Comparison(results, details, warnings)
 
 
 def validation_metrics(
-    log: PreparedLog, validation: SampleRows, label_scores: np.ndarray
+    log: PreparedLog,
+    validation: SampleRows,
+    label_scores: np.ndarray,
+    tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
 ) -> dict[str, float | None]:
     """The objective of a search and its parts (`anchor_tail_objective`) on validation samples.
 
-    label_scores: float32 [v, K] in the order of the rows. Raises DataError without samples.
+    label_scores: float32 [v, K] in the order of the rows. Raises DataError where a part has nothing to measure.
     """
     if not count(validation):
         raise DataError("a search chooses on validation samples, and there are none; raise split.validation")
     targets = gather(log, validation, "behavior")
-    return anchor_tail_objective(label_scores, targets, log.vocabulary.is_anchor)
+    found = anchor_tail_objective(label_scores, targets, log.vocabulary.is_anchor, tail_minimum_targets)
+    if found["objective"] is None:
+        missing = [f"an anchor target ({ENDPOINT[0]})"] if found[ENDPOINT[0]] is None else []
+        if found[ENDPOINT[1]] is None:
+            missing.append(f"a tail behavior with {tail_minimum_targets} targets ({ENDPOINT[1]})")
+        raise DataError(
+            f"a search compares anchors and tail, and its {len(targets)} validation samples lack "
+            f"{' and '.join(missing)}; raise split.validation or evaluation.max_validation_samples"
+        )
+    return found
 
 
 def adjustment_front(
-    label_scores: np.ndarray, targets: np.ndarray, is_anchor: np.ndarray, prior: np.ndarray
+    label_scores: np.ndarray,
+    targets: np.ndarray,
+    is_anchor: np.ndarray,
+    prior: np.ndarray,
+    truth: Truth | None = None,
 ) -> dict[str, Any]:
-    """The endpoint of one model at every strength of logit adjustment, and the area under its front.
+    """The primary endpoint of one model at every strength of logit adjustment, and the areas under its front.
 
-    {"tau": [...], "anchor_accuracy": [...], "tail_macro_recall": [...], "area"}; null where a group has no targets.
+    {"points": [{"tau", "anchor_accuracy", "tail_macro_recall", "expected"}], "area", "expected_area"}. `expected`:
+    {"anchor_accuracy", "tail_macro_recall"} of the same choices in expectation under p*; None without a truth. A
+    number is None where nothing counts.
     """
-    points = [
-        anchor_tail_objective(logit_adjustment(label_scores, prior, tau), targets, is_anchor)
-        for tau in TAU_GRID
-    ]
-    anchor = [point["anchor_accuracy"] for point in points]
-    tail = [point["tail_macro_recall"] for point in points]
-    known = [
-        (one, other) for one, other in zip(anchor, tail, strict=True) if one is not None and other is not None
-    ]
+    points: list[dict[str, Any]] = []
+    for tau in FRONT_TAUS:
+        found = outcomes(logit_adjustment(label_scores, prior, tau), targets)
+        groups = measure_outcomes(found, is_anchor)
+        drawn = {key: groups[group][metric] for key, (group, metric) in zip(ENDPOINT, PRIMARY, strict=True)}
+        expected = None if truth is None else expected_endpoint(truth, is_anchor, found.predicted)
+        points.append({"tau": tau, **drawn, "expected": expected})
     return {
-        "tau": list(TAU_GRID),
-        "anchor_accuracy": anchor,
-        "tail_macro_recall": tail,
-        "area": front_area(known) if known else None,
+        "points": points,
+        "area": endpoint_area(points),
+        "expected_area": endpoint_area([point["expected"] for point in points if point["expected"]]),
     }
 
 

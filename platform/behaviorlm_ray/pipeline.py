@@ -385,6 +385,7 @@ class Pipeline:
             "model": self._model_identity,
             "max_validation_samples": settings.evaluation.max_validation_samples,
             "seed": settings.evaluation.seed,
+            "tail_minimum_targets": settings.evaluation.tail_minimum_targets,
         }
         inputs: dict[str, Stage | str] = {"prepared": prepared, "base": self._base}
         inputs |= {"model": model} if is_tuned else {}

@@ -79,8 +79,8 @@ def report_data(pipeline: Pipeline) -> ReportData:
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
-            "fronts": details["fronts"],
-            "truth_front": _truth_front(details["truth"]),
+            "fronts": {name: report_front(found) for name, found in details["fronts"].items()},
+            "truth_front": truth_front(details["truth"]),
             "loss_curves": _curves(pipeline),
             "selection": _selection(pipeline),
             "behaviors": details["per_behavior"],
@@ -92,12 +92,24 @@ def report_data(pipeline: Pipeline) -> ReportData:
     )
 
 
-def _truth_front(truth: dict[str, Any] | None) -> dict[str, list[float]] | None:
+def report_front(found: dict[str, Any]) -> dict[str, Any]:
+    """What the report draws of `adjustment_front`: the points in expectation where the truth is known."""
+    points = [point["expected"] or point for point in found["points"]]
+    return {
+        **{name: [point[name] for point in points] for name in ("anchor_accuracy", "tail_macro_recall")},
+        "tau": [point["tau"] for point in found["points"]],
+        "area": found["area"],
+        "expected_area": found["expected_area"],
+    }
+
+
+def truth_front(truth: dict[str, Any] | None) -> dict[str, Any] | None:
     """The frontier of the endpoint, expected under the truth."""
     if truth is None:
         return None
     found = truth["frontier"]["endpoint"]
-    return {name: found[f"expected_{name}"] for name in ("anchor_accuracy", "tail_macro_recall")}
+    ends = {name: found[f"expected_{name}"] for name in ("anchor_accuracy", "tail_macro_recall")}
+    return ends | {"area": found["area"], "expected_area": found["expected_area"]}
 
 
 def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

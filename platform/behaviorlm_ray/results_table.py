@@ -19,6 +19,10 @@ COLUMNS = (
     ("ECE", "all", "expected_calibration_error", False),
 )
 """Title, group, metric, with interval. The first two are the primary endpoint."""
+EXPECTED = (
+    "Expected: the endpoint of the same choices under the known truth; the tail's behaviors are those with an "
+    "expectation of 10 test targets. Nobody can be beyond either bound; no one predictor reaches both."
+)
 
 
 def results_table(results: Mapping[str, Any]) -> list[str]:
@@ -26,17 +30,32 @@ def results_table(results: Mapping[str, Any]) -> list[str]:
     retention = {
         name: found["loss"] for sources in [results.get("retention", {})] for name, found in _losses(sources)
     }
+    expected = results.get("in_expectation")
     titles = ["model", *(title for title, *_ in COLUMNS), *(["conversation loss"] if retention else [])]
+    titles += ["anchor, expected", "tail, expected"] if expected else []
     lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
     for name, groups in results["models"].items():
         cells = [_cell(groups[group][metric], wide) for _, group, metric, wide in COLUMNS]
         if retention:
             cells.append(f"{retention[name]:.2f}" if name in retention else "")
+        if expected:
+            cells += _expected_cells(expected["models"].get(name, {}))
         lines.append("| " + " | ".join([name, *cells]) + " |")
+    if expected:
+        bounds = _expected_cells(expected["bound"])
+        row = ["**bound**", *([""] * (len(titles) - 1 - len(bounds))), *bounds]
+        lines.append("| " + " | ".join(row) + " |")
+        lines += ["", EXPECTED]
     if results.get("ceiling"):
         best = ", ".join(f"{group} {value:.3f}" for group, value in results["ceiling"].items())
         lines += ["", f"Ceiling of accuracy, each group's own, expected under the truth: {best}"]
     return lines
+
+
+def _expected_cells(found: Mapping[str, float | None]) -> list[str]:
+    """The endpoint in expectation, a dash where nothing counts."""
+    values = [found.get(name) for name in ("anchor_accuracy", "tail_macro_recall")]
+    return ["–" if value is None else f"{value:.3f}" for value in values]
 
 
 def _losses(retention: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:

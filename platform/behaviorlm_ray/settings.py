@@ -16,6 +16,7 @@ from behaviorlm.conversations import AuxiliarySource
 from behaviorlm.difficulty import DifficultyConfig
 from behaviorlm.errors import ConfigError
 from behaviorlm.events.config import EventsConfig
+from behaviorlm.prediction import CHOICE_TAUS, TAIL_MINIMUM_TARGETS
 from behaviorlm.prompts import PromptConfig
 from behaviorlm.selection import SelectionConfig
 from behaviorlm.splits import SplitConfig
@@ -96,9 +97,16 @@ class EvaluationSettings(Settings):
         default=1000, ge=50, description="Resamples of groups behind each interval."
     )
     tau: list[float] = Field(
-        default=[0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0],
+        default=list(CHOICE_TAUS),
         min_length=1,
-        description="Strengths of logit adjustment from which validation chooses one for each tuned model.",
+        description="Strengths of logit adjustment from which validation chooses one for each model; below 0 it "
+        "favors frequent behaviors.",
+    )
+    tail_minimum_targets: int = Field(
+        default=TAIL_MINIMUM_TARGETS,
+        ge=1,
+        description="Tail behaviors with at least this many validation targets count in what tau, and a search, is "
+        "chosen by: the mean of anchor accuracy and tail macro recall.",
     )
     truth: TruthSettings | None = Field(
         default=None,

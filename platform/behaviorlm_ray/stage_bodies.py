@@ -300,7 +300,7 @@ def validate_arm(
     label_scores = read_scores(folder.output / VALIDATION, log, rows).get(
         "label_scores", np.zeros((0, 0), np.float32)
     )
-    metrics = validation_metrics(log, rows, label_scores)
+    metrics = validation_metrics(log, rows, label_scores, settings.evaluation.tail_minimum_targets)
     _write_json(folder.output / METRICS, metrics)
     return StageResult(rows={"validation": count(rows)}, metrics=metrics, cost={"tokens": scored.tokens})
 
@@ -326,15 +326,16 @@ def evaluate_arms(
         log,
         samples,
         scores,
-        adjusted=[arm for arm in arms if settings.all_arms[arm].tuning != "untuned"],
         tau_grid=settings.evaluation.tau,
         resamples=settings.evaluation.bootstrap_samples,
         seed=settings.evaluation.seed,
+        tail_minimum_targets=settings.evaluation.tail_minimum_targets,
         truth=settings.evaluation.truth,
     )
     _write_json(folder.output / "results.json", comparison.results | {"retention": retention})
     _write_json(folder.output / "details.json", comparison.details)
-    return StageResult(rows={"test": count(samples.test), "validation": count(samples.validation)})
+    rows = {"test": count(samples.test), "validation": count(samples.validation)}
+    return StageResult(rows=rows, warnings=comparison.warnings)
 
 
 def read_label_scores(

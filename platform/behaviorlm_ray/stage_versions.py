@@ -11,5 +11,5 @@ SCORE = 1
 """Difficulty, before and after B-Tuning."""
 SELECT = 1
 PREDICT = 3
-VALIDATE = 1
-EVALUATE = 4
+VALIDATE = 2
+EVALUATE = 5

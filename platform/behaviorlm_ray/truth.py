@@ -12,6 +12,7 @@ from pydantic import Field
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
+from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.timelines import TimelinePart
 from behaviorlm.world.errands import errands_world
@@ -28,6 +29,8 @@ HOUR = 3_600_000_000
 """Microseconds, the unit of `order` for times."""
 FIRST_HOUR = 3 * 24
 """1970-01-01 was a Thursday."""
+ENDPOINT_WEIGHTS = np.linspace(0.0, 1.0, 101)
+"""Worth of the anchors along the endpoint's frontier: finer than a model's front, whose area is then the smaller."""
 
 
 class TruthSettings(Settings):
@@ -84,10 +87,17 @@ def ceiling(
 
     Of each group its own best, reached by different predictors: overall by argmax p*, anchors and tail at either end
     of the frontier.
+
+    details["frontier"]["endpoint"] is to be read like a model's front: place i of each list is one predictor, the best
+    for whom anchor accuracy is worth weights[i] and tail macro recall the rest (1 - weights[i]). Its `expected_…` lists
+    are what it reaches in expectation under p*, to be held against a model's `expected`, and nobody is beyond them;
+    the lists without a prefix are the same choices on the targets that were drawn, where chance may put a model ahead.
+    `expected_area` and `area` are the areas below either, as `adjustment_front` has them for a model. None stands
+    where nothing counts.
     """
     groups = group_frontier(truth.whole, is_anchor, targets)
-    endpoint = endpoint_frontier(truth.whole, is_anchor, targets)
-    expected, realized = macro_recall_bound(truth.whole, is_anchor, targets)
+    endpoint = endpoint_frontier(truth.whole, is_anchor, targets, ENDPOINT_WEIGHTS)
+    best_expected, realized = macro_recall_bound(truth.whole, is_anchor, targets)
     best = {
         "all": float(truth.whole.max(axis=1).mean()),
         "anchor": float(np.nanmax(groups.expected_anchor_accuracy)),
@@ -96,18 +106,27 @@ def ceiling(
     entropy = -np.sum(truth.whole * np.log(np.maximum(truth.whole, 1e-300)), axis=1)
     details = {
         "accuracy_given_the_window": float(truth.windowed.max(axis=1).mean()),
-        "tail_macro_recall": {"expected": expected, "realized": realized},
+        "tail_macro_recall": {"expected": _or_none(best_expected), "realized": _or_none(realized)},
         "mean_entropy_nats": float(entropy.mean()),
-        "frontier": {"accuracy": _columns(groups), "endpoint": _columns(endpoint)},
+        "frontier": {"accuracy": _columns(groups), "endpoint": _with_areas(_columns(endpoint))},
     }
     return best, details
 
 
 def expected_under_truth(
     truth: Truth, is_anchor: np.ndarray, measured: Mapping[str, Outcomes]
-) -> dict[str, dict[str, float]]:
-    """Each model's accuracies and tail macro recall in expectation under p*, given the choices that it made."""
+) -> dict[str, dict[str, float | None]]:
+    """Each model's accuracies and tail macro recall in expectation under p*, given the choices that it made.
+
+    None where nothing counts, as tail macro recall where no tail behavior has an expectation of 10 targets.
+    """
     return {name: expected(model.predicted, truth.whole, is_anchor) for name, model in measured.items()}
+
+
+def expected_endpoint(truth: Truth, is_anchor: np.ndarray, choices: np.ndarray) -> dict[str, float | None]:
+    """{"anchor_accuracy", "tail_macro_recall"} of choices int[n] in expectation under p*."""
+    found = expected(choices, truth.whole, is_anchor)
+    return {name: found[name] for name in ("anchor_accuracy", "tail_macro_recall")}
 
 
 def check_against_truth(truth: Truth, is_anchor: np.ndarray, measured: Mapping[str, Outcomes]) -> None:
@@ -176,5 +195,28 @@ def _timelines(
         yield timeline, part.window_start[first:stop] - first, rows - first
 
 
-def _columns(frontier: Any) -> dict[str, list[float]]:
-    return {name: [round(float(value), 6) for value in values] for name, values in asdict(frontier).items()}
+def _columns(frontier: Any) -> dict[str, list[float | None]]:
+    return {
+        name: [_or_none(round(float(value), 6)) for value in values]
+        for name, values in asdict(frontier).items()
+    }
+
+
+def _with_areas(columns: dict[str, list[float | None]]) -> dict[str, Any]:
+    areas = {
+        f"{prefix}area": endpoint_area(
+            [
+                {"anchor_accuracy": anchor, "tail_macro_recall": tail}
+                for anchor, tail in zip(
+                    columns[f"{prefix}anchor_accuracy"], columns[f"{prefix}tail_macro_recall"], strict=True
+                )
+            ]
+        )
+        for prefix in ("", "expected_")
+    }
+    return columns | areas
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)

@@ -140,9 +140,22 @@ def test_expected_is_the_mean_of_what_is_measured_over_many_draws() -> None:
     draws = [(p.cumsum(axis=1) > random.random((len(p), 1))).argmax(axis=1) for _ in range(2000)]
     found = [measured(choices, is_anchor, targets) for targets in draws]
     for name, value in expected(choices, p, is_anchor).items():
+        assert value is not None
         drawn = np.array([one[name] for one in found])
         # a ratio of two sums: its mean is off by the order of one part in the number of targets
         assert abs(value - drawn.mean()) < 0.005 + 4 * drawn.std() / np.sqrt(len(drawn))
+
+
+def test_what_no_behavior_or_sample_counts_for_is_none_and_not_zero() -> None:
+    p = np.full((30, 4), 0.25)
+    is_anchor = np.array([True, True, True, False])
+    found = expected(np.zeros(30, np.int64), p, is_anchor)
+    assert found["tail_macro_recall"] is None  # 7.5 targets of the one tail behavior
+    assert (found["accuracy"], found["anchor_accuracy"], found["tail_accuracy"]) == (0.25, 1 / 3, 0.0)
+    assert set(expected(np.zeros(0, np.int64), p[:0], is_anchor).values()) == {None}
+    curve = endpoint_frontier(p, is_anchor, np.zeros(30, np.int64))
+    assert np.isnan(curve.expected_tail_macro_recall).all() and np.isnan(curve.tail_macro_recall).all()
+    assert np.isnan(macro_recall_bound(p, is_anchor, np.zeros(30, np.int64))).all()
 
 
 def test_expected_of_the_best_choices_is_the_frontier() -> None:

@@ -95,7 +95,16 @@ def test_results_have_the_promised_form(first: Pipeline) -> None:
     results = json.loads(storage.read_text(report.parent / "results.json"), parse_constant=refuse)
     assert {"ceiling", "models", "samples", "retention"} <= results.keys() and results["ceiling"] is None
     baselines = {"most_frequent", "per_user_frequency", "bigram", "markov_order_1", "markov_order_3_context"}
-    assert {"untuned", "ab_tuned", "ab_tuned+adjusted"} | baselines <= results["models"].keys()
+    adjusted = {"untuned+adjusted", "ab_tuned+adjusted"}
+    assert {"untuned", "ab_tuned"} | adjusted | baselines <= results["models"].keys()
+    assert results["in_expectation"] is None
+    details = json.loads(storage.read_text(report.parent / "details.json"), parse_constant=refuse)
+    assert details["fronts"].keys() == {"untuned", "ab_tuned"} == details["tau"].keys()
+    for front in details["fronts"].values():
+        assert front.keys() == {"points", "area", "expected_area"} and front["expected_area"] is None
+        for point in front["points"]:
+            assert point.keys() == {"tau", "anchor_accuracy", "tail_macro_recall", "expected"}
+            assert point["expected"] is None
     for groups in results["models"].values():
         assert {"all", "anchor", "tail"} <= groups.keys()
         for metrics in groups.values():

@@ -12,6 +12,8 @@ import pytest
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray.report import ReportData, Results, render_report, write_report
+from behaviorlm_ray.report.content import Front
+from behaviorlm_ray.report.front_plot import unadjusted
 
 MODELS = {
     "most frequent": "baseline",
@@ -365,6 +367,42 @@ def test_undefined_numbers_are_dashes_and_never_reach_the_page_as_nan(small_repo
     text = PageText(render_report(ReportData.model_validate(data))).text
     assert not re.search(r"\b(nan|inf|None)\b", text)
     assert "–" in text
+
+
+def test_the_dot_of_a_front_is_the_model_without_adjustment_wherever_it_lies() -> None:
+    anchor, tail = [0.6, 0.5, 0.4], [0.1, 0.2, 0.3]
+    assert unadjusted(Front(anchor_accuracy=anchor, tail_macro_recall=tail, tau=[-0.5, 0, 1])) == (0.5, 0.2)
+    assert unadjusted(Front(anchor_accuracy=anchor, tail_macro_recall=tail)) == (0.6, 0.1)
+    assert unadjusted(Front(anchor_accuracy=anchor, tail_macro_recall=tail, tau=[0.5, 1, 1.5])) is None
+    assert unadjusted(Front(anchor_accuracy=[None], tail_macro_recall=[0.1], tau=[0])) is None
+
+
+def test_the_endpoint_in_expectation_stands_beside_its_bound_and_a_dash_where_nothing_counts() -> None:
+    values = [{"value": 0.111, "low": None, "high": None}] * 2
+    groups = {"anchor": {"accuracy": values[0]}, "tail": {"macro_recall_at_least_10": values[1]}}
+    front = {"anchor_accuracy": [0.6, 0.5], "tail_macro_recall": [0.1, 0.2], "tau": [-0.5, 0]}
+    data = {
+        "title": "expected",
+        "synthetic": True,
+        "results": {
+            "models": {"one": groups, "two": groups, "three": groups},
+            "in_expectation": {
+                "bound": {"anchor_accuracy": 0.777, "tail_macro_recall": 0.666},
+                "models": {
+                    "one": {"anchor_accuracy": 0.543, "tail_macro_recall": 0.321},
+                    "two": {"anchor_accuracy": 0.234, "tail_macro_recall": None},
+                },
+            },
+        },
+        "fronts": {"one": front | {"area": 0.135, "expected_area": 0.246}},
+        "truth_front": {"anchor_accuracy": [0.7], "tail_macro_recall": [0.6], "expected_area": 0.468},
+    }
+    page = render_report(ReportData.model_validate(data))
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
+    ends = {words[1]: words[-2:] for words in rows if len(words) > 3}
+    assert ends["one"] == ["0.543", "0.321"] and ends["two"] == ["0.234", "–"] and ends["three"] == ["–", "–"]
+    assert rows[4][0] == "bound" and rows[4][-2:] == ["0.777", "0.666"]
+    assert ["one", "0.135", "0.246"] in rows and ["best", "possible", "0.468"] in rows
 
 
 def test_the_data_of_a_report_survive_json(small_report: ReportData) -> None:

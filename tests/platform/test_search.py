@@ -414,5 +414,13 @@ def test_the_objective_is_the_mean_of_anchor_accuracy_and_tail_macro_recall(tmp_
     assert found["anchor_accuracy"] == pytest.approx(accuracy)
     assert found["tail_macro_recall"] == pytest.approx(np.mean(recalls))
     assert found["objective"] == pytest.approx((accuracy + np.mean(recalls)) / 2)
+    counts = np.bincount(targets)
+    minimum = int(sorted(counts[2:])[1])
+    enough = [recall for recall, count in zip(recalls, counts[2:], strict=True) if count >= minimum]
+    assert 0 < len(enough) < 3
+    of_enough = validation_metrics(log, rows, scores, minimum)
+    assert of_enough["tail_macro_recall"] == pytest.approx(np.mean(enough))
+    with pytest.raises(DataError, match=r"lack a tail behavior with 1000 targets .*max_validation_samples"):
+        validation_metrics(log, rows, scores, 1000)
     with pytest.raises(DataError, match=r"split\.validation"):
         validation_metrics(log, [rows[0][:0], rows[1][:0]], scores[:0])

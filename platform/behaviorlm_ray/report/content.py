@@ -31,8 +31,24 @@ class Interval(_Row):
     high: float | None = None
 
 
+class Endpoint(_Row):
+    """The primary endpoint of one model in expectation, or its bounds; None where nothing counts."""
+
+    anchor_accuracy: float | None = None
+    tail_macro_recall: float | None = None
+
+
+class InExpectation(_Row):
+    """The endpoint of the models' choices in expectation under the known truth."""
+
+    bound: Endpoint = Field(default=Endpoint(), description="The largest of each that anybody could reach")
+    models: dict[str, Endpoint] = Field(default_factory=dict)
+
+
 class Results(_Row):
     """The content of `results.json`."""
+
+    in_expectation: InExpectation | None = Field(default=None, description="Where the truth is known")
 
     ceiling: dict[str, float | None] | None = Field(
         default=None, description="Best possible accuracy by group, where the truth is known"
@@ -105,11 +121,17 @@ class Comparison(_Row):
 
 
 class Front(_Row):
-    """What one model reaches at each strength of logit adjustment, from none on; or what the truth allows."""
+    """What one model reaches at each strength of logit adjustment; or what the truth allows."""
 
     anchor_accuracy: list[float | None]
     tail_macro_recall: list[float | None]
-    area: float | None = Field(default=None, description="Below the front, of 1")
+    tau: list[float] | None = Field(
+        default=None, description="The strengths; None: not known, or from none on"
+    )
+    area: float | None = Field(default=None, description="Below the front of the drawn targets, of 1")
+    expected_area: float | None = Field(
+        default=None, description="The same in expectation, where the truth is known"
+    )
 
 
 class LossPoint(_Row):

@@ -97,7 +97,12 @@ def _view(data: ReportData) -> dict[str, Any]:
         ],
         "endpoint_plot": _endpoint_plot(data),
         "front_plot": front_plot(data.fronts, data.truth_front),
-        "areas": [(name, front.area) for name, front in data.fronts.items() if front.area is not None],
+        "areas": [
+            (name, front.area, front.expected_area)
+            for name, front in data.fronts.items()
+            if front.area is not None or front.expected_area is not None
+        ],
+        "endpoint_expected": data.results.in_expectation,
         "kind_of": _kinds(data),
         "description_of": {name: note.description for name, note in data.models.items()},
         "ceiling": {

@@ -21,9 +21,9 @@ class ObjectiveSettings(Settings):
 
     name: Literal["mean", "tail", "multi"] = Field(
         default="mean",
-        description="mean: of anchor accuracy and tail macro recall. tail: tail macro recall among trials that reach "
-        "`floor`. multi: both, neither counting more; the front is the result, and the winner that point of it "
-        "with the best mean.",
+        description="mean: of anchor accuracy and tail macro recall (`anchor_tail_objective`). tail: tail macro recall "
+        "among trials that reach `floor`. multi: both, neither counting more; the front is the result, and the winner "
+        "that point of it with the best mean.",
     )
     floor: str | float | None = Field(
         default=None,

@@ -28,12 +28,11 @@ def trainable(config: dict[str, Any]) -> None:
 
     config: {"run": a run's configuration as a nested dictionary (see RunSettings), "overrides": {dotted key: value},
     "scheduler": optional, rungs at which to report (see SchedulerSettings; without it: once, in the end)}. Each report
-    has "objective" (greater is better), its parts "anchor_accuracy" and "tail_macro_recall" (None where validation has
-    no sample of the group), all on validation samples; "rung" (from 1) and "rungs", "steps" and "steps_of_whole" of
-    B-Tuning; and "stages": {stage: its folder's name}. A scheduler that stops the trial after a report saves the rest;
-    a trial that is run again goes on from the rungs that it has reached. Stages are shared with all trials and runs of
-    the same storage.root, which every node must reach; paths must be absolute. It asks Tune for no CPU: leave the
-    cluster's to the stages. Raises the project's errors.
+    has "objective" (greater is better), its parts "anchor_accuracy" and "tail_macro_recall", all on validation samples;
+    "rung" (from 1) and "rungs", "steps" and "steps_of_whole" of B-Tuning; and "stages": {stage: its folder's name}. A
+    scheduler that stops the trial after a report saves the rest; a trial that is run again goes on from the rungs that
+    it has reached. Stages are shared with all trials and runs of the same storage.root, which every node must reach;
+    paths must be absolute. It asks Tune for no CPU: leave the cluster's to the stages. Raises the project's errors.
     """
     quieten()
     scheduler = validate_settings(SchedulerSettings, config.get("scheduler") or {}, "scheduler")
