@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError
+from behaviorlm_ray.study.provenance import flattened, provenance
 from behaviorlm_ray.study.records import read_records, write_record
-from behaviorlm_ray.study.runs import plan_study, planned_runs
+from behaviorlm_ray.study.runs import check_records, plan_study, planned_runs, run_study, study_folder
 from behaviorlm_ray.study.settings import SEEDED, StudySettings, study_run
 from behaviorlm_ray.study.tables import signed, study_tables
 
@@ -64,12 +64,18 @@ def test_what_is_wrong_is_told_before_anything_is_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_shipped_studies_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_studies_are_valid_and_planned_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
-    for path in sorted((ROOT / "jobs/configs/study").glob("*.yaml")):
-        settings = load_settings(StudySettings, path)
-        assert len(plan_study(settings)) > len(planned_runs(settings)), path
-        assert yaml.safe_load(path.read_text())["name"].startswith("study")
+    paths = sorted((ROOT / "jobs/configs/study").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        settings = load_settings(StudySettings, path, (f"root={tmp_path}",))
+        lines = plan_study(settings)
+        for condition, seed in planned_runs(settings):
+            assert any(line.startswith(f"  {condition}, seed {seed}: to run; ") for line in lines), path
+        assert not (tmp_path / settings.name).exists()
 
 
 def made_record(condition: str, seed: int, anchors: dict[str, float]) -> dict[str, Any]:
@@ -82,6 +88,10 @@ def made_record(condition: str, seed: int, anchors: dict[str, float]) -> dict[st
         "study": "made",
         "condition": condition,
         "seed": seed,
+        "made": {
+            "settings": {"condition": {"base": "shipped"}, "b_tuning": {"max_steps": 70}},
+            "base": "abc",
+        },
         "optimizer_samples": {"one_stage": 6400, "ab_tuned": 6400},
         "ceiling": {"anchor": 0.5},
         "bound_of_tail_macro_recall": {"expected": 0.6},
@@ -119,3 +129,48 @@ def test_records_of_two_studies_and_an_empty_folder_are_refused(tmp_path: Path) 
     (tmp_path / "main-1.json").write_text(json.dumps(other))
     with pytest.raises(ConfigError, match="mixes records of another, made"):
         read_records(tmp_path)
+
+
+def test_what_was_made_otherwise_is_refused_by_record_and_key(tmp_path: Path) -> None:
+    first, second, guard = (
+        made_record(condition, seed, {"one_stage": 0.3})
+        for condition, seed in (("main", 0), ("main", 1), ("random_base", 0))
+    )
+    guard["made"] = {**guard["made"], "base": "another"}  # a condition may have a base of its own
+    for record in (first, second, guard):
+        write_record(tmp_path, record)
+    assert len(read_records(tmp_path)) == 3
+    changed = {**guard, "made": flattened(guard["made"]) | {"settings.b_tuning.max_steps": 90}}
+    write_record(tmp_path, changed)
+    with pytest.raises(
+        ConfigError, match=r"random_base-0\.json: settings\.b_tuning\.max_steps is 90, but 70 in "
+    ):
+        read_records(tmp_path)
+    write_record(tmp_path, guard)
+    write_record(tmp_path, {**second, "made": {**second["made"], "base": "another"}})
+    with pytest.raises(ConfigError, match=r"main-1\.json: base is 'another', but 'abc' in .*main-0\.json"):
+        read_records(tmp_path)
+    write_record(tmp_path, {key: value for key, value in second.items() if key != "made"})
+    with pytest.raises(ConfigError, match=r"main-1\.json does not say with which settings"):
+        read_records(tmp_path)
+
+
+def test_a_study_whose_settings_changed_does_not_go_on_with_old_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = study(root=str(tmp_path), conditions={"main": {}, "random_base": {"base": "random"}})
+    made = provenance(study_run(settings, "main", 3, {}), settings, "main", "abc")
+    write_record(study_folder(settings) / "records", {**made_record("main", 3, {}), "made": made})
+    assert any(line.startswith("  main, seed 3: has a record") for line in plan_study(settings))
+    check_records(settings, {"main": "abc", "random_base": "another"})
+    with pytest.raises(ConfigError, match=r"main-3\.json: base is 'abc', but 'other' in this study's main"):
+        check_records(settings, {"main": "other"})
+    for values, key in (
+        ({"values": {"b_tuning.max_steps": 7}}, r"settings\.b_tuning\.max_steps is None, but 7"),
+        ({"users": 301}, r"settings\.study\.users is 300, but 301"),
+    ):
+        changed = settings.model_copy(update=values)
+        for refused in (plan_study, run_study):
+            with pytest.raises(ConfigError, match=rf"main-3\.json: {key} in this study's"):
+                refused(changed)

@@ -11,6 +11,7 @@ from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.study.examination import examine
+from behaviorlm_ray.study.provenance import check_same_making, provenance
 from behaviorlm_ray.study.settings import StudySettings
 
 MEASURED = (
@@ -32,6 +33,8 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         "study": study.name,
         "condition": condition,
         "seed": seed,
+        "fingerprint": evaluated.manifest.fingerprint,
+        "made": provenance(pipeline.settings, study, condition, pipeline.input_hashes["base"]),
         "samples": results["samples"],
         "optimizer_samples": {
             arm: optimizer_samples(pipeline.variant(arm), pipeline.settings.all_arms[arm].tuning)
@@ -86,16 +89,25 @@ def write_record(folder: Path, record: dict[str, Any]) -> Path:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """All records below a folder, by condition and seed. Raises ConfigError where there are none, or of two studies."""
-    records = [_read(path) for path in sorted(folder.glob("*-*.json"))]
-    if not records:
+    """All records below a folder, by condition and seed.
+
+    Raises ConfigError where there are none, or where they are of two studies or were not made alike.
+    """
+    found = existing_records(folder)
+    if not found:
         raise ConfigError(f"{folder} has no records (<condition>-<seed>.json) of a study; run it first")
-    studies = sorted({record["study"] for record in records})
+    studies = sorted({record["study"] for record in found.values()})
     if len(studies) > 1:
         raise ConfigError(
             f"{folder} mixes records of {', '.join(studies)}; keep each study in a folder of its own"
         )
-    return sorted(records, key=lambda record: (record["condition"], record["seed"]))
+    check_same_making((str(path), record) for path, record in found.items())
+    return sorted(found.values(), key=lambda record: (record["condition"], record["seed"]))
+
+
+def existing_records(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The records below a folder by path, not checked; none where there is no folder."""
+    return {path: _read(path) for path in sorted(folder.glob("*-*.json"))}
 
 
 def _samples(stage: Any) -> int:
