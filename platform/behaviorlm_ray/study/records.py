@@ -1,6 +1,7 @@
 """What is kept of one run of a study: a small JSON file for each condition and seed, from which tables are made."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from behaviorlm_ray.evaluation import PRIMARY
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import Location
-from behaviorlm_ray.study.examination import examine
+from behaviorlm_ray.study.examination import examine_measures, examine_selections
 from behaviorlm_ray.study.provenance import check_same_making, provenance
 from behaviorlm_ray.study.settings import StudySettings
 
@@ -29,7 +30,7 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
     assert isinstance(evaluated, StageOutput)
     results = _read(evaluated.folder / "results.json")
     details = _read(evaluated.folder / "details.json")
-    record = {
+    record: dict[str, Any] = {
         "study": study.name,
         "condition": condition,
         "seed": seed,
@@ -38,6 +39,10 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         "samples": results["samples"],
         "optimizer_samples": {
             arm: optimizer_samples(pipeline.variant(arm), pipeline.settings.all_arms[arm].tuning)
+            for arm in pipeline.settings.evaluation.arms
+        },
+        "scoring_samples": {
+            arm: scoring_samples(pipeline.variant(arm), pipeline.settings.all_arms[arm].tuning)
             for arm in pipeline.settings.evaluation.arms
         },
         "ceiling": results["ceiling"],
@@ -49,7 +54,8 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         },
         "tau": details["tau"],
         "validation": details["validation"],
-        "fronts": {name: front["area"] for name, front in details["fronts"].items()},
+        "fronts": {name: recorded_front(front) for name, front in details["fronts"].items()},
+        "ceiling_front": details["truth"]["frontier"]["endpoint"],
         "retention": {
             arm: {
                 source: {key: round(value, 5) for key, value in found.items()}
@@ -59,10 +65,27 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         },
         "difficulty": {},
     }
-    if condition in study.examine_conditions:
-        compared = [arm for arm in study.examine if arm in pipeline.settings.evaluation.arms]
-        record["difficulty"] = {arm: examine(pipeline.variant(arm)) for arm in compared}
+    arms = pipeline.settings.evaluation.arms
+    selecting = [arm for arm in arms if pipeline.settings.all_arms[arm].tuning == "ab_tuned"]
+    if selecting:
+        record["difficulty"]["selections"] = examine_selections(pipeline, selecting)
+    if condition in study.examine_conditions and study.examine in selecting:
+        record["difficulty"]["measures"] = examine_measures(pipeline, selecting, study.examine)
     return record
+
+
+def recorded_front(front: Mapping[str, Any]) -> dict[str, Any]:
+    """The front of one model: {"points": [{"tau", "anchor_accuracy", "tail_macro_recall", "expected"}], "area",
+    "expected_area"}; as evaluation has it, or from columns by tau, whose points have no expectation ("expected": null).
+    """
+    if "points" in front:
+        return {"points": front["points"], "area": front["area"], "expected_area": front.get("expected_area")}
+    columns = zip(front["tau"], front["anchor_accuracy"], front["tail_macro_recall"], strict=True)
+    points = [
+        {"tau": tau, "anchor_accuracy": anchor, "tail_macro_recall": tail, "expected": None}
+        for tau, anchor, tail in columns
+    ]
+    return {"points": points, "area": front["area"], "expected_area": None}
 
 
 def optimizer_samples(pipeline: Pipeline, tuning: str) -> int:
@@ -73,6 +96,20 @@ def optimizer_samples(pipeline: Pipeline, tuning: str) -> int:
         start = pipeline.settings.b_tuning_from
         return _samples(pipeline.ab_tuned()) + optimizer_samples(pipeline, start)
     return _samples(pipeline.model(tuning)[0])  # type: ignore[arg-type]
+
+
+def scoring_samples(pipeline: Pipeline, tuning: str) -> int:
+    """Samples that went through the optimizer for models that only judge difficulty: references and models of halves.
+
+    0 where nothing is chosen by difficulty.
+    """
+    settings = pipeline.settings
+    if tuning != "ab_tuned" or settings.selection.within == "random":
+        return 0
+    start = pipeline.a_tuned if settings.b_tuning_from == "a_tuned" else pipeline.one_stage
+    judges = [start] if settings.difficulty.source == "cross_fit" else []
+    judges += [pipeline.one_stage] if settings.difficulty.measure == "reducible" else []
+    return sum(_samples(tuned(half)) for tuned in judges for half in (0, 1))
 
 
 def record_path(folder: Path, condition: str, seed: int) -> Path:
