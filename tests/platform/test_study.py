@@ -216,6 +216,16 @@ def test_records_of_two_studies_and_an_empty_folder_are_refused(tmp_path: Path) 
         read_records(tmp_path)
 
 
+def test_a_record_is_read_as_it_was_made_with_what_was_measured_to_six_digits(tmp_path: Path) -> None:
+    record = made_record("main", 0, {"one_stage": 1 / 3})
+    record["made"]["settings"]["b_tuning.learning_rate"] = 1.23456789e-7
+    path = write_record(tmp_path, record)
+    (read,) = read_records(tmp_path)
+    assert read["models"]["one_stage"]["expected"]["anchor_accuracy"] == 0.333333
+    assert read["made"] == record["made"] and list(read) == list(record)
+    assert len(path.read_text().splitlines()) == len(record) + 2
+
+
 def test_what_was_made_otherwise_is_refused_by_record_and_key(tmp_path: Path) -> None:
     first, second, guard = (
         made_record(condition, seed, {"one_stage": 0.3})

@@ -123,7 +123,7 @@ def _measures(reference: str) -> dict[str, Callable[[Record, str], float | None]
         if reference not in record["models"] or not _has_front(record, name, reference):
             return None
         known = record["models"][reference]["expected"]["anchor_accuracy"]
-        return tail_at_anchor(record, name, known)
+        return None if known is None else tail_at_anchor(record, name, known)
 
     return {
         "anchor accuracy": lambda record, name: record["models"][name]["expected"]["anchor_accuracy"],

@@ -118,10 +118,14 @@ def record_path(folder: Path, condition: str, seed: int) -> Path:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> Path:
-    """Write it. Returns its path."""
+    """Write it, a line for each of its keys, what was measured to six digits. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = record_path(folder, record["condition"], record["seed"])
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value if key == 'made' else _rounded(value))}"
+        for key, value in record.items()
+    ]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return path
 
 
@@ -145,6 +149,15 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 def existing_records(folder: Path) -> dict[Path, dict[str, Any]]:
     """The records below a folder by path, not checked; none where there is no folder."""
     return {path: _read(path) for path in sorted(folder.glob("*-*.json"))}
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits after the point, in nested lists and mappings: fronts are hundreds of numbers."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _samples(stage: Any) -> int:
