@@ -2,6 +2,7 @@
 
 Each run leaves a record, <root>/<name>/records/<condition>-<seed>.json; what has one is not run again. Records of
 several machines may be put into one folder: `python -m behaviorlm_ray.study.tables FOLDER` prints their tables.
+Records that were made with other settings, code or packages than the study has now are refused.
 """
 
 import sys

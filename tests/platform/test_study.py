@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError
+from behaviorlm_ray.study.comparison import tail_at_anchor
+from behaviorlm_ray.study.guards import guards
+from behaviorlm_ray.study.intervals import estimate
+from behaviorlm_ray.study.provenance import provenance
 from behaviorlm_ray.study.records import read_records, write_record
-from behaviorlm_ray.study.runs import plan_study, planned_runs
+from behaviorlm_ray.study.runs import check_records, plan_study, planned_runs, run_study, study_folder
 from behaviorlm_ray.study.settings import SEEDED, StudySettings, study_run
-from behaviorlm_ray.study.tables import signed, study_tables
+from behaviorlm_ray.study.tables import study_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +53,8 @@ def test_conditions_without_seeds_or_arms_of_their_own_have_the_study_s() -> Non
         ({"conditions": {"other": {"knowledge": 0.5}}, "examine_conditions": []}, "set base to 'recipe'"),
         ({"examine_conditions": ["nowhere"]}, "there is no nowhere"),
         ({"only": ["nowhere"]}, "only: there is no nowhere"),
-        ({"examine": ["ab_nowhere"]}, "there is no arm ab_nowhere"),
+        ({"examine": "ab_nowhere"}, "there is no arm ab_nowhere"),
+        ({"examine": "ab_tuned"}, "examine: ab_tuned must have B-Tuning on a selection at random"),
         ({"values": {"a_tuning.epoch": 1}}, "did you mean 'epochs'"),
         ({"conditions": {"main": {"arms": ["nothing"]}}}, "there is no nothing"),
     ],
@@ -64,51 +68,142 @@ def test_what_is_wrong_is_told_before_anything_is_made(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_shipped_studies_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shipped_studies_are_valid_and_planned_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
-    for path in sorted((ROOT / "jobs/configs/study").glob("*.yaml")):
-        settings = load_settings(StudySettings, path)
-        assert len(plan_study(settings)) > len(planned_runs(settings)), path
-        assert yaml.safe_load(path.read_text())["name"].startswith("study")
+    paths = sorted((ROOT / "jobs/configs/study").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        settings = load_settings(StudySettings, path, (f"root={tmp_path}",))
+        lines = plan_study(settings)
+        for condition, seed in planned_runs(settings):
+            assert any(line.startswith(f"  {condition}, seed {seed}: to run; ") for line in lines), path
+        assert not (tmp_path / settings.name).exists()
 
 
-def made_record(condition: str, seed: int, anchors: dict[str, float]) -> dict[str, Any]:
+def made_record(
+    condition: str, seed: int, anchors: dict[str, float], base: str = "shipped", shift: float = 0.0
+) -> dict[str, Any]:
     def model(anchor: float) -> dict[str, Any]:
         drawn = {"value": anchor, "low": 0.0, "high": 1.0}
         expected = {"anchor_accuracy": anchor, "tail_macro_recall": 0.5 * anchor, "tail_accuracy": 0.1}
         return {"anchor_accuracy": drawn, "tail_macro_recall": drawn, "expected": expected}
 
+    ends = [(0.2 + shift, 0.6), (0.6 + shift, 0.2)]
+    expected = [{"anchor_accuracy": anchor, "tail_macro_recall": tail} for anchor, tail in ends]
+    points = [{"tau": float(tau), "expected": point} for tau, point in enumerate(expected)]
+    front = {"points": points, "area": 0.9, "expected_area": 0.2 + seed / 100}
+    settings = {"condition.base": base, "b_tuning.max_steps": 70}
     return {
         "study": "made",
         "condition": condition,
         "seed": seed,
+        "made": {"settings": settings, "base": f"the {base} one"},
         "optimizer_samples": {"one_stage": 6400, "ab_tuned": 6400},
+        "scoring_samples": {"one_stage": 0, "ab_tuned": 8320},
         "ceiling": {"anchor": 0.5},
         "bound_of_tail_macro_recall": {"expected": 0.6},
         "models": {name: model(value) for name, value in anchors.items()},
-        "fronts": {"ab_tuned": 0.2},
+        "tau": {"one_stage": 0.25, "ab_tuned": -0.5},
+        "validation": {
+            "one_stage": {"plain": 0.31, "adjusted": 0.35},
+            "ab_tuned": {"plain": 0.4, "adjusted": 0.4},
+        },
+        "fronts": {"ab_tuned": front, "one_stage": {**front, "expected_area": 0.1}},
         "retention": {"one_stage": {"everyday": {"loss": 2.0 + seed}, "cloze": {"accuracy": 0.5}}},
         "difficulty": {},
     }
 
 
-def test_differences_are_paired_by_seed_with_student_s_interval(tmp_path: Path) -> None:
-    values = [{"one_stage": 0.30, "ab_tuned": 0.34}, {"one_stage": 0.40, "ab_tuned": 0.47}]
-    for seed, models in enumerate(values):
+THREE = [
+    {"one_stage": 0.30, "ab_tuned": 0.34, "ab_tuned+adjusted": 0.36},
+    {"one_stage": 0.40, "ab_tuned": 0.47, "ab_tuned+adjusted": 0.46},
+    {"one_stage": 0.35, "ab_tuned": 0.40, "ab_tuned+adjusted": 0.41},
+]
+
+
+def interval(values: list[float]) -> str:
+    # Student's t for two degrees of freedom at .975 is 4.303
+    half = 4.3027 * np.std(values, ddof=1) / np.sqrt(3)
+    return f"[{np.mean(values) - half:+.3f}, {np.mean(values) + half:+.3f}]"
+
+
+def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interval(tmp_path: Path) -> None:
+    for seed, models in enumerate(THREE):
         write_record(tmp_path, made_record("main", seed, models))
-    write_record(tmp_path, made_record("random_base", 0, values[0]))
     lines = study_tables(read_records(tmp_path), "one_stage")
-    row = next(line for line in lines if line.startswith("| ab_tuned"))
-    # differences of the mean of both: .03 and .0525; t for one degree of freedom at .975 is 12.706
-    half = 12.7062 * np.std([0.03, 0.0525], ddof=1) / np.sqrt(2)
-    assert f"+0.041 [{0.04125 - half:+.3f}, {0.04125 + half:+.3f}]" in row
-    assert "| 0.405 | 0.203 | 0.304 |" in row and row.endswith("| 0.200 | 6,400 |")
-    assert "| one_stage | 2.500 | 0.500 |" in lines
-    assert "| random_base | ab_tuned | 0.340 | 0.170 | +0.020 | 1 |" in lines
+    of_values, of_differences, of_choices = (line for line in lines if line.startswith("| ab_tuned |"))
+    anchor, tail = [0.04, 0.07, 0.05], [0.02, 0.035, 0.025]
+    cells = [cell.strip() for cell in of_differences.strip("|").split("|")]
+    assert cells[1] == f"+0.053 {interval(anchor)}"
+    assert cells[2] == f"+0.027 {interval(tail)}"
+    assert cells[3] == f"+0.040 {interval([0.03, 0.0525, 0.0375])}"
+    assert cells[4] == f"+0.110 {interval([0.10, 0.11, 0.12])}"
+    # the front goes from (.2, .6) to (.6, .2): at an anchor accuracy of .3, .4 and .35 its tail is .5, .4 and .45
+    assert "| 0.450 [0.326, 0.574] |" in of_values
+    assert of_choices == "| ab_tuned |  | 0.400 | 0.403 | 0.403 | 6,400 | 8,320 |"
+    assert any(line.startswith("| ab_tuned+adjusted | -0.5, -0.5, -0.5 | 0.400 | 0.410 |") for line in lines)
+    assert any("the intervals are given one base" in line for line in lines)
+    assert "| one_stage | 3.000 | 0.500 |" in lines
 
 
-def test_one_seed_has_no_interval() -> None:
-    assert signed([0.0125]) == "+0.013"
+def test_a_front_that_does_not_reach_the_reference_has_a_dash() -> None:
+    record = made_record("main", 0, THREE[0])
+    assert tail_at_anchor(record, "ab_tuned", 0.3) == pytest.approx(0.5)
+    assert tail_at_anchor(record, "ab_tuned+adjusted", 0.6) == pytest.approx(0.2)
+    assert tail_at_anchor(record, "ab_tuned", 0.61) is None and tail_at_anchor(record, "nothing", 0.3) is None
+    record["fronts"]["ab_tuned"]["points"][0]["expected"] = None
+    assert tail_at_anchor(record, "ab_tuned", 0.3) is None
+
+
+def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -> None:
+    for seed, models in enumerate(THREE):
+        write_record(tmp_path, made_record("main", seed, models))
+        less = {name: value - 0.1 * (name == "ab_tuned") for name, value in models.items()}
+        write_record(tmp_path, made_record("random_base", seed, less, base="random"))
+        write_record(tmp_path, made_record("crossed", seed, models))
+    alone = {**THREE[0], "ab_tuned": 0.35}
+    write_record(tmp_path, made_record("random_base", 7, alone, base="random"))
+    lines = guards(read_records(tmp_path))
+    assert not any("crossed" in line for line in lines), "it has the log and the base of the main condition"
+    row = next(line for line in lines if line.startswith("| random_base | ab_tuned |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # of tail macro recall, half the anchor accuracy: .05 less than main under each of the three seeds in common
+    assert cells[5] == "+0.050 [+0.050, +0.050]" and cells[7] == "+0.100 [+0.100, +0.100]"
+    gains = [0.02 - 0.05, 0.035 - 0.05, 0.025 - 0.05, 0.025]
+    assert cells[4].startswith(f"{np.mean(gains):+.3f} [") and cells[8] == "4 (3)"
+    assert guards([made_record("main", 0, THREE[0]), made_record("crossed", 0, THREE[0])]) == []
+
+
+def test_difficulty_tables_have_a_row_for_each_selection_and_each_measure() -> None:
+    def group(samples: int, p: float | None) -> dict[str, Any]:
+        return {"samples": samples, "mean_true_p": p}
+
+    scored = {"anchor": group(3000, 0.25), "tail": group(1000, 0.1)}
+    selected = {"anchor": group(900, 0.2), "tail": group(400, None)}
+    correlation = {"surprise": {"all": 0.9, "tail": 0.5, "anchor": 0.25}, "learnable": {"tail": None}}
+    records = [made_record("main", seed, THREE[0]) for seed in (0, 1)]
+    for record in records:
+        record["difficulty"] = {
+            "selections": {"ab_tuned": {"scored": scored, "selected": selected}},
+            "measures": {
+                "on": "ab_random",
+                "learned": {"on others": 0.125},
+                "correlations": {"nll": correlation},
+            },
+        }
+    lines = study_tables(records, "one_stage")
+    assert "| ab_tuned | 900 | 0.200 | 3,000 | 0.250 | 400 | – | 1,000 | 0.100 |" in lines
+    assert "| nll | 0.50 | 0.25 | – | – | – | – | – | – |" in lines
+    assert any("that ab_random scored" in line and "fell by 0.125 nats" in line for line in lines)
+
+
+def test_fewer_than_three_seeds_have_no_interval() -> None:
+    assert estimate([0.0125], sign=True) == "+0.013"
+    assert estimate([0.02, 0.04]) == "0.020, 0.040"
+    assert estimate([0.02, None, 0.04, 0.03]) == "0.030 (3 of 4 seeds)"
+    assert estimate([None, None]) == "–"
 
 
 def test_records_of_two_studies_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
@@ -119,3 +214,60 @@ def test_records_of_two_studies_and_an_empty_folder_are_refused(tmp_path: Path) 
     (tmp_path / "main-1.json").write_text(json.dumps(other))
     with pytest.raises(ConfigError, match="mixes records of another, made"):
         read_records(tmp_path)
+
+
+def test_a_record_is_read_as_it_was_made_with_what_was_measured_to_six_digits(tmp_path: Path) -> None:
+    record = made_record("main", 0, {"one_stage": 1 / 3})
+    record["made"]["settings"]["b_tuning.learning_rate"] = 1.23456789e-7
+    path = write_record(tmp_path, record)
+    (read,) = read_records(tmp_path)
+    assert read["models"]["one_stage"]["expected"]["anchor_accuracy"] == 0.333333
+    assert read["made"] == record["made"] and list(read) == list(record)
+    assert len(path.read_text().splitlines()) == len(record) + 2
+
+
+def test_what_was_made_otherwise_is_refused_by_record_and_key(tmp_path: Path) -> None:
+    first, second, guard = (
+        made_record(condition, seed, {"one_stage": 0.3})
+        for condition, seed in (("main", 0), ("main", 1), ("random_base", 0))
+    )
+    guard["made"] = {**guard["made"], "base": "another"}  # a condition may have a base of its own
+    for record in (first, second, guard):
+        write_record(tmp_path, record)
+    assert len(read_records(tmp_path)) == 3
+    changed = {**guard, "made": {**guard["made"], "settings": {"b_tuning.max_steps": 90}}}
+    write_record(tmp_path, changed)
+    with pytest.raises(
+        ConfigError, match=r"random_base-0\.json: settings\.b_tuning\.max_steps is 90, but 70 in "
+    ):
+        read_records(tmp_path)
+    write_record(tmp_path, guard)
+    write_record(tmp_path, {**second, "made": {**second["made"], "base": "another"}})
+    with pytest.raises(
+        ConfigError, match=r"main-1\.json: base is 'another', but 'the shipped one' in .*main-0\.json"
+    ):
+        read_records(tmp_path)
+    write_record(tmp_path, {key: value for key, value in second.items() if key != "made"})
+    with pytest.raises(ConfigError, match=r"main-1\.json does not say with which settings"):
+        read_records(tmp_path)
+
+
+def test_a_study_whose_settings_changed_does_not_go_on_with_old_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = study(root=str(tmp_path), conditions={"main": {}, "random_base": {"base": "random"}})
+    made = provenance(study_run(settings, "main", 3, {}), settings, "main", "abc")
+    write_record(study_folder(settings) / "records", {**made_record("main", 3, {}), "made": made})
+    assert any(line.startswith("  main, seed 3: has a record") for line in plan_study(settings))
+    check_records(settings, {"main": "abc", "random_base": "another"})
+    with pytest.raises(ConfigError, match=r"main-3\.json: base is 'abc', but 'other' in this study's main"):
+        check_records(settings, {"main": "other"})
+    for values, key in (
+        ({"values": {"b_tuning.max_steps": 7}}, r"settings\.b_tuning\.max_steps is None, but 7"),
+        ({"users": 301}, r"settings\.study\.users is 300, but 301"),
+    ):
+        changed = settings.model_copy(update=values)
+        for refused in (plan_study, run_study):
+            with pytest.raises(ConfigError, match=rf"main-3\.json: {key} in this study's"):
+                refused(changed)

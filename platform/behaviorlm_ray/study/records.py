@@ -1,6 +1,7 @@
 """What is kept of one run of a study: a small JSON file for each condition and seed, from which tables are made."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from behaviorlm_ray.evaluation import PRIMARY
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import Location
-from behaviorlm_ray.study.examination import examine
+from behaviorlm_ray.study.examination import examine_measures, examine_selections
+from behaviorlm_ray.study.provenance import check_same_making, provenance
 from behaviorlm_ray.study.settings import StudySettings
 
 MEASURED = (
@@ -28,13 +30,19 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
     assert isinstance(evaluated, StageOutput)
     results = _read(evaluated.folder / "results.json")
     details = _read(evaluated.folder / "details.json")
-    record = {
+    record: dict[str, Any] = {
         "study": study.name,
         "condition": condition,
         "seed": seed,
+        "fingerprint": evaluated.manifest.fingerprint,
+        "made": provenance(pipeline.settings, study, condition, pipeline.input_hashes["base"]),
         "samples": results["samples"],
         "optimizer_samples": {
             arm: optimizer_samples(pipeline.variant(arm), pipeline.settings.all_arms[arm].tuning)
+            for arm in pipeline.settings.evaluation.arms
+        },
+        "scoring_samples": {
+            arm: scoring_samples(pipeline.variant(arm), pipeline.settings.all_arms[arm].tuning)
             for arm in pipeline.settings.evaluation.arms
         },
         "ceiling": results["ceiling"],
@@ -46,7 +54,8 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         },
         "tau": details["tau"],
         "validation": details["validation"],
-        "fronts": {name: front["area"] for name, front in details["fronts"].items()},
+        "fronts": {name: recorded_front(front) for name, front in details["fronts"].items()},
+        "ceiling_front": details["truth"]["frontier"]["endpoint"],
         "retention": {
             arm: {
                 source: {key: round(value, 5) for key, value in found.items()}
@@ -56,10 +65,27 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         },
         "difficulty": {},
     }
-    if condition in study.examine_conditions:
-        compared = [arm for arm in study.examine if arm in pipeline.settings.evaluation.arms]
-        record["difficulty"] = {arm: examine(pipeline.variant(arm)) for arm in compared}
+    arms = pipeline.settings.evaluation.arms
+    selecting = [arm for arm in arms if pipeline.settings.all_arms[arm].tuning == "ab_tuned"]
+    if selecting:
+        record["difficulty"]["selections"] = examine_selections(pipeline, selecting)
+    if condition in study.examine_conditions and study.examine in selecting:
+        record["difficulty"]["measures"] = examine_measures(pipeline, selecting, study.examine)
     return record
+
+
+def recorded_front(front: Mapping[str, Any]) -> dict[str, Any]:
+    """The front of one model: {"points": [{"tau", "anchor_accuracy", "tail_macro_recall", "expected"}], "area",
+    "expected_area"}; as evaluation has it, or from columns by tau, whose points have no expectation ("expected": null).
+    """
+    if "points" in front:
+        return {"points": front["points"], "area": front["area"], "expected_area": front.get("expected_area")}
+    columns = zip(front["tau"], front["anchor_accuracy"], front["tail_macro_recall"], strict=True)
+    points = [
+        {"tau": tau, "anchor_accuracy": anchor, "tail_macro_recall": tail, "expected": None}
+        for tau, anchor, tail in columns
+    ]
+    return {"points": points, "area": front["area"], "expected_area": None}
 
 
 def optimizer_samples(pipeline: Pipeline, tuning: str) -> int:
@@ -72,30 +98,66 @@ def optimizer_samples(pipeline: Pipeline, tuning: str) -> int:
     return _samples(pipeline.model(tuning)[0])  # type: ignore[arg-type]
 
 
+def scoring_samples(pipeline: Pipeline, tuning: str) -> int:
+    """Samples that went through the optimizer for models that only judge difficulty: references and models of halves.
+
+    0 where nothing is chosen by difficulty.
+    """
+    settings = pipeline.settings
+    if tuning != "ab_tuned" or settings.selection.within == "random":
+        return 0
+    start = pipeline.a_tuned if settings.b_tuning_from == "a_tuned" else pipeline.one_stage
+    judges = [start] if settings.difficulty.source == "cross_fit" else []
+    judges += [pipeline.one_stage] if settings.difficulty.measure == "reducible" else []
+    return sum(_samples(tuned(half)) for tuned in judges for half in (0, 1))
+
+
 def record_path(folder: Path, condition: str, seed: int) -> Path:
     """Where the record of a condition and seed lies."""
     return folder / f"{condition}-{seed}.json"
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> Path:
-    """Write it. Returns its path."""
+    """Write it, a line for each of its keys, what was measured to six digits. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = record_path(folder, record["condition"], record["seed"])
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value if key == 'made' else _rounded(value))}"
+        for key, value in record.items()
+    ]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     return path
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """All records below a folder, by condition and seed. Raises ConfigError where there are none, or of two studies."""
-    records = [_read(path) for path in sorted(folder.glob("*-*.json"))]
-    if not records:
+    """All records below a folder, by condition and seed.
+
+    Raises ConfigError where there are none, or where they are of two studies or were not made alike.
+    """
+    found = existing_records(folder)
+    if not found:
         raise ConfigError(f"{folder} has no records (<condition>-<seed>.json) of a study; run it first")
-    studies = sorted({record["study"] for record in records})
+    studies = sorted({record["study"] for record in found.values()})
     if len(studies) > 1:
         raise ConfigError(
             f"{folder} mixes records of {', '.join(studies)}; keep each study in a folder of its own"
         )
-    return sorted(records, key=lambda record: (record["condition"], record["seed"]))
+    check_same_making((str(path), record) for path, record in found.items())
+    return sorted(found.values(), key=lambda record: (record["condition"], record["seed"]))
+
+
+def existing_records(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The records below a folder by path, not checked; none where there is no folder."""
+    return {path: _read(path) for path in sorted(folder.glob("*-*.json"))}
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits after the point, in nested lists and mappings: fronts are hundreds of numbers."""
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _samples(stage: Any) -> int:

@@ -8,7 +8,7 @@ from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm.world.base_model import STEPS
 from behaviorlm_ray.config_files import read_config
-from behaviorlm_ray.settings import NAME, RunSettings
+from behaviorlm_ray.settings import NAME, RunSettings, with_changed_keys
 
 SEEDED = ("a_tuning.seed", "one_stage.seed", "b_tuning.seed", "selection.seed", "difficulty.seed")
 """Keys of a run that get the study's seed; the samples that are measured on are those of the log of that seed."""
@@ -59,7 +59,8 @@ class StudySettings(Settings):
         default={}, description="Dotted keys of the run and their values, put over those of `run`."
     )
     seeds: list[int] = Field(
-        min_length=1, description="Seeds; each is a log of its own and an order of samples."
+        min_length=1,
+        description="Seeds; each is a log of its own and an order of samples, all with one base.",
     )
     users: int = Field(default=300, ge=20, description="Users of each log.")
     events: tuple[int, int] = Field(default=(20, 40), description="Fewest and most events of a user.")
@@ -76,10 +77,10 @@ class StudySettings(Settings):
     reference: str = Field(
         default=REFERENCE, description="The model that all others are compared with, seed by seed."
     )
-    examine: list[str] = Field(
-        default=[],
-        description="Arms with B-Tuning whose difficulty and selection are held against the truth, and against what "
-        "was learned.",
+    examine: str | None = Field(
+        default=None,
+        description="Arm with B-Tuning on a selection at random. On its samples all measures of difficulty are held "
+        "against the truth, and against what it learned about those that it did not select; null: none.",
     )
     examine_conditions: list[str] = Field(default=["main"], description="Conditions in which that is done.")
 
@@ -116,9 +117,8 @@ def study_run(study: StudySettings, condition: str, seed: int, files: dict[str, 
         values["evaluation.arms"] = chosen.arms
     data = with_values(read_config(study.run, "run"), values)
     run = validate_settings(RunSettings, data, f"{study.run}, condition {condition}")
-    unknown = [arm for arm in study.examine if arm not in run.all_arms]
-    if unknown:
-        raise ConfigError(f"examine: there is no arm {', '.join(unknown)}; known: {', '.join(run.all_arms)}")
+    if study.examine is not None:
+        _check_neutral(run, study.examine)
     return run
 
 
@@ -126,3 +126,15 @@ def seeds_of(study: StudySettings, condition: str) -> list[int]:
     """The seeds under which a condition is run."""
     own = study.conditions[condition].seeds
     return study.seeds if own is None else own
+
+
+def _check_neutral(run: RunSettings, arm: str) -> None:
+    if arm not in run.all_arms:
+        raise ConfigError(f"examine: there is no arm {arm}; known: {', '.join(run.all_arms)}")
+    chosen = run.all_arms[arm]
+    changed = with_changed_keys(run, chosen.values, f"arms.{arm}.values")
+    if chosen.tuning != "ab_tuned" or changed.selection.within != "random":
+        raise ConfigError(
+            f"examine: {arm} must have B-Tuning on a selection at random (selection.within: random), or what it left "
+            "out would differ from what it took by the measures themselves; use ab_random"
+        )
