@@ -96,9 +96,11 @@ def local_run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     place = tmp_path_factory.mktemp("local")
     write_log(place / "in" / "log.csv.gz", log_rows(21, users=20))
     write_conversations(place / "in" / "talk.jsonl")
-    (place / "in" / "broken.csv").write_text(
-        "time,user,behavior,room,result\nyesterday,a,door,hall,ok\n" * 30
-    )
+    one_event_each = (f"2024-03-01T06:00:{user:02}Z,user {user},door,hall,ok\n" for user in range(30))
+    broken = "time,user,behavior,room,result\n" + "".join(
+        one_event_each
+    )  # passes every check before preparation
+    (place / "in" / "broken.csv").write_text(broken)
     ran = run_pipelines(small_base, [str(place)], tmp_path_factory.mktemp("work"))
     assert ran.returncode == 0, ran.output[-4000:]
     return place, ran
