@@ -1,8 +1,10 @@
 """Makes the tiny base model of a synthetic world: a tokenizer with a chat template, and a Llama that read its text.
 
 python -m jobs.pretrain --folder runs/base [--size base] [--generator main] [--knowledge 1.0] [--seed 0] [--steps 1200]
+python -m jobs.pretrain --check behaviorlm/assets/base
 
-One process on one core; about ten minutes for the default, which is what `behaviorlm/assets/base` holds.
+One process on one core; about ten minutes for the default, which is what `behaviorlm/assets/base` holds. --check runs
+the recipe of a folder again and says whether the folder is what it makes.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm.world.base_model import RECIPE_FILE, SIZES, STEPS, make_base_model
+from behaviorlm.world.base_model_check import CURVE_TOLERANCE, repeat
 from behaviorlm.world.errands import errands_world
 from behaviorlm.world.generator import Generator
 from behaviorlm.world.process import default_world
@@ -24,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--folder", type=Path, required=True, help="where the model goes; an old one is replaced"
-    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--folder", type=Path, help="where the model goes; an old one is replaced")
+    where.add_argument("--check", type=Path, help="a folder made before; its own recipe is repeated")
     parser.add_argument("--size", choices=SIZES, default="base", help="0.2, 1.0 or 2.0 million parameters")
     parser.add_argument("--generator", choices=("main", "second"), default="main", help="whose text it reads")
     parser.add_argument("--knowledge", type=float, default=1.0, help="0 to 1, how much is said about causes")
@@ -35,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("behaviorlm.world").setLevel(logging.INFO)
+    if options.check is not None:
+        return check(options.check)
     world: Generator = default_world() if options.generator == "main" else errands_world()
     print(f"training a {options.size} model on text of {world.version} for {options.steps} steps", flush=True)
     try:
@@ -50,6 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{fell}, {recipe['parameters']:,} parameters")
     print(f"wrote the base model to {folder}")
     return 0
+
+
+def check(folder: Path) -> int:
+    """Repeat the recipe of a folder and say what differs. Returns the exit code: 1 if the folder is something else."""
+    try:
+        found = repeat(folder)
+    except (BehaviorLMError, OSError) as error:
+        print(f"pretrain: {error}", file=sys.stderr)
+        return 1
+    files = ", ".join(found.differing_files) or "none"
+    print(f"files with other bytes: {files}")
+    print(f"largest difference of the curve: {found.curve:.5f} nats a token (allowed {CURVE_TOLERANCE})")
+    print(f"largest difference of a weight: {found.weights:.2g}")
+    print(f"{folder} is {'' if found.is_same else 'NOT '}what its recipe makes")
+    return 0 if found.is_same else 1
 
 
 if __name__ == "__main__":
