@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,8 @@ def make_base_model(
         "vocabulary": len(tokenizer),
         "curve": curve,
     }
-    unfinished = folder.with_name(folder.name + ".unfinished")
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")  # others may be making the same one
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
@@ -102,6 +102,8 @@ def make_base_model(
         unfinished.rename(folder)
     except OSError as error:
         raise StorageError(f"cannot write the base model to {folder}: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

@@ -51,6 +51,7 @@ def test_conditions_without_seeds_or_arms_of_their_own_have_the_study_s() -> Non
     [
         ({"seeds": [1, 1]}, "each seed once"),
         ({"conditions": {"other": {"knowledge": 0.5}}, "examine_conditions": []}, "set base to 'recipe'"),
+        ({"conditions": {"other": {"size": "small"}}, "examine_conditions": []}, "for small set base to"),
         ({"examine_conditions": ["nowhere"]}, "there is no nowhere"),
         ({"only": ["nowhere"]}, "only: there is no nowhere"),
         ({"examine": "ab_nowhere"}, "there is no arm ab_nowhere"),

@@ -46,7 +46,7 @@ def make_files(study: StudySettings, folder: Path, condition: Condition, seed: i
         steps = 0 if condition.base == "random" else study.pretraining_steps
         print(f"making the base model {base} in {steps} steps", flush=True)
         base.parent.mkdir(parents=True, exist_ok=True)
-        make_base_model(base, 0, steps, condition.knowledge, generator)
+        make_base_model(base, 0, steps, condition.knowledge, generator, condition.size)
 
 
 def _generator(condition: Condition) -> Generator:
@@ -60,10 +60,7 @@ def _world_folder(study: StudySettings, folder: Path, condition: Condition, seed
 
 
 def _base_folder(study: StudySettings, folder: Path, condition: Condition) -> Path:
+    name = f"{condition.generator}-{condition.size}"
     if condition.base == "random":
-        return folder / "bases" / f"{condition.generator}-random"
-    return (
-        folder
-        / "bases"
-        / f"{condition.generator}-knowledge-{condition.knowledge:g}-{study.pretraining_steps}"
-    )
+        return folder / "bases" / f"{name}-random"
+    return folder / "bases" / f"{name}-knowledge-{condition.knowledge:g}-{study.pretraining_steps}"

@@ -9,7 +9,7 @@ Record = Mapping[str, Any]
 
 MAIN = "main"
 COMPARED = "one_stage"
-WORLD_AND_BASE = ("generator", "opaque", "base", "knowledge")
+WORLD_AND_BASE = ("generator", "opaque", "base", "knowledge", "size")
 """Keys of a condition. One that differs from the main one in none of them only compares other arms: no guard."""
 ENDPOINT = (("anchor", "anchor_accuracy"), ("tail", "tail_macro_recall"))
 

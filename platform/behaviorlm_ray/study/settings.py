@@ -32,6 +32,9 @@ class Condition(Settings):
     knowledge: float = Field(
         default=1.0, ge=0, le=1, description="How much of the causes the text tells that the base has read."
     )
+    size: Literal["small", "base", "large"] = Field(
+        default="base", description="Shape of a base that is made: 0.2, 1.0 or 2.0 million parameters."
+    )
     seeds: list[int] | None = Field(default=None, description="Seeds of this condition; null: the study's.")
     arms: list[str] | None = Field(
         default=None, description="Arms compared under it; null: those of the run's evaluation.arms."
@@ -43,6 +46,10 @@ class Condition(Settings):
             raise ValueError(
                 "the shipped base has read everything about the main world: for other knowledge or the second world "
                 "set base to 'recipe' or 'random'"
+            )
+        if self.base == "shipped" and self.size != "base":
+            raise ValueError(
+                f"the shipped base is of size base; for {self.size} set base to 'recipe' or 'random'"
             )
         return self
 
