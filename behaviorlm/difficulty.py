@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.stats import rankdata
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
@@ -77,3 +78,27 @@ def difficulty_measures(
             )
         measures["reducible"] = measures["nll"] - difficulty_measures(reference_scores, targets)["nll"]
     return measures
+
+
+def align_judges(
+    difficulty: NDArray[np.floating], behavior: NDArray[np.integer], judge: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Difficulty as if one model had judged, float64[n]; each sample keeps its place among those of its judge.
+
+    Our choice. Two models tuned on halves of the data can find one behavior hard by different amounts, above all one
+    that neither was tuned on; the hardest of it would then all be of one half. So inside a behavior each judge's
+    samples are given the quantiles of all of them. difficulty float[n], behavior int[n], judge int[n].
+    """
+    aligned = difficulty.astype(np.float64)
+    for index in np.unique(behavior):
+        members = np.flatnonzero(behavior == index)
+        pooled = np.sort(difficulty[members])
+        judges = np.unique(judge[members])
+        if len(judges) < 2:
+            continue
+        levels = (np.arange(len(pooled)) + 0.5) / len(pooled)
+        for one in judges:
+            own = members[judge[members] == one]
+            places = (rankdata(difficulty[own]) - 0.5) / len(own)  # equal ones share a place
+            aligned[own] = np.interp(places, levels, pooled)
+    return aligned

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm.world.base_model import RECIPE_FILE, SIZES, STEPS, make_base_model
-from behaviorlm.world.base_model_check import CURVE_TOLERANCE, repeat
+from behaviorlm.world.base_model_check import TOLERANCE, repeat
 from behaviorlm.world.errands import errands_world
 from behaviorlm.world.generator import Generator
 from behaviorlm.world.process import default_world
@@ -66,7 +66,10 @@ def check(folder: Path) -> int:
         return 1
     files = ", ".join(found.differing_files) or "none"
     print(f"files with other bytes: {files}")
-    print(f"largest difference of the curve: {found.curve:.5f} nats a token (allowed {CURVE_TOLERANCE})")
+    print(f"largest difference of the curve: {found.curve:.5f} nats a token (allowed {TOLERANCE})")
+    print(
+        f"difference of the weights' loss on the recipe's text: {found.loss:.5f} nats a token (allowed {TOLERANCE})"
+    )
     print(f"largest difference of a weight: {found.weights:.2g}")
     print(f"{folder} is {'' if found.is_same else 'NOT '}what its recipe makes")
     return 0 if found.is_same else 1

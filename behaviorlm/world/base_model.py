@@ -76,7 +76,7 @@ def make_base_model(
     sentences = knowledge_sentences(world, SENTENCES, seed, knowledge)
     conversations = small_talk(CONVERSATIONS, seed)
     tokenizer = make_tokenizer(world, sentences, conversations)
-    documents = _documents(tokenizer, sentences, conversations)
+    documents = documents_of(tokenizer, sentences, conversations)
     model, curve = pretrain(tokenizer, documents, seed, steps, SIZES[size])
     recipe = {
         "note": "trained on synthetic text only",
@@ -225,7 +225,7 @@ def _train(
     return curve
 
 
-def _documents(
+def documents_of(
     tokenizer: PreTrainedTokenizerFast, sentences: list[str], conversations: list[Conversation]
 ) -> list[list[int]]:
     """Token ids of each document, `END_OF_TEXT` at its end: knowledge as paragraphs, small talk as chats."""

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def write_json_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> int:
     The file appears under its name only when complete. Raises StorageError.
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # others may be writing the same one
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -237,12 +237,14 @@ class Pipeline:
         source, measure = self.settings.difficulty.source, self.settings.difficulty.measure
         prepared = self.prepared()
         models: dict[str, Stage | str] = {}
+        judges: dict[str, str] = {}
         if source == "start":
             models["model"] = self._start()
         elif source == "base":
             models["model"] = "base"
         else:
             models |= {"model_half_0": self._start(half=0), "model_half_1": self._start(half=1)}
+            judges = {"judge": "told for each sample"}
         if measure == "reducible":
             models |= {"reference_half_0": self.one_stage(half=0), "reference_half_1": self.one_stage(half=1)}
         config = {
@@ -251,6 +253,7 @@ class Pipeline:
             },
             "reducible": measure == "reducible",
             "model": self._model_identity,
+            **judges,
         }
         body = partial(
             stage_bodies.score_difficulty,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from behaviorlm.prompts import PromptConfig, PromptTokens
 from behaviorlm.timelines import Int64, TimelinePart, Window, load_part
@@ -80,13 +81,16 @@ def rows_of_ids(log: PreparedLog, rows: SampleRows, sample_ids: np.ndarray) -> S
     return result
 
 
+def half_of(log: PreparedLog, rows: SampleRows) -> NDArray[np.int8]:
+    """Half 0 or 1 of each chosen sample, int8[n]: its group's, by a hash of the group's name (our choice)."""
+    names, codes = np.unique(group_names(log, rows), return_inverse=True)
+    halves = [hashlib.blake2b(str(name).encode(), digest_size=1).digest()[0] & 1 for name in names]
+    return np.array(halves, np.int8)[codes] if halves else np.zeros(0, np.int8)
+
+
 def rows_of_half(log: PreparedLog, rows: SampleRows, half: int) -> SampleRows:
-    """Half 0 or 1 of the groups, by a hash of the group's name (our choice)."""
-    groups = group_names(log, rows)
-    names, codes = np.unique(groups, return_inverse=True)
-    halves = np.array([hashlib.blake2b(str(name).encode(), digest_size=1).digest()[0] & 1 for name in names])
-    kept = halves[codes] == half if len(names) else np.zeros(0, dtype=bool)
-    return _filtered(rows, kept)
+    """The chosen samples of one half of the groups."""
+    return _filtered(rows, half_of(log, rows) == half)
 
 
 def limit_per_behavior(log: PreparedLog, rows: SampleRows, limit: int | None, seed: int) -> SampleRows:

@@ -15,6 +15,7 @@ from behaviorlm.adapters import save_trained
 from behaviorlm.base_model import load_tokenizer
 from behaviorlm.cloze import read_cloze
 from behaviorlm.conversations import conversation_id, encode_conversations, read_conversations, split_holdout
+from behaviorlm.difficulty import align_judges
 from behaviorlm.events.files import SourceFile
 from behaviorlm.patient_reads import patience
 from behaviorlm.selection import select
@@ -26,6 +27,7 @@ from behaviorlm_ray.prepared import (
     SampleRows,
     count,
     gather,
+    half_of,
     limit_per_behavior,
     limit_rows,
     places_in,
@@ -212,6 +214,8 @@ def score_difficulty(
     rows = limit_per_behavior(log, rows_of_split(log, "train"), limits.max_per_behavior, limits.seed)
     measures, tokens = _measured(folder, settings, log, rows, models, "model")
     table: dict[str, Any] = {"behavior": gather(log, rows, "behavior"), **measures}
+    if "model" not in models:
+        table["judge"] = 1 - half_of(log, rows)  # the model of a half judges the other one
     if any(name.startswith("reference") for name in models):
         reference, more = _measured(folder, settings, log, rows, models, "reference")
         tokens += more
@@ -232,8 +236,8 @@ def select_samples(
     assert prepared is not None and scored is not None
     vocabulary = open_log(prepared, settings).vocabulary
     table = pq.read_table(storage.local_copy(scored.folder / "difficulty.parquet"))
-    difficulty = table[settings.difficulty.measure].to_numpy()
     behavior = table["behavior"].to_numpy()
+    difficulty = ordering(table, settings.difficulty.measure)
     chosen, report = select(
         table["sample_id"],
         behavior,
@@ -257,6 +261,16 @@ def select_samples(
     )
     rows = {"samples": report.selected, "anchors": anchors, "tail": report.selected - anchors}
     return StageResult(rows=rows, warnings=warnings)
+
+
+def ordering(table: pa.Table, measure: str) -> np.ndarray:
+    """A measure of a table of difficulty, float64[n], comparable among the samples of a behavior: `align_judges` where
+    each half of the samples had its own.
+    """
+    values = table[measure].to_numpy().astype(np.float64)
+    if "judge" not in table.column_names:
+        return values
+    return align_judges(values, table["behavior"].to_numpy(), table["judge"].to_numpy())
 
 
 def score_arm(

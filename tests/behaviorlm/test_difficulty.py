@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, rankdata
 
-from behaviorlm.difficulty import difficulty_measures
+from behaviorlm.difficulty import align_judges, difficulty_measures
 from behaviorlm.errors import DataError
 
 
@@ -77,3 +77,30 @@ def test_unseen_targets_damaged_scores_and_other_references_are_refused() -> Non
     scores[17, 2] = np.nan
     with pytest.raises(DataError, match="row 17"):
         difficulty_measures(scores, targets)
+
+
+def test_two_judges_share_the_hardest_samples_of_a_behavior_and_each_keeps_its_order() -> None:
+    random = np.random.default_rng(6)
+    behavior, judge = random.integers(0, 3, 600), (random.random(600) < 0.3).astype(int)
+    truth = random.normal(size=600)
+    difficulty = truth * np.where(judge == 1, 3.0, 1.0) + 20.0 * judge
+    aligned = align_judges(difficulty, behavior, judge)
+    for index in range(3):
+        members = np.flatnonzero(behavior == index)
+        hardest = members[np.argsort(-aligned[members])[: len(members) // 2]]
+        assert judge[hardest].mean() == pytest.approx(judge[members].mean(), abs=0.02)
+        assert judge[members[np.argsort(-difficulty[members])[: len(members) // 4]]].mean() == 1.0
+        assert difficulty[members].min() <= aligned[members].min()
+        assert aligned[members].max() <= difficulty[members].max()
+        for one in (0, 1):
+            own = members[judge[members] == one]
+            assert np.array_equal(np.argsort(aligned[own]), np.argsort(truth[own]))
+
+
+def test_one_judge_of_a_behavior_is_left_as_it_is_and_ties_stay_ties() -> None:
+    difficulty = np.array([3.0, 1.0, 2.0, 2.0, 7.0, 9.0])
+    behavior, judge = np.array([0, 0, 1, 1, 1, 1]), np.array([1, 1, 0, 0, 1, 1])
+    aligned = align_judges(difficulty, behavior, judge)
+    assert aligned[:2].tolist() == [3.0, 1.0]
+    assert aligned[2] == aligned[3] == pytest.approx(4.5), "the middle of 2, 2, 7, 9"
+    assert aligned[4] < aligned[2] < aligned[5]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from behaviorlm.world.base_model import ASSET
 from jobs import pretrain
@@ -34,17 +35,43 @@ def test_a_folder_is_checked_against_its_recipe(tmp_path: Path, capsys: pytest.C
     assert f"{folder} is what its recipe makes" in out and "curve: 0.00000" in out
 
     recipe = json.loads((folder / "pretraining.json").read_text())
-    other_seed = recipe | {"seed": 1}
-    (folder / "pretraining.json").write_text(json.dumps(other_seed))
+    curve = [dict(point) for point in recipe["curve"]]
+    curve[1]["loss"] += 0.03
+    for changed, message in (({"seed": 1}, "tokenizer.json"), ({"curve": curve}, "curve: 0.03000")):
+        (folder / "pretraining.json").write_text(json.dumps(recipe | changed))
+        assert pretrain.main(["--check", str(folder)]) == 1
+        out = capsys.readouterr().out
+        assert "NOT what its recipe makes" in out and message in out
+
+    (folder / "pretraining.json").write_text(json.dumps(recipe))
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] *= 2
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     assert pretrain.main(["--check", str(folder)]) == 1
     out = capsys.readouterr().out
-    assert "NOT what its recipe makes" in out and "tokenizer.json" in out
+    assert "curve: 0.00000" in out and "NOT what its recipe makes" in out
 
-    (folder / "pretraining.json").write_text(json.dumps(recipe | {"world": "main-1"}))
-    assert pretrain.main(["--check", str(folder)]) == 1
-    assert "world is 'main-1'" in capsys.readouterr().err
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (None, "cannot read the recipe"),
+        ({"world": "main-2"}, "it lacks size, seed"),
+        ({"world": "main-1"}, "world is 'main-1', this version makes main-2 or"),
+        ({"size": "huge"}, "size is 'huge', this version makes small or base or large"),
+    ],
+)
+def test_a_folder_without_a_recipe_of_this_version_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: dict[str, str] | None, message: str
+) -> None:
+    if recipe is not None:
+        shipped = (
+            {} if message.startswith("it lacks") else json.loads((ASSET / "pretraining.json").read_text())
+        )
+        (tmp_path / "pretraining.json").write_text(json.dumps(shipped | recipe))
     assert pretrain.main(["--check", str(tmp_path)]) == 1
-    assert "pretraining.json" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error and str(tmp_path / "pretraining.json") in error
 
 
 @pytest.mark.slow

@@ -149,22 +149,26 @@ def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interva
     assert "| one_stage | 3.000 | 0.500 |" in lines
 
 
-def test_a_front_that_does_not_reach_the_reference_has_a_dash() -> None:
+def test_the_tail_at_an_anchor_accuracy_is_the_most_that_a_front_has_there() -> None:
     record = made_record("main", 0, THREE[0])
     assert tail_at_anchor(record, "ab_tuned", 0.3) == pytest.approx(0.5)
     assert tail_at_anchor(record, "ab_tuned+adjusted", 0.6) == pytest.approx(0.2)
-    assert tail_at_anchor(record, "ab_tuned", 0.61) is None and tail_at_anchor(record, "nothing", 0.3) is None
+    assert tail_at_anchor(record, "ab_tuned", 0.1) == pytest.approx(0.6), (
+        "more anchors than asked for are no harm"
+    )
+    assert tail_at_anchor(record, "ab_tuned", 0.61) == 0.0 and tail_at_anchor(record, "nothing", 0.3) is None
     record["fronts"]["ab_tuned"]["points"][0]["expected"] = None
     assert tail_at_anchor(record, "ab_tuned", 0.3) is None
 
 
 def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -> None:
-    for seed, models in enumerate(THREE):
+    for seed, (plain, anchor) in enumerate(zip(THREE, (0.31, 0.43, 0.34), strict=True)):
+        models = {**plain, "one_stage+adjusted": anchor}
         write_record(tmp_path, made_record("main", seed, models))
         less = {name: value - 0.1 * (name == "ab_tuned") for name, value in models.items()}
         write_record(tmp_path, made_record("random_base", seed, less, base="random"))
         write_record(tmp_path, made_record("crossed", seed, models))
-    alone = {**THREE[0], "ab_tuned": 0.35}
+    alone = {**THREE[0], "ab_tuned": 0.35, "one_stage+adjusted": 0.31}
     write_record(tmp_path, made_record("random_base", 7, alone, base="random"))
     lines = guards(read_records(tmp_path))
     assert not any("crossed" in line for line in lines), "it has the log and the base of the main condition"
@@ -173,7 +177,12 @@ def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -
     # of tail macro recall, half the anchor accuracy: .05 less than main under each of the three seeds in common
     assert cells[5] == "+0.050 [+0.050, +0.050]" and cells[7] == "+0.100 [+0.100, +0.100]"
     gains = [0.02 - 0.05, 0.035 - 0.05, 0.025 - 0.05, 0.025]
-    assert cells[4].startswith(f"{np.mean(gains):+.3f} [") and cells[8] == "4 (3)"
+    assert cells[4].startswith(f"{np.mean(gains):+.3f} [") and cells[12] == "4 (3)"
+    # of the mean of both, three quarters of the anchor accuracy; the fronts are the same under both
+    assert cells[9] == "+0.075 [+0.075, +0.075]" and cells[11] == "+0.000 [+0.000, +0.000]"
+    balancing = next(line for line in lines if line.startswith("| random_base | one_stage+adjusted |"))
+    gains_of_adjustment = [0.005, 0.015, -0.005, 0.005]
+    assert balancing.split(" | ")[4].startswith(f"{np.mean(gains_of_adjustment):+.3f} [")
     assert guards([made_record("main", 0, THREE[0]), made_record("crossed", 0, THREE[0])]) == []
 
 
@@ -188,16 +197,22 @@ def test_difficulty_tables_have_a_row_for_each_selection_and_each_measure() -> N
     for record in records:
         record["difficulty"] = {
             "selections": {"ab_tuned": {"scored": scored, "selected": selected}},
+            "overlaps": {"tail": {"ab_tuned": {"ab_nll": 0.98}, "ab_nll": {"ab_tuned": 0.97}}},
             "measures": {
                 "on": "ab_random",
                 "learned": {"on others": 0.125},
+                "nll": {group: {"before": 9.0, "after, on others": 2.5} for group in ("tail", "anchor")},
                 "correlations": {"nll": correlation},
             },
         }
     lines = study_tables(records, "one_stage")
     assert "| ab_tuned | 900 | 0.200 | 3,000 | 0.250 | 400 | – | 1,000 | 0.100 |" in lines
-    assert "| nll | 0.50 | 0.25 | – | – | – | – | – | – |" in lines
-    assert any("that ab_random scored" in line and "fell by 0.125 nats" in line for line in lines)
+    assert "| ab_nll | 0.97 |  |" in lines
+    assert "| nll | 0.50 | 0.25 | – | – | – | – | – | – | – | – |" in lines
+    assert any(
+        "that ab_random scored" in line and "fell by 0.125 nats" in line and "it was 9.000" in line
+        for line in lines
+    )
 
 
 def test_fewer_than_three_seeds_have_no_interval() -> None:

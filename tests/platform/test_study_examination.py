@@ -19,7 +19,7 @@ from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.stage_bodies import SELECTION
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.study.correlations import spearman, within_behaviors
-from behaviorlm_ray.study.examination import examine_measures, examine_selections, joined
+from behaviorlm_ray.study.examination import examine_measures, examine_selections, joined, overlaps
 from behaviorlm_ray.study.records import record_of
 from behaviorlm_ray.study.settings import StudySettings
 from behaviorlm_ray.truth import TruthSettings, true_probabilities
@@ -128,7 +128,8 @@ def test_planted_measures_have_their_known_correlations_on_what_the_neutral_arm_
     assert found["learned"]["on selected"] == pytest.approx(-reducible[selected].mean())
     correlations = found["correlations"]
     own = {"nll", "rank", "margin", "excess"}
-    assert set(correlations) == own | {"reducible"} | {f"{name}, cross-fitted" for name in own}
+    crossed = {f"{name}, cross-fitted" for name in own}
+    assert set(correlations) == own | {"reducible", "reference nll"} | crossed
     names, counts = planted.log.vocabulary.names, np.bincount(planted.behavior)
     for name, sign in (("rank", 1.0), ("margin", -1.0)):
         with_truth = correlations[name]["surprise"]
@@ -146,7 +147,45 @@ def test_planted_measures_have_their_known_correlations_on_what_the_neutral_arm_
     assert correlations["nll"]["learnable"]["all"] > 0.3 > correlations["margin"]["surprise"]["all"]
     expected = spearman(planted.before, planted.before - planted.surprise)
     assert correlations["nll"]["learnable"]["all"] == pytest.approx(expected)
-    assert correlations["rank"]["learned_given_surprise"]["all"] is None, "it is the surprise itself"
+    assert correlations["nll"]["learned_given_before"]["all"] is None, "it is the NLL before itself"
+    given = spearman(reducible[~selected], reducible[~selected], planted.before[~selected])
+    assert correlations["reducible"]["learned_given_before"]["all"] == pytest.approx(given)
+    after = planted.before - learned
+    left = spearman(planted.surprise[~selected], (after - planted.surprise)[~selected])
+    assert correlations["rank"]["left"]["all"] == pytest.approx(left)
+    reference = planted.before - reducible
+    of_reference = spearman(reference, reference - planted.surprise)
+    assert correlations["reference nll"]["learnable"]["all"] == pytest.approx(of_reference)
+    is_tail = ~planted.log.vocabulary.is_anchor[planted.behavior]
+    assert found["nll"]["tail"] == {
+        "before": pytest.approx(planted.before[is_tail].mean()),
+        "after, on others": pytest.approx(after[is_tail & ~selected].mean()),
+    }
+
+
+def test_what_two_judges_say_is_held_against_the_truth_as_selection_orders_it(planted: Planted) -> None:
+    """The judge of one half sees everything ten nats worse; inside a behavior its samples stand where they stand."""
+    planted.fill(planted.before, planted.before, np.random.default_rng(2).random(len(planted.ids)) < 0.4)
+    judge = np.random.default_rng(3).integers(0, 2, len(planted.ids))
+    shifted = planted.surprise + 10 * judge
+    columns = dict.fromkeys(("nll", "rank", "margin", "excess"), shifted)
+    planted.plant("ab_crossed", "score", {"difficulty.parquet": planted.table(**columns, judge=judge)})
+    found = examine_measures(planted.pipeline, list(ARMS), "ab_random")["correlations"]
+    plain = within_behaviors(
+        planted.behavior,
+        planted.log.vocabulary.names,
+        planted.log.vocabulary.is_anchor,
+        shifted,
+        planted.surprise,
+    )
+    assert plain["anchor"] < 0.7 < 0.95 < found["excess, cross-fitted"]["surprise"]["anchor"]
+
+
+def test_overlaps_are_shares_of_the_first_arm_s_selection() -> None:
+    ids = np.array([b"a", b"b", b"c", b"d"], "S16")
+    found = overlaps({"one": ids[:2], "two": ids[1:], "none": ids[:0]})
+    assert found["one"] == {"two": 0.5, "none": 0.0}
+    assert found["two"]["one"] == pytest.approx(1 / 3) and found["none"] == {"one": 0.0, "two": 0.0}
 
 
 def test_the_true_p_of_every_selection_is_told_for_arms_that_were_not_scored_again(planted: Planted) -> None:
@@ -181,9 +220,22 @@ def test_a_record_holds_whole_fronts_the_cost_of_scoring_and_what_it_was_made_fr
         "tau": {"ab_tuned": 0.5},
         "validation": {"ab_tuned": {"plain": 0.2, "adjusted": 0.3}},
         "fronts": {"ab_tuned": {"points": points, "area": 0.04, "expected_area": 0.05}, "ab_random": columns},
+        "per_behavior": {
+            name: [
+                {
+                    "behavior": "sing",
+                    "is_anchor": False,
+                    "training_targets": 9,
+                    "targets": 4,
+                    "recall": recall,
+                }
+            ]
+            for name, recall in (("one_stage", 0.25), ("ab_tuned", None))
+        },
         "truth": {"models": {}, "tail_macro_recall": {"expected": 0.6}, "frontier": {"endpoint": ceiling}},
     }
     results: dict[str, Any] = {"samples": {}, "ceiling": {}, "models": {}, "retention": {}}
+    results["validation"] = {"ab_tuned": {"anchor_accuracy": 0.4, "tail_macro_recall": 0.0, "objective": 0.2}}
     planted.plant("", "evaluate", {"results.json": results, "details.json": details})
     settings = load_settings(
         StudySettings,
@@ -200,6 +252,10 @@ def test_a_record_holds_whole_fronts_the_cost_of_scoring_and_what_it_was_made_fr
         "expected": None,
     }
     assert record["ceiling_front"] == ceiling
+    of_behavior = {"is_anchor": False, "training_targets": 9, "targets": 4}
+    assert record["recalls"] == {"sing": of_behavior | {"recall": {"one_stage": 0.25, "ab_tuned": None}}}
+    assert record["validation_parts"] == results["validation"]
+    assert record["difficulty"]["overlaps"]["tail"]["ab_random"]["ab_tuned"] == 1.0
     assert record["optimizer_samples"] == dict.fromkeys(ARMS, 1560)
     assert record["scoring_samples"] == {"ab_random": 0, "ab_tuned": 0, "ab_reducible": 33, "ab_crossed": 700}
     assert record["fingerprint"] == "made of "

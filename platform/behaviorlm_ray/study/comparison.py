@@ -89,9 +89,10 @@ def area(record: Record, name: str) -> float | None:
 
 
 def tail_at_anchor(record: Record, name: str, anchor: float) -> float | None:
-    """Tail macro recall at an anchor accuracy, on the line between the points of the model's front, in expectation.
+    """The most of the tail that a model gets with at least an anchor accuracy, in expectation: on the line between the
+    points of its front, and before the first of them what the first has. 0 beyond the last, which no strength reaches.
 
-    None where the front does not reach it, or is not known in expectation.
+    None where the front is not known in expectation.
     """
     found = record["fronts"].get(name.removesuffix("+adjusted"), {"points": []})
     expected = [point["expected"] for point in found["points"]]
@@ -99,8 +100,10 @@ def tail_at_anchor(record: Record, name: str, anchor: float) -> float | None:
         return None
     pairs = [(point["anchor_accuracy"], point["tail_macro_recall"]) for point in expected]
     kept = front([pair for pair in pairs if None not in pair])
-    if not kept or not kept[0][0] <= anchor <= kept[-1][0]:
+    if not kept:
         return None
+    if anchor > kept[-1][0]:
+        return 0.0
     return float(np.interp(anchor, [one for one, _ in kept], [other for _, other in kept]))
 
 

@@ -29,6 +29,19 @@ def selections(records: Sequence[Record]) -> list[str]:
     return markdown(header, rows) if rows else []
 
 
+def overlaps(records: Sequence[Record]) -> list[str]:
+    """One row an arm: the share of the tail it selected that each other arm selected as well. Empty below two arms."""
+    found = [record["difficulty"].get("overlaps", {}).get("tail", {}) for record in records]
+    arms = list(found[0])
+    if len(arms) < 2:
+        return []
+    rows = [
+        [arm, *("" if arm == other else mean((one[arm][other] for one in found), digits=2) for other in arms)]
+        for arm in arms
+    ]
+    return markdown(["of its tail selected, shared with", *arms], rows)
+
+
 def measures(records: Sequence[Record]) -> list[str]:
     """One row a measure: rank correlations, mean over seeds, all inside tail behaviors and inside anchors, with each
     target. Empty where none was examined.
@@ -52,9 +65,15 @@ def measures(records: Sequence[Record]) -> list[str]:
                 )
         rows.append([name, *cells])
     learned = mean(of_record["learned"]["on others"] for of_record in found)
+
+    def of_nll(group: str, when: str) -> str:
+        return mean(of_record["nll"][group][when] for of_record in found)
+
     header = ["measure", *(f"{text}: {group}" for text in TARGETS.values() for group in ("tail", "anchors"))]
     note = (
         f"Rank correlations inside behaviors, on the samples that {found[0]['on']} scored and, for what was learned, "
-        f"did not select; the loss on those fell by {learned} nats."
+        f"did not select. There the loss fell by {learned} nats. Before B-Tuning it was {of_nll('tail', 'before')} "
+        f"nats on tail targets and {of_nll('anchor', 'before')} on anchors; after it, on those that were left out, "
+        f"{of_nll('tail', 'after, on others')} and {of_nll('anchor', 'after, on others')}."
     )
     return [note, "", *markdown(header, rows)]

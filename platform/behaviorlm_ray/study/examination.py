@@ -13,23 +13,36 @@ from behaviorlm.errors import DataError
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, gather, rows_of_ids, rows_of_split
-from behaviorlm_ray.stage_bodies import SELECTION
+from behaviorlm_ray.stage_bodies import SELECTION, ordering
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.study.correlations import Values, within_behaviors
 from behaviorlm_ray.truth import true_probabilities
 
 MEASURES = ("nll", "rank", "margin", "excess", "reducible")
 
+REFERENCE = "reference nll"
+"""The NLL under the reference that `reducible` takes off: a model tuned on all behaviors of the other half."""
+
 TARGETS = {
     "surprise": "-log p*",
     "learnable": "learnable",
+    "left": "left",
     "learned": "learned",
-    "learned_given_surprise": "learned, given -log p*",
+    "learned_given_before": "learned, given the NLL before",
 }
 """What a measure is held against, and its name in tables. surprise: -log p* given the window, what nobody could know;
-learnable: nll + log p*, what the model could still learn; learned: the fall of the NLL through B-Tuning on samples
-that it was not tuned on; given -log p*: their partial correlation. The last two have the NLL before in them, as some of
-the measures do."""
+learnable: the judge's own NLL + log p*, what the judge could still learn. On samples that B-Tuning was not tuned on,
+left: the NLL after it + log p*, what it did not learn; learned: the fall of the NLL through it; given the NLL before:
+their partial correlation. The NLL before is part of learnable and of learned, and of most measures: where it varies
+much more than the rest, as inside a tail that A-Tuning has suppressed, these two correlate with it by construction."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A measure of n samples, and the NLL of the model that judged them; both float64[n], NaN where it judged none."""
+
+    measure: Values
+    nll: Values
 
 
 @dataclass(frozen=True)
@@ -65,68 +78,100 @@ def examine_measures(pipeline: Pipeline, arms: Sequence[str], neutral: str) -> d
     samples = _scored_samples(variant)
     before = _table(variant.difficulty())["nll"].to_numpy()
     after = joined(samples.ids, _table(variant.learned()), "nll")
-    judged: dict[str, Values] = {}
+    judged: dict[str, Judged] = {}
     for arm in (neutral, *arms):
         other = pipeline.variant(arm)
         table = _table(other.difficulty())
+        nll = joined(samples.ids, table, "nll")
         for measure in MEASURES:
             name = f"{measure}{judge_of(other)}"
             if measure in table.column_names and name not in judged:
-                judged[name] = joined(samples.ids, table, measure)
+                judged[name] = Judged(joined(samples.ids, _ordered(table, measure), measure), nll)
+        if "reducible" in table.column_names and REFERENCE not in judged:
+            reference = nll - joined(samples.ids, table, "reducible")
+            judged[REFERENCE] = Judged(reference, reference)
     vocabulary = variant.log().vocabulary
     found = hold_against(
         samples,
         judged,
-        before - after,
+        before,
+        after,
         _selected(variant, samples),
         vocabulary.names,
         vocabulary.is_anchor,
-        before,
     )
     return {"on": neutral, **found}
 
 
 def hold_against(
     samples: ScoredSamples,
-    judged: Mapping[str, Values],
-    learned: Values,
+    judged: Mapping[str, Judged],
+    before: Values,
+    after: Values,
     selected: NDArray[np.bool_],
     names: Sequence[str],
     is_anchor: NDArray[np.bool_],
-    before: Values,
 ) -> dict[str, Any]:
-    """{"learned": mean fall of the NLL in nats, "correlations": {measure: {target: ...}}}, see `TARGETS`.
+    """{"nll": means by group, "learned": mean fall of it, "correlations": {measure: {target: ...}}}; see `TARGETS`.
 
-    judged: float64[n] for each measure; learned: float64[n]; selected: bool[n], left out where what was learned counts;
-    before: the NLL before B-Tuning float64[n]. Correlations are those of `within_behaviors`.
+    before, after: the NLL before and after B-Tuning float64[n]; selected: bool[n], left out where what was learned
+    counts. Correlations are those of `within_behaviors`.
     """
     everything = np.full(len(selected), True)
-    targets = {
-        "surprise": (samples.surprise, None, everything),
-        "learnable": (before - samples.surprise, None, everything),
-        "learned": (learned, None, ~selected),
-        "learned_given_surprise": (learned, samples.surprise, ~selected),
-    }
+    learned = before - after
     correlations: dict[str, Any] = {}
-    for name, measure in judged.items():
+    for name, of_judge in judged.items():
+        targets: dict[str, tuple[Values, Values | None, NDArray[np.bool_]]] = {
+            "surprise": (samples.surprise, None, everything),
+            "learnable": (of_judge.nll - samples.surprise, None, everything),
+            "left": (after - samples.surprise, None, ~selected),
+            "learned": (learned, None, ~selected),
+            "learned_given_before": (learned, before, ~selected),
+        }
         correlations[name] = {
             target: within_behaviors(
                 samples.behavior[chosen],
                 names,
                 is_anchor,
-                measure[chosen],
+                of_judge.measure[chosen],
                 values[chosen],
                 None if given is None else given[chosen],
             )
             for target, (values, given, chosen) in targets.items()
         }
+    groups = {"anchor": is_anchor[samples.behavior], "tail": ~is_anchor[samples.behavior]}
     return {
-        "learned": {
-            "on selected": float(learned[selected].mean()) if selected.any() else None,
-            "on others": float(learned[~selected].mean()) if (~selected).any() else None,
+        "nll": {
+            group: {"before": _mean(before[members]), "after, on others": _mean(after[members & ~selected])}
+            for group, members in groups.items()
         },
+        "learned": {"on selected": _mean(learned[selected]), "on others": _mean(learned[~selected])},
         "correlations": correlations,
     }
+
+
+def overlaps(selections: Mapping[str, NDArray[np.bytes_]]) -> dict[str, dict[str, float]]:
+    """{arm: {other: share of the arm's selected samples that the other selected as well}}; ids S16[n] of each arm."""
+    return {
+        arm: {
+            other: float(np.isin(ids, others).mean()) if len(ids) else 0.0
+            for other, others in selections.items()
+            if other != arm
+        }
+        for arm, ids in selections.items()
+    }
+
+
+def examine_overlaps(pipeline: Pipeline, arms: Sequence[str]) -> dict[str, Any]:
+    """{"anchor" | "tail": `overlaps` of what the arms selected of that group}."""
+    chosen: dict[str, dict[str, NDArray[np.bytes_]]] = {"anchor": {}, "tail": {}}
+    for arm in arms:
+        variant = pipeline.variant(arm)
+        table = pq.read_table(storage.local_copy(_output(variant.selected()).folder / SELECTION))
+        is_anchor = variant.log().vocabulary.is_anchor[table["behavior"].to_numpy()]
+        keys = _keys(_id_bytes(table))
+        chosen["anchor"][arm], chosen["tail"][arm] = keys[is_anchor], keys[~is_anchor]
+    return {group: overlaps(selections) for group, selections in chosen.items()}
 
 
 def joined(ids: NDArray[np.uint8], table: pa.Table, column: str) -> Values:
@@ -179,6 +224,16 @@ def _scored_samples(pipeline: Pipeline) -> ScoredSamples:
 def _selected(pipeline: Pipeline, samples: ScoredSamples) -> NDArray[np.bool_]:
     chosen = pq.read_table(storage.local_copy(_output(pipeline.selected()).folder / SELECTION))
     return np.isin(_keys(samples.ids), _keys(_id_bytes(chosen)))
+
+
+def _ordered(table: pa.Table, measure: str) -> pa.Table:
+    """The table with the measure as selection orders by it."""
+    values = pa.array(ordering(table, measure))
+    return table.set_column(table.column_names.index(measure), measure, values)
+
+
+def _mean(values: Values) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _table(stage: Any) -> pa.Table:

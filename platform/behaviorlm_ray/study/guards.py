@@ -1,24 +1,27 @@
 """The guards' table: how much of the gain is left where the base has not read about the world, or cannot know it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from behaviorlm_ray.study.comparison import area, endpoint
 from behaviorlm_ray.study.intervals import estimate, less, markdown
 
 Record = Mapping[str, Any]
+Quantity = Callable[[Record, str], float | None]
+"""A number of a model (its name) in a record; None where there is none."""
 
 MAIN = "main"
 COMPARED = "one_stage"
 WORLD_AND_BASE = ("generator", "opaque", "base", "knowledge", "size")
 """Keys of a condition. One that differs from the main one in none of them only compares other arms: no guard."""
-ENDPOINT = (("anchor", "anchor_accuracy"), ("tail", "tail_macro_recall"))
 
 
 def guards(records: Sequence[Record]) -> list[str]:
     """One row a guard and model: gain over one-stage tuning under it, and how much larger the main one's gain is.
 
     In expectation under p*, paired by the seeds that both have. The gain of an adjusted model is over the adjusted
-    one-stage model, like with like. Empty without guards.
+    one-stage model, like with like; that model's own gain, which is balancing and nothing else, is over the plain one.
+    The area is of an arm's whole front and stands beside its plain model. Empty without guards.
     """
     main = [record for record in records if record["condition"] == MAIN]
     rows = []
@@ -33,38 +36,60 @@ def guards(records: Sequence[Record]) -> list[str]:
     if not rows:
         return []
     header = ["guard", "model", "anchor accuracy", "tail macro recall"]
-    for group in ("tail", "anchor"):
-        header += [f"{group}: gain over one-stage", f"{group}: the main gain less this one"]
+    for quantity in QUANTITIES:
+        header += [f"{quantity}: gain over one-stage", f"{quantity}: the main gain less this one"]
     return markdown([*header, "seeds (in common)"], rows)
 
 
-def gain(record: Record, name: str, key: str) -> float | None:
-    """How far a model is ahead of one-stage tuning of the same form; None where that, or the model, is not there."""
+def gain(record: Record, name: str, quantity: Quantity) -> float | None:
+    """How far a model is ahead of the one that it is compared with; None where one of them has no such quantity."""
     form = name.partition("+")[2]
-    base = f"{COMPARED}+{form}" if form else COMPARED
-    models = record["models"]
-    if name not in models or base not in models or name == base:
+    base = f"{COMPARED}+{form}" if form and name != f"{COMPARED}+adjusted" else COMPARED
+    if name == base or name not in record["models"] or base not in record["models"]:
         return None
-    own, other = models[name]["expected"][key], models[base]["expected"][key]
+    own, other = quantity(record, name), quantity(record, base)
     return None if own is None or other is None else float(own - other)
 
 
 def _cells(name: str, guard: Sequence[Record], main: Sequence[Record]) -> list[str]:
     of_seed = {record["seed"]: record for record in main}
     common = [record for record in guard if record["seed"] in of_seed]
-    level = [estimate([record["models"][name]["expected"][key] for record in guard]) for _, key in ENDPOINT]
+    level = [
+        estimate([_expected(key)(record, name) for record in guard])
+        for key in ("anchor_accuracy", "tail_macro_recall")
+    ]
     cells = []
-    for _, key in reversed(ENDPOINT):
-        own = [gain(record, name, key) for record in guard]
+    for quantity in QUANTITIES.values():
+        own = [gain(record, name, quantity) for record in guard]
         pairs = less(
-            [gain(of_seed[record["seed"]], name, key) for record in common],
-            [gain(record, name, key) for record in common],
+            [gain(of_seed[record["seed"]], name, quantity) for record in common],
+            [gain(record, name, quantity) for record in common],
         )
         cells += [
             estimate(values, sign=True) if any(v is not None for v in values) else ""
             for values in (own, pairs)
         ]
     return [*level, *cells, f"{len(guard)} ({len(common)})"]
+
+
+def _expected(key: str) -> Quantity:
+    def quantity(record: Record, name: str) -> float | None:
+        found: float | None = record["models"][name]["expected"][key]
+        return found
+
+    return quantity
+
+
+def _area(record: Record, name: str) -> float | None:
+    return area(record, name) if name in record["fronts"] else None
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "tail": _expected("tail_macro_recall"),
+    "anchor": _expected("anchor_accuracy"),
+    "mean of both": endpoint,
+    "area of the front": _area,
+}
 
 
 def _is_guard(record: Record, main: Record) -> bool:

@@ -1,7 +1,7 @@
 """What is kept of one run of a study: a small JSON file for each condition and seed, from which tables are made."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from behaviorlm_ray.evaluation import PRIMARY
 from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.stages import StageOutput
 from behaviorlm_ray.storage import Location
-from behaviorlm_ray.study.examination import examine_measures, examine_selections
+from behaviorlm_ray.study.examination import examine_measures, examine_overlaps, examine_selections
 from behaviorlm_ray.study.provenance import check_same_making, provenance
 from behaviorlm_ray.study.settings import StudySettings
 
@@ -20,6 +20,8 @@ MEASURED = (
     ("tail_macro_recall", *PRIMARY[1]),
     ("tail_accuracy", "tail", "accuracy"),
     ("accuracy", "all", "accuracy"),
+    ("mrr", "all", "mrr"),
+    ("calibration_error", "all", "expected_calibration_error"),
 )
 """Name in the record, group, metric."""
 
@@ -54,6 +56,8 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         },
         "tau": details["tau"],
         "validation": details["validation"],
+        "validation_parts": results["validation"],
+        "recalls": recalls(details["per_behavior"]),
         "fronts": {name: recorded_front(front) for name, front in details["fronts"].items()},
         "ceiling_front": details["truth"]["frontier"]["endpoint"],
         "retention": {
@@ -69,6 +73,7 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
     selecting = [arm for arm in arms if pipeline.settings.all_arms[arm].tuning == "ab_tuned"]
     if selecting:
         record["difficulty"]["selections"] = examine_selections(pipeline, selecting)
+        record["difficulty"]["overlaps"] = examine_overlaps(pipeline, selecting)
     if condition in study.examine_conditions and study.examine in selecting:
         record["difficulty"]["measures"] = examine_measures(pipeline, selecting, study.examine)
     return record
@@ -86,6 +91,16 @@ def recorded_front(front: Mapping[str, Any]) -> dict[str, Any]:
         for tau, anchor, tail in columns
     ]
     return {"points": points, "area": front["area"], "expected_area": None}
+
+
+def recalls(per_behavior: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """{behavior: {"is_anchor", "training_targets", "targets", "recall": {model: value}}}, on the targets as drawn."""
+    found: dict[str, Any] = {}
+    for model, rows in per_behavior.items():
+        for row in rows:
+            kept = {key: row[key] for key in ("is_anchor", "training_targets", "targets")}
+            found.setdefault(row["behavior"], kept | {"recall": {}})["recall"][model] = row["recall"]
+    return found
 
 
 def optimizer_samples(pipeline: Pipeline, tuning: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm_ray.study.comparison import comparison
-from behaviorlm_ray.study.difficulty_tables import measures, selections
+from behaviorlm_ray.study.difficulty_tables import measures, overlaps, selections
 from behaviorlm_ray.study.guards import guards
 from behaviorlm_ray.study.intervals import markdown, mean
 from behaviorlm_ray.study.records import read_records
@@ -26,7 +26,7 @@ def study_tables(records: Sequence[Record], reference: str) -> list[str]:
         chosen = [record for record in records if record["condition"] == condition]
         seeds = ", ".join(str(record["seed"]) for record in chosen)
         lines += [f"### {condition} (seeds {seeds})", "", *comparison(chosen, reference), ""]
-        for table in (retention(chosen), selections(chosen), measures(chosen)):
+        for table in (retention(chosen), selections(chosen), overlaps(chosen), measures(chosen)):
             lines += [*table, ""] if table else []
     found = guards(records)
     if found:
