@@ -1,12 +1,16 @@
 """The job that makes base models: it shows progress, says what it made, and refuses what cannot be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from behaviorlm.world.base_model import ASSET
+from behaviorlm.world.base_model import ASSET, make_base_model
+from behaviorlm.world.base_model_check import TOLERANCE, compare
+from behaviorlm.world.process import default_world
 from jobs import pretrain
 
 
@@ -28,28 +32,38 @@ def test_a_dial_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_folder_is_checked_against_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "base"
-    pretrain.main(["--folder", str(folder), "--size", "small", "--steps", "25"])
+    folder = make_base_model(tmp_path / "base", steps=25, size="small")
     assert pretrain.main(["--check", str(folder)]) == 0
     out = capsys.readouterr().out
     assert f"{folder} is what its recipe makes" in out and "curve: 0.00000" in out
 
     recipe = json.loads((folder / "pretraining.json").read_text())
+    (folder / "pretraining.json").write_text(json.dumps(recipe | {"seed": 1}))
+    assert pretrain.main(["--check", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert f"{folder} is NOT what its recipe makes" in out and "tokenizer.json" in out
+
+
+def test_another_curve_or_other_weights_are_not_what_the_recipe_makes(tmp_path: Path) -> None:
+    again = make_base_model(tmp_path / "again", steps=25, size="small")
+    folder = Path(shutil.copytree(again, tmp_path / "base"))
+    recipe = json.loads((folder / "pretraining.json").read_text())
     curve = [dict(point) for point in recipe["curve"]]
     curve[1]["loss"] += 0.03
-    for changed, message in (({"seed": 1}, "tokenizer.json"), ({"curve": curve}, "curve: 0.03000")):
-        (folder / "pretraining.json").write_text(json.dumps(recipe | changed))
-        assert pretrain.main(["--check", str(folder)]) == 1
-        out = capsys.readouterr().out
-        assert "NOT what its recipe makes" in out and message in out
+    (folder / "pretraining.json").write_text(json.dumps(recipe | {"curve": curve}))
+    found = compare(folder, again, default_world())
+    assert (found.loss, found.weights) == (0.0, 0.0) and found.curve == pytest.approx(0.03)
+    assert not found.is_same
 
     (folder / "pretraining.json").write_text(json.dumps(recipe))
+    assert compare(folder, again, default_world()).is_same
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"] *= 2
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    assert pretrain.main(["--check", str(folder)]) == 1
-    out = capsys.readouterr().out
-    assert "curve: 0.00000" in out and "NOT what its recipe makes" in out
+    found = compare(folder, again, default_world())
+    assert found.curve == 0.0 and found.loss > TOLERANCE and not found.is_same
+    save_file({"model.norm.weight": torch.ones(3)}, folder / "model.safetensors", {"format": "pt"})
+    assert compare(folder, again, default_world()).weights == float("inf")
 
 
 @pytest.mark.parametrize(
