@@ -1,5 +1,6 @@
 """Studies: what is refused before anything runs, which keys a seed changes, and what the tables say of records."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,12 @@ def test_a_record_is_read_as_it_was_made_with_what_was_measured_to_six_digits(tm
     assert read["models"]["one_stage"]["expected"]["anchor_accuracy"] == 0.333333
     assert read["made"] == record["made"] and list(read) == list(record)
     assert len(path.read_text().splitlines()) == len(record) + 2
+    packed = path.with_name("main-0.json.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ConfigError, match=r"main-0\.json and .*main-0\.json\.gz are both of main, seed 0"):
+        read_records(tmp_path)
+    path.unlink()
+    assert read_records(tmp_path) == [read]
 
 
 def test_what_was_made_otherwise_is_refused_by_record_and_key(tmp_path: Path) -> None:

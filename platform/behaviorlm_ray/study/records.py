@@ -1,5 +1,6 @@
 """What is kept of one run of a study: a small JSON file for each condition and seed, from which tables are made."""
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -147,7 +148,8 @@ def write_record(folder: Path, record: dict[str, Any]) -> Path:
 def read_records(folder: Path) -> list[dict[str, Any]]:
     """All records below a folder, by condition and seed.
 
-    Raises ConfigError where there are none, or where they are of two studies or were not made alike.
+    Raises ConfigError where there are none, where they are of two studies or were not made alike, or where two are of
+    the same condition and seed.
     """
     found = existing_records(folder)
     if not found:
@@ -157,13 +159,28 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
         raise ConfigError(
             f"{folder} mixes records of {', '.join(studies)}; keep each study in a folder of its own"
         )
+    place_of: dict[tuple[str, int], Path] = {}
+    for path, record in found.items():
+        key = (record["condition"], record["seed"])
+        if key in place_of:
+            raise ConfigError(
+                f"{place_of[key]} and {path} are both of {key[0]}, seed {key[1]}; keep one of them"
+            )
+        place_of[key] = path
     check_same_making((str(path), record) for path, record in found.items())
     return sorted(found.values(), key=lambda record: (record["condition"], record["seed"]))
 
 
 def existing_records(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The records below a folder by path, not checked; none where there is no folder."""
-    return {path: _read(path) for path in sorted(folder.glob("*-*.json"))}
+    """The records in a folder by path, packed (.json.gz) or not, and not checked; none where there is no folder."""
+    paths = sorted([*folder.glob("*-*.json"), *folder.glob("*-*.json.gz")])
+    return {path: json.loads(_text(path)) for path in paths}
+
+
+def _text(path: Path) -> str:
+    if path.suffix != ".gz":
+        return storage.read_text(path)
+    return gzip.decompress(storage.read_bytes(path) or b"").decode()
 
 
 def _rounded(value: Any) -> Any:
