@@ -275,6 +275,26 @@ def test_what_was_made_otherwise_is_refused_by_record_and_key(tmp_path: Path) ->
         read_records(tmp_path)
 
 
+def test_a_condition_may_change_keys_of_the_run_and_only_those_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    longer = {"values": {"b_tuning.max_steps": 140, "selection": {"total": 0.3, "balance": 0.3}}}
+    settings = study(conditions={"main": {}, "longer": longer}, values={"b_tuning.max_steps": 70})
+    made = {}
+    for condition in ("main", "longer"):
+        run = study_run(settings, condition, 3, {})
+        made[condition] = provenance(run, settings, condition)
+        write_record(tmp_path, made_record(condition, 0, {"one_stage": 0.3}) | {"made": made[condition]})
+    assert made["longer"]["settings"]["b_tuning.max_steps"] == 140
+    assert len(read_records(tmp_path)) == 2
+    other = dict(made["longer"]["settings"]) | {"a_tuning.epochs": 9.0}
+    changed = made_record("longer", 0, {}) | {"made": {**made["longer"], "settings": other}}
+    write_record(tmp_path, changed)
+    with pytest.raises(ConfigError, match=r"settings\.a_tuning\.epochs is .*"):
+        read_records(tmp_path)
+
+
 def test_a_study_whose_settings_changed_does_not_go_on_with_old_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,9 @@ Record = Mapping[str, Any]
 WORLD_KEYS = ("users", "events", "conversations", "pretraining_steps")
 """Keys of a study that say what its logs and bases are like."""
 
+VALUES = "values"
+"""Key of a condition: keys of the run that it changes."""
+
 OF_A_CONDITION = (
     "settings.condition.",
     "settings.evaluation.arms",
@@ -80,12 +83,16 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _compare(name: str, made: dict[str, Any], other_name: str, other: dict[str, Any], *, whole: bool) -> None:
     """whole: of one condition; else only keys that both have and no condition changes."""
+    changed = [
+        f"settings.{key}" for of in (made, other) for key in of.get(f"settings.condition.{VALUES}", [])
+    ]
+    own = (*OF_A_CONDITION, *(f"{key}." for key in changed))
     for key in sorted(made.keys() | other.keys()):
         one, two = made.get(key, "missing"), other.get(key, "missing")
         both = key in made and key in other
         if one == two or (key == "base" and not both):
             continue
-        if whole or (both and not key.startswith(OF_A_CONDITION)):
+        if whole or (both and key not in changed and not key.startswith(own)):
             raise ConfigError(
                 f"{name}: {key} is {one!r}, but {two!r} in {other_name}; the records of a study are made alike: remove "
                 "what is out of date and run it again, or give the study another name"
@@ -103,7 +110,11 @@ def _resolved(settings: RunSettings, study: StudySettings, condition: str) -> di
     if data["evaluation"]["truth"] is not None:
         del data["evaluation"]["truth"]["opaque_seed"]
     data["arms"] = {name: data["arms"][name] for name in data["evaluation"]["arms"] if name in data["arms"]}
-    own = study.conditions[condition].model_dump(mode="json", exclude={"seeds", "arms"})
+    own = study.conditions[condition].model_dump(mode="json", exclude={"seeds", "arms", "values"})
+    if study.conditions[condition].values:
+        own[VALUES] = sorted(
+            study.conditions[condition].values
+        )  # what they are stands at the keys themselves
     world = {key: value for key, value in study.model_dump(mode="json").items() if key in WORLD_KEYS}
     found = flattened(data | {"condition": own, "study": world})
     return {key: value for key, value in found.items() if key not in SEEDED}

@@ -39,6 +39,9 @@ class Condition(Settings):
     arms: list[str] | None = Field(
         default=None, description="Arms compared under it; null: those of the run's evaluation.arms."
     )
+    values: dict[str, Any] = Field(
+        default={}, description="Dotted keys of the run that differ under it, put over the study's `values`."
+    )
 
     @model_validator(mode="after")
     def _base_fits(self) -> Self:
@@ -115,7 +118,7 @@ def study_run(study: StudySettings, condition: str, seed: int, files: dict[str, 
     Raises ConfigError with every problem.
     """
     chosen = study.conditions[condition]
-    values: dict[str, Any] = dict(study.values)
+    values: dict[str, Any] = study.values | chosen.values
     values |= dict.fromkeys(SEEDED, seed) | files
     values |= {"name": f"{study.name}-{condition}-{seed}", "evaluation.truth.world": chosen.generator}
     if chosen.opaque:
