@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.study.comparison import tail_at_anchor
+from behaviorlm_ray.study.conditions import make_files, study_files
 from behaviorlm_ray.study.guards import guards
 from behaviorlm_ray.study.intervals import estimate
 from behaviorlm_ray.study.provenance import provenance
@@ -247,6 +249,31 @@ def test_a_record_is_read_as_it_was_made_with_what_was_measured_to_six_digits(tm
         read_records(tmp_path)
     path.unlink()
     assert read_records(tmp_path) == [read]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: b"[1]"])
+def test_a_damaged_record_is_named(tmp_path: Path, damage: Callable[[bytes], bytes], packed: bool) -> None:
+    path = write_record(tmp_path, made_record("main", 0, {"one_stage": 0.3}))
+    content = damage(path.read_bytes())
+    path.write_bytes(content)
+    if packed:
+        path.unlink()
+        path = tmp_path / "main-0.json.gz"
+        path.write_bytes(damage(gzip.compress(content)))
+    with pytest.raises(ConfigError, match=rf"{path.name} is no record of a study"):
+        read_records(tmp_path)
+
+
+def test_a_base_of_another_size_is_made_as_its_condition_says(tmp_path: Path) -> None:
+    conditions = {"main": {}, "small": {"base": "random", "size": "small"}}
+    settings = study(conditions=conditions, users=20, conversations=10)
+    condition = settings.conditions["small"]
+    make_files(settings, tmp_path, condition, 3)
+    base = Path(study_files(settings, tmp_path, condition, 3)["model.base"])
+    assert json.loads((base / "pretraining.json").read_text())["size"] == "small"
+    of_base_size = study_files(settings, tmp_path, condition.model_copy(update={"size": "base"}), 3)
+    assert of_base_size["model.base"] != str(base)
 
 
 def test_what_was_made_otherwise_is_refused_by_record_and_key(tmp_path: Path) -> None:

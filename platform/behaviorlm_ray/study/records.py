@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         "validation": details["validation"],
         "validation_parts": results["validation"],
         "recalls": recalls(details["per_behavior"]),
-        "fronts": {name: recorded_front(front) for name, front in details["fronts"].items()},
+        "fronts": details["fronts"],
         "ceiling_front": details["truth"]["frontier"]["endpoint"],
         "retention": {
             arm: {
@@ -78,20 +79,6 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
     if condition in study.examine_conditions and study.examine in selecting:
         record["difficulty"]["measures"] = examine_measures(pipeline, selecting, study.examine)
     return record
-
-
-def recorded_front(front: Mapping[str, Any]) -> dict[str, Any]:
-    """The front of one model: {"points": [{"tau", "anchor_accuracy", "tail_macro_recall", "expected"}], "area",
-    "expected_area"}; as evaluation has it, or from columns by tau, whose points have no expectation ("expected": null).
-    """
-    if "points" in front:
-        return {"points": front["points"], "area": front["area"], "expected_area": front.get("expected_area")}
-    columns = zip(front["tau"], front["anchor_accuracy"], front["tail_macro_recall"], strict=True)
-    points = [
-        {"tau": tau, "anchor_accuracy": anchor, "tail_macro_recall": tail, "expected": None}
-        for tau, anchor, tail in columns
-    ]
-    return {"points": points, "area": front["area"], "expected_area": None}
 
 
 def recalls(per_behavior: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -172,15 +159,25 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
 
 
 def existing_records(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The records in a folder by path, packed (.json.gz) or not, and not checked; none where there is no folder."""
+    """The records in a folder by path, packed (.json.gz) or not; none where there is no folder.
+
+    Raises ConfigError naming what is no record. How they were made is not looked at.
+    """
     paths = sorted([*folder.glob("*-*.json"), *folder.glob("*-*.json.gz")])
-    return {path: json.loads(_text(path)) for path in paths}
+    return {path: _record(path) for path in paths}
 
 
-def _text(path: Path) -> str:
-    if path.suffix != ".gz":
-        return storage.read_text(path)
-    return gzip.decompress(storage.read_bytes(path) or b"").decode()
+def _record(path: Path) -> dict[str, Any]:
+    content = storage.read_bytes(path) or b""
+    try:
+        found = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        if not isinstance(found, dict) or not {"study", "condition", "seed"} <= found.keys():
+            raise ValueError("it has no study, condition and seed")
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        raise ConfigError(
+            f"{path} is no record of a study: {error}; remove it and run the study again"
+        ) from error
+    return found
 
 
 def _rounded(value: Any) -> Any:
