@@ -69,6 +69,12 @@ def repeat(folder: Path) -> Repetition:
         if recipe[key] not in allowed:
             shown = " or ".join(map(str, allowed))
             raise ModelError(f"{folder / RECIPE_FILE}: {key} is {recipe[key]!r}, this version makes {shown}")
+    for key in ("seed", "steps"):
+        if not isinstance(recipe[key], int) or recipe[key] < 0:
+            raise ModelError(
+                f"{folder / RECIPE_FILE}: {key} is {recipe[key]!r}, it must be a whole number from 0"
+            )
+    _weights(folder)  # what cannot be read is said before ten minutes have passed
     world = worlds[recipe["world"]]
     with tempfile.TemporaryDirectory() as scratch:
         again = make_base_model(

@@ -72,6 +72,7 @@ def test_another_curve_or_other_weights_are_not_what_the_recipe_makes(tmp_path: 
         (None, "cannot read the recipe"),
         ({"world": "main-2"}, "it lacks size, seed"),
         ({"world": "main-1"}, "world is 'main-1', this version makes main-2 or"),
+        ({"steps": "many"}, "steps is 'many', it must be a whole number"),
         ({"size": "huge"}, "size is 'huge', this version makes small or base or large"),
     ],
 )
