@@ -25,6 +25,7 @@ from behaviorlm.base_model import load_model
 from behaviorlm.conversations import Conversation
 from behaviorlm.errors import StorageError
 from behaviorlm.prompts import PromptConfig
+from behaviorlm.selection import SelectionConfig
 from behaviorlm.timelines import labels_with_terminator
 from behaviorlm_ray import prepared, scoring, stage_bodies, storage
 from behaviorlm_ray.manifests import package_versions
@@ -32,7 +33,7 @@ from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.prepared import PreparedLog, SampleRows
 from behaviorlm_ray.retention import measure_retention
 from behaviorlm_ray.settings import RunSettings
-from behaviorlm_ray.stage_bodies import score_difficulty
+from behaviorlm_ray.stage_bodies import SELECTION, score_difficulty, select_samples
 from behaviorlm_ray.stages import StageFolder, StageOutput, StageResult, run_stage
 from tests.behaviorlm.random_parts import prompt_tokens, write_part
 from tests.behaviorlm.random_parts import vocabulary as random_vocabulary
@@ -358,6 +359,42 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
     assert ("reducible" in table.column_names) == with_reference
     if with_reference:
         np.testing.assert_allclose(table["reducible"].to_numpy(), expected - reference, atol=1e-4)
+
+
+def test_what_two_judges_scored_is_selected_from_both_halves_alike(
+    settings: RunSettings, prepared_stage: StageOutput, log: PreparedLog, tmp_path: Path
+) -> None:
+    """One judge finds everything ten nats harder; without alignment the selection would be of its half alone."""
+    rows = prepared.rows_of_split(log, "train")
+    behavior, judge = prepared.gather(log, rows, "behavior"), 1 - prepared.half_of(log, rows)
+    ids = pa.array([bytes(one) for one in prepared.gather(log, rows, "sample_id")], pa.binary(16))
+    nll = np.random.default_rng(0).uniform(1, 3, len(behavior)) + 10 * judge
+    table = pa.table({"sample_id": ids, "behavior": behavior, "nll": nll, "judge": judge})
+
+    def scored(stage: StageFolder) -> StageResult:
+        with storage.writing(stage.output) as output:
+            pq.write_table(table, output / "difficulty.parquet")
+        return StageResult()
+
+    hard = settings.model_copy(
+        update={
+            "difficulty": settings.difficulty.model_copy(update={"measure": "nll", "source": "cross_fit"}),
+            "selection": SelectionConfig(total=0.5, balance=0.0, within="hard"),
+        }
+    )
+    finished = run_stage(tmp_path, "score", 1, {}, {}, scored)
+    chosen = run_stage(
+        tmp_path,
+        "select",
+        1,
+        {},
+        {},
+        lambda folder: select_samples(folder, hard, prepared_stage, finished),
+    )
+    selected = np.isin(ids.to_pylist(), pq.read_table(chosen.folder / SELECTION)["sample_id"].to_pylist())
+    assert abs(selected[judge == 0].mean() - selected[judge == 1].mean()) < 0.1
+    as_scored = np.argsort(-nll)[: (judge == 1).sum()]
+    assert judge[as_scored].all(), "the halves would not be alike by chance"
 
 
 def random_log(seed: int, lengths: list[list[int]]) -> PreparedLog:
