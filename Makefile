@@ -6,6 +6,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 TORCH ?= torch==2.13.0
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -17,8 +18,8 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(TORCH) -c constraints.txt
-	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,dev]"
+	$(BIN)/python -m pip install --no-compile $(TORCH) -c constraints.txt
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e ".[platform,dev]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -32,7 +33,7 @@ chaos: $(INSTALLED)
 	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not slow"
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest

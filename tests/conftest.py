@@ -22,6 +22,10 @@ settings.load_profile("behaviorlm")
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # before torch is imported: processes that share cores have a thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WORKER_ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
@@ -30,6 +34,17 @@ WORKER_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, one has every module that needs Ray, so that it starts once; the other
+    modules stay whole too, for what their fixtures make.
+    """
+    with_ray = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    for item in items:
+        group = "ray" if item.path in with_ray else item.path.as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
