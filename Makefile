@@ -33,7 +33,7 @@ chaos: $(INSTALLED)
 	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow"
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest

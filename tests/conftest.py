@@ -35,17 +35,6 @@ WORKER_ENVIRONMENT = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, one has every module that needs Ray, so that it starts once; the other
-    modules stay whole too, for what their fixtures make.
-    """
-    with_ray = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
-    for item in items:
-        group = "ray" if item.path in with_ray else item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A Ray of this session's own with 4 logical CPUs; workers can import the project and the tests."""

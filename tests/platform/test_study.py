@@ -334,7 +334,7 @@ def test_a_study_whose_settings_changed_does_not_go_on_with_old_records(
     with pytest.raises(ConfigError, match=r"main-3\.json: base is 'abc', but 'other' in this study's main"):
         check_records(settings, {"main": "other"})
     for values, key in (
-        ({"values": {"b_tuning.max_steps": 7}}, r"settings\.b_tuning\.max_steps is None, but 7"),
+        ({"values": {"b_tuning.weight_decay": 0.5}}, r"settings\.b_tuning\.weight_decay is 0\.0, but 0\.5"),
         ({"users": 301}, r"settings\.study\.users is 300, but 301"),
     ):
         changed = settings.model_copy(update=values)
