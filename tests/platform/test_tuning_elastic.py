@@ -39,11 +39,16 @@ GROW, SHRINK = 20, 22
 
 
 def _tune_with_notice(task: TuningTask) -> None:
-    """Notice comes after the third step, and stays."""
+    """Notice comes after the third step, and stays; the machine lasts until its checkpoint is written."""
     asked: list[None] = []
 
     def preempted() -> bool:
         asked.append(None)
+        patience = time.monotonic() + 60
+        while len(asked) == 4 and not list(Path(str(task.checkpoint_folder)).glob("step-*")):
+            if time.monotonic() > patience:
+                break
+            time.sleep(0.05)
         return len(asked) >= 3
 
     tune_rank(task, lambda metrics: None, preempted)
