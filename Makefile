@@ -6,7 +6,6 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 TORCH ?= torch==2.13.0
-TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -33,7 +32,7 @@ chaos: $(INSTALLED)
 	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -m "not slow"
 
 test-all: $(INSTALLED)
 	$(BIN)/python -m pytest
