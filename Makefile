@@ -17,8 +17,8 @@ install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --no-compile $(TORCH) -c constraints.txt
-	$(BIN)/python -m pip install --no-compile -c constraints.txt -e ".[platform,dev]"
+	$(BIN)/python -m pip install $(TORCH) -c constraints.txt
+	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,dev]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
