@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable
 
-from behaviorlm_ray.cluster import check_storage_root, connected
+import ray
+
+from behaviorlm_ray.cluster import check_storage_root, connected, unused_gpus
 from behaviorlm_ray.command_line import run_job
 from behaviorlm_ray.pipeline import Pipeline, Stage
 from behaviorlm_ray.planning import describe_plan, output_folder
@@ -32,6 +34,9 @@ def run_up_to(target: Target, description: str, finish: Callable[[Pipeline], str
         pipeline.check_inputs()
         pipeline.shared.record = RunRecord(output_folder(pipeline.settings))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
+            unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
+            if unused:
+                print(unused)
             output = target(pipeline)
             assert isinstance(output, StageOutput)
             last = finish(pipeline) if finish else f"wrote {output.manifest.stage} to {output.folder}"

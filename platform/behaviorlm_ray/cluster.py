@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,15 @@ def _termination_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def unused_gpus(resources: Mapping[str, float], use_gpu: bool) -> str | None:
+    """A line on GPUs that a cluster with these resources has and a run leaves idle; None if there are none."""
+    count = int(resources.get("GPU", 0))
+    if use_gpu or count == 0:
+        return None
+    have = "a GPU" if count == 1 else f"{count} GPUs"
+    return f"the cluster has {have} that this run does not use: --execution.tuning.use_gpu=true uses them"
 
 
 def _name_cluster() -> None:

@@ -9,7 +9,7 @@ import ray
 
 from behaviorlm.errors import ClusterError
 from behaviorlm_ray import cluster
-from behaviorlm_ray.cluster import asks_for_token, authentication_problem, is_loopback
+from behaviorlm_ray.cluster import asks_for_token, authentication_problem, is_loopback, unused_gpus
 from cluster.local_cluster import clean_environment
 from tests.platform.ray_heads import ray_head
 
@@ -96,3 +96,11 @@ def test_a_head_that_does_not_answer_is_refused_too(monkeypatch: pytest.MonkeyPa
 )
 def test_loopback_addresses_are_told_from_others(address: str, alone: bool) -> None:
     assert is_loopback(address) == alone
+
+
+def test_gpus_that_a_run_leaves_idle_are_told_with_the_key_that_uses_them() -> None:
+    assert unused_gpus({"CPU": 8.0}, use_gpu=False) is None
+    assert unused_gpus({"CPU": 8.0, "GPU": 4.0}, use_gpu=True) is None
+    told = unused_gpus({"CPU": 8.0, "GPU": 4.0}, use_gpu=False)
+    assert told is not None and "4 GPUs" in told and "--execution.tuning.use_gpu=true" in told
+    assert "a GPU" in str(unused_gpus({"GPU": 1.0}, use_gpu=False))
