@@ -14,7 +14,7 @@ from behaviorlm.errors import ConfigError
 from behaviorlm_ray.study.comparison import tail_at_anchor
 from behaviorlm_ray.study.conditions import make_files, study_files
 from behaviorlm_ray.study.guards import guards
-from behaviorlm_ray.study.intervals import estimate
+from behaviorlm_ray.study.intervals import estimate, mean
 from behaviorlm_ray.study.provenance import provenance
 from behaviorlm_ray.study.records import existing_records, read_records, write_record
 from behaviorlm_ray.study.runs import check_records, plan_study, planned_runs, run_study, study_folder
@@ -148,7 +148,8 @@ def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interva
     assert "| 0.450 [0.326, 0.574] |" in of_values
     assert of_choices == "| ab_tuned |  | 0.400 | 0.403 | 0.403 | 6,400 | 8,320 |"
     assert any(line.startswith("| ab_tuned+adjusted | -0.5, -0.5, -0.5 | 0.400 | 0.410 |") for line in lines)
-    assert any("the intervals are given one base" in line for line in lines)
+    assert any("Means over seeds" in line and "one base model" in line for line in lines)
+    assert not any("Primary contrast" in line for line in lines), "that has a reference of its own"
     assert "| one_stage | 3.000 | 0.500 |" in lines
 
 
@@ -159,9 +160,25 @@ def test_the_tail_at_an_anchor_accuracy_is_the_most_that_a_front_has_there() -> 
     assert tail_at_anchor(record, "ab_tuned", 0.1) == pytest.approx(0.6), (
         "more anchors than asked for are no harm"
     )
-    assert tail_at_anchor(record, "ab_tuned", 0.61) == 0.0 and tail_at_anchor(record, "nothing", 0.3) is None
+    assert tail_at_anchor(record, "ab_tuned", 0.61) is None, "what weaker strengths would reach is not known"
+    assert tail_at_anchor(record, "nothing", 0.3) is None
     record["fronts"]["ab_tuned"]["points"][0]["expected"] = None
     assert tail_at_anchor(record, "ab_tuned", 0.3) is None
+
+
+def test_the_contrast_that_the_study_is_about_and_what_nobody_can_beat_stand_before_the_tables(
+    tmp_path: Path,
+) -> None:
+    front = {"expected_anchor_accuracy": [0.5, 0.4, 0.0], "expected_tail_macro_recall": [0.1, 0.4, 0.6]}
+    for seed, (plain, anchor) in enumerate(zip(THREE, (0.31, 0.43, 0.34), strict=True)):
+        record = made_record("main", seed, {**plain, "one_stage+adjusted": anchor})
+        write_record(tmp_path, record | {"ceiling_front": {**front, "expected_area": 0.25}})
+    lines = study_tables(read_records(tmp_path), "one_stage+adjusted")
+    contrast = [0.75 * 0.05, 0.75 * 0.03, 0.75 * 0.07]
+    (found,) = (line for line in lines if "Primary contrast" in line)
+    assert f"mean of both: {np.mean(contrast):+.3f} {interval(contrast)}." in found
+    assert any("the mean of both is 0.400 at most, and the area of the front 0.250" in line for line in lines)
+    assert any(line.startswith("The values of each seed") for line in study_tables([record], "one_stage"))
 
 
 def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -> None:
@@ -178,14 +195,15 @@ def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -
     row = next(line for line in lines if line.startswith("| random_base | ab_tuned |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # of tail macro recall, half the anchor accuracy: .05 less than main under each of the three seeds in common
-    assert cells[5] == "+0.050 [+0.050, +0.050]" and cells[7] == "+0.100 [+0.100, +0.100]"
+    assert cells[2] == "one_stage"
+    assert cells[6] == "+0.050 [+0.050, +0.050]" and cells[8] == "+0.100 [+0.100, +0.100]"
     gains = [0.02 - 0.05, 0.035 - 0.05, 0.025 - 0.05, 0.025]
-    assert cells[4].startswith(f"{np.mean(gains):+.3f} [") and cells[12] == "4 (3)"
+    assert cells[5].startswith(f"{np.mean(gains):+.3f} [") and cells[13] == "4 (3)"
     # of the mean of both, three quarters of the anchor accuracy; the fronts are the same under both
-    assert cells[9] == "+0.075 [+0.075, +0.075]" and cells[11] == "+0.000 [+0.000, +0.000]"
+    assert cells[10] == "+0.075 [+0.075, +0.075]" and cells[12] == "+0.000 [+0.000, +0.000]"
     balancing = next(line for line in lines if line.startswith("| random_base | one_stage+adjusted |"))
     gains_of_adjustment = [0.005, 0.015, -0.005, 0.005]
-    assert balancing.split(" | ")[4].startswith(f"{np.mean(gains_of_adjustment):+.3f} [")
+    assert balancing.split(" | ")[5].startswith(f"{np.mean(gains_of_adjustment):+.3f} [")
     assert guards([made_record("main", 0, THREE[0]), made_record("crossed", 0, THREE[0])]) == []
 
 
@@ -223,6 +241,7 @@ def test_fewer_than_three_seeds_have_no_interval() -> None:
     assert estimate([0.02, 0.04]) == "0.020, 0.040"
     assert estimate([0.02, None, 0.04, 0.03]) == "0.030 (3 of 4 seeds)"
     assert estimate([None, None]) == "–"
+    assert mean([0.02, None, 0.04], digits=2) == "0.03 (2 of 3 seeds)"
 
 
 def test_records_of_two_studies_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
@@ -330,6 +349,13 @@ def test_a_study_whose_settings_changed_does_not_go_on_with_old_records(
     made = provenance(study_run(settings, "main", 3, {}), settings, "main", "abc")
     write_record(study_folder(settings) / "records", {**made_record("main", 3, {}), "made": made})
     assert any(line.startswith("  main, seed 3: has a record") for line in plan_study(settings))
+    (record,) = (study_folder(settings) / "records").iterdir()
+    packed = record.with_name(f"{record.name}.gz")
+    packed.write_bytes(gzip.compress(record.read_bytes()))
+    record.unlink()
+    assert any(line.startswith("  main, seed 3: has a record") for line in plan_study(settings)), "packed"
+    record.write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
     check_records(settings, {"main": "abc", "random_base": "another"})
     with pytest.raises(ConfigError, match=r"main-3\.json: base is 'abc', but 'other' in this study's main"):
         check_records(settings, {"main": "other"})

@@ -9,25 +9,69 @@ from typing import Any
 import numpy as np
 
 from behaviorlm.metrics.front import front
-from behaviorlm_ray.study.intervals import MISSING, estimate, less, markdown, mean
+from behaviorlm_ray.study.intervals import MINIMUM_SEEDS, MISSING, estimate, less, markdown, mean
+from behaviorlm_ray.study.settings import PRIMARY, REFERENCE
 
 Record = Mapping[str, Any]
 
-CAPTION = (
-    "Means over seeds with 95 % intervals (Student's t), in expectation under p*. Every seed has a log and an order of "
-    "samples of its own, but all have one base model: the intervals are given one base."
+OF_FRONTS = (
+    "A front has the strengths of adjustment that were tried, -1 to 1.5, and its area is what they reach: a model that "
+    "would have more anchors below -1 has more area than is shown. Its tail at an anchor accuracy that no tried "
+    "strength reaches is not known; the mean is then that of the other seeds."
 )
 
 
 def comparison(records: Sequence[Record], reference: str) -> list[str]:
-    """Three tables over the records of one condition: the values, the differences to the reference, and the choices."""
-    anchor = mean(record["ceiling"]["anchor"] for record in records)
-    tail = mean(record["bound_of_tail_macro_recall"]["expected"] for record in records)
-    bound = f"Nobody can do better in expectation than {anchor} on anchors and, by another predictor, {tail} on tail."
-    lines = [CAPTION, "", *values(records, reference), "", bound, ""]
+    """The contrast that the study is about, and three tables over the records of one condition: the values, the
+    differences to the reference, and the choices.
+    """
+    lines = [caption(records), "", *primary_contrast(records), *values(records, reference), ""]
+    lines += [bounds(records), OF_FRONTS, ""]
     if reference in records[0]["models"]:
         lines += [*differences(records, reference), ""]
     return [*lines, *choices(records)]
+
+
+def caption(records: Sequence[Record]) -> str:
+    """What the numbers of a table over these records are."""
+    if len(records) < MINIMUM_SEEDS:
+        shown = "The values of each seed, too few for an interval"
+    else:
+        shown = "Means over seeds with 95 % intervals (Student's t), each for itself, not for all of them together"
+    return (
+        f"{shown}; in expectation under p*. Every seed has a log and an order of samples of its own, but all have one "
+        "base model: what is said is given that base."
+    )
+
+
+def primary_contrast(records: Sequence[Record]) -> list[str]:
+    """The one difference that was named before any result was seen. Empty where one of its models is missing."""
+    if not {PRIMARY, REFERENCE} <= set(records[0]["models"]):
+        return []
+    first, second = ([endpoint(record, name) for record in records] for name in (PRIMARY, REFERENCE))
+    found = estimate(less(first, second), sign=True)
+    return [
+        f"**Primary contrast**, {PRIMARY} less {REFERENCE}, mean of both: {found}. All else is a look around.",
+        "",
+    ]
+
+
+def bounds(records: Sequence[Record]) -> str:
+    """What nobody can be ahead of, in expectation, in words; means over seeds."""
+    anchor = mean(record["ceiling"]["anchor"] for record in records)
+    tail = mean(record["bound_of_tail_macro_recall"]["expected"] for record in records)
+    line = f"Nobody can do better in expectation than {anchor} on anchors and, by another predictor, {tail} on tail"
+    if all("ceiling_front" in record for record in records):
+        both = mean(_best_mean(record["ceiling_front"]) for record in records)
+        of_front = mean(record["ceiling_front"]["expected_area"] for record in records)
+        line += f"; by one predictor the mean of both is {both} at most, and the area of the front {of_front}"
+    return f"{line}."
+
+
+def _best_mean(of_ceiling: Mapping[str, Any]) -> float:
+    """The largest mean of both among the best possible choices at all weights."""
+    both = np.add(of_ceiling["expected_anchor_accuracy"], of_ceiling["expected_tail_macro_recall"]) / 2
+    return float(both.max())
 
 
 def values(records: Sequence[Record], reference: str) -> list[str]:
@@ -90,9 +134,9 @@ def area(record: Record, name: str) -> float | None:
 
 def tail_at_anchor(record: Record, name: str, anchor: float) -> float | None:
     """The most of the tail that a model gets with at least an anchor accuracy, in expectation: on the line between the
-    points of its front, and before the first of them what the first has. 0 beyond the last, which no strength reaches.
+    points of its front, and before the first of them what the first has.
 
-    None where the front is not known in expectation.
+    None beyond the last, where no strength that was tried comes, and where the front is not known in expectation.
     """
     found = record["fronts"].get(name.removesuffix("+adjusted"), {"points": []})
     expected = [point["expected"] for point in found["points"]]
@@ -100,10 +144,8 @@ def tail_at_anchor(record: Record, name: str, anchor: float) -> float | None:
         return None
     pairs = [(point["anchor_accuracy"], point["tail_macro_recall"]) for point in expected]
     kept = front([pair for pair in pairs if None not in pair])
-    if not kept:
+    if not kept or anchor > kept[-1][0]:
         return None
-    if anchor > kept[-1][0]:
-        return 0.0
     return float(np.interp(anchor, [one for one, _ in kept], [other for _, other in kept]))
 
 

@@ -74,6 +74,8 @@ def measures(records: Sequence[Record]) -> list[str]:
         f"Rank correlations inside behaviors, on the samples that {found[0]['on']} scored and, for what was learned, "
         f"did not select. There the loss fell by {learned} nats. Before B-Tuning it was {of_nll('tail', 'before')} "
         f"nats on tail targets and {of_nll('anchor', 'before')} on anchors; after it, on those that were left out, "
-        f"{of_nll('tail', 'after, on others')} and {of_nll('anchor', 'after, on others')}."
+        f"{of_nll('tail', 'after, on others')} and {of_nll('anchor', 'after, on others')}. Given the NLL before, a "
+        "measure that orders nearly as it does (margin, excess) has only noise left; cross-fitted NLLs are of two "
+        "judges, which weakens what goes along with them."
     )
     return [note, "", *markdown(header, rows)]

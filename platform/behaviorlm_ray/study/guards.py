@@ -12,6 +12,10 @@ Quantity = Callable[[Record, str], float | None]
 
 MAIN = "main"
 COMPARED = "one_stage"
+NOTE = (
+    "Gains in expectation under p*, paired by seed. Where a guard leaves every model without any of the tail, the main "
+    "gain less this one is the main gain itself. Each guard has one base for all its seeds."
+)
 WORLD_AND_BASE = ("generator", "opaque", "base", "knowledge", "size")
 """Keys of a condition. One that differs from the main one in none of them only compares other arms: no guard."""
 
@@ -32,19 +36,25 @@ def guards(records: Sequence[Record]) -> list[str]:
         for name in chosen[0]["models"]:
             if name.partition("+")[0] not in chosen[0]["optimizer_samples"]:
                 continue  # baselines know nothing of the base
-            rows.append([condition, name, *_cells(name, chosen, main)])
+            gained = any(gain(record, name, endpoint) is not None for record in chosen)
+            rows.append([condition, name, compared_with(name) if gained else "", *_cells(name, chosen, main)])
     if not rows:
         return []
-    header = ["guard", "model", "anchor accuracy", "tail macro recall"]
+    header = ["guard", "model", "gain over", "anchor accuracy", "tail macro recall"]
     for quantity in QUANTITIES:
-        header += [f"{quantity}: gain over one-stage", f"{quantity}: the main gain less this one"]
-    return markdown([*header, "seeds (in common)"], rows)
+        header += [f"{quantity}: gain", f"{quantity}: the main gain less this one"]
+    return [NOTE, "", *markdown([*header, "seeds (in common)"], rows)]
+
+
+def compared_with(name: str) -> str:
+    """The model that a model's gain is over."""
+    form = name.partition("+")[2]
+    return f"{COMPARED}+{form}" if form and name != f"{COMPARED}+adjusted" else COMPARED
 
 
 def gain(record: Record, name: str, quantity: Quantity) -> float | None:
     """How far a model is ahead of the one that it is compared with; None where one of them has no such quantity."""
-    form = name.partition("+")[2]
-    base = f"{COMPARED}+{form}" if form and name != f"{COMPARED}+adjusted" else COMPARED
+    base = compared_with(name)
     if name == base or name not in record["models"] or base not in record["models"]:
         return None
     own, other = quantity(record, name), quantity(record, base)

@@ -32,9 +32,13 @@ def estimate(values: Sequence[float | None], *, sign: bool = False) -> str:
 
 
 def mean(values: Iterable[float | None], missing: str = MISSING, digits: int = 3) -> str:
-    """Mean of the values that are there."""
-    known = [value for value in values if value is not None]
-    return f"{np.mean(known):.{digits}f}" if known else missing
+    """Mean of the values that are there, with their number if some are not."""
+    all_values = list(values)
+    known = [value for value in all_values if value is not None]
+    if not known:
+        return missing
+    shown = f"{np.mean(known):.{digits}f}"
+    return shown if len(known) == len(all_values) else f"{shown} ({len(known)} of {len(all_values)} seeds)"
 
 
 def less(first: Sequence[float | None], second: Sequence[float | None]) -> list[float | None]:

@@ -120,6 +120,12 @@ def record_path(folder: Path, condition: str, seed: int) -> Path:
     return folder / f"{condition}-{seed}.json"
 
 
+def has_record(folder: Path, condition: str, seed: int) -> bool:
+    """Whether there is one of this condition and seed, packed or not."""
+    path = record_path(folder, condition, seed)
+    return path.exists() or path.with_name(f"{path.name}.gz").exists()
+
+
 def write_record(folder: Path, record: dict[str, Any]) -> Path:
     """Write it, a line for each of its keys, what was measured to six digits. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from behaviorlm_ray.pipeline import Pipeline
 from behaviorlm_ray.settings import RunSettings, with_absolute_paths
 from behaviorlm_ray.study.conditions import make_files, study_files
 from behaviorlm_ray.study.provenance import check_same_making, provenance
-from behaviorlm_ray.study.records import existing_records, record_of, record_path, write_record
+from behaviorlm_ray.study.records import existing_records, has_record, record_of, write_record
 from behaviorlm_ray.study.settings import StudySettings, seeds_of, study_run
 
 
@@ -21,7 +21,7 @@ def run_study(study: StudySettings) -> Path:
     wanted = planned_runs(study)
     check_records(study)
     for number, (condition, seed) in enumerate(wanted, 1):
-        if record_path(records, condition, seed).exists():
+        if has_record(records, condition, seed):  # asked each time: another process may share the work
             continue
         print(f"run {number} of {len(wanted)}: {condition}, seed {seed}", flush=True)
         make_files(study, folder, study.conditions[condition], seed)
@@ -45,7 +45,7 @@ def plan_study(study: StudySettings) -> list[str]:
     lines = [f"study {study.name}: plan (nothing was run or written)", "", "runs"]
     for condition, seed in planned_runs(study):
         settings = _settings(study, condition, seed)
-        state = "has a record" if record_path(records, condition, seed).exists() else "to run"
+        state = "has a record" if has_record(records, condition, seed) else "to run"
         lines.append(f"  {condition}, seed {seed}: {state}; {', '.join(settings.evaluation.arms)}")
     check_records(study)
     return [*lines, "", f"output: {records}"]
