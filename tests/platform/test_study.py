@@ -18,7 +18,7 @@ from behaviorlm_ray.study.intervals import estimate, mean
 from behaviorlm_ray.study.provenance import provenance
 from behaviorlm_ray.study.records import existing_records, read_records, write_record
 from behaviorlm_ray.study.runs import check_records, plan_study, planned_runs, run_study, study_folder
-from behaviorlm_ray.study.settings import SEEDED, StudySettings, study_run
+from behaviorlm_ray.study.settings import REFERENCE, SEEDED, StudySettings, study_run
 from behaviorlm_ray.study.tables import study_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -381,3 +381,10 @@ def test_the_records_in_docs_were_made_with_the_keys_that_the_study_has_today(
         run = study_run(settings, record["condition"], record["seed"], {})
         made = json.loads(json.dumps(provenance(run, settings, record["condition"])["settings"]))
         assert made == record["made"]["settings"], path.name
+
+
+def test_the_tables_in_docs_are_those_of_the_records_in_docs() -> None:
+    tables = study_tables(read_records(ROOT / "docs/study/world"), REFERENCE)
+    written = (ROOT / "docs/study/world/tables.md").read_text().splitlines()
+    assert [one for one, other in zip(tables, written, strict=False) if one != other] == []
+    assert len(tables) == len(written)
