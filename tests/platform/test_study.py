@@ -137,7 +137,8 @@ def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interva
     for seed, models in enumerate(THREE):
         write_record(tmp_path, made_record("main", seed, models))
     lines = study_tables(read_records(tmp_path), "one_stage")
-    of_values, of_differences, of_choices = (line for line in lines if line.startswith("| ab_tuned |"))
+    rows = [line for line in lines if line.startswith("| ab_tuned |")]
+    of_values, of_differences, of_front, of_choices = rows
     anchor, tail = [0.04, 0.07, 0.05], [0.02, 0.035, 0.025]
     cells = [cell.strip() for cell in of_differences.strip("|").split("|")]
     assert cells[1] == f"+0.053 {interval(anchor)}"
@@ -146,6 +147,10 @@ def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interva
     assert cells[4] == f"+0.110 {interval([0.10, 0.11, 0.12])}"
     # the front goes from (.2, .6) to (.6, .2): at an anchor accuracy of .3, .4 and .35 its tail is .5, .4 and .45
     assert "| 0.450 [0.326, 0.574] |" in of_values
+    assert of_front == (
+        "| ab_tuned | 0.600 [0.600, 0.600] | 0.600 [0.600, 0.600] | 0.550 [0.550, 0.550] | 0.500 [0.500, 0.500] "
+        "| 0.450 [0.450, 0.450] | 0.400 [0.400, 0.400] |"
+    )
     assert of_choices == "| ab_tuned |  | 0.400 | 0.403 | 0.403 | 6,400 | 8,320 |"
     assert any(line.startswith("| ab_tuned+adjusted | -0.5, -0.5, -0.5 | 0.400 | 0.410 |") for line in lines)
     assert any("Means over seeds" in line and "one base model" in line for line in lines)

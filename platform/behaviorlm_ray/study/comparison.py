@@ -14,6 +14,9 @@ from behaviorlm_ray.study.settings import PRIMARY, REFERENCE
 
 Record = Mapping[str, Any]
 
+ANCHOR_LEVELS = (0.1, 0.2, 0.25, 0.3, 0.35, 0.4)
+"""Anchor accuracies at which fronts are shown (our choice)."""
+
 OF_FRONTS = (
     "A front has the strengths of adjustment that were tried, -1 to 1.5, and its area is what they reach: a model that "
     "would have more anchors below -1 has more area than is shown. Its tail at an anchor accuracy that no tried "
@@ -22,14 +25,14 @@ OF_FRONTS = (
 
 
 def comparison(records: Sequence[Record], reference: str) -> list[str]:
-    """The contrast that the study is about, and three tables over the records of one condition: the values, the
-    differences to the reference, and the choices.
+    """The contrast that the study is about, and four tables over the records of one condition: the values, the
+    differences to the reference, the fronts, and the choices.
     """
     lines = [caption(records), "", *primary_contrast(records), *values(records, reference), ""]
     lines += [bounds(records), OF_FRONTS, ""]
     if reference in records[0]["models"]:
         lines += [*differences(records, reference), ""]
-    return [*lines, *choices(records)]
+    return [*lines, *fronts(records), "", *choices(records)]
 
 
 def caption(records: Sequence[Record]) -> str:
@@ -97,6 +100,23 @@ def differences(records: Sequence[Record], reference: str) -> list[str]:
             cells.append(estimate(less([value(record, name) for record in records], base), sign=True))
         rows.append([name, *cells])
     return markdown([f"less {reference}", *measured], rows)
+
+
+def fronts(records: Sequence[Record]) -> list[str]:
+    """One row an arm: the most of the tail that its front has with at least each of some anchor accuracies."""
+    rows = [
+        [
+            arm,
+            *(
+                estimate([tail_at_anchor(record, arm, anchor) for record in records])
+                for anchor in ANCHOR_LEVELS
+            ),
+        ]
+        for arm in records[0]["fronts"]
+    ]
+    return markdown(
+        ["front: tail at an anchor accuracy of", *(f"{anchor:.2f}" for anchor in ANCHOR_LEVELS)], rows
+    )
 
 
 def choices(records: Sequence[Record]) -> list[str]:
