@@ -11,7 +11,7 @@ import pytest
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError
-from behaviorlm_ray.study.comparison import tail_at_anchor
+from behaviorlm_ray.study.comparison import fronts, tail_at_anchor
 from behaviorlm_ray.study.conditions import make_files, study_files
 from behaviorlm_ray.study.guards import guards
 from behaviorlm_ray.study.intervals import estimate, mean
@@ -19,6 +19,7 @@ from behaviorlm_ray.study.provenance import provenance
 from behaviorlm_ray.study.records import existing_records, read_records, write_record
 from behaviorlm_ray.study.runs import check_records, plan_study, planned_runs, run_study, study_folder
 from behaviorlm_ray.study.settings import REFERENCE, SEEDED, StudySettings, study_run
+from behaviorlm_ray.study.tables import main as tables_main
 from behaviorlm_ray.study.tables import study_tables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,7 +139,7 @@ def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interva
         write_record(tmp_path, made_record("main", seed, models))
     lines = study_tables(read_records(tmp_path), "one_stage")
     rows = [line for line in lines if line.startswith("| ab_tuned |")]
-    of_values, of_differences, of_front, of_choices = rows
+    of_values, of_differences, of_front, of_front_less, of_choices = rows
     anchor, tail = [0.04, 0.07, 0.05], [0.02, 0.035, 0.025]
     cells = [cell.strip() for cell in of_differences.strip("|").split("|")]
     assert cells[1] == f"+0.053 {interval(anchor)}"
@@ -151,6 +152,7 @@ def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interva
         "| ab_tuned | 0.600 [0.600, 0.600] | 0.600 [0.600, 0.600] | 0.550 [0.550, 0.550] | 0.500 [0.500, 0.500] "
         "| 0.450 [0.450, 0.450] | 0.400 [0.400, 0.400] |"
     )
+    assert of_front_less == "| ab_tuned |" + " +0.000 [+0.000, +0.000] |" * 6, "both have the same front here"
     assert of_choices == "| ab_tuned |  | 0.400 | 0.403 | 0.403 | 6,400 | 8,320 |"
     assert any(line.startswith("| ab_tuned+adjusted | -0.5, -0.5, -0.5 | 0.400 | 0.410 |") for line in lines)
     assert any("Means over seeds" in line and "one base model" in line for line in lines)
@@ -184,6 +186,39 @@ def test_the_contrast_that_the_study_is_about_and_what_nobody_can_beat_stand_bef
     assert f"mean of both: {np.mean(contrast):+.3f} {interval(contrast)}." in found
     assert any("the mean of both is 0.400 at most, and the area of the front 0.250" in line for line in lines)
     assert any(line.startswith("The values of each seed") for line in study_tables([record], "one_stage"))
+    other = study_tables([record | {"condition": "opaque"}], "one_stage+adjusted")
+    assert not any("Primary contrast" in line for line in other), "it was named for the main condition"
+
+
+def test_fronts_are_compared_at_an_anchor_accuracy_seed_by_seed() -> None:
+    records = [made_record("main", seed, THREE[seed]) for seed in range(3)]
+    for record, tail in zip(records, (0.1, 0.2, 0.4), strict=True):
+        ends = [
+            {"anchor_accuracy": 0.0, "tail_macro_recall": tail},
+            {"anchor_accuracy": 0.3, "tail_macro_recall": tail},
+        ]
+        record["fronts"]["one_stage"]["points"] = [{"tau": 0.0, "expected": end} for end in ends]
+    (row,) = (line for line in fronts(records, "one_stage+adjusted") if line.startswith("| ab_tuned |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    ahead = [0.5, 0.4, 0.2]  # at an anchor accuracy of .2 ab_tuned has .6 of the tail, at .3 it has .5
+    assert cells[2] == f"{np.mean(ahead):+.3f} {interval(ahead)}"
+    ahead = [0.4, 0.3, 0.1]
+    assert cells[4] == f"{np.mean(ahead):+.3f} {interval(ahead)}" and cells[5] == "–"
+
+
+def test_an_unknown_reference_and_a_folder_without_records_are_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(tmp_path / "records", made_record("main", 0, THREE[0]))
+    for arguments, message in (
+        ([str(tmp_path / "records"), "one_stag"], "there is no model 'one_stag'; known: one_stage, ab_tuned"),
+        ([str(tmp_path / "nowhere")], "nowhere"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            tables_main(arguments)
+        assert stopped.value.code == 2 and message in capsys.readouterr().err
+    assert tables_main([str(tmp_path / "records"), "one_stage"]) == 0
+    assert "| less one_stage |" in capsys.readouterr().out
 
 
 def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -> None:
@@ -197,6 +232,10 @@ def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -
     write_record(tmp_path, made_record("random_base", 7, alone, base="random"))
     lines = guards(read_records(tmp_path))
     assert not any("crossed" in line for line in lines), "it has the log and the base of the main condition"
+    of_main = next(line for line in lines if line.startswith("| main | ab_tuned |")).split(" | ")
+    assert of_main[5].startswith("+0.027 [") and of_main[6].strip() == "", (
+        "seeds 0 to 2, and nothing to compare with"
+    )
     row = next(line for line in lines if line.startswith("| random_base | ab_tuned |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # of tail macro recall, half the anchor accuracy: .05 less than main under each of the three seeds in common
@@ -381,7 +420,8 @@ def test_the_records_in_docs_were_made_with_the_keys_that_the_study_has_today(
     monkeypatch.chdir(ROOT)
     settings = load_settings(StudySettings, ROOT / "jobs/configs/study/world.yaml", ())
     records = existing_records(ROOT / "docs/study/world")
-    assert len(records) >= 7
+    made_runs = [(record["condition"], record["seed"]) for record in records.values()]
+    assert sorted(made_runs) == sorted(planned_runs(settings)), "all of them, and none besides"
     for path, record in records.items():
         run = study_run(settings, record["condition"], record["seed"], {})
         made = json.loads(json.dumps(provenance(run, settings, record["condition"])["settings"]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from behaviorlm.metrics.front import front
 from behaviorlm_ray.study.intervals import MINIMUM_SEEDS, MISSING, estimate, less, markdown, mean
-from behaviorlm_ray.study.settings import PRIMARY, REFERENCE
+from behaviorlm_ray.study.settings import MAIN, PRIMARY_MODEL, REFERENCE
 
 Record = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ def comparison(records: Sequence[Record], reference: str) -> list[str]:
     lines += [bounds(records), OF_FRONTS, ""]
     if reference in records[0]["models"]:
         lines += [*differences(records, reference), ""]
-    return [*lines, *fronts(records), "", *choices(records)]
+    return [*lines, *fronts(records), "", *fronts(records, reference), "", *choices(records)]
 
 
 def caption(records: Sequence[Record]) -> str:
@@ -48,15 +48,15 @@ def caption(records: Sequence[Record]) -> str:
 
 
 def primary_contrast(records: Sequence[Record]) -> list[str]:
-    """The one difference that was named before any result was seen. Empty where one of its models is missing."""
-    if not {PRIMARY, REFERENCE} <= set(records[0]["models"]):
+    """The one difference that was named before any result was seen. Empty under other conditions than the main one,
+    and where one of its models is missing.
+    """
+    if records[0]["condition"] != MAIN or not {PRIMARY_MODEL, REFERENCE} <= set(records[0]["models"]):
         return []
-    first, second = ([endpoint(record, name) for record in records] for name in (PRIMARY, REFERENCE))
+    first, second = ([endpoint(record, name) for record in records] for name in (PRIMARY_MODEL, REFERENCE))
     found = estimate(less(first, second), sign=True)
-    return [
-        f"**Primary contrast**, {PRIMARY} less {REFERENCE}, mean of both: {found}. All else is a look around.",
-        "",
-    ]
+    contrast = f"{PRIMARY_MODEL} less {REFERENCE}, mean of both: {found}"
+    return [f"**Primary contrast**, {contrast}. All else is a look around.", ""]
 
 
 def bounds(records: Sequence[Record]) -> str:
@@ -102,21 +102,25 @@ def differences(records: Sequence[Record], reference: str) -> list[str]:
     return markdown([f"less {reference}", *measured], rows)
 
 
-def fronts(records: Sequence[Record]) -> list[str]:
-    """One row an arm: the most of the tail that its front has with at least each of some anchor accuracies."""
-    rows = [
-        [
-            arm,
-            *(
-                estimate([tail_at_anchor(record, arm, anchor) for record in records])
-                for anchor in ANCHOR_LEVELS
-            ),
-        ]
-        for arm in records[0]["fronts"]
-    ]
-    return markdown(
-        ["front: tail at an anchor accuracy of", *(f"{anchor:.2f}" for anchor in ANCHOR_LEVELS)], rows
-    )
+def fronts(records: Sequence[Record], reference: str | None = None) -> list[str]:
+    """One row an arm: the most of the tail that its front has with at least each of some anchor accuracies; with a
+    reference how far that is ahead of the front of the reference's arm, paired by seed.
+    """
+    names = list(records[0]["fronts"])
+    other = None if reference is None else reference.partition("+")[0]
+    rows = []
+    for arm in names:
+        if arm == other:
+            continue
+        cells = []
+        for anchor in ANCHOR_LEVELS:
+            found = [tail_at_anchor(record, arm, anchor) for record in records]
+            if other is not None:
+                found = less(found, [tail_at_anchor(record, other, anchor) for record in records])
+            cells.append(estimate(found, sign=other is not None))
+        rows.append([arm, *cells])
+    title = "front: tail at an anchor accuracy of" if other is None else f"the same, less that of {other}"
+    return markdown([title, *(f"{anchor:.2f}" for anchor in ANCHOR_LEVELS)], rows)
 
 
 def choices(records: Sequence[Record]) -> list[str]:

@@ -5,45 +5,50 @@ from typing import Any
 
 from behaviorlm_ray.study.comparison import area, endpoint
 from behaviorlm_ray.study.intervals import estimate, less, markdown
+from behaviorlm_ray.study.settings import MAIN
 
 Record = Mapping[str, Any]
 Quantity = Callable[[Record, str], float | None]
 """A number of a model (its name) in a record; None where there is none."""
 
-MAIN = "main"
 COMPARED = "one_stage"
 NOTE = (
     "Gains in expectation under p*, paired by seed. Where a guard leaves every model without any of the tail, the main "
-    "gain less this one is the main gain itself. Each guard has one base for all its seeds."
+    "gain less this one is the main gain itself. Each guard has one base for all its seeds. First the main condition, "
+    "on the seeds that guards have."
 )
 WORLD_AND_BASE = ("generator", "opaque", "base", "knowledge", "size")
 """Keys of a condition. One that differs from the main one in none of them only compares other arms: no guard."""
 
 
 def guards(records: Sequence[Record]) -> list[str]:
-    """One row a guard and model: gain over one-stage tuning under it, and how much larger the main one's gain is.
+    """One row a model of the main condition, on the seeds of the guards, then one a guard and model: gain over
+    one-stage tuning under it, and how much larger the main one's gain is.
 
     In expectation under p*, paired by the seeds that both have. The gain of an adjusted model is over the adjusted
     one-stage model, like with like; that model's own gain, which is balancing and nothing else, is over the plain one.
     The area is of an arm's whole front and stands beside its plain model. Empty without guards.
     """
     main = [record for record in records if record["condition"] == MAIN]
-    rows = []
-    for condition in dict.fromkeys(record["condition"] for record in records):
-        chosen = [record for record in records if record["condition"] == condition]
-        if not main or not _is_guard(chosen[0], main[0]):
-            continue
-        for name in chosen[0]["models"]:
-            if name.partition("+")[0] not in chosen[0]["optimizer_samples"]:
-                continue  # baselines know nothing of the base
-            gained = any(gain(record, name, endpoint) is not None for record in chosen)
-            rows.append([condition, name, compared_with(name) if gained else "", *_cells(name, chosen, main)])
-    if not rows:
+    found = [record for record in records if main and _is_guard(record, main[0])]
+    if not found:
         return []
+    arms = [name for name in found[0]["models"] if name.partition("+")[0] in found[0]["optimizer_samples"]]
+    seeds = {record["seed"] for record in found}
+    rows = [[*_row(name, [one for one in main if one["seed"] in seeds], [])[:-1], ""] for name in arms]
+    for condition in dict.fromkeys(record["condition"] for record in found):
+        chosen = [record for record in found if record["condition"] == condition]
+        rows += [_row(name, chosen, main) for name in chosen[0]["models"] if name in arms]
     header = ["guard", "model", "gain over", "anchor accuracy", "tail macro recall"]
     for quantity in QUANTITIES:
         header += [f"{quantity}: gain", f"{quantity}: the main gain less this one"]
     return [NOTE, "", *markdown([*header, "seeds (in common)"], rows)]
+
+
+def _row(name: str, chosen: Sequence[Record], main: Sequence[Record]) -> list[str]:
+    gained = any(gain(record, name, endpoint) is not None for record in chosen)
+    condition = chosen[0]["condition"] if chosen else MAIN
+    return [condition, name, compared_with(name) if gained else "", *_cells(name, chosen, main)]
 
 
 def compared_with(name: str) -> str:

@@ -16,9 +16,12 @@ SEEDED = ("a_tuning.seed", "one_stage.seed", "b_tuning.seed", "selection.seed", 
 REFERENCE = "one_stage+adjusted"
 """What the others are compared with by default: hard to beat, and it costs nothing beyond one-stage tuning."""
 
-PRIMARY = "ab_tuned+adjusted"
+PRIMARY_MODEL = "ab_tuned+adjusted"
 """The model whose difference to the reference a study is about, as the method claims it: A+B by difficulty, adjusted
 like the reference."""
+
+MAIN = "main"
+"""The condition that the primary contrast is of, and that guards are compared with."""
 
 
 class Condition(Settings):

@@ -1,19 +1,18 @@
-"""Tables over the records of a study, in Markdown.
+"""Tables over the records of a study, in Markdown."""
 
-python -m behaviorlm_ray.study.tables FOLDER [REFERENCE]
-"""
-
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from behaviorlm.errors import ConfigError
 from behaviorlm_ray.study.comparison import comparison
 from behaviorlm_ray.study.difficulty_tables import measures, overlaps, selections
 from behaviorlm_ray.study.guards import guards
 from behaviorlm_ray.study.intervals import markdown, mean
 from behaviorlm_ray.study.records import read_records
-from behaviorlm_ray.study.settings import REFERENCE
+from behaviorlm_ray.study.settings import MAIN, REFERENCE
 
 Record = Mapping[str, Any]
 
@@ -22,7 +21,7 @@ def study_tables(records: Sequence[Record], reference: str) -> list[str]:
     """All tables: for each condition the comparison and retention, then the guards and what was found of difficulty."""
     lines: list[str] = []
     conditions = list(dict.fromkeys(record["condition"] for record in records))
-    for condition in sorted(conditions, key=lambda name: name != "main"):
+    for condition in sorted(conditions, key=lambda name: name != MAIN):
         chosen = [record for record in records if record["condition"] == condition]
         seeds = ", ".join(str(record["seed"]) for record in chosen)
         lines += [f"### {condition} (seeds {seeds})", "", *comparison(chosen, reference), ""]
@@ -54,6 +53,24 @@ def retention(records: Sequence[Record]) -> list[str]:
     )
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the tables over a folder of records. Returns the exit status, 2 for what cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m behaviorlm_ray.study.tables", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of the records, .json or .json.gz")
+    parser.add_argument(
+        "reference", nargs="?", default=REFERENCE, help=f"model to compare with ({REFERENCE})"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        records = read_records(given.folder)
+    except ConfigError as error:
+        parser.error(str(error))
+    known = list(dict.fromkeys(name for record in records for name in record["models"]))
+    if given.reference not in known:
+        parser.error(f"reference: there is no model {given.reference!r}; known: {', '.join(known)}")
+    print("\n".join(study_tables(records, given.reference)))
+    return 0
+
+
 if __name__ == "__main__":
-    folder, *chosen = sys.argv[1:]
-    print("\n".join(study_tables(read_records(Path(folder)), *(chosen or [REFERENCE]))))
+    sys.exit(main())
