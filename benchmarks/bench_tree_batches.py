@@ -19,15 +19,22 @@ import numpy as np
 import ray
 import torch
 
-from behaviorlm.attention import choose_attention
-from behaviorlm.base_model import load_model
 from behaviorlm.config import load_settings
-from behaviorlm.packs import Batching, StepSchedule
-from behaviorlm.tree_model import TreeModel, pack_tensors
-from behaviorlm_ray.cluster import connect
-from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.prepared import PreparedLog, SampleRows, gather, group_names, limit_rows, rows_of_split
-from behaviorlm_ray.settings import RunSettings, with_absolute_paths
+from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.base_model import load_model
+from behaviorlm.model.tree_model import TreeModel, pack_tensors
+from behaviorlm.training.packs import Batching, StepSchedule
+from behaviorlm_ray.cluster.connection import connect
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
+from behaviorlm_ray.preparation.prepared_log import (
+    PreparedLog,
+    SampleRows,
+    gather,
+    group_names,
+    limit_rows,
+    rows_of_split,
+)
 from behaviorlm_ray.tuning.config import TuningConfig, learning_rate
 
 CONFIGS = ("jobs/configs/smartthings_us.yaml", "jobs/configs/kypo_shell.yaml")

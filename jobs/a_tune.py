@@ -1,6 +1,6 @@
 """A-Tuning: tune the base model on anchor behaviors with auxiliary conversations."""
 
-from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.pipeline.pipeline import Pipeline
 from jobs.pipeline_job import run_up_to
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """B-Tuning: go on from the A-tuned model on the selected subset."""
 
-from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.pipeline.pipeline import Pipeline
 from jobs.pipeline_job import run_up_to
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare all arms and baselines on the test samples and write results and report."""
 
-from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.results import write_results
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.report.results import write_results
 from jobs.pipeline_job import run_up_to
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import ray
 
-from behaviorlm_ray.cluster import check_storage_root, connected, unused_gpus
-from behaviorlm_ray.command_line import run_job
-from behaviorlm_ray.pipeline import Pipeline, Stage
-from behaviorlm_ray.planning import describe_plan, output_folder
-from behaviorlm_ray.run_record import RunRecord
-from behaviorlm_ray.settings import RunSettings, with_absolute_paths
-from behaviorlm_ray.stages import StageOutput
+from behaviorlm_ray.cluster.connection import check_storage_root, connected, unused_gpus
+from behaviorlm_ray.console.command_line import run_job
+from behaviorlm_ray.pipeline.pipeline import Pipeline, Stage
+from behaviorlm_ray.pipeline.planning import describe_plan, output_folder
+from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
+from behaviorlm_ray.stages.run_record import RunRecord
+from behaviorlm_ray.stages.running import StageOutput
 
 Target = Callable[[Pipeline], Stage]
 

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from behaviorlm.errors import BehaviorLMError
-from behaviorlm.world.base_model import RECIPE_FILE, SIZES, STEPS, make_base_model
-from behaviorlm.world.base_model_check import TOLERANCE, repeat
-from behaviorlm.world.errands import errands_world
-from behaviorlm.world.generator import Generator
-from behaviorlm.world.process import default_world
+from behaviorlm_lab.pretraining.base_model import RECIPE_FILE, SIZES, STEPS, make_base_model
+from behaviorlm_lab.pretraining.check import TOLERANCE, repeat
+from behaviorlm_lab.world.errands import errands_world
+from behaviorlm_lab.world.generator import Generator
+from behaviorlm_lab.world.process import default_world
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of 2,048 tokens")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("behaviorlm.world").setLevel(logging.INFO)
+    logging.getLogger("behaviorlm_lab.world").setLevel(logging.INFO)
     if options.check is not None:
         return check(options.check)
     world: Generator = default_world() if options.generator == "main" else errands_world()

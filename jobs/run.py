@@ -1,7 +1,7 @@
 """Run the whole pipeline: prepare, A-Tuning, score, select, B-Tuning, evaluate, report."""
 
-from behaviorlm_ray.pipeline import Pipeline, Stage
-from behaviorlm_ray.results import write_results
+from behaviorlm_ray.pipeline.pipeline import Pipeline, Stage
+from behaviorlm_ray.report.results import write_results
 from jobs.pipeline_job import run_up_to
 
 

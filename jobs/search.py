@@ -5,8 +5,8 @@ The same command goes on with a search that was interrupted.
 
 import sys
 
-from behaviorlm_ray.cluster import connected
-from behaviorlm_ray.command_line import run_job
+from behaviorlm_ray.cluster.connection import connected
+from behaviorlm_ray.console.command_line import run_job
 from behaviorlm_ray.search.run import check_trials, plan_search, search
 from behaviorlm_ray.search.settings import SearchSettings, base_run
 

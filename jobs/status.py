@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from behaviorlm.errors import BehaviorLMError
-from behaviorlm_ray.status import status_lines
+from behaviorlm_ray.upkeep.status import status_lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

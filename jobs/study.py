@@ -1,18 +1,18 @@
 """Repeat a run on synthetic logs of several seeds and under several conditions, and print the tables over them.
 
 Each run leaves a record, <root>/<name>/records/<condition>-<seed>.json; what has one is not run again. Records of
-several machines may be put into one folder: `python -m behaviorlm_ray.study.tables FOLDER` prints their tables.
+several machines may be put into one folder: `python -m behaviorlm_lab.study.tables FOLDER` prints their tables.
 Records that were made with other settings, code or packages than the study has now are refused.
 """
 
 import sys
 
-from behaviorlm_ray.cluster import check_local_root, connected
-from behaviorlm_ray.command_line import run_job
-from behaviorlm_ray.study.records import read_records
-from behaviorlm_ray.study.runs import plan_study, run_study
-from behaviorlm_ray.study.settings import StudySettings
-from behaviorlm_ray.study.tables import study_tables
+from behaviorlm_lab.study.records import read_records
+from behaviorlm_lab.study.runs import plan_study, run_study
+from behaviorlm_lab.study.settings import StudySettings
+from behaviorlm_lab.study.tables import study_tables
+from behaviorlm_ray.cluster.connection import check_local_root, connected
+from behaviorlm_ray.console.command_line import run_job
 
 
 def plan(settings: StudySettings) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from behaviorlm.errors import BehaviorLMError
-from behaviorlm.world.description import describe
-from behaviorlm.world.errands import errands_world
-from behaviorlm.world.generator import Generator
-from behaviorlm.world.log import check_counts
-from behaviorlm.world.process import default_world
+from behaviorlm_lab.truth.description import describe
+from behaviorlm_lab.world.errands import errands_world
+from behaviorlm_lab.world.generator import Generator
+from behaviorlm_lab.world.log import check_counts
+from behaviorlm_lab.world.process import default_world
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.describe:
             print("\n".join(describe(world, options.users, options.seed, tuple(options.events))))
         else:
-            from behaviorlm_ray.world_logs import write_world  # --describe needs no Ray
+            from behaviorlm_lab.world.parallel_log import write_world  # --describe needs no Ray
 
             text = (options.sentences, options.conversations, options.knowledge)
             codes = options.seed if options.opaque else None

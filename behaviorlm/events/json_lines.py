@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.files import ByteStream, SourceFile, quarantine_table
+from behaviorlm.events.source_files import ByteStream, SourceFile, quarantine_table
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, context_columns
-from behaviorlm.events.files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
+from behaviorlm.events.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
 from behaviorlm.events.times import Times, read_times
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -16,7 +16,8 @@ import pyarrow.parquet
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, source_columns
-from behaviorlm.events.files import (
+from behaviorlm.events.json_lines import head_columns, read_json_line_batches
+from behaviorlm.events.source_files import (
     MAX_QUARANTINE_VALUE_CHARACTERS,
     QUARANTINE_SCHEMA,
     ByteStream,
@@ -25,8 +26,7 @@ from behaviorlm.events.files import (
     open_source,
     quarantine_table,
 )
-from behaviorlm.events.json_lines import head_columns, read_json_line_batches
-from behaviorlm.input_files import open_random_access
+from behaviorlm.files.input_files import open_random_access
 
 __all__ = ["SourceFile", "check_columns", "list_files", "raw_schema", "read_table_batches"]
 

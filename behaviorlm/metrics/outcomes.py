@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.label_probabilities import require_label_scores, row_blocks
+from behaviorlm.metrics.label_probabilities import require_label_scores, row_blocks
 
 
 @dataclass(frozen=True)

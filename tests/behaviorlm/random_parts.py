@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from behaviorlm.conversations import Conversation
-from behaviorlm.prompts import PromptTokens
-from behaviorlm.timelines import TimelinePart, Window, load_part
-from behaviorlm.vocabulary import Vocabulary
+from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoder import PromptTokens
+from behaviorlm.timelines.parts import TimelinePart, Window, load_part
+from behaviorlm.timelines.vocabulary import Vocabulary
 
 NAMES = ("lamp on", "lamp off", "door", "camera", "alarm")
 TERMINATOR = 2

@@ -21,7 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from behaviorlm.token_tree import TokenTree, TreeWriter
+from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 
 VOCABULARY = 97
 COMMON: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from behaviorlm.schedule import Chunk, schedule_samples
+from behaviorlm.training.schedule import Chunk, schedule_samples
 from behaviorlm_ray.tuning.config import TuningConfig
 from benchmarks.bench_tree_batches import _batching, interval, main
 

@@ -15,8 +15,8 @@ import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from behaviorlm.world.log import write_log
-from behaviorlm_ray.status import stages_under
+from behaviorlm_lab.world.log import write_log
+from behaviorlm_ray.upkeep.status import stages_under
 from cluster.local_cluster import CONFIG, MARK, RAY, ROOT, LocalCluster, end_marked, local_cluster
 from tests.cluster.scheduling import launched
 from tests.platform.small_runs import save_base, write_conversations

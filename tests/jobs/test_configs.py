@@ -11,20 +11,20 @@ import pytest
 import torch
 from transformers import LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast, Qwen2Config
 
-from behaviorlm.adapters import add_adapter, trainable_parameters
-from behaviorlm.attention import TreeAttention, choose_attention
-from behaviorlm.base_model import load_model, load_tokenizer, max_positions
 from behaviorlm.config import load_settings
-from behaviorlm.label_scoring import label_scorer
-from behaviorlm.packs import Batching, StepSchedule
-from behaviorlm.prompts import PromptEncoder
-from behaviorlm.samples import build_timelines, training_target_counts
-from behaviorlm.timelines import TimelinePart, Window, labels_with_terminator, load_part, write_prompts
-from behaviorlm.token_tree import TreeWriter
-from behaviorlm.tree_model import TreeModel, causal_lm, pack_tensors
-from behaviorlm.vocabulary import build_vocabulary
+from behaviorlm.model.adapters import add_adapter, trainable_parameters
+from behaviorlm.model.attention import TreeAttention, choose_attention
+from behaviorlm.model.base_model import load_model, load_tokenizer, max_positions
+from behaviorlm.model.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm.scoring.label_scoring import label_scorer
+from behaviorlm.timelines.parts import TimelinePart, Window, labels_with_terminator, load_part, write_prompts
+from behaviorlm.timelines.samples import build_timelines, training_target_counts
+from behaviorlm.timelines.vocabulary import build_vocabulary
+from behaviorlm.training.packs import Batching, StepSchedule
+from behaviorlm.trees.token_tree import TreeWriter
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.settings import SearchSettings, base_run, sure_trials, trial_settings
-from behaviorlm_ray.settings import RunSettings
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from behaviorlm.world.base_model import ASSET, make_base_model
-from behaviorlm.world.base_model_check import TOLERANCE, compare
-from behaviorlm.world.process import default_world
+from behaviorlm_lab.pretraining.base_model import ASSET, make_base_model
+from behaviorlm_lab.pretraining.check import TOLERANCE, compare
+from behaviorlm_lab.world.process import default_world
 from jobs import pretrain
 
 

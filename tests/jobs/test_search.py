@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from behaviorlm.config import load_settings
-from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.settings import RunSettings
-from behaviorlm_ray.stages import StageOutput
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.stages.running import StageOutput
 from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from behaviorlm.world.log import write_log
+from behaviorlm_lab.world.log import write_log
 from cluster.local_cluster import RAY, ROOT, clean_environment
 from tests.platform.ray_heads import ray_head
 from tests.platform.small_runs import save_base, write_conversations

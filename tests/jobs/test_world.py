@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from behaviorlm.cloze import read_cloze
-from behaviorlm.world import log
-from behaviorlm.world.log import write_part
-from behaviorlm.world.opaque import OpaqueWorld
-from behaviorlm.world.process import default_world
+from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm_lab.world import log
+from behaviorlm_lab.world.log import write_part
+from behaviorlm_lab.world.opaque import OpaqueWorld
+from behaviorlm_lab.world.process import default_world
 from jobs import world
 
 

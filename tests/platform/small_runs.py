@@ -14,7 +14,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from behaviorlm.config import load_settings
-from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.pipeline.settings import RunSettings
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
 
 BEHAVIORS = ("lamp on", "lamp off", "door", "door open", "camera", "camera on", "alarm", "pay the bill")

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from behaviorlm.attention import TreeAttention
-from behaviorlm.token_tree import TokenTree, TreeWriter
-from behaviorlm.tree_model import TreeModel
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.tree_model import TreeModel
+from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import prepare_process
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank

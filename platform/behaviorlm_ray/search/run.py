@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from behaviorlm.errors import ModelError
-from behaviorlm_ray.manifests import fingerprint
-from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.results import write_results
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.report.results import write_results
 from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages
 from behaviorlm_ray.search.decisions import Outcome
 from behaviorlm_ray.search.endings import RETRY_FAILED, budget_ended, check_budget, check_for_winner
@@ -28,8 +28,8 @@ from behaviorlm_ray.search.summary import (
 )
 from behaviorlm_ray.search.sweep import describe, described_metrics, run_tasks
 from behaviorlm_ray.search.trial import stages_at
-from behaviorlm_ray.settings import RunSettings
-from behaviorlm_ray.stages import StageOutput
+from behaviorlm_ray.stages.manifests import fingerprint
+from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.storage import Location, location, read_text
 
 ENDPOINT = {

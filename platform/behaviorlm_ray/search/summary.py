@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 
 from behaviorlm.config import Settings, with_values
 from behaviorlm.errors import ConfigError, StorageError
-from behaviorlm_ray.arms import Tuning
+from behaviorlm_ray.pipeline.arms import Tuning
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.cost import Attempts, StageCosts, times_run
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import (
@@ -23,7 +24,6 @@ from behaviorlm_ray.search.objective import (
 )
 from behaviorlm_ray.search.settings import trial_settings
 from behaviorlm_ray.search.space import Parameters
-from behaviorlm_ray.settings import RunSettings
 from behaviorlm_ray.storage import Location, read_bytes, read_text, remove_if, write_replacing
 
 SUMMARY = "summary.json"

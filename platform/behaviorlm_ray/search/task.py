@@ -9,7 +9,7 @@ from ray import tune
 from ray.exceptions import RayTaskError
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
-from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings

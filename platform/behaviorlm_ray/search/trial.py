@@ -9,12 +9,12 @@ import ray.data
 from ray import tune
 
 from behaviorlm.config import validate_settings
-from behaviorlm_ray.pipeline import Pipeline
+from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import trial_settings
-from behaviorlm_ray.stage_graph import Stage
-from behaviorlm_ray.stages import StageOutput
+from behaviorlm_ray.stages.graph import Stage
+from behaviorlm_ray.stages.running import StageOutput
 
 # A trial only waits for Ray Train and Ray Data, which ask for CPUs and GPUs of their own. With a CPU of its own it
 # would wait forever where theirs take all. Tune wants some resource: one byte of memory.

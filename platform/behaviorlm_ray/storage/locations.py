@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from behaviorlm.errors import ConfigError
-from behaviorlm.patient_reads import PATIENCE_SECONDS, patience_here
+from behaviorlm.files.patient_reads import PATIENCE_SECONDS, patience_here
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 

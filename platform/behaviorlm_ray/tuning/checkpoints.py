@@ -22,7 +22,7 @@ from torch import Tensor
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.manifests import canonical_json
+from behaviorlm_ray.stages.manifests import canonical_json
 from behaviorlm_ray.storage import FileDigest, Location
 
 FORMAT = 2

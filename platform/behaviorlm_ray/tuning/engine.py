@@ -20,9 +20,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from behaviorlm.errors import ModelError
-from behaviorlm.packs import empty_pack
-from behaviorlm.token_tree import TokenTree
-from behaviorlm.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm.model.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm.training.packs import empty_pack
+from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
 from behaviorlm_ray.tuning.precision import keeps_masters
 

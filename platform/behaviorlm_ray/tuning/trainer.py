@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import nn
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
-from behaviorlm.tree_model import TreeModel
+from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution

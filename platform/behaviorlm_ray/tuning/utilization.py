@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from behaviorlm.token_tree import TokenTree
-from behaviorlm.tree_model import causal_lm
+from behaviorlm.model.tree_model import causal_lm
+from behaviorlm.trees.token_tree import TokenTree
 
 BFLOAT16_PEAK_TERAFLOPS: tuple[tuple[str, float], ...] = (
     (r"\bB200\b", 2250.0),

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError, StorageError
-from behaviorlm.token_tree import TokenTree
-from behaviorlm.tree_model import TreeModel
+from behaviorlm.model.tree_model import TreeModel
+from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state
@@ -45,7 +45,7 @@ NOTICE_CHECKPOINT_SECONDS = 20.0
 
 
 class Schedule(Protocol):
-    """The steps of a run, the same whatever the number of workers (behaviorlm.packs.StepSchedule is one)."""
+    """The steps of a run, the same whatever the number of workers (behaviorlm.training.packs.StepSchedule is one)."""
 
     @property
     def fingerprint(self) -> str: ...

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from behaviorlm.config import load_settings
-from behaviorlm_ray import pipeline as pipeline_module
-from behaviorlm_ray.pipeline import Pipeline
-from behaviorlm_ray.settings import RunSettings
+from behaviorlm_ray.pipeline import pipeline as pipeline_module
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.storage import Location
 from jobs.run import whole
 
@@ -48,9 +48,7 @@ def _constants(pipeline: Pipeline) -> Mapping[str, Any]:
 
 
 @pytest.mark.parametrize("case", PINNED)
-def test_every_stage_keeps_its_identity(
-    case: str, root: Location, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_stage_keeps_its_identity(case: str, root: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     name, kind = case.split(", ")
     monkeypatch.setattr(pipeline_module, "removed_dropout", lambda model: {})
     settings = load_settings(RunSettings, str(ROOT / "jobs" / "configs" / f"{name}.yaml"), KINDS[kind])
@@ -60,7 +58,7 @@ def test_every_stage_keeps_its_identity(
     whole(pipeline)
     pipeline.learned()
     for tuning in ("untuned", "one_stage", "ab_tuned"):
-        pipeline.validated(tuning)  # type: ignore[arg-type]
+        pipeline.validated(tuning)
     pipeline.validated_at(10, pipeline.ab_tuned_until(10))
     found: dict[str, list[str]] = {}
     for recipe, plan in pipeline.shared.plans.items():

@@ -1,0 +1,1 @@
+"""What a file is: found, opened local or on S3, and read patiently."""

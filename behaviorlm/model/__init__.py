@@ -1,0 +1,1 @@
+"""The language model: loading the base, its adapter, and how it takes trees."""

@@ -1,0 +1,202 @@
+"""Running a causal language model over token trees: hidden states, read-out log-probabilities, the weighted loss.
+
+The LM head runs only on the positions that are read out: with a large vocabulary, full logits would be by far the
+largest tensor of a step.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.trees.token_tree import TokenTree, plain_sequences
+from behaviorlm.trees.tree_rows import ROW_TOKENS, tree_rows
+
+HEAD_ROWS = 1024
+"""Rows that go through the LM head at a time (our choice): bounds the logits to HEAD_ROWS x vocabulary."""
+
+PLAIN_TOKENS = 4096
+"""Tokens of a batch where a tree is run as plain sequences (our choice)."""
+
+_LOGIT_FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # Cohere, Falcon-H1, Muse
+_LOGIT_CAPS = (
+    "final_logit_softcapping",
+    "logits_soft_cap",
+    "output_logit_soft_cap",
+)  # Gemma, RecurrentGemma, xLSTM
+
+
+@dataclass(frozen=True)
+class PackTensors:
+    """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32.
+
+    rows: (take, depth, end, place) of TreeRows, where the tree runs as several rows.
+    """
+
+    tree: TokenTree
+    token_ids: Tensor
+    depth: Tensor
+    end: Tensor
+    source: Tensor
+    target: Tensor
+    weight: Tensor
+    part: Tensor
+    rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+
+
+def pack_tensors(tree: TokenTree, device: torch.device | str, row_tokens: int = ROW_TOKENS) -> PackTensors:
+    """Move a tree to a device, cut into rows of about `row_tokens` where that is less work."""
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
+
+    rows = tree_rows(tree, row_tokens)
+    return PackTensors(
+        tree,
+        tensor(tree.token_ids),
+        tensor(tree.depth),
+        tensor(tree.end),
+        tensor(tree.source),
+        tensor(tree.target),
+        torch.from_numpy(tree.weight).to(device, non_blocking=True),
+        tensor(tree.part),
+        None
+        if rows is None
+        else (tensor(rows.take), tensor(rows.depth), tensor(rows.end), tensor(rows.place)),
+    )
+
+
+def causal_lm(model: nn.Module) -> Any:
+    """The transformers model inside a peft wrapper, or the model itself."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def body_of(model: nn.Module) -> Any:
+    """The transformer without its LM head."""
+    inner = causal_lm(model)
+    return getattr(inner, inner.base_model_prefix)
+
+
+def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
+    """Last hidden states of a flattened tree; [L, width]."""
+    if batch.rows is None:
+        token_ids, depth, end = batch.token_ids[None], batch.depth[None], batch.end[None]
+    else:
+        take, depth, end, _ = batch.rows
+        token_ids = batch.token_ids[take]
+    output = body_of(model)(
+        input_ids=token_ids,
+        position_ids=depth,
+        attention_mask=attention.masks(end, depth),
+        use_cache=False,
+    )
+    hidden: Tensor = output.last_hidden_state.flatten(0, 1)
+    return hidden if batch.rows is None else hidden[batch.rows[3]]
+
+
+def target_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
+    """Log-probability of `target` (int64 [R]) under the LM head at `hidden` [R, width]; float32 [R].
+
+    Runs HEAD_ROWS rows at a time; while gradients are recorded, the logits are recomputed instead of kept.
+    """
+    pieces = []
+    for start in range(0, max(len(hidden), 1), HEAD_ROWS):
+        rows, targets = hidden[start : start + HEAD_ROWS], target[start : start + HEAD_ROWS]
+        if torch.is_grad_enabled() and len(hidden) > HEAD_ROWS:
+            pieces.append(checkpoint(_head_log_probabilities, model, rows, targets, use_reentrant=False))
+        else:
+            pieces.append(_head_log_probabilities(model, rows, targets))
+    return torch.cat(pieces)
+
+
+def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Logits of the LM head, with the model's own scaling and soft cap; float32 [..., vocabulary].
+
+    The keys are those of the architectures in transformers; `choose_attention` refuses a model with others.
+    """
+    inner = causal_lm(model)
+    config = inner.config.get_text_config()
+    head = inner.get_output_embeddings()
+    logits = head(hidden.to(head.weight.dtype))  # Mamba's hidden states are float32 beside bfloat16 weights
+    for key in _LOGIT_FACTORS:
+        if getattr(config, key, None):
+            logits = logits * getattr(config, key)
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling:
+        logits = logits * scaling if config.model_type.startswith("hyperclovax") else logits / scaling
+    for key in _LOGIT_CAPS:
+        cap = getattr(config, key, None)
+        if cap:
+            logits = torch.tanh(logits / cap) * cap
+    return logits.float()
+
+
+def _head_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
+    logits = head_logits(model, hidden)
+    return logits.gather(-1, target[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
+
+
+def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
+    """Log-probability of every read-out's target; float32 [R]."""
+    if attention.kind == "plain":
+        return _plain_log_probabilities(model, batch)
+    hidden = hidden_states(model, batch, attention)
+    return target_log_probabilities(model, hidden[batch.source], batch.target)
+
+
+def _plain_log_probabilities(model: nn.Module, batch: PackTensors) -> Tensor:
+    """The same numbers from separate sequences, padded on the right and cut into batches."""
+    tree, device = batch.tree, batch.token_ids.device
+    sequences = sorted(plain_sequences(tree), key=lambda sequence: len(sequence[0]))
+    pieces, orders = [], []
+    while sequences:
+        rows = max(1, min(len(sequences), PLAIN_TOKENS // len(sequences[-1][0])))
+        taken, sequences = sequences[-rows:], sequences[:-rows]
+        width = len(taken[-1][0])
+        token_ids = np.zeros((rows, width), dtype=np.int64)
+        mask = np.zeros((rows, width), dtype=np.int64)
+        for row, (ids, _) in enumerate(taken):
+            token_ids[row, : len(ids)], mask[row, : len(ids)] = ids, 1
+        output = body_of(model)(
+            input_ids=torch.from_numpy(token_ids).to(device),
+            attention_mask=torch.from_numpy(mask).to(device),
+            use_cache=False,
+        )
+        read_outs = np.concatenate([read_outs for _, read_outs in taken])
+        row_of = np.repeat(np.arange(rows), [len(read_outs) for _, read_outs in taken])
+        hidden = output.last_hidden_state[
+            torch.from_numpy(row_of).to(device),
+            torch.from_numpy(tree.depth[tree.source[read_outs]].astype(np.int64)).to(device),
+        ]
+        order = torch.from_numpy(read_outs).to(device)
+        pieces.append(target_log_probabilities(model, hidden, batch.target[order]))
+        orders.append(order)
+    if not pieces:
+        return torch.zeros(0, device=device)
+    inverse = torch.argsort(torch.cat(orders))
+    return torch.cat(pieces)[inverse]
+
+
+class TreeModel(nn.Module):
+    """A causal LM whose forward takes a packed tree; what a training engine wraps.
+
+    The LM head is called inside `forward`, so that engines which gather parameters by module hooks (ZeRO-3) see it.
+    """
+
+    def __init__(self, model: nn.Module, attention: TreeAttention, parts: int = 1) -> None:
+        super().__init__()
+        self.model = model
+        self.attention = attention
+        self.parts = parts
+
+    def forward(self, batch: PackTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns (the weighted sum of the negative log-likelihoods, that sum by part [parts], nll [R])."""
+        nll = -read_out_log_probabilities(self.model, batch, self.attention)
+        weighted = nll * batch.weight
+        by_part = torch.zeros(self.parts, device=nll.device).index_add(0, batch.part, weighted.detach())
+        return weighted.sum(), by_part, nll.detach()

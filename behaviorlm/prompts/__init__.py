@@ -1,0 +1,1 @@
+"""Text becomes tokens: the chat of a sample, and auxiliary conversations."""

@@ -1,0 +1,356 @@
+"""Auxiliary conversations: general chat data that keeps a model's general knowledge alive while it is tuned.
+
+That A-Tuning mixes such conversations in is the paper's; format, ratio, weight and loss are our choice.
+"""
+
+import glob
+import hashlib
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+from transformers import PreTrainedTokenizerBase
+
+from behaviorlm.config import Settings
+from behaviorlm.errors import DataError, ModelError
+from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_random_access, open_unpacked
+from behaviorlm.prompts.chat_layout import SegmentEncoder, leading_ids, turn_end, turn_pieces
+
+Message = dict[str, str]
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+
+
+class AuxiliarySource(Settings):
+    """One set of conversations that is mixed into tuning."""
+
+    name: str = Field(description="How reports and losses call this source.")
+    paths: list[str] = Field(min_length=1, description="Files, folders or globs, local or s3://bucket/key.")
+    format: Literal["auto", "jsonl", "parquet"] = Field(
+        "auto", description="The format of the files; auto: by suffix (.jsonl, .jsonl.gz, .parquet)."
+    )
+    messages: str = Field(
+        "messages", description='The key or column with the list of {"role", "content"} messages.'
+    )
+    ratio: float = Field(0.1, ge=0, description="Conversations per sample.")
+    weight: float = Field(
+        1.0, ge=0, description="Weight of the mean conversation loss beside the mean sample loss."
+    )
+    max_tokens: int = Field(
+        512, ge=2, description="Longer conversations are cut at this many tokens, and counted."
+    )
+    holdout_share: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of the conversations that is never trained on and measures retention.",
+    )
+    max_quarantine_share: float = Field(
+        0.01, ge=0, le=1, description="Fail when more than this share of the conversations cannot be used."
+    )
+
+
+@dataclass(frozen=True)
+class QuarantinedConversation:
+    """A conversation that cannot be used: the file, its 1-based row and the reason."""
+
+    file: str
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ConversationSet:
+    """The usable conversations of a source, in the order of files and rows, and those that are not."""
+
+    conversations: list[list[Message]]
+    quarantine: list[QuarantinedConversation]
+
+    @property
+    def quarantine_counts(self) -> dict[str, int]:
+        """How many conversations were set aside, per reason."""
+        return dict(Counter(item.reason for item in self.quarantine))
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Tokens of one conversation, int32[L], and which the assistant wrote (turn ends included), bool[L]."""
+
+    token_ids: np.ndarray
+    is_assistant: np.ndarray
+    is_truncated: bool
+
+
+@dataclass(frozen=True)
+class EncodedConversations:
+    """Conversations ready for training. `index`: which of the given ones each is. `counts`: of all."""
+
+    conversations: list[Conversation]
+    index: list[int]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def read_conversations(source: AuxiliarySource) -> ConversationSet:
+    """All conversations of a source.
+
+    A usable one has an optional system message, then user and assistant messages by turns, the assistant
+    last, each with text. Raises DataError naming the file for missing or unreadable files and for too many
+    unusable rows.
+    """
+    conversations: list[list[Message]] = []
+    quarantine: list[QuarantinedConversation] = []
+    for path in source_files(source):
+        for row, value in _read_rows(path, source):
+            checked = _checked_messages(value)
+            if isinstance(checked, str):
+                quarantine.append(QuarantinedConversation(path, row, checked))
+            else:
+                conversations.append(checked)
+    found = ConversationSet(conversations, quarantine)
+    if not conversations and not quarantine:
+        raise DataError(f"auxiliary source {source.name!r}: {', '.join(source.paths)} hold no conversations")
+    check_quarantine(source, found.quarantine_counts, len(conversations), quarantine[:1])
+    return found
+
+
+def check_quarantine(
+    source: AuxiliarySource,
+    reasons: Mapping[str, int],
+    usable: int,
+    examples: Sequence[QuarantinedConversation] = (),
+) -> None:
+    """Raise DataError if too large a share of a source's conversations cannot be used. reasons: how many for which."""
+    unusable = sum(reasons.values())
+    if unusable > source.max_quarantine_share * (unusable + usable):
+        listed = ", ".join(
+            f"{reason}: {count}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
+        )
+        shown = "".join(f"; the first is row {one.row} of {one.file}: {one.reason}" for one in examples[:1])
+        raise DataError(
+            f"auxiliary source {source.name!r}: {unusable} of {unusable + usable} conversations cannot be used "
+            f"({listed}), more than max_quarantine_share {source.max_quarantine_share:g}{shown}"
+        )
+
+
+def encode_conversation(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    max_tokens: int,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> Conversation:
+    """One conversation through the tokenizer's chat template, or as plain lines where it has none.
+
+    Every message is a segment of its own in which control-token text is inert; the end of each assistant turn
+    belongs to the assistant. Cut to `max_tokens`. Raises ModelError for a template that refuses the roles.
+    """
+    return _encode(tokenizer, SegmentEncoder(tokenizer), messages, max_tokens, chat_template_kwargs or {})
+
+
+def encode_conversations(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    max_tokens: int,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+) -> EncodedConversations:
+    """`encode_conversation` of each. Those cut before the assistant speaks have no loss and are left out.
+
+    Counts: `conversations`, `truncated`, `without_answer`, `tokens`, `assistant_tokens` (the last two of
+    those kept).
+    """
+    segments = SegmentEncoder(tokenizer)
+    kept: list[Conversation] = []
+    index: list[int] = []
+    for position, messages in enumerate(conversations):
+        encoded = _encode(tokenizer, segments, messages, max_tokens, chat_template_kwargs or {})
+        if encoded.is_assistant.any():
+            kept.append(encoded)
+            index.append(position)
+    counts = {
+        "conversations": len(kept),
+        "truncated": sum(item.is_truncated for item in kept),
+        "without_answer": len(conversations) - len(kept),
+        "tokens": sum(len(item.token_ids) for item in kept),
+        "assistant_tokens": sum(int(item.is_assistant.sum()) for item in kept),
+    }
+    return EncodedConversations(kept, index, counts)
+
+
+def conversation_id(messages: Sequence[Message]) -> bytes:
+    """16 bytes that name a conversation by its content."""
+    content = json.dumps([[message["role"], message["content"]] for message in messages], ensure_ascii=True)
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
+
+
+def split_holdout(ids: Sequence[bytes], share: float, seed: int) -> np.ndarray:
+    """Which conversations are held out: bool, one per id.
+
+    Depends on each id and the seed alone, so neither order nor additions move a conversation, and copies of
+    one go together.
+    """
+    key = seed.to_bytes(16, "big", signed=True)
+    drawn = [int.from_bytes(hashlib.blake2b(item, digest_size=8, key=key).digest(), "big") for item in ids]
+    return np.array([number < share * 2.0**64 for number in drawn], bool)
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase,
+    segments: SegmentEncoder,
+    messages: Sequence[Message],
+    max_tokens: int,
+    options: Mapping[str, Any],
+) -> Conversation:
+    if tokenizer.chat_template is None:
+        runs = _plain_runs(tokenizer, segments, messages)
+    else:
+        runs = _chat_runs(tokenizer, segments, messages, options)
+    token_ids = np.concatenate([np.array(ids, np.int32) for ids, _ in runs])
+    is_assistant = np.concatenate([np.full(len(ids), by_assistant) for ids, by_assistant in runs])
+    return Conversation(token_ids[:max_tokens], is_assistant[:max_tokens], len(token_ids) > max_tokens)
+
+
+def _chat_runs(
+    tokenizer: PreTrainedTokenizerBase,
+    segments: SegmentEncoder,
+    messages: Sequence[Message],
+    options: Mapping[str, Any],
+) -> list[tuple[list[int], bool]]:
+    """(tokens, whether the assistant wrote them), run by run."""
+    try:
+        written = turn_pieces(tokenizer, [message["role"] for message in messages], options)
+    except ModelError:
+        if messages[0]["role"] != "system":
+            raise
+        # Templates without a system turn refuse or drop it; some show it beside the last user turn only.
+        system, user, *others = messages
+        messages = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *others]
+        written = turn_pieces(tokenizer, [message["role"] for message in messages], options)
+    roles = [message["role"] for message in messages]
+    texts = segments.data([message["content"] for message in messages])
+    pieces = [segments.template(piece) for piece in written]
+    runs = [(pieces[0], False)]
+    for role, text, piece in zip(roles, texts, pieces[1:], strict=True):
+        runs.append((text, role == "assistant"))
+        if role != "assistant":
+            runs.append((piece, False))
+            continue
+        ending = turn_end(tokenizer, piece, segments.control_ids)
+        runs.append((ending, True))
+        runs.append((piece[len(ending) :] if piece[: len(ending)] == ending else piece, False))
+    # What a template writes after the last turn is never predicted.
+    return runs[:-1] if roles[-1] == "assistant" else runs
+
+
+def _plain_runs(
+    tokenizer: PreTrainedTokenizerBase, segments: SegmentEncoder, messages: Sequence[Message]
+) -> list[tuple[list[int], bool]]:
+    line_break = segments.data(["\n"])[0]
+    ending = line_break if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    runs = [(leading_ids(tokenizer), False)]
+    for message, text in zip(
+        messages, segments.data([message["content"] for message in messages]), strict=True
+    ):
+        by_assistant = message["role"] == "assistant"
+        runs.append((text + (ending if by_assistant else line_break), by_assistant))
+    return runs
+
+
+def _checked_messages(value: Any) -> list[Message] | str:
+    """The messages with their texts stripped, or the reason why they cannot be used."""
+    if not isinstance(value, list) or not value:
+        return "no list of messages"
+    messages: list[Message] = []
+    for item in value:
+        if not isinstance(item, dict) or not isinstance(item.get("content"), str):
+            return "a message without text"
+        content = item["content"].strip()
+        if not content:
+            return "an empty message"
+        messages.append({"role": str(item.get("role")), "content": content})
+    turns = messages[1:] if messages[0]["role"] == "system" else messages
+    expected = ["user", "assistant"] * (len(turns) // 2)
+    if not turns or [message["role"] for message in turns] != expected:
+        return "roles other than an optional system, then user and assistant by turns"
+    return messages
+
+
+def source_files(source: AuxiliarySource) -> list[str]:
+    """The files of a source, sorted. Raises DataError for a path or pattern that matches nothing."""
+    found: set[Path] = set()
+    found_on_s3: set[str] = set()
+    for pattern in source.paths:
+        if is_on_s3(pattern):
+            found_on_s3.update(_on_s3(source, pattern))
+            continue
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            matches = [item for item in path.rglob("*") if item.is_file() and item.name.endswith(_SUFFIXES)]
+        elif path.is_file():
+            matches = [path]
+        else:
+            matches = [item for item in map(Path, glob.glob(str(path), recursive=True)) if item.is_file()]
+        if not matches:
+            raise DataError(
+                f"auxiliary source {source.name!r}: paths: nothing found at {pattern} (a file, a folder with "
+                f"{', '.join(_SUFFIXES)} files, or a glob)"
+            )
+        found.update(matches)
+    return [*map(str, sorted(found)), *sorted(found_on_s3)]
+
+
+def _on_s3(source: AuxiliarySource, pattern: str) -> list[str]:
+    try:
+        found = list(find_on_s3(pattern, lambda path: path.endswith(_SUFFIXES)))
+    except OSError as error:
+        raise DataError(
+            f"auxiliary source {source.name!r}: paths: {pattern} cannot be listed ({error})"
+        ) from None
+    if not found:
+        raise DataError(f"auxiliary source {source.name!r}: paths: nothing found at {pattern}")
+    return found
+
+
+def _read_rows(path: str, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
+    """(1-based row, the value under its messages key or None)."""
+    is_parquet = path.endswith(".parquet") if source.format == "auto" else source.format == "parquet"
+    if source.format == "auto" and not path.endswith(_SUFFIXES):
+        raise DataError(
+            f"auxiliary source {source.name!r}: the format of {path} cannot be told by its suffix; set "
+            "format to jsonl or parquet"
+        )
+    try:
+        yield from _read_parquet(path, source) if is_parquet else _read_json_lines(path, source)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException) as error:
+        raise DataError(f"auxiliary source {source.name!r}: {path} is not readable: {error}") from None
+
+
+def _read_json_lines(path: str, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
+    # Rows are physical lines, so that a reported row is found in an editor; blank lines hold no conversation.
+    with open_unpacked(path) as stream, io.TextIOWrapper(stream, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            yield number, row.get(source.messages) if isinstance(row, dict) else None
+
+
+def _read_parquet(path: str, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
+    with pq.ParquetFile(open_random_access(path)) as file:
+        columns = file.schema_arrow.names
+        if source.messages not in columns:
+            raise DataError(
+                f"auxiliary source {source.name!r}: {path} has no column {source.messages!r}; it has "
+                f"{', '.join(columns)}. Set messages to the right one"
+            )
+        batches = file.iter_batches(columns=[source.messages])
+        yield from enumerate((value for batch in batches for value in batch.column(0).to_pylist()), start=1)

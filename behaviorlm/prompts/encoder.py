@@ -1,0 +1,327 @@
+"""Prompts: history lines, the question and the labels as tokens, encoded segment by segment.
+
+A prompt is `instruction + history lines + question`, followed by a label (a behavior's name) and the
+terminator:
+
+    chat layout (the tokenizer has a chat template)     plain layout
+    <system turn> task                                  task
+    <user turn> Wed 18: camera on                       Wed 18: camera on
+    Wed 19: lamp off (kitchen)                          Wed 19: lamp off (kitchen)
+    Wed 19:<end of turn, assistant turn> lamp on<end>   Wed 19: lamp on⏎
+
+The segment-wise token ids are the truth; encoding the whole text again may merge across the boundaries. The
+paper's prompt is not public in detail: all wording and layout here is our choice.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+from transformers import PreTrainedTokenizerBase
+
+from behaviorlm.config import Settings
+from behaviorlm.errors import ConfigError, DataError, ModelError
+from behaviorlm.prompts.chat_layout import SegmentEncoder, has_system_turn, leading_ids, turn_end, turn_pieces
+
+_LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNKNOWN_VALUE = "?"
+# Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
+# no use.
+_MAX_CACHED_SEGMENTS = 200_000
+
+
+class PromptConfig(Settings):
+    """What a prompt says and how much history it shows. All of it is our choice."""
+
+    instruction: str = Field(
+        "Each line is one thing the user did. Say what the user does next.",
+        description="The task, in the system turn (in the user turn for templates without one).",
+    )
+    list_behaviors: bool = Field(
+        False, description="Whether the instruction lists every behavior of the vocabulary."
+    )
+    max_events: int = Field(16, ge=1, description="The largest number of past events that a sample sees.")
+    stride: int = Field(
+        8,
+        ge=1,
+        description="History windows start at a multiple of this many events, so that neighboring samples "
+        "share tokens; a sample sees between max_events - stride + 1 and max_events past events.",
+    )
+    min_history: int = Field(1, ge=0, description="Events with fewer past events than this are no targets.")
+    name_prefix: str = Field(
+        " ", description="What precedes a behavior's name in history lines and labels alike."
+    )
+    chat_template_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further variables for the chat template, such as enable_thinking: false.",
+    )
+    max_history_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="The largest number of history tokens of a sample; null: what the model has room for.",
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "PromptConfig":
+        if self.stride > self.max_events:
+            raise ValueError(f"stride ({self.stride}) must not exceed max_events ({self.max_events})")
+        if rendered_text(self.name_prefix) != self.name_prefix:
+            raise ValueError("name_prefix must not hold a line break or another control character")
+        return self
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """The tokens that all the prompts of a run share.
+
+    instruction_ids: int32, what precedes the history. terminator_ids: int32, what follows a label. label_ids:
+    for each behavior of the vocabulary, int32, without the terminator. max_history_tokens: room for history
+    lines.
+    """
+
+    instruction_ids: np.ndarray
+    terminator_ids: np.ndarray
+    label_ids: tuple[np.ndarray, ...]
+    max_history_tokens: int
+
+    def to_json(self) -> str:
+        """One JSON object of plain integers, the same for equal tokens."""
+        return json.dumps(
+            {
+                "instruction_ids": self.instruction_ids.tolist(),
+                "terminator_ids": self.terminator_ids.tolist(),
+                "label_ids": [ids.tolist() for ids in self.label_ids],
+                "max_history_tokens": self.max_history_tokens,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "PromptTokens":
+        """The inverse of `to_json`. Raises DataError for anything else."""
+        try:
+            stored = json.loads(text)
+            return cls(
+                instruction_ids=_int32(stored["instruction_ids"]),
+                terminator_ids=_int32(stored["terminator_ids"]),
+                label_ids=tuple(_int32(ids) for ids in stored["label_ids"]),
+                max_history_tokens=int(stored["max_history_tokens"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"the stored prompt is not readable ({error!r}); run the preparation again"
+            ) from None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 that changes with any token."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+class PromptEncoder:
+    """Renders and tokenizes prompts for one tokenizer and one config.
+
+    Raises ModelError for a chat template that cannot be used.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self._segments = SegmentEncoder(tokenizer)
+        self._encoded: dict[str, np.ndarray] = {}
+        self.is_chat = tokenizer.chat_template is not None
+        self._set_layout()
+
+    def encode_lines(self, events: pa.Table) -> pa.ListArray:
+        """The history line of each event: list<int32>, one list per row.
+
+        `events` has `behavior` and any `before.<column>` and `after.<column>` columns (strings, nulls
+        allowed). A line is "<before values>:<prefix><name> (<after values>)" and a line break; the values
+        stand in column order, a null among them as "?", and nothing stands where all are null.
+        """
+        names = _prefixed(self.config.name_prefix, _rendered(events.column("behavior")))
+        after = _context(events, "after.")
+        closing = pc.fill_null(
+            pc.binary_join_element_wise(pa.scalar(" ("), after, pa.scalar(")\n"), ""), "\n"
+        )
+        return self._joined([self._before(events), names, closing])
+
+    def encode_questions(self, events: pa.Table) -> pa.ListArray:
+        """What is known before each event, then the request for its name: list<int32>, none of them empty.
+
+        Only the `before.<column>` columns are read. In the plain layout this is how the event's own line
+        begins.
+        """
+        return self._joined([self._before(events)], ending=self._question_close)
+
+    def encode_names(self, names: Sequence[str]) -> list[np.ndarray]:
+        """The tokens of behavior names, int32, exactly as in history lines and without the terminator."""
+        return self._encode_segments([self.config.name_prefix + rendered_text(name) for name in names])
+
+    def prompt_tokens(
+        self, vocabulary_names: Sequence[str], max_positions: int, longest_question: int
+    ) -> PromptTokens:
+        """The shared tokens of a run and the room that is left for history.
+
+        `longest_question` is the largest length among `encode_questions`. Raises DataError for names that
+        render to the same tokens or to nothing, ConfigError where the model's positions leave no room for
+        history.
+        """
+        labels = self.encode_names(vocabulary_names)
+        _check_labels(vocabulary_names, labels)
+        listed: list[int] = []
+        if self.config.list_behaviors:
+            line_break = self._segments.data(["\n"])[0]
+            listed = [token for label in labels for token in (*line_break, *label.tolist())]
+        instruction = [*self._opening, *listed, *self._user_turn]
+        longest_label = max((len(label) for label in labels), default=0)
+        room = max_positions - len(instruction) - longest_question - longest_label - len(self._terminator)
+        if room < longest_label + 1:
+            raise ConfigError(
+                f"prompt: the model has {max_positions} positions; the instruction takes {len(instruction)}, "
+                f"the longest question {longest_question}, the longest label {longest_label} and the "
+                f"terminator {len(self._terminator)}, which leaves {room} for history. Shorten "
+                "prompt.instruction, switch prompt.list_behaviors off, drop context_before columns, shorten "
+                "names (events.max_behavior_characters) or choose a base model with more positions"
+            )
+        return PromptTokens(
+            instruction_ids=_int32(instruction),
+            terminator_ids=_int32(self._terminator),
+            label_ids=tuple(labels),
+            max_history_tokens=min(room, self.config.max_history_tokens or room),
+        )
+
+    def render_prompt(
+        self,
+        prompt: PromptTokens,
+        lines: Sequence[Sequence[int]],
+        question: Sequence[int],
+        label: Sequence[int] | np.ndarray = (),
+    ) -> str:
+        """One prompt as text for people, control tokens included; with the answer if there is a `label`."""
+        ids = [*prompt.instruction_ids, *(token for line in lines for token in line), *question]
+        if len(label):
+            ids += [*label, *prompt.terminator_ids]
+        decoded = self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=False)
+        return str(decoded)
+
+    def _set_layout(self) -> None:
+        """Sets what surrounds the data: how prompt, user turn, question and answer begin and end."""
+        segments, options = self._segments, self.config.chat_template_kwargs
+        instruction = segments.data([self.config.instruction])[0]
+        line_break = segments.data(["\n"])[0]
+        if not line_break:
+            raise ModelError(
+                "the tokenizer drops line breaks, so that events could not be told apart; use a base model "
+                "whose tokenizer keeps them"
+            )
+        if not self.is_chat:
+            self._opening = [*leading_ids(self.tokenizer), *instruction]
+            self._user_turn = line_break
+            self._terminator = line_break
+            self._question_close = _int32([])
+            # The question may not be empty: without context a line begins with a dash.
+            self._bare_line = "-"
+            return
+        if has_system_turn(self.tokenizer, options):
+            before, between, close, end = turn_pieces(
+                self.tokenizer, ["system", "user", "assistant"], options
+            )
+            self._user_turn = segments.template(between)
+        else:
+            before, close, end = turn_pieces(self.tokenizer, ["user", "assistant"], options)
+            self._user_turn = [*line_break, *line_break]
+        self._opening = [*segments.template(before), *instruction]
+        self._question_close = _int32(segments.template(close))
+        self._bare_line = ""
+        self._terminator = turn_end(self.tokenizer, segments.template(end), segments.control_ids)
+
+    def _before(self, events: pa.Table) -> pa.Array:
+        values = pc.binary_join_element_wise(_context(events, "before."), pa.scalar(":"), "")
+        return pc.fill_null(values, self._bare_line)
+
+    def _joined(self, columns: Sequence[pa.Array], ending: np.ndarray | None = None) -> pa.ListArray:
+        """Concatenates, row by row, the tokens of the segments in `columns`, then `ending`."""
+        rows = len(columns[0])
+        segments: list[np.ndarray] = [_int32([]) if ending is None else ending]
+        index = np.zeros((rows, len(columns) + 1), np.int64)
+        for position, column in enumerate(columns):
+            distinct = column.dictionary_encode()
+            index[:, position] = distinct.indices.to_numpy(zero_copy_only=False) + len(segments)
+            segments.extend(self._encode_segments(distinct.dictionary.to_pylist()))
+        chosen = index.ravel()
+        segment_lengths = np.array([len(segment) for segment in segments], np.int64)
+        segment_starts = np.cumsum(segment_lengths) - segment_lengths
+        lengths = segment_lengths[chosen]
+        ends = np.cumsum(lengths)
+        source = np.repeat(segment_starts[chosen] - (ends - lengths), lengths) + np.arange(lengths.sum())
+        offsets = np.concatenate([[0], ends[len(columns) :: len(columns) + 1]])
+        if offsets[-1] > np.iinfo(np.int32).max:
+            raise DataError(f"{rows} events hold more than 2^31 tokens; encode them in smaller batches")
+        return pa.ListArray.from_arrays(
+            pa.array(offsets.astype(np.int32)), pa.array(np.concatenate(segments)[source])
+        )
+
+    def _encode_segments(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The tokens of each text as data, int32, encoding each distinct one once."""
+        if len(self._encoded) > _MAX_CACHED_SEGMENTS:
+            self._encoded = {}
+        missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        for text, ids in zip(missing, self._segments.data(missing), strict=True):
+            self._encoded[text] = _int32(ids)
+        return [self._encoded[text] for text in texts]
+
+
+def rendered_text(text: str) -> str:
+    """Text of a log as it stands in a prompt: each run of line breaks and control characters is one space."""
+    return _LINE_BREAKING.sub(" ", text)
+
+
+def _check_labels(names: Sequence[str], labels: Sequence[np.ndarray]) -> None:
+    seen: dict[tuple[int, ...], str] = {}
+    for name, label in zip(names, labels, strict=True):
+        if not rendered_text(name).strip() or not len(label):
+            raise DataError(f"the behavior name {name!r} renders to nothing; give it visible text")
+        other = seen.setdefault(tuple(label.tolist()), name)
+        if other is not name:
+            raise DataError(
+                f"the behavior names {other!r} and {name!r} become the same tokens, so that no model could "
+                "tell them apart; rename or merge one of them (line breaks and control characters count as a "
+                "space)"
+            )
+
+
+def _context(events: pa.Table, prefix: str) -> pa.Array:
+    """The values of all columns with this prefix, joined by a space; null where all of them are."""
+    columns = [_rendered(events.column(name)) for name in events.column_names if name.startswith(prefix)]
+    if not columns:
+        return pa.nulls(events.num_rows, pa.string())
+    joined = pc.binary_join_element_wise(
+        *columns, " ", null_handling="replace", null_replacement=_UNKNOWN_VALUE
+    )
+    known = columns[0].is_valid()
+    for column in columns[1:]:
+        known = pc.or_(known, column.is_valid())
+    return pc.if_else(known, joined, pa.scalar(None, pa.string()))
+
+
+def _rendered(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """`rendered_text` of each value, computed once per distinct value."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    encoded = pc.cast(whole, pa.string()).dictionary_encode()
+    rendered = pa.array([rendered_text(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return rendered.take(encoded.indices)
+
+
+def _prefixed(prefix: str, names: pa.Array) -> pa.Array:
+    return pc.binary_join_element_wise(pa.scalar(prefix), names, "")
+
+
+def _int32(ids: Sequence[int]) -> np.ndarray:
+    return np.array(ids, np.int32)

@@ -1,0 +1,1 @@
+"""Label scores of every behavior, decision rules on them, and cloze questions."""

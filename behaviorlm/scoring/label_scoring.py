@@ -1,0 +1,192 @@
+"""Exact label scores: log P(name, terminator | prompt) for every behavior of the vocabulary.
+
+Two passes. The prompts of a window go through the model as one tree, history shared, and leave their keys and values.
+Then the label trie goes through it once for a batch of prompts, each attending to its own path. Memory is bounded by
+`max_tokens` whatever the size of the vocabulary: large vocabularies are cut into several tries.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.tree_model import (
+    HEAD_ROWS,
+    body_of,
+    head_logits,
+    pack_tensors,
+    read_out_log_probabilities,
+)
+from behaviorlm.trees.label_trie import LabelTrie, build_tries
+from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
+
+TRIE_NODES = 128
+"""Nodes of a trie that go through the model together (our choice): a node attends to few of the others, so the masked
+part of attention grows with this number, while the beginnings that several tries repeat shrink with it."""
+
+PromptWriter = Callable[[TreeWriter], list[int]]
+"""Writes prompts into a tree and returns the index of each one's last token."""
+
+
+@dataclass(frozen=True)
+class LabelScorer:
+    """Scores a closed vocabulary with one model.
+
+    model: a causal LM, peft-wrapped or not, in eval mode. max_tokens: tokens of a batch (prompts x nodes of a trie).
+    """
+
+    model: nn.Module
+    attention: TreeAttention
+    label_ids: Sequence[Int32]
+    tries: Sequence[LabelTrie]
+    max_tokens: int
+
+    def score(self, write_prompts: PromptWriter) -> NDArray[np.float32]:
+        """Label scores of the prompts that `write_prompts` hangs into one tree; float32 [prompts, K]."""
+        return self.score_counted(write_prompts)[0]
+
+    @torch.inference_mode()
+    def score_counted(self, write_prompts: PromptWriter) -> tuple[NDArray[np.float32], int]:
+        """The same scores, and how many tokens went through the model for them: prompts, and tries for each prompt."""
+        writer = TreeWriter()
+        last = write_prompts(writer)
+        tree = writer.finish()
+        paths = [tree.path_to(index) for index in last]
+        if self.attention.kind == "plain":
+            labels = sum(len(label) for label in self.label_ids)
+            tokens = sum(len(path) * len(self.label_ids) + labels for path in paths)
+            return self._score_plain(tree, paths), tokens
+        hidden, keys_values = self._run_prompts(tree)
+        scores = np.zeros((len(last), len(self.label_ids)), dtype=np.float32)
+        rows = max(1, self.max_tokens // max(1, *(len(trie) for trie in self.tries)))
+        for start in range(0, len(last), rows):
+            prompts = self._gather(hidden, keys_values, paths[start : start + rows])
+            for trie in self.tries:
+                edges = self._score_trie(trie, prompts)
+                scores[start : start + rows, trie.labels] = trie.label_scores(edges)
+        return scores, len(tree) + len(last) * sum(len(trie) for trie in self.tries)
+
+    def _run_prompts(self, tree: TokenTree) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Hidden states [L, width] of the prompts and each layer's keys and values [1, heads, L, width of a head]."""
+        batch = pack_tensors(tree, self._device)
+        cache = DynamicCache()
+        output = body_of(self.model)(
+            input_ids=batch.token_ids[None],
+            position_ids=batch.depth[None],
+            attention_mask=self.attention.masks(batch.end[None], batch.depth[None]),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        layers: list[Any] = list(cache.layers)
+        return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in layers]
+
+    def _gather(
+        self, hidden: Tensor, keys_values: list[tuple[Tensor, Tensor]], paths: Sequence[NDArray[np.int64]]
+    ) -> "_Prompts":
+        """Each prompt's own path out of the tree, padded on the right."""
+        device = self._device
+        lengths = torch.tensor([len(path) for path in paths], device=device)
+        padded = np.zeros((len(paths), int(lengths.max())), dtype=np.int64)
+        for row, path in enumerate(paths):
+            padded[row, : len(path)] = path
+        index = torch.from_numpy(padded).to(device)
+        return _Prompts(
+            lengths,
+            hidden[index[torch.arange(len(paths), device=device), lengths - 1]],
+            [
+                (keys[0][:, index].transpose(0, 1), values[0][:, index].transpose(0, 1))
+                for keys, values in keys_values
+            ],
+        )
+
+    def _score_trie(self, trie: LabelTrie, prompts: "_Prompts") -> NDArray[np.float32]:
+        """Log-probability of each edge of the trie after each prompt; float32 [prompts, E]."""
+        states = prompts.ends[:, None]
+        if len(trie):
+            states = torch.cat([states, self._run_trie(trie, prompts)], dim=1)
+        return self._edge_log_probabilities(trie, states).cpu().numpy()
+
+    def _run_trie(self, trie: LabelTrie, prompts: "_Prompts") -> Tensor:
+        """Hidden states of the trie's nodes after each prompt; [prompts, M, width]."""
+        device = self._device
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(prompts.keys_values):
+            cache.update(keys, values, layer)
+        rows, width = len(prompts.lengths), prompts.keys_values[0][0].shape[-2]
+        node = torch.arange(len(trie), device=device)
+        end = torch.from_numpy(trie.end.astype(np.int64)).to(device)
+        depth = prompts.lengths[:, None] + torch.from_numpy(trie.depth.astype(np.int64)).to(device)[None]
+        past_depth = torch.arange(width, device=device)[None].expand(rows, width)
+        in_prompt = (past_depth < prompts.lengths[:, None])[:, None].expand(rows, len(trie), width)
+        in_trie = ((node[None, :] <= node[:, None]) & (node[:, None] < end[None, :]))[None]
+        full = torch.cat([in_prompt, in_trie.expand(rows, -1, -1)], dim=-1)[:, None]
+        distance = depth[:, :, None] - torch.cat([past_depth, depth], dim=1)[:, None, :]
+        token_ids = torch.from_numpy(trie.token_ids.astype(np.int64)).to(device)[None].expand(rows, -1)
+        output = body_of(self.model)(
+            input_ids=token_ids,
+            position_ids=depth,
+            attention_mask=self.attention.limit(full, distance),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return output.last_hidden_state
+
+    def _edge_log_probabilities(self, trie: LabelTrie, states: Tensor) -> Tensor:
+        """states: [prompts, 1 + M, width], the prompt's end first. float32 [prompts, E]."""
+        source = torch.from_numpy(trie.edge_source + 1).to(states.device)
+        target = torch.from_numpy(trie.edge_target).to(states.device)
+        rows, nodes, _ = states.shape
+        result = torch.empty(rows, len(source), device=states.device)
+        step = max(1, HEAD_ROWS // rows)
+        for start in range(0, nodes, step):
+            chosen = torch.nonzero((source >= start) & (source < start + step))[:, 0]
+            logits = head_logits(self.model, states[:, start : start + step])
+            normalizer = torch.logsumexp(logits, dim=-1)
+            local = source[chosen] - start
+            result[:, chosen] = logits[:, local, target[chosen]] - normalizer[:, local]
+        return result
+
+    def _score_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """The same scores from one plain sequence for each prompt and label, in batches of `max_tokens`."""
+        scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
+        for row, path in enumerate(paths):
+            longest = len(path) + max(len(label) for label in self.label_ids)
+            step = max(1, self.max_tokens // longest)
+            for start in range(0, len(self.label_ids), step):
+                labels = self.label_ids[start : start + step]
+                writer = TreeWriter()
+                writer.open(tree.token_ids[path])
+                for item, label in enumerate(labels):
+                    writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=item)
+                batch = pack_tensors(writer.finish(), self._device)
+                values = read_out_log_probabilities(self.model, batch, self.attention).cpu().numpy()
+                np.add.at(scores[row], start + batch.tree.item, values)
+        return scores
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """A batch of B prompts: lengths [B], last hidden states [B, width], keys and values [B, heads, longest, width]."""
+
+    lengths: Tensor
+    ends: Tensor
+    keys_values: list[tuple[Tensor, Tensor]]
+
+
+def label_scorer(
+    model: nn.Module, attention: TreeAttention, label_ids: Sequence[Int32], max_tokens: int
+) -> LabelScorer:
+    """A scorer for labels given as token ids with their terminator."""
+    return LabelScorer(
+        model, attention, label_ids, build_tries(label_ids, min(TRIE_NODES, max_tokens)), max_tokens
+    )

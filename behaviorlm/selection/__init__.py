@@ -1,0 +1,1 @@
+"""How hard a sample is, and which samples B-Tuning gets."""

@@ -1,0 +1,1 @@
+"""A user's events in order, split into samples; the closed vocabulary."""

@@ -1,0 +1,242 @@
+"""Timelines and samples: events in order, what is a target, stable ids, repeats and duplicates."""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from behaviorlm.errors import DataError
+from behaviorlm.events.config import EventsConfig, context_columns
+from behaviorlm.timelines.splits import (
+    SPLIT_NAMES,
+    TRAIN,
+    SplitConfig,
+    assign_splits,
+    check_split_settings,
+    user_starts,
+)
+
+SAMPLE_ID_BYTES = 16
+
+
+def timeline_schema(config: EventsConfig) -> pa.Schema:
+    """Schema of timelines: rows by user, order, file, row.
+
+    user, group, behavior string; position int32 (0-based in the timeline); order int64; before.*, after.*
+    string; split int8 (0 train, 1 validation, 2 test); is_target bool; is_repeat bool (same behavior as the
+    event before); sample_id fixed_size_binary(16).
+    """
+    before, after = context_columns(config)
+    return pa.schema(
+        [
+            pa.field("user", pa.string(), nullable=False),
+            pa.field("group", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            pa.field("order", pa.int64(), nullable=False),
+            pa.field("behavior", pa.string(), nullable=False),
+            *(pa.field(name, pa.string()) for name in [*before, *after]),
+            pa.field("split", pa.int8(), nullable=False),
+            pa.field("is_target", pa.bool_(), nullable=False),
+            pa.field("is_repeat", pa.bool_(), nullable=False),
+            pa.field("sample_id", pa.binary(SAMPLE_ID_BYTES), nullable=False),
+        ]
+    )
+
+
+def build_timelines(
+    events: pa.Table, events_config: EventsConfig, split_config: SplitConfig, min_history: int, dataset: str
+) -> tuple[pa.Table, dict[str, int]]:
+    """Timelines of all users in `events` (normalized events; every user's rows must all be here).
+
+    Returns (table of `timeline_schema`, counts). An event is a target if at least `min_history` events of its
+    user come before it. Ties in order are broken by file and row. Independent of the order of the rows of
+    `events`.
+    Counts: users, events_read, events, tied_events (same user and order as the event before),
+    exact_duplicates, duplicates_dropped, repeats (after dropping duplicates), repeats_dropped, targets,
+    <split>_events, <split>_targets, users_all_train. They add up over partitions by user.
+
+    Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a
+    user in several groups when whole groups are split, and times of a user with and without zone and none
+    configured.
+    """
+    check_split_settings(split_config, events_config)
+    events = events.combine_chunks()
+    _check_zones(events, events_config)
+    counts = {"events_read": events.num_rows}
+    user_rank = _codes(events["user"], ranked=True)
+    order = events["order"].to_numpy()
+    file, row = events["file"].to_numpy(), events["row"].to_numpy()
+    sorting = np.lexsort((row, file, order, user_rank))
+
+    is_tied = _same_as_before(user_rank[sorting], order[sorting])
+    is_duplicate = _later_duplicates(events, events_config, sorting, is_tied)
+    counts["exact_duplicates"] = int(is_duplicate.sum())
+    counts["duplicates_dropped"] = 0
+    if events_config.exact_duplicates == "drop":
+        counts["duplicates_dropped"] = counts["exact_duplicates"]
+        sorting, is_tied = sorting[~is_duplicate], is_tied[~is_duplicate]
+    counts["tied_events"] = int(is_tied.sum())
+
+    behavior = _codes(events["behavior"])
+    is_repeat = _same_as_before(user_rank[sorting], behavior[sorting])
+    counts["repeats"] = int(is_repeat.sum())
+    counts["repeats_dropped"] = 0
+    if events_config.collapse_repeats:
+        counts["repeats_dropped"] = counts["repeats"]
+        sorting = sorting[~is_repeat]
+        is_repeat = np.zeros(len(sorting), dtype=bool)
+
+    table = events.take(pa.array(sorting)).combine_chunks()
+    starts = user_starts(_array(table["user"]))
+    sizes = np.diff(np.append(starts, table.num_rows))
+    if split_config.by == "group":
+        _check_groups(table, starts)
+    position = (np.arange(table.num_rows) - np.repeat(starts, sizes)).astype(np.int32)
+    columns = {
+        "position": position,
+        "split": assign_splits(table, split_config),
+        "is_target": position >= min_history,
+        "is_repeat": is_repeat,
+        "sample_id": sample_ids(dataset, _array(table["user"]).take(pa.array(starts)).to_pylist(), sizes),
+    }
+    schema = timeline_schema(events_config)
+    arrays = [columns[name] if name in columns else _array(table[name]) for name in schema.names]
+    timelines = pa.table(arrays, schema=schema)
+    counts.update(_count(timelines, starts))
+    return timelines, counts
+
+
+def training_target_counts(timelines: pa.Table) -> dict[str, int]:
+    """Number of training targets per behavior, for `vocabulary.build_vocabulary`; adds up over partitions."""
+    wanted = pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN))
+    counted = timelines.select(["behavior"]).filter(wanted)["behavior"].value_counts()
+    return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
+
+
+def sample_ids(dataset: str, users: list[str], sizes: np.ndarray) -> pa.Array:
+    """Ids of the samples at positions 0 .. sizes[i]-1 of each user, one user after the other.
+
+    fixed_size_binary(16): the 128-bit BLAKE2b hash of (dataset, user), lengths included, mixed with the
+    position by two bijective 64-bit mixers (SplitMix64). Within a user two ids are never equal; between users
+    they are as unlikely to be as for any 128-bit hash. Hashing once a user, not once a row, keeps it fast.
+    """
+    name = dataset.encode()
+    digests = [
+        hashlib.blake2b(
+            len(name).to_bytes(8, "big") + name + user.encode(),
+            digest_size=SAMPLE_ID_BYTES,
+            person=b"sample id",
+        ).digest()
+        for user in users
+    ]
+    keys = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    keys = np.repeat(keys, sizes, axis=0)
+    position = np.arange(int(np.sum(sizes)), dtype=np.uint64)
+    position -= np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.uint64)
+    words = np.empty_like(keys)
+    words[:, 0] = _mixed(keys[:, 0] + position * np.uint64(0x9E3779B97F4A7C15))
+    words[:, 1] = _mixed(keys[:, 1] ^ words[:, 0])
+    buffer = pa.py_buffer(np.ascontiguousarray(words, dtype="<u8").tobytes())
+    return pa.Array.from_buffers(pa.binary(SAMPLE_ID_BYTES), len(words), [None, buffer])
+
+
+def _mixed(words: np.ndarray) -> np.ndarray:
+    """SplitMix64's finalizer: a bijection of 64 bits (Steele, Lea, Flood 2014)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _codes(column: pa.ChunkedArray, ranked: bool = False) -> np.ndarray:
+    """int64[n]: equal values (and nulls) have equal codes, with `ranked` in the bytewise order of values."""
+    encoded = _array(column).dictionary_encode(null_encoding="encode")
+    codes = encoded.indices.to_numpy().astype(np.int64)
+    if not ranked:
+        return codes
+    rank = np.empty(len(encoded.dictionary), dtype=np.int64)
+    rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank))
+    return rank[codes]
+
+
+def _same_as_before(user: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """bool[n]: same user and same value as the row before."""
+    same = np.zeros(len(user), dtype=bool)
+    same[1:] = (user[1:] == user[:-1]) & (value[1:] == value[:-1])
+    return same
+
+
+def _later_duplicates(
+    events: pa.Table, config: EventsConfig, sorting: np.ndarray, is_tied: np.ndarray
+) -> np.ndarray:
+    """bool[n] over the rows in `sorting`: equal in everything but file and row to one before it.
+
+    `is_tied` bool[n]: same user and order as the row before.
+    """
+    # Equal rows lie within one run of ties, and few rows do: only those are looked at.
+    in_run = is_tied.copy()
+    in_run[:-1] |= is_tied[1:]
+    candidates = np.flatnonzero(in_run)
+    is_duplicate = np.zeros(len(sorting), dtype=bool)
+    tied = events.take(pa.array(sorting[candidates]))
+    before, after = context_columns(config)
+    key = np.cumsum(~is_tied)[candidates]
+    for name in ["behavior", "group", "split_label", *before, *after]:
+        codes = _codes(tied[name])
+        # Both are at most the number of rows, so their product cannot overflow.
+        key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
+    # Stable, so the first of equal keys stays first.
+    grouped = np.argsort(key, kind="stable")
+    repeats_key = key[grouped][1:] == key[grouped][:-1]
+    is_duplicate[candidates[grouped[1:][repeats_key]]] = True
+    return is_duplicate
+
+
+def _check_zones(events: pa.Table, config: EventsConfig) -> None:
+    if (
+        config.order.kind != "time"
+        or config.order.time_zone is not None
+        or "is_zoned" not in events.column_names
+    ):
+        return
+    kinds = pc.unique(events["is_zoned"]).drop_null().to_pylist()
+    if len(kinds) == 2:
+        example = {}
+        for is_zoned in (True, False):
+            index = pc.index(events["is_zoned"], is_zoned).as_py()
+            example[is_zoned] = f"file {events['file'][index]}, row {events['row'][index]}"
+        raise DataError(
+            f"{config.dataset}: some times have a zone ({example[True]}) and some have none "
+            f"({example[False]}), so they "
+            "cannot be put in order; set events.order.time_zone to the zone of those without"
+        )
+
+
+def _check_groups(table: pa.Table, starts: np.ndarray) -> None:
+    group = _codes(table["group"])
+    same_user = np.ones(len(group), dtype=bool)
+    same_user[starts] = False
+    torn = np.flatnonzero(same_user & (group != np.roll(group, 1)))
+    if len(torn):
+        index = int(torn[0])
+        raise DataError(
+            f"user {table['user'][index].as_py()!r} is in the groups "
+            f"{table['group'][index - 1].as_py()!r} and {table['group'][index].as_py()!r}, which "
+            "split.by=group could tear apart; give each user one group (events.group), or split by time"
+        )
+
+
+def _count(timelines: pa.Table, starts: np.ndarray) -> dict[str, int]:
+    split = timelines["split"].to_numpy()
+    is_target = timelines["is_target"].to_numpy()
+    counts = {"users": len(starts), "events": timelines.num_rows, "targets": int(is_target.sum())}
+    for index, name in enumerate(SPLIT_NAMES):
+        counts[f"{name}_events"] = int((split == index).sum())
+        counts[f"{name}_targets"] = int((is_target & (split == index)).sum())
+    with_held_out = np.add.reduceat((split != TRAIN).astype(np.int64), starts) if len(starts) else np.zeros(0)
+    counts["users_all_train"] = int((with_held_out == 0).sum())
+    return counts

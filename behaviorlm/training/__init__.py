@@ -1,0 +1,1 @@
+"""What a tuning step reads: schedule and packs."""

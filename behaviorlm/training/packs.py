@@ -1,0 +1,208 @@
+"""The token trees of each optimizer step: samples with shared histories, and auxiliary conversations.
+
+A step's loss is the mean over its samples of the summed negative log-likelihood of label and terminator, plus for
+each auxiliary source its weight times the mean over the step's conversations of the mean over their assistant
+tokens. The weights of the read-outs carry all of that, so the loss of a step is a plain sum over its packs, however
+they are dealt out. (Loss and mixture are our choice; the paper mixes auxiliary conversations into A-Tuning.)
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from behaviorlm.errors import DataError
+from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoder import PromptTokens
+from behaviorlm.timelines.parts import (
+    Int64,
+    SampleReadOut,
+    TimelinePart,
+    labels_with_terminator,
+    window_tokens,
+    write_window,
+)
+from behaviorlm.training.schedule import (
+    Chunk,
+    chunk_samples,
+    conversations_per_step,
+    fit_packs,
+    schedule_conversations,
+    schedule_fingerprint,
+    schedule_samples,
+)
+from behaviorlm.trees.token_tree import TokenTree, TreeWriter
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How samples become steps and packs; see TuningConfig for the meaning of each."""
+
+    samples_per_step: int
+    max_samples_per_timeline_per_step: int
+    max_tokens: int
+    epochs: float
+    max_steps: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class AuxiliaryConversations:
+    """The training conversations of one source with its ratio (conversations per sample) and weight."""
+
+    name: str
+    ratio: float
+    weight: float
+    conversations: Sequence[Conversation]
+
+
+class StepSchedule:
+    """Every step of a tuning run as packs; the same whatever the number of workers. Parts stay memory-mapped."""
+
+    def __init__(
+        self,
+        parts: Sequence[TimelinePart],
+        rows: Sequence[Int64],
+        prompt: PromptTokens,
+        auxiliary: Sequence[AuxiliaryConversations],
+        batching: Batching,
+    ) -> None:
+        """`rows`: for each part the ascending target rows to train on; behaviors must be in the vocabulary."""
+        self._parts, self._prompt, self._auxiliary, self._batching = parts, prompt, auxiliary, batching
+        self._labels = labels_with_terminator(prompt)
+        self._label_tokens = np.array([len(label) for label in self._labels], dtype=np.int64)
+        chunks = chunk_samples(
+            parts,
+            rows,
+            self._label_tokens,
+            batching.max_samples_per_timeline_per_step,
+            batching.max_tokens - len(prompt.instruction_ids),
+        )
+        self._samples = schedule_samples(
+            chunks,
+            samples_per_step=batching.samples_per_step,
+            max_per_timeline=batching.max_samples_per_timeline_per_step,
+            epochs=batching.epochs,
+            max_steps=batching.max_steps,
+            seed=batching.seed,
+        )
+        counts = [self._samples.samples(step) for step in range(len(self))]
+        self._conversations = [
+            _conversation_schedule(source, counts, [batching.seed, number])
+            for number, source in enumerate(auxiliary, start=1)
+        ]
+        self.cap_exceeded = self._samples.cap_exceeded
+        self.fingerprint = self._fingerprint()
+
+    def __len__(self) -> int:
+        return len(self._samples.steps)
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the parts of the loss: "samples", then the auxiliary sources."""
+        return ["samples", *(source.name for source in self._auxiliary)]
+
+    def epoch(self, step: int) -> int:
+        """The epoch a step belongs to, from 0."""
+        return self._samples.epochs[step]
+
+    def sample_ids(self, step: int) -> list[bytes]:
+        """Ids of the samples of a step, 16 bytes each."""
+        return [
+            self._parts[chunk.part].sample_id[row].tobytes()
+            for chunk in self._samples.steps[step]
+            for row in chunk.rows.tolist()
+        ]
+
+    def packs(self, step: int) -> list[TokenTree]:
+        """The trees of a step, each of at most `max_tokens` tokens; weights sum the step's loss over them."""
+        chunks = self._samples.steps[step]
+        conversations = self._step_conversations(step)
+        sizes = [self._chunk_tokens(chunk) for chunk in chunks]
+        sizes += [len(conversation.token_ids) for conversation, _, _ in conversations]
+        room = self._batching.max_tokens - len(self._prompt.instruction_ids)
+        weight = 1.0 / self._samples.samples(step)
+        packs = []
+        for members in fit_packs(sizes, room):
+            taken_chunks = [chunks[index] for index in members if index < len(chunks)]
+            taken = [conversations[index - len(chunks)] for index in members if index >= len(chunks)]
+            packs.append(self._pack(taken_chunks, taken, weight))
+        return packs
+
+    def single_packs(self, step: int) -> list[tuple[list[bytes], TokenTree]]:
+        """The samples of a step, each window in a pack of its own: (sample ids, item by item; the pack)."""
+        result = []
+        for chunk in self._samples.steps[step]:
+            ids = [self._parts[chunk.part].sample_id[row].tobytes() for row in chunk.rows.tolist()]
+            result.append((ids, self._pack([chunk], [], 1.0 / self._samples.samples(step))))
+        return result
+
+    def _pack(
+        self, chunks: Sequence[Chunk], conversations: Sequence[tuple[Conversation, int, float]], weight: float
+    ) -> TokenTree:
+        writer = TreeWriter()
+        item = 0
+        if chunks:
+            writer.open(self._prompt.instruction_ids)
+        for chunk in chunks:
+            part = self._parts[chunk.part]
+            labels = [SampleReadOut(self._labels[behavior], weight) for behavior in part.behavior[chunk.rows]]
+            write_window(writer, part, chunk.rows, labels, item)
+            item += len(chunk.rows)
+        if chunks:
+            writer.close()
+        for conversation, number, conversation_weight in conversations:
+            tokens = int(conversation.is_assistant.sum())
+            writer.chain(
+                conversation.token_ids,
+                conversation.is_assistant,
+                weight=conversation_weight / tokens,
+                part=number,
+                item=item,
+            )
+            item += 1
+        return writer.finish()
+
+    def _step_conversations(self, step: int) -> list[tuple[Conversation, int, float]]:
+        """(conversation, number of its source from 1, its weight in the step's loss)."""
+        result = []
+        for number, (source, schedule) in enumerate(
+            zip(self._auxiliary, self._conversations, strict=True), start=1
+        ):
+            chosen = schedule[step]
+            result += [(source.conversations[index], number, source.weight / len(chosen)) for index in chosen]
+        return result
+
+    def _chunk_tokens(self, chunk: Chunk) -> int:
+        part = self._parts[chunk.part]
+        return window_tokens(part, chunk.rows, self._label_tokens[part.behavior[chunk.rows]])
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(schedule_fingerprint(self._samples, self._parts).encode())
+        for source, schedule in zip(self._auxiliary, self._conversations, strict=True):
+            digest.update(f"{source.name} {source.weight}".encode())
+            for chosen in schedule:
+                digest.update(chosen.tobytes() + b"step")
+        return digest.hexdigest()
+
+
+def empty_pack() -> TokenTree:
+    """A pack that costs one token and adds nothing to the loss: for a worker that is left without one."""
+    writer = TreeWriter()
+    writer.open(np.zeros(1, dtype=np.int32))
+    writer.read_out(np.zeros(1, np.int64), np.zeros(1, np.int32), np.zeros(1), part=0, item=0)
+    return writer.finish()
+
+
+def _conversation_schedule(
+    source: AuxiliaryConversations, samples: Sequence[int], seed: list[int]
+) -> list[Int64]:
+    counts = conversations_per_step(samples, source.ratio)
+    if counts.sum() and not len(source.conversations):
+        raise DataError(
+            f"auxiliary source {source.name!r} has no usable conversation: check its paths or set ratio to 0"
+        )
+    return schedule_conversations(
+        counts, len(source.conversations), int(np.random.SeedSequence(seed).generate_state(1)[0])
+    )

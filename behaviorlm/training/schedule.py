@@ -1,0 +1,210 @@
+"""The fixed, seeded order in which samples are trained on: which samples make up each optimizer step.
+
+Samples of one history window stay together in chunks, so that their history is computed once; a cap on the samples
+of one timeline in a step keeps steps diverse. Nothing here depends on the number of workers. (All of it is our
+choice; the paper says nothing about batching.)
+"""
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.errors import DataError
+from behaviorlm.timelines.parts import Int64, TimelinePart, window_tokens
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Samples of one window that are trained on together: ascending target rows of one part."""
+
+    part: int
+    timeline: tuple[int, int]
+    rows: Int64
+
+
+@dataclass(frozen=True)
+class SampleSchedule:
+    """The chunks of every step, the epoch each step belongs to, and how often the cap had to be exceeded."""
+
+    steps: list[list[Chunk]]
+    epochs: list[int]
+    cap_exceeded: int
+
+    def samples(self, step: int) -> int:
+        """Number of samples of a step."""
+        return sum(len(chunk.rows) for chunk in self.steps[step])
+
+
+def chunk_samples(
+    parts: Sequence[TimelinePart],
+    rows: Sequence[Int64],
+    label_tokens: Int64,
+    max_samples: int,
+    max_tokens: int,
+) -> list[Chunk]:
+    """Cut the chosen rows of each part into chunks of one window, at most `max_samples` and `max_tokens` each.
+
+    label_tokens: int64 [vocabulary], tokens of each label with its terminator; max_tokens: room beside the
+    instruction. Raises DataError for a sample that does not fit alone.
+    """
+    chunks = []
+    for index, (part, chosen) in enumerate(zip(parts, rows, strict=True)):
+        labels = label_tokens[part.behavior]
+        for window in part.windows(chosen):
+            for piece in np.array_split(window, -(-len(window) // max_samples)):
+                chunks += _fitting(index, part, piece, labels, max_tokens)
+    return chunks
+
+
+def schedule_samples(
+    chunks: Sequence[Chunk],
+    *,
+    samples_per_step: int,
+    max_per_timeline: int,
+    epochs: float,
+    max_steps: int | None,
+    seed: int,
+) -> SampleSchedule:
+    """Order chunks into steps. Each sample of an epoch is in exactly one of its steps.
+
+    An epoch of n samples has round(n / samples_per_step) steps (at least one) of nearly equal size. A step holds at
+    most `max_per_timeline` samples of a timeline as long as other timelines are left; where none are, it takes them
+    anyway and counts it. A fraction of an epoch is its first steps.
+    """
+    total = sum(len(chunk.rows) for chunk in chunks)
+    if total == 0:
+        raise DataError("there is no sample to train on: widen the split or the selection")
+    per_epoch = steps_per_epoch(total, samples_per_step)
+    wanted = step_count(total, samples_per_step, epochs, max_steps)
+    sizes = [len(part) for part in np.array_split(np.arange(total), per_epoch)]
+    steps: list[list[Chunk]] = []
+    epoch_of: list[int] = []
+    exceeded = 0
+    epoch = 0
+    while len(steps) < wanted:
+        order = np.random.default_rng([seed, epoch]).permutation(len(chunks))
+        new, over = _fill([chunks[index] for index in order], sizes[: wanted - len(steps)], max_per_timeline)
+        steps += new
+        epoch_of += [epoch] * len(new)
+        exceeded += over
+        epoch += 1
+    return SampleSchedule(steps, epoch_of, exceeded)
+
+
+def steps_per_epoch(samples: int, samples_per_step: int) -> int:
+    """Steps of one pass over so many samples; at least one."""
+    return max(1, round(samples / samples_per_step))
+
+
+def step_count(samples: int, samples_per_step: int, epochs: float, max_steps: int | None) -> int:
+    """Steps of a whole schedule over so many samples; at least one."""
+    wanted = max(1, round(epochs * steps_per_epoch(samples, samples_per_step)))
+    return wanted if max_steps is None else min(wanted, max_steps)
+
+
+def conversations_per_step(samples: Sequence[int], ratio: float) -> NDArray[np.int64]:
+    """How many conversations of a source each step gets: `ratio` per sample, spread evenly; int64 [steps]."""
+    due = np.floor(np.cumsum(samples) * ratio + 1e-9).astype(np.int64)
+    return np.diff(due, prepend=0)
+
+
+def schedule_conversations(counts: Int64, available: int, seed: int) -> list[Int64]:
+    """Which conversations each step gets: every pass over the source is a new permutation of all of it."""
+    needed = int(np.sum(counts))
+    passes = -(-needed // available) if available else 0
+    order = [np.random.default_rng([seed, number]).permutation(available) for number in range(passes)]
+    flat = np.concatenate(order)[:needed] if order else np.zeros(0, dtype=np.int64)
+    return np.split(flat, np.cumsum(counts)[:-1])
+
+
+def fit_packs(sizes: Sequence[int], room: int) -> list[list[int]]:
+    """First-fit decreasing: indices of the items of each pack of at most `room` tokens; larger items go alone."""
+    packs: list[list[int]] = []
+    left: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda item: (-sizes[item], item)):
+        for pack, free in enumerate(left):
+            if sizes[index] <= free:
+                packs[pack].append(index)
+                left[pack] -= sizes[index]
+                break
+        else:
+            packs.append([index])
+            left.append(room - sizes[index])
+    return packs
+
+
+def schedule_fingerprint(schedule: SampleSchedule, parts: Sequence[TimelinePart]) -> str:
+    """SHA-256 over the sample ids in the order of their steps."""
+    digest = hashlib.sha256()
+    for step in schedule.steps:
+        for chunk in step:
+            digest.update(parts[chunk.part].sample_id[chunk.rows].tobytes())
+        digest.update(b"step")
+    return digest.hexdigest()
+
+
+def _fitting(index: int, part: TimelinePart, rows: Int64, labels: Int64, max_tokens: int) -> list[Chunk]:
+    if window_tokens(part, rows, labels[rows]) <= max_tokens:
+        return [Chunk(index, (index, int(part.user_start[rows[0]])), rows)]
+    if len(rows) == 1:
+        raise DataError(
+            f"a sample of {window_tokens(part, rows, labels[rows])} tokens does not fit into max_tokens beside the "
+            f"instruction ({max_tokens} left): raise max_tokens or lower prompt.max_events"
+        )
+    first, second = np.array_split(rows, 2)
+    return _fitting(index, part, first, labels, max_tokens) + _fitting(
+        index, part, second, labels, max_tokens
+    )
+
+
+def _fill(chunks: Sequence[Chunk], sizes: Sequence[int], cap: int) -> tuple[list[list[Chunk]], int]:
+    """Take `sizes[k]` samples for step k from the row of chunks, passing over timelines that reached the cap.
+
+    What is passed over keeps its place in the row; where only such timelines are left, their chunks are taken whole,
+    and the rest of the last one goes to the end. Timelines wait in heaps by the place of their first chunk, so that a
+    step costs what it takes and not what is left.
+    """
+    waiting: dict[tuple[int, int], deque[tuple[int, Chunk]]] = {}
+    for place, chunk in enumerate(chunks):
+        waiting.setdefault(chunk.timeline, deque()).append((place, chunk))
+    below_cap = [(row[0][0], timeline) for timeline, row in waiting.items()]
+    end = len(chunks)
+    steps = []
+    exceeded = 0
+    for size in sizes:
+        step: list[Chunk] = []
+        room = size
+        used: Counter[tuple[int, int]] = Counter()
+        at_cap: list[tuple[int, tuple[int, int]]] = []
+        while room:
+            over = not below_cap
+            place, timeline = heappop(at_cap if over else below_cap)
+            allowed = room if over else min(room, cap - used[timeline])
+            if allowed <= 0:
+                heappush(at_cap, (place, timeline))
+                continue
+            row = waiting[timeline]
+            _, chunk = row.popleft()
+            taken, rest = chunk.rows[:allowed], chunk.rows[allowed:]
+            exceeded += len(taken) if over else 0
+            step.append(Chunk(chunk.part, timeline, taken))
+            used[timeline] += len(taken)
+            room -= len(taken)
+            if len(rest):
+                left = Chunk(chunk.part, timeline, rest)
+                if over:
+                    row.append((end, left))
+                    end += 1
+                else:
+                    row.appendleft((place, left))
+            if row:
+                heappush(at_cap if over else below_cap, (row[0][0], timeline))
+        steps.append(step)
+        for waits in at_cap:
+            heappush(below_cap, waits)
+    return steps, exceeded

@@ -1,0 +1,1 @@
+"""What can be known about a world: exact probabilities, and the bounds that follow from them."""

@@ -1,0 +1,132 @@
+"""The command line that all jobs share: a config file, overrides, help for every key, a dry run, errors."""
+
+import argparse
+import io
+import shutil
+import signal
+import sys
+import textwrap
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from behaviorlm.config import Settings, describe_settings
+from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
+from behaviorlm_ray.console.config_files import load_config
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_job(
+    settings_class: type[SettingsT],
+    main: Callable[[SettingsT], None],
+    argv: Sequence[str] | None = None,
+    description: str = "",
+    *,
+    plan: Callable[[SettingsT], None],
+) -> int:
+    """Parse, validate, and call `main`, or with --dry-run `plan`, with the settings. Returns the exit status.
+
+    0 done; 2 wrong command line, configuration or data (all problems at once, on stderr, and before `main`
+    starts where validation can find them); 1 any other failure of this project; 130 interrupted, by Ctrl-C or by
+    SIGTERM, which `ray job stop` sends. The last line says which. `--help` exits at once, as argparse does. An error
+    that is not this project's own goes on, with its traceback.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # Progress must show in the log of a submitted job, too.
+    parser = _parser(settings_class, description)
+    known, rest = parser.parse_known_args(argv)
+    try:
+        settings = load_config(settings_class, known.config, _overrides(rest))
+        with _terminated_as_interrupted():
+            (plan if known.dry_run else main)(settings)
+    except (ConfigError, DataError) as error:
+        return _failed(error, EXIT_BAD_INPUT)
+    except BehaviorLMError as error:
+        return _failed(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _failed(error: BehaviorLMError, status: int) -> int:
+    print(f"error: {_with_notes(error)}\nfailed with exit status {status}", file=sys.stderr)
+    return status
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, as `ray job stop` and Kubernetes send it, becomes KeyboardInterrupt: leases are given back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # what is left to do must not be cut off by a second one
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser(settings_class: type[Settings], description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=_keys_help(settings_class),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        usage="%(prog)s --config FILE [--dry-run] [--key.of.the.config=VALUE ...]",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a YAML file with the keys below, local or s3://bucket/key"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="validate everything and print the plan; run and write nothing"
+    )
+    return parser
+
+
+def _overrides(arguments: list[str]) -> list[str]:
+    """`--a.b=1` and `--a.b 1` as `a.b=1`. Raises ConfigError naming all arguments that are neither."""
+    overrides, problems = [], []
+    remaining = deque(arguments)
+    while remaining:
+        argument = remaining.popleft()
+        key = argument.removeprefix("--")
+        if not argument.startswith("--") or not key or key.startswith("="):
+            problems.append(f"{argument!r} is not an option; a key is set by --key.of.the.config=VALUE")
+        elif "=" in key:
+            overrides.append(key)
+        elif remaining and not remaining[0].startswith("--"):
+            overrides.append(f"{key}={remaining.popleft()}")
+        else:
+            problems.append(f"{argument} needs a value: {argument}=VALUE")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return overrides
+
+
+def _keys_help(settings_class: type[Settings]) -> str:
+    width = max(60, min(110, shutil.get_terminal_size().columns))
+    lines = ["keys of the config (each also an option, the value written as YAML):"]
+    for key in describe_settings(settings_class):
+        default = "required" if key.default == "required" else f"default {key.default}"
+        lines.append(f"  {key.path}  ({key.type}; {default})")
+        lines += textwrap.wrap(key.description, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _with_notes(error: BaseException) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])

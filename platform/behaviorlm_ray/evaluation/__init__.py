@@ -1,0 +1,1 @@
+"""Models and baselines compared on the same samples."""

@@ -1,0 +1,127 @@
+"""Looking into a run's inputs before cluster work and before tuning: what is wrong should show in seconds."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from behaviorlm.errors import ConfigError, DataError, ModelError
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.normalization import check_quarantine as check_rows
+from behaviorlm.events.normalization import normalize
+from behaviorlm.events.reading import read_table_batches
+from behaviorlm.events.source_files import SourceFile
+from behaviorlm.model.adapters import check_adapter
+from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
+from behaviorlm.prompts.conversations import AuxiliarySource
+from behaviorlm.prompts.conversations import check_quarantine as check_conversations
+from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
+from behaviorlm_ray.preparation.passes import QUARANTINE
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rows_of_split
+from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.tuning.precision import keeps_masters
+
+
+def check_log(events: EventsConfig, files: Sequence[SourceFile]) -> None:
+    """Read the log up to its first usable event.
+
+    Raises DataError where there is none: the log is empty, or the mapping does not fit it.
+    """
+    reasons: Counter[str] = Counter()
+    example = ""
+    for index, file in enumerate(files):
+        for raw, malformed in read_table_batches(file, events):
+            usable, unusable = normalize(raw, malformed, index, file.path, events)
+            if len(usable):
+                return
+            reasons.update(unusable["reason"].to_pylist())
+            if len(unusable) and not example:
+                first = unusable.slice(0, 1).to_pylist()[0]
+                example = f"{first['file']}, row {first['row']}: {first['reason']}, {first['value']!r}"
+    paths = ", ".join(file.path for file in files[:5]) + (", …" if len(files) > 5 else "")
+    if not reasons:
+        raise DataError(f"events.paths: the log is empty, there is no row in {paths}")
+    listed = ", ".join(f"{reason}: {number}" for reason, number in reasons.most_common())
+    raise DataError(
+        f"events.paths: none of {reasons.total()} rows in {paths} can be used ({listed}; {example}); do "
+        "events.user, events.behavior and events.order name the right columns and the right kind of order?"
+    )
+
+
+def check_model(settings: RunSettings) -> None:
+    """Whether the base can do what the run asks of it; its weights are not read.
+
+    Raises ModelError for a folder without a model, else ConfigError with all that does not fit: tokenizer and prompt,
+    lengths of conversations and, where any arm is tuned, dtype, ZeRO stage and adapter.
+    """
+    require_weights(settings.model)
+    checks = [_check_prompt, check_conversation_lengths]
+    if any(settings.all_arms[arm].tuning != "untuned" for arm in settings.evaluation.arms):
+        checks += [_check_precision, _check_adapter]
+    problems = []
+    for check in checks:
+        try:
+            check(settings)
+        except (ConfigError, ModelError) as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+
+
+def check_conversation_lengths(settings: RunSettings) -> None:
+    """Whether the base has positions for the auxiliary conversations. Raises ConfigError."""
+    limit = max_positions(settings.model)
+    problems = [
+        f"auxiliary.{number}.max_tokens: {source.max_tokens} tokens of a conversation of {source.name!r} are more than "
+        f"the {limit} positions of the base model: set it to {limit} or less"
+        for number, source in enumerate(settings.auxiliary)
+        if source.max_tokens > limit
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _check_prompt(settings: RunSettings) -> None:
+    encoder = PromptEncoder(load_tokenizer(settings.model), settings.prompt)
+    encoder.prompt_tokens([], max_positions(settings.model), 0)
+
+
+def _check_precision(settings: RunSettings) -> None:
+    keeps_masters([weights_dtype(settings.model)], settings.execution.tuning.zero_stage)
+
+
+def _check_adapter(settings: RunSettings) -> None:
+    check_adapter(settings.model)
+
+
+def check_samples(settings: RunSettings, log: PreparedLog) -> None:
+    """Whether the prepared log has what the arms to be compared need. Raises DataError."""
+    for name in settings.evaluation.arms:
+        arm = settings.all_arms[name]
+        changed = with_changed_keys(settings, arm.values, f"arms.{name}.values")
+        has_b = arm.tuning == "ab_tuned"
+        if arm.tuning == "a_tuned" or (has_b and changed.b_tuning_from == "a_tuned"):
+            log.vocabulary.require_anchors()
+        share = changed.selection.anchor_share
+        if has_b and share is not None and share < 1:
+            log.vocabulary.require_tail()
+    if not count(rows_of_split(log, "test")):
+        raise DataError(
+            "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "
+            "events have test events, with split.by: group only some groups), or run the jobs up to b_tune alone"
+        )
+
+
+def check_quarantined_rows(prepared: StageOutput, events: EventsConfig) -> None:
+    """Hold a preparation, perhaps one made under another limit, against `max_quarantine_share`. Raises DataError."""
+    reasons = prepared.manifest.metrics["quarantined"]
+    usable = prepared.manifest.rows["rows"] - sum(reasons.values())
+    check_rows(reasons, usable, events, prepared.folder / QUARANTINE)
+
+
+def check_quarantined_conversations(encoded: StageOutput, sources: Sequence[AuxiliarySource]) -> None:
+    """The same of each source of conversations; those encoded when this was not yet noted pass."""
+    manifest = encoded.manifest
+    for source in sources:
+        reasons = manifest.metrics.get("quarantined", {}).get(source.name, {})
+        usable = sum(manifest.rows[f"{source.name}.{name}"] for name in ("conversations", "without_answer"))
+        check_conversations(source, reasons, usable)

@@ -1,0 +1,1 @@
+"""From log files to the prepared log, and how it is read."""

@@ -1,0 +1,161 @@
+"""The prepared log, opened for reading: parts, vocabulary, prompt, and which samples a piece of work is about."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
+from behaviorlm.timelines.parts import Int64, TimelinePart, Window, load_part
+from behaviorlm.timelines.vocabulary import Vocabulary
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
+
+
+@dataclass(frozen=True)
+class PreparedLog:
+    """A folder written by preparation; parts are memory-mapped when first asked for."""
+
+    folder: Location
+    prompt_config: PromptConfig
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PreparedLog, (
+            self.folder,
+            self.prompt_config,
+        )  # workers map the files themselves, on S3 copies of them
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_json(storage.read_text(self.folder / "vocabulary.json"))
+
+    @cached_property
+    def prompt(self) -> PromptTokens:
+        return PromptTokens.from_json(storage.read_text(self.folder / "prompt.json"))
+
+    @cached_property
+    def counts(self) -> dict[str, Any]:
+        return json.loads(storage.read_text(self.folder / "counts.json"))
+
+    @cached_property
+    def parts(self) -> list[TimelinePart]:
+        window = Window(
+            self.prompt_config.max_events, self.prompt_config.stride, self.prompt.max_history_tokens
+        )
+        return [
+            load_part(path, self.vocabulary, window)
+            for path in sorted(storage.local_copy(self.folder / "parts").glob("*.arrow"))
+        ]
+
+
+SampleRows = list[Int64]
+"""For each part the ascending rows of the chosen samples."""
+
+
+def rows_of_split(log: PreparedLog, split: str) -> SampleRows:
+    """All samples of a split. Validation and test keep the targets that training has not seen."""
+    rows = [part.targets(split) for part in log.parts]
+    if split != "train":
+        return rows
+    return [chosen[part.behavior[chosen] >= 0] for part, chosen in zip(log.parts, rows, strict=True)]
+
+
+def rows_of_anchors(log: PreparedLog, rows: SampleRows) -> SampleRows:
+    """Those whose target is an anchor behavior."""
+    is_anchor = log.vocabulary.is_anchor
+    return [chosen[is_anchor[part.behavior[chosen]]] for part, chosen in zip(log.parts, rows, strict=True)]
+
+
+def rows_of_ids(log: PreparedLog, rows: SampleRows, sample_ids: np.ndarray) -> SampleRows:
+    """Those whose id is among `sample_ids` (uint8 [n, 16])."""
+    wanted = np.ascontiguousarray(sample_ids).view("S16")[:, 0]
+    result = []
+    for part, chosen in zip(log.parts, rows, strict=True):
+        ids = np.ascontiguousarray(part.sample_id[chosen]).view("S16")[:, 0]
+        result.append(chosen[np.isin(ids, wanted)])
+    return result
+
+
+def half_of(log: PreparedLog, rows: SampleRows) -> NDArray[np.int8]:
+    """Half 0 or 1 of each chosen sample, int8[n]: its group's, by a hash of the group's name (our choice)."""
+    names, codes = np.unique(group_names(log, rows), return_inverse=True)
+    halves = [hashlib.blake2b(str(name).encode(), digest_size=1).digest()[0] & 1 for name in names]
+    return np.array(halves, np.int8)[codes] if halves else np.zeros(0, np.int8)
+
+
+def rows_of_half(log: PreparedLog, rows: SampleRows, half: int) -> SampleRows:
+    """The chosen samples of one half of the groups."""
+    return _filtered(rows, half_of(log, rows) == half)
+
+
+def limit_per_behavior(log: PreparedLog, rows: SampleRows, limit: int | None, seed: int) -> SampleRows:
+    """At most `limit` samples of each behavior, drawn at random; None: all."""
+    if limit is None:
+        return rows
+    behavior = gather(log, rows, "behavior")
+    chance = np.random.default_rng([seed, 11]).random(len(behavior))
+    order = np.lexsort((chance, behavior))
+    first = np.searchsorted(behavior[order], behavior[order])
+    keep = np.zeros(len(behavior), dtype=bool)
+    keep[order] = np.arange(len(behavior)) - first < limit
+    return _filtered(rows, keep)
+
+
+def limit_rows(log: PreparedLog, rows: SampleRows, max_samples: int | None, seed: int) -> SampleRows:
+    """Whole groups in a seeded order until `max_samples` are reached (the last group is cut); None: all."""
+    total = sum(len(chosen) for chosen in rows)
+    if max_samples is None or total <= max_samples:
+        return rows
+    groups = group_names(log, rows)
+    names, codes = np.unique(groups, return_inverse=True)
+    rank = np.random.default_rng([seed, 7]).permutation(len(names))[codes]
+    order = np.lexsort((np.arange(total), rank))
+    keep = np.zeros(total, dtype=bool)
+    keep[order[:max_samples]] = True
+    return _filtered(rows, keep)
+
+
+def group_names(log: PreparedLog, rows: SampleRows) -> np.ndarray:
+    """The group of each sample, parts one after another; object [n]."""
+    names = [
+        np.asarray(part.table["group"].take(chosen).to_pylist(), dtype=object)
+        for part, chosen in zip(log.parts, rows, strict=True)
+    ]
+    return np.concatenate(names) if names else np.zeros(0, dtype=object)
+
+
+def gather(log: PreparedLog, rows: SampleRows, field: str) -> np.ndarray:
+    """A field of the parts (behavior, is_repeat, sample_id, …) for the chosen samples, parts one after another."""
+    return np.concatenate(
+        [getattr(part, field)[chosen] for part, chosen in zip(log.parts, rows, strict=True)]
+    )
+
+
+def count(rows: Sequence[Int64]) -> int:
+    """Number of chosen samples."""
+    return sum(len(chosen) for chosen in rows)
+
+
+def union_rows(first: SampleRows, second: SampleRows) -> SampleRows:
+    """The samples of both, which have none in common."""
+    return [np.union1d(*chosen) for chosen in zip(first, second, strict=True)]
+
+
+def places_in(rows: SampleRows, chosen: SampleRows) -> Int64:
+    """Where in `rows` (parts one after another) each of `chosen` stands, which all must be among them; int64 [n]."""
+    starts = np.cumsum([0, *(len(part) for part in rows[:-1])])
+    places = [
+        start + np.searchsorted(part, wanted)
+        for start, part, wanted in zip(starts, rows, chosen, strict=True)
+    ]
+    return np.concatenate(places).astype(np.int64) if places else np.zeros(0, dtype=np.int64)
+
+
+def _filtered(rows: SampleRows, keep: np.ndarray) -> SampleRows:
+    bounds = np.cumsum([len(chosen) for chosen in rows])[:-1]
+    return [chosen[kept] for chosen, kept in zip(rows, np.split(keep, bounds), strict=True)]

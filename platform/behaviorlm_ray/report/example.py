@@ -1,0 +1,66 @@
+"""One prediction in words: what a user did, what the model expects next, and what came."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.stage_bodies import evaluated_samples, read_label_scores
+from behaviorlm_ray.stages.running import StageOutput
+
+LISTED = 3
+"""Predictions that are named."""
+
+
+def example_lines(pipeline: Pipeline) -> list[str]:
+    """The first test sample with a tail target (or the first of all) under A+B, or the last arm. Empty if none."""
+    settings = pipeline.settings
+    log = pipeline.log()
+    samples = evaluated_samples(log, settings)
+    rows = samples.test
+    arms = settings.evaluation.arms
+    arm = "ab_tuned" if "ab_tuned" in arms else arms[-1]
+    scored = pipeline.variant(arm).scored(settings.all_arms[arm].tuning)
+    if not isinstance(scored, StageOutput) or not sum(map(len, rows)):
+        return []
+    names, is_anchor = log.vocabulary.names, log.vocabulary.is_anchor
+    candidates = [(number, int(row)) for number, chosen in enumerate(rows) for row in chosen]
+    targets = [log.parts[number].behavior[row] for number, row in candidates]
+    index = next((i for i, target in enumerate(targets) if target >= 0 and not is_anchor[target]), 0)
+    number, row = candidates[index]
+    part = log.parts[number]
+    label_scores = read_label_scores(scored, log, samples)["test"]
+    probabilities = np.exp(normalize_label_scores(label_scores[[index]])[0])
+    before = part.table["behavior"].slice(part.window_start[row], row - part.window_start[row]).to_pylist()
+    context = [
+        value
+        for name in part.table.column_names
+        if name.startswith("before.") and (value := part.table[name][row].as_py()) is not None
+    ]
+    return described(
+        str(part.table["user"][row].as_py()),
+        before,
+        context,
+        [(names[best], float(probabilities[best])) for best in np.argsort(-probabilities)[:LISTED]],
+        str(part.table["behavior"][row].as_py()),
+        arm,
+    )
+
+
+def described(
+    user: str,
+    before: Sequence[str],
+    context: Sequence[str],
+    expected: Sequence[tuple[str, float]],
+    came: str,
+    arm: str,
+) -> list[str]:
+    """The words. Text of the log is shown in Python's quotes, so that nothing in it can act."""
+    shown = ", ".join(repr(name) for name in before[-6:]) or "nothing"
+    when = f" ({', '.join(context)})" if context else ""
+    best = ", ".join(f"{name!r} ({100 * probability:.0f} %)" for name, probability in expected)
+    return [
+        f"example, {arm}: {user!r} did {'… ' if len(before) > 6 else ''}{shown}.",
+        f"  Next{when} it expects {best}; it was {came!r}.",
+    ]

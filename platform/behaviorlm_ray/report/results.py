@@ -1,0 +1,203 @@
+"""What a finished run hands over: results.json, details.json, the resolved configuration and the report."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from behaviorlm_ray import storage
+from behaviorlm_ray.pipeline.arms import ArmSettings
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.planning import output_folder
+from behaviorlm_ray.report.content import ReportData
+from behaviorlm_ray.report.example import example_lines
+from behaviorlm_ray.report.page import write_report
+from behaviorlm_ray.report.results_table import results_table
+from behaviorlm_ray.report.tensorboard import write_tensorboard
+from behaviorlm_ray.scoring.retention import CLOZE
+from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.storage import Location
+
+BASELINES = {
+    "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
+    "per_user_frequency": ("baseline", "the user's own most frequent behavior so far"),
+    "bigram": ("baseline", "what followed the last behavior most often"),
+    "markov_order_1": ("baseline", "interpolated back-off over the last behavior"),
+    "markov_order_2": ("baseline", "interpolated back-off over the last two behaviors"),
+    "markov_order_3": ("baseline", "interpolated back-off over the last three behaviors"),
+    "markov_order_3_context": ("baseline", "the same, and over the context known before the event"),
+}
+
+
+def write_results(pipeline: Pipeline) -> Location:
+    """Write the folder of the run, print the main table and return the path of the report."""
+    settings = pipeline.settings
+    folder = output_folder(settings)
+    evaluated = pipeline.evaluated()
+    assert isinstance(evaluated, StageOutput)
+    data = report_data(pipeline)
+    resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    for name in ("results.json", "details.json"):
+        storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
+    storage.write_replacing(folder / "config.yaml", resolved.encode())
+    with storage.writing_file(folder / "report.html") as path, storage.storage_errors(str(folder), "write"):
+        write_report(data, path)
+    storage.remove_folder(folder / "tensorboard")
+    with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
+        write_tensorboard(_curves(pipeline), curves)
+    lines = [
+        "",
+        *results_table(_read_json(evaluated.folder / "results.json")),
+        "",
+        *example_lines(pipeline),
+        "",
+    ]
+    print("\n".join(lines))
+    return folder / "report.html"
+
+
+def report_data(pipeline: Pipeline) -> ReportData:
+    """Everything the report shows, collected from the outputs of the stages."""
+    evaluated, outputs = pipeline.evaluated(), pipeline.all_outputs()
+    assert isinstance(evaluated, StageOutput)
+    results = _read_json(evaluated.folder / "results.json")
+    details = _read_json(evaluated.folder / "details.json")
+    results["retention"] = {model: _retention(sources) for model, sources in results["retention"].items()}
+    notes = {name: _note(name, details["tau"], pipeline.settings.all_arms) for name in results["models"]}
+    return ReportData.model_validate(
+        {
+            "title": f"behaviorlm: {pipeline.settings.name}",
+            "run": pipeline.settings.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "warnings": [
+                f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
+            ],
+            "synthetic": pipeline.settings.evaluation.truth is not None,
+            "dataset": _dataset(pipeline, results),
+            "results": results,
+            "models": notes,
+            "comparisons": details["comparisons"],
+            "fronts": {name: report_front(found) for name, found in details["fronts"].items()},
+            "truth_front": truth_front(details["truth"]),
+            "loss_curves": _curves(pipeline),
+            "selection": _selection(pipeline),
+            "behaviors": details["per_behavior"],
+            "reliability": details["reliability"],
+            "stages": [_stage_row(name, output) for name, output in outputs.items()],
+            "configuration": pipeline.settings.model_dump(mode="json"),
+            "commands": [f"python -m jobs.run --config {folder_of_config(pipeline)}"],
+        }
+    )
+
+
+def report_front(found: dict[str, Any]) -> dict[str, Any]:
+    """What the report draws of `adjustment_front`: the points in expectation where the truth is known."""
+    points = [point["expected"] or point for point in found["points"]]
+    return {
+        **{name: [point[name] for point in points] for name in ("anchor_accuracy", "tail_macro_recall")},
+        "tau": [point["tau"] for point in found["points"]],
+        "area": found["area"],
+        "expected_area": found["expected_area"],
+    }
+
+
+def truth_front(truth: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The frontier of the endpoint, expected under the truth."""
+    if truth is None:
+        return None
+    found = truth["frontier"]["endpoint"]
+    ends = {name: found[f"expected_{name}"] for name in ("anchor_accuracy", "tail_macro_recall")}
+    return ends | {"area": found["area"], "expected_area": found["expected_area"]}
+
+
+def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """What the report shows of a model's retention: {measure: {"value"}}."""
+    losses = {f"{source} loss": found["loss"] for source, found in sources.items() if source != CLOZE}
+    answers = {f"{CLOZE} {name}": value for name, value in sources.get(CLOZE, {}).items()}
+    return {name: {"value": value} for name, value in (losses | answers).items()}
+
+
+def folder_of_config(pipeline: Pipeline) -> Location:
+    """The resolved configuration of the run, which repeats it."""
+    return output_folder(pipeline.settings) / "config.yaml"
+
+
+def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
+    """Kind and description of a model, "+form" included."""
+    plain, _, form = name.partition("+")
+    if plain in arms:
+        kind = "untuned" if arms[plain].tuning == "untuned" else "tuned"
+        description = arms[plain].description or ", ".join(
+            f"{key}: {value}" for key, value in arms[plain].values.items()
+        )
+    else:
+        kind, description = BASELINES[plain]
+    forms = {
+        "": "",
+        "adjusted": f", with logit adjustment (tau {tau.get(plain, 0):g}, chosen on validation)",
+        "pmi": ", minus the score without history",
+        "per_token": ", as the mean per label token",
+    }
+    return {"kind": kind, "description": description + forms[form]}
+
+
+def _dataset(pipeline: Pipeline, results: dict[str, Any]) -> dict[str, Any]:
+    counts = pipeline.log().counts
+    samples = results["samples"]
+    return {
+        "name": pipeline.settings.events.dataset,
+        **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
+        "groups": samples["groups"],
+        "samples_per_split": {
+            split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")
+        },
+        "quarantined": counts["quarantined"],
+        "repeat_rate": samples["repeats"] / max(1, samples["all"]),
+    }
+
+
+def _selection(pipeline: Pipeline) -> dict[str, Any] | None:
+    output = pipeline.outputs.get("select")
+    if output is None:
+        return None
+    found = _read_json(output.folder / "selection.json")
+    vocabulary = pipeline.log().vocabulary
+    is_anchor = dict(zip(vocabulary.names, vocabulary.is_anchor.tolist(), strict=True))
+    behaviors = [
+        {"behavior": name, "is_anchor": is_anchor[name], **values}
+        for name, values in found["behaviors"].items()
+    ]
+    rest = {key: found[key] for key in ("requested", "selected", "shortfall", "outside_band")}
+    return {"behaviors": behaviors, "difficulty": pipeline.settings.difficulty.measure, **rest}
+
+
+def _stage_row(name: str, output: Any) -> dict[str, Any]:
+    manifest = output.manifest
+    return {
+        "stage": name,
+        "fingerprint": manifest.fingerprint,
+        "reused": output.reused,
+        "seconds": manifest.duration_seconds,
+        "rows": next(iter(manifest.rows.values()), None),
+        "warnings": manifest.warnings,
+    }
+
+
+def _tuned(output: Any) -> bool:
+    return "loss.jsonl" in output.manifest.files
+
+
+def _curves(pipeline: Pipeline) -> dict[str, list[dict[str, Any]]]:
+    """The loss curve of every tuned model by its stage."""
+    outputs = pipeline.all_outputs()
+    return {name: _curve(output.folder / "loss.jsonl") for name, output in outputs.items() if _tuned(output)}
+
+
+def _curve(place: Location) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in storage.read_text(place).splitlines()]
+
+
+def _read_json(place: Location) -> dict[str, Any]:
+    return json.loads(storage.read_text(place))

@@ -1,0 +1,77 @@
+"""The main comparison as a Markdown table: printed at the end of a run, and what the docs quote.
+
+python -m behaviorlm_ray.report.results_table runs/<name>/results.json
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    ("anchor accuracy", "anchor", "accuracy", True),
+    ("tail macro recall ≥ 10", "tail", "macro_recall_at_least_10", True),
+    ("accuracy", "all", "accuracy", True),
+    ("tail accuracy", "tail", "accuracy", False),
+    ("changes accuracy", "changes", "accuracy", False),
+    ("MRR", "all", "mrr", False),
+    ("ECE", "all", "expected_calibration_error", False),
+)
+"""Title, group, metric, with interval. The first two are the primary endpoint."""
+EXPECTED = (
+    "Expected: the endpoint of the same choices under the known truth; the tail's behaviors are those with an "
+    "expectation of 10 test targets. Nobody can be beyond either bound; no one predictor reaches both."
+)
+
+
+def results_table(results: Mapping[str, Any]) -> list[str]:
+    """Lines of the table: one row for each model and baseline, values with 95 % intervals over groups."""
+    retention = {
+        name: found["loss"] for sources in [results.get("retention", {})] for name, found in _losses(sources)
+    }
+    expected = results.get("in_expectation")
+    titles = ["model", *(title for title, *_ in COLUMNS), *(["conversation loss"] if retention else [])]
+    titles += ["anchor, expected", "tail, expected"] if expected else []
+    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    for name, groups in results["models"].items():
+        cells = [_cell(groups[group][metric], wide) for _, group, metric, wide in COLUMNS]
+        if retention:
+            cells.append(f"{retention[name]:.2f}" if name in retention else "")
+        if expected:
+            cells += _expected_cells(expected["models"].get(name, {}))
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    if expected:
+        bounds = _expected_cells(expected["bound"])
+        row = ["**bound**", *([""] * (len(titles) - 1 - len(bounds))), *bounds]
+        lines.append("| " + " | ".join(row) + " |")
+        lines += ["", EXPECTED]
+    if results.get("ceiling"):
+        best = ", ".join(f"{group} {value:.3f}" for group, value in results["ceiling"].items())
+        lines += ["", f"Ceiling of accuracy, each group's own, expected under the truth: {best}"]
+    return lines
+
+
+def _expected_cells(found: Mapping[str, float | None]) -> list[str]:
+    """The endpoint in expectation, a dash where nothing counts."""
+    values = [found.get(name) for name in ("anchor_accuracy", "tail_macro_recall")]
+    return ["–" if value is None else f"{value:.3f}" for value in values]
+
+
+def _losses(retention: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
+    """The first source's losses of each model that has any."""
+    first = [(name, next(iter(sources.values()))) for name, sources in retention.items() if sources]
+    return [(name, found) for name, found in first if "loss" in found]
+
+
+def _cell(measured: Mapping[str, float | None], with_interval: bool) -> str:
+    value, low, high = measured["value"], measured["low"], measured["high"]
+    if value is None:
+        return "–"
+    if not with_interval or low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+if __name__ == "__main__":
+    print("\n".join(results_table(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))

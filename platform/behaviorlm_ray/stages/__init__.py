@@ -1,0 +1,1 @@
+"""Stages and their commit protocol: run once, commit, plan, reuse."""

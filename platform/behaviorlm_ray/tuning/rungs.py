@@ -1,0 +1,47 @@
+"""Rungs of a tuning: a stage that stops at a step keeps its checkpoint there, and a longer one goes on from it.
+
+The schedule and the learning rate are always those of the whole tuning, and a checkpoint holds everything that the next
+step depends on. So what a rung leaves is exactly the state of the whole tuning at that step, and the whole one has the
+same identity and the same weights whether it went over rungs or not.
+"""
+
+import shutil
+
+from behaviorlm_ray import storage
+from behaviorlm_ray.stages.running import StageFolder, StageOutput
+from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning.checkpoints import DESCRIPTION
+
+KEPT = "checkpoint"
+
+
+def keep_checkpoint(folder: StageFolder, step: int) -> None:
+    """Make the checkpoint after `step` part of the stage's output."""
+    name = f"step-{step:08d}"
+    _copy(folder.checkpoints / name, folder.output / KEPT / name)
+
+
+def continue_checkpoint(folder: StageFolder, earlier: StageOutput | None) -> tuple[int, float]:
+    """Lay the checkpoint of an earlier rung among this stage's own.
+
+    Returns the step it was taken after and the tokens that it spares; zeros without an earlier rung.
+    """
+    if earlier is None:
+        return 0, 0.0
+    step = earlier.manifest.rows["steps"]
+    name = f"step-{step:08d}"
+    target = folder.checkpoints / name
+    if storage.read_bytes(target / DESCRIPTION) is None:
+        _copy(earlier.folder / KEPT / name, target)
+    cost = earlier.manifest.cost
+    return step, cost["tokens"] + cost["tokens_continued"]
+
+
+def _copy(checkpoint: Location, target: Location) -> None:
+    """Copy a checkpoint, its description last: without it there is none."""
+    path = storage.local_copy(checkpoint)
+    with storage.writing(target) as folder:
+        for file in path.iterdir():
+            if file.name != DESCRIPTION:
+                shutil.copyfile(file, folder / file.name)
+    storage.write_replacing(target / DESCRIPTION, (path / DESCRIPTION).read_bytes())

@@ -1,0 +1,1 @@
+"""What is under a root of runs: its state."""

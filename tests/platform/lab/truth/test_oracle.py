@@ -1,0 +1,229 @@
+"""The truth of a synthetic log as the platform reads it, against the world's own filter; cheats are refused."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from behaviorlm.config import load_settings
+from behaviorlm.errors import DataError
+from behaviorlm.metrics import outcomes
+from behaviorlm.scoring.decision_rules import CHOICE_TAUS
+from behaviorlm_lab.truth.oracle import TruthSettings, ceiling, check_against_truth, true_probabilities
+from behaviorlm_lab.truth.probabilities import filtered_probabilities
+from behaviorlm_lab.world.errands import errands_world
+from behaviorlm_lab.world.generator import Generator, simulate_user
+from behaviorlm_lab.world.log import write_log
+from behaviorlm_lab.world.opaque import OpaqueWorld
+from behaviorlm_lab.world.process import default_world
+from behaviorlm_ray.evaluation.comparison import Comparison, EvaluatedSamples, evaluate
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather, rows_of_split
+from behaviorlm_ray.report.content import Front
+from behaviorlm_ray.report.results import report_front, truth_front
+from behaviorlm_ray.report.results_table import results_table
+from tests.platform.small_runs import run_data
+
+USERS, SEED = 40, 3
+
+
+def prepared_log(
+    root: Path, base: Path, world: Generator, users: int = USERS, test: float = 0.2
+) -> PreparedLog:
+    log = root / "events.jsonl.gz"
+    write_log(log, users, SEED, world=world)
+    data: dict[str, Any] = run_data(root / "runs", base, log)
+    data["events"] |= {"context_before": [], "context_after": ["place"], "clock": ["weekday", "hour"]}
+    data["split"] |= {"test": test}
+    pipeline = Pipeline(load_settings(RunSettings, None, (), data))
+    return pipeline.log()
+
+
+@pytest.fixture(scope="module")
+def log(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
+    return prepared_log(tmp_path_factory.mktemp("truth"), small_base, default_world())
+
+
+@pytest.fixture(scope="module")
+def mostly_test(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
+    """So many test samples that tail behaviors count, and that who knows more stands out."""
+    return prepared_log(tmp_path_factory.mktemp("large"), small_base, default_world(), 130, 0.6)
+
+
+def test_it_is_the_world_s_own_filter_in_the_order_of_the_vocabulary(log: PreparedLog) -> None:
+    world = default_world()
+    columns = [world.names.index(name) for name in log.vocabulary.names]
+    rows = rows_of_split(log, "test")
+    truth = true_probabilities(log, rows, TruthSettings(world="main"))
+    done = 0
+    for part, chosen in zip(log.parts, rows, strict=True):
+        users = part.table["user"].to_pylist()
+        for row in chosen:
+            events = simulate_user(world, SEED, int(users[row].removeprefix("user-")))
+            own = filtered_probabilities(
+                world,
+                [event.time for event in events],
+                [world.names.index(event.behavior) for event in events],
+                [event.place for event in events],
+            )
+            place = int(row - part.user_start[row])
+            assert np.allclose(truth.whole[done], own[place][columns], rtol=0, atol=1e-12)
+            if part.window_start[row] == part.user_start[row]:
+                assert np.allclose(truth.windowed[done], own[place][columns], rtol=0, atol=1e-12)
+            done += 1
+    assert done == len(truth.whole) > 100
+    assert (truth.whole.sum(axis=1) <= 1 + 1e-9).all()
+
+
+def test_what_knows_the_answers_is_refused_and_what_knows_the_truth_is_not(log: PreparedLog) -> None:
+    rows = rows_of_split(log, "test")
+    targets = gather(log, rows, "behavior")
+    truth = true_probabilities(log, rows, TruthSettings(world="main"))
+    is_anchor = log.vocabulary.is_anchor
+    honest = {
+        "whole": outcomes(np.log(truth.whole), targets),
+        "windowed": outcomes(np.log(truth.windowed), targets),
+    }
+    check_against_truth(truth, is_anchor, honest)
+    answers = np.where(np.arange(len(is_anchor)) == targets[:, None], 0.0, -5.0)
+    with pytest.raises(DataError, match=r"cheat: .* ahead of the truth"):
+        check_against_truth(truth, is_anchor, honest | {"cheat": outcomes(answers, targets)})
+    best, details = ceiling(truth, is_anchor, targets)
+    assert 0 < best["all"] < 1 and best["all"] >= details["accuracy_given_the_window"] - 0.02
+    assert best["anchor"] >= best["all"] * (targets >= 0).mean() - 0.05
+    assert {"accuracy", "endpoint"} == details["frontier"].keys()
+
+
+def hidden_scores(log: PreparedLog, rows: SampleRows) -> np.ndarray:
+    """Log-probabilities of who knows persona and state; float64 [n, K]."""
+    world = default_world()
+    columns = [world.names.index(name) for name in log.vocabulary.names]
+    found = []
+    for part, chosen in zip(log.parts, rows, strict=True):
+        users = part.table["user"].to_pylist()
+        for row in chosen:
+            life = world.simulate_life(SEED, int(users[row].removeprefix("user-")), (20, 40))
+            place = int(row - part.user_start[row])
+            event, before = life.events[place], world.names.index(life.events[place - 1].behavior)
+            hour = event.time.weekday() * 24 + event.time.hour
+            found.append(world.hidden_probabilities(life.persona, life.states[place], hour, before)[columns])
+    return np.log(np.maximum(found, 1e-12))
+
+
+def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comparison:
+    """What evaluation says of one model, whose scores are made by `make`."""
+    samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
+    by_split = {"validation": make(samples.validation), "test": make(samples.test)}
+    return evaluate(
+        log,
+        samples,
+        {"model": by_split},
+        tau_grid=CHOICE_TAUS,
+        resamples=50,
+        seed=0,
+        truth=TruthSettings(world="main"),
+    )
+
+
+def truth_scores(log: PreparedLog, rows: SampleRows) -> np.ndarray:
+    return np.log(np.maximum(true_probabilities(log, rows, TruthSettings(world="main")).whole, 1e-12))
+
+
+def test_evaluation_refuses_a_model_that_knows_what_is_hidden(mostly_test: PreparedLog) -> None:
+    with pytest.raises(DataError, match=r"model: .* ahead of the truth"):
+        compared(mostly_test, partial(hidden_scores, mostly_test))
+
+
+def test_evaluation_passes_the_truth_itself_and_gives_its_front_in_expectation(
+    mostly_test: PreparedLog,
+) -> None:
+    log = mostly_test
+    found = compared(log, partial(truth_scores, log))
+    front = found.details["fronts"]["model"]
+    rows = rows_of_split(log, "test")
+    p = true_probabilities(log, rows, TruthSettings(world="main")).whole
+    targets, is_anchor = gather(log, rows, "behavior"), log.vocabulary.is_anchor
+    prior = np.log((log.vocabulary.counts + 1) / (log.vocabulary.counts + 1).sum())
+    tail = [k for k in np.flatnonzero(~is_anchor) if p[:, k].sum() >= 10]
+    drawn_tail = [k for k in np.flatnonzero(~is_anchor) if (targets == k).sum() >= 10]
+    assert tail and drawn_tail and tail != drawn_tail
+    pairs, drawn_pairs = [], []
+    assert [point["tau"] for point in front["points"]] == pytest.approx(np.arange(-20, 31) / 20)
+    for point in front["points"]:
+        scores = (np.log(np.maximum(p, 1e-12)) - point["tau"] * prior).astype(np.float32)
+        choice = scores.argmax(axis=1)
+        chance = p[np.arange(len(p)), choice]
+        anchor = chance[is_anchor[choice]].sum() / p[:, is_anchor].sum()
+        recall = np.mean([chance[choice == k].sum() / p[:, k].sum() for k in tail])
+        assert point["expected"] == pytest.approx({"anchor_accuracy": anchor, "tail_macro_recall": recall})
+        pairs.append((anchor, recall))
+        of_anchors = is_anchor[targets] & (targets >= 0)
+        assert point["anchor_accuracy"] == pytest.approx(np.mean(choice[of_anchors] == targets[of_anchors]))
+        drawn = np.mean([np.mean(choice[targets == k] == k) for k in drawn_tail])
+        assert point["tail_macro_recall"] == pytest.approx(drawn)
+        drawn_pairs.append((point["anchor_accuracy"], drawn))
+    assert front["expected_area"] == pytest.approx(area_on_a_raster(pairs), abs=2e-3)
+    assert front["area"] == pytest.approx(area_on_a_raster(drawn_pairs), abs=2e-3)
+
+    best = found.details["truth"]["frontier"]["endpoint"]
+    reached = list(zip(best["expected_anchor_accuracy"], best["expected_tail_macro_recall"], strict=True))
+    assert best["expected_area"] == pytest.approx(area_on_a_raster(reached), abs=2e-3)
+    assert best["expected_area"] > front["expected_area"]
+    for weight, (anchor, recall) in zip(best["weights"], reached, strict=True):
+        worth = weight * anchor + (1 - weight) * recall
+        assert all(worth >= weight * one + (1 - weight) * other - 1e-5 for one, other in pairs)
+
+    expected = found.results["in_expectation"]
+    assert expected["bound"]["tail_macro_recall"] == pytest.approx(reached[0][1], abs=1e-5)
+    assert expected["models"]["model"] == front["points"][20]["expected"]
+    assert {"model+adjusted", "bigram"} <= expected["models"].keys()
+    chosen = next(point for point in front["points"] if point["tau"] == found.details["tau"]["model"])
+    assert expected["models"]["model+adjusted"] == chosen["expected"]
+    table = results_table(found.results)
+    assert table[0].endswith("| anchor, expected | tail, expected |")
+    [bound] = [line for line in table if line.startswith("| **bound** |")]
+    assert bound.count("|") == table[0].count("|") and f" {reached[0][1]:.3f} |" in bound
+
+    shown = Front.model_validate(report_front(front))
+    assert shown.anchor_accuracy == pytest.approx([anchor for anchor, _ in pairs])
+    assert shown.tail_macro_recall == pytest.approx([recall for _, recall in pairs])
+    assert (shown.area, shown.expected_area) == (front["area"], front["expected_area"])
+    possible = Front.model_validate(truth_front(found.details["truth"]))
+    assert list(zip(possible.anchor_accuracy, possible.tail_macro_recall, strict=True)) == reached
+    assert possible.expected_area == best["expected_area"] and truth_front(None) is None
+
+
+def area_on_a_raster(points: list[tuple[float, float]]) -> float:
+    """The share of the unit square's cells that some point covers."""
+    corner = (np.arange(2000) + 0.5) / 2000
+    height = np.zeros(2000)
+    for anchor, tail in points:
+        height[corner < anchor] = np.maximum(height[corner < anchor], tail)
+    return float(height.mean())
+
+
+def test_codes_for_names_have_the_same_truth(
+    ray_cluster: None, small_base: Path, tmp_path: Path, log: PreparedLog
+) -> None:
+    coded = prepared_log(tmp_path, small_base, OpaqueWorld(default_world(), 5))
+    settings = TruthSettings(world="main", opaque_seed=5)
+    first = true_probabilities(log, rows_of_split(log, "test"), TruthSettings(world="main"))
+    second = true_probabilities(coded, rows_of_split(coded, "test"), settings)
+    assert np.allclose(np.sort(first.whole), np.sort(second.whole), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("other", [TruthSettings(world="second"), TruthSettings(world="main", opaque_seed=1)])
+def test_another_world_s_truth_is_refused(log: PreparedLog, other: TruthSettings) -> None:
+    with pytest.raises(DataError, match=r"evaluation\.truth: .* does not have"):
+        true_probabilities(log, rows_of_split(log, "test"), other)
+
+
+def test_worlds_of_the_settings_are_those_of_the_job() -> None:
+    assert TruthSettings(world="main").generator().names == default_world().names
+    assert TruthSettings(world="second").generator().names == errands_world().names
+    assert datetime(1970, 1, 1).weekday() == 3

@@ -1,0 +1,101 @@
+"""Arms of a comparison: what each changes and shares, what a run may define, and a run of several that share stages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from behaviorlm.config import load_settings
+from behaviorlm.errors import ConfigError
+from behaviorlm_ray.pipeline.arms import PRESETS
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.report.results import report_data
+from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
+
+
+@pytest.fixture
+def data(small_base: Path, tmp_path: Path) -> dict[str, Any]:
+    log = write_log(tmp_path / "log.csv", log_rows(21, users=20))
+    talk = {"name": "talk", "paths": [str(write_conversations(tmp_path / "talk.jsonl"))], "max_tokens": 64}
+    return run_data(tmp_path / "runs", small_base, log) | {"auxiliary": [talk]}
+
+
+def settings_of(data: dict[str, Any], *overrides: str) -> RunSettings:
+    return load_settings(RunSettings, None, overrides, data)
+
+
+def planned(settings: RunSettings) -> list[str]:
+    pipeline = Pipeline(settings, planning=True)
+    pipeline.evaluated()
+    return [plan.name for plan in pipeline.plans]
+
+
+def test_an_arm_adds_only_the_stages_that_its_keys_touch(data: dict[str, Any]) -> None:
+    common = planned(settings_of(data, "evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned]"))
+    added = {
+        "ab_random": {"select", "b_tune", "predict_ab_tuned"},
+        "all_b": {"score", "select", "b_tune", "predict_ab_tuned"},
+        "one_stage_auxiliary": {"one_stage", "predict_one_stage"},
+    }
+    for arm, stages in added.items():
+        with_arm = planned(
+            settings_of(data, f"evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned, {arm}]")
+        )
+        assert sorted(with_arm) == sorted([*common, *(f"{stage} ({arm})" for stage in stages)])
+
+
+def test_an_arm_with_the_values_of_the_run_is_the_same_model(data: dict[str, Any]) -> None:
+    arms = 'arms={same: {tuning: ab_tuned, values: {"selection.balance": 0.3, "b_tuning.epochs": 1.0}}}'
+    with_arm = planned(settings_of(data, arms, "evaluation.arms=[ab_tuned, same]"))
+    assert with_arm == planned(settings_of(data, "evaluation.arms=[ab_tuned]"))
+
+
+def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
+    settings = settings_of(data, f"evaluation.arms=[{', '.join(PRESETS)}]")
+    assert len(planned(settings)) > len(PRESETS)
+    assert all(arm.description for arm in PRESETS.values())
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("evaluation.arms=[a_tuned, b_tuned]", ["there is no b_tuned", "known: untuned, one_stage"]),
+        ("evaluation.arms=[a_tuned, a_tuned]", ["each arm once"]),
+        ("arms={a_tuned: {tuning: a_tuned}}", ["a_tuned exist already"]),
+        ("arms={'../x': {tuning: a_tuned}}", ["'../x'", "lower case"]),
+        ("arms={x: {tuning: both}}", ["arms.x.tuning", "'both'"]),
+        ("arms={x: {tuning: a_tuned, values: {split.by: group}}}", ["split.by", "same samples"]),
+        ("arms={x: {tuning: ab_tuned, values: {selection.within: best}}}", ["arms.x.values", "'best'"]),
+        ("arms={x: {tuning: ab_tuned, values: {selection.wihtin: hard}}}", ["arms.x.values", "'within'"]),
+        ("arms={x: {tuning: ab_tuned, values: {auxiliary.3.weight: 1}}}", ["arms.x.values", "'3'"]),
+    ],
+)
+def test_a_wrong_arm_is_refused_by_name(data: dict[str, Any], override: str, told: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        settings_of(data, override)
+    assert all(text in str(raised.value) for text in told), raised.value
+
+
+@pytest.mark.slow
+def test_arms_run_and_are_compared_and_reported_apart(ray_cluster: None, data: dict[str, Any]) -> None:
+    pipeline = Pipeline(settings_of(data, "evaluation.arms=[untuned, ab_tuned, ab_random, all_b]"))
+    pipeline.check_inputs()
+    evaluated = pipeline.evaluated()
+    results = json.loads((evaluated.folder / "results.json").read_text(encoding="utf-8"))  # type: ignore[union-attr]
+    assert {"ab_tuned", "ab_random", "ab_random+adjusted", "all_b"} <= results["models"].keys()
+    outputs = pipeline.all_outputs()
+    assert {
+        "b_tune",
+        "b_tune (ab_random)",
+        "b_tune (all_b)",
+        "score (all_b)",
+        "one_stage (all_b)",
+    } <= outputs.keys()
+    assert "score (ab_random)" not in outputs
+    assert (
+        outputs["b_tune (all_b)"].manifest.inputs["start"]
+        == outputs["one_stage (all_b)"].manifest.content_hash
+    )
+    assert report_data(pipeline).models["all_b"].description == PRESETS["all_b"].description

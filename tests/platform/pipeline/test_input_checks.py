@@ -1,0 +1,109 @@
+"""What a run's inputs are looked at for before anything runs: the base model against what the run asks of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from behaviorlm.errors import ConfigError
+from behaviorlm_ray.pipeline.input_checks import check_model
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings
+from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    write_log(tmp_path / "log.csv", log_rows(5, users=6))
+    write_conversations(tmp_path / "talk.jsonl")
+    return tmp_path
+
+
+def settings_of(inputs: Path, base: Path, *overrides: str) -> RunSettings:
+    return run_settings(inputs / "runs", base, inputs / "log.csv", overrides=overrides)
+
+
+def base_in(folder: Path, base: Path, dtype: torch.dtype, is_stated: bool) -> Path:
+    """A copy of a base with weights of another dtype, which its config.json states or not."""
+    shutil.copytree(base, folder)
+    weights = {name: value.to(dtype) for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = {key: value for key, value in config.items() if key not in ("dtype", "torch_dtype")}
+    config |= {"dtype": str(dtype).removeprefix("torch.")} if is_stated else {}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_a_float16_base_is_refused_before_tuning_unless_it_is_converted_or_not_tuned(
+    inputs: Path, small_base: Path, is_stated: bool
+) -> None:
+    base = base_in(inputs / "half", small_base, torch.float16, is_stated)
+    with pytest.raises(ConfigError, match=r"model\.dtype: .*float16.*float32 or bfloat16: set model\.dtype"):
+        Pipeline(settings_of(inputs, base), planning=True).check_inputs()
+    check_model(settings_of(inputs, base, "model.dtype=float32"))
+    check_model(settings_of(inputs, base, "model.dtype=bfloat16"))
+    check_model(settings_of(inputs, base, "evaluation.arms=[untuned]"))
+
+
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_zero_stage_0_is_refused_for_bfloat16_weights(
+    inputs: Path, small_base: Path, is_stated: bool
+) -> None:
+    base = base_in(inputs / "brain", small_base, torch.bfloat16, is_stated)
+    with pytest.raises(ConfigError, match=r"execution\.tuning\.zero_stage: 0 .*1, 2 or 3"):
+        check_model(settings_of(inputs, base, "execution.tuning.zero_stage=0"))
+    check_model(settings_of(inputs, base, "execution.tuning.zero_stage=1"))
+    check_model(settings_of(inputs, base, "execution.tuning.zero_stage=0", "model.dtype=float32"))
+
+
+@pytest.mark.parametrize("value", ["[query]", "'.*query'", "'*query'"])
+def test_target_modules_that_fit_nothing_are_refused_with_those_that_would(
+    inputs: Path, small_base: Path, value: str
+) -> None:
+    overrides = (f"model.lora.target_modules={value}",)
+    with pytest.raises(ConfigError, match=r"model\.lora\.target_modules: .*query.*k_proj.*all-linear"):
+        check_model(settings_of(inputs, small_base, *overrides))
+    check_model(settings_of(inputs, small_base, *overrides, "model.adaptation=full"))
+    check_model(settings_of(inputs, small_base, *overrides, "evaluation.arms=[untuned]"))
+
+
+def test_conversations_longer_than_the_model_are_refused_by_key_in_the_run_and_in_arms(
+    inputs: Path, small_base: Path
+) -> None:
+    talks = [f"{{name: talk{number}, paths: [{inputs}/talk.jsonl], max_tokens: {length}}}"
+             for number, length in enumerate((512, 513, 9000))]  # fmt: skip
+    with pytest.raises(ConfigError) as raised:
+        check_model(settings_of(inputs, small_base, f"auxiliary=[{', '.join(talks)}]"))
+    lines = str(raised.value).splitlines()
+    assert [line.partition(" ")[0] for line in lines] == [
+        "auxiliary.1.max_tokens:",
+        "auxiliary.2.max_tokens:",
+    ]
+    assert "513 tokens" in lines[0] and all("512 positions" in line for line in lines)
+
+    arm = 'arms={longer: {tuning: a_tuned, values: {"auxiliary.0.max_tokens": 600}}}'
+    settings = settings_of(
+        inputs, small_base, f"auxiliary=[{talks[0]}]", arm, "evaluation.arms=[untuned, longer]"
+    )
+    with pytest.raises(ConfigError, match=r"^arms\.longer\.values: auxiliary\.0\.max_tokens: 600 tokens"):
+        Pipeline(settings, planning=True).check_inputs()
+
+
+def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_base: Path) -> None:
+    base = base_in(inputs / "half", small_base, torch.float16, is_stated=True)
+    settings = settings_of(
+        inputs,
+        base,
+        "model.lora.target_modules=[query]",
+        f"auxiliary=[{{name: talk, paths: [{inputs}/talk.jsonl], max_tokens: 1000}}]",
+        f"prompt.instruction={'press the button ' * 200}",
+    )
+    with pytest.raises(ConfigError) as raised:
+        Pipeline(settings, planning=True).check_inputs()
+    told = [line.partition(":")[0] for line in str(raised.value).splitlines()]
+    assert told == ["prompt", "auxiliary.0.max_tokens", "model.dtype", "model.lora.target_modules"]

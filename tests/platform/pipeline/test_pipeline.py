@@ -1,0 +1,368 @@
+"""The whole pipeline on a small log: its results, what a second run reuses, what a change runs again, planning."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from behaviorlm.config import load_settings
+from behaviorlm.errors import DataError, StorageError
+from behaviorlm_ray import storage
+from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.planning import describe_plan
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.prepared_log import count, gather, rows_of_anchors, rows_of_split
+from behaviorlm_ray.report.results import write_results
+from behaviorlm_ray.stages.running import StageOutput
+from jobs.run import whole
+from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
+
+AUXILIARY = "auxiliary=[{{name: talk, paths: [{path}], ratio: 0.25, weight: 0.5, max_tokens: 64, holdout_share: 0.3}}]"
+STAGES = {
+    "prepare",
+    "conversations",
+    "a_tune",
+    "score",
+    "select",
+    "b_tune",
+    "predict_untuned",
+    "predict_ab_tuned",
+    "evaluate",
+}
+CHANGED_BY_SELECTION = {"select", "b_tune", "predict_ab_tuned", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_log(folder / "log.csv.gz", log_rows(21, users=20))
+    write_conversations(folder / "talk.jsonl")
+    return folder
+
+
+def settings_of(root: Path, base: Path, inputs: Path, *overrides: str) -> RunSettings:
+    auxiliary = AUXILIARY.format(path=inputs / "talk.jsonl")
+    one_actor = "execution.scoring_actors=1"
+    return run_settings(root, base, inputs / "log.csv.gz", overrides=(auxiliary, one_actor, *overrides))
+
+
+@pytest.fixture(scope="module")
+def first(
+    ray_cluster: None, small_base: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Pipeline:
+    """A whole run; whoever uses it again must leave its storage as it is, or add to it."""
+    pipeline = Pipeline(settings_of(tmp_path_factory.mktemp("runs") / "runs", small_base, inputs))
+    pipeline.check_inputs()
+    whole(pipeline)
+    return pipeline
+
+
+def again(first: Pipeline, *overrides: str, planning: bool = False) -> Pipeline:
+    """A pipeline over the same storage."""
+    data = first.settings.model_dump(mode="json")
+    return Pipeline(load_settings(RunSettings, None, overrides, data), planning=planning)
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder with its size and time of change."""
+    found = sorted(path for path in folder.rglob("*"))
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+
+
+def test_every_stage_ran_once_and_wrote_what_it_says(first: Pipeline) -> None:
+    assert set(first.outputs) == STAGES
+    assert not any(output.reused for output in first.outputs.values())
+    selection = json.loads(storage.read_text(first.outputs["select"].folder / "selection.json"))
+    assert selection["selected"] == 40 == first.outputs["select"].manifest.rows["samples"]
+    assert first.outputs["a_tune"].manifest.rows["steps"] == 2
+    lineage = storage.read_text(first.outputs["b_tune"].folder / "lineage.jsonl")
+    trained = {sample for line in lineage.splitlines() for sample in json.loads(line)["sample_ids"]}
+    assert len(trained) == 16
+
+
+def test_results_have_the_promised_form(first: Pipeline) -> None:
+    report = write_results(first)
+    assert "<html" in storage.read_text(report)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"results.json holds {name}, which is not JSON")
+
+    results = json.loads(storage.read_text(report.parent / "results.json"), parse_constant=refuse)
+    assert {"ceiling", "models", "samples", "retention"} <= results.keys() and results["ceiling"] is None
+    baselines = {"most_frequent", "per_user_frequency", "bigram", "markov_order_1", "markov_order_3_context"}
+    adjusted = {"untuned+adjusted", "ab_tuned+adjusted"}
+    assert {"untuned", "ab_tuned"} | adjusted | baselines <= results["models"].keys()
+    assert results["in_expectation"] is None
+    details = json.loads(storage.read_text(report.parent / "details.json"), parse_constant=refuse)
+    assert details["fronts"].keys() == {"untuned", "ab_tuned"} == details["tau"].keys()
+    for front in details["fronts"].values():
+        assert front.keys() == {"points", "area", "expected_area"} and front["expected_area"] is None
+        for point in front["points"]:
+            assert point.keys() == {"tau", "anchor_accuracy", "tail_macro_recall", "expected"}
+            assert point["expected"] is None
+    for groups in results["models"].values():
+        assert {"all", "anchor", "tail"} <= groups.keys()
+        for metrics in groups.values():
+            assert {"accuracy", "macro_recall_at_least_10", "mrr"} <= metrics.keys()
+            for found in metrics.values():
+                assert {"value", "low", "high"} <= found.keys()
+                if found["low"] is not None:
+                    assert found["low"] <= found["high"]
+    counts = first.log().counts
+    samples = results["samples"]
+    assert samples["all"] == counts["samples_test"] == samples["anchor"] + samples["tail"] > 0
+    assert samples["repeats"] + samples["changes"] == samples["all"]
+    assert set(results["retention"]) == {"untuned", "ab_tuned"}
+    assert all(source["talk"]["loss"] > 0 for source in results["retention"].values())
+
+
+def test_a_second_run_reuses_every_stage_and_gives_the_same_results(first: Pipeline) -> None:
+    second = again(first)
+    whole(second)
+    assert set(second.outputs) == STAGES and all(output.reused for output in second.outputs.values())
+    assert all(second.outputs[name].folder == first.outputs[name].folder for name in STAGES)
+
+
+def test_what_decides_no_result_reruns_nothing(first: Pipeline, tmp_path: Path) -> None:
+    moved = shutil.copy(first.log_files[0].path, tmp_path / "elsewhere.csv.gz")
+    pipeline = again(
+        first,
+        "name=other",
+        f"events.paths=[{moved}]",
+        "events.max_quarantine_share=0.5",
+        "execution.scoring_actors=3",
+        "execution.tuning.workers=2",
+        planning=True,
+    )
+    whole(pipeline)
+    assert {plan.name for plan in pipeline.plans} == STAGES
+    assert {plan.action for plan in pipeline.plans} == {"reuse"}
+
+
+def test_planning_lists_what_would_run_and_be_reused_and_writes_nothing(first: Pipeline) -> None:
+    before = tree(storage.local_copy(first.root))
+    pipeline = again(first, "selection.balance=0.9", planning=True)
+    pipeline.check_inputs()
+    assert not isinstance(whole(pipeline), StageOutput)
+    actions = {plan.name: plan.action for plan in pipeline.plans}
+    assert set(actions) == STAGES
+    assert {name for name, action in actions.items() if action == "reuse"} == STAGES - CHANGED_BY_SELECTION
+    assert actions["select"] == "run" and actions["b_tune"] == actions["evaluate"] == "unknown"
+    lines = describe_plan(pipeline)
+    for name, action in actions.items():
+        verb = "reuse" if action == "reuse" else "run"
+        assert any(line.split()[:2] == [name, verb] for line in lines), name
+    assert any("training samples" in line for line in lines)
+    assert tree(storage.local_copy(first.root)) == before
+
+
+def test_the_plan_tells_the_steps_that_each_tuning_has_and_of_how_many_samples(first: Pipeline) -> None:
+    arm = 'arms={mine: {tuning: ab_tuned, values: {"selection.total": 25, "b_tuning.samples_per_step": 5}}}'
+    pipeline = again(
+        first,
+        arm,
+        "evaluation.arms=[ab_tuned, ab_random, mine]",
+        "a_tuning.max_steps=null",
+        "a_tuning.epochs=2",
+        "difficulty.max_per_behavior=7",
+        "selection.total=1.0",
+        "b_tuning.max_steps=3",
+        planning=True,
+    )
+    whole(pipeline)
+    told = dict(line.strip().split(": ") for line in describe_plan(pipeline) if " steps of about " in line)
+    log = first.log()
+    train = rows_of_split(log, "train")
+    anchors = count(rows_of_anchors(log, train))
+    epoch = round(anchors / 8)
+    selected = int(np.minimum(np.bincount(gather(log, train, "behavior")), 7).sum())
+    per_step = round(selected / round(selected / 8))
+    assert anchors > 60 and selected > 40
+    assert told == {
+        "a_tune": f"{2 * epoch} steps of about {round(anchors / epoch)} samples, of {anchors} in an epoch",
+        "b_tune": f"3 steps of about {per_step} samples, of {selected} in an epoch",
+        "b_tune (ab_random)": f"3 steps of about {per_step} samples, of {selected} in an epoch",
+        "b_tune (mine)": "3 steps of about 5 samples, of 25 in an epoch",
+    }
+
+
+def test_the_plan_tells_the_steps_that_a_run_then_had(first: Pipeline) -> None:
+    pipeline = again(first, planning=True)
+    whole(pipeline)
+    for name in ("a_tune", "b_tune"):
+        rows = first.outputs[name].manifest.rows
+        (line,) = [line for line in describe_plan(pipeline) if line.startswith(f"  {name}: ")]
+        assert f" {rows['steps_of_whole']} steps of about {rows['samples'] // rows['steps']} samples" in line
+    assert "of 40 in an epoch" in line
+
+
+def test_the_plan_of_preparation_tells_of_no_tuning(first: Pipeline) -> None:
+    pipeline = again(first, planning=True)
+    pipeline.prepared()
+    lines = describe_plan(pipeline)
+    assert any("training samples" in line for line in lines)
+    assert not any(" steps of about " in line for line in lines)
+
+
+def test_planning_a_first_run_writes_nothing_at_all(small_base: Path, inputs: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(settings_of(tmp_path / "runs", small_base, inputs), planning=True)
+    pipeline.check_inputs()
+    whole(pipeline)
+    assert {plan.name: plan.action for plan in pipeline.plans} == {
+        name: "run" if name in ("prepare", "conversations") else "unknown" for name in STAGES
+    }
+    assert "  known once `prepare` has run" in describe_plan(pipeline)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dropout_that_is_removed_from_a_base_shows_in_the_identity_of_tuning_only(
+    small_base: Path, inputs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_base, tmp_path / "dropping")
+    config = json.loads((small_base / "config.json").read_text())
+    (tmp_path / "dropping" / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
+    recipes = []
+    for base in (small_base, tmp_path / "dropping"):
+        pipeline = Pipeline(settings_of(tmp_path / "runs", base, inputs), planning=True)
+        pipeline.__dict__["_base"] = "one"  # so that only what is not said by the base's files can differ
+        whole(pipeline)
+        recipes.append(pipeline.graph.recipes)
+    differing = {name for name in recipes[0] if recipes[0][name] != recipes[1][name]}
+    assert {"a_tune", "b_tune"} <= differing
+    assert not differing & {"prepare", "conversations", "predict_untuned"}
+
+
+@pytest.mark.slow
+def test_another_balance_runs_only_selection_b_tuning_its_scoring_and_the_evaluation(first: Pipeline) -> None:
+    changed = again(first, "selection.balance=0.9")
+    whole(changed)
+    assert set(changed.outputs) == STAGES
+    assert {name for name, output in changed.outputs.items() if not output.reused} == CHANGED_BY_SELECTION
+
+
+def test_a_full_disk_during_a_stage_is_told_and_the_same_command_goes_on(
+    first: Pipeline, tmp_path: Path
+) -> None:
+    """The limit on the size of files stands in for a full disk; stages before are reused, so no Ray is needed."""
+    config = tmp_path / "config.yaml"
+    settings = again(first, "selection.balance=0.1").settings
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
+    script = (
+        "import resource, sys\n"
+        "from behaviorlm.config import load_settings\n"
+        "from behaviorlm.errors import StorageError\n"
+        "from behaviorlm_ray.pipeline.pipeline import Pipeline\n"
+        "from behaviorlm_ray.pipeline.settings import RunSettings\n"
+        "pipeline = Pipeline(load_settings(RunSettings, sys.argv[1]))\n"
+        "pipeline.difficulty()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    pipeline.selected()\n"
+        "except StorageError as error:\n"
+        "    sys.exit(f'told: {error}')\n"
+    )
+    outcomes = [
+        subprocess.run(
+            [sys.executable, "-c", script, str(config), limit], capture_output=True, text=True, check=False
+        )
+        for limit in ("700", "-1")
+    ]
+    assert outcomes[0].returncode == 1
+    assert "told: select: the disk that holds" in outcomes[0].stderr
+    assert "Free some space and run the same command again: finished stages are reused" in outcomes[0].stderr
+    assert (outcomes[1].returncode, outcomes[1].stderr) == (0, "")
+    assert again(first, "selection.balance=0.1").selected() is not None
+
+
+def test_a_full_disk_in_a_ray_task_is_told_and_the_same_command_goes_on(
+    ray_cluster: None, small_base: Path, tmp_path: Path, full_disk: Path
+) -> None:
+    log = write_log(tmp_path / "log.csv", log_rows(22, users=150))
+    pipeline = Pipeline(run_settings(full_disk, small_base, log))
+    if not full_disk.is_mount():  # the limit on files above covers machines where nothing may be mounted
+        assert pipeline.prepared() is not None
+        return
+    with pytest.raises(StorageError, match=r"prepare: .* is full .*run the same command again"):
+        pipeline.prepared()
+    subprocess.run(["mount", "-o", "remount,size=64m", str(full_disk)], check=True)
+    output = Pipeline(pipeline.settings).prepared()
+    assert isinstance(output, StageOutput) and output.manifest.rows["users"] == 150
+
+
+@pytest.mark.parametrize("planning", [False, True])
+def test_what_was_made_under_a_larger_quarantine_share_is_refused_under_a_smaller_one(
+    tolerant: RunSettings, planning: bool
+) -> None:
+    data = tolerant.model_dump(mode="json")
+
+    def pipeline(*overrides: str) -> Pipeline:
+        return Pipeline(load_settings(RunSettings, None, overrides, data), planning)
+
+    reused = pipeline()
+    assert isinstance(reused.prepared(), StageOutput) and isinstance(reused.conversations(), StageOutput)
+    message = r"2 of 12\d rows cannot be used \(1\.\d\d%; allowed are 0\.10% .*: empty user: 2\..*quarantine"
+    with pytest.raises(DataError, match=message):
+        pipeline("events.max_quarantine_share=0.001").prepared()
+    with pytest.raises(
+        DataError, match=r"'talk': 1 of 41 conversations .*more than max_quarantine_share 0\.001"
+    ):
+        pipeline("auxiliary.0.max_quarantine_share=0.001").conversations()
+
+
+@pytest.fixture(scope="module")
+def tolerant(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
+    """Settings of a run whose log and conversations, with rows that cannot be used, are prepared."""
+    folder = tmp_path_factory.mktemp("tolerant")
+    rows = log_rows(23, users=10)[:120]
+    log = write_log(folder / "log.csv", [*rows, *({**row, "user": ""} for row in rows[:2])])
+    talk = write_conversations(folder / "talk.jsonl")
+    talk.write_text(talk.read_text(encoding="utf-8") + '{"messages": []}\n', encoding="utf-8")
+    auxiliary = f"auxiliary=[{{name: talk, paths: [{talk}], ratio: 0.25, max_quarantine_share: 0.5}}]"
+    overrides = ("events.max_quarantine_share=0.5", auxiliary)
+    settings = run_settings(folder / "runs", small_base, log, overrides=overrides)
+    pipeline = Pipeline(settings)
+    pipeline.prepared()
+    pipeline.conversations()
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("vocabulary.anchor_threshold=0.9",), r"no behavior is an anchor.*vocabulary\.anchor_threshold"),
+        (
+            ("vocabulary.anchor_threshold=0.0", "selection.anchor_share=0.5"),
+            r"there is no tail.*vocabulary\.anchor_threshold",
+        ),
+        (("split.test=0",), r"no test sample to evaluate on.*split\.test"),
+    ],
+)
+def test_what_the_arms_lack_shows_after_preparation_before_any_tuning(
+    first: Pipeline, tmp_path: Path, overrides: tuple[str, ...], message: str
+) -> None:
+    for target in (whole, Pipeline.evaluated):
+        pipeline = again(first, f"storage.root={tmp_path}", *overrides)
+        with pytest.raises(DataError, match=message):
+            target(pipeline)
+        assert set(pipeline.outputs) == {"prepare"}
+    planned = again(first, f"storage.root={tmp_path}", *overrides, planning=True)
+    with pytest.raises(DataError, match=message):
+        whole(planned)
+
+
+@pytest.mark.slow
+def test_without_a_tail_and_without_validation_everything_else_still_works(
+    first: Pipeline, tmp_path: Path
+) -> None:
+    overrides = ("vocabulary.anchor_threshold=0", "split.validation=0", f"storage.root={tmp_path}")
+    pipeline = again(first, *overrides)
+    whole(pipeline)
+    results = json.loads(storage.read_text(write_results(pipeline).parent / "results.json"))
+    assert results["samples"]["tail"] == 0 and results["samples"]["validation"] == 0
+    assert results["models"]["ab_tuned"]["tail"]["accuracy"]["value"] is None
+    assert "ab_tuned+adjusted" not in results["models"]

@@ -1,0 +1,123 @@
+"""MFU: the counted work equals torch's own counter on small models, and peaks are known or there is none."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
+
+from behaviorlm.trees.token_tree import TreeWriter
+from behaviorlm_ray.tuning.utilization import StepWork, model_work, peak_teraflops, step_work
+
+LENGTH = 24
+
+
+def llama(layers: int = 2, **changes: Any) -> LlamaForCausalLM:
+    config: dict[str, Any] = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+    }
+    config |= {"num_key_value_heads": 2, "num_hidden_layers": layers, "attn_implementation": "eager"}
+    return LlamaForCausalLM(LlamaConfig(**(config | changes)))
+
+
+def counted(model: Any) -> int:
+    """Operations of a forward and a backward pass over one sequence with every position read out, by torch."""
+    tokens = torch.arange(LENGTH)[None] % 90
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=tokens).logits.sum().backward()
+    return counter.get_total_flops()
+
+
+WHOLE = StepWork(tokens=LENGTH, attention_pairs=LENGTH * LENGTH, readouts=LENGTH)
+"""Eager attention computes all pairs, masked ones too."""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        llama(),
+        llama(tie_word_embeddings=True),
+        llama(head_dim=16),
+        GPT2LMHeadModel(
+            GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, attn_implementation="eager")  # type: ignore[call-arg]
+        ),
+    ],
+    ids=["llama", "tied", "wide heads", "gpt2"],
+)
+def test_full_tuning_is_six_operations_a_weight_as_torch_counts(model: Any) -> None:
+    work = model_work(model)
+    assert work is not None
+    # The head's rotary tables and the like are not products of weights; torch counts one tiny product of them.
+    assert work.of(WHOLE) == pytest.approx(counted(model), rel=2e-3)
+
+
+def test_lora_is_four_operations_a_frozen_weight_but_for_the_first_inputs() -> None:
+    model = get_peft_model(llama(layers=4), LoraConfig(r=4, target_modules="all-linear"))
+    work = model_work(model)
+    assert work is not None
+    base: Any = model.get_base_model()
+    layer = base.model.layers[0].self_attn
+    # Nobody needs the gradient of the embeddings, so the products that would lead there are not computed.
+    first = sum(
+        parameter.numel()
+        for projection in (layer.q_proj, layer.k_proj, layer.v_proj)
+        for name, parameter in projection.named_parameters()
+        if "lora_B" not in name
+    )
+    assert work.of(WHOLE) - 2 * LENGTH * first == pytest.approx(counted(model), rel=2e-3)
+    full = model_work(llama(layers=4))
+    assert full is not None
+    assert work.per_token < full.per_token  # adapters are large beside a model as small as this
+
+
+def test_experts_have_no_number_rather_than_a_wrong_one() -> None:
+    config = MixtralConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4,
+    )  # fmt: skip
+    assert model_work(MixtralForCausalLM(config)) is None
+
+
+def test_the_work_of_a_tree_counts_shared_tokens_once() -> None:
+    writer = TreeWriter()
+    writer.open(np.array([1, 2, 3], dtype=np.int32))
+    writer.leaf(np.array([4, 5], dtype=np.int32))
+    writer.leaf(np.array([6], dtype=np.int32))
+    tree = writer.finish()
+    assert step_work([tree, tree]) == StepWork(
+        tokens=12, attention_pairs=2 * (1 + 2 + 3 + 4 + 5 + 4), readouts=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "given", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bfloat16 with float32 masters", None, 989.0),
+        ("NVIDIA H100 PCIe", "bfloat16 with float32 masters", None, 756.0),
+        ("NVIDIA A100-SXM4-80GB", "bfloat16 with float32 masters", None, 312.0),
+        ("NVIDIA L4", "bfloat16 with float32 masters", None, 121.0),
+        ("NVIDIA L40S", "bfloat16 with float32 masters", None, 362.0),
+        ("NVIDIA L40", "bfloat16 with float32 masters", None, None),
+        ("NVIDIA A10", "bfloat16 with float32 masters", None, None),
+        ("Some GPU", "bfloat16 with float32 masters", None, None),
+        ("NVIDIA H100 80GB HBM3", "float32", None, None),
+        ("Some GPU", "float32", 12.5, 12.5),
+    ],
+)
+def test_peaks_are_those_of_the_device_or_none(
+    device: str, dtype: str, given: float | None, peak: float | None
+) -> None:
+    assert peak_teraflops(device, dtype, given) == peak
