@@ -25,7 +25,9 @@ from behaviorlm.model.base_model import load_model
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm_ray.cluster.connection import connect
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -81,9 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             step = {"samples_per_step": options.samples_per_step}
             settings = settings.model_copy(update={"one_stage": settings.one_stage.model_copy(update=step)})
         connect()
-        pipeline = Pipeline(settings)
-        pipeline.check_inputs()
-        compare(pipeline.log(), settings, options)
+        check_inputs(open_run(settings), is_written=True)
+        compare(_log(settings), settings, options)
     return 0
 
 
@@ -152,11 +153,16 @@ def timelines_of(log: PreparedLog, rows: SampleRows, samples: int, seed: int) ->
     return [chosen[kept] for chosen, kept in zip(rows, np.split(keep, bounds), strict=True)]
 
 
+def _log(settings: RunSettings) -> PreparedLog:
+    run = open_run(settings)
+    return open_log(run.runner().run(prepare(run)), settings)
+
+
 def _tune(
     settings: RunSettings, cap: int, seed: int, samples: int, epochs: float, held_out: SampleRows
 ) -> Tuned:
     torch.manual_seed(seed)
-    log = Pipeline(settings).log()
+    log = _log(settings)
     rows = timelines_of(log, rows_of_split(log, "train"), samples, seed)
     config = settings.one_stage.model_copy(
         update={"seed": seed, "epochs": epochs, "max_samples_per_timeline_per_step": cap}

@@ -1,7 +1,7 @@
 """Score the difficulty of every training sample."""
 
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.score import score
 from jobs.pipeline_job import run_up_to
 
 if __name__ == "__main__":
-    run_up_to(Pipeline.difficulty, __doc__ or "")
+    run_up_to(score, __doc__ or "")

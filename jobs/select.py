@@ -1,7 +1,7 @@
 """Choose the balanced subset for B-Tuning."""
 
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.select import select
 from jobs.pipeline_job import run_up_to
 
 if __name__ == "__main__":
-    run_up_to(Pipeline.selected, __doc__ or "")
+    run_up_to(select, __doc__ or "")

@@ -17,9 +17,10 @@ import pytest
 import yaml
 
 from behaviorlm.config import load_settings
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.pipeline.validate import validate
 from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,12 +144,14 @@ def test_trials_share_their_stages_and_a_second_search_runs_only_what_is_new(tmp
         assert trial["metrics"]["objective"] == pytest.approx((anchor + tail) / 2)
 
     # The winner's configuration names the stages that the search has run, and they hold no score of a test sample.
-    winner = Pipeline(load_settings(RunSettings, path.with_name("winner.yaml")))
-    validated = winner.validated("ab_tuned")
-    assert isinstance(validated, StageOutput) and validated.reused
+    winner = open_run(load_settings(RunSettings, path.with_name("winner.yaml")))
+    runner = winner.runner()
+    validated = runner.run(validate(winner, "ab_tuned"))
+    log = open_log(runner.outputs[prepare(winner).recipe], winner.settings)
+    assert validated.reused
     assert validated.manifest.metrics["objective"] == best
     assert {file.partition("/")[0] for file in validated.manifest.files} == {"validation", "metrics.json"}
-    assert validated.manifest.rows == {"validation": winner.log().counts["samples_validation"]}
+    assert validated.manifest.rows == {"validation": log.counts["samples_validation"]}
 
     # Another value of a key: its trial fails (the weights overflow), the others reuse what is there.
     second = search(

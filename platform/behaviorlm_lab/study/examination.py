@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm_lab.study.correlations import Values, within_behaviors
+from behaviorlm_lab.study.learned import learned
 from behaviorlm_lab.truth.oracle import true_probabilities
 from behaviorlm_ray import storage
-from behaviorlm_ray.pipeline.pipeline import Pipeline
-from behaviorlm_ray.pipeline.stage_bodies import SELECTION, ordering
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.score import DIFFICULTY, score
+from behaviorlm_ray.pipeline.select import ordering, select
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.tune import SELECTION
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, rows_of_ids, rows_of_split
-from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.stages.runner import Runner
+from behaviorlm_ray.stages.stage import Stage
 
 MEASURES = ("nll", "rank", "margin", "excess", "reducible")
 
@@ -54,49 +60,51 @@ class ScoredSamples:
     surprise: Values
 
 
-def examine_selections(pipeline: Pipeline, arms: Sequence[str]) -> dict[str, Any]:
+def examine_selections(run: Run, runner: Runner, arms: Sequence[str]) -> dict[str, Any]:
     """For each arm, which has B-Tuning, {"scored", "selected"}: samples and mean true p, given the window, by group."""
     found = {}
     known: dict[str, ScoredSamples] = {}
     for arm in arms:
-        variant = pipeline.variant(arm)
-        folder = str(_output(variant.difficulty()).folder)
+        of_arm = run.for_arm(arm)
+        folder = str(runner.run(score(of_arm)).folder)
         if folder not in known:
-            known[folder] = _scored_samples(variant)
-        found[arm] = mean_true_p(variant.log(), known[folder], _selected(variant, known[folder]))
+            known[folder] = _scored_samples(of_arm, runner)
+        found[arm] = mean_true_p(
+            _log(of_arm, runner), known[folder], _selected(of_arm, runner, known[folder])
+        )
     return found
 
 
-def examine_measures(pipeline: Pipeline, arms: Sequence[str], neutral: str) -> dict[str, Any]:
+def examine_measures(run: Run, runner: Runner, arms: Sequence[str], neutral: str) -> dict[str, Any]:
     """Every measure of the arms, held against the truth and what was learned, on the samples of the neutral arm.
 
     neutral: an arm whose selection is at random, so that what was left out is like what was taken. Scores its samples
     once more after its B-Tuning. Measures that only other arms have (reducible, those of other models) are joined by
     sample.
     """
-    variant = pipeline.variant(neutral)
-    samples = _scored_samples(variant)
-    before = _table(variant.difficulty())["nll"].to_numpy()
-    after = joined(samples.ids, _table(variant.learned()), "nll")
+    on_neutral = run.for_arm(neutral)
+    samples = _scored_samples(on_neutral, runner)
+    before = _table(runner, score(on_neutral))["nll"].to_numpy()
+    after = joined(samples.ids, _table(runner, learned(on_neutral)), "nll")
     judged: dict[str, Judged] = {}
     for arm in (neutral, *arms):
-        other = pipeline.variant(arm)
-        table = _table(other.difficulty())
+        other = run.for_arm(arm)
+        table = _table(runner, score(other))
         nll = joined(samples.ids, table, "nll")
         for measure in MEASURES:
-            name = f"{measure}{judge_of(other)}"
+            name = f"{measure}{judge_of(other.settings)}"
             if measure in table.column_names and name not in judged:
                 judged[name] = Judged(joined(samples.ids, _ordered(table, measure), measure), nll)
         if "reducible" in table.column_names and REFERENCE not in judged:
             reference = nll - joined(samples.ids, table, "reducible")
             judged[REFERENCE] = Judged(reference, reference)
-    vocabulary = variant.log().vocabulary
+    vocabulary = _log(on_neutral, runner).vocabulary
     found = hold_against(
         samples,
         judged,
         before,
         after,
-        _selected(variant, samples),
+        _selected(on_neutral, runner, samples),
         vocabulary.names,
         vocabulary.is_anchor,
     )
@@ -162,13 +170,13 @@ def overlaps(selections: Mapping[str, NDArray[np.bytes_]]) -> dict[str, dict[str
     }
 
 
-def examine_overlaps(pipeline: Pipeline, arms: Sequence[str]) -> dict[str, Any]:
+def examine_overlaps(run: Run, runner: Runner, arms: Sequence[str]) -> dict[str, Any]:
     """{"anchor" | "tail": `overlaps` of what the arms selected of that group}."""
     chosen: dict[str, dict[str, NDArray[np.bytes_]]] = {"anchor": {}, "tail": {}}
     for arm in arms:
-        variant = pipeline.variant(arm)
-        table = pq.read_table(storage.local_copy(_output(variant.selected()).folder / SELECTION))
-        is_anchor = variant.log().vocabulary.is_anchor[table["behavior"].to_numpy()]
+        of_arm = run.for_arm(arm)
+        table = pq.read_table(storage.local_copy(runner.run(select(of_arm)).folder / SELECTION))
+        is_anchor = _log(of_arm, runner).vocabulary.is_anchor[table["behavior"].to_numpy()]
         keys = _keys(_id_bytes(table))
         chosen["anchor"][arm], chosen["tail"][arm] = keys[is_anchor], keys[~is_anchor]
     return {group: overlaps(selections) for group, selections in chosen.items()}
@@ -184,9 +192,8 @@ def joined(ids: NDArray[np.uint8], table: pa.Table, column: str) -> Values:
     return np.where(own[rows] == wanted, values[rows], np.nan)
 
 
-def judge_of(pipeline: Pipeline) -> str:
+def judge_of(settings: RunSettings) -> str:
     """What a measure's name gets for the model that judges: nothing for the A-tuned one, where B-Tuning starts."""
-    settings = pipeline.settings
     source = {"start": "", "base": ", by the base", "cross_fit": ", cross-fitted"}[settings.difficulty.source]
     start = ", one-stage" if settings.b_tuning_from == "one_stage" and source != ", by the base" else ""
     return source + start
@@ -207,22 +214,26 @@ def mean_true_p(log: PreparedLog, samples: ScoredSamples, selected: NDArray[np.b
     }
 
 
-def _scored_samples(pipeline: Pipeline) -> ScoredSamples:
-    log, table = pipeline.log(), _table(pipeline.difficulty())
-    truth = pipeline.settings.evaluation.truth
+def _log(run: Run, runner: Runner) -> PreparedLog:
+    return open_log(runner.run(prepare(run)), run.settings)
+
+
+def _scored_samples(run: Run, runner: Runner) -> ScoredSamples:
+    log, table = _log(run, runner), _table(runner, score(run))
+    truth = run.settings.evaluation.truth
     assert truth is not None
     ids = _id_bytes(table)
     rows = rows_of_ids(log, rows_of_split(log, "train"), ids)
     behavior = gather(log, rows, "behavior")
     if not np.array_equal(gather(log, rows, "sample_id"), ids):
-        raise DataError(f"{_output(pipeline.difficulty()).folder}: difficulty is not in the order of the log")
+        raise DataError(f"{runner.run(score(run)).folder}: difficulty is not in the order of the log")
     known = true_probabilities(log, rows, truth).windowed
     surprise = -np.log(np.maximum(known[np.arange(len(behavior)), behavior], 1e-12))
     return ScoredSamples(ids, behavior, surprise)
 
 
-def _selected(pipeline: Pipeline, samples: ScoredSamples) -> NDArray[np.bool_]:
-    chosen = pq.read_table(storage.local_copy(_output(pipeline.selected()).folder / SELECTION))
+def _selected(run: Run, runner: Runner, samples: ScoredSamples) -> NDArray[np.bool_]:
+    chosen = pq.read_table(storage.local_copy(runner.run(select(run)).folder / SELECTION))
     return np.isin(_keys(samples.ids), _keys(_id_bytes(chosen)))
 
 
@@ -236,13 +247,8 @@ def _mean(values: Values) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _table(stage: Any) -> pa.Table:
-    return pq.read_table(storage.local_copy(_output(stage).folder / "difficulty.parquet"))
-
-
-def _output(stage: Any) -> StageOutput:
-    assert isinstance(stage, StageOutput)
-    return stage
+def _table(runner: Runner, stage: Stage) -> pa.Table:
+    return pq.read_table(storage.local_copy(runner.run(stage).folder / DIFFICULTY))
 
 
 def _id_bytes(table: pa.Table) -> NDArray[np.uint8]:

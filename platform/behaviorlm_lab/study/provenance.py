@@ -5,11 +5,14 @@ from typing import Any
 
 from behaviorlm.errors import ConfigError
 from behaviorlm_lab.study.settings import SEEDED, StudySettings
-from behaviorlm_ray.pipeline.pipeline import stage_versions
+from behaviorlm_ray.pipeline import conversations, evaluate, predict, prepare, score, select, tune, validate
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.stages.manifests import package_versions
 
 Record = Mapping[str, Any]
+
+STAGES = (prepare, conversations, tune, score, select, predict, validate, evaluate)
+"""The modules that declare stages, each with the version of its code."""
 
 WORLD_KEYS = ("users", "events", "conversations", "pretraining_steps")
 """Keys of a study that say what its logs and bases are like."""
@@ -39,9 +42,7 @@ def provenance(
     found: dict[str, Any] = {
         "settings": _resolved(settings, study, condition),
         "world": None if truth is None else truth.generator().version,
-        "stages": {
-            name.lower(): value for name, value in vars(stage_versions).items() if isinstance(value, int)
-        },
+        "stages": {module.__name__.rpartition(".")[2]: module.VERSION for module in STAGES},
         "packages": package_versions(),
     }
     return found if base is None else found | {"base": base}

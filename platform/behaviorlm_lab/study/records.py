@@ -13,8 +13,13 @@ from behaviorlm_lab.study.provenance import check_same_making, provenance
 from behaviorlm_lab.study.settings import StudySettings
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.comparison import PRIMARY
-from behaviorlm_ray.pipeline.pipeline import Pipeline
-from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.pipeline.arms import Tuning
+from behaviorlm_ray.pipeline.b_tune import tuned_model
+from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.tune import one_stage, start
+from behaviorlm_ray.stages.runner import Runner
+from behaviorlm_ray.stages.stage import Stage
 from behaviorlm_ray.storage import Location
 
 MEASURED = (
@@ -28,26 +33,26 @@ MEASURED = (
 """Name in the record, group, metric."""
 
 
-def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: int) -> dict[str, Any]:
+def record_of(run: Run, runner: Runner, study: StudySettings, condition: str, seed: int) -> dict[str, Any]:
     """Run everything that the record of this condition and seed needs, and put it together."""
-    evaluated = pipeline.evaluated()
-    assert isinstance(evaluated, StageOutput)
-    results = _read(evaluated.folder / "results.json")
-    details = _read(evaluated.folder / "details.json")
+    settings = run.settings
+    evaluated = runner.run(evaluate(run))
+    results = _read(evaluated.folder / RESULTS)
+    details = _read(evaluated.folder / DETAILS)
+    arms = settings.evaluation.arms
+    tunings = {arm: settings.all_arms[arm].tuning for arm in arms}
     record: dict[str, Any] = {
         "study": study.name,
         "condition": condition,
         "seed": seed,
         "fingerprint": evaluated.manifest.fingerprint,
-        "made": provenance(pipeline.settings, study, condition, pipeline.input_hashes["base"]),
+        "made": provenance(settings, study, condition, run.inputs.base),
         "samples": results["samples"],
         "optimizer_samples": {
-            arm: optimizer_samples(pipeline.variant(arm), pipeline.settings.all_arms[arm].tuning)
-            for arm in pipeline.settings.evaluation.arms
+            arm: optimizer_samples(run.for_arm(arm), tuning, runner) for arm, tuning in tunings.items()
         },
         "scoring_samples": {
-            arm: scoring_samples(pipeline.variant(arm), pipeline.settings.all_arms[arm].tuning)
-            for arm in pipeline.settings.evaluation.arms
+            arm: scoring_samples(run.for_arm(arm), tuning, runner) for arm, tuning in tunings.items()
         },
         "ceiling": results["ceiling"],
         "bound_of_tail_macro_recall": details["truth"]["tail_macro_recall"],
@@ -71,13 +76,12 @@ def record_of(pipeline: Pipeline, study: StudySettings, condition: str, seed: in
         },
         "difficulty": {},
     }
-    arms = pipeline.settings.evaluation.arms
-    selecting = [arm for arm in arms if pipeline.settings.all_arms[arm].tuning == "ab_tuned"]
+    selecting = [arm for arm, tuning in tunings.items() if tuning == "ab_tuned"]
     if selecting:
-        record["difficulty"]["selections"] = examine_selections(pipeline, selecting)
-        record["difficulty"]["overlaps"] = examine_overlaps(pipeline, selecting)
+        record["difficulty"]["selections"] = examine_selections(run, runner, selecting)
+        record["difficulty"]["overlaps"] = examine_overlaps(run, runner, selecting)
     if condition in study.examine_conditions and study.examine in selecting:
-        record["difficulty"]["measures"] = examine_measures(pipeline, selecting, study.examine)
+        record["difficulty"]["measures"] = examine_measures(run, runner, selecting, study.examine)
     return record
 
 
@@ -91,28 +95,26 @@ def recalls(per_behavior: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
     return found
 
 
-def optimizer_samples(pipeline: Pipeline, tuning: str) -> int:
+def optimizer_samples(run: Run, tuning: Tuning, runner: Runner) -> int:
     """Samples that went through the optimizer on the way to a model, those of earlier stages included."""
-    if tuning == "untuned":
+    stage = tuned_model(run, tuning)
+    if stage is None:
         return 0
-    if tuning == "ab_tuned":
-        start = pipeline.settings.b_tuning_from
-        return _samples(pipeline.ab_tuned()) + optimizer_samples(pipeline, start)
-    return _samples(pipeline.model(tuning)[0])  # type: ignore[arg-type]
+    before = optimizer_samples(run, run.settings.b_tuning_from, runner) if tuning == "ab_tuned" else 0
+    return _samples(runner, stage) + before
 
 
-def scoring_samples(pipeline: Pipeline, tuning: str) -> int:
+def scoring_samples(run: Run, tuning: Tuning, runner: Runner) -> int:
     """Samples that went through the optimizer for models that only judge difficulty: references and models of halves.
 
     0 where nothing is chosen by difficulty.
     """
-    settings = pipeline.settings
+    settings = run.settings
     if tuning != "ab_tuned" or settings.selection.within == "random":
         return 0
-    start = pipeline.a_tuned if settings.b_tuning_from == "a_tuned" else pipeline.one_stage
     judges = [start] if settings.difficulty.source == "cross_fit" else []
-    judges += [pipeline.one_stage] if settings.difficulty.measure == "reducible" else []
-    return sum(_samples(tuned(half)) for tuned in judges for half in (0, 1))
+    judges += [one_stage] if settings.difficulty.measure == "reducible" else []
+    return sum(_samples(runner, tuned(run, half)) for tuned in judges for half in (0, 1))
 
 
 def record_path(folder: Path, condition: str, seed: int) -> Path:
@@ -195,8 +197,8 @@ def _rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def _samples(stage: Any) -> int:
-    return int(stage.manifest.rows["samples"])
+def _samples(runner: Runner, stage: Stage) -> int:
+    return runner.run(stage).manifest.rows["samples"]
 
 
 def _read(place: Location) -> dict[str, Any]:

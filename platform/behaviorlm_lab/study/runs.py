@@ -7,7 +7,8 @@ from behaviorlm_lab.study.conditions import make_files, study_files
 from behaviorlm_lab.study.provenance import check_same_making, provenance
 from behaviorlm_lab.study.records import existing_records, has_record, record_of, write_record
 from behaviorlm_lab.study.settings import StudySettings, seeds_of, study_run
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
 
 
@@ -26,10 +27,10 @@ def run_study(study: StudySettings) -> Path:
         print(f"run {number} of {len(wanted)}: {condition}, seed {seed}", flush=True)
         make_files(study, folder, study.conditions[condition], seed)
         try:
-            pipeline = Pipeline(_settings(study, condition, seed))
-            pipeline.check_inputs()
-            check_records(study, {condition: pipeline.input_hashes["base"]})
-            written = write_record(records, record_of(pipeline, study, condition, seed))
+            run = open_run(_settings(study, condition, seed))
+            check_inputs(run, is_written=True)
+            check_records(study, {condition: run.inputs.base})
+            written = write_record(records, record_of(run, run.runner(), study, condition, seed))
         except Exception as error:
             error.add_note(f"in condition {condition}, seed {seed}; run the same command again to go on")
             raise

@@ -1,24 +1,85 @@
 """Looking into a run's inputs before cluster work and before tuning: what is wrong should show in seconds."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
-from behaviorlm.errors import ConfigError, DataError, ModelError
+from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import check_quarantine as check_rows
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import SourceFile
+from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.adapters import check_adapter
 from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
 from behaviorlm.prompts.conversations import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm_ray.cluster.connection import is_submitted_job
+from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.passes import QUARANTINE
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rows_of_split
 from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.storage import check_root
 from behaviorlm_ray.tuning.precision import keeps_masters
+
+
+def check_inputs(run: Run, *, is_written: bool) -> None:
+    """Look at everything that a run reads from outside, before cluster work. Raises ConfigError with all problems.
+
+    is_written: also try to write below the root. The error's cause is a StorageError if storage is one of the problems:
+    that may pass.
+    """
+    settings, inputs = run.settings, run.inputs
+    checks: list[Callable[[], object]] = [
+        lambda: _check_root(settings, is_written),
+        lambda: check_log(settings.events, inputs.files),
+        lambda: inputs.log,
+        lambda: check_model(settings),
+        lambda: inputs.base,
+        lambda: inputs.conversations(settings.auxiliary),
+        lambda: inputs.cloze,
+        *(partial(_check_arm, run, arm) for arm in settings.evaluation.arms),
+    ]
+    problems: list[str] = []
+    of_storage: StorageError | None = None
+    for check in checks:
+        try:
+            with patience(settings.storage.patience_seconds):
+                check()
+        except (ConfigError, DataError, ModelError, StorageError) as error:
+            if isinstance(error, StorageError):
+                of_storage = error
+            if str(error) not in problems:
+                problems.append(str(error))
+    if problems and is_submitted_job():
+        problems.append(
+            f"this is a submitted job, which runs in Ray's copy of the working directory, {Path.cwd()}: paths of data "
+            "and models must be absolute, or lie in that directory and not be excluded from the copy"
+        )
+    if problems:
+        raise ConfigError("\n".join(problems)) from of_storage
+
+
+def _check_root(settings: RunSettings, is_written: bool) -> None:
+    try:
+        check_root(settings.storage.place, is_written=is_written)
+    except StorageError as error:
+        raise StorageError(f"storage.root: {error}") from error
+
+
+def _check_arm(run: Run, arm: str) -> None:
+    settings = run.for_arm(arm).settings
+    run.inputs.conversations(settings.auxiliary)
+    if settings.auxiliary == run.settings.auxiliary:
+        return
+    try:
+        check_conversation_lengths(settings)
+    except ConfigError as error:
+        raise ConfigError(f"arms.{arm}.values: {error}") from None
 
 
 def check_log(events: EventsConfig, files: Sequence[SourceFile]) -> None:

@@ -5,25 +5,27 @@ from collections.abc import Sequence
 import numpy as np
 
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm_ray.pipeline.pipeline import Pipeline
-from behaviorlm_ray.pipeline.stage_bodies import evaluated_samples, read_label_scores
-from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.pipeline.evaluate import arms_of, read_label_scores
+from behaviorlm_ray.pipeline.predict import evaluated_samples
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.stages.runner import Runner
 
 LISTED = 3
 """Predictions that are named."""
 
 
-def example_lines(pipeline: Pipeline) -> list[str]:
+def example_lines(run: Run, runner: Runner) -> list[str]:
     """The first test sample with a tail target (or the first of all) under A+B, or the last arm. Empty if none."""
-    settings = pipeline.settings
-    log = pipeline.log()
+    settings = run.settings
+    log = open_log(runner.run(prepare(run)), settings)
     samples = evaluated_samples(log, settings)
     rows = samples.test
     arms = settings.evaluation.arms
     arm = "ab_tuned" if "ab_tuned" in arms else arms[-1]
-    scored = pipeline.variant(arm).scored(settings.all_arms[arm].tuning)
-    if not isinstance(scored, StageOutput) or not sum(map(len, rows)):
+    if not sum(map(len, rows)):
         return []
+    scored = runner.run(arms_of(run)[arm])
     names, is_anchor = log.vocabulary.names, log.vocabulary.is_anchor
     candidates = [(number, int(row)) for number, chosen in enumerate(rows) for row in chosen]
     targets = [log.parts[number].behavior[row] for number, row in candidates]

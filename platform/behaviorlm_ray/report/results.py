@@ -9,16 +9,24 @@ import yaml
 
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.arms import ArmSettings
-from behaviorlm_ray.pipeline.pipeline import Pipeline
-from behaviorlm_ray.pipeline.planning import output_folder
+from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.select import SUMMARY
+from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
 from behaviorlm_ray.report.page import write_report
 from behaviorlm_ray.report.results_table import results_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.scoring.retention import CLOZE
+from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning.worker import CURVE
+
+CONFIG = "config.yaml"
+"""The resolved configuration of a run, which repeats it."""
 
 BASELINES = {
     "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
@@ -31,63 +39,63 @@ BASELINES = {
 }
 
 
-def write_results(pipeline: Pipeline) -> Location:
-    """Write the folder of the run, print the main table and return the path of the report."""
-    settings = pipeline.settings
-    folder = output_folder(settings)
-    evaluated = pipeline.evaluated()
-    assert isinstance(evaluated, StageOutput)
-    data = report_data(pipeline)
+def write_results(run: Run, runner: Runner) -> Location:
+    """Write the folder of the run, print the main table and return the path of the report. Runs what has not run."""
+    settings, folder = run.settings, run.output_folder
+    evaluated = runner.run(evaluate(run))
+    data = report_data(run, runner)
     resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    for name in ("results.json", "details.json"):
+    for name in (RESULTS, DETAILS):
         storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
-    storage.write_replacing(folder / "config.yaml", resolved.encode())
+    storage.write_replacing(folder / CONFIG, resolved.encode())
     with storage.writing_file(folder / "report.html") as path, storage.storage_errors(str(folder), "write"):
         write_report(data, path)
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
-        write_tensorboard(_curves(pipeline), curves)
+        write_tensorboard(_curves(runner.named(evaluate(run))), curves)
     lines = [
         "",
-        *results_table(_read_json(evaluated.folder / "results.json")),
+        *results_table(_read_json(evaluated.folder / RESULTS)),
         "",
-        *example_lines(pipeline),
+        *example_lines(run, runner),
         "",
     ]
     print("\n".join(lines))
     return folder / "report.html"
 
 
-def report_data(pipeline: Pipeline) -> ReportData:
+def report_data(run: Run, runner: Runner) -> ReportData:
     """Everything the report shows, collected from the outputs of the stages."""
-    evaluated, outputs = pipeline.evaluated(), pipeline.all_outputs()
-    assert isinstance(evaluated, StageOutput)
-    results = _read_json(evaluated.folder / "results.json")
-    details = _read_json(evaluated.folder / "details.json")
+    settings = run.settings
+    evaluated = runner.run(evaluate(run))
+    outputs = runner.named(evaluate(run))
+    log = open_log(runner.run(prepare(run)), settings)
+    results = _read_json(evaluated.folder / RESULTS)
+    details = _read_json(evaluated.folder / DETAILS)
     results["retention"] = {model: _retention(sources) for model, sources in results["retention"].items()}
-    notes = {name: _note(name, details["tau"], pipeline.settings.all_arms) for name in results["models"]}
+    notes = {name: _note(name, details["tau"], settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
-            "title": f"behaviorlm: {pipeline.settings.name}",
-            "run": pipeline.settings.name,
+            "title": f"behaviorlm: {settings.name}",
+            "run": settings.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "warnings": [
                 f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
             ],
-            "synthetic": pipeline.settings.evaluation.truth is not None,
-            "dataset": _dataset(pipeline, results),
+            "synthetic": settings.evaluation.truth is not None,
+            "dataset": _dataset(settings.events.dataset, log, results),
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
             "fronts": {name: report_front(found) for name, found in details["fronts"].items()},
             "truth_front": truth_front(details["truth"]),
-            "loss_curves": _curves(pipeline),
-            "selection": _selection(pipeline),
+            "loss_curves": _curves(outputs),
+            "selection": _selection(outputs.get("select"), log, settings.difficulty.measure),
             "behaviors": details["per_behavior"],
             "reliability": details["reliability"],
             "stages": [_stage_row(name, output) for name, output in outputs.items()],
-            "configuration": pipeline.settings.model_dump(mode="json"),
-            "commands": [f"python -m jobs.run --config {folder_of_config(pipeline)}"],
+            "configuration": settings.model_dump(mode="json"),
+            "commands": [f"python -m jobs.run --config {run.output_folder / CONFIG}"],
         }
     )
 
@@ -119,11 +127,6 @@ def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
-def folder_of_config(pipeline: Pipeline) -> Location:
-    """The resolved configuration of the run, which repeats it."""
-    return output_folder(pipeline.settings) / "config.yaml"
-
-
 def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
     """Kind and description of a model, "+form" included."""
     plain, _, form = name.partition("+")
@@ -143,11 +146,11 @@ def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> 
     return {"kind": kind, "description": description + forms[form]}
 
 
-def _dataset(pipeline: Pipeline, results: dict[str, Any]) -> dict[str, Any]:
-    counts = pipeline.log().counts
+def _dataset(name: str, log: PreparedLog, results: dict[str, Any]) -> dict[str, Any]:
+    counts = log.counts
     samples = results["samples"]
     return {
-        "name": pipeline.settings.events.dataset,
+        "name": name,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
         "groups": samples["groups"],
         "samples_per_split": {
@@ -158,22 +161,21 @@ def _dataset(pipeline: Pipeline, results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _selection(pipeline: Pipeline) -> dict[str, Any] | None:
-    output = pipeline.outputs.get("select")
+def _selection(output: StageOutput | None, log: PreparedLog, measure: str) -> dict[str, Any] | None:
     if output is None:
         return None
-    found = _read_json(output.folder / "selection.json")
-    vocabulary = pipeline.log().vocabulary
+    found = _read_json(output.folder / SUMMARY)
+    vocabulary = log.vocabulary
     is_anchor = dict(zip(vocabulary.names, vocabulary.is_anchor.tolist(), strict=True))
     behaviors = [
         {"behavior": name, "is_anchor": is_anchor[name], **values}
         for name, values in found["behaviors"].items()
     ]
     rest = {key: found[key] for key in ("requested", "selected", "shortfall", "outside_band")}
-    return {"behaviors": behaviors, "difficulty": pipeline.settings.difficulty.measure, **rest}
+    return {"behaviors": behaviors, "difficulty": measure, **rest}
 
 
-def _stage_row(name: str, output: Any) -> dict[str, Any]:
+def _stage_row(name: str, output: StageOutput) -> dict[str, Any]:
     manifest = output.manifest
     return {
         "stage": name,
@@ -185,18 +187,13 @@ def _stage_row(name: str, output: Any) -> dict[str, Any]:
     }
 
 
-def _tuned(output: Any) -> bool:
-    return "loss.jsonl" in output.manifest.files
-
-
-def _curves(pipeline: Pipeline) -> dict[str, list[dict[str, Any]]]:
+def _curves(outputs: Mapping[str, StageOutput]) -> dict[str, list[dict[str, Any]]]:
     """The loss curve of every tuned model by its stage."""
-    outputs = pipeline.all_outputs()
-    return {name: _curve(output.folder / "loss.jsonl") for name, output in outputs.items() if _tuned(output)}
-
-
-def _curve(place: Location) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in storage.read_text(place).splitlines()]
+    return {
+        name: [json.loads(line) for line in storage.read_text(output.folder / CURVE).splitlines()]
+        for name, output in outputs.items()
+        if CURVE in output.manifest.files
+    }
 
 
 def _read_json(place: Location) -> dict[str, Any]:

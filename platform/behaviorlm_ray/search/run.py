@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from behaviorlm.errors import ModelError
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.run import Run, open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.validate import validate
 from behaviorlm_ray.report.results import write_results
 from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages
 from behaviorlm_ray.search.decisions import Outcome
@@ -27,9 +29,8 @@ from behaviorlm_ray.search.summary import (
     write_summary,
 )
 from behaviorlm_ray.search.sweep import describe, described_metrics, run_tasks
-from behaviorlm_ray.search.trial import stages_at
+from behaviorlm_ray.search.trial import Trial
 from behaviorlm_ray.stages.manifests import fingerprint
-from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.storage import Location, location, read_text
 
 ENDPOINT = {
@@ -48,7 +49,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     limit = settings.budget.wall_seconds
     deadline = None if limit is None else time.monotonic() + limit
     root, folder = search_root(run), search_folder(settings, run)
-    base = Pipeline(trial_settings(run, {}))
+    base = open_run(trial_settings(run, {}))
     ledger = Ledger(folder / f"tasks-{_identity(settings, run, base)[:12]}")
     before = ledger.attempts_before(attempts_of_stages(root))
     costs = StageCosts(root, _gpus(base.settings))
@@ -109,10 +110,9 @@ def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
     number_of_trials = len(known) or settings.budget.trials
     lines = [f"search {settings.name}: plan (nothing was run or written)", "", f"trials: {number_of_trials}"]
     for number, parameters in enumerate(known, 1):
-        pipeline = Pipeline(trial_settings(run, parameters), planning=True)
-        pipeline.validated("ab_tuned")
-        for plan in pipeline.plans:
-            stages.setdefault(plan.name, {})[pipeline.recipes[plan.name]] = plan.output is not None
+        trial = open_run(trial_settings(run, parameters))
+        for stage, plan in trial.runner().plan(validate(trial, "ab_tuned")):
+            stages.setdefault(plan.name, {})[stage.recipe] = plan.output is not None
         lines.append(f"  {number}. {describe(parameters)}")
     if known:
         lines += _stage_lines(stages, len(known))
@@ -151,7 +151,7 @@ def check_trials(settings: SearchSettings, run: Mapping[str, Any]) -> None:
         key = repr(read)
         if key not in checked:
             checked.add(key)
-            Pipeline(trial).check_inputs()
+            check_inputs(open_run(trial), is_written=True)
 
 
 def search_root(run: Mapping[str, Any]) -> Location:
@@ -180,7 +180,7 @@ def _stage_lines(stages: Mapping[str, Mapping[str, bool]], trials: int) -> list[
     ]
 
 
-def _identity(settings: SearchSettings, run: Mapping[str, Any], base: Pipeline) -> str:
+def _identity(settings: SearchSettings, run: Mapping[str, Any], base: Run) -> str:
     """What makes it the same search, to be gone on with: not how widely it runs, nor its budget."""
     wanted = {
         "space": {key: value.model_dump(mode="json") for key, value in settings.space.items()},
@@ -190,7 +190,7 @@ def _identity(settings: SearchSettings, run: Mapping[str, Any], base: Pipeline) 
         "objective": settings.objective.model_dump(mode="json"),
         "run": {key: value for key, value in run.items() if key not in ("name", "storage", "execution")},
     }
-    return fingerprint("search", 1, wanted, {key: str(value) for key, value in base.input_hashes.items()})
+    return fingerprint("search", 1, wanted, base.inputs.hashes())
 
 
 def _forget(ledger: Ledger, settings: SearchSettings, costs: StageCosts) -> None:
@@ -206,19 +206,19 @@ def _forget(ledger: Ledger, settings: SearchSettings, costs: StageCosts) -> None
             ledger.forget(number)
 
 
-def _reference(settings: SearchSettings, base: Pipeline) -> Outcome | None:
+def _reference(settings: SearchSettings, base: Run) -> Outcome | None:
     """The arm that the floor is relative to, measured on validation; None without one."""
     arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
     if arm is None:
         return None
     print(f"floor: {arm} is measured first")
-    pipeline = base.variant(arm)
-    pipeline.check_inputs()
-    validated = pipeline.validated(base.settings.all_arms[arm].tuning)
-    assert isinstance(validated, StageOutput)
+    run = base.for_arm(arm)
+    check_inputs(run, is_written=True)
+    trial = Trial(run, run.runner())
+    validated = trial.runner.run(validate(run, base.settings.all_arms[arm].tuning))
     metrics = {name: validated.manifest.metrics[name] for name in METRICS}
     task = {"number": -1, "trial": -1, "rung": 0, "parameters": {}}
-    return Outcome.model_validate({"task": task, "metrics": metrics, "stages": stages_at(pipeline, None)})
+    return Outcome.model_validate({"task": task, "metrics": metrics, "stages": trial.stages})
 
 
 def _floor(settings: SearchSettings, reference: Outcome | None) -> float | None:
@@ -243,11 +243,9 @@ def _gpus(settings: RunSettings) -> tuple[int, int]:
 
 def _evaluated(winner: RunSettings) -> dict[str, Any]:
     """The winner's own run to the end: its endpoint on test, and where its report is."""
-    pipeline = Pipeline(winner)
-    pipeline.check_inputs()
-    evaluated = pipeline.evaluated()
-    assert isinstance(evaluated, StageOutput)
-    report = write_results(pipeline)
+    run = open_run(winner)
+    check_inputs(run, is_written=True)
+    report = write_results(run, run.runner())
     measured = json.loads(read_text(report.parent / "results.json"))["models"][WINNING_ARM]
     found = {name: measured[group][metric] for name, (group, metric) in ENDPOINT.items()}
     return found | {"report": str(report)}

@@ -9,11 +9,10 @@ from ray import tune
 from ray.exceptions import RayTaskError
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
-from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.trial import measure_at, open_trial, quieten, stages_at
+from behaviorlm_ray.search.trial import Trial, measure_at, open_trial, quieten
 
 OUTCOME, TROUBLE = "outcome", "trouble"
 FOR_GOOD = (ConfigError, DataError, ModelError)
@@ -38,10 +37,10 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
     scheduler = SchedulerSettings.model_validate(config["scheduler"])
     attempt = 0
     while True:
-        pipeline: Pipeline | None = None
+        trial: Trial | None = None
         try:
-            pipeline = open_patiently(config, task)
-            found = measure_at(pipeline, scheduler, task.rung)
+            trial = open_patiently(config, task)
+            found = measure_at(trial, scheduler, task.rung)
             return Outcome(
                 task=task,
                 metrics={name: found[name] for name in METRICS},
@@ -55,14 +54,14 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
             if of_storage is not None and attempt > config["retries"]:
                 raise of_storage from error
             if of_storage is None and (isinstance(error, FOR_GOOD) or attempt > config["retries"]):
-                stages = {} if pipeline is None else stages_at(pipeline, None)
+                stages = {} if trial is None else trial.stages
                 return Outcome(task=task, error=reason(error), stages=stages)
             traceback.print_exc()
             print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)
 
 
-def open_patiently(config: Mapping[str, Any], task: Task) -> Pipeline:
-    """The trial's pipeline. Storage was looked at before the search began: it is given time to come back.
+def open_patiently(config: Mapping[str, Any], task: Task) -> Trial:
+    """The trial. Storage was looked at before the search began: it is given time to come back.
 
     Raises ConfigError as `open_trial` does; where storage is its cause, only when the storage's patience is over.
     """

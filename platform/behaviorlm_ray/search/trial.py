@@ -1,26 +1,29 @@
 """One trial of a search: a run with some keys changed, measured on validation at each rung of its B-Tuning."""
 
 import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ray.data
 from ray import tune
 
 from behaviorlm.config import validate_settings
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.b_tune import b_tune
+from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.run import Run, open_run
+from behaviorlm_ray.pipeline.select import select
+from behaviorlm_ray.pipeline.tune import steps_of
+from behaviorlm_ray.pipeline.validate import validate, validate_rung
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import trial_settings
-from behaviorlm_ray.stages.graph import Stage
-from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.stages.runner import Runner
+from behaviorlm_ray.stages.stage import Stage
 
 # A trial only waits for Ray Train and Ray Data, which ask for CPUs and GPUs of their own. With a CPU of its own it
 # would wait forever where theirs take all. Tune wants some resource: one byte of memory.
 RESOURCES: dict[str, int | float] = {"memory": 1}
-
-_RUNG = re.compile(r"(?:b_tune|validate)_step_(\d+)")
 
 
 def trainable(config: dict[str, Any]) -> None:
@@ -36,9 +39,9 @@ def trainable(config: dict[str, Any]) -> None:
     """
     quieten()
     scheduler = validate_settings(SchedulerSettings, config.get("scheduler") or {}, "scheduler")
-    pipeline = open_trial(config["run"], config["overrides"])
+    trial = open_trial(config["run"], config["overrides"])
     for rung in range(scheduler.number_of_rungs):
-        tune.report(measure_at(pipeline, scheduler, rung))
+        tune.report(measure_at(trial, scheduler, rung))
 
 
 tune.with_resources(
@@ -52,50 +55,53 @@ def quieten() -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
-def open_trial(run: Mapping[str, Any], overrides: Mapping[str, Any]) -> Pipeline:
-    """The pipeline of a trial, its inputs looked at. Raises ConfigError."""
-    pipeline = Pipeline(trial_settings(run, overrides))
-    pipeline.check_inputs()
-    return pipeline
+@dataclass(frozen=True)
+class Trial:
+    """A trial's run and what runs its stages."""
+
+    run: Run
+    runner: Runner
+
+    @property
+    def stages(self) -> dict[str, str]:
+        """Folders of the stages so far, by name."""
+        # .../stages/<stage>-<fingerprint>/attempts/<attempt>
+        return {
+            output.manifest.stage: output.folder.parents[1].name for output in self.runner.outputs.values()
+        }
 
 
-def measure_at(pipeline: Pipeline, scheduler: SchedulerSettings, rung: int) -> dict[str, Any]:
+def open_trial(run: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
+    """The trial, its inputs looked at. Raises ConfigError."""
+    opened = open_run(trial_settings(run, overrides))
+    check_inputs(opened, is_written=True)
+    return Trial(opened, opened.runner())
+
+
+def measure_at(trial: Trial, scheduler: SchedulerSettings, rung: int) -> dict[str, Any]:
     """What a trial reports at a rung (from 0). Needs an initialized Ray."""
-    steps, steps_per_epoch = pipeline.b_tuning_steps()
+    run, runner = trial.run, trial.runner
+    selected = runner.run(select(run)).manifest.rows["samples"]
+    steps, steps_per_epoch = steps_of(run.settings.b_tuning, selected)
     stops = [
         scheduler.stop_step(number, steps, steps_per_epoch) for number in range(scheduler.number_of_rungs)
     ]
-    earlier = [stop for stop in dict.fromkeys(stops[:rung]) if stop < stops[rung]]
     stop = stops[rung]
-    if stop == steps:
-        pipeline.ab_tuned(_tuned_until(pipeline, earlier))
-        validated = pipeline.validated("ab_tuned")
-    else:
-        tuned = pipeline.ab_tuned_until(stop, _tuned_until(pipeline, earlier))
-        validated = pipeline.validated_at(stop, tuned)
-    assert isinstance(validated, StageOutput)
+    tuned: Stage | None = None
+    for earlier in sorted({earlier for earlier in stops[:rung] if earlier < stop}):
+        tuned = b_tune(run, earlier, tuned)
+    is_whole = stop == steps
+    goal = (
+        validate(run, "ab_tuned", tuned) if is_whole else validate_rung(run, stop, b_tune(run, stop, tuned))
+    )
+    metrics = runner.run(goal).manifest.metrics
     return {
-        **{name: validated.manifest.metrics[name] for name in METRICS},
+        **{name: metrics[name] for name in METRICS},
         "rung": rung + 1,
         "rungs": scheduler.number_of_rungs,
         "steps": stop,
         "steps_of_whole": steps,
-        "stages": stages_at(pipeline, stop),
+        "stages": {
+            output.manifest.stage: output.folder.parents[1].name for output in runner.named(goal).values()
+        },
     }
-
-
-def stages_at(pipeline: Pipeline, stop: int | None) -> dict[str, str]:
-    """Folders by name of the stages that lead to a step of B-Tuning, without the rungs on the way; None: of all."""
-    return {
-        # .../stages/<stage>-<fingerprint>/attempts/<attempt>
-        name: output.folder.parents[1].name
-        for name, output in pipeline.outputs.items()
-        if stop is None or (found := _RUNG.fullmatch(name)) is None or int(found[1]) == stop
-    }
-
-
-def _tuned_until(pipeline: Pipeline, stops: list[int]) -> Callable[[], Stage] | None:
-    """Asks for the last of these rungs, which goes on from the one before."""
-    if not stops:
-        return None
-    return lambda: pipeline.ab_tuned_until(stops[-1], _tuned_until(pipeline, stops[:-1]))

@@ -9,9 +9,12 @@ import pytest
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.pipeline.arms import PRESETS
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.evaluate import evaluate
+from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.report.results import report_data
+from behaviorlm_ray.storage import read_text
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
 
 
@@ -27,9 +30,8 @@ def settings_of(data: dict[str, Any], *overrides: str) -> RunSettings:
 
 
 def planned(settings: RunSettings) -> list[str]:
-    pipeline = Pipeline(settings, planning=True)
-    pipeline.evaluated()
-    return [plan.name for plan in pipeline.plans]
+    run = open_run(settings)
+    return [plan.name for _, plan in run.runner().plan(evaluate(run))]
 
 
 def test_an_arm_adds_only_the_stages_that_its_keys_touch(data: dict[str, Any]) -> None:
@@ -80,12 +82,13 @@ def test_a_wrong_arm_is_refused_by_name(data: dict[str, Any], override: str, tol
 
 @pytest.mark.slow
 def test_arms_run_and_are_compared_and_reported_apart(ray_cluster: None, data: dict[str, Any]) -> None:
-    pipeline = Pipeline(settings_of(data, "evaluation.arms=[untuned, ab_tuned, ab_random, all_b]"))
-    pipeline.check_inputs()
-    evaluated = pipeline.evaluated()
-    results = json.loads((evaluated.folder / "results.json").read_text(encoding="utf-8"))  # type: ignore[union-attr]
+    run = open_run(settings_of(data, "evaluation.arms=[untuned, ab_tuned, ab_random, all_b]"))
+    check_inputs(run, is_written=True)
+    runner = run.runner()
+    evaluated = runner.run(evaluate(run))
+    results = json.loads(read_text(evaluated.folder / "results.json"))
     assert {"ab_tuned", "ab_random", "ab_random+adjusted", "all_b"} <= results["models"].keys()
-    outputs = pipeline.all_outputs()
+    outputs = runner.named(evaluate(run))
     assert {
         "b_tune",
         "b_tune (ab_random)",
@@ -98,4 +101,4 @@ def test_arms_run_and_are_compared_and_reported_apart(ray_cluster: None, data: d
         outputs["b_tune (all_b)"].manifest.inputs["start"]
         == outputs["one_stage (all_b)"].manifest.content_hash
     )
-    assert report_data(pipeline).models["all_b"].description == PRESETS["all_b"].description
+    assert report_data(run, runner).models["all_b"].description == PRESETS["all_b"].description

@@ -5,18 +5,21 @@ read from outside. A key that is added later enters an identity only where it is
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from behaviorlm.config import load_settings
-from behaviorlm_ray.pipeline import pipeline as pipeline_module
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm.prompts.conversations import AuxiliarySource
+from behaviorlm_lab.study.learned import learned
+from behaviorlm_ray.pipeline.b_tune import b_tune
+from behaviorlm_ray.pipeline.evaluate import evaluate
+from behaviorlm_ray.pipeline.inputs import RunInputs
+from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.storage import Location
-from jobs.run import whole
+from behaviorlm_ray.pipeline.validate import validate, validate_rung
+from behaviorlm_ray.stages.stage import in_order
 
 ROOT = Path(__file__).resolve().parents[3]
 PINNED: dict[str, dict[str, list[str]]] = json.loads(
@@ -28,39 +31,26 @@ KINDS = {
 }
 
 
-class ConstantInputs(Pipeline):
-    """A pipeline that reads nothing from outside."""
+class ConstantInputs(RunInputs):
+    """Inputs of which nothing is read."""
 
-    def variant(self, arm: str) -> Pipeline:
-        for name, value in _constants(self).items():
-            self.__dict__[name] = value
-        found = super().variant(arm)
-        for name, value in _constants(found).items():
-            found.__dict__[name] = value
-        return found
+    log = "log"
+    base = "base"
+    cloze = "cloze"
+    removed_dropout = ()
 
-
-def _constants(pipeline: Pipeline) -> Mapping[str, Any]:
-    sources = {f"source_{n}": f"source {n}" for n in range(len(pipeline.settings.auxiliary))}
-    return {"log_files": [], "_log_hash": "log", "_base": "base", "_cloze_hash": "cloze"} | {
-        "_conversation_hashes": sources
-    }
+    def conversations(self, sources: Sequence[AuxiliarySource]) -> dict[str, str]:
+        return {f"source_{number}": f"source {number}" for number in range(len(sources))}
 
 
 @pytest.mark.parametrize("case", PINNED)
-def test_every_stage_keeps_its_identity(case: str, root: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_stage_keeps_its_identity(case: str) -> None:
     name, kind = case.split(", ")
-    monkeypatch.setattr(pipeline_module, "removed_dropout", lambda model: {})
     settings = load_settings(RunSettings, str(ROOT / "jobs" / "configs" / f"{name}.yaml"), KINDS[kind])
-    storage = settings.storage.model_copy(update={"root": str(root)})
-    pipeline = ConstantInputs(settings.model_copy(update={"storage": storage}), planning=True)
-    pipeline.variant("untuned")
-    whole(pipeline)
-    pipeline.learned()
-    for tuning in ("untuned", "one_stage", "ab_tuned"):
-        pipeline.validated(tuning)
-    pipeline.validated_at(10, pipeline.ab_tuned_until(10))
+    run = Run(settings, ConstantInputs(settings))
+    goals = [evaluate(run), learned(run), validate(run, "untuned"), validate(run, "one_stage")]
+    goals += [validate(run, "ab_tuned"), validate_rung(run, 10, b_tune(run, 10))]
     found: dict[str, list[str]] = {}
-    for recipe, plan in pipeline.shared.plans.items():
-        found.setdefault(plan.name.partition(" ")[0], []).append(recipe)
+    for stage in in_order(goals):
+        found.setdefault(stage.name, []).append(stage.recipe)
     assert {stage: sorted(recipes) for stage, recipes in found.items()} == PINNED[case]

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from behaviorlm.errors import ConfigError
-from behaviorlm_ray.pipeline.input_checks import check_model
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
 
@@ -44,7 +44,7 @@ def test_a_float16_base_is_refused_before_tuning_unless_it_is_converted_or_not_t
 ) -> None:
     base = base_in(inputs / "half", small_base, torch.float16, is_stated)
     with pytest.raises(ConfigError, match=r"model\.dtype: .*float16.*float32 or bfloat16: set model\.dtype"):
-        Pipeline(settings_of(inputs, base), planning=True).check_inputs()
+        check_inputs(open_run(settings_of(inputs, base)), is_written=False)
     check_model(settings_of(inputs, base, "model.dtype=float32"))
     check_model(settings_of(inputs, base, "model.dtype=bfloat16"))
     check_model(settings_of(inputs, base, "evaluation.arms=[untuned]"))
@@ -91,7 +91,7 @@ def test_conversations_longer_than_the_model_are_refused_by_key_in_the_run_and_i
         inputs, small_base, f"auxiliary=[{talks[0]}]", arm, "evaluation.arms=[untuned, longer]"
     )
     with pytest.raises(ConfigError, match=r"^arms\.longer\.values: auxiliary\.0\.max_tokens: 600 tokens"):
-        Pipeline(settings, planning=True).check_inputs()
+        check_inputs(open_run(settings), is_written=False)
 
 
 def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_base: Path) -> None:
@@ -104,6 +104,6 @@ def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_bas
         f"prompt.instruction={'press the button ' * 200}",
     )
     with pytest.raises(ConfigError) as raised:
-        Pipeline(settings, planning=True).check_inputs()
+        check_inputs(open_run(settings), is_written=False)
     told = [line.partition(":")[0] for line in str(raised.value).splitlines()]
     assert told == ["prompt", "auxiliary.0.max_tokens", "model.dtype", "model.lora.target_modules"]

@@ -20,7 +20,7 @@ from behaviorlm.files.patient_reads import patience
 from behaviorlm.prompts.conversations import AuxiliarySource, read_conversations, source_files
 from behaviorlm.scoring.cloze import read_cloze
 from behaviorlm_ray import storage
-from behaviorlm_ray.pipeline.stage_bodies import hash_of_files
+from behaviorlm_ray.pipeline.inputs import hash_of_files
 from behaviorlm_ray.storage import S3Location
 from tests.platform.s3_faults import FaultyProxy
 from tests.platform.small_runs import log_rows, write_conversations, write_log

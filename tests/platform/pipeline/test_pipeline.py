@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,18 @@ import yaml
 from behaviorlm.config import load_settings
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.conversations import conversations
+from behaviorlm_ray.pipeline.evaluate import evaluate
+from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.planning import describe_plan
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import Run, open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation.prepared_log import count, gather, rows_of_anchors, rows_of_split
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, gather, rows_of_anchors, rows_of_split
 from behaviorlm_ray.report.results import write_results
+from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.running import StageOutput
-from jobs.run import whole
+from behaviorlm_ray.stages.stage import Stage, in_order
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
 
 AUXILIARY = "auxiliary=[{{name: talk, paths: [{path}], ratio: 0.25, weight: 0.5, max_tokens: 64, holdout_share: 0.3}}]"
@@ -51,21 +58,45 @@ def settings_of(root: Path, base: Path, inputs: Path, *overrides: str) -> RunSet
     return run_settings(root, base, inputs / "log.csv.gz", overrides=(auxiliary, one_actor, *overrides))
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A run and what ran or planned its stages."""
+
+    run: Run
+    runner: Runner
+
+    @property
+    def outputs(self) -> dict[str, StageOutput]:
+        return self.runner.named(evaluate(self.run))
+
+    def log(self) -> PreparedLog:
+        return open_log(self.outputs["prepare"], self.run.settings)
+
+    def plan(self) -> dict[str, str]:
+        """What would be done with each stage."""
+        return {plan.name: plan.action for _, plan in self.runner.plan(evaluate(self.run))}
+
+
 @pytest.fixture(scope="module")
-def first(
-    ray_cluster: None, small_base: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Pipeline:
+def first(ray_cluster: None, small_base: Path, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A whole run; whoever uses it again must leave its storage as it is, or add to it."""
-    pipeline = Pipeline(settings_of(tmp_path_factory.mktemp("runs") / "runs", small_base, inputs))
-    pipeline.check_inputs()
-    whole(pipeline)
-    return pipeline
+    run = open_run(settings_of(tmp_path_factory.mktemp("runs") / "runs", small_base, inputs))
+    check_inputs(run, is_written=True)
+    return whole(run)
 
 
-def again(first: Pipeline, *overrides: str, planning: bool = False) -> Pipeline:
-    """A pipeline over the same storage."""
-    data = first.settings.model_dump(mode="json")
-    return Pipeline(load_settings(RunSettings, None, overrides, data), planning=planning)
+def whole(run: Run) -> Ran:
+    """Runs it to the end."""
+    runner = run.runner()
+    runner.run(evaluate(run))
+    return Ran(run, runner)
+
+
+def again(first: Ran, *overrides: str) -> Ran:
+    """Another run over the same storage, of which nothing has run."""
+    data = first.run.settings.model_dump(mode="json")
+    run = open_run(load_settings(RunSettings, None, overrides, data))
+    return Ran(run, run.runner())
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -74,7 +105,7 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
 
 
-def test_every_stage_ran_once_and_wrote_what_it_says(first: Pipeline) -> None:
+def test_every_stage_ran_once_and_wrote_what_it_says(first: Ran) -> None:
     assert set(first.outputs) == STAGES
     assert not any(output.reused for output in first.outputs.values())
     selection = json.loads(storage.read_text(first.outputs["select"].folder / "selection.json"))
@@ -85,8 +116,8 @@ def test_every_stage_ran_once_and_wrote_what_it_says(first: Pipeline) -> None:
     assert len(trained) == 16
 
 
-def test_results_have_the_promised_form(first: Pipeline) -> None:
-    report = write_results(first)
+def test_results_have_the_promised_form(first: Ran) -> None:
+    report = write_results(first.run, first.runner)
     assert "<html" in storage.read_text(report)
 
     def refuse(name: str) -> None:
@@ -121,49 +152,45 @@ def test_results_have_the_promised_form(first: Pipeline) -> None:
     assert all(source["talk"]["loss"] > 0 for source in results["retention"].values())
 
 
-def test_a_second_run_reuses_every_stage_and_gives_the_same_results(first: Pipeline) -> None:
-    second = again(first)
-    whole(second)
+def test_a_second_run_reuses_every_stage_and_gives_the_same_results(first: Ran) -> None:
+    second = whole(again(first).run)
     assert set(second.outputs) == STAGES and all(output.reused for output in second.outputs.values())
     assert all(second.outputs[name].folder == first.outputs[name].folder for name in STAGES)
 
 
-def test_what_decides_no_result_reruns_nothing(first: Pipeline, tmp_path: Path) -> None:
-    moved = shutil.copy(first.log_files[0].path, tmp_path / "elsewhere.csv.gz")
-    pipeline = again(
+def test_what_decides_no_result_reruns_nothing(first: Ran, tmp_path: Path) -> None:
+    moved = shutil.copy(first.run.inputs.files[0].path, tmp_path / "elsewhere.csv.gz")
+    other = again(
         first,
         "name=other",
         f"events.paths=[{moved}]",
         "events.max_quarantine_share=0.5",
         "execution.scoring_actors=3",
         "execution.tuning.workers=2",
-        planning=True,
     )
-    whole(pipeline)
-    assert {plan.name for plan in pipeline.plans} == STAGES
-    assert {plan.action for plan in pipeline.plans} == {"reuse"}
+    assert other.plan() == dict.fromkeys(STAGES, "reuse")
 
 
-def test_planning_lists_what_would_run_and_be_reused_and_writes_nothing(first: Pipeline) -> None:
-    before = tree(storage.local_copy(first.root))
-    pipeline = again(first, "selection.balance=0.9", planning=True)
-    pipeline.check_inputs()
-    assert not isinstance(whole(pipeline), StageOutput)
-    actions = {plan.name: plan.action for plan in pipeline.plans}
+def test_planning_lists_what_would_run_and_be_reused_and_writes_nothing(first: Ran) -> None:
+    root = storage.local_copy(first.runner.root)
+    before = tree(root)
+    changed = again(first, "selection.balance=0.9")
+    check_inputs(changed.run, is_written=False)
+    actions = changed.plan()
     assert set(actions) == STAGES
     assert {name for name, action in actions.items() if action == "reuse"} == STAGES - CHANGED_BY_SELECTION
     assert actions["select"] == "run" and actions["b_tune"] == actions["evaluate"] == "unknown"
-    lines = describe_plan(pipeline)
+    lines = describe_plan(changed.run, evaluate(changed.run))
     for name, action in actions.items():
         verb = "reuse" if action == "reuse" else "run"
         assert any(line.split()[:2] == [name, verb] for line in lines), name
     assert any("training samples" in line for line in lines)
-    assert tree(storage.local_copy(first.root)) == before
+    assert tree(root) == before
 
 
-def test_the_plan_tells_the_steps_that_each_tuning_has_and_of_how_many_samples(first: Pipeline) -> None:
+def test_the_plan_tells_the_steps_that_each_tuning_has_and_of_how_many_samples(first: Ran) -> None:
     arm = 'arms={mine: {tuning: ab_tuned, values: {"selection.total": 25, "b_tuning.samples_per_step": 5}}}'
-    pipeline = again(
+    planned = again(
         first,
         arm,
         "evaluation.arms=[ab_tuned, ab_random, mine]",
@@ -172,10 +199,9 @@ def test_the_plan_tells_the_steps_that_each_tuning_has_and_of_how_many_samples(f
         "difficulty.max_per_behavior=7",
         "selection.total=1.0",
         "b_tuning.max_steps=3",
-        planning=True,
-    )
-    whole(pipeline)
-    told = dict(line.strip().split(": ") for line in describe_plan(pipeline) if " steps of about " in line)
+    ).run
+    lines = describe_plan(planned, evaluate(planned))
+    told = dict(line.strip().split(": ") for line in lines if " steps of about " in line)
     log = first.log()
     train = rows_of_split(log, "train")
     anchors = count(rows_of_anchors(log, train))
@@ -191,32 +217,30 @@ def test_the_plan_tells_the_steps_that_each_tuning_has_and_of_how_many_samples(f
     }
 
 
-def test_the_plan_tells_the_steps_that_a_run_then_had(first: Pipeline) -> None:
-    pipeline = again(first, planning=True)
-    whole(pipeline)
+def test_the_plan_tells_the_steps_that_a_run_then_had(first: Ran) -> None:
+    planned = again(first).run
+    lines = describe_plan(planned, evaluate(planned))
     for name in ("a_tune", "b_tune"):
         rows = first.outputs[name].manifest.rows
-        (line,) = [line for line in describe_plan(pipeline) if line.startswith(f"  {name}: ")]
+        (line,) = [line for line in lines if line.startswith(f"  {name}: ")]
         assert f" {rows['steps_of_whole']} steps of about {rows['samples'] // rows['steps']} samples" in line
     assert "of 40 in an epoch" in line
 
 
-def test_the_plan_of_preparation_tells_of_no_tuning(first: Pipeline) -> None:
-    pipeline = again(first, planning=True)
-    pipeline.prepared()
-    lines = describe_plan(pipeline)
+def test_the_plan_of_preparation_tells_of_no_tuning(first: Ran) -> None:
+    planned = again(first).run
+    lines = describe_plan(planned, prepare(planned))
     assert any("training samples" in line for line in lines)
     assert not any(" steps of about " in line for line in lines)
 
 
 def test_planning_a_first_run_writes_nothing_at_all(small_base: Path, inputs: Path, tmp_path: Path) -> None:
-    pipeline = Pipeline(settings_of(tmp_path / "runs", small_base, inputs), planning=True)
-    pipeline.check_inputs()
-    whole(pipeline)
-    assert {plan.name: plan.action for plan in pipeline.plans} == {
+    run = open_run(settings_of(tmp_path / "runs", small_base, inputs))
+    check_inputs(run, is_written=False)
+    assert Ran(run, run.runner()).plan() == {
         name: "run" if name in ("prepare", "conversations") else "unknown" for name in STAGES
     }
-    assert "  known once `prepare` has run" in describe_plan(pipeline)
+    assert "  known once `prepare` has run" in describe_plan(run, evaluate(run))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -228,41 +252,39 @@ def test_dropout_that_is_removed_from_a_base_shows_in_the_identity_of_tuning_onl
     (tmp_path / "dropping" / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.1}))
     recipes = []
     for base in (small_base, tmp_path / "dropping"):
-        pipeline = Pipeline(settings_of(tmp_path / "runs", base, inputs), planning=True)
-        pipeline.__dict__["_base"] = "one"  # so that only what is not said by the base's files can differ
-        whole(pipeline)
-        recipes.append(pipeline.graph.recipes)
+        run = open_run(settings_of(tmp_path / "runs", base, inputs))
+        run.inputs._known["base"] = "one"  # so that only what is not said by the base's files can differ
+        recipes.append({stage.name: stage.recipe for stage in in_order([evaluate(run)])})
     differing = {name for name in recipes[0] if recipes[0][name] != recipes[1][name]}
     assert {"a_tune", "b_tune"} <= differing
     assert not differing & {"prepare", "conversations", "predict_untuned"}
 
 
 @pytest.mark.slow
-def test_another_balance_runs_only_selection_b_tuning_its_scoring_and_the_evaluation(first: Pipeline) -> None:
-    changed = again(first, "selection.balance=0.9")
-    whole(changed)
+def test_another_balance_runs_only_selection_b_tuning_its_scoring_and_the_evaluation(first: Ran) -> None:
+    changed = whole(again(first, "selection.balance=0.9").run)
     assert set(changed.outputs) == STAGES
     assert {name for name, output in changed.outputs.items() if not output.reused} == CHANGED_BY_SELECTION
 
 
-def test_a_full_disk_during_a_stage_is_told_and_the_same_command_goes_on(
-    first: Pipeline, tmp_path: Path
-) -> None:
+def test_a_full_disk_during_a_stage_is_told_and_the_same_command_goes_on(first: Ran, tmp_path: Path) -> None:
     """The limit on the size of files stands in for a full disk; stages before are reused, so no Ray is needed."""
     config = tmp_path / "config.yaml"
-    settings = again(first, "selection.balance=0.1").settings
+    settings = again(first, "selection.balance=0.1").run.settings
     config.write_text(yaml.safe_dump(settings.model_dump(mode="json")), encoding="utf-8")
     script = (
         "import resource, sys\n"
         "from behaviorlm.config import load_settings\n"
         "from behaviorlm.errors import StorageError\n"
-        "from behaviorlm_ray.pipeline.pipeline import Pipeline\n"
+        "from behaviorlm_ray.pipeline.run import open_run\n"
+        "from behaviorlm_ray.pipeline.score import score\n"
+        "from behaviorlm_ray.pipeline.select import select\n"
         "from behaviorlm_ray.pipeline.settings import RunSettings\n"
-        "pipeline = Pipeline(load_settings(RunSettings, sys.argv[1]))\n"
-        "pipeline.difficulty()\n"
+        "run = open_run(load_settings(RunSettings, sys.argv[1]))\n"
+        "run.runner().run(score(run))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
         "try:\n"
-        "    pipeline.selected()\n"
+        "    run.runner().run(select(run))\n"
         "except StorageError as error:\n"
         "    sys.exit(f'told: {error}')\n"
     )
@@ -276,22 +298,21 @@ def test_a_full_disk_during_a_stage_is_told_and_the_same_command_goes_on(
     assert "told: select: the disk that holds" in outcomes[0].stderr
     assert "Free some space and run the same command again: finished stages are reused" in outcomes[0].stderr
     assert (outcomes[1].returncode, outcomes[1].stderr) == (0, "")
-    assert again(first, "selection.balance=0.1").selected() is not None
+    assert again(first, "selection.balance=0.1").plan()["select"] == "reuse"
 
 
 def test_a_full_disk_in_a_ray_task_is_told_and_the_same_command_goes_on(
     ray_cluster: None, small_base: Path, tmp_path: Path, full_disk: Path
 ) -> None:
     log = write_log(tmp_path / "log.csv", log_rows(22, users=150))
-    pipeline = Pipeline(run_settings(full_disk, small_base, log))
+    run = open_run(run_settings(full_disk, small_base, log))
     if not full_disk.is_mount():  # the limit on files above covers machines where nothing may be mounted
-        assert pipeline.prepared() is not None
+        assert run.runner().run(prepare(run)) is not None
         return
     with pytest.raises(StorageError, match=r"prepare: .* is full .*run the same command again"):
-        pipeline.prepared()
+        run.runner().run(prepare(run))
     subprocess.run(["mount", "-o", "remount,size=64m", str(full_disk)], check=True)
-    output = Pipeline(pipeline.settings).prepared()
-    assert isinstance(output, StageOutput) and output.manifest.rows["users"] == 150
+    assert run.runner().run(prepare(run)).manifest.rows["users"] == 150
 
 
 @pytest.mark.parametrize("planning", [False, True])
@@ -300,18 +321,23 @@ def test_what_was_made_under_a_larger_quarantine_share_is_refused_under_a_smalle
 ) -> None:
     data = tolerant.model_dump(mode="json")
 
-    def pipeline(*overrides: str) -> Pipeline:
-        return Pipeline(load_settings(RunSettings, None, overrides, data), planning)
+    def look(goal: Callable[[Run], Stage], *overrides: str) -> StageOutput:
+        run = open_run(load_settings(RunSettings, None, overrides, data))
+        runner, stage = run.runner(), goal(run)
+        if planning:
+            runner.plan(stage)
+        else:
+            runner.run(stage)
+        return runner.outputs[stage.recipe]
 
-    reused = pipeline()
-    assert isinstance(reused.prepared(), StageOutput) and isinstance(reused.conversations(), StageOutput)
+    assert look(prepare).reused and look(conversations).reused
     message = r"2 of 12\d rows cannot be used \(1\.\d\d%; allowed are 0\.10% .*: empty user: 2\..*quarantine"
     with pytest.raises(DataError, match=message):
-        pipeline("events.max_quarantine_share=0.001").prepared()
+        look(prepare, "events.max_quarantine_share=0.001")
     with pytest.raises(
         DataError, match=r"'talk': 1 of 41 conversations .*more than max_quarantine_share 0\.001"
     ):
-        pipeline("auxiliary.0.max_quarantine_share=0.001").conversations()
+        look(conversations, "auxiliary.0.max_quarantine_share=0.001")
 
 
 @pytest.fixture(scope="module")
@@ -325,9 +351,8 @@ def tolerant(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempP
     auxiliary = f"auxiliary=[{{name: talk, paths: [{talk}], ratio: 0.25, max_quarantine_share: 0.5}}]"
     overrides = ("events.max_quarantine_share=0.5", auxiliary)
     settings = run_settings(folder / "runs", small_base, log, overrides=overrides)
-    pipeline = Pipeline(settings)
-    pipeline.prepared()
-    pipeline.conversations()
+    run = open_run(settings)
+    run.runner().run(prepare(run), conversations(run))
     return settings
 
 
@@ -343,26 +368,23 @@ def tolerant(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempP
     ],
 )
 def test_what_the_arms_lack_shows_after_preparation_before_any_tuning(
-    first: Pipeline, tmp_path: Path, overrides: tuple[str, ...], message: str
+    first: Ran, tmp_path: Path, overrides: tuple[str, ...], message: str
 ) -> None:
-    for target in (whole, Pipeline.evaluated):
-        pipeline = again(first, f"storage.root={tmp_path}", *overrides)
-        with pytest.raises(DataError, match=message):
-            target(pipeline)
-        assert set(pipeline.outputs) == {"prepare"}
-    planned = again(first, f"storage.root={tmp_path}", *overrides, planning=True)
+    lacking = again(first, f"storage.root={tmp_path}", *overrides)
     with pytest.raises(DataError, match=message):
-        whole(planned)
+        lacking.runner.run(evaluate(lacking.run))
+    assert set(lacking.outputs) == {"prepare"}
+    with pytest.raises(DataError, match=message):
+        again(first, f"storage.root={tmp_path}", *overrides).plan()
 
 
 @pytest.mark.slow
 def test_without_a_tail_and_without_validation_everything_else_still_works(
-    first: Pipeline, tmp_path: Path
+    first: Ran, tmp_path: Path
 ) -> None:
     overrides = ("vocabulary.anchor_threshold=0", "split.validation=0", f"storage.root={tmp_path}")
-    pipeline = again(first, *overrides)
-    whole(pipeline)
-    results = json.loads(storage.read_text(write_results(pipeline).parent / "results.json"))
+    ran = whole(again(first, *overrides).run)
+    results = json.loads(storage.read_text(write_results(ran.run, ran.runner).parent / "results.json"))
     assert results["samples"]["tail"] == 0 and results["samples"]["validation"] == 0
     assert results["models"]["ab_tuned"]["tail"]["accuracy"]["value"] is None
     assert "ab_tuned+adjusted" not in results["models"]

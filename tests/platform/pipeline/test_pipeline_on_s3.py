@@ -26,9 +26,10 @@ SCRIPT = """
 import json, sys
 import ray
 from behaviorlm.errors import BehaviorLMError
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.evaluate import evaluate
+from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.report.results import write_results
-from jobs.run import whole
 from tests.platform.small_runs import run_settings
 
 base, ray_folder, *places = sys.argv[1:]
@@ -40,17 +41,19 @@ for place in places:
                  "execution.tuning.checkpoint_every_steps=1", f"events.paths=['{place}/in/*.csv.gz']")
     if is_broken:
         overrides = (*overrides, "name=broken", f"events.paths=['{place}/in/broken.csv']")
-    pipeline = Pipeline(run_settings("unused", base, overrides=overrides))
+    run = open_run(run_settings("unused", base, overrides=overrides))
+    runner = run.runner()
     try:
-        pipeline.check_inputs()
-        whole(pipeline)
+        check_inputs(run, is_written=True)
+        runner.run(evaluate(run))
     except BehaviorLMError as error:
         if not is_broken:
             raise
         print("BROKEN", error, flush=True)
         continue
-    report = write_results(pipeline)
-    stages = {name: [output.manifest.fingerprint, output.reused] for name, output in pipeline.outputs.items()}
+    report = write_results(run, runner)
+    outputs = runner.named(evaluate(run))
+    stages = {name: [output.manifest.fingerprint, output.reused] for name, output in outputs.items()}
     print("RESULT " + json.dumps({"report": str(report), "stages": stages}), flush=True)
 """
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # whole runs, on a machine that may be busy

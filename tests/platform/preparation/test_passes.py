@@ -17,7 +17,8 @@ from behaviorlm.errors import DataError
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm_ray.console import progress_lines
-from behaviorlm_ray.pipeline.pipeline import Pipeline, stage_bodies
+from behaviorlm_ray.pipeline import inputs
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes as preparation
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -36,7 +37,7 @@ def prepare(ray_cluster: None, small_base: Path, tmp_path: Path) -> Prepare:
     ) -> tuple[PreparedLog, preparation.Prepared]:
         settings = run_settings(tmp_path / "runs", small_base, *paths, overrides=overrides)
         plan = preparation.PreparationPlan(
-            tuple(Pipeline(settings).log_files),
+            tuple(open_run(settings).inputs.files),
             settings.events,
             settings.split,
             settings.prompt,
@@ -238,7 +239,7 @@ def test_a_log_without_a_terminal_shows_how_far_both_passes_are(
 ) -> None:
     monkeypatch.setattr(progress_lines, "PROGRESS_SECONDS", 0.0)
     paths = [write_log(tmp_path / f"{number}.csv", log_rows(number, users=6)) for number in range(2)]
-    stage_bodies.hash_of_files("the log", [str(path) for path in paths])
+    inputs.hash_of_files("the log", [str(path) for path in paths])
     prepare("prepared", *paths)
     told = capsys.readouterr().out.splitlines()
     for start in (

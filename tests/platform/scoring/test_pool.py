@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +27,13 @@ from behaviorlm.prompts.encoder import PromptConfig
 from behaviorlm.selection.quotas import SelectionConfig
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm_ray import storage
-from behaviorlm_ray.pipeline.pipeline import Pipeline, stage_bodies
+from behaviorlm_ray.pipeline import model_scores
+from behaviorlm_ray.pipeline.prepare import prepare
+from behaviorlm_ray.pipeline.run import open_run
+from behaviorlm_ray.pipeline.score import score_difficulty
+from behaviorlm_ray.pipeline.select import select_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.pipeline.stage_bodies import SELECTION, score_difficulty, select_samples
+from behaviorlm_ray.pipeline.tune import SELECTION
 from behaviorlm_ray.preparation import prepared_log as prepared
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring import pool as scoring
@@ -53,9 +56,8 @@ def settings(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunS
 
 @pytest.fixture(scope="module")
 def prepared_stage(ray_cluster: None, settings: RunSettings) -> StageOutput:
-    output = Pipeline(settings).prepared()
-    assert isinstance(output, StageOutput)
-    return output
+    run = open_run(settings)
+    return run.runner().run(prepare(run))
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +285,7 @@ def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_th
     changed = settings.model_copy(update={"difficulty": few})
 
     def cut_short(folder: StageFolder) -> StageResult:
-        score_difficulty(folder, changed, prepared_stage, {"model": "untuned"})
+        score_difficulty(folder, {"prepared": prepared_stage}, changed)
         raise StorageError("the machine is gone")
 
     def run(body: Callable[[StageFolder], StageResult]) -> StageOutput:
@@ -291,13 +293,13 @@ def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_th
 
     with pytest.raises(StorageError):
         run(cut_short)
-    monkeypatch.setattr(stage_bodies, "package_versions", lambda: package_versions() | {"torch": "next"})
+    monkeypatch.setattr(model_scores, "package_versions", lambda: package_versions() | {"torch": "next"})
     capfd.readouterr()
     with pytest.raises(StorageError):
         run(cut_short)
     assert "are there already" not in capfd.readouterr().out
     monkeypatch.undo()
-    output = run(lambda folder: score_difficulty(folder, changed, prepared_stage, {"model": "untuned"}))
+    output = run(lambda folder: score_difficulty(folder, {"prepared": prepared_stage}, changed))
     samples = output.manifest.rows["samples"]
     assert f"scoring: {samples} samples are there already" in capfd.readouterr().out
     assert len(pq.read_table(output.folder / "difficulty.parquet")) == samples > 0
@@ -321,7 +323,7 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
         return run_stage(tmp_path, name, 1, {}, {}, body)
 
     names = ("model_half_0", "model_half_1", "reference_half_0", "reference_half_1")
-    models: dict[str, Any] = {
+    models: dict[str, StageOutput] = {
         name: finished(name, folder)
         for name, folder in zip(names, tuned, strict=True)
         if with_reference or name.startswith("model")
@@ -339,7 +341,7 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
         1,
         {},
         {},
-        lambda folder: score_difficulty(folder, changed, prepared_stage, models),
+        lambda folder: score_difficulty(folder, {"prepared": prepared_stage, **models}, changed),
     )
     table = pq.read_table(scored.folder / "difficulty.parquet")
     rows = prepared.limit_per_behavior(log, prepared.rows_of_split(log, "train"), 6, settings.difficulty.seed)
@@ -391,7 +393,7 @@ def test_what_two_judges_scored_is_selected_from_both_halves_alike(
         1,
         {},
         {},
-        lambda folder: select_samples(folder, hard, prepared_stage, finished),
+        lambda folder: select_samples(folder, {"prepared": prepared_stage, "score": finished}, hard),
     )
     selected = np.isin(ids.to_pylist(), pq.read_table(chosen.folder / SELECTION)["sample_id"].to_pylist())
     assert abs(selected[judge == 0].mean() - selected[judge == 1].mean()) < 0.1

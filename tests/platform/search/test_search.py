@@ -12,8 +12,9 @@ from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm.prompts.encoder import PromptConfig
 from behaviorlm_ray.evaluation.comparison import validation_metrics
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.validate import validate
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages, times_run
 from behaviorlm_ray.search.decisions import Outcome, Task
@@ -34,6 +35,7 @@ from behaviorlm_ray.search.summary import (
 )
 from behaviorlm_ray.search.task import reason
 from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
+from behaviorlm_ray.stages.stage import in_order
 from behaviorlm_ray.storage import Location, S3Location, write_replacing
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
@@ -166,9 +168,8 @@ def test_the_plan_counts_distinct_stages_and_writes_nothing(run: dict[str, Any])
 
 def test_planned_stages_are_the_same_exactly_if_they_are_made_alike(run: dict[str, Any]) -> None:
     def recipes(*overrides: str) -> dict[str, str]:
-        pipeline = Pipeline(load_settings(RunSettings, None, overrides, run), planning=True)
-        pipeline.validated("ab_tuned")
-        return pipeline.recipes
+        goal = validate(open_run(load_settings(RunSettings, None, overrides, run)), "ab_tuned")
+        return {stage.name: stage.recipe for stage in in_order([goal])}
 
     base = recipes()
     assert recipes("execution.scoring_actors=1", "name=other") == base

@@ -29,8 +29,8 @@ def test_a_task_waits_for_storage_that_fails_for_a_while(
     run_on_s3: dict[str, Any], proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proxy.plan("AccessDenied", 1, status=403)
-    pipeline = open_patiently({"run": run_on_s3}, TASK)
-    assert pipeline.settings.selection.balance == 0.5
+    trial = open_patiently({"run": run_on_s3}, TASK)
+    assert trial.run.settings.selection.balance == 0.5
     assert proxy.happened == ["AccessDenied"]
     assert "permission denied" in capsys.readouterr().out
 

@@ -14,10 +14,11 @@ import pytest
 
 from behaviorlm.errors import DataError
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages.graph import Shared, StageGraph
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker, decode_record
 from behaviorlm_ray.stages.run_record import RunRecord
+from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
+from behaviorlm_ray.stages.stage import Stage
 from behaviorlm_ray.storage import S3Location
 from behaviorlm_ray.upkeep.status import StageStatus, stages_under, status_lines
 from jobs import status as status_job
@@ -178,10 +179,11 @@ def test_a_run_is_listed_with_the_stage_that_it_asked_for_last_and_is_not_taken_
         raise DataError("row 7 is bad")
 
     for name in ("first", "second"):
-        graph = StageGraph(tmp_path, shared=Shared(record=RunRecord(tmp_path / name)))
-        made = graph.stage("prepare", 1, {}, {}, body)
+        runner = Runner(tmp_path, RunRecord(tmp_path / name))
+        made = Stage("prepare", 1, {}, {}, lambda folder, made: body(folder))
+        runner.run(made)
         assert told(name)[1:5] == ["prepare", "finished", "3", "samples"]
     with pytest.raises(DataError):
-        graph.stage("a_tune", 1, {}, {"prepared": made}, breaks)
+        runner.run(Stage("a_tune", 1, {}, {"prepared": made}, lambda folder, made: breaks(folder)))
     assert told("second")[1:3] == ["a_tune", "failed"] and "row 7 is bad" in " ".join(told("second"))
     assert told("first")[1:3] == ["prepare", "finished"]

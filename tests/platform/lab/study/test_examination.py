@@ -12,17 +12,22 @@ import pytest
 from behaviorlm.config import load_settings
 from behaviorlm_lab.study.correlations import spearman, within_behaviors
 from behaviorlm_lab.study.examination import examine_measures, examine_selections, joined, overlaps
+from behaviorlm_lab.study.learned import learned
 from behaviorlm_lab.study.records import record_of
 from behaviorlm_lab.study.settings import StudySettings
 from behaviorlm_lab.truth.oracle import TruthSettings, true_probabilities
 from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.evaluate import evaluate
+from behaviorlm_ray.pipeline.predict import predict
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.pipeline.stage_bodies import SELECTION
+from behaviorlm_ray.pipeline.tune import SELECTION
 from behaviorlm_ray.preparation.prepared_log import gather, rows_of_split
 from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.stages.stage import in_order
 from tests.platform.small_runs import run_data
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -31,7 +36,7 @@ HALVES = {"one_stage_half_0": 11, "one_stage_half_1": 22, "a_tune_half_0": 300, 
 
 
 class Planted:
-    """A pipeline whose stages after preparation are files made here."""
+    """A run whose stages after preparation are files made here."""
 
     def __init__(self, root: Path, base: Path) -> None:
         self.root = root
@@ -44,8 +49,9 @@ class Planted:
             "ab_crossed": {"tuning": "ab_tuned", "values": {"difficulty.source": "cross_fit"}},
         }
         data["evaluation"] |= {"arms": list(ARMS), "truth": {"world": "main"}}
-        self.pipeline = Pipeline(load_settings(RunSettings, None, (), data))
-        self.log = self.pipeline.log()
+        self.run = open_run(load_settings(RunSettings, None, (), data))
+        self.runner = self.run.runner()
+        self.log = open_log(self.runner.run(prepare(self.run)), self.run.settings)
         rows = rows_of_split(self.log, "train")
         self.ids = gather(self.log, rows, "sample_id")
         self.behavior = gather(self.log, rows, "behavior")
@@ -75,8 +81,11 @@ class Planted:
             duration_seconds=0.0,
             **empty,
         )
-        pipeline = self.pipeline.variant(arm) if arm else self.pipeline
-        pipeline.graph.outputs[stage] = StageOutput(manifest, folder, True)
+        of_arm = self.run.for_arm(arm) if arm else self.run
+        goals = [predict(of_arm, "ab_tuned"), learned(of_arm), *([] if arm else [evaluate(self.run)])]
+        for planned in in_order(goals):
+            if planned.name == stage:
+                self.runner.outputs[planned.recipe] = StageOutput(manifest, folder, True)
 
     def table(self, order: np.ndarray | None = None, **columns: np.ndarray) -> pa.Table:
         """A difficulty table of the samples, its rows in an order of its own."""
@@ -122,7 +131,7 @@ def test_planted_measures_have_their_known_correlations_on_what_the_neutral_arm_
     # On what was not selected, what was learned is what `reducible` says, on the rest the opposite.
     learned = np.where(selected, -reducible, reducible)
     planted.fill(planted.before - learned, reducible, selected)
-    found = examine_measures(planted.pipeline, list(ARMS), "ab_random")
+    found = examine_measures(planted.run, planted.runner, list(ARMS), "ab_random")
     assert found["on"] == "ab_random"
     assert found["learned"]["on others"] == pytest.approx(reducible[~selected].mean())
     assert found["learned"]["on selected"] == pytest.approx(-reducible[selected].mean())
@@ -170,7 +179,7 @@ def test_what_two_judges_say_is_held_against_the_truth_as_selection_orders_it(pl
     shifted = planted.surprise + 10 * judge
     columns = dict.fromkeys(("nll", "rank", "margin", "excess"), shifted)
     planted.plant("ab_crossed", "score", {"difficulty.parquet": planted.table(**columns, judge=judge)})
-    found = examine_measures(planted.pipeline, list(ARMS), "ab_random")["correlations"]
+    found = examine_measures(planted.run, planted.runner, list(ARMS), "ab_random")["correlations"]
     plain = within_behaviors(
         planted.behavior,
         planted.log.vocabulary.names,
@@ -191,7 +200,7 @@ def test_overlaps_are_shares_of_the_first_arm_s_selection() -> None:
 def test_the_true_p_of_every_selection_is_told_for_arms_that_were_not_scored_again(planted: Planted) -> None:
     easy = planted.surprise < np.median(planted.surprise)
     planted.fill(planted.before, planted.before, easy)
-    found = examine_selections(planted.pipeline, list(ARMS))
+    found = examine_selections(planted.run, planted.runner, list(ARMS))
     assert list(found) == list(ARMS)
     everything = np.exp(-planted.surprise)
     for arm in ARMS:
@@ -237,7 +246,7 @@ def test_a_record_holds_whole_fronts_the_cost_of_scoring_and_what_it_was_made_fr
         (),
         {"name": "made", "run": "jobs/configs/demo.yaml", "seeds": [3], "examine": "ab_random"},
     )
-    record = json.loads(json.dumps(record_of(planted.pipeline, settings, "main", 3)))
+    record = json.loads(json.dumps(record_of(planted.run, planted.runner, settings, "main", 3)))
     assert record["fronts"] == details["fronts"]
     assert record["ceiling_front"] == ceiling
     of_behavior = {"is_anchor": False, "training_targets": 9, "targets": 4}
@@ -247,7 +256,7 @@ def test_a_record_holds_whole_fronts_the_cost_of_scoring_and_what_it_was_made_fr
     assert record["optimizer_samples"] == dict.fromkeys(ARMS, 1560)
     assert record["scoring_samples"] == {"ab_random": 0, "ab_tuned": 0, "ab_reducible": 33, "ab_crossed": 700}
     assert record["fingerprint"] == "made of "
-    assert record["made"]["base"] == planted.pipeline.input_hashes["base"]
+    assert record["made"]["base"] == planted.run.inputs.base
     assert record["made"]["settings"]["arms.ab_crossed.values.difficulty.source"] == "cross_fit"
     assert record["made"]["world"] == default_world().version
     assert set(record["difficulty"]["selections"]) == set(ARMS)

@@ -21,7 +21,8 @@ from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.opaque import OpaqueWorld
 from behaviorlm_lab.world.process import default_world
 from behaviorlm_ray.evaluation.comparison import Comparison, EvaluatedSamples, evaluate
-from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather, rows_of_split
 from behaviorlm_ray.report.content import Front
@@ -40,8 +41,8 @@ def prepared_log(
     data: dict[str, Any] = run_data(root / "runs", base, log)
     data["events"] |= {"context_before": [], "context_after": ["place"], "clock": ["weekday", "hour"]}
     data["split"] |= {"test": test}
-    pipeline = Pipeline(load_settings(RunSettings, None, (), data))
-    return pipeline.log()
+    run = open_run(load_settings(RunSettings, None, (), data))
+    return open_log(run.runner().run(prepare(run)), run.settings)
 
 
 @pytest.fixture(scope="module")

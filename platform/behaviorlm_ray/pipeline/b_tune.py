@@ -1,0 +1,43 @@
+"""The stage `b_tune`, and its rungs: the A-tuned (or one-stage tuned) model goes on, on the selected subset."""
+
+from dataclasses import replace
+
+from behaviorlm_ray.pipeline.arms import Tuning
+from behaviorlm_ray.pipeline.prepare import open_log
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.select import select, selected_samples
+from behaviorlm_ray.pipeline.tune import TuningPlan, a_tune, described_steps, one_stage, start, tuning_stage
+from behaviorlm_ray.stages.stage import Made, Stage
+
+
+def b_tune(run: Run, stop_step: int | None = None, continues: Stage | None = None) -> Stage:
+    """B-Tuning, or the first steps of it, exactly as the whole one has them.
+
+    continues: a rung of it to go on from.
+    """
+    settings = run.settings
+    tuning = TuningPlan(
+        settings.b_tuning, "selected", mixed=settings.auxiliary_in_b_tuning, stop_step=stop_step
+    )
+    name = "b_tune" if stop_step is None else f"b_tune_step_{stop_step}"
+    inputs = {"start": start(run), "selection": select(run)}
+
+    def estimate(made: Made) -> str | None:
+        if "prepared" not in made:
+            return None
+        return described_steps(tuning, selected_samples(open_log(made["prepared"], settings), settings))
+
+    return replace(tuning_stage(run, name, tuning, inputs, continues), estimate=estimate)
+
+
+def tuned_model(run: Run, tuning: Tuning) -> Stage | None:
+    """The stage whose model an arm is; None: the base as it came."""
+    match tuning:
+        case "untuned":
+            return None
+        case "one_stage":
+            return one_stage(run)
+        case "a_tuned":
+            return a_tune(run)
+        case "ab_tuned":
+            return b_tune(run)

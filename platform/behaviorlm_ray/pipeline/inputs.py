@@ -1,0 +1,106 @@
+"""What a run reads from outside: each thing is resolved once for all arms, and what failed is not tried again."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from behaviorlm.errors import BehaviorLMError
+from behaviorlm.events.reading import check_columns
+from behaviorlm.events.source_files import SourceFile, list_files
+from behaviorlm.files.patient_reads import patience
+from behaviorlm.model.base_model import model_fingerprint, removed_dropout
+from behaviorlm.prompts.conversations import AuxiliarySource, source_files
+from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm_ray.console.progress_lines import ProgressLines
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.storage import hash_file, location
+
+HASHING_THREADS = 8
+"""Files that are hashed at a time (our choice): hashing leaves Python free, and S3 is waited for."""
+
+T = TypeVar("T")
+
+
+class RunInputs:
+    """The inputs of one run. State: what was resolved, or how that failed; arms share it."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._settings = settings
+        self._known: dict[str, Any] = {}
+
+    @property
+    def files(self) -> list[SourceFile]:
+        """The log's files, their columns checked. Raises ConfigError or DataError."""
+        return self._once("files", self._checked_files)
+
+    @property
+    def log(self) -> str:
+        """A hash of the log's content, wherever its files lie. Raises as `files` does, and StorageError."""
+        return self._once("log", lambda: hash_of_files("the log", [file.path for file in self.files]))
+
+    @property
+    def base(self) -> str:
+        """The base model's fingerprint. Raises ModelError."""
+        return self._once("base", lambda: model_fingerprint(self._settings.model))
+
+    @property
+    def removed_dropout(self) -> Sequence[str]:
+        """Keys of the base's configuration whose dropout is set to 0. Raises ModelError."""
+        return self._once("dropout", lambda: removed_dropout(self._settings.model))
+
+    @property
+    def cloze(self) -> str:
+        """A hash of the cloze questions, which were read; empty without any. Raises DataError or StorageError."""
+        return self._once("cloze", self._hash_of_cloze)
+
+    def conversations(self, sources: Sequence[AuxiliarySource]) -> dict[str, str]:
+        """{"source_0": a hash of the first source's content, ...}. Raises DataError or StorageError."""
+        return {f"source_{number}": self._of_source(source) for number, source in enumerate(sources)}
+
+    def hashes(self) -> dict[str, str]:
+        """Content hashes of what decides the run's stages, but for cloze questions."""
+        return {"log": self.log, "base": self.base, **self.conversations(self._settings.auxiliary)}
+
+    def _of_source(self, source: AuxiliarySource) -> str:
+        return self._once(
+            f"source {source.name} of {source.paths}",
+            lambda: hash_of_files(f"auxiliary source {source.name}", source_files(source)),
+        )
+
+    def _checked_files(self) -> list[SourceFile]:
+        files = list_files(self._settings.events)
+        check_columns(self._settings.events, files)
+        return files
+
+    def _hash_of_cloze(self) -> str:
+        path = self._settings.evaluation.cloze
+        if path is None:
+            return ""
+        read_cloze(path)  # so that what is wrong with it shows before cluster work
+        return hash_file(location(path)).sha256
+
+    def _once(self, name: str, resolve: Callable[[], T]) -> T:
+        if name not in self._known:
+            try:
+                with patience(self._settings.storage.patience_seconds):
+                    self._known[name] = resolve()
+            except BehaviorLMError as error:
+                self._known[name] = error
+        known = self._known[name]
+        if isinstance(known, BehaviorLMError):
+            raise known
+        found: T = known
+        return found
+
+
+def hash_of_files(what: str, paths: Sequence[str]) -> str:
+    """One SHA-256 of several local files or objects, in their order, with lines of progress about `what` they are."""
+    progress = ProgressLines(f"hashing {what}:", len(paths), "files")
+    places = [location(path) for path in paths]
+    hashes = []
+    with ThreadPoolExecutor(HASHING_THREADS) as threads:
+        for digest in threads.map(hash_file, places):
+            hashes.append(digest.sha256)
+            progress.add(1)
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""What the stages that score a model have in common: the work, where it goes, and what earlier attempts left of it."""
+
+from dataclasses import replace
+
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.tune import MODEL
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
+from behaviorlm_ray.scoring.pool import Scored, ScoringPool, ScoringTask, score
+from behaviorlm_ray.stages.manifests import package_versions
+from behaviorlm_ray.stages.running import StageFolder, StageOutput
+
+
+def scoring_task(
+    settings: RunSettings, log: PreparedLog, model: StageOutput | None, *, measures: bool
+) -> ScoringTask:
+    """What replicas of a model need; None: the base. measures: those of difficulty instead of all label scores."""
+    return ScoringTask(
+        log,
+        settings.model,
+        None if model is None else model.folder / MODEL,
+        measures,
+        settings.execution.scoring_tokens,
+        settings.execution.cpus_per_actor,
+        settings.execution.tuning.use_gpu,
+    )
+
+
+def score_into(
+    folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, settings: RunSettings
+) -> Scored:
+    """Score into a path of the stage's output, with what earlier attempts left there.
+
+    The stage's fingerprint tells the version of its code.
+    """
+    execution = settings.execution
+    pool = ScoringPool(
+        execution.scoring_actors,
+        execution.windows_per_batch,
+        execution.cpus_per_actor,
+        execution.tuning.use_gpu,
+    )
+    owned = replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
+    return score(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])

@@ -1,0 +1,105 @@
+"""The stages `predict_...`: label scores of validation and test samples, and what the model keeps of its knowledge."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from behaviorlm.files.patient_reads import patience
+from behaviorlm.model.base_model import load_tokenizer
+from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm_ray import storage
+from behaviorlm_ray.evaluation.comparison import EvaluatedSamples
+from behaviorlm_ray.pipeline.arms import Tuning
+from behaviorlm_ray.pipeline.b_tune import tuned_model
+from behaviorlm_ray.pipeline.conversations import conversations
+from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.prepared_log import (
+    PreparedLog,
+    SampleRows,
+    count,
+    limit_rows,
+    rows_of_split,
+    union_rows,
+)
+from behaviorlm_ray.scoring.pool import check_scores, score_without_history
+from behaviorlm_ray.scoring.retention import measure_retention
+from behaviorlm_ray.stages.running import StageFolder, StageResult
+from behaviorlm_ray.stages.stage import Made, Stage
+from behaviorlm_ray.tuning.inputs import read_encoded
+
+VERSION = 3
+
+SCORES = "scores"
+WITHOUT_HISTORY = "without_history.parquet"
+RETENTION = "retention.json"
+
+
+def predict(run: Run, tuning: Tuning) -> Stage:
+    """Of the model after a tuning, `untuned` for the base as it came."""
+    settings, evaluation = run.settings, run.settings.evaluation
+    model = tuned_model(run, tuning)
+    return Stage(
+        name=f"predict_{tuning}",
+        version=VERSION,
+        identity={
+            "model": run.model_identity,
+            "max_samples": evaluation.max_samples,
+            "max_validation_samples": evaluation.max_validation_samples,
+            "seed": evaluation.seed,
+            "retention_conversations": evaluation.retention_conversations,
+        },
+        inputs={
+            "prepared": prepare(run),
+            "base": run.inputs.base,
+            **({} if model is None else {"model": model}),
+            **({"conversations": conversations(run)} if settings.auxiliary else {}),
+            **({"cloze": run.inputs.cloze} if evaluation.cloze else {}),
+        },
+        body=lambda folder, made: _predict(folder, made, settings),
+        arm=run.arm,
+    )
+
+
+def evaluated_samples(log: PreparedLog, settings: RunSettings) -> EvaluatedSamples:
+    """The validation and test samples that models are measured on."""
+    evaluation = settings.evaluation
+    test = limit_rows(log, rows_of_split(log, "test"), evaluation.max_samples, evaluation.seed)
+    return EvaluatedSamples(validation_samples(log, settings), test)
+
+
+def validation_samples(log: PreparedLog, settings: RunSettings) -> SampleRows:
+    """The validation samples on which choices are made."""
+    evaluation = settings.evaluation
+    return limit_rows(
+        log, rows_of_split(log, "validation"), evaluation.max_validation_samples, evaluation.seed
+    )
+
+
+def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
+    log = open_log(made["prepared"], settings)
+    samples = evaluated_samples(log, settings)
+    task = scoring_task(settings, log, made.get("model"), measures=False)
+    both = union_rows(samples.validation, samples.test)
+    scored = score_into(folder, SCORES, task, both, settings)
+    check_scores(folder.output / SCORES, both)
+    if "model" not in made and count(samples.test):
+        alone = score_without_history(task, samples.test)
+        table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
+        with storage.writing_file(folder.output / WITHOUT_HISTORY) as path:
+            pq.write_table(table, path)
+    held_out = {}
+    if "conversations" in made:
+        for source in settings.auxiliary:
+            talks = read_encoded(made["conversations"].folder / f"{source.name}.arrow", True)
+            held_out[source.name] = talks[: settings.evaluation.retention_conversations]
+    with patience(settings.storage.patience_seconds):
+        questions = read_cloze(settings.evaluation.cloze) if settings.evaluation.cloze else []
+    tokenizer = load_tokenizer(settings.model) if questions else None
+    retention = measure_retention(task, held_out, tokenizer, questions)
+    storage.write_replacing(folder.output / RETENTION, json.dumps(retention, indent=1).encode())
+    rows = {"validation": count(samples.validation), "test": count(samples.test)}
+    return StageResult(rows=rows, metrics={"retention": retention}, cost={"tokens": scored.tokens})

@@ -1,0 +1,63 @@
+"""The stage `prepare`: timelines, vocabulary and prompt from the log's files."""
+
+from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
+from behaviorlm_ray.pipeline.run import Run, plain
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation import passes
+from behaviorlm_ray.preparation.prepared_log import PreparedLog
+from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult
+from behaviorlm_ray.stages.stage import Made, Stage
+
+VERSION = 1
+
+
+def prepare(run: Run) -> Stage:
+    """Its check raises DataError for too many unusable rows, also of what is reused."""
+    settings = run.settings
+    events = plain(settings.events)
+
+    def body(folder: StageFolder, made: Made) -> StageResult:
+        asked = settings.preparation
+        size = sum(file.size for file in run.inputs.files)
+        partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
+        if too_few is not None:
+            print(f"prepare: {too_few}", flush=True)
+        plan = passes.PreparationPlan(
+            tuple(run.inputs.files),
+            settings.events,
+            settings.split,
+            settings.prompt,
+            settings.model,
+            partitions,
+            folder.output,
+            settings.storage.patience_seconds,
+        )
+        prepared = passes.prepare(plan, settings.vocabulary)
+        rows = {name: value for name, value in prepared.counts.items() if isinstance(value, int)}
+        quarantined = prepared.counts["quarantined"]
+        warnings = [] if too_few is None else [too_few]
+        warnings += prepared.warnings
+        warnings += [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
+        return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=warnings)
+
+    return Stage(
+        name="prepare",
+        version=VERSION,
+        identity={
+            # not where the files lie, nor how many bad rows are tolerated
+            "events": {key: events[key] for key in events if key not in ("paths", "max_quarantine_share")},
+            "split": plain(settings.split),
+            "vocabulary": plain(settings.vocabulary),
+            "prompt": plain(settings.prompt),
+            "preparation": plain(settings.preparation),
+        },
+        inputs={"log": run.inputs.log, "base": run.inputs.base},
+        body=body,
+        check=lambda prepared: check_quarantined_rows(prepared, settings.events),
+        arm=run.arm,
+    )
+
+
+def open_log(prepared: StageOutput, settings: RunSettings) -> PreparedLog:
+    """The prepared log of a finished preparation."""
+    return PreparedLog(prepared.folder, settings.prompt)

@@ -1,0 +1,52 @@
+"""A run, or one arm of it, as its stages are declared from it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from behaviorlm.config import Settings
+from behaviorlm_ray.pipeline.inputs import RunInputs
+from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
+from behaviorlm_ray.stages.runner import Runner
+from behaviorlm_ray.storage import Location
+
+
+@dataclass(frozen=True)
+class Run:
+    """Settings and inputs of a run. arm: the arm whose changed keys the settings have; empty for the run itself."""
+
+    settings: RunSettings
+    inputs: RunInputs
+    arm: str = ""
+
+    def for_arm(self, arm: str) -> "Run":
+        """The run with the changed keys of an arm; it shares every stage that they do not touch."""
+        values = self.settings.all_arms[arm].values
+        if not values:
+            return self
+        return Run(with_changed_keys(self.settings, values, f"arms.{arm}.values"), self.inputs, arm)
+
+    def runner(self) -> Runner:
+        """What runs or plans its stages."""
+        return Runner(self.settings.storage.place)
+
+    @property
+    def output_folder(self) -> Location:
+        """Where its report and results are written."""
+        return self.settings.storage.place / self.settings.name
+
+    @property
+    def model_identity(self) -> dict[str, Any]:
+        """How the base is adapted; the base itself is named by its fingerprint, not by its path."""
+        return {
+            key: value for key, value in plain(self.settings.model).items() if key not in ("base", "revision")
+        }
+
+
+def open_run(settings: RunSettings) -> Run:
+    """The run of these settings; nothing is looked at yet."""
+    return Run(settings, RunInputs(settings))
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON values, as they stand in identities."""
+    return settings.model_dump(mode="json")

@@ -1,0 +1,190 @@
+"""The stages that tune a base model: `a_tune`, `one_stage` and their halves; what they share with `b_tune`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from behaviorlm.model.adapters import save_trained
+from behaviorlm.training.schedule import step_count, steps_per_epoch
+from behaviorlm_ray.pipeline.conversations import conversations
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import Run, plain
+from behaviorlm_ray.preparation.prepared_log import count
+from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult
+from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
+from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning.inputs import (
+    MixedSource,
+    ModelSource,
+    ScheduleSource,
+    TrainingSamples,
+    training_rows,
+)
+from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
+from behaviorlm_ray.tuning.trainer import tune
+
+VERSION = 1
+"""Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
+
+MODEL = "model"
+SELECTION = "selection.parquet"
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """How and on what a model is tuned.
+
+    mixed: with the auxiliary conversations. half: only samples of half 0 or 1 of the groups. stop_step: only the first
+    so many steps of that tuning; the checkpoint there is kept for those that go further.
+    """
+
+    config: TuningConfig
+    samples: TrainingSamples
+    mixed: bool
+    half: int | None = None
+    stop_step: int | None = None
+
+
+def a_tune(run: Run, half: int | None = None) -> Stage:
+    """A-Tuning: the base model on samples with an anchor target and auxiliary conversations."""
+    name = "a_tune" if half is None else f"a_tune_half_{half}"
+    return tuning_stage(run, name, TuningPlan(run.settings.a_tuning, "anchors", mixed=True, half=half))
+
+
+def one_stage(run: Run, half: int | None = None) -> Stage:
+    """One-stage tuning: the base model on all samples."""
+    name = "one_stage" if half is None else f"one_stage_half_{half}"
+    mixed = run.settings.auxiliary_in_one_stage
+    return tuning_stage(run, name, TuningPlan(run.settings.one_stage, "all", mixed=mixed, half=half))
+
+
+def start(run: Run, half: int | None = None) -> Stage:
+    """The tuning that B-Tuning goes on from."""
+    return (a_tune if run.settings.b_tuning_from == "a_tuned" else one_stage)(run, half)
+
+
+def tuning_stage(
+    run: Run,
+    name: str,
+    tuning: TuningPlan,
+    inputs: Mapping[str, Stage] | None = None,
+    continues: Stage | None = None,
+) -> Stage:
+    """A stage that tunes. inputs: "start", whose model it goes on from, and "selection", for samples "selected"."""
+    sources = [source for source in run.settings.auxiliary if source.ratio > 0] if tuning.mixed else []
+    identity: dict[str, Any] = {
+        "tuning": plain(tuning.config),
+        "model": run.model_identity,
+        "samples": tuning.samples,
+        "half": tuning.half,
+        "auxiliary": [
+            {"name": source.name, "ratio": source.ratio, "weight": source.weight} for source in sources
+        ],
+    }
+    # Only where there is any, so that what was tuned before these were keys keeps its identity.
+    identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
+    identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
+    before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
+
+    def check_anchors(prepared: StageOutput) -> None:
+        open_log(prepared, run.settings).vocabulary.require_anchors()
+
+    def body(folder: StageFolder, made: Made) -> StageResult:
+        mixed = [
+            MixedSource(
+                source.name,
+                made["conversations"].folder / f"{source.name}.arrow",
+                source.ratio,
+                source.weight,
+            )
+            for source in sources
+        ]
+        return _tune(folder, made, run, tuning, mixed)
+
+    def estimate(made: Made) -> str | None:
+        if "prepared" not in made:
+            return None
+        log = open_log(made["prepared"], run.settings)
+        return described_steps(tuning, count(training_rows(log, tuning.samples, tuning.half, None)))
+
+    return Stage(
+        name=name,
+        version=VERSION,
+        identity=identity,
+        inputs={**before, "base": run.inputs.base, **(inputs or {})},
+        body=body,
+        input_checks={"prepared": check_anchors} if tuning.samples == "anchors" else {},
+        continues=continues,
+        estimate=estimate,
+        group="tune",
+        arm=run.arm,
+    )
+
+
+def steps_of(config: TuningConfig, samples: int) -> tuple[int, int]:
+    """Steps of a whole tuning on so many samples, and of one epoch of it."""
+    steps = step_count(samples, config.samples_per_step, config.epochs, config.max_steps)
+    return steps, steps_per_epoch(samples, config.samples_per_step)
+
+
+def described_steps(tuning: TuningPlan, samples: int) -> str:
+    """How many steps of how many samples a tuning on so many has, in words."""
+    steps, in_epoch = steps_of(tuning.config, samples)
+    steps = steps if tuning.stop_step is None else min(steps, tuning.stop_step)
+    return f"{steps} steps of about {round(samples / in_epoch)} samples, of {samples} in an epoch"
+
+
+def _save(model: Any, folder: Path) -> None:
+    """The tuned weights in files that the method library reads."""
+    save_trained(model, folder)
+
+
+def _tune(
+    folder: StageFolder, made: Made, run: Run, tuning: TuningPlan, mixed: list[MixedSource]
+) -> StageResult:
+    """Tune the base model, or go on from `start`.
+
+    The output of an earlier rung, whose checkpoint is continued, may be there. With or without it the weights are those
+    that an uninterrupted tuning has at that step.
+    """
+    settings, config = run.settings, tuning.config
+    first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
+    begun = made.get("start")
+    schedule_source = ScheduleSource(
+        open_log(made["prepared"], settings),
+        tuning.samples,
+        tuning.half,
+        made["selection"].folder / SELECTION if "selection" in made else None,
+        mixed,
+        config,
+    )
+    schedule = schedule_source()  # here as well, so that what is wrong with it shows before workers start
+    tuned = tune(
+        ModelSource(
+            settings.model, None if begun is None else begun.folder / MODEL, 1 + len(mixed), config.seed
+        ),
+        schedule_source,
+        config,
+        settings.execution.tuning,
+        checkpoint_folder=folder.checkpoints,
+        output_folder=folder.output,
+        base=run.inputs.base if begun is None else begun.manifest.content_hash,
+        save_model=_save,
+        stop_step=tuning.stop_step,
+        first_step=first_step,
+    )
+    if tuning.stop_step is not None:
+        keep_checkpoint(folder, tuned.steps)
+    warnings = []
+    if schedule.cap_exceeded:
+        warnings.append(
+            f"{schedule.cap_exceeded} samples are in a step with more than max_samples_per_timeline_per_step "
+            f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
+        )
+    return StageResult(
+        rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
+        metrics={"loss": tuned.loss},
+        warnings=warnings,
+        cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
+    )

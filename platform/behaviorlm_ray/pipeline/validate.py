@@ -1,0 +1,69 @@
+"""The stages `validate_...`: both parts of a search's objective on the validation samples; test is not touched."""
+
+import json
+
+import numpy as np
+
+from behaviorlm_ray import storage
+from behaviorlm_ray.evaluation.comparison import validation_metrics
+from behaviorlm_ray.pipeline.arms import Tuning
+from behaviorlm_ray.pipeline.b_tune import b_tune, tuned_model
+from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
+from behaviorlm_ray.pipeline.predict import validation_samples
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.prepared_log import count
+from behaviorlm_ray.scoring.pool import read_scores
+from behaviorlm_ray.stages.running import StageFolder, StageResult
+from behaviorlm_ray.stages.stage import Made, Stage
+
+VERSION = 2
+
+VALIDATION = "validation"
+METRICS = "metrics.json"
+
+
+def validate(run: Run, tuning: Tuning, continues: Stage | None = None) -> Stage:
+    """Of the model after a tuning. continues: a rung of B-Tuning that the tuning goes on from."""
+    model = tuned_model(run, tuning) if continues is None else b_tune(run, continues=continues)
+    return _validate(run, f"validate_{tuning}", model)
+
+
+def validate_rung(run: Run, step: int, rung: Stage) -> Stage:
+    """Of B-Tuning's first steps, `b_tune(run, step)`."""
+    return _validate(run, f"validate_step_{step}", rung)
+
+
+def _validate(run: Run, name: str, model: Stage | None) -> Stage:
+    evaluation = run.settings.evaluation
+    return Stage(
+        name=name,
+        version=VERSION,
+        identity={
+            "model": run.model_identity,
+            "max_validation_samples": evaluation.max_validation_samples,
+            "seed": evaluation.seed,
+            "tail_minimum_targets": evaluation.tail_minimum_targets,
+        },
+        inputs={
+            "prepared": prepare(run),
+            "base": run.inputs.base,
+            **({} if model is None else {"model": model}),
+        },
+        body=lambda folder, made: _measure(folder, made, run.settings),
+        arm=run.arm,
+    )
+
+
+def _measure(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
+    log = open_log(made["prepared"], settings)
+    rows = validation_samples(log, settings)
+    task = scoring_task(settings, log, made.get("model"), measures=False)
+    scored = score_into(folder, VALIDATION, task, rows, settings)
+    label_scores = read_scores(folder.output / VALIDATION, log, rows).get(
+        "label_scores", np.zeros((0, 0), np.float32)
+    )
+    metrics = validation_metrics(log, rows, label_scores, settings.evaluation.tail_minimum_targets)
+    storage.write_replacing(folder.output / METRICS, json.dumps(metrics, indent=1).encode())
+    return StageResult(rows={"validation": count(rows)}, metrics=metrics, cost={"tokens": scored.tokens})
