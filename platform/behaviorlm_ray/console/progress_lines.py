@@ -1,32 +1,27 @@
-"""Progress of what takes long, in lines, for logs in which no progress bar is shown."""
+"""Progress of what takes long, in words."""
 
 import time
 
-PROGRESS_SECONDS = 10.0
-"""How long it is silent (our choice)."""
+from behaviorlm_ray.console.screen import screen
 
 
 class ProgressLines:
-    """Prints how much is done, at most every so many seconds. State: what is done so far.
+    """Tells the screen how much is done. State: what is done so far.
 
-    what: begins the line, such as "scoring:"; unit: what is counted, in the plural.
+    what: names the work, such as "scoring"; unit: what is counted, in the plural.
     """
 
     def __init__(self, what: str, total: int, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
         self._done = 0
-        self._started = self._shown = time.monotonic()
+        self._started = time.monotonic()
 
     def add(self, number: int) -> None:
         """Count what was done."""
         self._done += number
-        now = time.monotonic()
-        if now - self._shown < PROGRESS_SECONDS or not self._done:
+        if not self._done:
             return
-        self._shown = now
-        speed = self._done / max(now - self._started, 1e-9)
+        speed = self._done / max(time.monotonic() - self._started, 1e-9)
         left = (self._total - self._done) / speed
-        print(
-            f"{self._what} {self._done}/{self._total} {self._unit}, {speed:.1f} {self._unit}/s, {left:.0f} s left",
-            flush=True,
-        )
+        words = f"{self._done}/{self._total} {self._unit}, {speed:.1f} {self._unit}/s, {left:.0f} s left"
+        screen().progresses(self._what, words)

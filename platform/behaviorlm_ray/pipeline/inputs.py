@@ -96,7 +96,7 @@ class RunInputs:
 
 def hash_of_files(what: str, paths: Sequence[str]) -> str:
     """One SHA-256 of several local files or objects, in their order, with lines of progress about `what` they are."""
-    progress = ProgressLines(f"hashing {what}:", len(paths), "files")
+    progress = ProgressLines(f"hashing {what}", len(paths), "files")
     places = [location(path) for path in paths]
     hashes = []
     with ThreadPoolExecutor(HASHING_THREADS) as threads:

@@ -110,7 +110,7 @@ def score(
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = _map(dataset, task, folder, pool, actors)
     samples = sum(len(chosen) for _, chosen in windows)
-    progress = ProgressLines("scoring:", samples, "samples")
+    progress = ProgressLines("scoring", samples, "samples")
     tokens = kept.tokens
     for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
         for problem in pc.drop_null(batch["problem"]).to_pylist():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from behaviorlm_ray.console.stage_watch import PrintedStages, StageWatcher
+from behaviorlm_ray.console.screen import Screen, screen
 from behaviorlm_ray.stages.manifests import Manifest, fingerprint
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.running import StageOutput, StagePlan, plan_stage, run_stage, stage_folder
@@ -15,18 +15,18 @@ from behaviorlm_ray.storage import Location
 class Runner:
     """Runs stages below a root, or says what would run. State: outputs by the recipe of their stage.
 
-    record: where it is written which stages were asked for; None: nowhere. watcher: told what happens.
+    record: where it is written which stages were asked for; None: nowhere. screen: told what happens.
     """
 
     root: Location
     record: RunRecord | None = None
-    watcher: StageWatcher = field(default_factory=PrintedStages)
+    screen: Screen = field(default_factory=screen)
     outputs: dict[str, StageOutput] = field(default_factory=dict)
 
     def run(self, *goals: Stage) -> StageOutput:
         """Run, or reuse, the stages and all that they need; returns the last goal's output. Raises what they raise."""
         ordered = in_order(goals)
-        self.watcher.expects([stage.label for stage in ordered])
+        self.screen.expects([stage.label for stage in ordered])
         for stage in ordered:
             if stage.recipe not in self.outputs:
                 self.outputs[stage.recipe] = self._run(stage)
@@ -77,7 +77,7 @@ class Runner:
             plan = plan_stage(self.root, stage.name, stage.version, stage.identity, inputs)
             if plan.output is None:
                 made = {**made, CONTINUED: self.run(stage.continues)}
-        self.watcher.starts(stage.label)
+        self.screen.starts(stage.label)
         output = run_stage(
             self.root,
             stage.name,
@@ -85,9 +85,9 @@ class Runner:
             stage.identity,
             inputs,
             lambda folder: stage.body(folder, made),
-            report=self.watcher.says,
+            report=self.screen.says,
         )
-        self.watcher.ends(stage.label, str(output.folder), output.reused)
+        self.screen.ends(stage.label, str(output.folder), output.reused)
         return output
 
     def _folder_name(self, stage: Stage, inputs: Mapping[str, Manifest | str]) -> str:

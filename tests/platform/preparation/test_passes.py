@@ -16,7 +16,7 @@ import pytest
 from behaviorlm.errors import DataError
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.prompts.encoder import PromptEncoder
-from behaviorlm_ray.console import progress_lines
+from behaviorlm_ray.console import screen
 from behaviorlm_ray.pipeline import inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -237,7 +237,7 @@ def test_too_large_a_share_of_unusable_rows_fails_with_counts_and_remedy(
 def test_a_log_without_a_terminal_shows_how_far_both_passes_are(
     prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_lines, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(screen, "PROGRESS_SECONDS", 0.0)
     paths = [write_log(tmp_path / f"{number}.csv", log_rows(number, users=6)) for number in range(2)]
     inputs.hash_of_files("the log", [str(path) for path in paths])
     prepare("prepared", *paths)

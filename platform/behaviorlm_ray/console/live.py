@@ -1,0 +1,91 @@
+"""One live view of a run on a terminal: its stages with state, progress and time, and the last thing said."""
+
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from behaviorlm_ray.console.screen import StageStates
+
+REFRESHES_PER_SECOND = 4
+SAID = 3
+"""Lines of what was said that stay in view (our choice)."""
+
+
+class LiveScreen:
+    """Draws the view on a terminal until `close`. State: stages, when they began, the last things said."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream)
+        self._states = StageStates()
+        self._began: dict[str, float] = {}
+        self._took: dict[str, float] = {}
+        self._said: list[str] = []
+        self._before = ""
+        self._spinner = Spinner("dots")
+        self._live = Live(
+            get_renderable=self._view, console=self._console, refresh_per_second=REFRESHES_PER_SECOND
+        )
+        self._live.start()
+
+    def close(self) -> None:
+        """Leave the view as it is last, and the terminal to others."""
+        self._live.stop()
+
+    def expects(self, labels: Sequence[str]) -> None:
+        """They are listed."""
+        self._states.expect(labels)
+
+    def starts(self, label: str) -> None:
+        """Its line turns."""
+        self._states.start(label)
+        self._began[label] = time.monotonic()
+        self._before = ""
+
+    def ends(self, label: str, folder: str, reused: bool) -> None:
+        """Its line says how long it took, or that it was reused."""
+        self._took[label] = time.monotonic() - self._began.get(label, time.monotonic())
+        self._states.end(label, reused)
+
+    def progresses(self, what: str, words: str) -> None:
+        """In the line of the stage that runs, before any stage in a line of its own."""
+        self._states.progress = words
+        if self._states.running is None:
+            self._before = f"{what}: {words}"
+
+    def says(self, line: str) -> None:
+        """Below the stages, the last few."""
+        self._said = [*self._said, line][-SAID:]
+
+    def summary(self) -> list[str]:
+        """As told so far."""
+        return self._states.summary()
+
+    def _view(self) -> Group:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for label in self._states.labels:
+            table.add_row(*self._row(label))
+        said = [Text(line, style="yellow", overflow="ellipsis", no_wrap=True) for line in self._said]
+        before = [Text(self._before)] if self._before else []
+        return Group(table, *before, *said)
+
+    def _row(self, label: str) -> tuple[Text | Spinner, Text, Text, Text]:
+        if label in self._states.ended:
+            reused = self._states.ended[label]
+            mark = Text("✓", style="green")
+            words = "reused" if reused else ""
+            return mark, Text(label), Text(words, style="dim"), Text(_time(self._took.get(label, 0.0)))
+        if label == self._states.running:
+            elapsed = time.monotonic() - self._began[label]
+            return self._spinner, Text(label, style="bold"), Text(self._states.progress), Text(_time(elapsed))
+        return Text("·", style="dim"), Text(label, style="dim"), Text(""), Text("")
+
+
+def _time(seconds: float) -> str:
+    """`1:05`; empty below half a second."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}" if seconds >= 0.5 else ""
