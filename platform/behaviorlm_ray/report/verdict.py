@@ -1,0 +1,59 @@
+"""The verdict on a run in three lines: what is ahead, how good it is, and whether counting would have done."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from behaviorlm_ray.evaluation.comparison import PRIMARY
+
+
+def verdict(results: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
+    """The model that validation chose, its endpoint on test, and the best counting baseline beside it.
+
+    The baseline is the best of all on test, which favors it. Fewer lines where nothing can be said.
+    """
+    chosen = {
+        (name if form == "plain" else f"{name}+adjusted"): value
+        for name, forms in details["validation"].items()
+        for form, value in forms.items()
+        if value is not None
+    }
+    samples = results["samples"]
+    if not chosen:
+        return ["no model is ahead: validation had nothing to choose by (split.validation)"]
+    best = max(chosen, key=lambda name: chosen[name])
+    lines = [
+        f"{best} is ahead on validation: {chosen[best]:.3f}, the mean of anchor accuracy and tail macro recall",
+        f"on test: {_endpoint(results, best)} ({samples['all']} samples of {samples['groups']} groups)",
+    ]
+    arms = set(results["validation"])
+    both = {
+        name: mean
+        for name in results["models"]
+        if name.partition("+")[0] not in arms and (mean := _mean(results, name)) is not None
+    }
+    own = _mean(results, best)
+    if both and own is not None:
+        counting = max(both, key=lambda name: both[name])
+        lines.append(
+            f"counting alone, {counting}: {_endpoint(results, counting)}; the mean of both is "
+            f"{abs(own - both[counting]):.3f} {'lower' if own > both[counting] else 'higher'}"
+        )
+    return lines
+
+
+def _endpoint(results: Mapping[str, Any], name: str) -> str:
+    values = [results["models"][name][group][metric] for group, metric in PRIMARY]
+    told = [
+        "none" if found["value"] is None else f"{found['value']:.3f}{_interval(found)}" for found in values
+    ]
+    return f"anchor accuracy {told[0]}, tail macro recall {told[1]}"
+
+
+def _interval(found: Mapping[str, float | None]) -> str:
+    low, high = found["low"], found["high"]
+    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+
+
+def _mean(results: Mapping[str, Any], name: str) -> float | None:
+    values = [results["models"][name][group][metric]["value"] for group, metric in PRIMARY]
+    return None if None in values else sum(values) / len(values)

@@ -1,0 +1,55 @@
+"""The verdict: what validation chose, its endpoint, and the best counting baseline beside it."""
+
+from typing import Any
+
+import pytest
+
+from behaviorlm_ray.report.verdict import verdict
+
+
+def measured(anchor: float | None, tail: float | None) -> dict[str, Any]:
+    def of(value: float | None) -> dict[str, float | None]:
+        return {"value": value, "low": None if value is None else value - 0.1, "high": value}
+
+    return {"anchor": {"accuracy": of(anchor)}, "tail": {"macro_recall_at_least_10": of(tail)}}
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    models = {"bigram": measured(0.4, 0.1), "markov_order_3": measured(0.3, 0.3)}
+    models |= {
+        "one_stage": measured(0.9, 0.9),
+        "ab_tuned": measured(0.5, 0.2),
+        "ab_tuned+adjusted": measured(0.4, 0.5),
+    }
+    return {
+        "models": models,
+        "samples": {"all": 70, "groups": 9},
+        "validation": {"one_stage": {}, "ab_tuned": {}},
+    }
+
+
+def test_validation_chooses_and_the_best_counting_stands_beside_it(results: dict[str, Any]) -> None:
+    details = {
+        "validation": {
+            "one_stage": {"plain": 0.1, "adjusted": 0.2},
+            "ab_tuned": {"plain": 0.3, "adjusted": 0.35},
+        }
+    }
+    assert verdict(results, details) == [
+        "ab_tuned+adjusted is ahead on validation: 0.350, the mean of anchor accuracy and tail macro recall",
+        "on test: anchor accuracy 0.400 [0.300, 0.400], tail macro recall 0.500 [0.400, 0.500] "
+        "(70 samples of 9 groups)",
+        "counting alone, markov_order_3: anchor accuracy 0.300 [0.200, 0.300], tail macro recall 0.300 [0.200, 0.300]; "
+        "the mean of both is 0.150 lower",
+    ]
+
+
+def test_nothing_is_claimed_where_validation_or_the_tail_is_missing(results: dict[str, Any]) -> None:
+    nothing = {"validation": {"ab_tuned": {"plain": None, "adjusted": None}}}
+    assert verdict(results, nothing) == [
+        "no model is ahead: validation had nothing to choose by (split.validation)"
+    ]
+    results["models"]["ab_tuned"] = measured(0.5, None)
+    told = verdict(results, {"validation": {"ab_tuned": {"plain": 0.3, "adjusted": None}}})
+    assert len(told) == 2 and "tail macro recall none" in told[1]
