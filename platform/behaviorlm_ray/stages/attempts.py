@@ -48,7 +48,7 @@ def remove_written(attempts: Iterable[Location]) -> None:
     for attempt in attempts:
         with suppress(StorageError):
             _mark(attempt)
-            storage.remove_all_but(attempt, (ERROR_FILE, REMOVED_FILE))
+            storage.remove_folder(attempt, (ERROR_FILE, REMOVED_FILE))
 
 
 def require_untouched(attempt: Location) -> None:
