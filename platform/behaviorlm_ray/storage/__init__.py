@@ -1,4 +1,5 @@
 """Storage: files that survive crashes and other writers, in local folders and on S3, behind the same operations."""
+# ruff: noqa: F401  # what is imported here is what storage offers
 
 from behaviorlm_ray.storage.copies import copies_folder
 from behaviorlm_ray.storage.full_disk import disk_full_message, is_disk_full, storage_errors
@@ -34,38 +35,3 @@ from behaviorlm_ray.storage.operations import (
     writing,
     writing_file,
 )
-
-__all__ = [
-    "PATIENCE_SECONDS",
-    "FileDigest",
-    "Location",
-    "S3Location",
-    "Storage",
-    "check_root",
-    "copies_folder",
-    "damaged_files",
-    "describe_folder",
-    "disk_full_message",
-    "flush_to_disk",
-    "hash_file",
-    "hash_files",
-    "is_disk_full",
-    "list_files",
-    "list_folders",
-    "local_copy",
-    "location",
-    "make_folder",
-    "read_bytes",
-    "read_text",
-    "remove_folder",
-    "remove_if",
-    "replace_if",
-    "storage_errors",
-    "store_of",
-    "with_digests",
-    "with_patience",
-    "write_exclusive",
-    "write_replacing",
-    "writing",
-    "writing_file",
-]
