@@ -1,19 +1,19 @@
-"""Reading objects of S3 through faults that pass: requests are tried again, with growing and varying pauses.
+"""Patience with faults that pass: what fails is tried again, with growing and varying pauses, until a deadline.
 
 Arrow tries a request some times by itself; how long that takes is left to chance, and with many readers at once it
-soon gives up. So it makes few tries here, and whole requests are repeated until patience ends.
+soon gives up. So it makes few tries here, and whole requests are repeated until patience ends. Those of boto3 are, too.
 """
 
 import io
 import random
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from behaviorlm.errors import StorageError
+from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 
 PATIENCE_SECONDS = 180.0
 """How long a request that fails for a passing reason is tried again by default (our choice): well over a minute."""
@@ -47,31 +47,49 @@ def patience_here() -> float:
     return _seconds.get()
 
 
+def repeat_patiently(
+    operation: Callable[[int], T],
+    judge: Callable[[Exception, int, bool], str],
+    seconds: float,
+    clock: Clock = SYSTEM_CLOCK,
+) -> T:
+    """Call `operation(repeats)` until it succeeds or `judge` raises, with pauses that grow and vary.
+
+    judge: called as `judge(error, repeats, is_over)`; it raises what does not pass, and anything once patience is
+    over, and returns what a log should say of the rest.
+    """
+    deadline = clock.monotonic() + seconds
+    repeats = 0
+    while True:
+        try:
+            return operation(repeats)
+        except Exception as error:
+            left = deadline - clock.monotonic()
+            _announce(judge(error, repeats, left <= 0), left, clock)
+        pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2**repeats, left)
+        clock.sleep(pause * random.uniform(0.5, 1.0))
+        repeats += 1
+
+
 def patiently(action: str, path: str, operation: Callable[[], T], seconds: float | None = None) -> T:
     """Call `operation` until it succeeds, its OSError is of a kind that does not pass, or patience ends.
 
     seconds: None for those of the block. Raises that OSError as it is, and StorageError when patience has ended.
     """
-    seconds = _seconds.get() if seconds is None else seconds
-    deadline = time.monotonic() + seconds
-    repeats = 0
-    while True:
-        try:
-            return operation()
-        except OSError as error:
-            if not _PASSING.search(str(error)):
-                raise
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise StorageError(
-                    f"cannot {action} {path}: S3 did not serve the request for {seconds:.0f} s ({error}). This is "
-                    "resumable: when the storage is reachable again, run the same command. storage.patience_seconds "
-                    "says how long to wait; AWS_ENDPOINT_URL and AWS_REGION where to look"
-                ) from error
-            _announce(action, path, error, left)
-        pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2**repeats, left)
-        time.sleep(pause * random.uniform(0.5, 1.0))
-        repeats += 1
+    patience_seconds = _seconds.get() if seconds is None else seconds
+
+    def judge(error: Exception, repeats: int, is_over: bool) -> str:
+        if not isinstance(error, OSError) or not _PASSING.search(str(error)):
+            raise error
+        if is_over:
+            raise StorageError(
+                f"cannot {action} {path}: S3 did not serve the request for {patience_seconds:.0f} s ({error}). This is "
+                "resumable: when the storage is reachable again, run the same command. storage.patience_seconds "
+                "says how long to wait; AWS_ENDPOINT_URL and AWS_REGION where to look"
+            ) from error
+        return f"input: cannot {action} {path} now ({str(error).partition(chr(10))[0][:300]})"
+
+    return repeat_patiently(lambda _: operation(), judge, patience_seconds)
 
 
 class PatientObject(io.RawIOBase):
@@ -123,11 +141,10 @@ class PatientObject(io.RawIOBase):
         return content
 
 
-def _announce(action: str, path: str, error: OSError, left: float) -> None:
+def _announce(trouble: str, left: float, clock: Clock) -> None:
     """A line now and then, so that a log shows what a silent job waits for."""
     global _last_announced
-    now = time.monotonic()
-    if now - _last_announced > ANNOUNCE_SECONDS:
+    now = clock.monotonic()
+    if abs(now - _last_announced) > ANNOUNCE_SECONDS:
         _last_announced = now
-        reason = str(error).partition("\n")[0][:300]
-        print(f"input: cannot {action} {path} now ({reason}); trying for up to {left:.0f} s more", flush=True)
+        print(f"{trouble}; trying for up to {left:.0f} s more", flush=True)

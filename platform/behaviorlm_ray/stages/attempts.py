@@ -1,69 +1,131 @@
-"""What attempts at a stage leave behind, and what of it is removed: it would fill the disk, one retry after another.
+"""One attempt at a stage under its lease: where its body works, what it reports, what is kept of it when it fails."""
 
-Only attempts that were there when a new one began under the stage's lease are touched: whoever wrote them has ended, or
-has lost the lease and cannot commit any more. None of them vanishes, so that attempts can be counted: each keeps its
-error.json, or is given a small file, for on S3 a folder without objects does not exist.
-"""
-
-import json
-import traceback
-from collections.abc import Iterable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
-from behaviorlm.errors import StorageError
+from behaviorlm.errors import BehaviorLMError, StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.stages.finding import Found, Identity
+from behaviorlm_ray.stages.host import Host
+from behaviorlm_ray.stages.lease import Lease
+from behaviorlm_ray.stages.leftovers import SCRATCH, keep_error, remove_scratch, remove_unneeded
+from behaviorlm_ray.stages.manifests import FileRecord, Manifest, package_versions, plain_values
 from behaviorlm_ray.storage import Location
 
-SCRATCH = "scratch"
-"""Folder of an attempt for what its body alone needs and removes before it returns; no other attempt reads it."""
 
-ERROR_FILE = "error.json"
-REMOVED_FILE = "removed.txt"
+@dataclass(frozen=True)
+class StageFolder:
+    """Where the body of a stage works. What lies in `output` when it returns is what gets committed.
 
+    Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines. What
+    the body itself removes again goes below `output / SCRATCH`, which no other attempt sees.
+    earlier: outputs of other attempts at the same stage, cut short mostly; nothing vouches for what they hold.
+    """
 
-def keep_error(attempt: Location, error: BaseException) -> None:
-    """Beside what the attempt wrote. A full disk may have no room for it, which must not hide the error."""
-    record = {
-        "type": type(error).__name__,
-        "message": str(error),
-        "traceback": traceback.format_exception(error),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    with suppress(StorageError):
-        storage.write_replacing(attempt / ERROR_FILE, json.dumps(record, indent=1).encode())
+    output: Location
+    checkpoints: Location
+    lease: Lease
+    earlier: Sequence[Location] = ()
 
-
-def remove_scratch(attempts: Iterable[Location]) -> None:
-    """Remove the scratch files of attempts that were cut short. A storage that fails here fails nothing."""
-    for attempt in attempts:
-        with suppress(StorageError):
-            if SCRATCH in storage.list_folders(attempt):
-                _mark(attempt)
-                storage.remove_folder(attempt / SCRATCH)
+    @property
+    def stage(self) -> str:
+        """Name and fingerprint of the stage."""
+        return self.checkpoints.parent.name
 
 
-def remove_written(attempts: Iterable[Location]) -> None:
-    """Remove what attempts wrote that came to nothing, but not their errors. A storage that fails fails nothing."""
-    for attempt in attempts:
-        with suppress(StorageError):
-            _mark(attempt)
-            storage.remove_all_but(attempt, (ERROR_FILE, REMOVED_FILE))
+@dataclass(frozen=True)
+class StageResult:
+    """What a body reports of its output beyond the files."""
+
+    rows: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
-def require_untouched(attempt: Location) -> None:
-    """Raise StorageError if another process, which had taken the stage over meanwhile, removed files of an attempt."""
-    if storage.read_bytes(attempt / REMOVED_FILE) is not None:
-        raise StorageError(
-            f"{attempt}: another process took this stage over meanwhile and removed files of this attempt; run the "
-            "same command again"
+@dataclass
+class Attempt:
+    """A body bound to its folder: to call it is to run it, once.
+
+    found: what was committed when the lease was got. State: `begun`, when by the clock's two readings, and `earlier`,
+    the attempts that were there then; None and empty before the body is called.
+    """
+
+    identity: Identity
+    found: Found
+    body: Callable[[StageFolder], StageResult]
+    lease: Lease
+    host: Host
+    name: str
+    begun: tuple[float, float] | None = None
+    earlier: Sequence[Location] = ()
+
+    @property
+    def output(self) -> Location:
+        """What it writes."""
+        return self.identity.folder / "attempts" / self.name
+
+    @property
+    def checkpoints(self) -> Location:
+        """What all attempts at the stage share."""
+        return self.identity.folder / "checkpoints"
+
+    def __call__(self) -> StageResult:
+        """Run the body. Raises what it raises, and StorageError."""
+        attempts = self.output.parent
+        known = [name for name in storage.list_folders(attempts) if name != self.found.attempt]
+        self.earlier = [attempts / name for name in known]
+        remove_scratch(self.earlier)
+        storage.make_folder(self.output)
+        storage.make_folder(self.checkpoints)
+        self.begun = self.host.clock.now(), self.host.clock.monotonic()
+        return self.body(StageFolder(self.output, self.checkpoints, self.lease, self.earlier))
+
+    def manifest(self, result: StageResult) -> Manifest:
+        """What the attempt made, every file made durable and hashed. Raises StorageError."""
+        digests = storage.describe_folder(self.output)
+        started, begun = self.begun or (self.host.clock.now(), self.host.clock.monotonic())
+        return Manifest(
+            stage=self.identity.name,
+            version=self.identity.version,
+            fingerprint=self.identity.fingerprint,
+            attempt=self.name,
+            config=self.identity.config,
+            inputs=self.identity.inputs,
+            files={path: FileRecord(bytes=one.bytes, sha256=one.sha256) for path, one in digests.items()},
+            rows=plain_values(result.rows),
+            metrics=plain_values(result.metrics),
+            warnings=list(result.warnings),
+            versions=package_versions(),
+            started=datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+            duration_seconds=round(self.host.clock.monotonic() - begun, 3),
+            cost=plain_values(result.cost),
         )
 
+    def failed(self, error: BaseException) -> BaseException:
+        """Keep the error beside what was written. Returns what to raise: the error in words that help, with a note.
 
-def _mark(attempt: Location) -> None:
-    if any(storage.read_bytes(attempt / name) is not None for name in (ERROR_FILE, REMOVED_FILE)):
-        return
-    with suppress(StorageError):  # A full disk has no room for it, but keeps the empty folder.
-        storage.write_replacing(
-            attempt / REMOVED_FILE, b"Files of this attempt that nothing needs any more were removed.\n"
-        )
+        Of an attempt that had not begun, nothing is kept.
+        """
+        if self.begun is None:
+            return error
+        note = f"stage {self.identity.name}: what this attempt wrote is kept in {self.output}"
+        is_full = storage.is_disk_full(error)
+        if is_full:
+            note += "; it may be removed to free space"
+            remove_unneeded(self.output / SCRATCH)  # makes room, also for the record of the error
+        keep_error(self.output, error, self.host.clock.now())
+        told, inner = error, getattr(error, "cause", None)
+        if is_full and not isinstance(error, StorageError):
+            full = self.output if isinstance(self.output, Path) else tempfile.gettempdir()
+            told = StorageError(f"{self.identity.name}: {storage.disk_full_message(full)}")
+        elif isinstance(error, BehaviorLMError) and isinstance(inner, BehaviorLMError):
+            told = inner  # what Ray makes of an error of ours speaks of tracebacks; the one inside is meant
+        if told is not error:
+            told.__cause__ = error
+        told.add_note(note)
+        return told

@@ -5,18 +5,15 @@ away is told, and does not commit while somebody else is at work.
 """
 
 import json
-import os
-import socket
 import threading
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from types import TracebackType
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.storage import Location
 
 HEARTBEATS_PER_LEASE = 4
@@ -41,21 +38,23 @@ class LeaseRecord:
 
 
 class Lease:
-    """A lease that is held: renewed by a thread until `release`, or until the process ends.
+    """A lease that is held: renewed by the host's clock until `release`, or until the process ends.
 
     Use as a context manager. `lost` becomes set when somebody else took over (this process was away).
     """
 
-    def __init__(self, path: Location, record: LeaseRecord, content: bytes, seconds: float) -> None:
+    def __init__(
+        self, path: Location, record: LeaseRecord, content: bytes, seconds: float, host: Host
+    ) -> None:
         # A heartbeat that waits longer than the lease lasts helps nobody; the next one tries again.
         self.path = storage.with_patience(path, seconds / HEARTBEATS_PER_LEASE)
         self.record = record
         self.lost = threading.Event()
         self._content = content
         self._seconds = seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew_until_released, name=f"lease {path}", daemon=True)
-        self._thread.start()
+        self._now = host.clock.now
+        self._is_released = False
+        self._stop = host.clock.every(seconds / HEARTBEATS_PER_LEASE, self._renew)
 
     def __enter__(self) -> "Lease":
         return self
@@ -66,9 +65,11 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Stop renewing and remove the file, if it is still ours."""
-        self._stop.set()
-        self._thread.join()
+        """Stop renewing and remove the file, if it is still ours. Once more, it does nothing."""
+        if self._is_released:
+            return
+        self._is_released = True
+        self._stop()
         with suppress(StorageError):  # It then expires by itself; the error of the work itself matters more.
             storage.remove_if(self.path, self._content)
 
@@ -87,31 +88,32 @@ class Lease:
                 "end this one, or run the same command again to wait for the other"
             )
 
-    def _renew_until_released(self) -> None:
-        while not self._stop.wait(self._seconds / HEARTBEATS_PER_LEASE):
-            now = time.time()
-            record = replace(self.record, heartbeat=now, expires=now + self._seconds)
-            content = _encode(record)
-            try:
-                if storage.replace_if(self.path, content, self._content):
+    def _renew(self) -> bool:
+        """A heartbeat. Returns whether there is anything to renew."""
+        now = self._now()
+        record = replace(self.record, heartbeat=now, expires=now + self._seconds)
+        content = _encode(record)
+        try:
+            if storage.replace_if(self.path, content, self._content):
+                self.record, self._content = record, content
+                return True
+            found = storage.read_bytes(self.path)
+            if found is None:  # Removed by hand, or given back by who had taken over: free.
+                if storage.write_exclusive(self.path, content):
                     self.record, self._content = record, content
-                    continue
-                found = storage.read_bytes(self.path)
-                if found is None:  # Removed by hand, or given back by who had taken over: free.
-                    if storage.write_exclusive(self.path, content):
-                        self.record, self._content = record, content
-                    continue
-            except StorageError:
-                continue  # A full disk or a hiccup: the next heartbeat may succeed before the lease ends.
-            if self._is_of_another(found):
-                self.lost.set()
-                print(
-                    f"{self.path}: this process did not renew its lease in time and another one took over; "
-                    "what this one still writes is not used",
-                    flush=True,
-                )
-                return
-            self._content = found  # A heartbeat of ours whose success we were never told of.
+                return True
+        except StorageError:
+            return True  # A full disk or a hiccup: the next heartbeat may succeed before the lease ends.
+        if self._is_of_another(found):
+            self.lost.set()
+            print(
+                f"{self.path}: this process did not renew its lease in time and another one took over; "
+                "what this one still writes is not used",
+                flush=True,
+            )
+            return False
+        self._content = found  # A heartbeat of ours whose success we were never told of.
+        return True
 
     def _is_of_another(self, content: bytes) -> bool:
         theirs = decode_record(content)
@@ -125,35 +127,49 @@ class LeaseSeeker:
     clock *and* was not renewed while we watched for two heartbeats (so clocks that disagree steal nothing).
     """
 
-    def __init__(self, path: str | Location, seconds: float) -> None:
+    def __init__(self, path: str | Location, seconds: float, host: Host | None = None) -> None:
         self.path = storage.location(path) if isinstance(path, str) else path
         self.seconds = seconds
+        self.host = host or this_host()
         self._seen: bytes | None = None
         self._seen_at = 0.0
 
     def try_acquire(self) -> Lease | LeaseRecord:
         """The lease, if it was free or its owner is gone; otherwise who holds it. Raises StorageError."""
-        record = _new_record(self.seconds)
+        record = self._new_record()
         content = _encode(record)
         while True:
             current = storage.read_bytes(self.path)
             if current is None:
                 if storage.write_exclusive(self.path, content):
-                    return Lease(self.path, record, content, self.seconds)
+                    return Lease(self.path, record, content, self.seconds, self.host)
                 continue
             holder = decode_record(current)
             if holder is not None and not self._is_gone(holder, current):
                 return holder
             if storage.replace_if(self.path, content, current):
-                return Lease(self.path, record, content, self.seconds)
+                return Lease(self.path, record, content, self.seconds, self.host)
+
+    def _new_record(self) -> LeaseRecord:
+        host, now = self.host, self.host.clock.now()
+        return LeaseRecord(
+            owner=host.new_name(),
+            machine=host.machine,
+            process=host.process,
+            process_started=host.start_of(host.process),
+            acquired=now,
+            heartbeat=now,
+            expires=now + self.seconds,
+        )
 
     def _is_gone(self, holder: LeaseRecord, content: bytes) -> bool:
-        if holder.machine == machine_identity() and process_start(holder.process) != holder.process_started:
+        host, clock = self.host, self.host.clock
+        if holder.machine == host.machine and host.start_of(holder.process) != holder.process_started:
             return True
         if content != self._seen:
-            self._seen, self._seen_at = content, time.monotonic()
-        watched = time.monotonic() - self._seen_at
-        return time.time() > holder.expires and watched > 2 * self.seconds / HEARTBEATS_PER_LEASE
+            self._seen, self._seen_at = content, clock.monotonic()
+        watched = clock.monotonic() - self._seen_at
+        return clock.now() > holder.expires and watched > 2 * self.seconds / HEARTBEATS_PER_LEASE
 
 
 def decode_record(content: bytes) -> LeaseRecord | None:
@@ -164,54 +180,5 @@ def decode_record(content: bytes) -> LeaseRecord | None:
         return None
 
 
-def machine_identity() -> str:
-    """Names the machine, its boot and its process numbering: equal only where a process id means the same."""
-    boot = _text_of("/proc/sys/kernel/random/boot_id")
-    try:
-        numbering = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        numbering = ""
-    return f"{socket.gethostname()}/{boot}/{numbering}"
-
-
-def process_start(process: int) -> str:
-    """When a process started, in the system's own ticks; tells a process from a later one of the same number.
-
-    Empty if there is no such process, or only a dead one that nobody has waited for; "running" where the
-    system does not say.
-    """
-    if os.path.exists("/proc/self/stat"):
-        # The name of the program, in parentheses, may hold spaces: count the fields after it.
-        fields = _text_of(f"/proc/{process}/stat").rpartition(")")[2].split()
-        return fields[19] if fields and fields[0] not in "ZX" else ""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "running"
-
-
-def _new_record(seconds: float) -> LeaseRecord:
-    now = time.time()
-    return LeaseRecord(
-        owner=uuid.uuid4().hex,
-        machine=machine_identity(),
-        process=os.getpid(),
-        process_started=process_start(os.getpid()),
-        acquired=now,
-        heartbeat=now,
-        expires=now + seconds,
-    )
-
-
 def _encode(record: LeaseRecord) -> bytes:
     return json.dumps(asdict(record), sort_keys=True).encode()
-
-
-def _text_of(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""

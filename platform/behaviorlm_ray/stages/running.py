@@ -1,4 +1,4 @@
-"""Running a stage once: find its committed output or run its body, and commit what it wrote.
+"""Running stages once, alone or in a group: their committed outputs are found, or their bodies run and committed.
 
     <root>/stages/<name>-<fingerprint[:16]>/
         manifest.json       says which attempt is the output, and the hash of each of its files
@@ -7,44 +7,44 @@
         checkpoints/        kept from a failed attempt to the next, removed after success
 
 Readers trust a manifest only if all of its files verify. Of two writers one commits, the other uses that. The root is
-a local folder or a place on S3 (module `storage`); a stage's identity does not depend on which.
+a local folder or a place on S3 (`storage`); a stage's identity does not depend on which.
 """
 
-import json
-import re
-import tempfile
-import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from fnmatch import fnmatch
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
-from behaviorlm.errors import BehaviorLMError, ConfigError, StorageError
-from behaviorlm_ray import storage
-from behaviorlm_ray.stages.attempts import ERROR_FILE as ERROR_FILE
-from behaviorlm_ray.stages.attempts import (
-    SCRATCH,
-    keep_error,
-    remove_scratch,
-    remove_written,
-    require_untouched,
+from behaviorlm_ray.stages.attempts import Attempt, StageFolder, StageResult
+from behaviorlm_ray.stages.committing import commit
+from behaviorlm_ray.stages.finding import (
+    Identity,
+    StageOutput,
+    StagePlan,
+    find,
+    identify,
+    plan_stage,
+    stage_folder,
 )
+from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
-from behaviorlm_ray.stages.manifests import (
-    FileRecord,
-    Manifest,
-    canonical_json,
-    decode_manifest,
-    encode_manifest,
-    fingerprint,
-    package_versions,
-    plain_values,
-)
+from behaviorlm_ray.stages.leftovers import ERROR_FILE
+from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.storage import Location
+
+__all__ = [
+    "ERROR_FILE",
+    "StageCall",
+    "StageFolder",
+    "StageOutput",
+    "StagePlan",
+    "StageResult",
+    "one_after_another",
+    "plan_stage",
+    "run_group",
+    "run_stage",
+    "stage_folder",
+]
 
 LEASE_SECONDS = 60.0
 
@@ -52,82 +52,31 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class StageFolder:
-    """Where the body of a stage works. What lies in `output` when it returns is what gets committed.
+class StageCall:
+    """A stage that is asked for.
 
-    Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines. What
-    the body itself removes again goes below `output / SCRATCH`, which no other attempt sees.
-    earlier: outputs of other attempts at the same stage, cut short mostly; nothing vouches for what they hold.
+    version: of the body's code; config: the part of the configuration that decides the output, JSON values; inputs:
+    manifests or content hashes of what the body reads. With the name these are the stage's identity.
     """
 
-    output: Location
-    checkpoints: Location
-    lease: Lease
-    earlier: Sequence[Location] = ()
-
-    @property
-    def stage(self) -> str:
-        """Name and fingerprint of the stage."""
-        return self.checkpoints.parent.name
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a body reports of its output beyond the files."""
-
-    rows: Mapping[str, int] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    cost: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StageOutput:
-    """A committed, verified output. `folder` holds the files; `reused` says that nothing had to run.
-
-    A folder on S3 knows the digest of each file, so that whoever downloads one verifies it, wherever.
-    """
-
-    manifest: Manifest
-    folder: Location
-    reused: bool
-
-    def files(self, pattern: str = "*") -> list[Location]:
-        """The committed files whose relative path matches, sorted; `*` matches across folders."""
-        return [self.folder / path for path in sorted(self.manifest.files) if fnmatch(path, pattern)]
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What running a stage would do now. `output` is there when it would be reused."""
-
-    name: str
-    action: Literal["reuse", "run", "unknown"]
-    reason: str
-    output: StageOutput | None = None
-
-
-@dataclass(frozen=True)
-class _Identity:
     name: str
     version: int
-    config: dict[str, Any]
-    inputs: dict[str, str]
-    fingerprint: str
-    folder: Location
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Manifest | str]
+    body: Callable[[StageFolder], StageResult]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The committed state of a stage's folder: an output, or the reasons why none can be used.
+Executor = Callable[[Sequence[Attempt]], Iterable[tuple[int, StageResult | BaseException]]]
+"""Calls attempts, wherever and in whatever order, and yields for each its index and what came of it, as it ends."""
 
-    content: the manifest's; attempt: the one that it names, "" if it cannot be read.
-    """
 
-    output: StageOutput | None
-    content: bytes | None
-    problems: list[str]
-    attempt: str = ""
+def one_after_another(attempts: Sequence[Attempt]) -> Iterator[tuple[int, StageResult | BaseException]]:
+    """Call them here, in order. One that fails does not keep the others from running; an interruption does."""
+    for index, attempt in enumerate(attempts):
+        try:
+            yield index, attempt()
+        except Exception as error:
+            yield index, error
 
 
 def run_stage(
@@ -143,105 +92,76 @@ def run_stage(
 ) -> StageOutput:
     """The output of a stage: the committed one if all of its files verify, else what `body` makes now.
 
-    `config` is the part of the configuration that decides the output (JSON values), `inputs` the manifests or
-    content hashes of what the body reads, `version` the version of its code: together the stage's identity.
-    While another process runs the same stage this one waits, and says so through `report`. If the body
-    raises, the attempt is kept with an error.json, its checkpoints too, and the error goes on to the caller.
-    Raises ConfigError for an identity that is not plain JSON, StorageError for a full or unusable disk, or when another
-    process has taken the stage over and is still at it.
+    A group of one, see `run_group`; the other arguments are those of `StageCall`.
     """
-    identity = _identify(root, name, version, config, inputs)
-    found = _find(identity)
+    call = StageCall(name, version, config, inputs, body)
+    [output] = run_group(root, [call], lease_seconds=lease_seconds, report=report)
+    return output
+
+
+def run_group(
+    root: str | Location,
+    calls: Sequence[StageCall],
+    execute: Executor = one_after_another,
+    *,
+    lease_seconds: float = LEASE_SECONDS,
+    report: Report = print,
+    host: Host | None = None,
+) -> list[StageOutput]:
+    """The outputs of stages that do not depend on each other, each with a lease, an attempt and a commit of its own.
+
+    Those that are not committed yet are handed to `execute` together. While another process runs one of them this
+    one waits, and says so through `report`. If a body raises, its attempt is kept with an error.json, its checkpoints
+    too; the others are committed as they end, and then the first error goes on to the caller.
+    Raises ConfigError for an identity that is not plain JSON, StorageError for a full or unusable disk, or when another
+    process has taken a stage over and is still at it.
+    """
+    here = host or this_host()
+    identities = [identify(root, call.name, call.version, call.config, call.inputs) for call in calls]
+    asked = {
+        identity.folder.name: (identity, call.body) for identity, call in zip(identities, calls, strict=True)
+    }
+    outputs: dict[str, StageOutput] = {}
+    with ExitStack() as leases:
+        attempts = []
+        # Who waits for a lease holds those of names before it only. So of the processes that wait for each other the
+        # one whose wanted name is last waits for nobody of them, whatever groups they have: there is no circle.
+        for folder, (identity, body) in sorted(asked.items()):
+            found = _finished_or_leased(identity, body, lease_seconds, report, here)
+            if isinstance(found, StageOutput):
+                outputs[folder] = found
+            else:
+                leases.enter_context(found.lease)
+                attempts.append(found)
+        outputs.update(_run(attempts, execute, report))
+    return [outputs[identity.folder.name] for identity in identities]
+
+
+def _finished_or_leased(
+    identity: Identity,
+    body: Callable[[StageFolder], StageResult],
+    lease_seconds: float,
+    report: Report,
+    host: Host,
+) -> StageOutput | Attempt:
+    """The committed output, or an attempt that has the lease."""
+    found = find(identity)
     if found.output is not None:
         return found.output
-    with _wait_for_lease(identity, lease_seconds, report) as lease:
-        found = _find(identity)  # Somebody may have committed while we waited.
+    with ExitStack() as until_it_is_handed_on:
+        lease = until_it_is_handed_on.enter_context(_wait_for_lease(identity, lease_seconds, report, host))
+        found = find(identity)  # Somebody may have committed while we waited.
         if found.output is not None:
-            report(f"{name}: finished by another process, whose output is used")
+            report(f"{identity.name}: finished by another process, whose output is used")
             return found.output
         for problem in found.problems:
-            report(f"{name}: {problem}; this stage runs again")
-        return _attempt(identity, found, body, lease, report)
+            report(f"{identity.name}: {problem}; this stage runs again")
+        until_it_is_handed_on.pop_all()
+    return Attempt(identity, found, body, lease, host, host.new_name())
 
 
-def plan_stage(
-    root: str | Location,
-    name: str,
-    version: int,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Manifest | str | None],
-) -> StagePlan:
-    """What `run_stage` would do, without doing it. An input that is None is one that does not exist yet."""
-    missing = sorted(key for key, value in inputs.items() if value is None)
-    if missing:
-        return StagePlan(name, "unknown", f"depends on {', '.join(missing)}, which must run first")
-    known = {key: value for key, value in inputs.items() if value is not None}
-    identity = _identify(root, name, version, config, known)
-    found = _find(identity)
-    if found.output is not None:
-        return StagePlan(name, "reuse", f"finished {found.output.manifest.started}", found.output)
-    return StagePlan(
-        name, "run", "; ".join(found.problems) or "never finished with this config and these inputs"
-    )
-
-
-def stage_folder(root: str | Location, name: str, stage_fingerprint: str) -> Location:
-    """Where a stage of this identity keeps everything."""
-    place = storage.location(root) if isinstance(root, str) else root
-    return place / "stages" / f"{name}-{stage_fingerprint[:16]}"
-
-
-def _identify(
-    root: str | Location,
-    name: str,
-    version: int,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Manifest | str],
-) -> _Identity:
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ConfigError(f"a stage is named in lower case letters, digits and underscores, not {name!r}")
-    hashes = {
-        key: value.content_hash if isinstance(value, Manifest) else value for key, value in inputs.items()
-    }
-    identity = fingerprint(name, version, config, hashes)
-    plain_config = json.loads(canonical_json(config))
-    return _Identity(name, version, plain_config, hashes, identity, stage_folder(root, name, identity))
-
-
-def _find(identity: _Identity) -> _Found:
-    path = identity.folder / "manifest.json"
-    content = storage.read_bytes(path)
-    if content is None:
-        return _Found(None, None, _unfinished(identity))
-    try:
-        manifest = decode_manifest(content)
-    except StorageError as error:
-        return _Found(None, content, [f"{error} ({path})"])
-    if manifest.fingerprint != identity.fingerprint:
-        return _Found(
-            None, content, [f"manifest.json belongs to another stage, {manifest.fingerprint} ({path})"]
-        )
-    folder = identity.folder / "attempts" / manifest.attempt
-    problems = storage.damaged_files(folder, manifest.digests)
-    if problems:
-        return _Found(None, content, [f"{problem} ({folder})" for problem in problems], manifest.attempt)
-    return _Found(_output(manifest, folder, reused=True), content, [])
-
-
-def _output(manifest: Manifest, folder: Location, *, reused: bool) -> StageOutput:
-    return StageOutput(manifest, storage.with_digests(folder, manifest.digests), reused)
-
-
-def _unfinished(identity: _Identity) -> list[str]:
-    """Attempts that neither failed nor got committed: interrupted, still running, or manifest lost."""
-    attempts = identity.folder / "attempts"
-    names = storage.list_folders(attempts)
-    count = sum(storage.read_bytes(attempts / name / ERROR_FILE) is None for name in names)
-    return [f"manifest.json is missing beside {count} unfinished attempt(s) ({attempts})"] if count else []
-
-
-def _wait_for_lease(identity: _Identity, lease_seconds: float, report: Report) -> Lease:
-    seeker = LeaseSeeker(identity.folder / "lease.json", lease_seconds)
+def _wait_for_lease(identity: Identity, lease_seconds: float, report: Report, host: Host) -> Lease:
+    seeker = LeaseSeeker(identity.folder / "lease.json", lease_seconds, host)
     announced = ""
     while True:
         holder = seeker.try_acquire()
@@ -250,106 +170,36 @@ def _wait_for_lease(identity: _Identity, lease_seconds: float, report: Report) -
         if holder.owner != announced:
             report(f"{identity.name}: being run by {holder.describe()}; waiting for it")
             announced = holder.owner
-        time.sleep(min(1.0, lease_seconds / 10))
+        host.clock.sleep(min(1.0, lease_seconds / 10))
 
 
-def _attempt(
-    identity: _Identity,
-    found: _Found,
-    body: Callable[[StageFolder], StageResult],
-    lease: Lease,
-    report: Report,
-) -> StageOutput:
-    attempt = uuid.uuid4().hex
-    output = identity.folder / "attempts" / attempt
-    checkpoints = identity.folder / "checkpoints"
-    earlier = [output.parent / name for name in storage.list_folders(output.parent) if name != found.attempt]
-    remove_scratch(earlier)
-    storage.make_folder(output)
-    storage.make_folder(checkpoints)
-    started, begun = datetime.now(UTC), time.monotonic()
+def _run(attempts: Sequence[Attempt], execute: Executor, report: Report) -> dict[str, StageOutput]:
+    """What the attempts come to, by stage folder; each lease is given back as its attempt ends."""
+    outputs: dict[str, StageOutput] = {}
+    failures: list[BaseException] = []
+    pending = dict(enumerate(attempts))
     try:
-        result = body(StageFolder(output, checkpoints, lease, earlier))
-        digests = storage.describe_folder(output)
-        manifest = Manifest(
-            stage=identity.name,
-            version=identity.version,
-            fingerprint=identity.fingerprint,
-            attempt=attempt,
-            config=identity.config,
-            inputs=identity.inputs,
-            files={
-                path: FileRecord(bytes=digest.bytes, sha256=digest.sha256) for path, digest in digests.items()
-            },
-            rows=plain_values(result.rows),
-            metrics=plain_values(result.metrics),
-            warnings=list(result.warnings),
-            versions=package_versions(),
-            started=started.isoformat(timespec="seconds"),
-            duration_seconds=round(time.monotonic() - begun, 3),
-            cost=plain_values(result.cost),
-        )
-        committed = _commit(identity, found.content, manifest, output, lease)
-    except BaseException as error:
-        note = f"stage {identity.name}: what this attempt wrote is kept in {output}"
-        is_full = storage.is_disk_full(error)
-        if is_full:
-            note += "; it may be removed to free space"
-            _remove(output / SCRATCH)  # makes room, also for the record of the error
-        keep_error(output, error)
-        if is_full and not isinstance(error, StorageError):
-            full = output if isinstance(output, Path) else tempfile.gettempdir()
-            told = StorageError(f"{identity.name}: {storage.disk_full_message(full)}")
-            told.add_note(note)
-            raise told from error
-        inner = getattr(error, "cause", None)
-        if isinstance(error, BehaviorLMError) and isinstance(inner, BehaviorLMError):
-            inner.add_note(
-                note
-            )  # what Ray makes of an error of ours speaks of tracebacks; the one inside is meant
-            raise inner from error
-        error.add_note(note)
-        raise
-    if committed.manifest.attempt != attempt:
-        report(f"{identity.name}: another process committed first; its output is used, this attempt removed")
-        _remove(output)
-    elif found.content is None or found.attempt:  # else one of them may be an output that is still read
-        remove_written(earlier)
-    _remove(checkpoints)
-    return committed
-
-
-def _remove(folder: Location) -> None:
-    """What is not needed any more; a storage that fails here fails nothing: the output is committed."""
-    with suppress(StorageError):
-        storage.remove_folder(folder)
-
-
-def _commit(
-    identity: _Identity, damaged: bytes | None, manifest: Manifest, output: Location, lease: Lease
-) -> StageOutput:
-    """Make the attempt the output of its stage, unless another one that verifies got there first.
-
-    Raises StorageError if the lease is lost, or was for a while, and whoever took it has not committed yet.
-    """
-    path, content = identity.folder / "manifest.json", encode_manifest(manifest)
-    decode_manifest(content)  # What does not read back must fail here, not at the next run.
-    while True:
-        try:
-            lease.check()
-            require_untouched(output)
-        except StorageError:
-            found = _find(identity)
-            if found.output is None:
-                raise
-            return found.output
-        if damaged is None:
-            written = storage.write_exclusive(path, content)
-        else:
-            written = storage.replace_if(path, content, damaged)
-        if written:
-            return _output(manifest, output, reused=False)
-        found = _find(identity)
-        if found.output is not None:
-            return found.output
-        damaged = found.content
+        for index, result in execute(attempts):
+            attempt = pending[index]
+            with attempt.lease:
+                try:
+                    if isinstance(result, BaseException):
+                        raise result
+                    outputs[attempt.identity.folder.name] = commit(attempt, result, report)
+                except Exception as error:
+                    failures.append(attempt.failed(error))
+                    if len(attempts) > 1:
+                        report(f"{attempt.identity.name}: failed: {error}")
+            del pending[index]
+        if pending:
+            raise RuntimeError(
+                f"the executor told of {len(outputs) + len(failures)} of {len(attempts)} stages"
+            )
+    except BaseException as error:  # an interruption, or the executor itself
+        told = [attempt.failed(error) for attempt in pending.values()]
+        raise next((one for one in told if one is not error), error)  # noqa: B904  # which has its cause
+    if failures:
+        for other in failures[1:]:
+            failures[0].add_note(f"another stage of the same group failed, too: {other}")
+        raise failures[0]
+    return outputs

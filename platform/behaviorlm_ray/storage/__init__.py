@@ -1,72 +1,37 @@
 """Storage: files that survive crashes and other writers, in local folders and on S3, behind the same operations."""
+# ruff: noqa: F401  # what is imported here is what storage offers
 
-from behaviorlm_ray.storage.copies import copies_folder, local_copy
-from behaviorlm_ray.storage.local import (
-    disk_full_message,
-    flush_to_disk,
-    is_disk_full,
-    storage_errors,
-)
+from behaviorlm_ray.storage.copies import copies_folder
+from behaviorlm_ray.storage.full_disk import disk_full_message, is_disk_full, storage_errors
+from behaviorlm_ray.storage.local import flush_to_disk
 from behaviorlm_ray.storage.locations import (
     PATIENCE_SECONDS,
     FileDigest,
     Location,
     S3Location,
     location,
-    with_digests,
-    with_patience,
 )
 from behaviorlm_ray.storage.operations import (
+    Storage,
+    check_root,
     damaged_files,
     describe_folder,
     hash_file,
     hash_files,
     list_files,
     list_folders,
+    local_copy,
     make_folder,
     read_bytes,
     read_text,
-    remove_all_but,
     remove_folder,
     remove_if,
     replace_if,
+    store_of,
+    with_digests,
+    with_patience,
     write_exclusive,
     write_replacing,
     writing,
     writing_file,
 )
-from behaviorlm_ray.storage.preflight import check_root
-
-__all__ = [
-    "PATIENCE_SECONDS",
-    "FileDigest",
-    "Location",
-    "S3Location",
-    "check_root",
-    "copies_folder",
-    "damaged_files",
-    "describe_folder",
-    "disk_full_message",
-    "flush_to_disk",
-    "hash_file",
-    "hash_files",
-    "is_disk_full",
-    "list_files",
-    "list_folders",
-    "local_copy",
-    "location",
-    "make_folder",
-    "read_bytes",
-    "read_text",
-    "remove_all_but",
-    "remove_folder",
-    "remove_if",
-    "replace_if",
-    "storage_errors",
-    "with_digests",
-    "with_patience",
-    "write_exclusive",
-    "write_replacing",
-    "writing",
-    "writing_file",
-]

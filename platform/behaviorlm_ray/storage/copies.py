@@ -16,18 +16,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage import local, s3
-from behaviorlm_ray.storage.locations import FileDigest, Location, S3Location
+from behaviorlm_ray.storage import local, s3_objects
+from behaviorlm_ray.storage.full_disk import storage_errors
+from behaviorlm_ray.storage.locations import FileDigest, S3Location
 
 
-def local_copy(place: Location) -> Path:
-    """A local path with the content of a file or folder, not to be written to: local ones themselves, else a copy.
-
-    Held against the place's digests, else against what S3 says of its objects now. Raises StorageError naming what is
-    missing, has changed, or does not fit on the disk.
-    """
-    if isinstance(place, Path):
-        return place
+def local_copy(place: S3Location) -> Path:
+    """A copy held against the place's digests, else against what S3 says of its objects now."""
     digests = place.digests if place.digests is not None else _digests_now(place)
     if not digests:
         raise StorageError(f"{place} is missing; run the same command again to repair it")
@@ -37,7 +32,7 @@ def local_copy(place: Location) -> Path:
 def copies_folder() -> Path:
     """Where this user's copies lie on this machine. Raises StorageError if somebody else owns it."""
     folder = Path(tempfile.gettempdir()) / f"behaviorlm-copies-{os.getuid()}"
-    with local.storage_errors(folder, "create"):
+    with storage_errors(folder, "create"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat()
     if owner.st_uid != os.getuid() or owner.st_mode & 0o022:
@@ -46,11 +41,13 @@ def copies_folder() -> Path:
 
 
 def _digests_now(place: S3Location) -> dict[str, FileDigest]:
-    single = s3.digest_of(place) if place.key else None
+    single = s3_objects.digest_of(place) if place.key else None
     if single is not None:
         return {"": single}
-    names = list(s3.sizes(place))
-    found = zip(names, s3.in_threads(lambda name: s3.digest_of(place / name), names), strict=True)
+    names = list(s3_objects.all_sizes(place))
+    found = zip(
+        names, s3_objects.in_threads(lambda name: s3_objects.digest_of(place / name), names), strict=True
+    )
     return {name: digest for name, digest in found if digest is not None}
 
 
@@ -63,9 +60,9 @@ def _file(place: S3Location, digest: FileDigest) -> Path:
             return path
         unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            received = s3.download(place, unfinished)
+            received = s3_objects.download(place, unfinished)
             if received != digest:
-                raise StorageError(s3.changed_message(place))
+                raise StorageError(s3_objects.changed_message(place))
             local.flush_to_disk(path.parent, [unfinished.name])
             unfinished.chmod(0o400)  # whoever opens it to write by mistake is told
             unfinished.replace(path)
@@ -92,10 +89,10 @@ def _folder(place: S3Location, digests: Mapping[str, FileDigest]) -> Path:
         return final
     unfinished = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     for relative in digests:
-        s3.check_relative(relative, place)
-    copies = s3.in_threads(lambda item: (item[0], _file(place / item[0], item[1])), digests.items())
+        s3_objects.check_relative(relative, place)
+    copies = s3_objects.in_threads(lambda item: (item[0], _file(place / item[0], item[1])), digests.items())
     try:
-        with local.storage_errors(final, "write"):
+        with storage_errors(final, "write"):
             for relative, copy in copies:
                 (unfinished / relative).parent.mkdir(parents=True, exist_ok=True)
                 os.link(copy, unfinished / relative)

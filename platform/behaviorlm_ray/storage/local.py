@@ -1,106 +1,100 @@
-"""Local files that survive crashes and other writers: exclusive creation, replacement of known bytes, hashes.
+"""The storage of local folders: files that survive crashes and other writers, written and read where they lie.
 
-Each operation has its counterpart in `s3`. What a full disk looks like and what to say of it is here, too.
+Its functions are those of `operations.Storage`, said there; none of them waits for a storage to come back.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
-import re
+import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray.storage.full_disk import storage_errors
 from behaviorlm_ray.storage.locations import FileDigest
 
-# Disk full, quota used up, file size limit: the user frees space and runs the same command again.
-FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Libraries in other languages (safetensors, Arrow) and Ray's remote errors tell of a full disk by text only.
-FULL_DISK_TEXT = re.compile(
-    r"no space left on device|disk quota exceeded|os error (?:28|122|27)\b", re.IGNORECASE
-)
+HASHING_THREADS = min(8, os.cpu_count() or 1)
 
 
-def read_bytes(path: str | Path) -> bytes | None:
-    """The whole content of a file, or None if there is none. Raises StorageError if it cannot be read."""
-    with storage_errors(path, "read"):
+def read_bytes(place: Path) -> bytes | None:
+    """The whole content of a file."""
+    with storage_errors(place, "read"):
         try:
-            return Path(path).read_bytes()
+            return place.read_bytes()
         except FileNotFoundError:
             return None
 
 
-def write_exclusive(path: str | Path, content: bytes) -> bool:
-    """Create a file with its full content, atomically and durably. False if the path exists already.
-
-    Raises StorageError if the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    with storage_errors(path, "write"), _temporary_file(path, content) as temporary:
+def write_exclusive(place: Path, content: bytes) -> bool:
+    """A link can only be made to a name that is free."""
+    with storage_errors(place, "write"), _temporary_file(place, content) as temporary:
         try:
-            os.link(temporary, path)
+            os.link(temporary, place)
         except FileExistsError:
             return False
-        fsync_folder(path.parent)
+        fsync_folder(place.parent)
         return True
 
 
-def write_replacing(path: str | Path, content: bytes) -> None:
-    """Create or replace a file, atomically and durably, whoever wrote it before. Raises StorageError."""
-    path = Path(path)
-    with storage_errors(path, "write"), _temporary_file(path, content) as temporary:
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
+def write_replacing(place: Path, content: bytes) -> None:
+    """Renaming puts a whole file into the place of another."""
+    with storage_errors(place, "write"), _temporary_file(place, content) as temporary:
+        os.replace(temporary, place)
+        fsync_folder(place.parent)
 
 
-def replace_if(path: str | Path, content: bytes, expected: bytes) -> bool:
-    """Replace a file only if it still holds `expected`. False if it holds something else or is gone.
-
-    Raises StorageError if the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    with storage_errors(path, "write"), exclusive_lock(path), _temporary_file(path, content) as temporary:
-        if read_bytes(path) != expected:
+def replace_if(place: Path, content: bytes, expected: bytes) -> bool:
+    """Among processes that keep to the lock beside the file, which all of ours do."""
+    with storage_errors(place, "write"), exclusive_lock(place), _temporary_file(place, content) as temporary:
+        if read_bytes(place) != expected:
             return False
-        os.replace(temporary, path)
-        fsync_folder(path.parent)
+        os.replace(temporary, place)
+        fsync_folder(place.parent)
         return True
 
 
-def remove_if(path: str | Path, expected: bytes) -> bool:
-    """Remove a file only if it still holds `expected`. False if it holds something else or is gone."""
-    path = Path(path)
-    with storage_errors(path, "remove"), exclusive_lock(path):
-        if read_bytes(path) != expected:
+def remove_if(place: Path, expected: bytes) -> bool:
+    """As `replace_if`."""
+    with storage_errors(place, "remove"), exclusive_lock(place):
+        if read_bytes(place) != expected:
             return False
-        path.unlink()
+        place.unlink()
         return True
 
 
-def hash_file(path: str | Path) -> FileDigest:
-    """Size and SHA-256 of a file. Raises StorageError if it is missing or cannot be read."""
-    with storage_errors(path, "read"), open(path, "rb") as stream:
+def hash_file(place: Path) -> FileDigest:
+    """Reads it."""
+    with storage_errors(place, "read"), open(place, "rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")
         return FileDigest(bytes=stream.tell(), sha256=digest.hexdigest())
 
 
-def hash_files(folder: str | Path, relative_paths: Iterable[str]) -> dict[str, FileDigest]:
-    """Digests of several files of a folder by relative path, hashed in threads (hashing releases the GIL)."""
+def hash_files(folder: Path, relative_paths: Iterable[str]) -> dict[str, FileDigest]:
+    """In threads: hashing releases the GIL."""
     paths = list(relative_paths)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        digests = threads.map(lambda relative: hash_file(Path(folder) / relative), paths)
-        return dict(zip(paths, digests, strict=True))
+    with ThreadPoolExecutor(max_workers=HASHING_THREADS) as threads:
+        return dict(zip(paths, threads.map(lambda path: hash_file(folder / path), paths), strict=True))
 
 
-def list_files(folder: str | Path) -> list[str]:
-    """Relative paths, with forward slashes and sorted, of all files below a folder.
+def describe_folder(folder: Path) -> dict[str, FileDigest]:
+    """Flushes each file and the folders that name them."""
+    paths = list_files(folder)
+    flush_to_disk(folder, paths)
+    return hash_files(folder, paths)
 
-    Raises StorageError on anything that is neither a file nor a folder: a link's content may change unseen.
-    """
+
+def sizes(folder: Path, relative_paths: Iterable[str]) -> dict[str, int]:
+    """Looks at each."""
+    paths = {relative: folder / relative for relative in relative_paths}
+    return {relative: path.stat().st_size for relative, path in paths.items() if path.is_file()}
+
+
+def list_files(folder: Path) -> list[str]:
+    """Refuses anything that is neither a file nor a folder: a link's content may change unseen."""
     found = []
     with storage_errors(folder, "list"):
         for parent, folders, names in os.walk(folder):
@@ -114,9 +108,79 @@ def list_files(folder: str | Path) -> list[str]:
     return sorted(found)
 
 
-def flush_to_disk(folder: str | Path, relative_paths: Iterable[str]) -> None:
+def list_folders(folder: Path) -> list[str]:
+    """None where there is no such folder."""
+    with storage_errors(folder, "list"), suppress(FileNotFoundError):
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return []
+
+
+def make_folder(folder: Path) -> None:
+    """With those above it."""
+    with storage_errors(folder, "create"):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove_folder(folder: Path, kept: Collection[str] = ()) -> None:
+    """What can be removed is; what cannot stays, and nothing is said."""
+    if not kept:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with storage_errors(folder, "list"):
+        found = [Path(entry.path) for entry in os.scandir(folder) if entry.name not in kept]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """The folder itself."""
+    make_folder(folder)
+    yield folder
+
+
+@contextmanager
+def writing_file(place: Path) -> Iterator[Path]:
+    """A hidden file beside it, renamed at the end."""
+    make_folder(place.parent)
+    unfinished = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
+    try:
+        yield unfinished
+        with storage_errors(place, "write"):
+            unfinished.rename(place)
+    finally:
+        with suppress(FileNotFoundError):
+            unfinished.unlink()
+
+
+def local_copy(place: Path) -> Path:
+    """It lies here."""
+    return place
+
+
+def with_patience(place: Path, seconds: float) -> Path:
+    """The same: nothing here is waited for."""
+    return place
+
+
+def with_digests(place: Path, digests: Mapping[str, FileDigest]) -> Path:
+    """The same: files are read where they lie."""
+    return place
+
+
+def check_root(root: Path, *, is_written: bool) -> None:
+    """Looks at the nearest folder that is there."""
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    if is_written and not (there.is_dir() and os.access(there, os.W_OK)):
+        raise StorageError(f"cannot write {root}: {there} is no folder that this user may write into")
+
+
+def flush_to_disk(folder: Path, relative_paths: Iterable[str]) -> None:
     """Make files, and the folders that name them, survive a power failure. Raises StorageError."""
-    folder = Path(folder)
     with storage_errors(folder, "write"):
         folders = {folder}
         for relative in relative_paths:
@@ -128,46 +192,13 @@ def flush_to_disk(folder: str | Path, relative_paths: Iterable[str]) -> None:
             fsync_folder(parent)
 
 
-def fsync_folder(folder: str | Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is a full disk, a used-up quota or a file size limit."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        if isinstance(current, OSError) and current.errno in FULL_DISK_ERRORS:
-            return True
-        if FULL_DISK_TEXT.search(str(current)):
-            return True
-        current = current.__cause__ or current.__context__
-    return False
-
-
-def disk_full_message(path: str | Path) -> str:
-    """What to tell the user about a full disk under `path`."""
-    return (
-        f"the disk that holds {path} is full (or a quota is used up). Free some space and run the same "
-        "command again: finished stages are reused, an interrupted tuning continues from its last checkpoint"
-    )
-
-
-@contextmanager
-def storage_errors(path: str | Path, action: str) -> Iterator[None]:
-    """Turn operating system errors inside the block into StorageError; `action` is a verb: what was tried."""
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise StorageError(disk_full_message(path)) from error
-        raise StorageError(f"cannot {action} {path}: {error.strerror or error}") from error
 
 
 @contextmanager

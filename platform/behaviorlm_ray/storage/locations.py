@@ -1,9 +1,10 @@
 """Where things are kept: a local path, or a place below a bucket that can be written in the same way."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol, Self
 
 from behaviorlm.errors import ConfigError
 from behaviorlm.files.patient_reads import PATIENCE_SECONDS, patience_here
@@ -66,7 +67,26 @@ class S3Location:
         return above
 
 
-Location = Path | S3Location
+class RemoteLocation(Protocol):
+    """What the place of a storage that is not this machine's own looks like: `S3Location` is one."""
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+
+    @property
+    def parent(self) -> Self:
+        """The place above."""
+
+    @property
+    def parents(self) -> Sequence[Self]:
+        """The places above, the nearest first."""
+
+    def __truediv__(self, relative: str, /) -> Self:
+        """A place below."""
+
+
+Location = Path | RemoteLocation
 """A file or folder. Locally a plain path: nothing is copied, libraries write and map the files where they lie."""
 
 
@@ -93,13 +113,3 @@ def location(text: str, patience_seconds: float | None = None) -> Location:
     return S3Location(
         bucket, key.strip("/"), patience_here() if patience_seconds is None else patience_seconds
     )
-
-
-def with_patience(place: Location, seconds: float) -> Location:
-    """The same place, whose operations give up after so many seconds. Local ones never wait."""
-    return place if isinstance(place, Path) else replace(place, patience_seconds=seconds)
-
-
-def with_digests(place: Location, digests: Mapping[str, FileDigest]) -> Location:
-    """The same place, whose readers hold what they download against these digests. Local files are read in place."""
-    return place if isinstance(place, Path) else replace(place, digests=dict(digests))

@@ -5,7 +5,6 @@ AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE, the machine's role and so on
 """
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from botocore import exceptions as boto
 from botocore.config import Config
 
 from behaviorlm.errors import StorageError
+from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
+from behaviorlm.files.patient_reads import repeat_patiently
 from behaviorlm_ray.storage.locations import S3Location
 
 T = TypeVar("T")
@@ -27,8 +28,8 @@ READ_SECONDS = 20.0
 """How long a connection may take and may be silent before the request is tried again (our choice)."""
 QUICK_ATTEMPTS = 3
 """Attempts that boto3 makes by itself within seconds; after them come ours, with longer pauses."""
-LONGEST_PAUSE_SECONDS = 8.0
-ANNOUNCE_SECONDS = 10.0
+CLOCK: Clock = SYSTEM_CLOCK
+"""What the pauses between our attempts are kept by."""
 
 TRANSIENT_CODES = {
     "InternalError",
@@ -79,7 +80,6 @@ MISSING_CREDENTIALS = (
 )
 
 _lock = threading.Lock()
-_last_announced = 0.0
 
 
 def client() -> Any:
@@ -113,28 +113,30 @@ def patiently(place: S3Location, action: str, operation: Callable[[Any, bool], T
     Errors that pass (5xx, slow-down, time-outs, resets, no connection) are met with pauses that grow and vary.
     Raises StorageError in words; ClientErrors of missing keys and failed conditions go on as they are.
     """
-    deadline = time.monotonic() + place.patience_seconds
-    repeats = 0
     renewed = False
-    while True:
+
+    def attempt(repeats: int) -> T:
+        nonlocal renewed
         try:
             return operation(client(), repeats > 0)
-        except (boto.BotoCoreError, boto.ClientError, boto3.exceptions.Boto3Error) as error:
-            code = error_code(error)
-            if code in MISSING_CODES or code == "PreconditionFailed":
+        except (boto.ClientError, boto3.exceptions.Boto3Error) as error:
+            if renewed or error_code(error) not in EXPIRED_CODES:
                 raise
-            if code in EXPIRED_CODES and not renewed:
-                renewed = True
-                _client.cache_clear()  # whoever renews credentials in a file is found by a new session only
-                continue
-            left = deadline - time.monotonic()
-            damaged_twice = isinstance(error, boto.FlexibleChecksumError) and repeats > 0
-            if not is_transient(error) or left <= 0 or damaged_twice:
-                raise StorageError(describe(error, place, action)) from error
-            _announce(place, action, error, left)
-        pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2**repeats, left)
-        time.sleep(pause * random.uniform(0.5, 1.0))
-        repeats += 1
+        renewed = True
+        _client.cache_clear()  # whoever renews credentials in a file is found by a new session only
+        return operation(client(), repeats > 0)
+
+    def judge(error: Exception, repeats: int, is_over: bool) -> str:
+        if not isinstance(error, boto.BotoCoreError | boto.ClientError | boto3.exceptions.Boto3Error):
+            raise error
+        if error_code(error) in {"PreconditionFailed", *MISSING_CODES}:
+            raise error
+        damaged_twice = isinstance(error, boto.FlexibleChecksumError) and repeats > 0
+        if not is_transient(error) or is_over or damaged_twice:
+            raise StorageError(describe(error, place, action)) from error
+        return f"storage: cannot {action} {place} now ({error_code(error) or _first_line(error)})"
+
+    return repeat_patiently(attempt, judge, place.patience_seconds, CLOCK)
 
 
 def error_code(error: BaseException | None) -> str:
@@ -223,18 +225,6 @@ def client_endpoint() -> str:
         return str(client().meta.endpoint_url)
     except (boto.BotoCoreError, StorageError):
         return os.environ.get("AWS_ENDPOINT_URL", "AWS")
-
-
-def _announce(place: S3Location, action: str, error: BaseException, left: float) -> None:
-    """A line now and then, so that a log shows what a silent job waits for."""
-    global _last_announced
-    now = time.monotonic()
-    if now - _last_announced > ANNOUNCE_SECONDS:
-        _last_announced = now
-        reason = error_code(error) or _first_line(error)
-        print(
-            f"storage: cannot {action} {place} now ({reason}); trying for up to {left:.0f} s more", flush=True
-        )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

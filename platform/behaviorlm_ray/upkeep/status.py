@@ -14,7 +14,8 @@ from typing import Any, Literal, get_args
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages.lease import LeaseRecord, decode_record, machine_identity, process_start
+from behaviorlm_ray.stages.host import machine_identity, process_start
+from behaviorlm_ray.stages.lease import LeaseRecord, decode_record
 from behaviorlm_ray.stages.manifests import decode_manifest
 from behaviorlm_ray.stages.run_record import read_stages
 from behaviorlm_ray.storage import Location

@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.search.cost import times_run
-from behaviorlm_ray.stages.attempts import remove_scratch
 from behaviorlm_ray.stages.lease import decode_record
+from behaviorlm_ray.stages.leftovers import remove_scratch
 from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult, plan_stage, run_stage
 from behaviorlm_ray.storage import Location
 from tests.platform.damage import DAMAGES, Damage, flip_a_bit

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.storage import Location
+from behaviorlm_ray.storage import Location, S3Location
 
 
 def test_exclusive_write_creates_once_and_keeps_the_first(root: Location) -> None:
@@ -95,14 +95,16 @@ def test_places_that_cannot_be_are_refused(text: str, message: str) -> None:
 
 def test_a_place_on_s3_is_used_like_a_path() -> None:
     place = storage.location("s3://bucket/runs/demo/")
+    assert isinstance(place, S3Location)
     assert str(place) == "s3://bucket/runs/demo"
     assert str(place / "a" / "b") == "s3://bucket/runs/demo/a/b"
     assert (place / "a").name == "a" and (place / "a").parent == place
     assert [str(above) for above in place.parents] == ["s3://bucket/runs", "s3://bucket"]
     known = storage.with_digests(place, {"m/w": storage.FileDigest(1, "x"), "m2": storage.FileDigest(2, "y")})
+    assert isinstance(known, S3Location)
     below = pickle.loads(pickle.dumps(known / "m"))
     assert below == place / "m" and below.digests == {"w": storage.FileDigest(1, "x")}
-    assert (known / "m2").digests == {"": storage.FileDigest(2, "y")}  # type: ignore[union-attr]
+    assert (known / "m2").digests == {"": storage.FileDigest(2, "y")}
 
 
 @given(content=st.binary(max_size=5000))
@@ -166,11 +168,12 @@ def test_full_disk_says_so_and_what_to_do_and_leaves_no_torn_file(full_disk: Pat
 def test_file_size_limit_counts_as_a_full_disk(tmp_path: Path) -> None:
     script = (
         "import resource, sys\n"
+        "from pathlib import Path\n"
         "from behaviorlm.errors import StorageError\n"
         "from behaviorlm_ray import storage\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
         "try:\n"
-        "    storage.write_exclusive(sys.argv[1], b'x' * 10_000)\n"
+        "    storage.write_exclusive(Path(sys.argv[1]), b'x' * 10_000)\n"
         "except StorageError as error:\n"
         "    print(error)\n"
     )
