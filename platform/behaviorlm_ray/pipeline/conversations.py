@@ -11,7 +11,7 @@ from behaviorlm.prompts.conversations import (
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_conversations
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.stages.running import StageFolder, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 from behaviorlm_ray.tuning.inputs import write_encoded
 

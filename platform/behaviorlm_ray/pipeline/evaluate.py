@@ -16,7 +16,8 @@ from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, places_in, union_rows
 from behaviorlm_ray.scoring.pool import read_scores
-from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 5

@@ -22,7 +22,7 @@ from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.passes import QUARANTINE
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rows_of_split
-from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.storage import check_root
 from behaviorlm_ray.tuning.precision import keeps_masters
 

@@ -6,8 +6,9 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring.pool import Scored, ScoringPool, ScoringTask, score
+from behaviorlm_ray.stages.attempts import StageFolder
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
-from behaviorlm_ray.stages.running import StageFolder, StageOutput
 
 
 def scoring_task(

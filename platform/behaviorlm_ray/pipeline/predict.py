@@ -27,7 +27,7 @@ from behaviorlm_ray.preparation.prepared_log import (
 )
 from behaviorlm_ray.scoring.pool import check_scores, score_without_history
 from behaviorlm_ray.scoring.retention import measure_retention
-from behaviorlm_ray.stages.running import StageFolder, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 from behaviorlm_ray.tuning.inputs import read_encoded
 

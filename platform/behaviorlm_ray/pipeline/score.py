@@ -25,7 +25,8 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_split,
 )
 from behaviorlm_ray.scoring.pool import read_scores
-from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 1

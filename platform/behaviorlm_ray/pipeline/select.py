@@ -16,7 +16,7 @@ from behaviorlm_ray.pipeline.score import DIFFICULTY, score, scored_rows
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import SELECTION
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather
-from behaviorlm_ray.stages.running import StageFolder, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 1

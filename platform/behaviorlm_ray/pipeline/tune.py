@@ -11,7 +11,8 @@ from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.preparation.prepared_log import count
-from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.inputs import (

@@ -15,7 +15,7 @@ from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import count
 from behaviorlm_ray.scoring.pool import read_scores
-from behaviorlm_ray.stages.running import StageFolder, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 2

@@ -20,8 +20,8 @@ from behaviorlm_ray.report.page import write_report
 from behaviorlm_ray.report.results_table import results_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.scoring.retention import CLOZE
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.runner import Runner
-from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.worker import CURVE
 

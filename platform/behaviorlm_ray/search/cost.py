@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.search.decisions import Outcome
+from behaviorlm_ray.stages.leftovers import ERROR_FILE
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest, read_manifest
-from behaviorlm_ray.stages.running import ERROR_FILE
 from behaviorlm_ray.storage import Location
 
 B_TUNING = "b_tune"

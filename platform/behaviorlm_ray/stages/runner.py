@@ -1,13 +1,14 @@
 """Running and planning declared stages: both walk the same stages in the same order, each stage once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from behaviorlm_ray.console.screen import Screen, screen
-from behaviorlm_ray.stages.manifests import Manifest, fingerprint
+from behaviorlm_ray.stages.finding import StageOutput, StagePlan, identify, plan_stage
+from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.stages.run_record import RunRecord
-from behaviorlm_ray.stages.running import StageOutput, StagePlan, plan_stage, run_stage, stage_folder
-from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage, in_order
+from behaviorlm_ray.stages.running import Executor, StageCall, one_after_another, run_group
+from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage, in_order, waves
 from behaviorlm_ray.storage import Location
 
 
@@ -15,11 +16,13 @@ from behaviorlm_ray.storage import Location
 class Runner:
     """Runs stages below a root, or says what would run. State: outputs by the recipe of their stage.
 
-    record: where it is written which stages were asked for; None: nowhere. screen: told what happens.
+    record: where it is written which stages were asked for; None: nowhere. executors: what stages of a group that are
+    ready together are handed to, by the group; all others run one after another. screen: told what happens.
     """
 
     root: Location
     record: RunRecord | None = None
+    executors: Mapping[str, Executor] = field(default_factory=dict)
     screen: Screen = field(default_factory=screen)
     outputs: dict[str, StageOutput] = field(default_factory=dict)
 
@@ -27,10 +30,12 @@ class Runner:
         """Run, or reuse, the stages and all that they need; returns the last goal's output. Raises what they raise."""
         ordered = in_order(goals)
         self.screen.expects([stage.label for stage in ordered])
-        for stage in ordered:
-            if stage.recipe not in self.outputs:
-                self.outputs[stage.recipe] = self._run(stage)
-            self._check(stage, ordered)
+        for together in waves(ordered, self.executors):
+            missing = [stage for stage in together if stage.recipe not in self.outputs]
+            if missing:
+                self._run(missing)
+            for stage in together:
+                self._check(stage, ordered)
         return self.outputs[goals[-1].recipe]
 
     def plan(self, *goals: Stage) -> list[tuple[Stage, StagePlan]]:
@@ -65,43 +70,35 @@ class Runner:
             if stage.recipe in self.outputs
         }
 
-    def _run(self, stage: Stage) -> StageOutput:
+    def _run(self, together: Sequence[Stage]) -> None:
+        calls = [self._call(stage) for stage in together]
+        execute = self.executors.get(together[0].group, one_after_another)
+        for stage in together:
+            self.screen.starts(stage.label)
+        outputs = run_group(self.root, calls, execute, report=self.screen.says)
+        for stage, output in zip(together, outputs, strict=True):
+            self.outputs[stage.recipe] = output
+            self.screen.ends(stage.label, str(output.folder), output.reused)
+
+    def _call(self, stage: Stage) -> StageCall:
+        """The call of a stage whose inputs are there; what it goes on from is run first if it has to run."""
         made = self.made_for(stage)
         inputs: dict[str, Manifest | str] = {
             key: made[key].manifest if isinstance(value, Stage) else value
             for key, value in stage.inputs.items()
         }
+        identity = (stage.name, stage.version, stage.identity, inputs)
         if self.record is not None:
-            self.record.asks_for(self._folder_name(stage, inputs))
-        if stage.continues is not None:
-            plan = plan_stage(self.root, stage.name, stage.version, stage.identity, inputs)
-            if plan.output is None:
-                made = {**made, CONTINUED: self.run(stage.continues)}
-        self.screen.starts(stage.label)
-        output = run_stage(
-            self.root,
-            stage.name,
-            stage.version,
-            stage.identity,
-            inputs,
-            lambda folder: stage.body(folder, made),
-            report=self.screen.says,
-        )
-        self.screen.ends(stage.label, str(output.folder), output.reused)
-        return output
-
-    def _folder_name(self, stage: Stage, inputs: Mapping[str, Manifest | str]) -> str:
-        hashes = {
-            key: value.content_hash if isinstance(value, Manifest) else value for key, value in inputs.items()
-        }
-        identity = fingerprint(stage.name, stage.version, stage.identity, hashes)
-        return stage_folder(self.root, stage.name, identity).name
+            self.record.asks_for(identify(self.root, *identity).folder.name)
+        if stage.continues is not None and plan_stage(self.root, *identity).output is None:
+            made = {**made, CONTINUED: self.run(stage.continues)}
+        return StageCall(*identity, lambda folder: stage.body(folder, made))
 
     def _manifest(self, stage: Stage) -> Manifest | None:
         output = self.outputs.get(stage.recipe)
         return None if output is None else output.manifest
 
-    def _check(self, stage: Stage, ordered: list[Stage]) -> None:
+    def _check(self, stage: Stage, ordered: Sequence[Stage]) -> None:
         """Hold an output against its own check and those of the stages that read it."""
         output = self.outputs[stage.recipe]
         if stage.check is not None:

@@ -17,34 +17,11 @@ from typing import Any
 
 from behaviorlm_ray.stages.attempts import Attempt, StageFolder, StageResult
 from behaviorlm_ray.stages.committing import commit
-from behaviorlm_ray.stages.finding import (
-    Identity,
-    StageOutput,
-    StagePlan,
-    find,
-    identify,
-    plan_stage,
-    stage_folder,
-)
+from behaviorlm_ray.stages.finding import Identity, StageOutput, find, identify
 from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
-from behaviorlm_ray.stages.leftovers import ERROR_FILE
 from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.storage import Location
-
-__all__ = [
-    "ERROR_FILE",
-    "StageCall",
-    "StageFolder",
-    "StageOutput",
-    "StagePlan",
-    "StageResult",
-    "one_after_another",
-    "plan_stage",
-    "run_group",
-    "run_stage",
-    "stage_folder",
-]
 
 LEASE_SECONDS = 60.0
 

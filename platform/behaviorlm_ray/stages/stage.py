@@ -1,12 +1,13 @@
 """A stage as it is declared: what identifies it, what it reads, what it does; and the order in which stages run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import fingerprint
-from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult
 
 Made = Mapping[str, StageOutput]
 """Outputs of a stage's inputs, by the input's name."""
@@ -86,14 +87,14 @@ def in_order(goals: Sequence[Stage]) -> list[Stage]:
     return sorted(found.values(), key=lambda stage: (-distance[stage.recipe], bool(stage.arm)))
 
 
-def waves(ordered: Sequence[Stage]) -> list[list[Stage]]:
-    """The same stages, neighbors together that are of one group and of which none reads another."""
+def waves(ordered: Sequence[Stage], groups: Container[str]) -> list[list[Stage]]:
+    """The same stages, neighbors together that are of one of the groups and of which none reads another."""
     found: list[list[Stage]] = []
     for stage in ordered:
         together = found[-1] if found else []
         recipes = {other.recipe for other in together}
-        is_apart = any(earlier.recipe in recipes for earlier in stage.before.values())
-        if together and stage.group and together[-1].group == stage.group and not is_apart:
+        is_ready = not any(earlier.recipe in recipes for earlier in stage.before.values())
+        if together and stage.group in groups and stage.group == together[-1].group and is_ready:
             together.append(stage)
         else:
             found.append([stage])

@@ -8,7 +8,8 @@ same identity and the same weights whether it went over rungs or not.
 import shutil
 
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages.running import StageFolder, StageOutput
+from behaviorlm_ray.stages.attempts import StageFolder
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.checkpoints import DESCRIPTION
 

@@ -24,8 +24,8 @@ from behaviorlm_ray.pipeline.run import Run, open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, gather, rows_of_anchors, rows_of_split
 from behaviorlm_ray.report.results import write_results
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.runner import Runner
-from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.stages.stage import Stage, in_order
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
 

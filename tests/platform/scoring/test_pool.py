@@ -38,8 +38,10 @@ from behaviorlm_ray.preparation import prepared_log as prepared
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring import pool as scoring
 from behaviorlm_ray.scoring.retention import measure_retention
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
-from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult, run_stage
+from behaviorlm_ray.stages.running import run_stage
 from tests.behaviorlm.random_parts import prompt_tokens, write_part
 from tests.behaviorlm.random_parts import vocabulary as random_vocabulary
 from tests.platform.small_runs import log_rows, run_settings, write_log

@@ -34,7 +34,8 @@ from behaviorlm_ray.search.summary import (
     write_summary,
 )
 from behaviorlm_ray.search.task import reason
-from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.stages.stage import in_order
 from behaviorlm_ray.storage import Location, S3Location, write_replacing
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part

@@ -18,7 +18,8 @@ from behaviorlm_ray.search.settings import BudgetSettings, SearchSettings
 from behaviorlm_ray.search.summary import trials_of
 from behaviorlm_ray.search.sweep import TaskRow, TaskSearcher, rules_of
 from behaviorlm_ray.search.task import OUTCOME, TROUBLE
-from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import write_replacing
 
 SPACE = {"selection.balance": [0.1, 0.5, 0.9], "auxiliary.0.weight": [0.1, 0.2, 0.4]}

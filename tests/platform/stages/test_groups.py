@@ -8,15 +8,9 @@ import pytest
 
 from behaviorlm.errors import BehaviorLMError, DataError, StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages.attempts import Attempt
-from behaviorlm_ray.stages.running import (
-    StageCall,
-    StageFolder,
-    StageOutput,
-    StageResult,
-    one_after_another,
-    run_group,
-)
+from behaviorlm_ray.stages.attempts import Attempt, StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
+from behaviorlm_ray.stages.running import StageCall, one_after_another, run_group
 from behaviorlm_ray.storage import Location
 from tests.platform.stages.simulation import MemoryStore, VirtualClock, host
 

@@ -18,9 +18,11 @@ from safetensors.numpy import save_file
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.search.cost import times_run
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput, plan_stage
 from behaviorlm_ray.stages.lease import decode_record
 from behaviorlm_ray.stages.leftovers import remove_scratch
-from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult, plan_stage, run_stage
+from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import Location
 from tests.platform.damage import DAMAGES, Damage, flip_a_bit
 
@@ -343,7 +345,8 @@ def take_lease_away(folder: StageFolder) -> None:
 CHILD = """
 import sys
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages.running import StageResult, run_stage
+from behaviorlm_ray.stages.attempts import StageResult
+from behaviorlm_ray.stages.running import run_stage
 
 def body(folder):
     storage.write_replacing(folder.checkpoints / "step_1", b"state")

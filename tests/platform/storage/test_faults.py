@@ -8,8 +8,9 @@ import pytest
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
-from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
+from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import S3Location, s3_access
 from tests.platform.s3_faults import FaultyProxy
 

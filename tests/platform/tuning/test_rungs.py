@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from behaviorlm_ray.stages.attempts import StageFolder
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
 from behaviorlm_ray.stages.manifests import Manifest
-from behaviorlm_ray.stages.running import StageFolder, StageOutput
 from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
 from tests.platform.tuning_runs import toy_schedule, toy_task, trained_parameters, tune_without_ray
 

@@ -14,10 +14,11 @@ import pytest
 
 from behaviorlm.errors import DataError
 from behaviorlm_ray import storage
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker, decode_record
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
-from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
+from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.stages.stage import Stage
 from behaviorlm_ray.storage import S3Location
 from behaviorlm_ray.upkeep.status import StageStatus, stages_under, status_lines

@@ -25,8 +25,8 @@ from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import SELECTION
 from behaviorlm_ray.preparation.prepared_log import gather, rows_of_split
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import Manifest
-from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.stages.stage import in_order
 from tests.platform.small_runs import run_data
 
