@@ -33,6 +33,7 @@ from behaviorlm_ray.pipeline.input_checks import (
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.stages.graph import Shared, Stage, StageGraph, output_of
+from behaviorlm_ray.stages.root import open_root
 from behaviorlm_ray.stages.running import StageFolder, StageOutput, StagePlan, StageResult
 from behaviorlm_ray.storage import Location, check_root, hash_file, location
 from behaviorlm_ray.tuning.config import TuningConfig
@@ -158,6 +159,7 @@ class Pipeline:
     def _check_root(self) -> None:
         try:
             check_root(self.root, is_written=not self.planning)
+            open_root(self.root, is_written=not self.planning)
         except StorageError as error:
             raise StorageError(f"storage.root: {error}") from error
 
