@@ -17,6 +17,7 @@ from behaviorlm_ray.report.page import write_report
 from behaviorlm_ray.report.results_table import results_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.scoring.retention import CLOZE
+from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.storage import Location
 
@@ -54,6 +55,9 @@ def write_results(pipeline: Pipeline) -> Location:
         *example_lines(pipeline),
         "",
     ]
+    # .../stages/<stage>-<fingerprint>/attempts/<attempt>
+    reached = [output.folder.parents[1].name for output in pipeline.shared.finished.values()]
+    RunRecord(folder).finished_with(reached)
     print("\n".join(lines))
     return folder / "report.html"
 

@@ -19,7 +19,8 @@ from behaviorlm_ray.stages.lease import Lease, LeaseSeeker, decode_record
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
 from behaviorlm_ray.storage import S3Location
-from behaviorlm_ray.upkeep.status import StageStatus, stages_under, status_lines
+from behaviorlm_ray.upkeep.stage_states import StageStatus, stages_under
+from behaviorlm_ray.upkeep.status import status_lines
 from jobs import status as status_job
 
 Body = Callable[[StageFolder], StageResult]
