@@ -9,6 +9,7 @@ from behaviorlm_lab.study.records import existing_records, has_record, record_of
 from behaviorlm_lab.study.settings import StudySettings, seeds_of, study_run
 from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
+from behaviorlm_ray.stages.run_record import RunRecord
 
 
 def run_study(study: StudySettings) -> Path:
@@ -28,6 +29,7 @@ def run_study(study: StudySettings) -> Path:
         try:
             pipeline = Pipeline(_settings(study, condition, seed))
             pipeline.check_inputs()
+            pipeline.shared.record = RunRecord(folder)
             check_records(study, {condition: pipeline.input_hashes["base"]})
             written = write_record(records, record_of(pipeline, study, condition, seed))
         except Exception as error:

@@ -29,6 +29,7 @@ from behaviorlm_ray.search.summary import (
 from behaviorlm_ray.search.sweep import describe, described_metrics, run_tasks
 from behaviorlm_ray.search.trial import stages_at
 from behaviorlm_ray.stages.manifests import fingerprint
+from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.storage import Location, location, read_text
 
@@ -212,6 +213,7 @@ def _reference(settings: SearchSettings, base: Pipeline) -> Outcome | None:
     if arm is None:
         return None
     print(f"floor: {arm} is measured first")
+    base.shared.record = RunRecord(base.root / settings.name)
     pipeline = base.variant(arm)
     pipeline.check_inputs()
     validated = pipeline.validated(base.settings.all_arms[arm].tuning)

@@ -14,6 +14,7 @@ from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.trial import measure_at, open_trial, quieten, stages_at
+from behaviorlm_ray.stages.run_record import RunRecord
 
 OUTCOME, TROUBLE = "outcome", "trouble"
 FOR_GOOD = (ConfigError, DataError, ModelError)
@@ -41,6 +42,7 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
         pipeline: Pipeline | None = None
         try:
             pipeline = open_patiently(config, task)
+            pipeline.shared.record = RunRecord(pipeline.root / config["search"])
             found = measure_at(pipeline, scheduler, task.rung)
             return Outcome(
                 task=task,

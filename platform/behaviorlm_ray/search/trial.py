@@ -14,6 +14,7 @@ from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import trial_settings
 from behaviorlm_ray.stages.graph import Stage
+from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.running import StageOutput
 
 # A trial only waits for Ray Train and Ray Data, which ask for CPUs and GPUs of their own. With a CPU of its own it
@@ -37,6 +38,7 @@ def trainable(config: dict[str, Any]) -> None:
     quieten()
     scheduler = validate_settings(SchedulerSettings, config.get("scheduler") or {}, "scheduler")
     pipeline = open_trial(config["run"], config["overrides"])
+    pipeline.shared.record = RunRecord(pipeline.root / pipeline.settings.name)
     for rung in range(scheduler.number_of_rungs):
         tune.report(measure_at(pipeline, scheduler, rung))
 
