@@ -186,3 +186,22 @@ def test_a_run_is_listed_with_the_stage_that_it_asked_for_last_and_is_not_taken_
         graph.stage("a_tune", 1, {}, {"prepared": made}, breaks)
     assert told("second")[1:3] == ["a_tune", "failed"] and "row 7 is bad" in " ".join(told("second"))
     assert told("first")[1:3] == ["prepare", "finished"]
+
+
+def test_a_finished_run_shows_beside_a_later_command_that_was_interrupted(tmp_path: Path) -> None:
+    def stopped(folder: StageFolder) -> StageResult:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "demo"
+    graph = StageGraph(tmp_path, shared=Shared(record=RunRecord(folder)))
+    for name, rows in (("prepare", 3), ("evaluate", 2)):
+        graph.stage(name, 1, {}, {}, lambda _, rows=rows: StageResult(rows={"samples": rows}))
+    (folder / "results.json").write_text("{}")
+    RunRecord(folder).finished_with([output.folder.parents[1].name for output in graph.outputs.values()])
+    with pytest.raises(KeyboardInterrupt):
+        later = StageGraph(tmp_path, shared=Shared(record=RunRecord(folder)))
+        later.stage("prepare", 1, {"changed": True}, {}, stopped)
+    lines = status_lines(str(tmp_path))
+    assert lines[1].split()[:3] == ["demo", "prepare", "interrupted"]
+    assert lines[2].split()[:6] == ["demo,", "before", "evaluate", "finished", "2", "samples"]
+    assert f"results of a finished run: {folder}" in lines
