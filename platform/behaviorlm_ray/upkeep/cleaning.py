@@ -30,9 +30,7 @@ def clean(
 
 def clean_lines(found: Found) -> list[str]:
     """The list for people."""
-    lines = [f"left alone: {text}" for text in found.left]
-    if found.refused:
-        lines += ["no stage can be called unreached:", *(f"  {text}" for text in found.refused)]
+    lines = [*found.left, *found.refused]
     if not found.removable:
         return [*lines, "nothing to remove"]
     rows = [

@@ -40,5 +40,5 @@ def _copies(older_than: float, now: float) -> Iterator[Path]:
     for entry in os.scandir(storage.copies_folder()):
         age = older_than if not entry.name.startswith(".") else max(older_than, UNFINISHED_SECONDS)
         with suppress(FileNotFoundError):
-            if now - entry.stat(follow_symlinks=False).st_mtime >= age:
+            if not age or now - entry.stat(follow_symlinks=False).st_mtime >= age:
                 yield Path(entry.path)

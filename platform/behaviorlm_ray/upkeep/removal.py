@@ -44,7 +44,9 @@ class Removable:
 
 @dataclass
 class Found:
-    """What would be removed. left: what is left alone for now, and why; refused: what cannot be decided, what to do."""
+    """What would be removed. left: lines that say what is left alone for now; refused: what cannot be decided, and what
+    to do about it.
+    """
 
     removable: list[Removable] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -61,10 +63,12 @@ def find_removable(
     now = time.time() if now is None else now
     base = storage.location(root)
     stages = [one for one in stages_under(root, now) if STAGE_FOLDER.fullmatch(one.folder)]
-    found = Found()
+    found = Found(left=[] if stages else [f"{root}: no stages; is it the storage.root of a run?"])
     reach = reached(base, stages) if "stages" in kinds else None
     if reach is not None and reach.unknown:
-        found.refused += reach.unknown
+        found.refused += [
+            f"stages are left, for what they are needed by is not known: {text}" for text in reach.unknown
+        ]
         reach = None
     sizes = _sizes(base / "stages") if stages else {}
     for one in stages:
@@ -77,7 +81,7 @@ def find_removable(
         if item is None or (older_than and (one.changed is None or now - one.changed < older_than)):
             continue
         if one.holder:
-            found.left.append(f"{one.folder}: its lease is held by {one.holder}")
+            found.left.append(f"left alone: {one.folder}: its lease is held by {one.holder}")
         else:
             found.removable.append(item)
     if "copies" in kinds:
@@ -147,9 +151,9 @@ def _find_copies(found: Found, stages: Collection[StageStatus], older_than: floa
         found.refused.append(f"copies: {error}")
         return
     if number and any(one.holder for one in stages):
-        found.left.append(f"{folder}: a job is at work below this root and may read these copies")
+        found.left.append(f"left alone: {folder}: a job is at work below this root and may read these copies")
     elif number:
-        why = f"{number} objects of S3, fetched again where they are needed"
+        why = f"{number} object{'s' * (number > 1)} of S3, fetched again where needed"
         found.removable.append(Removable("copies", folder, size, why))
 
 

@@ -194,8 +194,8 @@ def test_a_finished_run_shows_beside_a_later_command_that_was_interrupted(tmp_pa
 
     folder = tmp_path / "demo"
     graph = StageGraph(tmp_path, shared=Shared(record=RunRecord(folder)))
-    for name, rows in (("prepare", 3), ("evaluate", 2)):
-        graph.stage(name, 1, {}, {}, lambda _, rows=rows: StageResult(rows={"samples": rows}))
+    graph.stage("prepare", 1, {}, {}, lambda _: StageResult(rows={"samples": 3}))
+    graph.stage("evaluate", 1, {}, {}, lambda _: StageResult(rows={"samples": 2}))
     (folder / "results.json").write_text("{}")
     RunRecord(folder).finished_with([output.folder.parents[1].name for output in graph.outputs.values()])
     with pytest.raises(KeyboardInterrupt):
