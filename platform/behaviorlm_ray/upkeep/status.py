@@ -53,7 +53,7 @@ def status_lines(root: str, now: float | None = None) -> list[str]:
     lines = table_lines([HEADER, *(_row(one, now) for one in stages)])
     runs = runs_under(root, stages)
     if runs:
-        rows = [("run", "stage now", *HEADER[1:])]
+        rows: list[tuple[str, ...]] = [("run", "stage now", *HEADER[1:])]
         for run in runs:
             rows.append((run.name, *(_row(run.last, now) if run.last else ("",) * len(HEADER))))
             if run.finished:
