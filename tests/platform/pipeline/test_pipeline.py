@@ -18,6 +18,7 @@ from behaviorlm_ray.pipeline.planning import describe_plan
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import count, gather, rows_of_anchors, rows_of_split
 from behaviorlm_ray.report.results import write_results
+from behaviorlm_ray.stages.run_record import read_asked
 from behaviorlm_ray.stages.running import StageOutput
 from jobs.run import whole
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
@@ -88,6 +89,8 @@ def test_every_stage_ran_once_and_wrote_what_it_says(first: Pipeline) -> None:
 def test_results_have_the_promised_form(first: Pipeline) -> None:
     report = write_results(first)
     assert "<html" in storage.read_text(report)
+    reached = {output.folder.parents[1].name for output in first.all_outputs().values()}
+    assert set(read_asked(report.parent).finished) == reached
 
     def refuse(name: str) -> None:
         raise AssertionError(f"results.json holds {name}, which is not JSON")
