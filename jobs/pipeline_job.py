@@ -33,8 +33,7 @@ def run_up_to(goal: Goal, description: str, finish: Callable[[Run, Runner], str]
         check_storage_root(settings.storage.root)
         run = open_run(with_absolute_paths(settings))
         check_inputs(run, is_written=True)
-        runner = run.runner()
-        runner.record = RunRecord(run.output_folder)
+        runner = run.runner(RunRecord(run.output_folder))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
             unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
             if unused:

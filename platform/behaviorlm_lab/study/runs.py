@@ -10,6 +10,7 @@ from behaviorlm_lab.study.settings import StudySettings, seeds_of, study_run
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
+from behaviorlm_ray.stages.run_record import RunRecord
 
 
 def run_study(study: StudySettings) -> Path:
@@ -30,7 +31,8 @@ def run_study(study: StudySettings) -> Path:
             run = open_run(_settings(study, condition, seed))
             check_inputs(run, is_written=True)
             check_records(study, {condition: run.inputs.base})
-            written = write_record(records, record_of(run, run.runner(), study, condition, seed))
+            runner = run.runner(RunRecord(folder))
+            written = write_record(records, record_of(run, runner, study, condition, seed))
         except Exception as error:
             error.add_note(f"in condition {condition}, seed {seed}; run the same command again to go on")
             raise

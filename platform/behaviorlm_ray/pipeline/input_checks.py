@@ -23,6 +23,7 @@ from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.passes import QUARANTINE
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rows_of_split
 from behaviorlm_ray.stages.finding import StageOutput
+from behaviorlm_ray.stages.root import open_root
 from behaviorlm_ray.storage import check_root
 from behaviorlm_ray.tuning.precision import keeps_masters
 
@@ -67,6 +68,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
 def _check_root(settings: RunSettings, is_written: bool) -> None:
     try:
         check_root(settings.storage.place, is_written=is_written)
+        open_root(settings.storage.place, is_written=is_written)
     except StorageError as error:
         raise StorageError(f"storage.root: {error}") from error
 

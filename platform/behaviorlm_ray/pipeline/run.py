@@ -6,6 +6,7 @@ from typing import Any
 from behaviorlm.config import Settings
 from behaviorlm_ray.pipeline.inputs import RunInputs
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
+from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.storage import Location
 
@@ -25,9 +26,9 @@ class Run:
             return self
         return Run(with_changed_keys(self.settings, values, f"arms.{arm}.values"), self.inputs, arm)
 
-    def runner(self) -> Runner:
-        """What runs or plans its stages."""
-        return Runner(self.settings.storage.place)
+    def runner(self, record: RunRecord | None = None) -> Runner:
+        """What runs or plans its stages. record: where it is written which were asked for; None: nowhere."""
+        return Runner(self.settings.storage.place, record)
 
     @property
     def output_folder(self) -> Location:

@@ -21,6 +21,7 @@ from behaviorlm_ray.report.results_table import results_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.scoring.retention import CLOZE
 from behaviorlm_ray.stages.finding import StageOutput
+from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.worker import CURVE
@@ -60,6 +61,9 @@ def write_results(run: Run, runner: Runner) -> Location:
         *example_lines(run, runner),
         "",
     ]
+    # .../stages/<stage>-<fingerprint>/attempts/<attempt>
+    reached = [output.folder.parents[1].name for output in runner.outputs.values()]
+    RunRecord(folder).finished_with(reached)
     print("\n".join(lines))
     return folder / "report.html"
 

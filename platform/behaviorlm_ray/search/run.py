@@ -31,6 +31,7 @@ from behaviorlm_ray.search.summary import (
 from behaviorlm_ray.search.sweep import describe, described_metrics, run_tasks
 from behaviorlm_ray.search.trial import Trial
 from behaviorlm_ray.stages.manifests import fingerprint
+from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.storage import Location, location, read_text
 
 ENDPOINT = {
@@ -214,7 +215,7 @@ def _reference(settings: SearchSettings, base: Run) -> Outcome | None:
     print(f"floor: {arm} is measured first")
     run = base.for_arm(arm)
     check_inputs(run, is_written=True)
-    trial = Trial(run, run.runner())
+    trial = Trial(run, run.runner(RunRecord(base.settings.storage.place / settings.name)))
     validated = trial.runner.run(validate(run, base.settings.all_arms[arm].tuning))
     metrics = {name: validated.manifest.metrics[name] for name in METRICS}
     task = {"number": -1, "trial": -1, "rung": 0, "parameters": {}}

@@ -210,6 +210,7 @@ class TaskSearcher(Searcher):
             self._running[trial_id] = decision
             return {
                 "run": dict(self._run),
+                "search": self._settings.name,
                 "scheduler": self._settings.scheduler.model_dump(mode="json"),
                 "task": decision.model_dump(mode="json"),
                 "retries": self._settings.retries,

@@ -13,6 +13,7 @@ from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.trial import Trial, measure_at, open_trial, quieten
+from behaviorlm_ray.stages.run_record import RunRecord
 
 OUTCOME, TROUBLE = "outcome", "trouble"
 FOR_GOOD = (ConfigError, DataError, ModelError)
@@ -40,6 +41,7 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
         trial: Trial | None = None
         try:
             trial = open_patiently(config, task)
+            trial.runner.record = RunRecord(trial.runner.root / config["search"])
             found = measure_at(trial, scheduler, task.rung)
             return Outcome(
                 task=task,

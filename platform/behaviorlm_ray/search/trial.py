@@ -18,6 +18,7 @@ from behaviorlm_ray.pipeline.validate import validate, validate_rung
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.settings import trial_settings
+from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage
 
@@ -40,6 +41,7 @@ def trainable(config: dict[str, Any]) -> None:
     quieten()
     scheduler = validate_settings(SchedulerSettings, config.get("scheduler") or {}, "scheduler")
     trial = open_trial(config["run"], config["overrides"])
+    trial.runner.record = RunRecord(trial.run.output_folder)
     for rung in range(scheduler.number_of_rungs):
         tune.report(measure_at(trial, scheduler, rung))
 

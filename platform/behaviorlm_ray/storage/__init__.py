@@ -27,6 +27,7 @@ from behaviorlm_ray.storage.operations import (
     remove_folder,
     remove_if,
     replace_if,
+    sizes,
     store_of,
     with_digests,
     with_patience,

@@ -16,11 +16,11 @@ from ray.util.metrics import Gauge
 from behaviorlm.errors import StorageError
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
+from behaviorlm_ray.stages.run_record import PROGRESS_FILE
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningExecution
 from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, announce
 from behaviorlm_ray.tuning.utilization import ModelWork, peak_teraflops, step_work
-from behaviorlm_ray.upkeep.status import PROGRESS_FILE
 
 GAUGES = {
     "loss": "Weighted loss of the last step, before its update.",

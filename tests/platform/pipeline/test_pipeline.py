@@ -25,6 +25,7 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, gather, rows_of_anchors, rows_of_split
 from behaviorlm_ray.report.results import write_results
 from behaviorlm_ray.stages.finding import StageOutput
+from behaviorlm_ray.stages.run_record import read_asked
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage, in_order
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
@@ -119,6 +120,8 @@ def test_every_stage_ran_once_and_wrote_what_it_says(first: Ran) -> None:
 def test_results_have_the_promised_form(first: Ran) -> None:
     report = write_results(first.run, first.runner)
     assert "<html" in storage.read_text(report)
+    reached = {output.folder.parents[1].name for output in first.outputs.values()}
+    assert set(read_asked(report.parent).finished) == reached
 
     def refuse(name: str) -> None:
         raise AssertionError(f"results.json holds {name}, which is not JSON")

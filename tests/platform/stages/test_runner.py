@@ -11,7 +11,7 @@ from behaviorlm.errors import DataError
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import Attempt, StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
-from behaviorlm_ray.stages.run_record import RunRecord, read_stages
+from behaviorlm_ray.stages.run_record import RunRecord, read_asked
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.running import one_after_another
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage, in_order
@@ -131,7 +131,7 @@ def test_the_record_names_the_stages_that_were_asked_for(root: Location) -> None
     runner = Runner(root, RunRecord(root / "mine"))
     runner.run(diamond(ran))
     runner.run(diamond(ran))
-    told = read_stages(root / "mine")
+    told = read_asked(root / "mine").stages
     assert [name.rpartition("-")[0] for name in told] == ["first", "middle", "short", "long", "last"]
     assert {output.folder.parents[1].name for output in runner.outputs.values()} == set(told)
 

@@ -21,7 +21,8 @@ from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.stages.stage import Stage
 from behaviorlm_ray.storage import S3Location
-from behaviorlm_ray.upkeep.status import StageStatus, stages_under, status_lines
+from behaviorlm_ray.upkeep.stage_states import StageStatus, stages_under
+from behaviorlm_ray.upkeep.status import status_lines
 from jobs import status as status_job
 
 Body = Callable[[StageFolder], StageResult]
@@ -188,3 +189,22 @@ def test_a_run_is_listed_with_the_stage_that_it_asked_for_last_and_is_not_taken_
         runner.run(Stage("a_tune", 1, {}, {"prepared": made}, lambda folder, made: breaks(folder)))
     assert told("second")[1:3] == ["a_tune", "failed"] and "row 7 is bad" in " ".join(told("second"))
     assert told("first")[1:3] == ["prepare", "finished"]
+
+
+def test_a_finished_run_shows_beside_a_later_command_that_was_interrupted(tmp_path: Path) -> None:
+    def stopped(folder: StageFolder) -> StageResult:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "demo"
+    runner = Runner(tmp_path, RunRecord(folder))
+    runner.run(Stage("prepare", 1, {}, {}, lambda folder, made: StageResult(rows={"samples": 3})))
+    runner.run(Stage("evaluate", 1, {}, {}, lambda folder, made: StageResult(rows={"samples": 2})))
+    (folder / "results.json").write_text("{}")
+    RunRecord(folder).finished_with([output.folder.parents[1].name for output in runner.outputs.values()])
+    with pytest.raises(KeyboardInterrupt):
+        changed = Stage("prepare", 1, {"changed": True}, {}, lambda folder, made: stopped(folder))
+        Runner(tmp_path, RunRecord(folder)).run(changed)
+    lines = status_lines(str(tmp_path))
+    assert lines[1].split()[:3] == ["demo", "prepare", "interrupted"]
+    assert lines[2].split()[:6] == ["demo,", "before", "evaluate", "finished", "2", "samples"]
+    assert f"results of a finished run: {folder}" in lines
