@@ -37,6 +37,10 @@ class TokenRuns:
         """Tokens of each row; int64 [n]."""
         return np.diff(self.offsets)
 
+    def tokens(self, rows: Int64) -> int:
+        """Tokens of some rows together; costs what they are, not what there is."""
+        return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
+
 
 @dataclass(frozen=True)
 class TimelinePart:
@@ -185,7 +189,7 @@ def window_tokens(part: TimelinePart, rows: Int64, labels: Int64) -> int:
     """Tokens that `write_window` lays out for these rows, given the tokens of each one's label and terminator."""
     start, last = part.window_start[rows[0]], rows[-1]
     lines = part.lines.offsets[last] - part.lines.offsets[start]
-    return int(lines + part.questions.lengths()[rows].sum() + (labels - 1).sum())
+    return int(lines + part.questions.tokens(rows) + (labels - 1).sum())
 
 
 def labels_with_terminator(prompt: PromptTokens) -> list[Int32]:
