@@ -10,7 +10,8 @@ when the next pool starts, and starting processes is most of the time that a sma
 import pickle
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ import ray
 import torch
 from torch import nn
 
-from behaviorlm.errors import StorageError
+from behaviorlm.errors import ClusterError, StorageError
 from behaviorlm.model.adapters import load_trained
 from behaviorlm.model.attention import TreeAttention, choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
@@ -31,6 +32,7 @@ from behaviorlm.selection.difficulty import difficulty_measures
 from behaviorlm.timelines.parts import labels_with_terminator, window_tokens, write_prompts
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray import storage
+from behaviorlm_ray.cluster.failures import memory_problem
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores, write_scores
@@ -112,12 +114,28 @@ def score(
     samples = sum(len(chosen) for _, chosen in windows)
     progress = ProgressLines("scoring:", samples, "samples")
     tokens = kept.tokens
-    for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
-        for problem in pc.drop_null(batch["problem"]).to_pylist():
-            raise StorageError(problem)
-        progress.add(pc.sum(batch["samples"]).as_py())
-        tokens += pc.sum(batch["tokens"]).as_py()
+    with _naming_memory(task):
+        for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
+            for problem in pc.drop_null(batch["problem"]).to_pylist():
+                raise StorageError(problem)
+            progress.add(pc.sum(batch["samples"]).as_py())
+            tokens += pc.sum(batch["tokens"]).as_py()
     return Scored(kept.samples + samples, tokens)
+
+
+@contextmanager
+def _naming_memory(task: ScoringTask) -> Iterator[None]:
+    """Raise ClusterError in place of whatever says, from below Ray Data, that memory was full."""
+    try:
+        yield
+    except Exception as error:
+        problem = memory_problem(error)
+        if problem is None:
+            raise
+        raise ClusterError(
+            f"scoring ran out of memory ({problem}). What was scored before is kept. Lower execution.scoring_tokens "
+            f"({task.max_tokens}) or execution.scoring_actors, or take larger machines, and start the job again"
+        ) from error
 
 
 def _map(

@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from behaviorlm.errors import StorageError
+from behaviorlm.errors import ClusterError, StorageError
 from behaviorlm.model.adapters import add_adapter, load_trained, save_trained
 from behaviorlm.model.base_model import load_model
 from behaviorlm.prompts.conversations import Conversation
-from behaviorlm.prompts.encoder import PromptConfig
+from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.selection.quotas import SelectionConfig
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm_ray import storage
@@ -123,6 +123,28 @@ def scored(
         > 15
     )
     return folder
+
+
+class GreedyLog(PreparedLog):
+    """Its vocabulary's room is asked for on a replica: more than any machine has."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GreedyReplicaLog, (self.folder, self.prompt_config)
+
+
+class GreedyReplicaLog(PreparedLog):
+    @property
+    def prompt(self) -> PromptTokens:  # type: ignore[override]
+        torch.empty(2**50)
+        raise AssertionError
+
+
+def test_full_memory_on_a_replica_names_the_key(
+    settings: RunSettings, log: PreparedLog, tmp_path: Path
+) -> None:
+    task = task_of(settings, GreedyLog(log.folder, log.prompt_config), None)
+    with pytest.raises(ClusterError, match=r"DefaultCPUAllocator.*execution\.scoring_tokens \(2048\)"):
+        scoring.score(task, prepared.rows_of_split(log, "test"), tmp_path / "scores", POOL)
 
 
 def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_stop(
