@@ -16,7 +16,7 @@ from behaviorlm.prompts.conversations import check_quarantine as check_conversat
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.passes import QUARANTINE
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rows_of_split
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, require_both_halves, rows_of_split
 from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.tuning.precision import keeps_masters
 
@@ -104,6 +104,9 @@ def check_samples(settings: RunSettings, log: PreparedLog) -> None:
         share = changed.selection.anchor_share
         if has_b and share is not None and share < 1:
             log.vocabulary.require_tail()
+        crossed = changed.difficulty.source == "cross_fit"
+        if has_b and (crossed or changed.difficulty.measure == "reducible"):
+            require_both_halves(log, anchors=crossed and changed.b_tuning_from == "a_tuned")
     if not count(rows_of_split(log, "test")):
         raise DataError(
             "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "
