@@ -5,7 +5,7 @@ is reached without reading the others. Prompts are never stored: a window's tree
 of its events.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class TokenRuns:
     def tokens(self, rows: Int64) -> int:
         """Tokens of some rows together; costs what they are, not what there is."""
         return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
+
+
+def token_runs(runs: Sequence[Int32]) -> TokenRuns:
+    """Runs laid one after another."""
+    values = np.concatenate([np.zeros(0, np.int32), *runs]).astype(np.int32)
+    return TokenRuns(values, np.cumsum([0, *map(len, runs)]).astype(np.int64))
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ SELECTION = "selection.parquet"
 SCORES = "scores"
 VALIDATION = "validation"
 WITHOUT_HISTORY = "without_history.parquet"
+ALONE = "without_history"
+"""Folder of the scores of distinct questions, until all are there."""
 METRICS = "metrics.json"
 
 
@@ -292,7 +294,10 @@ def score_arm(
     check_scores(folder.output / SCORES, both)
     rows = {"validation": count(samples.validation), "test": count(samples.test)}
     if model is None and count(samples.test):
-        alone = score_without_history(task, samples.test)
+        owned = _owned(folder, ALONE, task)
+        earlier = [attempt / ALONE for attempt in folder.earlier]
+        alone = score_without_history(owned, samples.test, folder.output / ALONE, _pool(settings), earlier)
+        storage.remove_folder(folder.output / ALONE)
         table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
         _write_table(folder.output / WITHOUT_HISTORY, table)
     held_out = {}
@@ -427,12 +432,14 @@ def _scored_by(
 def _score_into(
     folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, pool: ScoringPool
 ) -> Scored:
-    """Score into a path of the stage's output, with what earlier attempts left there.
+    """Score into a path of the stage's output, with what earlier attempts left there."""
+    earlier = [attempt / path for attempt in folder.earlier]
+    return score(_owned(folder, path, task), rows, folder.output / path, pool, earlier)
 
-    The stage's fingerprint tells the version of its code.
-    """
-    owned = replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
-    return score(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])
+
+def _owned(folder: StageFolder, path: str, task: ScoringTask) -> ScoringTask:
+    """The task with its owner: the stage, whose fingerprint tells the version of its code, and the place in it."""
+    return replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
 
 
 def _scoring_task(settings: RunSettings, log: PreparedLog, model: Finished, *, measures: bool) -> ScoringTask:

@@ -7,12 +7,13 @@ With a GPU, replicas are actors, which hold it. On CPUs they are tasks: their pr
 when the next pool starts, and starting processes is most of the time that a small model takes.
 """
 
+import hashlib
 import pickle
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,13 @@ from behaviorlm.model.attention import TreeAttention, choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
 from behaviorlm.scoring.label_scoring import LabelScorer, label_scorer
 from behaviorlm.selection.difficulty import difficulty_measures
-from behaviorlm.timelines.parts import labels_with_terminator, window_tokens, write_prompts
+from behaviorlm.timelines.parts import (
+    TokenRuns,
+    labels_with_terminator,
+    token_runs,
+    window_tokens,
+    write_prompts,
+)
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.failures import memory_problem
@@ -44,6 +51,9 @@ TREE_TOKENS = 1024
 BLOCKS_PER_ACTOR = 32
 """Blocks of windows for each replica (our choice): enough to balance their loads and to show progress."""
 
+QUESTIONS = 32
+"""Questions without history that go through the model together (our choice)."""
+
 KEPT_SECONDS = 5.0
 """How long a process keeps a replica after its last batch (our choice): the next batch of a pool comes at once."""
 
@@ -53,7 +63,8 @@ class ScoringTask:
     """What a replica needs: the prepared log, the model (`trained` None: the base), and how to run it.
 
     measures: write the difficulty measures of each sample instead of all its label scores. owner: what the scores are
-    of, written into their files.
+    of, written into their files. questions: score these, each alone, instead of samples; a window (0, rows) is then
+    rows of them that go through the model together.
     """
 
     log: PreparedLog
@@ -64,6 +75,7 @@ class ScoringTask:
     threads: int
     use_gpu: bool
     owner: str = ""
+    questions: TokenRuns | None = None
 
 
 @dataclass(frozen=True)
@@ -96,12 +108,22 @@ def score(
     Replicas write what they score themselves: a writer behind them would need a CPU that they hold.
     earlier: folders of attempts at the same scores that were cut short.
     """
-    windows = _windows(task.log, rows)
+    return _score_windows(task, _windows(task.log, rows), folder, pool, earlier)
+
+
+def _score_windows(
+    task: ScoringTask,
+    windows: list[tuple[int, np.ndarray]],
+    folder: Location,
+    pool: ScoringPool,
+    earlier: Sequence[Location],
+) -> Scored:
+    unit = "samples" if task.questions is None else "questions"
     storage.make_folder(folder)
     kept = keep_scores(CutShort(task.owner, earlier), folder, [_key(window) for window in windows])
     if kept.windows:
         print(
-            f"scoring: {kept.samples} samples are there already, from an attempt that was cut short",
+            f"scoring: {kept.samples} {unit} are there already, from an attempt that was cut short",
             flush=True,
         )
         windows = [window for window in windows if _key(window) not in kept.windows]
@@ -112,7 +134,7 @@ def score(
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = _map(dataset, task, folder, pool, actors)
     samples = sum(len(chosen) for _, chosen in windows)
-    progress = ProgressLines("scoring:", samples, "samples")
+    progress = ProgressLines("scoring:", samples, unit)
     tokens = kept.tokens
     with _naming_memory(task):
         for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
@@ -212,36 +234,33 @@ def _places(folder: Location, table: pa.Table, rows: SampleRows) -> np.ndarray:
     return place
 
 
-def score_without_history(task: ScoringTask, rows: SampleRows) -> np.ndarray:
+def score_without_history(
+    task: ScoringTask,
+    rows: SampleRows,
+    folder: Location,
+    pool: ScoringPool,
+    earlier: Sequence[Location] = (),
+) -> np.ndarray:
     """Label scores of each chosen sample's question alone, for the PMI form; float32 [n, K] in order of rows.
 
-    Samples with the same question share one score.
+    Samples with the same question share one score. Scores of the distinct questions stay in files below `folder`;
+    earlier: such folders of attempts that were cut short.
     """
     questions = [
         part.questions[row] for part, chosen in zip(task.log.parts, rows, strict=True) for row in chosen
     ]
     distinct = {question.tobytes(): question for question in questions}
-    remote = _score_questions.options(
-        num_cpus=task.threads, num_gpus=1 if task.use_gpu else 0, scheduling_strategy="DEFAULT"
-    )
-    scores = ray.get(remote.remote(task, list(distinct.values())))
     place = {key: index for index, key in enumerate(distinct)}
+    alone = token_runs(list(distinct.values()))
+    told = hashlib.sha256(alone.offsets.tobytes() + alone.values.tobytes()).hexdigest()
+    asked = replace(task, questions=alone, owner=f"{task.owner}, questions {told}")
+    chunks = [
+        (0, np.arange(start, min(start + QUESTIONS, len(distinct))))
+        for start in range(0, len(distinct), QUESTIONS)
+    ]
+    _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
+    scores = read_scores(folder, task.log, [np.arange(len(distinct))])["label_scores"]
     return scores[[place[question.tobytes()] for question in questions]]
-
-
-@ray.remote
-def _score_questions(task: ScoringTask, questions: list[np.ndarray]) -> np.ndarray:
-    scorer = _open_scorer(task)
-    pieces = []
-    for start in range(0, len(questions), 32):
-        asked = questions[start : start + 32]
-
-        def write(writer: TreeWriter, asked: list[np.ndarray] = asked) -> list[int]:
-            writer.open(task.log.prompt.instruction_ids)
-            return [writer.leaf(question) for question in asked]
-
-        pieces.append(scorer.score(write))
-    return np.concatenate(pieces)
 
 
 def _open_scorer(task: ScoringTask) -> LabelScorer:
@@ -313,6 +332,8 @@ class _Replica:
 
     def _groups(self, parts: list[int], rows: list[np.ndarray]) -> list[list[int]]:
         """Neighboring windows that go through the model as one tree."""
+        if self.task.questions is not None:
+            return [[index] for index in range(len(parts))]
         groups: list[list[int]] = []
         tokens = 0
         for index, (part, window) in enumerate(zip(parts, rows, strict=True)):
@@ -325,8 +346,12 @@ class _Replica:
         return groups
 
     def _score(self, parts: list[int], rows: list[np.ndarray], group: list[int]) -> list[np.ndarray]:
+        questions = self.task.questions
+
         def write(writer: TreeWriter) -> list[int]:
             writer.open(self.task.log.prompt.instruction_ids)
+            if questions is not None:
+                return [writer.leaf(questions[row]) for index in group for row in rows[index]]
             return [
                 last
                 for index in group

@@ -1,5 +1,6 @@
 """Scoring through the pool of actors against plain sequences, one at a time; whose scores go to which sample."""
 
+import functools
 import gc
 import hashlib
 import pickle
@@ -7,6 +8,7 @@ import shutil
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from behaviorlm.prompts.conversations import Conversation
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.selection.quotas import SelectionConfig
 from behaviorlm.timelines.parts import labels_with_terminator
+from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.pipeline import Pipeline, stage_bodies
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -414,6 +417,47 @@ def test_what_two_judges_scored_is_selected_from_both_halves_alike(
     assert abs(selected[judge == 0].mean() - selected[judge == 1].mean()) < 0.1
     as_scored = np.argsort(-nll)[: (judge == 1).sum()]
     assert judge[as_scored].all(), "the halves would not be alike by chance"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_questions_without_history_are_scored_once_and_kept_for_a_later_attempt(
+    settings: RunSettings,
+    log: PreparedLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(scoring, "QUESTIONS", 5)
+    rows = prepared.rows_of_split(log, "train")
+    task = task_of(settings, log, None)
+    scores = scoring.score_without_history(task, rows, tmp_path / "first", POOL)
+    questions = [part.questions[row] for part, few in zip(log.parts, rows, strict=True) for row in few]
+    distinct = list({question.tobytes(): question for question in questions}.values())
+    assert 2 * scoring.QUESTIONS < len(distinct) < len(questions)
+    scorer = scoring._open_scorer(task)
+
+    def write(writer: TreeWriter, asked: list[np.ndarray]) -> list[int]:
+        writer.open(log.prompt.instruction_ids)
+        return [writer.leaf(question) for question in asked]
+
+    chunks = [
+        distinct[start : start + scoring.QUESTIONS] for start in range(0, len(distinct), scoring.QUESTIONS)
+    ]
+    alone = np.concatenate([scorer.score(functools.partial(write, asked=chunk)) for chunk in chunks])
+    of = {question.tobytes(): row for question, row in zip(distinct, alone, strict=True)}
+    np.testing.assert_array_equal(scores, np.stack([of[question.tobytes()] for question in questions]))
+
+    names = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert len(names) == len(chunks)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
+    capsys.readouterr()
+    nothing_to_score = replace(task, trained=tmp_path / "no such model")
+    again = scoring.score_without_history(
+        nothing_to_score, rows, tmp_path / "second", POOL, [tmp_path / "first"]
+    )
+    np.testing.assert_array_equal(again, scores)
+    assert f"{len(distinct)} questions are there already" in capsys.readouterr().out
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
 
 
 def test_retention_is_the_loss_of_each_conversation_run_alone(
