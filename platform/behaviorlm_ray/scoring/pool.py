@@ -113,7 +113,7 @@ def score(
 
 def _score_windows(
     task: ScoringTask,
-    windows: list[tuple[int, np.ndarray]],
+    windows: list[tuple[int, list[int]]],
     folder: Location,
     pool: ScoringPool,
     earlier: Sequence[Location],
@@ -254,10 +254,8 @@ def score_without_history(
     alone = token_runs(list(distinct.values()))
     told = hashlib.sha256(alone.offsets.tobytes() + alone.values.tobytes()).hexdigest()
     asked = replace(task, questions=alone, owner=f"{task.owner}, questions {told}")
-    chunks = [
-        (0, np.arange(start, min(start + QUESTIONS, len(distinct))))
-        for start in range(0, len(distinct), QUESTIONS)
-    ]
+    numbers = list(range(len(distinct)))
+    chunks = [(0, numbers[start : start + QUESTIONS]) for start in range(0, len(numbers), QUESTIONS)]
     _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
     scores = read_scores(folder, task.log, [np.arange(len(distinct))])["label_scores"]
     return scores[[place[question.tobytes()] for question in questions]]
