@@ -45,12 +45,12 @@ from behaviorlm_ray.preparation.prepared_log import (
 from behaviorlm_ray.scoring.pool import (
     Scored,
     ScoringPool,
-    ScoringTask,
     check_scores,
     read_scores,
     score,
     score_without_history,
 )
+from behaviorlm_ray.scoring.replica import ScoringTask
 from behaviorlm_ray.scoring.retention import measure_retention
 from behaviorlm_ray.stages.manifests import package_versions
 from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult

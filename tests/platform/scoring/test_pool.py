@@ -34,6 +34,8 @@ from behaviorlm_ray.pipeline.stage_bodies import SELECTION, score_difficulty, se
 from behaviorlm_ray.preparation import prepared_log as prepared
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring import pool as scoring
+from behaviorlm_ray.scoring import replica as replicas
+from behaviorlm_ray.scoring.replica import ScoringTask, open_scorer, score_function
 from behaviorlm_ray.scoring.retention import measure_retention
 from behaviorlm_ray.stages.manifests import package_versions
 from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult, run_stage
@@ -79,10 +81,8 @@ def tuned(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> li
 
 def task_of(
     settings: RunSettings, log: PreparedLog, trained: Path | None, measures: bool = False
-) -> scoring.ScoringTask:
-    return scoring.ScoringTask(
-        log, settings.model, trained, measures, max_tokens=2048, threads=1, use_gpu=False
-    )
+) -> ScoringTask:
+    return ScoringTask(log, settings.model, trained, measures, max_tokens=2048, threads=1, use_gpu=False)
 
 
 def plain_scores(model: nn.Module, log: PreparedLog, rows: SampleRows) -> np.ndarray:
@@ -152,10 +152,10 @@ def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_sto
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "KEPT_SECONDS", 600.0)
+    monkeypatch.setattr(replicas, "KEPT_SECONDS", 600.0)
     rows = prepared.rows_of_split(log, "test")
     batch = scoring._window_table(scoring._windows(log, rows))
-    kept = scoring._KeptReplica()
+    kept = replicas._KeptReplica()
     pickled = [
         pickle.dumps((task_of(settings, log, tuned[number]), tmp_path / str(number))) for number in (0, 1)
     ]
@@ -198,7 +198,7 @@ def test_a_replica_of_the_base_model_scores_as_plain_sequences(
         (number, window) for number, part in enumerate(log.parts) for window in part.windows(rows[number])
     ]
     batch = pa.table({"part": [part for part, _ in windows], "rows": [window for _, window in windows]})
-    replica = scoring.score_function(task_of(settings, log, None))
+    replica = score_function(task_of(settings, log, None))
     found = replica(batch)["label_scores"].combine_chunks().values.to_numpy().reshape(-1, len(log.vocabulary))
     np.testing.assert_allclose(found, plain_scores(load_model(settings.model), log, rows), atol=1e-4)
 
@@ -225,7 +225,7 @@ def test_whole_files_of_an_attempt_that_was_cut_short_are_kept_and_the_rest_is_s
     scoring.score(task, rows, earlier / "second", other)
     (earlier / "second" / sorted(path.name for path in (earlier / "second").iterdir())[0]).unlink()
     # Another model's scores of the same windows, where they may have come by mistake.
-    foreign = scoring.ScoringTask(**vars(task_of(settings, log, tuned[1])) | {"owner": "another stage"})
+    foreign = ScoringTask(**vars(task_of(settings, log, tuned[1])) | {"owner": "another stage"})
     scoring.score(foreign, rows, earlier / "third", POOL)
 
     folders = [earlier / name for name in ("first", "second", "third", "missing")]
@@ -434,7 +434,7 @@ def test_questions_without_history_are_scored_once_and_kept_for_a_later_attempt(
     questions = [part.questions[row] for part, few in zip(log.parts, rows, strict=True) for row in few]
     distinct = list({question.tobytes(): question for question in questions}.values())
     assert 2 * scoring.QUESTIONS < len(distinct) < len(questions)
-    scorer = scoring._open_scorer(task)
+    scorer = open_scorer(task)
 
     def write(writer: TreeWriter, asked: list[np.ndarray]) -> list[int]:
         writer.open(log.prompt.instruction_ids)
