@@ -110,12 +110,6 @@ def normalize(
     return events, pa.concat_tables(pieces)
 
 
-def count_reasons(quarantine: pa.Table) -> dict[str, int]:
-    """Number of quarantined rows per reason, by reason."""
-    counted = quarantine.group_by("reason").aggregate([([], "count_all")]).sort_by("reason")
-    return dict(zip(counted["reason"].to_pylist(), counted["count_all"].to_pylist(), strict=True))
-
-
 def check_quarantine(
     reasons: Mapping[str, int], event_count: int, config: EventsConfig, table: object = "the quarantine table"
 ) -> None:

@@ -49,13 +49,15 @@ class PackTensors:
     rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
 
-def pack_tensors(tree: TokenTree, device: torch.device | str, row_tokens: int = ROW_TOKENS) -> PackTensors:
-    """Move a tree to a device, cut into rows of about `row_tokens` where that is less work."""
+def pack_tensors(
+    tree: TokenTree, device: torch.device | str, row_tokens: int | None = ROW_TOKENS
+) -> PackTensors:
+    """Move a tree to a device, cut into rows of about `row_tokens` where that is less work; None: never cut."""
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
 
-    rows = tree_rows(tree, row_tokens)
+    rows = None if row_tokens is None else tree_rows(tree, row_tokens)
     return PackTensors(
         tree,
         tensor(tree.token_ids),

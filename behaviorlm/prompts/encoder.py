@@ -197,20 +197,6 @@ class PromptEncoder:
             max_history_tokens=min(room, self.config.max_history_tokens or room),
         )
 
-    def render_prompt(
-        self,
-        prompt: PromptTokens,
-        lines: Sequence[Sequence[int]],
-        question: Sequence[int],
-        label: Sequence[int] | np.ndarray = (),
-    ) -> str:
-        """One prompt as text for people, control tokens included; with the answer if there is a `label`."""
-        ids = [*prompt.instruction_ids, *(token for line in lines for token in line), *question]
-        if len(label):
-            ids += [*label, *prompt.terminator_ids]
-        decoded = self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=False)
-        return str(decoded)
-
     def _set_layout(self) -> None:
         """Sets what surrounds the data: how prompt, user turn, question and answer begin and end."""
         segments, options = self._segments, self.config.chat_template_kwargs

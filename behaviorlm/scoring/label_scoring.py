@@ -74,7 +74,7 @@ class LabelScorer:
 
     def _run_prompts(self, tree: TokenTree) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Hidden states [L, width] of the prompts and each layer's keys and values [1, heads, L, width of a head]."""
-        batch = pack_tensors(tree, self._device)
+        batch = pack_tensors(tree, self._device, row_tokens=None)
         cache = DynamicCache()
         output = body_of(self.model)(
             input_ids=batch.token_ids[None],
@@ -164,7 +164,7 @@ class LabelScorer:
                 writer.open(tree.token_ids[path])
                 for item, label in enumerate(labels):
                     writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=item)
-                batch = pack_tensors(writer.finish(), self._device)
+                batch = pack_tensors(writer.finish(), self._device, row_tokens=None)
                 values = read_out_log_probabilities(self.model, batch, self.attention).cpu().numpy()
                 np.add.at(scores[row], start + batch.tree.item, values)
         return scores

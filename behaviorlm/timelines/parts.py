@@ -5,7 +5,7 @@ is reached without reading the others. Prompts are never stored: a window's tree
 of its events.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,16 @@ class TokenRuns:
     def lengths(self) -> Int64:
         """Tokens of each row; int64 [n]."""
         return np.diff(self.offsets)
+
+    def tokens(self, rows: Int64) -> int:
+        """Tokens of some rows together; costs what they are, not what there is."""
+        return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
+
+
+def token_runs(runs: Sequence[Int32]) -> TokenRuns:
+    """Runs laid one after another."""
+    values = np.concatenate([np.zeros(0, np.int32), *runs]).astype(np.int32)
+    return TokenRuns(values, np.cumsum([0, *map(len, runs)]).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,7 @@ def window_tokens(part: TimelinePart, rows: Int64, labels: Int64) -> int:
     """Tokens that `write_window` lays out for these rows, given the tokens of each one's label and terminator."""
     start, last = part.window_start[rows[0]], rows[-1]
     lines = part.lines.offsets[last] - part.lines.offsets[start]
-    return int(lines + part.questions.lengths()[rows].sum() + (labels - 1).sum())
+    return int(lines + part.questions.tokens(rows) + (labels - 1).sum())
 
 
 def labels_with_terminator(prompt: PromptTokens) -> list[Int32]:

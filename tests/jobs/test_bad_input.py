@@ -19,7 +19,7 @@ import yaml
 from behaviorlm.config import load_settings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
-from behaviorlm_ray.scoring.pool import ScoringTask, score_function
+from behaviorlm_ray.scoring.replica import ScoringTask, score_function
 from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
 ROOT = Path(__file__).resolve().parents[2]

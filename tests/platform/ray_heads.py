@@ -15,11 +15,14 @@ from cluster.local_cluster import MARK, RAY, ROOT, clean_environment, end_marked
 
 @dataclass(frozen=True)
 class RayHead:
-    """A running head: its address (host:port), its dashboard's port, an environment that is served by it."""
+    """A running head: its address (host:port), its dashboard's port, an environment that is served by it, and its
+    folder, with its logs.
+    """
 
     address: str
     dashboard_port: str
     environment: dict[str, str]
+    folder: Path
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def ray_head(cpus: int = 1, *, host: str = "127.0.0.1", has_token: bool) -> Iter
             if "--block" in line:  # the last thing it says, when everything has started
                 break
         assert process.poll() is None, "".join(printed)
-        yield RayHead(f"{host}:{gcs}", str(dashboard), environment)
+        yield RayHead(f"{host}:{gcs}", str(dashboard), environment, folder)
     finally:
         end_marked(mark)
         shutil.rmtree(folder, ignore_errors=True)

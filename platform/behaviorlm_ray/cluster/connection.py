@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from behaviorlm.errors import ClusterError, ConfigError
 from behaviorlm_ray.cluster.waiting import telling_what_is_waited_for
 
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+HUB_VARIABLES = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
+"""What this process knows of the model hub, and workers on other machines must know to load the same base."""
 ASKING_SECONDS = 60.0
 """How long a head may take to serve or to refuse a caller without a token (our choice)."""
 ASK_WITHOUT_TOKEN = """
@@ -57,8 +59,8 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
 
     Returns whether it did: a process that is connected already stays so, and False says that others use that Ray.
     Never attaches to a cluster that was not named. The dashboard is on: Ray Train and Ray Tune ask it for the state of
-    their workers, and a sweep hangs without it. Raises ConfigError for a cluster that other machines reach and that
-    asks for no token, unless that is allowed.
+    their workers, and a sweep hangs without it. Workers get HUB_VARIABLES as they are here. Raises ConfigError for a
+    cluster that other machines reach and that asks for no token, unless that is allowed.
     """
     if ray.is_initialized():
         return False
@@ -70,7 +72,7 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
         options["include_dashboard"] = True
         # this machine gets no notice of preemption, and each tuning would start a process that waits for one
         os.environ.setdefault(WATCHER, "0")
-    options["runtime_env"] = {"worker_process_setup_hook": _name_cluster}
+    options["runtime_env"] = {"worker_process_setup_hook": _worker_set_up()}
     with _termination_kept():
         ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
     if address == "local":
@@ -161,9 +163,16 @@ def unused_gpus(resources: Mapping[str, float], use_gpu: bool) -> str | None:
     return f"the cluster has {have} that this run does not use: --execution.tuning.use_gpu=true uses them"
 
 
-def _name_cluster() -> None:
-    """In every worker: Ray Train asks for states at this address; without it, it fails where several Rays run."""
-    os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+def _worker_set_up() -> Callable[[], None]:
+    """What every worker does first. By a function, as Ray writes the `env_vars` of a runtime environment into logs."""
+    hub = {name: os.environ[name] for name in HUB_VARIABLES if name in os.environ}
+
+    def set_up() -> None:
+        os.environ.update(hub)
+        # Ray Train asks for states at this address; without it, it fails where several Rays run
+        os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+
+    return set_up
 
 
 def is_submitted_job() -> bool:

@@ -21,7 +21,7 @@ from behaviorlm_ray.cluster.connection import is_submitted_job
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.passes import QUARANTINE
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rows_of_split
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, require_both_halves, rows_of_split
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.root import open_root
 from behaviorlm_ray.storage import check_root
@@ -167,6 +167,9 @@ def check_samples(settings: RunSettings, log: PreparedLog) -> None:
         share = changed.selection.anchor_share
         if has_b and share is not None and share < 1:
             log.vocabulary.require_tail()
+        crossed = changed.difficulty.source == "cross_fit"
+        if has_b and (crossed or changed.difficulty.measure == "reducible"):
+            require_both_halves(log, anchors=crossed and changed.b_tuning_from == "a_tuned")
     if not count(rows_of_split(log, "test")):
         raise DataError(
             "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "

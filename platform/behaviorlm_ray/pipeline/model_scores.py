@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
+
+from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
-from behaviorlm_ray.scoring.pool import Scored, ScoringPool, ScoringTask, score
+from behaviorlm_ray.scoring.pool import Scored, ScoringPool, score, score_without_history
+from behaviorlm_ray.scoring.replica import ScoringTask
 from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
@@ -29,16 +33,32 @@ def scoring_task(
 def score_into(
     folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, settings: RunSettings
 ) -> Scored:
-    """Score into a path of the stage's output, with what earlier attempts left there.
+    """Score into a path of the stage's output, with what earlier attempts left there."""
+    earlier = [attempt / path for attempt in folder.earlier]
+    return score(_owned(folder, path, task), rows, folder.output / path, _pool(settings), earlier)
 
-    The stage's fingerprint tells the version of its code.
-    """
+
+def score_questions_into(
+    folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, settings: RunSettings
+) -> np.ndarray:
+    """Score each sample's question alone, likewise; float32 [n, K] in order of rows. Nothing stays in the path."""
+    earlier = [attempt / path for attempt in folder.earlier]
+    owned = _owned(folder, path, task)
+    alone = score_without_history(owned, rows, folder.output / path, _pool(settings), earlier)
+    storage.remove_folder(folder.output / path)
+    return alone
+
+
+def _owned(folder: StageFolder, path: str, task: ScoringTask) -> ScoringTask:
+    """The task with its owner: the stage, whose fingerprint tells the version of its code, and the place in it."""
+    return replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
+
+
+def _pool(settings: RunSettings) -> ScoringPool:
     execution = settings.execution
-    pool = ScoringPool(
+    return ScoringPool(
         execution.scoring_actors,
         execution.windows_per_batch,
         execution.cpus_per_actor,
         execution.tuning.use_gpu,
     )
-    owned = replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
-    return score(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])

@@ -13,7 +13,7 @@ from behaviorlm_ray.evaluation.comparison import EvaluatedSamples
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import tuned_model
 from behaviorlm_ray.pipeline.conversations import conversations
-from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
+from behaviorlm_ray.pipeline.model_scores import score_into, score_questions_into, scoring_task
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -25,7 +25,7 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_split,
     union_rows,
 )
-from behaviorlm_ray.scoring.pool import check_scores, score_without_history
+from behaviorlm_ray.scoring.pool import check_scores
 from behaviorlm_ray.scoring.retention import measure_retention
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
@@ -35,6 +35,8 @@ VERSION = 3
 
 SCORES = "scores"
 WITHOUT_HISTORY = "without_history.parquet"
+ALONE = "without_history"
+"""Folder of the scores of distinct questions, until all are there."""
 RETENTION = "retention.json"
 
 
@@ -87,7 +89,7 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     scored = score_into(folder, SCORES, task, both, settings)
     check_scores(folder.output / SCORES, both)
     if "model" not in made and count(samples.test):
-        alone = score_without_history(task, samples.test)
+        alone = score_questions_into(folder, ALONE, task, samples.test, settings)
         table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
         with storage.writing_file(folder.output / WITHOUT_HISTORY) as path:
             pq.write_table(table, path)

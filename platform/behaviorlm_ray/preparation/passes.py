@@ -28,7 +28,7 @@ from behaviorlm.files.patient_reads import PATIENCE_SECONDS, patience
 from behaviorlm.model.base_model import ModelConfig, load_tokenizer, max_positions
 from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder
 from behaviorlm.timelines.parts import SPLITS, history_tokens, run_starts
-from behaviorlm.timelines.samples import build_timelines
+from behaviorlm.timelines.samples import build_timelines, training_target_counts
 from behaviorlm.timelines.splits import SplitConfig
 from behaviorlm.timelines.vocabulary import VocabularyConfig, build_vocabulary
 from behaviorlm_ray import storage
@@ -36,7 +36,6 @@ from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.stages.attempts import SCRATCH
 from behaviorlm_ray.storage import Location
 
-TRAIN = SPLITS.index("train")
 MAX_PARTITIONS = 256
 QUARANTINE = "quarantine"
 """Folder of the tables of rows that cannot be used."""
@@ -94,7 +93,8 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
     for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
     read = _run_tasks("read", _read_file, len(plan.files), plan, "files")
-    _check_quarantine(plan, read)
+    rows, reasons = _rows_and_reasons(read)
+    check_quarantine(reasons, rows - reasons.total(), plan.events, plan.folder / QUARANTINE)
     _check_zones(plan, read)
     built = _run_tasks("arranged", _build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
@@ -112,7 +112,14 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
     limit = prompt.max_history_tokens
     lengths = [length for report in built for length in report["history_tokens"]]
     counts["samples_with_cut_history"] = sum(number for tokens, number in lengths if tokens > limit)
-    summary = _summary(read, counts, vocabulary)
+    summary = {
+        "rows": rows,
+        "quarantined": dict(reasons),
+        **dict(counts),
+        "behaviors": len(vocabulary.names),
+        "anchors": int(np.sum(vocabulary.is_anchor)),
+        "tail": int(np.sum(~vocabulary.is_anchor)),
+    }
     storage.write_replacing(plan.folder / "counts.json", json.dumps(summary, indent=2).encode())
     warnings = list(vocabulary.warnings)
     if cut := counts["samples_with_cut_history"]:
@@ -238,12 +245,11 @@ def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
         pa.ipc.new_file(str(path), timelines.schema) as writer,
     ):
         writer.write_table(timelines)
-    targets = timelines.filter(pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN)))
-    counted = targets["behavior"].value_counts().to_pylist()
-    report["behaviors"] = {entry["values"]: entry["counts"] for entry in counted}
+    report["behaviors"] = training_target_counts(timelines)
     report["longest_question"] = int(pc.max(pc.list_value_length(questions)).as_py() or 0)
     report["history_tokens"] = _history_tokens(timelines, plan.prompt)
-    report["counts"] = {**_part_counts(timelines), **{name: int(value) for name, value in counts.items()}}
+    samples = {f"samples_{name}": counts[f"{name}_targets"] for name in SPLITS}
+    report["counts"] = {name: counts[name] for name in ("events", "users", "repeats")} | samples | counts
     return report
 
 
@@ -252,20 +258,6 @@ def _read_stream(place: Location) -> pa.Table:
     if isinstance(place, Path):
         return pa.ipc.open_stream(pa.memory_map(str(place))).read_all()
     return pa.ipc.open_stream(pa.py_buffer(storage.read_bytes(place))).read_all()
-
-
-def _part_counts(timelines: pa.Table) -> dict[str, int]:
-    is_target = timelines["is_target"].to_numpy(zero_copy_only=False)
-    split = timelines["split"].to_numpy()
-    repeat = timelines["is_repeat"].to_numpy(zero_copy_only=False)
-    counts = {
-        "events": len(timelines),
-        "users": len(timelines["user"].unique()),
-        "repeats": int(repeat.sum()),
-    }
-    for number, name in enumerate(SPLITS):
-        counts[f"samples_{name}"] = int((is_target & (split == number)).sum())
-    return counts
 
 
 def _history_tokens(timelines: pa.Table, prompt: PromptConfig) -> list[list[int]]:
@@ -286,13 +278,13 @@ def _warning_of_cut_histories(cut: int, samples: int, limit: int, prompt: Prompt
     )
 
 
-def _check_quarantine(plan: PreparationPlan, read: Iterable[dict[str, Any]]) -> None:
-    reasons: Counter[str] = Counter()
-    rows = 0
+def _rows_and_reasons(read: Iterable[dict[str, Any]]) -> tuple[int, Counter[str]]:
+    """Rows of all files, and how many of them cannot be used for each reason."""
+    rows, reasons = 0, Counter[str]()
     for report in read:
         rows += report["rows"]
         reasons.update(report["reasons"])
-    check_quarantine(reasons, rows - reasons.total(), plan.events, plan.folder / QUARANTINE)
+    return rows, reasons
 
 
 def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
@@ -308,17 +300,3 @@ def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
             f"some times have a zone ({first['zoned']}) and some have none ({first['naive']}), so they cannot be put "
             "in order; set events.order.time_zone to the zone of those without"
         )
-
-
-def _summary(read: Iterable[dict[str, Any]], counts: Counter[str], vocabulary: Any) -> dict[str, Any]:
-    reasons: Counter[str] = Counter()
-    for report in read:
-        reasons.update(report["reasons"])
-    return {
-        "rows": sum(report["rows"] for report in read),
-        "quarantined": dict(reasons),
-        **dict(counts),
-        "behaviors": len(vocabulary.names),
-        "anchors": int(np.sum(vocabulary.is_anchor)),
-        "tail": int(np.sum(~vocabulary.is_anchor)),
-    }

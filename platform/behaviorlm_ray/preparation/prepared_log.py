@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from behaviorlm.errors import DataError
 from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.timelines.parts import Int64, TimelinePart, Window, load_part
 from behaviorlm.timelines.vocabulary import Vocabulary
@@ -91,6 +92,21 @@ def half_of(log: PreparedLog, rows: SampleRows) -> NDArray[np.int8]:
 def rows_of_half(log: PreparedLog, rows: SampleRows, half: int) -> SampleRows:
     """The chosen samples of one half of the groups."""
     return _filtered(rows, half_of(log, rows) == half)
+
+
+def require_both_halves(log: PreparedLog, *, anchors: bool) -> None:
+    """Raise DataError where a half of the groups has no training sample; anchors: none with an anchor target."""
+    rows = rows_of_split(log, "train")
+    chosen = rows_of_anchors(log, rows) if anchors else rows
+    empty = sorted({0, 1} - set(half_of(log, chosen).tolist()))
+    if empty:
+        groups = len(np.unique(group_names(log, rows)))
+        raise DataError(
+            f"half {' and half '.join(map(str, empty))} of the groups has no training sample"
+            f"{' with an anchor target' if anchors else ''}, so no model can be tuned on it to judge the other half. "
+            f"Halves are drawn by group (by events.group, else by user; groups with training samples: {groups}). Set "
+            "difficulty.source: start and a difficulty.measure other than reducible, or take a log with more groups"
+        )
 
 
 def limit_per_behavior(log: PreparedLog, rows: SampleRows, limit: int | None, seed: int) -> SampleRows:

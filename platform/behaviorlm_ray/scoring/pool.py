@@ -7,11 +7,12 @@ With a GPU, replicas are actors, which hold it. On CPUs they are tasks: their pr
 when the next pool starts, and starting processes is most of the time that a small model takes.
 """
 
+import hashlib
 import pickle
-import threading
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,49 +20,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
-import torch
-from torch import nn
 
-from behaviorlm.errors import StorageError
-from behaviorlm.model.adapters import load_trained
-from behaviorlm.model.attention import TreeAttention, choose_attention
-from behaviorlm.model.base_model import ModelConfig, load_model
-from behaviorlm.scoring.label_scoring import LabelScorer, label_scorer
-from behaviorlm.selection.difficulty import difficulty_measures
-from behaviorlm.timelines.parts import labels_with_terminator, window_tokens, write_prompts
-from behaviorlm.trees.token_tree import TreeWriter
+from behaviorlm.errors import ClusterError, StorageError
+from behaviorlm.timelines.parts import (
+    token_runs,
+)
 from behaviorlm_ray import storage
+from behaviorlm_ray.cluster.failures import memory_problem
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
-from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores, write_scores
+from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores
+from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica, score_batch
 from behaviorlm_ray.storage import Location
-
-TREE_TOKENS = 1024
-"""Tokens of prompts that go through the model as one tree (our choice): dense masks grow with the square."""
 
 BLOCKS_PER_ACTOR = 32
 """Blocks of windows for each replica (our choice): enough to balance their loads and to show progress."""
 
-KEPT_SECONDS = 5.0
-"""How long a process keeps a replica after its last batch (our choice): the next batch of a pool comes at once."""
-
-
-@dataclass(frozen=True)
-class ScoringTask:
-    """What a replica needs: the prepared log, the model (`trained` None: the base), and how to run it.
-
-    measures: write the difficulty measures of each sample instead of all its label scores. owner: what the scores are
-    of, written into their files.
-    """
-
-    log: PreparedLog
-    model: ModelConfig
-    trained: Location | None
-    measures: bool
-    max_tokens: int
-    threads: int
-    use_gpu: bool
-    owner: str = ""
+QUESTIONS = 32
+"""Questions without history that go through the model together (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +70,22 @@ def score(
     Replicas write what they score themselves: a writer behind them would need a CPU that they hold.
     earlier: folders of attempts at the same scores that were cut short.
     """
-    windows = _windows(task.log, rows)
+    return _score_windows(task, _windows(task.log, rows), folder, pool, earlier)
+
+
+def _score_windows(
+    task: ScoringTask,
+    windows: list[tuple[int, list[int]]],
+    folder: Location,
+    pool: ScoringPool,
+    earlier: Sequence[Location],
+) -> Scored:
+    unit = "samples" if task.questions is None else "questions"
     storage.make_folder(folder)
     kept = keep_scores(CutShort(task.owner, earlier), folder, [_key(window) for window in windows])
     if kept.windows:
         print(
-            f"scoring: {kept.samples} samples are there already, from an attempt that was cut short",
+            f"scoring: {kept.samples} {unit} are there already, from an attempt that was cut short",
             flush=True,
         )
         windows = [window for window in windows if _key(window) not in kept.windows]
@@ -110,14 +96,30 @@ def score(
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
     scored = _map(dataset, task, folder, pool, actors)
     samples = sum(len(chosen) for _, chosen in windows)
-    progress = ProgressLines("scoring", samples, "samples")
+    progress = ProgressLines("scoring", samples, unit)
     tokens = kept.tokens
-    for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
-        for problem in pc.drop_null(batch["problem"]).to_pylist():
-            raise StorageError(problem)
-        progress.add(pc.sum(batch["samples"]).as_py())
-        tokens += pc.sum(batch["tokens"]).as_py()
+    with _naming_memory(task):
+        for batch in scored.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
+            for problem in pc.drop_null(batch["problem"]).to_pylist():
+                raise StorageError(problem)
+            progress.add(pc.sum(batch["samples"]).as_py())
+            tokens += pc.sum(batch["tokens"]).as_py()
     return Scored(kept.samples + samples, tokens)
+
+
+@contextmanager
+def _naming_memory(task: ScoringTask) -> Iterator[None]:
+    """Raise ClusterError in place of whatever says, from below Ray Data, that memory was full."""
+    try:
+        yield
+    except Exception as error:
+        problem = memory_problem(error)
+        if problem is None:
+            raise
+        raise ClusterError(
+            f"scoring ran out of memory ({problem}). What was scored before is kept. Lower execution.scoring_tokens "
+            f"({task.max_tokens}) or execution.scoring_actors, or take larger machines, and start the job again"
+        ) from error
 
 
 def _map(
@@ -130,14 +132,14 @@ def _map(
     }
     if pool.use_gpu:
         return dataset.map_batches(
-            _WritingReplica,
+            WritingReplica,
             fn_constructor_args=(task, folder),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=replicas, initial_size=replicas),
             num_gpus=1,
             **common,
         )
     return dataset.map_batches(
-        _score_batch,  # type: ignore[arg-type]  # Ray types no further arguments
+        score_batch,  # type: ignore[arg-type]  # Ray types no further arguments
         fn_args=(uuid.uuid4().hex, pickle.dumps((task, folder))),
         compute=ray.data.TaskPoolStrategy(size=replicas),
         **common,
@@ -194,41 +196,31 @@ def _places(folder: Location, table: pa.Table, rows: SampleRows) -> np.ndarray:
     return place
 
 
-def score_without_history(task: ScoringTask, rows: SampleRows) -> np.ndarray:
+def score_without_history(
+    task: ScoringTask,
+    rows: SampleRows,
+    folder: Location,
+    pool: ScoringPool,
+    earlier: Sequence[Location] = (),
+) -> np.ndarray:
     """Label scores of each chosen sample's question alone, for the PMI form; float32 [n, K] in order of rows.
 
-    Samples with the same question share one score.
+    Samples with the same question share one score. Scores of the distinct questions stay in files below `folder`;
+    earlier: such folders of attempts that were cut short.
     """
     questions = [
         part.questions[row] for part, chosen in zip(task.log.parts, rows, strict=True) for row in chosen
     ]
     distinct = {question.tobytes(): question for question in questions}
-    remote = _score_questions.options(
-        num_cpus=task.threads, num_gpus=1 if task.use_gpu else 0, scheduling_strategy="DEFAULT"
-    )
-    scores = ray.get(remote.remote(task, list(distinct.values())))
     place = {key: index for index, key in enumerate(distinct)}
+    alone = token_runs(list(distinct.values()))
+    told = hashlib.sha256(alone.offsets.tobytes() + alone.values.tobytes()).hexdigest()
+    asked = replace(task, questions=alone, owner=f"{task.owner}, questions {told}")
+    numbers = list(range(len(distinct)))
+    chunks = [(0, numbers[start : start + QUESTIONS]) for start in range(0, len(numbers), QUESTIONS)]
+    _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
+    scores = read_scores(folder, task.log, [np.arange(len(distinct))])["label_scores"]
     return scores[[place[question.tobytes()] for question in questions]]
-
-
-@ray.remote
-def _score_questions(task: ScoringTask, questions: list[np.ndarray]) -> np.ndarray:
-    scorer = _open_scorer(task)
-    pieces = []
-    for start in range(0, len(questions), 32):
-        asked = questions[start : start + 32]
-
-        def write(writer: TreeWriter, asked: list[np.ndarray] = asked) -> list[int]:
-            writer.open(task.log.prompt.instruction_ids)
-            return [writer.leaf(question) for question in asked]
-
-        pieces.append(scorer.score(write))
-    return np.concatenate(pieces)
-
-
-def _open_scorer(task: ScoringTask) -> LabelScorer:
-    model, attention = open_model(task)
-    return label_scorer(model, attention, labels_with_terminator(task.log.prompt), task.max_tokens)
 
 
 def _read_table(folder: Location, columns: list[str] | None = None) -> pa.Table:
@@ -253,131 +245,3 @@ def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
         for number, (part, chosen) in enumerate(zip(log.parts, rows, strict=True))
         for window in part.windows(chosen)
     ]
-
-
-def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
-    """The model of a task on its device, in eval mode without gradients, and how it takes trees."""
-    torch.set_num_threads(task.threads)
-    loaded: Any = (
-        load_model(task.model)
-        if task.trained is None
-        else load_trained(task.model, storage.local_copy(task.trained))
-    )
-    model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
-    return model, choose_attention(model)
-
-
-class _Replica:
-    """One copy of the model; scores batches of windows. State: the tokens that went through it so far."""
-
-    def __init__(self, task: ScoringTask) -> None:
-        self.task = task
-        self.scorer = _open_scorer(task)
-        self.tokens = 0
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        parts = batch["part"].to_pylist()
-        rows = [np.array(window, dtype=np.int64) for window in batch["rows"].to_pylist()]
-        scores = [scored for group in self._groups(parts, rows) for scored in self._score(parts, rows, group)]
-        columns: dict[str, Any] = {"part": batch["part"], "rows": batch["rows"].cast(pa.list_(pa.int64()))}
-        if not self.task.measures:
-            columns["label_scores"] = pa.array([scored.ravel() for scored in scores], pa.list_(pa.float32()))
-            return pa.table(columns)
-        targets = [
-            self.task.log.parts[part].behavior[window] for part, window in zip(parts, rows, strict=True)
-        ]
-        measures = [
-            difficulty_measures(scored, target) for scored, target in zip(scores, targets, strict=True)
-        ]
-        for name in measures[0]:
-            columns[name] = pa.array([measure[name] for measure in measures], pa.list_(pa.float64()))
-        return pa.table(columns)
-
-    def _groups(self, parts: list[int], rows: list[np.ndarray]) -> list[list[int]]:
-        """Neighboring windows that go through the model as one tree."""
-        groups: list[list[int]] = []
-        tokens = 0
-        for index, (part, window) in enumerate(zip(parts, rows, strict=True)):
-            size = window_tokens(self.task.log.parts[part], window, np.ones(len(window), dtype=np.int64))
-            if not groups or tokens + size > TREE_TOKENS:
-                groups.append([])
-                tokens = 0
-            groups[-1].append(index)
-            tokens += size
-        return groups
-
-    def _score(self, parts: list[int], rows: list[np.ndarray], group: list[int]) -> list[np.ndarray]:
-        def write(writer: TreeWriter) -> list[int]:
-            writer.open(self.task.log.prompt.instruction_ids)
-            return [
-                last
-                for index in group
-                for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
-            ]
-
-        scores, tokens = self.scorer.score_counted(write)
-        self.tokens += tokens
-        return np.split(scores, np.cumsum([len(rows[index]) for index in group])[:-1])
-
-
-class _WritingReplica:
-    """A replica that writes each batch to a file named by its windows: run again, it writes the same file again."""
-
-    def __init__(self, task: ScoringTask, folder: Location) -> None:
-        self.replica, self.folder = _Replica(task), folder
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        before = self.replica.tokens
-        scored = self.replica(batch)
-        first = f"{batch['part'][0].as_py():05d}-{batch['rows'][0][0].as_py():09d}"
-        problem = None
-        try:
-            with storage.writing_file(self.folder / f"windows-{first}.parquet") as path:
-                write_scores(path, scored, self.replica.task.owner, self.replica.tokens - before)
-        except StorageError as error:
-            problem = str(error)  # raised here, it would reach the user as a traceback only
-        samples = int(pc.sum(pc.list_value_length(batch["rows"])).as_py())
-        tokens = self.replica.tokens - before
-        return pa.table(
-            {"samples": [samples], "tokens": [tokens], "problem": pa.array([problem], pa.string())}
-        )
-
-
-class _KeptReplica:
-    """The replica of this process, kept from batch to batch of a pool and dropped soon after the last."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pool: str | None = None
-        self._replica: _WritingReplica | None = None
-        self._timer: threading.Timer | None = None
-
-    def score(self, batch: pa.Table, pool: str, pickled: bytes) -> pa.Table:
-        with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._replica is None or self._pool != pool:
-                self._replica = None  # not two models at a time
-                self._pool, self._replica = pool, _WritingReplica(*pickle.loads(pickled))
-            scored = self._replica(batch)
-            self._timer = threading.Timer(KEPT_SECONDS, self._drop)
-            self._timer.daemon = True
-            self._timer.start()
-            return scored
-
-    def _drop(self) -> None:
-        with self._lock:
-            if threading.current_thread() is self._timer:  # no batch has come since
-                self._replica = None
-
-
-_kept = _KeptReplica()
-
-
-def _score_batch(batch: pa.Table, pool: str, pickled: bytes) -> pa.Table:
-    return _kept.score(batch, pool, pickled)
-
-
-def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:
-    """A replica in this process: for notebooks, tests and benchmarks."""
-    return _Replica(task)

@@ -11,7 +11,7 @@ from behaviorlm.prompts.conversations import Conversation
 from behaviorlm.scoring.cloze import ClozeQuestion, cloze_accuracy
 from behaviorlm.training.schedule import fit_packs
 from behaviorlm.trees.token_tree import TreeWriter
-from behaviorlm_ray.scoring.pool import TREE_TOKENS, ScoringTask, open_model
+from behaviorlm_ray.scoring.replica import TREE_TOKENS, ScoringTask, open_model
 
 CLOZE = "cloze"
 """What the answers to cloze questions are called among the sources of conversations."""

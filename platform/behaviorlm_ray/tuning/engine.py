@@ -149,7 +149,8 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
     if non_finite or not np.isfinite(part_sums).all():
         raise NotFiniteError(
             f"step {step + 1} of {steps}: loss or gradient is not finite (loss by part: {part_sums}). The "
-            "weights were not changed. Lower tuning.learning_rate, or check the base model's dtype"
+            "weights were not changed. Lower this tuning's learning_rate (a_tuning.learning_rate, "
+            "b_tuning.learning_rate or one_stage.learning_rate), or check the base model's dtype"
         )
     rate = learning_rate(step, steps, engine.config)
     for group in engine.deepspeed.basic_optimizer.param_groups:

@@ -20,9 +20,11 @@ from torch import nn
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray import storage
+from behaviorlm_ray.cluster.failures import causes
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import prepare_process
+from behaviorlm_ray.tuning.out_of_memory import EndWhenOutOfMemory
 from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, Schedule, TuningTask, tune_rank
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
@@ -109,6 +111,7 @@ def tune(
                 if execution.max_preemptions is None
                 else execution.max_preemptions,
             ),
+            callbacks=[EndWhenOutOfMemory(config.max_tokens)],  # type: ignore[list-item]  # of Ray Train V2
         ),
     )
     with start_patience(execution):
@@ -148,22 +151,14 @@ def _fit(trainer: TorchTrainer) -> dict[str, Any]:
     try:
         outcome = trainer.fit().return_value  # type: ignore[attr-defined]  # Ray types the result of V1
     except ray.train.TrainingFailedError as error:
-        for failure in getattr(error, "worker_failures", {}).values():
-            cause = _own_error(failure)
-            if cause is not None:
-                raise cause from error
+        for failure in [error, *getattr(error, "worker_failures", {}).values()]:
+            for cause in causes(failure):
+                if isinstance(cause, BehaviorLMError):
+                    raise cause from error
         raise ClusterError(f"tuning failed: {error}") from error
     if isinstance(outcome, BehaviorLMError):
         raise outcome
     return outcome
-
-
-def _own_error(failure: BaseException | None) -> BehaviorLMError | None:
-    while failure is not None:
-        if isinstance(failure, BehaviorLMError):
-            return failure
-        failure = getattr(failure, "cause", None) or failure.__cause__
-    return None
 
 
 def _run_worker(task: TuningTask) -> dict[str, Any] | BehaviorLMError:

@@ -41,13 +41,19 @@ def lists(array: Any) -> list[list[int]]:
     return result
 
 
+def as_text(encoder: PromptEncoder, prompt: PromptTokens, lines: list[list[int]], *ends: Any) -> str:
+    """A prompt as text, control tokens included: instruction, lines, question and label, terminator."""
+    ids = [*prompt.instruction_ids, *(token for run in [*lines, *ends] for token in run)]
+    decoded = encoder.tokenizer.decode([int(token) for token in [*ids, *prompt.terminator_ids]])
+    return str(decoded)
+
+
 def whole_prompt(encoder: PromptEncoder, names: list[str], label: str, positions: int = 4096) -> str:
     table = events_table(names, {"day": ["Wed"] * len(names)}, {})
     questions = lists(encoder.encode_questions(table))
     tokens = encoder.prompt_tokens(names, positions, max(map(len, questions)))
-    return encoder.render_prompt(
-        tokens, lists(encoder.encode_lines(table)), questions[0], tokens.label_ids[names.index(label)]
-    )
+    lines = lists(encoder.encode_lines(table))
+    return as_text(encoder, tokens, lines, questions[0], tokens.label_ids[names.index(label)])
 
 
 def test_chat_prompt_reads_as_the_template_renders_it(chat_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -296,9 +302,7 @@ def test_segments_of_a_spacing_tokenizer_join_without_extra_spaces() -> None:
     table = events_table(names, {"day": ["Wed"] * 4}, {"room": ["hall", None, None, None]})
     lines = lists(encoder.encode_lines(table))
     tokens = encoder.prompt_tokens(names, 512, 10)
-    text = encoder.render_prompt(
-        tokens, lines, lists(encoder.encode_questions(table))[0], tokens.label_ids[0]
-    )
+    text = as_text(encoder, tokens, lines, lists(encoder.encode_questions(table))[0], tokens.label_ids[0])
     history = "Wed: Light on (hall)\nWed: </s><s>\nWed: Light on the hill\nWed: 日本\n"
     assert text.removeprefix("<s>").lstrip() == "Say what is next.\n" + history + "Wed: Light on\n"
     assert tokens.instruction_ids[0] == tokenizer.bos_token_id

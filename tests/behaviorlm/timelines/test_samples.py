@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.normalization import check_quarantine, count_reasons, events_schema, normalize
+from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
 from behaviorlm.events.reading import check_columns, list_files, read_table_batches
 from behaviorlm.timelines.samples import build_timelines, sample_ids, timeline_schema, training_target_counts
 from behaviorlm.timelines.splits import SplitConfig
@@ -301,7 +302,7 @@ def read_events(config: EventsConfig) -> tuple[pa.Table, dict[str, int]]:
             events.append(usable)
             quarantine.append(unusable)
     table = pa.concat_tables(events)
-    reasons = count_reasons(pa.concat_tables(quarantine))
+    reasons = dict(Counter(pa.concat_tables(quarantine)["reason"].to_pylist()))
     check_quarantine(reasons, table.num_rows, config)
     return table, reasons
 

@@ -1,6 +1,7 @@
 """Clusters that a job may connect to: those that other machines reach must ask for a token. Asked of real heads."""
 
 import os
+import secrets
 import subprocess
 import sys
 
@@ -9,7 +10,13 @@ import ray
 
 from behaviorlm.errors import ClusterError
 from behaviorlm_ray.cluster import connection as cluster
-from behaviorlm_ray.cluster.connection import asks_for_token, authentication_problem, is_loopback, unused_gpus
+from behaviorlm_ray.cluster.connection import (
+    HUB_VARIABLES,
+    asks_for_token,
+    authentication_problem,
+    is_loopback,
+    unused_gpus,
+)
 from cluster.local_cluster import clean_environment
 from tests.platform.ray_heads import ray_head
 
@@ -73,6 +80,40 @@ def test_a_cluster_that_asks_for_a_token_is_used_by_who_has_it() -> None:
         assert asks_for_token(head.address)
         assert authentication_problem(head.address) is None
         assert connected_by_a_job(head.address, head.environment).endswith("connected True\n")
+
+
+ASK_A_WORKER = """
+import os
+import ray
+from behaviorlm_ray.cluster.connection import HUB_VARIABLES, connect
+
+connect()
+known = ray.remote(lambda: [os.environ.get(name) for name in HUB_VARIABLES])
+token, *rest = ray.get(known.remote())
+print(rest, token == os.environ["HF_TOKEN"])
+"""
+
+
+def test_workers_know_the_token_of_the_hub_and_no_log_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in HUB_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    token = f"hf_{secrets.token_hex(16)}"
+    hub = {"HF_TOKEN": token, "HF_ENDPOINT": "http://127.0.0.1:9/hub", "HF_HUB_OFFLINE": "1"}
+    with ray_head(has_token=False) as head:
+        path = os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "platform")])
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK_A_WORKER],
+            env=head.environment | hub | {"RAY_ADDRESS": head.address, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr[-2000:]
+        assert asked.stdout.endswith("[None, 'http://127.0.0.1:9/hub', '1'] True\n")
+        logs = [path for path in head.folder.rglob("*") if path.is_file() and "logs" in path.parts]
+        assert len(logs) > 5
+        assert not [path for path in logs if token.encode() in path.read_bytes()]
+        assert token not in asked.stdout + asked.stderr
 
 
 def test_a_head_that_does_not_answer_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:

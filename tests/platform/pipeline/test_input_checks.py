@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from behaviorlm.errors import ConfigError
-from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model
+from behaviorlm.errors import ConfigError, DataError
+from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model, check_samples
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from tests.platform.preparation.test_prepared_log import random_log
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
 
 
@@ -107,3 +108,15 @@ def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_bas
         check_inputs(open_run(settings), is_written=False)
     told = [line.partition(":")[0] for line in str(raised.value).splitlines()]
     assert told == ["prompt", "auxiliary.0.max_tokens", "model.dtype", "model.lora.target_modules"]
+
+
+def test_an_empty_half_is_refused_where_arms_are_judged_by_halves(inputs: Path, small_base: Path) -> None:
+    log = random_log(3, [[40]])
+    arms = "evaluation.arms=[ab_tuned]"
+    for key in ("difficulty.source=cross_fit", "difficulty.measure=reducible"):
+        with pytest.raises(DataError, match=r"half [01] of the groups has no training sample"):
+            check_samples(settings_of(inputs, small_base, arms, key), log)
+        with pytest.raises(DataError, match="there is no test sample"):
+            check_samples(settings_of(inputs, small_base, "evaluation.arms=[one_stage]", key), log)
+    with pytest.raises(DataError, match="there is no test sample"):
+        check_samples(settings_of(inputs, small_base, arms), log)

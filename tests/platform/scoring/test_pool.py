@@ -1,31 +1,32 @@
 """Scoring through the pool of actors against plain sequences, one at a time; whose scores go to which sample."""
 
+import functools
 import gc
 import hashlib
 import pickle
 import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
-from behaviorlm.errors import StorageError
+from behaviorlm.errors import ClusterError, StorageError
 from behaviorlm.model.adapters import add_adapter, load_trained, save_trained
 from behaviorlm.model.base_model import load_model
 from behaviorlm.prompts.conversations import Conversation
-from behaviorlm.prompts.encoder import PromptConfig
+from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.selection.quotas import SelectionConfig
 from behaviorlm.timelines.parts import labels_with_terminator
+from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline import model_scores
 from behaviorlm_ray.pipeline.prepare import prepare
@@ -37,13 +38,13 @@ from behaviorlm_ray.pipeline.tune import SELECTION
 from behaviorlm_ray.preparation import prepared_log as prepared
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring import pool as scoring
+from behaviorlm_ray.scoring import replica as replicas
+from behaviorlm_ray.scoring.replica import ScoringTask, open_scorer, score_function
 from behaviorlm_ray.scoring.retention import measure_retention
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
 from behaviorlm_ray.stages.running import run_stage
-from tests.behaviorlm.random_parts import prompt_tokens, write_part
-from tests.behaviorlm.random_parts import vocabulary as random_vocabulary
 from tests.platform.small_runs import log_rows, run_settings, write_log
 
 POOL = scoring.ScoringPool(actors=2, windows_per_batch=3, cpus_per_actor=1, use_gpu=False)
@@ -85,10 +86,8 @@ def tuned(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> li
 
 def task_of(
     settings: RunSettings, log: PreparedLog, trained: Path | None, measures: bool = False
-) -> scoring.ScoringTask:
-    return scoring.ScoringTask(
-        log, settings.model, trained, measures, max_tokens=2048, threads=1, use_gpu=False
-    )
+) -> ScoringTask:
+    return ScoringTask(log, settings.model, trained, measures, max_tokens=2048, threads=1, use_gpu=False)
 
 
 def plain_scores(model: nn.Module, log: PreparedLog, rows: SampleRows) -> np.ndarray:
@@ -129,6 +128,28 @@ def scored(
     return folder
 
 
+class GreedyLog(PreparedLog):
+    """Its vocabulary's room is asked for on a replica: more than any machine has."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GreedyReplicaLog, (self.folder, self.prompt_config)
+
+
+class GreedyReplicaLog(PreparedLog):
+    @property
+    def prompt(self) -> PromptTokens:
+        torch.empty(2**50)
+        raise AssertionError
+
+
+def test_full_memory_on_a_replica_names_the_key(
+    settings: RunSettings, log: PreparedLog, tmp_path: Path
+) -> None:
+    task = task_of(settings, GreedyLog(log.folder, log.prompt_config), None)
+    with pytest.raises(ClusterError, match=r"DefaultCPUAllocator.*execution\.scoring_tokens \(2048\)"):
+        scoring.score(task, prepared.rows_of_split(log, "test"), tmp_path / "scores", POOL)
+
+
 def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_stop(
     settings: RunSettings,
     log: PreparedLog,
@@ -136,10 +157,10 @@ def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_sto
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "KEPT_SECONDS", 600.0)
+    monkeypatch.setattr(replicas, "KEPT_SECONDS", 600.0)
     rows = prepared.rows_of_split(log, "test")
     batch = scoring._window_table(scoring._windows(log, rows))
-    kept = scoring._KeptReplica()
+    kept = replicas._KeptReplica()
     pickled = [
         pickle.dumps((task_of(settings, log, tuned[number]), tmp_path / str(number))) for number in (0, 1)
     ]
@@ -182,7 +203,7 @@ def test_a_replica_of_the_base_model_scores_as_plain_sequences(
         (number, window) for number, part in enumerate(log.parts) for window in part.windows(rows[number])
     ]
     batch = pa.table({"part": [part for part, _ in windows], "rows": [window for _, window in windows]})
-    replica = scoring.score_function(task_of(settings, log, None))
+    replica = score_function(task_of(settings, log, None))
     found = replica(batch)["label_scores"].combine_chunks().values.to_numpy().reshape(-1, len(log.vocabulary))
     np.testing.assert_allclose(found, plain_scores(load_model(settings.model), log, rows), atol=1e-4)
 
@@ -209,7 +230,7 @@ def test_whole_files_of_an_attempt_that_was_cut_short_are_kept_and_the_rest_is_s
     scoring.score(task, rows, earlier / "second", other)
     (earlier / "second" / sorted(path.name for path in (earlier / "second").iterdir())[0]).unlink()
     # Another model's scores of the same windows, where they may have come by mistake.
-    foreign = scoring.ScoringTask(**vars(task_of(settings, log, tuned[1])) | {"owner": "another stage"})
+    foreign = ScoringTask(**vars(task_of(settings, log, tuned[1])) | {"owner": "another stage"})
     scoring.score(foreign, rows, earlier / "third", POOL)
 
     folders = [earlier / name for name in ("first", "second", "third", "missing")]
@@ -403,101 +424,45 @@ def test_what_two_judges_scored_is_selected_from_both_halves_alike(
     assert judge[as_scored].all(), "the halves would not be alike by chance"
 
 
-def random_log(seed: int, lengths: list[list[int]]) -> PreparedLog:
-    """A prepared log of random timelines, opened; three groups of users over all parts. Its files are gone again."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "parts").mkdir()
-        (folder / "vocabulary.json").write_text(random_vocabulary().to_json())
-        (folder / "prompt.json").write_text(prompt_tokens(seed).to_json())
-        for number, of_part in enumerate(lengths):
-            path = folder / "parts" / f"timelines-{number}.arrow"
-            write_part(path, seed + number, of_part)
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            groups = [f"group {int(user[-3:]) % 3}" for user in table["user"].to_pylist()]
-            table = table.set_column(table.column_names.index("group"), "group", pa.array(groups))
-            path.unlink()
-            with pa.ipc.new_file(str(path), table.schema) as writer:
-                writer.write_table(table)
-        log = PreparedLog(folder, PromptConfig(max_events=4, stride=2))
-        assert len(log.parts) == len(lengths) and log.prompt
-        return log
+@pytest.mark.usefixtures("ray_cluster")
+def test_questions_without_history_are_scored_once_and_kept_for_a_later_attempt(
+    settings: RunSettings,
+    log: PreparedLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(scoring, "QUESTIONS", 5)
+    rows = prepared.rows_of_split(log, "train")
+    task = task_of(settings, log, None)
+    scores = scoring.score_without_history(task, rows, tmp_path / "first", POOL)
+    questions = [part.questions[row] for part, few in zip(log.parts, rows, strict=True) for row in few]
+    distinct = list({question.tobytes(): question for question in questions}.values())
+    assert 2 * scoring.QUESTIONS < len(distinct) < len(questions)
+    scorer = open_scorer(task)
 
+    def write(writer: TreeWriter, asked: list[np.ndarray]) -> list[int]:
+        writer.open(log.prompt.instruction_ids)
+        return [writer.leaf(question) for question in asked]
 
-LENGTHS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3)
+    chunks = [
+        distinct[start : start + scoring.QUESTIONS] for start in range(0, len(distinct), scoring.QUESTIONS)
+    ]
+    alone = np.concatenate([scorer.score(functools.partial(write, asked=chunk)) for chunk in chunks])
+    of = {question.tobytes(): row for question, row in zip(distinct, alone, strict=True)}
+    np.testing.assert_array_equal(scores, np.stack([of[question.tobytes()] for question in questions]))
 
-
-def is_subset(some: SampleRows, rows: SampleRows) -> bool:
-    return all(
-        set(few.tolist()) <= set(many.tolist()) and (np.diff(few) > 0).all()
-        for few, many in zip(some, rows, strict=True)
+    names = sorted(path.name for path in (tmp_path / "first").iterdir())
+    assert len(names) == len(chunks)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
+    capsys.readouterr()
+    nothing_to_score = replace(task, trained=tmp_path / "no such model")
+    again = scoring.score_without_history(
+        nothing_to_score, rows, tmp_path / "second", POOL, [tmp_path / "first"]
     )
-
-
-@given(LENGTHS, st.integers(0, 1000))
-def test_halves_share_no_group_and_no_sample_and_miss_none(lengths: list[list[int]], seed: int) -> None:
-    log = random_log(seed, lengths)
-    rows = prepared.rows_of_split(log, "train")
-    halves = [prepared.rows_of_half(log, rows, half) for half in (0, 1)]
-    for part, chosen in enumerate(rows):
-        np.testing.assert_array_equal(np.sort(np.concatenate([half[part] for half in halves])), chosen)
-    assert all(is_subset(half, rows) for half in halves)
-    groups = [set(prepared.group_names(log, half).tolist()) for half in halves]
-    assert not groups[0] & groups[1]
-
-
-@given(LENGTHS, st.integers(0, 1000), st.integers(1, 40))
-def test_a_limit_of_rows_takes_whole_groups_but_the_last(
-    lengths: list[list[int]], seed: int, limit: int
-) -> None:
-    log = random_log(seed, lengths)
-    rows = prepared.rows_of_split(log, "train")
-    limited = prepared.limit_rows(log, rows, limit, seed)
-    assert is_subset(limited, rows)
-    assert prepared.count(limited) == min(limit, prepared.count(rows))
-    all_of = dict(zip(*np.unique(prepared.group_names(log, rows), return_counts=True), strict=True))
-    kept = dict(zip(*np.unique(prepared.group_names(log, limited), return_counts=True), strict=True))
-    assert sum(kept[name] < all_of[name] for name in kept) <= 1
-    again = prepared.limit_rows(log, rows, limit, seed)
-    assert all((one == other).all() for one, other in zip(limited, again, strict=True))
-    larger = prepared.limit_rows(log, rows, limit + 1, seed)
-    assert is_subset(limited, larger)
-    assert prepared.limit_rows(log, rows, None, seed) is rows
-
-
-@given(LENGTHS, st.integers(0, 1000), st.integers(1, 8))
-def test_a_limit_per_behavior_keeps_that_many_of_each_or_all(
-    lengths: list[list[int]], seed: int, limit: int
-) -> None:
-    log = random_log(seed, lengths)
-    rows = prepared.rows_of_split(log, "train")
-    limited = prepared.limit_per_behavior(log, rows, limit, seed)
-    assert is_subset(limited, rows)
-    before = np.bincount(prepared.gather(log, rows, "behavior"), minlength=5)
-    after = np.bincount(prepared.gather(log, limited, "behavior"), minlength=5)
-    np.testing.assert_array_equal(after, np.minimum(before, limit))
-    assert prepared.limit_per_behavior(log, rows, None, seed) is rows
-
-
-def test_the_draw_of_a_limit_changes_with_the_seed() -> None:
-    log = random_log(0, [[30, 30], [30]])
-    rows = prepared.rows_of_split(log, "train")
-    drawn = {
-        tuple(np.concatenate(prepared.limit_per_behavior(log, rows, 3, seed)).tolist()) for seed in range(5)
-    }
-    groups = {tuple(np.concatenate(prepared.limit_rows(log, rows, 10, seed)).tolist()) for seed in range(12)}
-    assert len(drawn) == 5 and len(groups) > 1
-
-
-@given(LENGTHS, st.integers(0, 1000))
-def test_rows_of_ids_are_the_samples_with_these_ids(lengths: list[list[int]], seed: int) -> None:
-    log = random_log(seed, lengths)
-    rows = prepared.rows_of_split(log, "train")
-    chance = np.random.default_rng(seed)
-    wanted = [chosen[chance.random(len(chosen)) < 0.5] for chosen in rows]
-    ids = prepared.gather(log, wanted, "sample_id")
-    found = prepared.rows_of_ids(log, rows, chance.permutation(ids))
-    assert all((one == other).all() for one, other in zip(found, wanted, strict=True))
+    np.testing.assert_array_equal(again, scores)
+    assert f"{len(distinct)} questions are there already" in capsys.readouterr().out
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
 
 
 def test_retention_is_the_loss_of_each_conversation_run_alone(
@@ -524,17 +489,3 @@ def test_retention_is_the_loss_of_each_conversation_run_alone(
     assert found["conversations"] == len(conversations)
     np.testing.assert_allclose(found["loss"], np.concatenate(alone).mean(), rtol=1e-5)
     np.testing.assert_allclose(found["conversation_loss"], np.mean([nll.mean() for nll in alone]), rtol=1e-5)
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_rows_of_two_sets_are_found_again_in_their_union(seed: int) -> None:
-    chance = np.random.default_rng(seed)
-    rows: SampleRows = [np.sort(chance.choice(40, 12, replace=False)) for _ in range(3)]
-    belongs = [chance.random(12) < 0.5 for _ in rows]
-    first = [chosen[one] for chosen, one in zip(rows, belongs, strict=True)]
-    second = [chosen[~one] for chosen, one in zip(rows, belongs, strict=True)]
-    union = prepared.union_rows(first, second)
-    assert all((one == other).all() for one, other in zip(union, rows, strict=True))
-    values = np.concatenate(union)
-    for chosen in (first, second):
-        np.testing.assert_array_equal(values[prepared.places_in(union, chosen)], np.concatenate(chosen))

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 import behaviorlm.model.tree_model
 from behaviorlm.model.tree_model import pack_tensors
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
 from behaviorlm_ray.tuning.engine import NotFiniteError
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
@@ -141,8 +143,14 @@ def test_no_compiler_is_needed(stage: int, tmp_path: Path) -> None:
 
 
 def expect_not_finite(task: TuningTask, folder: Path) -> None:
-    with pytest.raises(NotFiniteError, match=r"step 2 of 4.*learning_rate"):
+    with pytest.raises(NotFiniteError, match=r"step 2 of 4.*learning_rate") as refused:
         tune_rank(task, lambda metrics: None)
+    advised = re.findall(r"[a-z_]+\.learning_rate", str(refused.value))
+    assert advised == [
+        f"{key}.learning_rate"
+        for key, of in RunSettings.model_fields.items()
+        if of.annotation is TuningConfig
+    ]
     (folder / f"refused-{os.environ['RANK']}").touch()
 
 

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
 from behaviorlm.model.tree_model import TreeModel
+from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
@@ -154,6 +157,38 @@ def test_what_every_worker_meets_is_told_at_once_and_not_tried_again(tmp_path: P
         )
     asked = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.glob("worker-*"))]
     assert asked == ["asked\n", "asked\n"]
+
+
+@dataclass(frozen=True)
+class GreedySchedule(ToySchedule):
+    """Worker 1 notes that it is asked for a step, and asks for more memory than any machine has."""
+
+    tried: Path = Path()
+
+    def packs(self, step: int) -> list[TokenTree]:
+        if dist.get_rank() == 1 and step == 1:
+            with self.tried.open("a", encoding="utf-8") as file:
+                file.write("asked\n")
+            torch.empty(2**50)
+        return super().packs(step)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_full_memory_on_one_worker_ends_tuning_at_once_and_names_the_key(tmp_path: Path) -> None:
+    with pytest.raises(
+        ClusterError, match=r"out of memory on worker 1 .*max_tokens \(2048; a_tuning\.max_tokens"
+    ):
+        tune(
+            toy_model,
+            functools.partial(GreedySchedule, STEPS, tried=tmp_path / "tried"),
+            CONFIG,
+            TuningExecution(workers=2, max_failures=3),
+            checkpoint_folder=tmp_path / "checkpoints",
+            output_folder=tmp_path / "output",
+            base="toy",
+            save_model=save_trainable,
+        )
+    assert (tmp_path / "tried").read_text(encoding="utf-8") == "asked\n"
 
 
 def expect_failure(task: TuningTask, error: type[BehaviorLMError], told: str) -> None:
