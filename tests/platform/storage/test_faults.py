@@ -130,11 +130,11 @@ def test_an_outage_longer_than_the_patience_stops_resumably(
     with pytest.raises(
         StorageError, match=r"did not serve the request for 6 s.*resumable.*run the same command"
     ):
-        run_group(hurried, [call], host=host(clock))
+        run_group(hurried, [call], lease_seconds=4.0, host=host(clock))
     assert clock.time - begun >= 6.0
     proxy.down_until = 0.0
     told: list[str] = []
-    [done] = run_group(hurried, [call], host=host(clock, process=2), report=told.append)
+    [done] = run_group(hurried, [call], lease_seconds=4.0, host=host(clock, process=2), report=told.append)
     assert not done.reused and calls == ["ran", "ran"]
 
 
