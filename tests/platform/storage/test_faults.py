@@ -1,4 +1,8 @@
-"""S3 that fails for a while: operations wait and finish, do what was asked once, or stop resumably and say so."""
+"""S3 that fails for a while: operations wait and finish, do what was asked once, or stop resumably and say so.
+
+Requests go to a real server through a proxy that breaks them; the pauses between attempts are by a virtual clock,
+except where a test says why not.
+"""
 
 import subprocess
 import sys
@@ -7,23 +11,43 @@ import time
 import pytest
 
 from behaviorlm.errors import StorageError
+from behaviorlm.files import patient_reads
+from behaviorlm.files.clock import SYSTEM_CLOCK
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
-from behaviorlm_ray.stages.running import run_stage
+from behaviorlm_ray.stages.running import StageCall, run_group, run_stage
 from behaviorlm_ray.storage import S3Location, s3_access
 from tests.platform.s3_faults import FaultyProxy
+from tests.platform.stages.simulation import VirtualClock, host
 
 CONTENT = b"content " * 5000
 
 
 @pytest.fixture(autouse=True)
-def short_silences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that hangs is given up soon."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
+    """By which our pauses are. A connection that hangs is given up soon."""
+    clock = VirtualClock()
     monkeypatch.setattr(s3_access, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(s3_access, "CLOCK", clock)
+    return clock
+
+
+@pytest.fixture
+def only_our_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3, which pauses by the clock of the machine, makes one attempt, so that all others are ours."""
+    monkeypatch.setattr(s3_access, "QUICK_ATTEMPTS", 1)
+
+
+def go_down(proxy: FaultyProxy, clock: VirtualClock, seconds: float) -> None:
+    """No request is served until so much virtual time has passed."""
+    proxy.go_down(1000.0)
+    clock.after(seconds, lambda: setattr(proxy, "down_until", 0.0))
 
 
 def test_a_stage_is_finished_through_every_kind_of_fault(s3_root: S3Location, proxy: FaultyProxy) -> None:
+    """boto3's own attempts and pauses are left to it."""
+
     def body(folder: StageFolder) -> StageResult:
         with storage.writing(folder.output) as output:
             for number in range(4):
@@ -46,7 +70,7 @@ def test_a_stage_is_finished_through_every_kind_of_fault(s3_root: S3Location, pr
 def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(
     s3_root: S3Location, proxy: FaultyProxy, times: int
 ) -> None:
-    """Repeated, the request meets what it wrote itself."""
+    """Repeated, by boto3 first and then by us, the request meets what it wrote itself."""
     proxy.plan("lost", times, method="PUT")
     assert storage.write_exclusive(s3_root / "file", b"ours")
     assert not storage.write_exclusive(s3_root / "file", b"theirs")
@@ -66,22 +90,31 @@ def test_a_lost_race_is_lost_though_the_answer_was_too(s3_root: S3Location, prox
     assert storage.read_bytes(s3_root / "file") == b"theirs"
 
 
+@pytest.mark.usefixtures("only_our_attempts")
+@pytest.mark.parametrize("seconds", [2.5, 170.0])
 def test_an_outage_is_waited_for(
     s3_root: S3Location,
     proxy: FaultyProxy,
+    clock: VirtualClock,
+    seconds: float,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3_access, "_last_announced", 0.0)
-    storage.write_exclusive(s3_root / "file", CONTENT)
-    proxy.go_down(2.5)
-    begun = time.monotonic()
-    assert storage.read_bytes(s3_root / "file") == CONTENT
-    assert time.monotonic() - begun >= 2.4
+    monkeypatch.setattr(patient_reads, "_last_announced", 0.0)
+    place = storage.with_patience(s3_root / "file", storage.PATIENCE_SECONDS)
+    storage.write_exclusive(place, CONTENT)
+    go_down(proxy, clock, seconds)
+    begun = clock.time
+    assert storage.read_bytes(place) == CONTENT
+    assert seconds <= clock.time - begun < seconds + s3_access.CONNECT_SECONDS + 8.0
     assert "storage: cannot read s3://" in capsys.readouterr().out
+    assert 3 <= proxy.happened.count("down") < 60
 
 
-def test_an_outage_longer_than_the_patience_stops_resumably(s3_root: S3Location, proxy: FaultyProxy) -> None:
+@pytest.mark.usefixtures("only_our_attempts")
+def test_an_outage_longer_than_the_patience_stops_resumably(
+    s3_root: S3Location, proxy: FaultyProxy, clock: VirtualClock
+) -> None:
     calls: list[str] = []
 
     def body(folder: StageFolder) -> StageResult:
@@ -93,21 +126,26 @@ def test_an_outage_longer_than_the_patience_stops_resumably(s3_root: S3Location,
         storage.write_exclusive(folder.output / "file", b"x")
         return StageResult()
 
-    hurried = storage.with_patience(s3_root, 1.0)
+    call, hurried = StageCall("prepare", 1, {}, {}, body), storage.with_patience(s3_root, 6.0)
+    begun = clock.time
     with pytest.raises(
-        StorageError, match=r"did not serve the request for 1 s.*resumable.*run the same command"
+        StorageError, match=r"did not serve the request for 6 s.*resumable.*run the same command"
     ):
-        run_stage(hurried, "prepare", 1, {}, {}, body, lease_seconds=2.0)
+        run_group(hurried, [call], lease_seconds=4.0, host=host(clock))
+    assert clock.time - begun >= 6.0
     proxy.down_until = 0.0
     told: list[str] = []
-    done = run_stage(hurried, "prepare", 1, {}, {}, body, lease_seconds=2.0, report=told.append)
+    [done] = run_group(hurried, [call], lease_seconds=4.0, host=host(clock, process=2), report=told.append)
     assert not done.reused and calls == ["ran", "ran"]
 
 
 @pytest.mark.slow
 def test_a_full_minute_of_outage_is_survived_with_the_default_patience(
-    s3_root: S3Location, proxy: FaultyProxy
+    s3_root: S3Location, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By the real clock, in whole and with boto3's attempts: that the parts fit together is what is tested."""
+    monkeypatch.setattr(s3_access, "CLOCK", SYSTEM_CLOCK)
+
     def body(folder: StageFolder) -> StageResult:
         with storage.writing(folder.output) as output:
             (output / "file").write_bytes(CONTENT)
@@ -121,6 +159,7 @@ def test_a_full_minute_of_outage_is_survived_with_the_default_patience(
     assert storage.read_bytes(output.folder / "file") == CONTENT
 
 
+@pytest.mark.usefixtures("only_our_attempts")
 def test_copies_are_fetched_through_faults(s3_root: S3Location, proxy: FaultyProxy) -> None:
     storage.write_exclusive(s3_root / "file", CONTENT)
     proxy.plan("cut", 4, method="GET")
@@ -128,18 +167,18 @@ def test_copies_are_fetched_through_faults(s3_root: S3Location, proxy: FaultyPro
     assert proxy.happened == ["cut"] * 4
 
 
+@pytest.mark.usefixtures("only_our_attempts")
 def test_heartbeats_whose_answers_are_lost_do_not_lose_the_lease(
-    s3_root: S3Location, proxy: FaultyProxy
+    s3_root: S3Location, proxy: FaultyProxy, clock: VirtualClock
 ) -> None:
-    held = LeaseSeeker(s3_root / "lease.json", 1.0).try_acquire()
+    held = LeaseSeeker(s3_root / "lease.json", 1.0, host(clock)).try_acquire()
     assert isinstance(held, Lease)
     proxy.plan("lost", 7, method="PUT")
-    deadline = time.monotonic() + 60
-    while proxy.planned and not held.lost.wait(0.05):
-        assert time.monotonic() < deadline
+    clock.sleep(3.0)
+    assert not proxy.planned
     heartbeat = held.record.heartbeat
-    while held.record.heartbeat == heartbeat and not held.lost.wait(0.05):
-        assert time.monotonic() < deadline
+    clock.sleep(0.5)
+    assert held.record.heartbeat > heartbeat
     held.check()
     held.release()
     assert storage.read_bytes(s3_root / "lease.json") is None
@@ -161,6 +200,8 @@ print("lost", flush=True)
 def test_the_holder_of_a_lease_that_cannot_renew_is_overtaken_and_told(
     s3_root: S3Location, proxy: FaultyProxy, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two real processes by the real clock, each with its own way to the server."""
+    monkeypatch.setattr(s3_access, "CLOCK", SYSTEM_CLOCK)
     path = s3_root / "lease.json"
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True
