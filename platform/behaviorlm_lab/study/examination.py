@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm_lab.study.correlations import Values, within_behaviors
-from behaviorlm_lab.truth.oracle import true_probabilities
+from behaviorlm_lab.truth.oracle import world_oracle
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.pipeline.stage_bodies import SELECTION, ordering
@@ -216,8 +216,10 @@ def _scored_samples(pipeline: Pipeline) -> ScoredSamples:
     behavior = gather(log, rows, "behavior")
     if not np.array_equal(gather(log, rows, "sample_id"), ids):
         raise DataError(f"{_output(pipeline.difficulty()).folder}: difficulty is not in the order of the log")
-    known = true_probabilities(log, rows, truth).windowed
-    surprise = -np.log(np.maximum(known[np.arange(len(behavior)), behavior], 1e-12))
+    surprise = np.empty(len(behavior))
+    for batch in world_oracle(truth).batches(log, rows, windowed=True):
+        known = batch.probabilities[np.arange(len(batch.places)), behavior[batch.places]]
+        surprise[batch.places] = -np.log(np.maximum(known, 1e-12))
     return ScoredSamples(ids, behavior, surprise)
 
 

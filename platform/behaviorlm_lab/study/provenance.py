@@ -38,7 +38,7 @@ def provenance(
     truth = settings.evaluation.truth
     found: dict[str, Any] = {
         "settings": _resolved(settings, study, condition),
-        "world": None if truth is None else truth.generator().version,
+        "world": None if truth is None else truth.open().version,
         "stages": {
             name.lower(): value for name, value in vars(stage_versions).items() if isinstance(value, int)
         },

@@ -4,7 +4,7 @@ Choices (the strength of logit adjustment, the weights of baselines) are made on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,15 +33,7 @@ from behaviorlm.scoring.decision_rules import (
     pointwise_mutual_information,
 )
 from behaviorlm.timelines.parts import labels_with_terminator
-from behaviorlm_lab.truth.oracle import (
-    Truth,
-    TruthSettings,
-    ceiling,
-    check_against_truth,
-    expected_endpoint,
-    expected_under_truth,
-    true_probabilities,
-)
+from behaviorlm_ray.evaluation.oracle import ExpectedAccuracy, TruthSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather, group_names
 
 PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
@@ -94,7 +86,8 @@ def evaluate(
     validation: dict[str, dict[str, float | None]] = {}
     fronts: dict[str, dict[str, Any]] = {}
     warnings: list[str] = []
-    known = None if truth is None else true_probabilities(log, samples.test, truth)
+    known = None if truth is None else truth.open().about(log, samples.test)
+    front_choices: dict[str, np.ndarray] = {}
     for name, label_scores in baseline_scores(log, samples.test).items():
         measured[name] = outcomes(label_scores, targets)
     prior = log_prior(vocabulary.counts)
@@ -125,7 +118,9 @@ def evaluate(
                     f"{name}: tau was not chosen: the validation samples have no anchor target or no tail behavior "
                     f"with {tail_minimum_targets} targets; raise split.validation"
                 )
-        fronts[name] = adjustment_front(by_split["test"], targets, vocabulary.is_anchor, prior, known)
+        fronts[name], front_choices[name] = adjustment_front(
+            by_split["test"], targets, vocabulary.is_anchor, prior
+        )
     models = {
         name: bootstrap(model, vocabulary.is_anchor, groups, is_repeat, resamples=resamples, seed=seed)
         for name, model in measured.items()
@@ -134,16 +129,13 @@ def evaluate(
     truth_details: dict[str, Any] | None = None
     in_expectation: dict[str, Any] | None = None
     if known is not None:
-        best, truth_details = ceiling(known, vocabulary.is_anchor, targets)
-        check_against_truth(known, vocabulary.is_anchor, measured)
-        of_models = expected_under_truth(known, vocabulary.is_anchor, measured)
-        truth_details["models"] = of_models
+        held = known.hold({name: model.predicted for name, model in measured.items()}, front_choices)
+        best, truth_details = held.ceiling, held.details
+        truth_details["models"] = {name: asdict(of) for name, of in held.expected.items()}
+        fronts = {name: with_expected(found, held.fronts[name]) for name, found in fronts.items()}
         in_expectation = {
-            "bound": {
-                "anchor_accuracy": best["anchor"],
-                "tail_macro_recall": truth_details["tail_macro_recall"]["expected"],
-            },
-            "models": {name: {key: of[key] for key in ENDPOINT} for name, of in of_models.items()},
+            "bound": {"anchor_accuracy": best["anchor"], "tail_macro_recall": held.tail_macro_recall},
+            "models": {name: _endpoint(of) for name, of in held.expected.items()},
         }
     on_validation = {
         name: anchor_tail_objective(
@@ -202,29 +194,36 @@ def validation_metrics(
 
 
 def adjustment_front(
-    label_scores: np.ndarray,
-    targets: np.ndarray,
-    is_anchor: np.ndarray,
-    prior: np.ndarray,
-    truth: Truth | None = None,
-) -> dict[str, Any]:
-    """The primary endpoint of one model at every strength of logit adjustment, and the areas under its front.
+    label_scores: np.ndarray, targets: np.ndarray, is_anchor: np.ndarray, prior: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
+    """The primary endpoint of one model at every strength of logit adjustment, and the area under its front.
 
-    {"points": [{"tau", "anchor_accuracy", "tail_macro_recall", "expected"}], "area", "expected_area"}. `expected`:
-    {"anchor_accuracy", "tail_macro_recall"} of the same choices in expectation under p*; None without a truth. A
-    number is None where nothing counts.
+    {"points": [{"tau", "anchor_accuracy", "tail_macro_recall", "expected"}], "area", "expected_area"}, and the
+    choices at each point int[n, points]. `expected` is filled by `with_expected`. A number is None where nothing
+    counts.
     """
     points: list[dict[str, Any]] = []
+    choices = []
     for tau in FRONT_TAUS:
         found = outcomes(logit_adjustment(label_scores, prior, tau), targets)
         groups = measure_outcomes(found, is_anchor)
         drawn = {key: groups[group][metric] for key, (group, metric) in zip(ENDPOINT, PRIMARY, strict=True)}
-        expected = None if truth is None else expected_endpoint(truth, is_anchor, found.predicted)
-        points.append({"tau": tau, **drawn, "expected": expected})
+        points.append({"tau": tau, **drawn, "expected": None})
+        choices.append(found.predicted)
+    return {"points": points, "area": endpoint_area(points), "expected_area": None}, np.stack(choices, axis=1)
+
+
+def with_expected(front: dict[str, Any], expected: Sequence[ExpectedAccuracy]) -> dict[str, Any]:
+    """The front with each point's endpoint in expectation under the truth, and the area below those."""
+    of_points = [_endpoint(of) for of in expected]
+    points = [point | {"expected": of} for point, of in zip(front["points"], of_points, strict=True)]
+    return front | {"points": points, "expected_area": endpoint_area(of_points)}
+
+
+def _endpoint(expected: ExpectedAccuracy) -> dict[str, float | None]:
     return {
-        "points": points,
-        "area": endpoint_area(points),
-        "expected_area": endpoint_area([point["expected"] for point in points if point["expected"]]),
+        "anchor_accuracy": expected.anchor_accuracy,
+        "tail_macro_recall": expected.tail_macro_recall,
     }
 
 

@@ -410,7 +410,7 @@ class Pipeline:
             "evaluation": {
                 key: value for key, value in _plain(settings.evaluation).items() if key != "cloze"
             },
-            "world": settings.evaluation.truth and settings.evaluation.truth.generator().version,
+            "world": settings.evaluation.truth and settings.evaluation.truth.open().version,
         }
         body = partial(
             stage_bodies.evaluate_arms,

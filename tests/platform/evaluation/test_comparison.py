@@ -68,7 +68,7 @@ def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: P
 def test_a_front_without_a_tail_behavior_of_ten_targets_has_no_area() -> None:
     targets = np.repeat([0, 1], [30, 9])
     scores = np.random.default_rng(0).normal(size=(39, 2))
-    front = adjustment_front(scores, targets, np.array([True, False]), np.log([0.8, 0.2]))
+    front, _ = adjustment_front(scores, targets, np.array([True, False]), np.log([0.8, 0.2]))
     assert (front["area"], front["expected_area"]) == (None, None)
     assert all(point["tail_macro_recall"] is None for point in front["points"])
     for point in front["points"]:

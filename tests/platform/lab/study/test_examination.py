@@ -14,15 +14,16 @@ from behaviorlm_lab.study.correlations import spearman, within_behaviors
 from behaviorlm_lab.study.examination import examine_measures, examine_selections, joined, overlaps
 from behaviorlm_lab.study.records import record_of
 from behaviorlm_lab.study.settings import StudySettings
-from behaviorlm_lab.truth.oracle import TruthSettings, true_probabilities
 from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.process import default_world
+from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.stage_bodies import SELECTION
 from behaviorlm_ray.preparation.prepared_log import gather, rows_of_split
 from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.stages.running import StageOutput
+from tests.platform.lab.whole_truth import true_probabilities
 from tests.platform.small_runs import run_data
 
 ROOT = Path(__file__).resolve().parents[4]
