@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from behaviorlm.selection.difficulty import align_judges
 from behaviorlm.selection.quotas import select
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
-from behaviorlm_ray.evaluation.comparison import EvaluatedSamples, evaluate, validation_metrics
+from behaviorlm_ray.evaluation.comparison import evaluate
+from behaviorlm_ray.evaluation.predictors import ArmScores
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.evaluation.validation import validation_metrics
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes as preparation
 from behaviorlm_ray.preparation.prepared_log import (
@@ -46,12 +50,17 @@ from behaviorlm_ray.scoring.pool import (
     Scored,
     ScoringPool,
     ScoringTask,
-    check_scores,
-    read_scores,
     score,
     score_without_history,
 )
 from behaviorlm_ray.scoring.retention import measure_retention
+from behaviorlm_ray.scoring.score_files import (
+    ScoresByPlace,
+    check_scores,
+    open_scores,
+    read_in_order,
+    read_measures,
+)
 from behaviorlm_ray.stages.manifests import package_versions
 from behaviorlm_ray.stages.running import StageFolder, StageOutput, StageResult
 from behaviorlm_ray.storage import Location
@@ -317,10 +326,8 @@ def validate_arm(
     rows = validation_samples(log, settings)
     task = _scoring_task(settings, log, model, measures=False)
     scored = _score_into(folder, VALIDATION, task, rows, _pool(settings))
-    label_scores = read_scores(folder.output / VALIDATION, log, rows).get(
-        "label_scores", np.zeros((0, 0), np.float32)
-    )
-    metrics = validation_metrics(log, rows, label_scores, settings.evaluation.tail_minimum_targets)
+    batches = open_scores(folder.output / VALIDATION, rows).batches(rows, len(log.vocabulary))
+    metrics = asdict(validation_metrics(log, rows, batches, settings.evaluation.tail_minimum_targets))
     _write_json(folder.output / METRICS, metrics)
     return StageResult(rows={"validation": count(rows)}, metrics=metrics, cost={"tokens": scored.tokens})
 
@@ -332,15 +339,11 @@ def evaluate_arms(
     assert prepared is not None
     log = open_log(prepared, settings)
     samples = evaluated_samples(log, settings)
-    scores: dict[str, dict[str, np.ndarray]] = {}
+    scores: dict[str, ArmScores] = {}
     retention: dict[str, Any] = {}
     for arm, output in arms.items():
         assert output is not None
-        scores[arm] = read_label_scores(output, log, samples)
-        if WITHOUT_HISTORY in output.manifest.files:
-            path = storage.local_copy(output.folder / WITHOUT_HISTORY)
-            alone = pq.read_table(path)["label_scores"].combine_chunks()
-            scores[arm]["without_history"] = alone.values.to_numpy().reshape(len(alone), -1)
+        scores[arm] = arm_scores(output, log, samples)
         retention[arm] = json.loads(storage.read_text(output.folder / "retention.json"))
     comparison = evaluate(
         log,
@@ -358,16 +361,19 @@ def evaluate_arms(
     return StageResult(rows=rows, warnings=comparison.warnings)
 
 
-def read_label_scores(
-    scored: StageOutput, log: PreparedLog, samples: EvaluatedSamples
-) -> dict[str, np.ndarray]:
-    """What `score_arm` wrote: float32 [n, K] by split, in the order of the split's rows."""
-    both = union_rows(samples.validation, samples.test)
-    label_scores = read_scores(scored.folder / SCORES, log, both)["label_scores"]
-    return {
-        split: label_scores[places_in(both, chosen)]
-        for split, chosen in (("validation", samples.validation), ("test", samples.test))
-    }
+def arm_scores(scored: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:
+    """What `score_arm` wrote, to be read in batches."""
+    files = open_scores(scored.folder / SCORES, union_rows(samples.validation, samples.test))
+    behaviors, alone = len(log.vocabulary), None
+    if WITHOUT_HISTORY in scored.manifest.files:
+        number = count(samples.test)
+        in_order = read_in_order(storage.local_copy(scored.folder / WITHOUT_HISTORY), number, behaviors)
+        alone = ScoresByPlace(in_order, number, behaviors)
+    return ArmScores(
+        partial(files.batches, samples.validation, behaviors),
+        partial(files.batches, samples.test, behaviors),
+        alone,
+    )
 
 
 def evaluated_samples(log: PreparedLog, settings: RunSettings) -> EvaluatedSamples:
@@ -421,7 +427,7 @@ def _scored_by(
     task = _scoring_task(settings, log, model if isinstance(model, StageOutput) else None, measures=True)
     path = f"{SCORES}/{name}"
     scored = _score_into(folder, path, task, rows, _pool(settings))
-    return read_scores(folder.output / path, log, rows), scored.tokens
+    return read_measures(folder.output / path, rows), scored.tokens
 
 
 def _score_into(

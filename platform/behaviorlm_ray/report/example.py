@@ -6,7 +6,9 @@ import numpy as np
 
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm_ray.pipeline.pipeline import Pipeline
-from behaviorlm_ray.pipeline.stage_bodies import evaluated_samples, read_label_scores
+from behaviorlm_ray.pipeline.stage_bodies import SCORES, evaluated_samples
+from behaviorlm_ray.preparation.prepared_log import SampleRows, union_rows
+from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.running import StageOutput
 
 LISTED = 3
@@ -30,8 +32,9 @@ def example_lines(pipeline: Pipeline) -> list[str]:
     index = next((i for i, target in enumerate(targets) if target >= 0 and not is_anchor[target]), 0)
     number, row = candidates[index]
     part = log.parts[number]
-    label_scores = read_label_scores(scored, log, samples)["test"]
-    probabilities = np.exp(normalize_label_scores(label_scores[[index]])[0])
+    files = open_scores(scored.folder / SCORES, union_rows(samples.validation, rows))
+    [batch] = files.batches(_only(rows, number, row), len(names))
+    probabilities = np.exp(normalize_label_scores(batch.label_scores)[0])
     before = part.table["behavior"].slice(part.window_start[row], row - part.window_start[row]).to_pylist()
     context = [
         value
@@ -46,6 +49,11 @@ def example_lines(pipeline: Pipeline) -> list[str]:
         str(part.table["behavior"][row].as_py()),
         arm,
     )
+
+
+def _only(rows: SampleRows, number: int, row: int) -> SampleRows:
+    """One of the samples: a row of a part."""
+    return [chosen[chosen == row] if place == number else chosen[:0] for place, chosen in enumerate(rows)]
 
 
 def described(

@@ -19,8 +19,10 @@ from behaviorlm_lab.world.generator import Generator, simulate_user
 from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.opaque import OpaqueWorld
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_ray.evaluation.comparison import Comparison, EvaluatedSamples, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
 from behaviorlm_ray.evaluation.oracle import TruthSettings
+from behaviorlm_ray.evaluation.predictors import ArmScores
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather, rows_of_split
@@ -28,6 +30,7 @@ from behaviorlm_ray.report.content import Front
 from behaviorlm_ray.report.results import report_front, truth_front
 from behaviorlm_ray.report.results_table import results_table
 from tests.platform.lab.whole_truth import true_probabilities
+from tests.platform.score_reading import in_batches
 from tests.platform.small_runs import run_data
 
 USERS, SEED = 40, 3
@@ -118,11 +121,11 @@ def hidden_scores(log: PreparedLog, rows: SampleRows) -> np.ndarray:
 def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comparison:
     """What evaluation says of one model, whose scores are made by `make`."""
     samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
-    by_split = {"validation": make(samples.validation), "test": make(samples.test)}
+    scores = [in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test)]
     return evaluate(
         log,
         samples,
-        {"model": by_split},
+        {"model": ArmScores(*scores)},
         tau_grid=CHOICE_TAUS,
         resamples=50,
         seed=0,
