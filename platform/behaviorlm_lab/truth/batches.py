@@ -83,7 +83,7 @@ def _asked_timelines(
     events = 0
     starts = part.user_start[chosen]
     for rows in np.split(chosen, np.flatnonzero(np.diff(starts)) + 1) if len(chosen) else []:
-        asked = _asked(part, rows, index)
+        asked = _until_the_last(part, rows, index)
         if group and events + len(asked.timeline) > limit:
             yield group
             group, events = [], 0
@@ -93,7 +93,7 @@ def _asked_timelines(
         yield group
 
 
-def _asked(part: TimelinePart, rows: Integers, index: dict[str, int]) -> _Asked:
+def _until_the_last(part: TimelinePart, rows: Integers, index: dict[str, int]) -> _Asked:
     first, stop = int(part.user_start[rows[0]]), int(rows[-1]) + 1
     events = part.table.slice(first, stop - first)
     if PLACE_COLUMN not in events.column_names:

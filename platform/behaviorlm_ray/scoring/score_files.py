@@ -123,13 +123,18 @@ def read_measures(folder: Location, rows: SampleRows) -> dict[str, NDArray[np.fl
 
 
 class ScoresByPlace:
-    """Label scores of n samples, float32[n, K], kept in a file that vanishes with the process, and read by place."""
+    """Label scores of n samples, float32[n, K], spooled to a file that vanishes with the process, and read by place.
+
+    batches: those of all samples in their order. Raises StorageError where temporary files have no room.
+    """
 
     def __init__(self, batches: Iterable[ScoreBatch], samples: int, behaviors: int) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as this object
-        self._scores = np.memmap(self._file, np.float32, "w+", shape=(samples, behaviors))
-        for batch in batches:
-            self._scores[batch.places] = batch.label_scores
+        with storage.storage_errors(tempfile.gettempdir(), "write"):
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as this object
+            for batch in batches:
+                self._file.write(np.ascontiguousarray(batch.label_scores, np.float32).data)
+            self._file.flush()
+        self._scores = np.memmap(self._file, np.float32, "r", shape=(samples, behaviors))
 
     def __call__(self, places: Int64) -> NDArray[np.float32]:
         """The scores at these places; float32[b, K]."""

@@ -2,7 +2,9 @@
 
 import math
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from behaviorlm.baselines import fit_baselines, timeline_arrays
+from behaviorlm.baselines import fit_baselines, frequency, markov, timeline_arrays
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import (
     Outcomes,
@@ -24,8 +26,9 @@ from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.vocabulary import Vocabulary
+from behaviorlm_ray.evaluation.arms import Rules, measure_arm
 from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
-from behaviorlm_ray.evaluation.predictors import ArmScores, keep
+from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors, keep, keep_predictions
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
 from behaviorlm_ray.scoring import score_files
@@ -293,44 +296,72 @@ MANY = 800
 """Behaviors of the log on which memory is looked at."""
 
 
-def peak_of(log: PreparedLog, samples: int, arms: int) -> int:
-    """Most bytes that evaluation holds at once, with scores that nobody keeps."""
-    rows = EvaluatedSamples([np.arange(2, 12)], [np.arange(20, 20 + samples)])
-
-    def batches(size: int) -> Iterator[ScoreBatch]:
-        for start in range(0, size, 40):
-            places = np.arange(start, min(start + 40, size))
-            scores = np.random.default_rng(start).normal(size=(len(places), MANY)).astype(np.float32)
-            yield ScoreBatch(places, scores)
-
-    def alone(places: np.ndarray) -> np.ndarray:
-        return np.zeros((len(places), MANY), np.float32)
-
-    scores = {
-        f"arm_{number}": ArmScores(lambda: batches(10), lambda: batches(samples), alone)
-        for number in range(arms)
-    }
-    log.parts  # noqa: B018  # read before memory is counted
-    tracemalloc.start()
-    try:
-        evaluate(log, rows, scores, tau_grid=(0.0,), resamples=5, seed=0)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_memory_does_not_grow_with_samples_times_behaviors_times_arms(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def large_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreparedLog:
+    """Batches and blocks are small beside an array of all scores."""
     monkeypatch.setattr(score_files, "BATCH_BYTES", 40 * MANY * 4)
     monkeypatch.setattr(intervals, "NUMBERS_PER_BLOCK", 50_000)
+    monkeypatch.setattr(frequency, "COUNTS_PER_BLOCK", 50_000)
+    monkeypatch.setattr(markov, "PROBABILITIES_PER_BLOCK", 50_000)
     names = (*NAMES, *(f"rare {number}" for number in range(MANY - len(NAMES))))
     is_anchor = np.arange(MANY) < 2
     known = Vocabulary(names, np.where(is_anchor, 300, 1), is_anchor)
     labels = tuple(np.array([10 + number], np.int32) for number in range(MANY))
     prompt = PromptTokens(np.array([3], np.int32), np.array([2], np.int32), labels, 1000)
-    log = write_log(tmp_path, [[100] * 9], known, prompt, 0.0)
-    peak_of(log, 40, 1)  # what is made once and kept is not counted below
-    few, many = peak_of(log, 100, 3), peak_of(log, 800, 3)
+    return write_log(tmp_path, [[100] * 9], known, prompt, 0.0)
+
+
+def made_up(size: int) -> Callable[[], Iterator[ScoreBatch]]:
+    """Scores that are made batch by batch, and that nobody else keeps."""
+
+    def batches() -> Iterator[ScoreBatch]:
+        for start in range(0, size, 40):
+            places = np.arange(start, min(start + 40, size))
+            scores = np.random.default_rng(start).normal(size=(len(places), MANY)).astype(np.float32)
+            yield ScoreBatch(places, scores)
+
+    return batches
+
+
+def arm_of(samples: int) -> ArmScores:
+    return ArmScores(
+        made_up(samples), made_up(samples), lambda places: np.zeros((len(places), MANY), np.float32)
+    )
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Most bytes that the work holds at once."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_predictor_takes_an_array_of_all_its_scores(large_log: PreparedLog) -> None:
+    rules = Rules(large_log, (0.0, 0.5), 1)
+
+    def measure_all(samples: int) -> None:
+        rows = [np.arange(20, 20 + samples)]
+        targets = gather(large_log, rows, "behavior")
+        measure_arm(arm_of(samples), targets, targets, rules, keep_front=True)
+        for predictor in baseline_predictors(large_log, rows).values():
+            keep_predictions(predictor, targets, MANY)
+
+    measure_all(40)  # what is made once and kept is not counted below
+    few, many = (peak_of(partial(measure_all, samples)) for samples in (100, 800))
+    one_array = 700 * MANY * 4
+    assert many - few < one_array / 4, (few, many, one_array)
+
+
+def test_memory_does_not_grow_with_samples_times_behaviors_times_arms(large_log: PreparedLog) -> None:
+    def compare(samples: int) -> None:
+        rows = EvaluatedSamples([np.arange(2, 12)], [np.arange(20, 20 + samples)])
+        arms = {f"arm_{number}": replace(arm_of(samples), validation=made_up(10)) for number in range(3)}
+        evaluate(large_log, rows, arms, tau_grid=(0.0,), resamples=5, seed=0)
+
+    compare(40)
+    few, many = (peak_of(partial(compare, samples)) for samples in (100, 800))
     one_array = 700 * MANY * 4
     assert many - few < one_array / 2, (few, many, one_array)
