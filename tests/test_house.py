@@ -16,8 +16,8 @@ METHOD = ROOT / "behaviorlm"
 PLATFORM = ROOT / "platform" / "behaviorlm_ray"
 JOBS = ROOT / "jobs"
 
-METHOD_NEVER_IMPORTS = {"ray", "deepspeed", "boto3", "botocore", "behaviorlm_ray", "jobs"}
-PLATFORM_NEVER_IMPORTS = {"jobs"}
+METHOD_NEVER_IMPORTS = {"ray", "deepspeed", "boto3", "botocore", "behaviorlm_ray", "behaviorlm_lab", "jobs"}
+PLATFORM_NEVER_IMPORTS = {"behaviorlm_lab", "jobs"}
 
 
 def python_files(*folders: Path) -> list[Path]:

@@ -20,7 +20,10 @@ class Baseline(Protocol):
     """A fitted baseline."""
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K] of the behavior at each row, from what lies before it."""
+        """Log-probabilities float32[len(rows), K] of the behavior at each row, from what lies before it.
+
+        A row's do not depend on the other rows that are asked for, so they may be asked for in slices.
+        """
         ...
 
 

@@ -68,33 +68,50 @@ def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
 
 
 def past_counts(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
-    """How often each known behavior occurred in the timeline before each row, float64[len(rows), K]."""
+    """How often each known behavior occurred in the timeline before each row, float64[len(rows), K].
+
+    Looks at the timelines from the first row's to the last row only, so that asking in slices costs little more.
+    """
     result = np.empty((len(rows), timelines.behaviors))
+    if not len(rows):
+        return result
     order = np.argsort(rows, kind="stable")
     wanted = np.asarray(rows)[order]
     carried = np.zeros(timelines.behaviors)  # counts of the timeline that runs into the block
     step = max(1, COUNTS_PER_BLOCK // max(1, timelines.behaviors))
-    for begin in range(0, len(timelines.behavior), step):
-        end = min(begin + step, len(timelines.behavior))
+    stop = int(wanted[-1]) + 1
+    for begin in range(int(timelines.user_start[wanted[0]]), stop, step):
+        end = min(begin + step, stop)
         behavior = timelines.behavior[begin:end]
         start = timelines.user_start[begin:end]
         first, last = np.searchsorted(wanted, [begin, end])
         if first < last:
-            one_hot = np.zeros((end - begin + 1, timelines.behaviors), np.int32)
-            known = np.flatnonzero(behavior >= 0)
-            one_hot[known + 1, behavior[known]] = 1
-            cumulative = one_hot.cumsum(axis=0, dtype=np.int32)
-            inside = wanted[first:last] - begin
-            base = np.maximum(start[inside], begin) - begin
-            counts = (cumulative[inside] - cumulative[base]).astype(np.float64)
-            counts[start[inside] < begin] += carried
-            result[order[first:last]] = counts
+            result[order[first:last]] = _counts_in_block(
+                behavior, start - begin, wanted[first:last] - begin, carried
+            )
         last_start = int(start[-1])
         if last_start >= begin:
             carried = np.zeros(timelines.behaviors)
         tail = behavior[max(last_start, begin) - begin :]
         carried = carried + np.bincount(tail[tail >= 0], minlength=timelines.behaviors)
     return result
+
+
+def _counts_in_block(
+    behavior: NDArray[np.int32],
+    start: NDArray[np.int64],
+    inside: NDArray[np.integer],
+    carried: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The counts at the rows `inside` a block; `start` is below 0 for the timeline of which `carried` came before."""
+    one_hot = np.zeros((len(behavior) + 1, len(carried)), np.int32)
+    known = np.flatnonzero(behavior >= 0)
+    one_hot[known + 1, behavior[known]] = 1
+    cumulative = one_hot.cumsum(axis=0, dtype=np.int32)
+    base = np.maximum(start[inside], 0)
+    counts = (cumulative[inside] - cumulative[base]).astype(np.float64)
+    counts[start[inside] < 0] += carried
+    return counts
 
 
 def _own_past(

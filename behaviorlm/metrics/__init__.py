@@ -2,14 +2,14 @@
 
 from behaviorlm.metrics.intervals import bootstrap, measure, measure_outcomes, paired_difference
 from behaviorlm.metrics.measures import METRICS
-from behaviorlm.metrics.outcomes import Outcomes, concatenate_outcomes, outcomes
+from behaviorlm.metrics.outcomes import Choices, Outcomes, outcomes
 from behaviorlm.metrics.tables import per_behavior_table, reliability
 
 __all__ = [
     "METRICS",
+    "Choices",
     "Outcomes",
     "bootstrap",
-    "concatenate_outcomes",
     "measure",
     "measure_outcomes",
     "outcomes",

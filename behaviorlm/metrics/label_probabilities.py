@@ -12,12 +12,15 @@ SCORES_PER_BLOCK = 4_000_000
 
 
 def require_label_scores(
-    label_scores: NDArray[np.floating], targets: NDArray[np.integer] | None = None
+    label_scores: NDArray[np.floating],
+    targets: NDArray[np.integer] | None = None,
+    places: NDArray[np.integer] | None = None,
 ) -> None:
     """Refuse scores that cannot be ranked: [n, K] with K >= 2, no NaN, no +inf, and one finite score a row.
 
     `targets` int[n], if given, must hold vocabulary indexes below K; negative ones mean "unseen in training".
-    Raises DataError that names the first bad row.
+    `places` int[n] are the numbers of the rows, where they are a batch of more. Raises DataError that names the first
+    bad row.
     """
     if label_scores.ndim != 2 or label_scores.shape[1] < 2:
         raise DataError(
@@ -29,11 +32,11 @@ def require_label_scores(
             axis=1
         )  # NaN and +inf survive max; a row of -inf has no finite score
         if not np.isfinite(highest).all():
-            row = rows.start + int(np.flatnonzero(~np.isfinite(highest))[0])
+            bad = int(np.flatnonzero(~np.isfinite(highest))[0])
+            row = rows.start + bad
             raise DataError(
-                f"label scores of row {row}: the highest is {highest[row - rows.start]}, so the behaviors "
-                "cannot be "
-                "ranked; the model that made them is probably damaged or overflows in its dtype"
+                f"label scores of row {row if places is None else places[row]}: the highest is {highest[bad]}, so "
+                "the behaviors cannot be ranked; the model that made them is probably damaged or overflows in its dtype"
             )
     if targets is not None:
         if targets.shape != label_scores.shape[:1]:

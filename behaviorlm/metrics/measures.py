@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics.outcomes import Outcomes
+from behaviorlm.metrics.outcomes import Choices, Outcomes
 
 CALIBRATION_BINS = 15
 ENDPOINT_MINIMUM_TARGETS = 10
@@ -132,7 +132,9 @@ class BehaviorCounts:
     correct: Floats
 
 
-def behavior_counts(outcomes: Outcomes, sample_weights: Floats, counted: NDArray[np.bool_]) -> BehaviorCounts:
+def behavior_counts(
+    outcomes: Outcomes | Choices, sample_weights: Floats, counted: NDArray[np.bool_]
+) -> BehaviorCounts:
     """Targets, predictions and correct ones of the `counted` samples under weights float64[resamples, n]."""
     width = outcomes.behaviors + 1
     target = np.where(outcomes.target < 0, outcomes.behaviors, outcomes.target)[counted]
@@ -175,7 +177,7 @@ def behavior_metrics(
     return values
 
 
-def frequent_behaviors(outcomes: Outcomes, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def frequent_behaviors(outcomes: Outcomes | Choices, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Named behaviors with at least ENDPOINT_MINIMUM_TARGETS targets among those counted, bool[K + 1]."""
     targets = outcomes.target[counted & (outcomes.target >= 0)]
     return np.append(np.bincount(targets, minlength=outcomes.behaviors) >= ENDPOINT_MINIMUM_TARGETS, False)

@@ -1,13 +1,23 @@
 """What a model did on each sample, reduced to the few numbers per sample that every metric needs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import require_label_scores, row_blocks
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was chosen on each sample, arrays of length n.
+
+    target: int32, vocabulary index, -1 = unseen in training. predicted: int32. behaviors: size of the vocabulary.
+    """
+
+    target: NDArray[np.int32]
+    predicted: NDArray[np.int32]
+    behaviors: int
 
 
 @dataclass(frozen=True)
@@ -31,41 +41,32 @@ class Outcomes:
         return len(self.target)
 
 
-def outcomes(label_scores: NDArray[np.floating], targets: NDArray[np.integer]) -> Outcomes:
+def outcomes(
+    label_scores: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    places: NDArray[np.integer] | None = None,
+) -> Outcomes:
     """Outcomes of label scores float[n, K] (need not be normalized) for targets int[n] (negative = unseen).
 
-    Equal scores are ranked by vocabulary index. Raises DataError as `require_label_scores`.
+    Equal scores are ranked by vocabulary index. A row's outcome does not depend on the other rows. Raises DataError as
+    `require_label_scores`.
     """
-    require_label_scores(label_scores, targets)
+    require_label_scores(label_scores, targets, places)
     samples, behaviors = label_scores.shape
     target = np.where(targets < 0, -1, targets).astype(np.int32)
     predicted = np.empty(samples, np.int32)
     rank = np.empty(samples, np.int32)
     confidence = np.empty(samples, np.float64)
-    places = np.arange(behaviors)
+    index = np.arange(behaviors)
     for rows in row_blocks(samples, behaviors):
         scores = label_scores[rows]
         block_target = target[rows]
         own = scores[np.arange(len(scores)), block_target][
             :, None
         ]  # -1 reads the last one; overwritten below
-        ahead = (scores > own) | ((scores == own) & (places[None, :] < block_target[:, None]))
+        ahead = (scores > own) | ((scores == own) & (index[None, :] < block_target[:, None]))
         rank[rows] = np.where(block_target < 0, -1, ahead.sum(axis=1))
         predicted[rows] = scores.argmax(axis=1)
         highest = scores.max(axis=1, keepdims=True).astype(np.float64)
         confidence[rows] = 1.0 / np.exp(scores - highest).sum(axis=1)
     return Outcomes(target, predicted, rank, confidence, behaviors)
-
-
-def concatenate_outcomes(parts: Sequence[Outcomes]) -> Outcomes:
-    """Outcomes of several batches of samples, in order. Raises DataError for unequal vocabularies."""
-    sizes = {part.behaviors for part in parts}
-    if len(sizes) != 1:
-        raise DataError(f"outcomes to join must share one vocabulary, got sizes {sorted(sizes)}")
-    return Outcomes(
-        np.concatenate([part.target for part in parts]),
-        np.concatenate([part.predicted for part in parts]),
-        np.concatenate([part.rank for part in parts]),
-        np.concatenate([part.confidence for part in parts]),
-        sizes.pop(),
-    )

@@ -1,14 +1,14 @@
 """What is done with label scores before ranking: logit adjustment, the PMI form, the mean per token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import measure_outcomes, outcomes
-from behaviorlm.metrics.outcomes import Outcomes
+from behaviorlm.metrics.endpoint import anchor_accuracy, tail_macro_recall
+from behaviorlm.metrics.outcomes import Choices
 
 FRONT_TAUS = tuple(step / 20 for step in range(-20, 31))
 """Strengths along a front, our choice: 1 takes the prior out of the scores, -1 puts it in once more (a model tuned on
@@ -20,16 +20,28 @@ TAIL_MINIMUM_TARGETS = 1
 
 
 @dataclass(frozen=True)
-class TauChoice:
-    """The strength of logit adjustment chosen on validation, and the whole grid it was chosen from.
+class AnchorTail:
+    """What serves both groups: anchor accuracy, tail macro recall, and their mean, our choice of an objective.
 
-    objective: with that tau; plain: without adjustment; both None where nothing could be chosen by.
+    A part without a target to count is None, and so is then the objective: it is never another quantity.
+    """
+
+    anchor_accuracy: float | None
+    tail_macro_recall: float | None
+    objective: float | None
+
+
+@dataclass(frozen=True)
+class TauChoice:
+    """The strength of logit adjustment chosen on validation, and the whole grid it was chosen from, by rising tau.
+
+    chosen: with that tau; plain: without adjustment; their objectives are None where nothing could be chosen by.
     """
 
     tau: float
-    objective: float | None
-    plain: float | None
-    grid: tuple[dict[str, float | None], ...]
+    chosen: AnchorTail
+    plain: AnchorTail
+    grid: tuple[tuple[float, AnchorTail], ...]
 
 
 def log_prior(training_counts: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -72,66 +84,52 @@ def per_token_mean(
     return (label_scores / label_lengths[None, :]).astype(np.float32)
 
 
-def tail_macro_recall(
-    model_outcomes: Outcomes, is_anchor: NDArray[np.bool_], minimum_targets: int
-) -> float | None:
-    """Mean recall of the tail behaviors with at least that many targets; None if there is none. is_anchor bool[K]."""
-    behaviors = model_outcomes.behaviors
-    seen = model_outcomes.target >= 0
-    hit = seen & (model_outcomes.predicted == model_outcomes.target)
-    targets = np.bincount(model_outcomes.target[seen], minlength=behaviors)
-    hits = np.bincount(model_outcomes.target[hit], minlength=behaviors)
-    counted = ~is_anchor & (targets >= max(minimum_targets, 1))
-    return float((hits[counted] / targets[counted]).mean()) if counted.any() else None
+def adjusted_choices(
+    label_scores: NDArray[np.floating], prior: NDArray[np.floating], taus: Sequence[float]
+) -> NDArray[np.int32]:
+    """The behavior ranked first with each strength of logit adjustment; int32[n, taus], of label scores float[n, K]."""
+    choices = np.empty((len(label_scores), len(taus)), np.int32)
+    for number, tau in enumerate(taus):
+        choices[:, number] = logit_adjustment(label_scores, prior, tau).argmax(axis=1)
+    return choices
 
 
 def anchor_tail_objective(
-    label_scores: NDArray[np.floating],
-    targets: NDArray[np.integer],
-    is_anchor: NDArray[np.bool_],
-    minimum_targets: int = TAIL_MINIMUM_TARGETS,
-) -> dict[str, float | None]:
-    """`{"anchor_accuracy", "tail_macro_recall", "objective"}`: what serves both groups, and their mean. Our choice.
+    choices: Choices, is_anchor: NDArray[np.bool_], minimum_targets: int = TAIL_MINIMUM_TARGETS
+) -> AnchorTail:
+    """Both parts and their mean. is_anchor: bool[K].
 
-    Tail macro recall is over the tail behaviors with at least `minimum_targets` targets, whatever their number. A part
-    without a target to count is None, and so is then the objective: it is never another quantity. label_scores
-    float[n, K] with n > 0, targets int[n] (negative = unseen), is_anchor bool[K].
+    Tail macro recall is over the tail behaviors with at least `minimum_targets` targets, whatever their number.
     """
-    found = outcomes(label_scores, targets)
-    anchor = measure_outcomes(found, is_anchor)["anchor"]["accuracy"]
-    tail = tail_macro_recall(found, is_anchor, minimum_targets)
-    mean = None if anchor is None or tail is None else (anchor + tail) / 2
-    return {"anchor_accuracy": anchor, "tail_macro_recall": tail, "objective": mean}
+    anchor = anchor_accuracy(choices, is_anchor)
+    tail = tail_macro_recall(choices, is_anchor, minimum_targets)
+    return AnchorTail(anchor, tail, None if anchor is None or tail is None else (anchor + tail) / 2)
 
 
 def choose_tau(
-    label_scores: NDArray[np.floating],
-    targets: NDArray[np.integer],
+    plain: Choices,
+    adjusted: NDArray[np.integer],
     is_anchor: NDArray[np.bool_],
-    prior: NDArray[np.floating],
     grid: Sequence[float] = CHOICE_TAUS,
     minimum_targets: int = TAIL_MINIMUM_TARGETS,
 ) -> TauChoice:
     """The tau of the grid with the best `anchor_tail_objective` on validation samples; of equal ones the nearest to 0.
 
-    Where the objective is None there is nothing to choose by, and tau is the grid's nearest to 0. label_scores
-    float[n, K], targets int[n] (negative = unseen), is_anchor bool[K], prior float[K] (`log_prior`). Raises DataError
-    without validation samples.
+    Where the objective is None there is nothing to choose by, and tau is the grid's nearest to 0. plain: the choices
+    without adjustment; adjusted: int[n, taus] those with each tau of the grid (`adjusted_choices`); is_anchor bool[K].
+    Raises DataError without validation samples.
     """
-    if len(targets) == 0:
+    if len(plain.target) == 0:
         raise DataError("tau is chosen on validation samples, and there are none; raise split.validation")
-
-    def objective(scores: NDArray[np.floating]) -> dict[str, float | None]:
-        return anchor_tail_objective(scores, targets, is_anchor, minimum_targets)
-
-    taus = sorted((float(tau) for tau in grid), key=lambda tau: (abs(tau), tau))
-    rows = [objective(logit_adjustment(label_scores, prior, tau)) for tau in taus]
-    values = [-1.0 if row["objective"] is None else row["objective"] for row in rows]
-    best = values.index(max(values))  # the first of equal ones is the nearest to 0
-    table = sorted(zip(taus, rows, strict=True), key=lambda pair: pair[0])
-    return TauChoice(
-        taus[best],
-        rows[best]["objective"],
-        objective(label_scores)["objective"],
-        tuple({"tau": tau, **row} for tau, row in table),
-    )
+    found = [
+        (
+            float(tau),
+            anchor_tail_objective(replace(plain, predicted=predicted), is_anchor, minimum_targets),
+        )
+        for tau, predicted in zip(grid, adjusted.T, strict=True)
+    ]
+    found.sort(key=lambda pair: (abs(pair[0]), pair[0]))
+    values = [-1.0 if of_tau.objective is None else of_tau.objective for _, of_tau in found]
+    tau, chosen = found[values.index(max(values))]  # the first of equal ones is the nearest to 0
+    without = anchor_tail_objective(plain, is_anchor, minimum_targets)
+    return TauChoice(tau, chosen, without, tuple(sorted(found, key=lambda pair: pair[0])))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm_lab.study.correlations import Values, within_behaviors
 from behaviorlm_lab.study.learned import learned
-from behaviorlm_lab.truth.oracle import true_probabilities
+from behaviorlm_lab.truth.oracle import world_oracle
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
@@ -227,8 +227,10 @@ def _scored_samples(run: Run, runner: Runner) -> ScoredSamples:
     behavior = gather(log, rows, "behavior")
     if not np.array_equal(gather(log, rows, "sample_id"), ids):
         raise DataError(f"{runner.run(score(run)).folder}: difficulty is not in the order of the log")
-    known = true_probabilities(log, rows, truth).windowed
-    surprise = -np.log(np.maximum(known[np.arange(len(behavior)), behavior], 1e-12))
+    surprise = np.empty(len(behavior))
+    for batch in world_oracle(truth).batches(log, rows, windowed=True):
+        known = batch.probabilities[np.arange(len(batch.places)), behavior[batch.places]]
+        surprise[batch.places] = -np.log(np.maximum(known, 1e-12))
     return ScoredSamples(ids, behavior, surprise)
 
 

@@ -41,7 +41,7 @@ def provenance(
     truth = settings.evaluation.truth
     found: dict[str, Any] = {
         "settings": _resolved(settings, study, condition),
-        "world": None if truth is None else truth.generator().version,
+        "world": None if truth is None else truth.open().version,
         "stages": {module.__name__.rpartition(".")[2]: module.VERSION for module in STAGES},
         "packages": package_versions(),
     }

@@ -43,15 +43,14 @@ def group_values(is_anchor: NDArray[np.bool_], weights: Floats = WEIGHTS) -> Flo
     return np.where(is_anchor[None, :], weights[:, None], 1 - weights[:, None])
 
 
-def endpoint_values(probabilities: Floats, is_anchor: NDArray[np.bool_], weights: Floats = WEIGHTS) -> Floats:
+def endpoint_values(targets: Floats, is_anchor: NDArray[np.bool_], weights: Floats = WEIGHTS) -> Floats:
     """Values float64[G, K] whose sum is the primary endpoint: weighted anchor accuracy and tail macro recall.
 
-    Counts are expectations under p*: an anchor hit adds 1 / (anchor targets), a hit on a tail behavior of at least 10
-    targets 1 / (its targets x number of such behaviors), any other nothing.
+    targets: expectations under p*, float64[K]. An anchor hit adds 1 / (anchor targets), a hit on a tail behavior of at
+    least 10 targets 1 / (its targets x number of such behaviors), any other nothing.
     """
-    expected = probabilities.sum(axis=0)
-    anchor = np.where(is_anchor, 1 / max(float(expected[is_anchor].sum()), 1e-12), 0.0)
-    tail = macro_recall_values(expected, ~is_anchor)
+    anchor = np.where(is_anchor, 1 / max(float(targets[is_anchor].sum()), 1e-12), 0.0)
+    tail = macro_recall_values(targets, ~is_anchor)
     return weights[:, None] * anchor + (1 - weights[:, None]) * tail
 
 
@@ -84,7 +83,7 @@ def endpoint_frontier(
     weights: Floats = WEIGHTS,
 ) -> Frontier:
     """The frontier of the primary endpoint: anchor accuracy against tail macro recall; arguments as above."""
-    values = endpoint_values(probabilities, is_anchor, weights)
+    values = endpoint_values(probabilities.sum(axis=0), is_anchor, weights)
     return _frontier(probabilities, is_anchor, targets, weights, values)
 
 
@@ -103,18 +102,8 @@ def measured(
     choices: NDArray[np.integer], is_anchor: NDArray[np.bool_], targets: NDArray[np.integer]
 ) -> dict[str, float]:
     """Realized accuracy, anchor and tail accuracy and tail macro recall of any choices int[n]; NaN where empty."""
-    behaviors = len(is_anchor)
-    counts = np.bincount(targets[targets >= 0], minlength=behaviors).astype(np.float64)
-    hits = choices == targets
-    hit_counts = np.bincount(targets[hits], minlength=behaviors).astype(np.float64)
-    tail_targets = len(targets) - counts[is_anchor].sum()
-    values = macro_recall_values(counts, ~is_anchor)
-    return {
-        "accuracy": float(hits.mean()) if len(hits) else float("nan"),
-        "anchor_accuracy": _share(hit_counts[is_anchor].sum(), counts[is_anchor].sum()),
-        "tail_accuracy": _share(hit_counts[~is_anchor].sum(), tail_targets),
-        "tail_macro_recall": float(values @ hit_counts) if values.any() else float("nan"),
-    }
+    counts = TargetCounts.of(targets, len(is_anchor))
+    return measured_hits(hits_of(choices, targets, len(is_anchor)), counts, is_anchor)
 
 
 def expected(
@@ -125,17 +114,91 @@ def expected(
     Tail macro recall is over behaviors with an expectation of at least 10 targets. None where nothing counts: without
     such a behavior, or without a sample.
     """
-    targets = probabilities.sum(axis=0)
-    macro = macro_recall_values(targets, ~is_anchor)
+    chance = chance_of(choices, probabilities)
+    return expected_hits(chance, probabilities.sum(axis=0), len(choices), is_anchor)
+
+
+@dataclass(frozen=True)
+class TargetCounts:
+    """How often each of the K behaviors is the target among n samples, float64[K]; unseen targets are in n only."""
+
+    of_behavior: Floats
+    samples: int
+
+    @classmethod
+    def of(cls, targets: NDArray[np.integer], behaviors: int) -> "TargetCounts":
+        """Counted from targets int[n] (-1: unseen)."""
+        counts = np.bincount(targets[targets >= 0], minlength=behaviors).astype(np.float64)
+        return cls(counts, len(targets))
+
+
+def hits_of(choices: NDArray[np.integer], targets: NDArray[np.integer], behaviors: int) -> Floats:
+    """Hits by behavior, float64[K]; those of several batches add up."""
+    return np.bincount(targets[choices == targets], minlength=behaviors).astype(np.float64)
+
+
+def chance_of(choices: NDArray[np.integer], probabilities: Floats) -> Floats:
+    """Expected hits by the behavior that was chosen, float64[K]; those of several batches add up."""
     chance = probabilities[np.arange(len(choices)), choices]
-    is_anchor_choice = is_anchor[choices]
+    return np.bincount(choices, chance, minlength=probabilities.shape[1])
+
+
+def measured_hits(hits: Floats, counts: TargetCounts, is_anchor: NDArray[np.bool_]) -> dict[str, float]:
+    """`measured`, from the hits of all batches."""
+    anchors = counts.of_behavior[is_anchor].sum()
+    values = macro_recall_values(counts.of_behavior, ~is_anchor)
+    return {
+        "accuracy": _share(hits.sum(), counts.samples),
+        "anchor_accuracy": _share(hits[is_anchor].sum(), anchors),
+        "tail_accuracy": _share(hits[~is_anchor].sum(), counts.samples - anchors),
+        "tail_macro_recall": float(values @ hits) if values.any() else float("nan"),
+    }
+
+
+def expected_hits(
+    chance: Floats, targets: Floats, samples: int, is_anchor: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    """`expected`, from the expected hits of all batches; targets float64[K] are the expected targets of all."""
+    macro = macro_recall_values(targets, ~is_anchor)
     found = {
-        "accuracy": _share(chance.sum(), len(chance)),
-        "anchor_accuracy": _share(chance[is_anchor_choice].sum(), targets[is_anchor].sum()),
-        "tail_accuracy": _share(chance[~is_anchor_choice].sum(), targets[~is_anchor].sum()),
-        "tail_macro_recall": float(chance @ macro[choices]) if macro.any() else float("nan"),
+        "accuracy": _share(chance.sum(), samples),
+        "anchor_accuracy": _share(chance[is_anchor].sum(), targets[is_anchor].sum()),
+        "tail_accuracy": _share(chance[~is_anchor].sum(), targets[~is_anchor].sum()),
+        "tail_macro_recall": float(macro @ chance) if macro.any() else float("nan"),
     }
     return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+class FrontierSums:
+    """A frontier while batches of p* come in: hits and expected hits of the best choices at each weight.
+
+    values: float64[G, K], what a hit is worth at each of G weights.
+    """
+
+    def __init__(self, values: Floats) -> None:
+        self.values = values
+        self.hits, self.chance = np.zeros(values.shape), np.zeros(values.shape)
+
+    def add(self, probabilities: Floats, targets: NDArray[np.integer]) -> list[Integers]:
+        """Add a batch of samples; returns the best choices at each weight, int64[b] each."""
+        best = [best_choices(probabilities, of_weight) for of_weight in self.values]
+        for index, choices in enumerate(best):
+            self.hits[index] += hits_of(choices, targets, self.values.shape[1])
+            self.chance[index] += chance_of(choices, probabilities)
+        return best
+
+    def frontier(
+        self, weights: Floats, targets: Floats, counts: TargetCounts, is_anchor: NDArray[np.bool_]
+    ) -> Frontier:
+        """The frontier of all batches. targets: expected ones float64[K]; counts: those that were drawn."""
+        columns = [
+            [
+                *expected_hits(chance, targets, counts.samples, is_anchor).values(),
+                *measured_hits(hits, counts, is_anchor).values(),
+            ]
+            for chance, hits in zip(self.chance, self.hits, strict=True)
+        ]
+        return Frontier(weights, *np.array(columns, np.float64).T)  # None becomes NaN
 
 
 def _frontier(
@@ -145,15 +208,10 @@ def _frontier(
     weights: Floats,
     values: Floats,
 ) -> Frontier:
-    choices = [best_choices(probabilities, of_weight) for of_weight in values]
-    columns = [
-        [
-            *expected(of_weight, probabilities, is_anchor).values(),
-            *measured(of_weight, is_anchor, targets).values(),
-        ]
-        for of_weight in choices
-    ]
-    return Frontier(weights, *np.array(columns, np.float64).T)  # None becomes NaN
+    sums = FrontierSums(values)
+    sums.add(probabilities, targets)
+    counts = TargetCounts.of(targets, len(is_anchor))
+    return sums.frontier(weights, probabilities.sum(axis=0), counts, is_anchor)
 
 
 def _share(part: float, whole: float) -> float:

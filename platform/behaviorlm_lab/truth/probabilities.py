@@ -5,7 +5,7 @@ everything observed before the event, and its clock; this bounds every predictor
 start on, as a model with a bounded history sees them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -92,8 +92,8 @@ def windowed_timelines(
 
 def _filter(
     generator: Generator, timelines: Sequence[Timeline], windows: list[tuple[int, int, int]]
-) -> list[Floats]:
-    """For each step the probabilities float64[U, K] of the windows, longest first, that are not over yet."""
+) -> Iterator[Floats]:
+    """Step by step the probabilities float64[U, K] of the windows, longest first, that are not over yet."""
     padded = np.zeros((3, len(windows), windows[0][0]), np.int64)
     for row, (length, number, start) in enumerate(windows):
         timeline = timelines[number]
@@ -103,7 +103,6 @@ def _filter(
     lengths = np.array([length for length, _, _ in windows])
     belief = np.tile(generator.initial_belief(), (len(windows), 1, 1))
     previous: Integers = np.full(len(windows), UNKNOWN, np.int64)
-    result = []
     for step in range(windows[0][0]):
         alive = int((lengths > step).sum())
         moments = Moments(
@@ -111,8 +110,7 @@ def _filter(
         )
         probabilities, belief = generator.filter_step(belief[:alive], moments)
         previous = behaviors[:, step]
-        result.append(probabilities)
-    return result
+        yield probabilities
 
 
 def _timeline(times: Sequence[datetime], behaviors: Sequence[int], places: Sequence[str]) -> Timeline:

@@ -11,6 +11,7 @@ together (Bonferroni).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,56 +48,99 @@ def violations(
     """The comparisons in which a model is beyond the truth; an honest one has none, with probability 1 - level.
 
     probabilities: whole-history p* float64[n, K] of the model's test samples; is_anchor bool[K]; targets and the
-    model's choices int[n]. Against the best choices: overall accuracy, anchor against tail accuracy and the primary
-    endpoint, the last two at every weight. And against p* of the model's own choices, at every weight: who hits more
-    often than p* of what she chose knows something that was not observed, even where she stays inside the frontier.
+    model's choices int[n].
     """
-    overall = np.ones((1, len(is_anchor)))
-    groups = group_values(is_anchor, weights)
-    endpoint = endpoint_values(probabilities, is_anchor, weights)
-    compared = [
-        ("accuracy", 0.5, overall[0], False),
-        *(("anchor and tail accuracy", float(w), row, False) for w, row in zip(weights, groups, strict=True)),
-        *(
-            ("anchor accuracy and tail macro recall", float(w), row, False)
-            for w, row in zip(weights, endpoint, strict=True)
-        ),
-        *(("its own choices", float(w), row, True) for w, row in zip(weights, groups, strict=True)),
-    ]
-    found = []
-    for name, weight, values, is_own in compared:
-        best = None if is_own else best_choices(probabilities, values)
-        excess, bound = _excess(probabilities, values, targets, choices, best, level / len(compared))
-        if excess > bound:
-            found.append(Violation(name, weight, excess, bound))
-    return found
+    compared = comparisons(probabilities.sum(axis=0), is_anchor, weights)
+    sums = DifferenceSums(compared)
+    sums.add(probabilities, targets, choices, best_of(compared, probabilities))
+    return sums.violations(level)
 
 
-def _excess(
-    probabilities: Floats,
-    values: Floats,
-    targets: NDArray[np.integer],
-    choices: NDArray[np.integer],
-    best: NDArray[np.integer] | None,
-    level: float,
-) -> tuple[float, float]:
-    """The sum in question and its bound at `level`. Without `best`, choices are compared with their own p*."""
-    rows = np.arange(len(targets))
-    chance, value = probabilities[rows, choices], values[choices]
-    hits = value * (choices == targets)
-    if best is None:
-        excess = float((hits - value * chance).sum())
-        variance = float((value**2 * chance * (1 - chance)).sum())
-        largest = float((value * (1 - chance)).max(initial=0))
-    else:
-        differs = choices != best  # elsewhere the difference is 0 whatever happens
-        best_chance, best_value = probabilities[rows, best], values[best]
-        mean = value * chance - best_value * best_chance
-        square = value**2 * chance + best_value**2 * best_chance
-        excess = float((hits - best_value * (best == targets))[differs].sum())
-        variance = float((square - mean**2)[differs].sum())
-        largest = float((value - mean)[differs].max(initial=0))
-    return excess, freedman_bound(variance, largest, level)
+@dataclass(frozen=True)
+class Against:
+    """A comparison: what a hit on each behavior is worth, float64[K], against whose choices.
+
+    is_own: against p* of the model's own choices, else against the best choices.
+    """
+
+    name: str
+    weight: float
+    values: Floats
+    is_own: bool = False
+
+
+def comparisons(
+    targets: Floats, is_anchor: NDArray[np.bool_], weights: Floats = WEIGHTS
+) -> tuple[Against, ...]:
+    """Every comparison; targets float64[K] are the expected ones of all samples.
+
+    Against the best choices: overall accuracy, anchor against tail accuracy and the primary endpoint, the last two at
+    every weight. And against p* of the model's own choices, at every weight: who hits more often than p* of what she
+    chose knows something that was not observed, even where she stays inside the frontier.
+    """
+    groups = list(zip(weights.tolist(), group_values(is_anchor, weights), strict=True))
+    endpoint = zip(weights.tolist(), endpoint_values(targets, is_anchor, weights), strict=True)
+    return (
+        Against("accuracy", 0.5, np.ones(len(is_anchor))),
+        *(Against("anchor and tail accuracy", *pair) for pair in groups),
+        *(Against("anchor accuracy and tail macro recall", *pair) for pair in endpoint),
+        *(Against("its own choices", *pair, is_own=True) for pair in groups),
+    )
+
+
+def best_of(compared: Sequence[Against], probabilities: Floats) -> list[NDArray[np.integer] | None]:
+    """For each comparison the best choices of a batch, int64[b]; None where it is with a model's own."""
+    return [None if one.is_own else best_choices(probabilities, one.values) for one in compared]
+
+
+class DifferenceSums:
+    """What a model is ahead by in each comparison, with its variance and largest term, while batches come in."""
+
+    def __init__(self, compared: Sequence[Against]) -> None:
+        self.compared = compared
+        self.excess, self.variance, self.largest = np.zeros((3, len(compared)))
+
+    def add(
+        self,
+        probabilities: Floats,
+        targets: NDArray[np.integer],
+        choices: NDArray[np.integer],
+        best: Sequence[NDArray[np.integer] | None],
+    ) -> None:
+        """Add a batch of samples: p* float64[b, K], targets and the model's choices int[b], `best_of` the batch."""
+        chance, is_hit = probabilities[np.arange(len(targets)), choices], choices == targets
+        for index, (one, of_best) in enumerate(zip(self.compared, best, strict=True)):
+            value = one.values[choices]
+            hits = value * is_hit
+            if of_best is None:
+                self.excess[index] += (hits - value * chance).sum()
+                self.variance[index] += (value**2 * chance * (1 - chance)).sum()
+                step = value * (1 - chance)
+            else:
+                differs = choices != of_best  # elsewhere the difference is 0 whatever happens
+                best_chance = probabilities[np.arange(len(targets)), of_best]
+                best_value = one.values[of_best]
+                mean = value * chance - best_value * best_chance
+                square = value**2 * chance + best_value**2 * best_chance
+                self.excess[index] += (hits - best_value * (of_best == targets))[differs].sum()
+                self.variance[index] += (square - mean**2)[differs].sum()
+                step = (value - mean)[differs]
+            self.largest[index] = max(self.largest[index], float(step.max(initial=0)))
+
+    def violations(self, level: float = LEVEL) -> list[Violation]:
+        """Where the sum of all batches is beyond its bound; `level` is for all comparisons together."""
+        found = []
+        for one, excess, variance, largest in zip(
+            self.compared,
+            self.excess.tolist(),
+            self.variance.tolist(),
+            self.largest.tolist(),
+            strict=True,
+        ):
+            bound = freedman_bound(variance, largest, level / len(self.compared))
+            if excess > bound:
+                found.append(Violation(one.name, one.weight, excess, bound))
+        return found
 
 
 def freedman_bound(variance: float, largest: float, level: float) -> float:

@@ -1,76 +1,52 @@
 """Evaluation: every model and baseline on the same samples, with intervals, paired comparisons and tables.
 
 Choices (the strength of logit adjustment, the weights of baselines) are made on validation; test is only measured.
+Label scores come in batches, and few numbers are kept of each sample and predictor; no scores of all samples are held.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from behaviorlm.baselines import fit_baselines, timeline_arrays
-from behaviorlm.errors import DataError
-from behaviorlm.metrics import (
-    bootstrap,
-    measure_outcomes,
-    outcomes,
-    paired_difference,
-    per_behavior_table,
-    reliability,
-)
-from behaviorlm.metrics.front import endpoint_area
+from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm.scoring.decision_rules import (
-    FRONT_TAUS,
-    TAIL_MINIMUM_TARGETS,
-    anchor_tail_objective,
-    choose_tau,
-    log_prior,
-    logit_adjustment,
-    per_token_mean,
-    pointwise_mutual_information,
-)
-from behaviorlm.timelines.parts import labels_with_terminator
-from behaviorlm_lab.truth.oracle import (
-    Truth,
-    TruthSettings,
-    ceiling,
-    check_against_truth,
-    expected_endpoint,
-    expected_under_truth,
-    true_probabilities,
-)
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather, group_names
+from behaviorlm.scoring.decision_rules import TAIL_MINIMUM_TARGETS
+from behaviorlm_ray.evaluation.arms import MeasuredArm, Rules, measure_arm
+from behaviorlm_ray.evaluation.fronts import expected_endpoint, with_expected
+from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
+from behaviorlm_ray.evaluation.predictors import ArmScores, Kept, baseline_predictors, keep_predictions
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
+from behaviorlm_ray.preparation.prepared_log import PreparedLog
 
 PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
 """The primary endpoint of the project."""
-ENDPOINT = ("anchor_accuracy", "tail_macro_recall")
-"""Its names where it stands alone."""
-
-
-@dataclass(frozen=True)
-class EvaluatedSamples:
-    """The validation and test samples that every model is asked about."""
-
-    validation: SampleRows
-    test: SampleRows
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What evaluation found; `results` has the form of results.json, `details` of details.json."""
+    """What evaluation found; `results` has the form of results.json, `details` of details.json.
+
+    kept: what is kept of the predictions of each model and baseline, before any decision rule.
+    """
 
     results: dict[str, Any]
     details: dict[str, Any]
     warnings: list[str]
+    kept: dict[str, Kept]
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How intervals are drawn: so many resamples of groups, from a seed."""
+
+    resamples: int
+    seed: int
 
 
 def evaluate(
     log: PreparedLog,
     samples: EvaluatedSamples,
-    scores: Mapping[str, Mapping[str, np.ndarray]],
+    scores: Mapping[str, ArmScores],
     *,
     tau_grid: Sequence[float],
     resamples: int,
@@ -78,194 +54,131 @@ def evaluate(
     tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
     truth: TruthSettings | None = None,
 ) -> Comparison:
-    """Compare models and baselines.
+    """Compare models, by name, and baselines.
 
-    scores: for each model {"validation": float32 [v, K], "test": float32 [n, K]}, and for the untuned one
-    "without_history" [n, K], which adds its PMI form and its mean per token. Each model is reported with logit
-    adjustment as well, tau chosen on validation by `anchor_tail_objective`, and with its front (`adjustment_front`).
-    truth: the synthetic world of the log; a model beyond what can be known raises DataError.
+    Each model is reported with logit adjustment as well, tau chosen on validation by `anchor_tail_objective`, and with
+    its front (`AdjustmentFront`). truth: the synthetic world of the log; a model beyond what can be known raises
+    DataError.
     """
-    vocabulary = log.vocabulary
-    targets = gather(log, samples.test, "behavior")
-    is_repeat = gather(log, samples.test, "is_repeat")
-    groups = group_names(log, samples.test)
-    measured: dict[str, Outcomes] = {}
-    tau: dict[str, float] = {}
-    validation: dict[str, dict[str, float | None]] = {}
-    fronts: dict[str, dict[str, Any]] = {}
-    warnings: list[str] = []
-    known = None if truth is None else true_probabilities(log, samples.test, truth)
-    for name, label_scores in baseline_scores(log, samples.test).items():
-        measured[name] = outcomes(label_scores, targets)
-    prior = log_prior(vocabulary.counts)
-    validation_targets = gather(log, samples.validation, "behavior")
-    for name, by_split in scores.items():
-        measured[name] = outcomes(by_split["test"], targets)
-        if "without_history" in by_split:
-            alone = pointwise_mutual_information(by_split["test"], by_split["without_history"])
-            measured[f"{name}+pmi"] = outcomes(alone, targets)
-            lengths = np.array([len(label) for label in labels_with_terminator(log.prompt)])
-            measured[f"{name}+per_token"] = outcomes(per_token_mean(by_split["test"], lengths), targets)
-        if len(validation_targets):
-            choice = choose_tau(
-                by_split["validation"],
-                validation_targets,
-                vocabulary.is_anchor,
-                prior,
-                tau_grid,
-                tail_minimum_targets,
-            )
-            tau[name] = choice.tau
-            validation[name] = {"plain": choice.plain, "adjusted": choice.objective}
-            measured[f"{name}+adjusted"] = outcomes(
-                logit_adjustment(by_split["test"], prior, choice.tau), targets
-            )
-            if choice.objective is None:
-                warnings.append(
-                    f"{name}: tau was not chosen: the validation samples have no anchor target or no tail behavior "
-                    f"with {tail_minimum_targets} targets; raise split.validation"
-                )
-        fronts[name] = adjustment_front(by_split["test"], targets, vocabulary.is_anchor, prior, known)
-    models = {
-        name: bootstrap(model, vocabulary.is_anchor, groups, is_repeat, resamples=resamples, seed=seed)
-        for name, model in measured.items()
+    facts = sample_facts(log, samples)
+    known = None if truth is None else truth.open().about(log, samples.test)
+    rules = Rules(log, tau_grid, tail_minimum_targets)
+    behaviors = len(log.vocabulary)
+    kept = {
+        name: keep_predictions(predictor, facts.targets, behaviors)
+        for name, predictor in baseline_predictors(log, samples.test).items()
     }
-    best: dict[str, float] | None = None
-    truth_details: dict[str, Any] | None = None
-    in_expectation: dict[str, Any] | None = None
+    arms = {
+        name: measure_arm(of_arm, facts.validation, facts.targets, rules, keep_front=known is not None)
+        for name, of_arm in scores.items()
+    }
+    measured = {name: of_baseline.outcomes for name, of_baseline in kept.items()} | _outcomes(arms)
+    held = None
     if known is not None:
-        best, truth_details = ceiling(known, vocabulary.is_anchor, targets)
-        check_against_truth(known, vocabulary.is_anchor, measured)
-        of_models = expected_under_truth(known, vocabulary.is_anchor, measured)
-        truth_details["models"] = of_models
-        in_expectation = {
-            "bound": {
-                "anchor_accuracy": best["anchor"],
-                "tail_macro_recall": truth_details["tail_macro_recall"]["expected"],
-            },
-            "models": {name: {key: of[key] for key in ENDPOINT} for name, of in of_models.items()},
-        }
-    on_validation = {
-        name: anchor_tail_objective(
-            by_split["validation"], validation_targets, vocabulary.is_anchor, tail_minimum_targets
+        held = known.hold(
+            {name: model.predicted for name, model in measured.items()},
+            {name: arm.front_choices for name, arm in arms.items() if arm.front_choices is not None},
         )
-        for name, by_split in scores.items()
-        if len(validation_targets)
-    }
-    results = {
-        "ceiling": best,
-        "in_expectation": in_expectation,
-        "models": models,
-        "validation": on_validation,
-        "samples": _sample_counts(log, samples, targets, is_repeat),
-    }
-    details = {
-        "tau": tau,
-        "validation": validation,
-        "fronts": fronts,
-        "truth": truth_details,
-        "comparisons": _comparisons(
-            measured, list(scores), vocabulary.is_anchor, groups, is_repeat, resamples, seed
-        ),
-        "per_behavior": {
-            name: _rows(per_behavior_table(model, vocabulary.names, vocabulary.is_anchor, vocabulary.counts))
-            for name, model in measured.items()
-        },
-        "reliability": {name: _rows(reliability(model)) for name, model in measured.items()},
-    }
-    return Comparison(results, details, warnings)
+    resampling = Resampling(resamples, seed)
+    return Comparison(
+        _results(log, facts, measured, arms, held, resampling),
+        _details(log, facts, measured, arms, held, resampling),
+        [_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)],
+        kept | {name: arm.kept for name, arm in arms.items()},
+    )
 
 
-def validation_metrics(
-    log: PreparedLog,
-    validation: SampleRows,
-    label_scores: np.ndarray,
-    tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
-) -> dict[str, float | None]:
-    """The objective of a search and its parts (`anchor_tail_objective`) on validation samples.
-
-    label_scores: float32 [v, K] in the order of the rows. Raises DataError where a part has nothing to measure.
-    """
-    if not count(validation):
-        raise DataError("a search chooses on validation samples, and there are none; raise split.validation")
-    targets = gather(log, validation, "behavior")
-    found = anchor_tail_objective(label_scores, targets, log.vocabulary.is_anchor, tail_minimum_targets)
-    if found["objective"] is None:
-        missing = [f"an anchor target ({ENDPOINT[0]})"] if found[ENDPOINT[0]] is None else []
-        if found[ENDPOINT[1]] is None:
-            missing.append(f"a tail behavior with {tail_minimum_targets} targets ({ENDPOINT[1]})")
-        raise DataError(
-            f"a search compares anchors and tail, and its {len(targets)} validation samples lack "
-            f"{' and '.join(missing)}; raise split.validation or evaluation.max_validation_samples"
-        )
+def _outcomes(arms: Mapping[str, MeasuredArm]) -> dict[str, Outcomes]:
+    """The outcomes of every form of every model, in the order of the tables."""
+    found: dict[str, Outcomes] = {}
+    for name, arm in arms.items():
+        found[name] = arm.kept.outcomes
+        found |= {f"{name}+{form}": of_form for form, of_form in arm.forms.items()}
     return found
 
 
-def adjustment_front(
-    label_scores: np.ndarray,
-    targets: np.ndarray,
-    is_anchor: np.ndarray,
-    prior: np.ndarray,
-    truth: Truth | None = None,
+def _results(
+    log: PreparedLog,
+    facts: SampleFacts,
+    measured: Mapping[str, Outcomes],
+    arms: Mapping[str, MeasuredArm],
+    held: HeldAgainstTruth | None,
+    resampling: Resampling,
 ) -> dict[str, Any]:
-    """The primary endpoint of one model at every strength of logit adjustment, and the areas under its front.
-
-    {"points": [{"tau", "anchor_accuracy", "tail_macro_recall", "expected"}], "area", "expected_area"}. `expected`:
-    {"anchor_accuracy", "tail_macro_recall"} of the same choices in expectation under p*; None without a truth. A
-    number is None where nothing counts.
-    """
-    points: list[dict[str, Any]] = []
-    for tau in FRONT_TAUS:
-        found = outcomes(logit_adjustment(label_scores, prior, tau), targets)
-        groups = measure_outcomes(found, is_anchor)
-        drawn = {key: groups[group][metric] for key, (group, metric) in zip(ENDPOINT, PRIMARY, strict=True)}
-        expected = None if truth is None else expected_endpoint(truth, is_anchor, found.predicted)
-        points.append({"tau": tau, **drawn, "expected": expected})
+    is_anchor = log.vocabulary.is_anchor
     return {
-        "points": points,
-        "area": endpoint_area(points),
-        "expected_area": endpoint_area([point["expected"] for point in points if point["expected"]]),
+        "ceiling": None if held is None else held.ceiling,
+        "in_expectation": None if held is None else _in_expectation(held),
+        "models": {
+            name: bootstrap(model, is_anchor, facts.groups, facts.is_repeat, **vars(resampling))
+            for name, model in measured.items()
+        },
+        "validation": {
+            name: asdict(arm.choice.plain) for name, arm in arms.items() if arm.choice is not None
+        },
+        "samples": facts.counts(is_anchor),
     }
 
 
-def baseline_scores(log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
-    """Log-probabilities of every baseline for the chosen samples; float32 [n, K] by name.
-
-    Baselines see what the models see: the events before the sample and its `context_before`.
-    """
-    columns = ["user", "position", "behavior", "split", "is_target"]
-    columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
-    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
-    timelines = timeline_arrays(table, log.vocabulary.names)
-    starts = np.cumsum([0, *(len(part) for part in log.parts)])
-    asked = np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
-    return {name: baseline.predict(timelines, asked) for name, baseline in fit_baselines(timelines).items()}
-
-
-def _sample_counts(
-    log: PreparedLog, samples: EvaluatedSamples, targets: np.ndarray, is_repeat: np.ndarray
+def _details(
+    log: PreparedLog,
+    facts: SampleFacts,
+    measured: Mapping[str, Outcomes],
+    arms: Mapping[str, MeasuredArm],
+    held: HeldAgainstTruth | None,
+    resampling: Resampling,
 ) -> dict[str, Any]:
-    is_anchor = np.append(log.vocabulary.is_anchor, False)[targets]
+    vocabulary = log.vocabulary
+    choices = {name: arm.choice for name, arm in arms.items() if arm.choice is not None}
+    truth = None
+    fronts = {name: arm.front for name, arm in arms.items()}
+    if held is not None:
+        truth = held.details | {"models": {name: asdict(of) for name, of in held.expected.items()}}
+        fronts = {name: with_expected(front, held.fronts[name]) for name, front in fronts.items()}
     return {
-        "all": len(targets),
-        "anchor": int(is_anchor.sum()),
-        "tail": int((~is_anchor).sum()),
-        "unseen": int((targets < 0).sum()),
-        "repeats": int(is_repeat.sum()),
-        "changes": int((~is_repeat).sum()),
-        "validation": sum(len(chosen) for chosen in samples.validation),
-        "groups": len(np.unique(group_names(log, samples.test))),
+        "tau": {name: choice.tau for name, choice in choices.items()},
+        "validation": {
+            name: {"plain": choice.plain.objective, "adjusted": choice.chosen.objective}
+            for name, choice in choices.items()
+        },
+        "fronts": {name: front.to_json() for name, front in fronts.items()},
+        "truth": truth,
+        "comparisons": _comparisons(measured, list(arms), vocabulary.is_anchor, facts, resampling),
+        "per_behavior": {
+            name: per_behavior_table(
+                model, vocabulary.names, vocabulary.is_anchor, vocabulary.counts
+            ).to_pylist()
+            for name, model in measured.items()
+        },
+        "reliability": {name: reliability(model).to_pylist() for name, model in measured.items()},
     }
+
+
+def _in_expectation(held: HeldAgainstTruth) -> dict[str, Any]:
+    """What the tables show of the truth: the bound and each model's endpoint in expectation."""
+    return {
+        "bound": {"anchor_accuracy": held.ceiling["anchor"], "tail_macro_recall": held.tail_macro_recall},
+        "models": {name: asdict(expected_endpoint(of)) for name, of in held.expected.items()},
+    }
+
+
+def _was_not_chosen(arm: MeasuredArm) -> bool:
+    return arm.choice is not None and arm.choice.chosen.objective is None
+
+
+def _nothing_to_choose_by(name: str, rules: Rules) -> str:
+    return (
+        f"{name}: tau was not chosen: the validation samples have no anchor target or no tail behavior "
+        f"with {rules.tail_minimum_targets} targets; raise split.validation"
+    )
 
 
 def _comparisons(
     measured: Mapping[str, Outcomes],
     models: Sequence[str],
-    is_anchor: np.ndarray,
-    groups: np.ndarray,
-    is_repeat: np.ndarray,
-    resamples: int,
-    seed: int,
+    is_anchor: Any,
+    facts: SampleFacts,
+    resampling: Resampling,
 ) -> list[dict[str, Any]]:
     """One model, A+B where it is compared and else the last arm, against every other one on the endpoint."""
     subject = "ab_tuned" if "ab_tuned" in models else models[-1] if models else ""
@@ -273,7 +186,12 @@ def _comparisons(
     result = []
     for first, second in pairs:
         difference = paired_difference(
-            measured[first], measured[second], is_anchor, groups, is_repeat, resamples=resamples, seed=seed
+            measured[first],
+            measured[second],
+            is_anchor,
+            facts.groups,
+            facts.is_repeat,
+            **vars(resampling),
         )
         for group, metric in (("all", "accuracy"), *PRIMARY):
             found = difference[group][metric]
@@ -290,7 +208,3 @@ def _comparisons(
                 }
             )
     return result
-
-
-def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    return table.to_pylist()

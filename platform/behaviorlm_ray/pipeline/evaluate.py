@@ -1,21 +1,20 @@
 """The stage `evaluate`: all arms and baselines on the same samples; results.json and details.json."""
 
 import json
+from functools import partial
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
 from behaviorlm_ray import storage
-from behaviorlm_ray.evaluation.comparison import EvaluatedSamples
 from behaviorlm_ray.evaluation.comparison import evaluate as compare
+from behaviorlm_ray.evaluation.predictors import ArmScores
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.input_checks import check_samples
 from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, evaluated_samples, predict
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, places_in, union_rows
-from behaviorlm_ray.scoring.pool import read_scores
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, union_rows
+from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores, read_in_order
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
@@ -36,7 +35,7 @@ def evaluate(run: Run) -> Stage:
         version=VERSION,
         identity={
             "evaluation": {key: value for key, value in evaluation.items() if key != "cloze"},
-            "world": truth and truth.generator().version,
+            "world": truth and truth.open().version,
         },
         inputs={"prepared": prepare(run), **arms_of(run)},
         body=lambda folder, made: _evaluate(folder, made, settings),
@@ -54,16 +53,11 @@ def arms_of(run: Run) -> dict[str, Stage]:
 def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
     log = open_log(made["prepared"], settings)
     samples = evaluated_samples(log, settings)
-    scores: dict[str, dict[str, np.ndarray]] = {}
+    scores: dict[str, ArmScores] = {}
     retention: dict[str, Any] = {}
     for arm in settings.evaluation.arms:
-        output = made[arm]
-        scores[arm] = read_label_scores(output, log, samples)
-        if WITHOUT_HISTORY in output.manifest.files:
-            path = storage.local_copy(output.folder / WITHOUT_HISTORY)
-            alone = pq.read_table(path)["label_scores"].combine_chunks()
-            scores[arm]["without_history"] = alone.values.to_numpy().reshape(len(alone), -1)
-        retention[arm] = json.loads(storage.read_text(output.folder / RETENTION))
+        scores[arm] = arm_scores(made[arm], log, samples)
+        retention[arm] = json.loads(storage.read_text(made[arm].folder / RETENTION))
     evaluation = settings.evaluation
     comparison = compare(
         log,
@@ -82,13 +76,16 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
     return StageResult(rows=rows, warnings=comparison.warnings)
 
 
-def read_label_scores(
-    predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples
-) -> dict[str, np.ndarray]:
-    """What `predict` wrote: float32 [n, K] by split, in the order of the split's rows."""
-    both = union_rows(samples.validation, samples.test)
-    label_scores = read_scores(predicted.folder / SCORES, log, both)["label_scores"]
-    return {
-        split: label_scores[places_in(both, chosen)]
-        for split, chosen in (("validation", samples.validation), ("test", samples.test))
-    }
+def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:
+    """What `predict` wrote, to be read in batches."""
+    files = open_scores(predicted.folder / SCORES, union_rows(samples.validation, samples.test))
+    behaviors, alone = len(log.vocabulary), None
+    if WITHOUT_HISTORY in predicted.manifest.files:
+        number = count(samples.test)
+        in_order = read_in_order(storage.local_copy(predicted.folder / WITHOUT_HISTORY), number, behaviors)
+        alone = ScoresByPlace(in_order, number, behaviors)
+    return ArmScores(
+        partial(files.batches, samples.validation, behaviors),
+        partial(files.batches, samples.test, behaviors),
+        alone,
+    )

@@ -9,7 +9,7 @@ from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.scoring.cloze import read_cloze
 from behaviorlm_ray import storage
-from behaviorlm_ray.evaluation.comparison import EvaluatedSamples
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import tuned_model
 from behaviorlm_ray.pipeline.conversations import conversations
@@ -25,8 +25,8 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_split,
     union_rows,
 )
-from behaviorlm_ray.scoring.pool import check_scores
 from behaviorlm_ray.scoring.retention import measure_retention
+from behaviorlm_ray.scoring.score_files import check_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 from behaviorlm_ray.tuning.inputs import read_encoded

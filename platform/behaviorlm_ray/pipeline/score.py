@@ -24,7 +24,7 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_half,
     rows_of_split,
 )
-from behaviorlm_ray.scoring.pool import read_scores
+from behaviorlm_ray.scoring.score_files import read_measures
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
@@ -125,7 +125,7 @@ def _measured(
         task = scoring_task(settings, log, judges[name], measures=True)
         path = f"{SCORES}/{name}"
         scored = score_into(folder, path, task, asked, settings)
-        return read_scores(folder.output / path, log, asked), scored.tokens
+        return read_measures(folder.output / path, asked), scored.tokens
 
     names = list(judges)
     if len(names) == 1:

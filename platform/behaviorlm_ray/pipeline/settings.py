@@ -21,7 +21,7 @@ from behaviorlm.selection.difficulty import DifficultyConfig
 from behaviorlm.selection.quotas import SelectionConfig
 from behaviorlm.timelines.splits import SplitConfig
 from behaviorlm.timelines.vocabulary import VocabularyConfig
-from behaviorlm_lab.truth.oracle import TruthSettings
+from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
 from behaviorlm_ray.storage import PATIENCE_SECONDS, Location, location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution

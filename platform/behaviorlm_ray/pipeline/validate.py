@@ -1,11 +1,10 @@
 """The stages `validate_...`: both parts of a search's objective on the validation samples; test is not touched."""
 
 import json
-
-import numpy as np
+from dataclasses import asdict
 
 from behaviorlm_ray import storage
-from behaviorlm_ray.evaluation.comparison import validation_metrics
+from behaviorlm_ray.evaluation.validation import validation_metrics
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import b_tune, tuned_model
 from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
@@ -14,7 +13,7 @@ from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import count
-from behaviorlm_ray.scoring.pool import read_scores
+from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
@@ -61,9 +60,7 @@ def _measure(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     rows = validation_samples(log, settings)
     task = scoring_task(settings, log, made.get("model"), measures=False)
     scored = score_into(folder, VALIDATION, task, rows, settings)
-    label_scores = read_scores(folder.output / VALIDATION, log, rows).get(
-        "label_scores", np.zeros((0, 0), np.float32)
-    )
-    metrics = validation_metrics(log, rows, label_scores, settings.evaluation.tail_minimum_targets)
+    batches = open_scores(folder.output / VALIDATION, rows).batches(rows, len(log.vocabulary))
+    metrics = asdict(validation_metrics(log, rows, batches, settings.evaluation.tail_minimum_targets))
     storage.write_replacing(folder.output / METRICS, json.dumps(metrics, indent=1).encode())
     return StageResult(rows={"validation": count(rows)}, metrics=metrics, cost={"tokens": scored.tokens})

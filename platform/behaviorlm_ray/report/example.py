@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm_ray.pipeline.evaluate import arms_of, read_label_scores
-from behaviorlm_ray.pipeline.predict import evaluated_samples
+from behaviorlm_ray.pipeline.evaluate import arms_of
+from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.preparation.prepared_log import SampleRows, union_rows
+from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.runner import Runner
 
 LISTED = 3
@@ -32,8 +34,9 @@ def example_lines(run: Run, runner: Runner) -> list[str]:
     index = next((i for i, target in enumerate(targets) if target >= 0 and not is_anchor[target]), 0)
     number, row = candidates[index]
     part = log.parts[number]
-    label_scores = read_label_scores(scored, log, samples)["test"]
-    probabilities = np.exp(normalize_label_scores(label_scores[[index]])[0])
+    files = open_scores(scored.folder / SCORES, union_rows(samples.validation, rows))
+    [batch] = files.batches(_only(rows, number, row), len(names))
+    probabilities = np.exp(normalize_label_scores(batch.label_scores)[0])
     before = part.table["behavior"].slice(part.window_start[row], row - part.window_start[row]).to_pylist()
     context = [
         value
@@ -48,6 +51,11 @@ def example_lines(run: Run, runner: Runner) -> list[str]:
         str(part.table["behavior"][row].as_py()),
         arm,
     )
+
+
+def _only(rows: SampleRows, number: int, row: int) -> SampleRows:
+    """One of the samples: a row of a part."""
+    return [chosen[chosen == row] if place == number else chosen[:0] for place, chosen in enumerate(rows)]
 
 
 def described(

@@ -76,7 +76,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
     log = open_log(runner.run(prepare(run)), settings)
     results = _read_json(evaluated.folder / RESULTS)
     details = _read_json(evaluated.folder / DETAILS)
-    results["retention"] = {model: _retention(sources) for model, sources in results["retention"].items()}
+    results["retention"] = shown_retention(results["retention"])
     notes = {name: _note(name, details["tau"], settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
@@ -124,8 +124,15 @@ def truth_front(truth: dict[str, Any] | None) -> dict[str, Any] | None:
     return ends | {"area": found["area"], "expected_area": found["expected_area"]}
 
 
+def shown_retention(
+    retention: Mapping[str, dict[str, dict[str, float]]],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What the report shows of retention, {model: {measure: {"value"}}}; nothing where nothing was measured."""
+    return {model: found for model, sources in retention.items() if (found := _retention(sources))}
+
+
 def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """What the report shows of a model's retention: {measure: {"value"}}."""
+    """Of one model: {measure: {"value"}}."""
     losses = {f"{source} loss": found["loss"] for source, found in sources.items() if source != CLOZE}
     answers = {f"{CLOZE} {name}": value for name, value in sources.get(CLOZE, {}).items()}
     return {name: {"value": value} for name, value in (losses | answers).items()}

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from behaviorlm.errors import ClusterError, StorageError
@@ -31,6 +30,7 @@ from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores
 from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica, score_batch
+from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import Location
 
 BLOCKS_PER_ACTOR = 32
@@ -146,56 +146,6 @@ def _map(
     )
 
 
-def read_scores(folder: Location, log: PreparedLog, rows: SampleRows) -> dict[str, np.ndarray]:
-    """The columns written for the chosen samples, parts one after another in order of rows.
-
-    Label scores come as "label_scores" float32 [n, K]; measures as float64 [n] by name. Raises StorageError where a
-    sample is missing or scored twice.
-    """
-    if not any(len(chosen) for chosen in rows):
-        return {"label_scores": np.zeros((0, len(log.vocabulary)), dtype=np.float32)}
-    table = _read_table(folder)
-    place = _places(folder, table, rows)
-    result = {}
-    for name in table.column_names:
-        if table[name].null_count:
-            raise StorageError(f"{folder}: {name} is missing of some samples: score again")
-        if name in ("part", "rows"):
-            continue
-        values = table[name].combine_chunks().values.to_numpy(zero_copy_only=False)
-        columns = values.reshape(len(place), -1)
-        ordered = np.empty_like(columns)
-        ordered[place] = columns
-        result[name] = ordered if name == "label_scores" else ordered[:, 0]
-    return result
-
-
-def check_scores(folder: Location, rows: SampleRows) -> None:
-    """Raise StorageError where a sample is missing or scored twice."""
-    if any(len(chosen) for chosen in rows):
-        _places(folder, _read_table(folder, ["part", "rows"]), rows)
-
-
-def _places(folder: Location, table: pa.Table, rows: SampleRows) -> np.ndarray:
-    """Where each scored sample stands in the order of rows; int64 [n]. Raises StorageError."""
-    bounds = np.r_[0, np.cumsum([len(chosen) for chosen in rows])]
-    total = int(bounds[-1])
-    part = np.repeat(table["part"].to_numpy(), [len(chosen) for chosen in table["rows"].to_pylist()])
-    row = table["rows"].combine_chunks().values.to_numpy()
-    place = np.full(len(row), -1, dtype=np.int64)
-    for number, chosen in enumerate(rows):
-        members = np.flatnonzero(part == number)
-        position = np.searchsorted(chosen, row[members])
-        found = position < len(chosen)
-        found[found] = chosen[position[found]] == row[members][found]
-        place[members[found]] = bounds[number] + position[found]
-    if len(place) != total or (np.bincount(place[place >= 0], minlength=total) != 1).any():
-        raise StorageError(
-            f"{folder} does not hold each of {total} samples once ({len(place)} found): score again"
-        )
-    return place
-
-
 def score_without_history(
     task: ScoringTask,
     rows: SampleRows,
@@ -219,15 +169,11 @@ def score_without_history(
     numbers = list(range(len(distinct)))
     chunks = [(0, numbers[start : start + QUESTIONS]) for start in range(0, len(numbers), QUESTIONS)]
     _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
-    scores = read_scores(folder, task.log, [np.arange(len(distinct))])["label_scores"]
+    behaviors, all_of_them = len(task.log.vocabulary), [np.arange(len(distinct))]
+    scores = np.empty((len(distinct), behaviors), np.float32)
+    for batch in open_scores(folder, all_of_them).batches(all_of_them, behaviors):
+        scores[batch.places] = batch.label_scores
     return scores[[place[question.tobytes()] for question in questions]]
-
-
-def _read_table(folder: Location, columns: list[str] | None = None) -> pa.Table:
-    try:
-        return pq.read_table(storage.local_copy(folder), columns=columns)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StorageError(f"{folder} cannot be read ({error}): score again") from error
 
 
 def _window_table(windows: list[tuple[int, list[int]]]) -> pa.Table:

@@ -207,6 +207,27 @@ def test_every_baseline_predicts_a_distribution_and_none_looks_at_the_event_itse
             assert np.allclose(model.predict(changed, np.array([row])), scores[asked == row], atol=1e-6), name
 
 
+@pytest.mark.parametrize("block", [7, 4_000_000])
+def test_predictions_do_not_depend_on_which_others_are_asked_for(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block of 7 numbers is less than two rows, so that timelines run on from block to block."""
+    timelines = timeline_arrays(random_table(6), NAMES)
+    asked = timelines.target_rows(2)
+    shuffled = np.random.default_rng(0).permutation(asked)
+    baselines = fit_baselines(timelines)
+    whole = {name: model.predict(timelines, asked) for name, model in baselines.items()}
+    monkeypatch.setattr("behaviorlm.baselines.frequency.COUNTS_PER_BLOCK", block)
+    monkeypatch.setattr("behaviorlm.baselines.markov.PROBABILITIES_PER_BLOCK", block)
+    for name, model in baselines.items():
+        for rows in (asked, shuffled):
+            expected = whole[name][np.searchsorted(asked, rows)]
+            for step in (1, 7, len(rows)):
+                slices = [rows[start : start + step] for start in range(0, len(rows), step)]
+                found = np.concatenate([model.predict(timelines, part) for part in slices])
+                assert np.array_equal(found, expected), (name, step)
+
+
 def test_nothing_fitted_depends_on_test_behaviors() -> None:
     timelines = timeline_arrays(random_table(5), NAMES)
     behavior = np.where(timelines.split == 2, (timelines.behavior + 2) % 5, timelines.behavior).astype(

@@ -11,9 +11,7 @@ from sklearn.metrics import ndcg_score, precision_recall_fscore_support
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import (
     METRICS,
-    concatenate_outcomes,
     measure,
-    measure_outcomes,
     outcomes,
     per_behavior_table,
     reliability,
@@ -156,13 +154,15 @@ def test_a_constant_added_to_a_row_and_an_order_of_rows_change_no_metric(seed: i
                 assert other == pytest.approx(value, abs=1e-9)
 
 
-def test_outcomes_of_batches_join_to_the_outcomes_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_of_batches_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, targets, is_anchor, _ = random_samples(3)
     whole = measure(scores, targets, is_anchor)
-    batches = [
-        outcomes(scores[start : start + 37], targets[start : start + 37]) for start in range(0, 400, 37)
-    ]
-    assert measure_outcomes(concatenate_outcomes(batches), is_anchor) == whole
+    of_whole = outcomes(scores, targets)
+    for start in range(0, 400, 37):
+        batch = outcomes(scores[start : start + 37], targets[start : start + 37])
+        for name in ("target", "predicted", "rank", "confidence"):
+            expected = getattr(of_whole, name)[start : start + 37]
+            assert np.array_equal(getattr(batch, name), expected), name
     monkeypatch.setattr("behaviorlm.metrics.label_probabilities.SCORES_PER_BLOCK", 50)
     assert measure(scores, targets, is_anchor) == whole
 

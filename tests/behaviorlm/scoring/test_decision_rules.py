@@ -5,10 +5,14 @@ import pytest
 from scipy.special import logsumexp
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import measure
+from behaviorlm.metrics import Choices, measure
 from behaviorlm.scoring.decision_rules import (
     CHOICE_TAUS,
     FRONT_TAUS,
+    TAIL_MINIMUM_TARGETS,
+    AnchorTail,
+    TauChoice,
+    adjusted_choices,
     anchor_tail_objective,
     choose_tau,
     log_prior,
@@ -27,6 +31,27 @@ def skewed_posterior(seed: int, samples: int = 3000) -> tuple[np.ndarray, np.nda
     likelihood = 1.5 * features
     scores = likelihood + np.log(prior)
     return scores - logsumexp(scores, axis=1, keepdims=True), targets, prior
+
+
+def chosen(scores: np.ndarray, targets: np.ndarray) -> Choices:
+    """The behaviors ranked first."""
+    return Choices(targets.astype(np.int32), scores.argmax(axis=1).astype(np.int32), scores.shape[1])
+
+
+def objective(
+    scores: np.ndarray, targets: np.ndarray, is_anchor: np.ndarray, minimum: int = TAIL_MINIMUM_TARGETS
+) -> AnchorTail:
+    return anchor_tail_objective(chosen(scores, targets), is_anchor, minimum)
+
+
+def tau_of(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    is_anchor: np.ndarray,
+    prior: np.ndarray,
+    grid: tuple[float, ...] = CHOICE_TAUS,
+) -> TauChoice:
+    return choose_tau(chosen(scores, targets), adjusted_choices(scores, prior, grid), is_anchor, grid)
 
 
 def test_the_prior_is_the_share_of_the_training_counts_raised_by_one() -> None:
@@ -65,7 +90,7 @@ def test_tau_is_the_grid_value_with_the_best_mean_of_anchor_accuracy_and_tail_re
     scores, targets, prior = skewed_posterior(1)
     is_anchor = prior > 0.1
     grid = (0.0, 0.25, 0.5, 1.0, 2.0)
-    choice = choose_tau(scores, targets, is_anchor, np.log(prior), grid)
+    choice = tau_of(scores, targets, is_anchor, np.log(prior), grid)
     objectives = []
     for tau in grid:
         predicted = (scores - tau * np.log(prior)).argmax(axis=1)
@@ -73,19 +98,19 @@ def test_tau_is_the_grid_value_with_the_best_mean_of_anchor_accuracy_and_tail_re
         recalls = [np.mean(predicted[targets == k] == k) for k in range(2, 6)]
         objectives.append((anchor + np.mean(recalls)) / 2)
     assert choice.tau == grid[int(np.argmax(objectives))] > 0
-    assert [row["objective"] for row in choice.grid] == pytest.approx(objectives)
-    assert choice.objective == pytest.approx(max(objectives))
+    assert [of_tau.objective for _, of_tau in choice.grid] == pytest.approx(objectives)
+    assert choice.chosen.objective == pytest.approx(max(objectives))
     unadjusted = measure(scores, targets, is_anchor)
-    assert choice.grid[0]["anchor_accuracy"] == unadjusted["anchor"]["accuracy"]
+    assert choice.grid[0][1].anchor_accuracy == unadjusted["anchor"]["accuracy"]
 
 
 @pytest.mark.parametrize("grid", [(1.0, 0.5, 0.0, -0.5), (0.5, -0.25, -1.0)])
 def test_among_equal_taus_the_nearest_to_none_is_taken_whatever_the_order(grid: tuple[float, ...]) -> None:
     scores = np.eye(3)[np.zeros(20, int)] * 100
     targets = np.repeat([0, 1], 10)
-    choice = choose_tau(scores, targets, np.array([True, False, False]), np.log([0.6, 0.3, 0.1]), grid)
+    choice = tau_of(scores, targets, np.array([True, False, False]), np.log([0.6, 0.3, 0.1]), grid)
     assert choice.tau == min(grid, key=abs)
-    assert [row["tau"] for row in choice.grid] == sorted(grid)
+    assert [tau for tau, _ in choice.grid] == sorted(grid)
 
 
 def test_a_model_that_has_lost_the_prior_gets_it_back_by_a_negative_tau() -> None:
@@ -93,7 +118,7 @@ def test_a_model_that_has_lost_the_prior_gets_it_back_by_a_negative_tau() -> Non
     scores, targets, prior = skewed_posterior(3, samples=6000)
     is_anchor = prior > 0.1
     over = scores - 1.75 * np.log(prior)
-    choice = choose_tau(over, targets, is_anchor, np.log(prior))
+    choice = tau_of(over, targets, is_anchor, np.log(prior))
     objectives = {}
     for tau in CHOICE_TAUS:
         predicted = (over - tau * np.log(prior)).argmax(axis=1)
@@ -101,9 +126,9 @@ def test_a_model_that_has_lost_the_prior_gets_it_back_by_a_negative_tau() -> Non
         tail = np.mean([np.mean(predicted[targets == k] == k) for k in range(2, 6)])
         objectives[tau] = (anchor + tail) / 2
     assert choice.tau == max(objectives, key=objectives.__getitem__) < 0
-    assert choice.objective == pytest.approx(objectives[choice.tau])
-    assert choice.plain == pytest.approx(objectives[0.0])
-    assert choice.objective is not None and choice.plain is not None and choice.objective > choice.plain
+    assert choice.chosen.objective == pytest.approx(objectives[choice.tau])
+    assert choice.plain.objective == pytest.approx(objectives[0.0])
+    assert objectives[choice.tau] > objectives[0.0]
 
 
 def test_both_grids_hold_no_adjustment_and_reach_to_either_side() -> None:
@@ -121,16 +146,16 @@ def test_the_objective_counts_the_tail_behaviors_of_enough_targets_and_never_oth
     random = np.random.default_rng(6)
     scores = random.normal(size=(len(targets), 6)) + 1.5 * np.eye(6)[targets] * (targets >= 0)[:, None]
     is_anchor = np.array([True, True, False, False, False, False])
-    found = anchor_tail_objective(scores, targets, is_anchor, minimum)
+    found = objective(scores, targets, is_anchor, minimum)
     predicted = scores.argmax(axis=1)
     anchor = np.mean(predicted[:30] == targets[:30])
-    assert found["anchor_accuracy"] == pytest.approx(anchor)
+    assert found.anchor_accuracy == pytest.approx(anchor)
     if not counted:
-        assert found["tail_macro_recall"] is None and found["objective"] is None
+        assert found.tail_macro_recall is None and found.objective is None
         return
     tail = np.mean([np.mean(predicted[targets == k] == k) for k in counted])
-    assert found["tail_macro_recall"] == pytest.approx(tail)
-    assert found["objective"] == pytest.approx((anchor + tail) / 2)
+    assert found.tail_macro_recall == pytest.approx(tail)
+    assert found.objective == pytest.approx((anchor + tail) / 2)
 
 
 def test_with_few_tail_targets_the_objective_is_less_noisy_than_one_of_eight_targets_each() -> None:
@@ -143,7 +168,7 @@ def test_with_few_tail_targets_the_objective_is_less_noisy_than_one_of_eight_tar
         targets = random.choice(len(share), 800, p=share)
         scores = random.normal(size=(800, 30)) + 2.0 * np.eye(30)[targets]
         for minimum, values in found.items():
-            tail = anchor_tail_objective(scores, targets, is_anchor, minimum)["tail_macro_recall"]
+            tail = objective(scores, targets, is_anchor, minimum).tail_macro_recall
             values += [] if tail is None else [tail]
     assert len(found[1]) == 150 > len(found[8])
     assert np.std(found[1]) < 0.5 * np.std(found[8])
@@ -152,11 +177,11 @@ def test_with_few_tail_targets_the_objective_is_less_noisy_than_one_of_eight_tar
 def test_tau_can_be_chosen_with_a_rare_tail_without_a_tail_and_not_without_samples() -> None:
     scores, targets, prior = skewed_posterior(2, samples=40)
     is_anchor = prior > 0.1
-    rare = choose_tau(scores, targets, is_anchor, np.log(prior), (0.0, 0.5))
-    assert rare.grid[0]["tail_macro_recall"] == measure(scores, targets, is_anchor)["tail"]["macro_recall"]
+    rare = tau_of(scores, targets, is_anchor, np.log(prior), (0.0, 0.5))
+    assert rare.grid[0][1].tail_macro_recall == measure(scores, targets, is_anchor)["tail"]["macro_recall"]
     anchors = is_anchor[targets]
-    only = choose_tau(scores[anchors], targets[anchors], is_anchor, np.log(prior))
-    assert (only.tau, only.objective, only.plain) == (0.0, None, None)
-    assert only.grid[0]["tail_macro_recall"] is None and only.grid[0]["anchor_accuracy"] is not None
+    only = tau_of(scores[anchors], targets[anchors], is_anchor, np.log(prior))
+    assert (only.tau, only.chosen.objective, only.plain.objective) == (0.0, None, None)
+    assert only.grid[0][1].tail_macro_recall is None and only.grid[0][1].anchor_accuracy is not None
     with pytest.raises(DataError, match=r"split\.validation"):
-        choose_tau(scores[:0], targets[:0], is_anchor, np.log(prior))
+        tau_of(scores[:0], targets[:0], is_anchor, np.log(prior))

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from behaviorlm.prompts.encoder import PromptConfig
-from behaviorlm.scoring.decision_rules import CHOICE_TAUS
-from behaviorlm_ray.evaluation.comparison import Comparison, EvaluatedSamples, adjustment_front, evaluate
+from behaviorlm.scoring.decision_rules import CHOICE_TAUS, FRONT_TAUS, adjusted_choices
+from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.fronts import adjustment_front
+from behaviorlm_ray.evaluation.predictors import ArmScores
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.results_table import results_table
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
+from tests.platform.score_reading import in_batches
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +31,9 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
     samples = EvaluatedSamples([np.arange(5, 40)] * 2, [np.arange(45, 85)] * 2)
     random = np.random.default_rng(2)
     scores = {
-        name: {
-            "validation": random.normal(size=(70, 5)).astype(np.float32),
-            "test": random.normal(size=(80, 5)).astype(np.float32),
-        }
+        name: ArmScores(
+            *(in_batches(random.normal(size=(size, 5)).astype(np.float32), 16) for size in (70, 80))
+        )
         for name in ("untuned", "one_stage")
     }
     return evaluate(
@@ -68,7 +71,8 @@ def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: P
 def test_a_front_without_a_tail_behavior_of_ten_targets_has_no_area() -> None:
     targets = np.repeat([0, 1], [30, 9])
     scores = np.random.default_rng(0).normal(size=(39, 2))
-    front = adjustment_front(scores, targets, np.array([True, False]), np.log([0.8, 0.2]))
+    choices = adjusted_choices(scores, np.log([0.8, 0.2]), FRONT_TAUS)
+    front = adjustment_front(choices, targets.astype(np.int32), np.array([True, False])).to_json()
     assert (front["area"], front["expected_area"]) == (None, None)
     assert all(point["tail_macro_recall"] is None for point in front["points"])
     for point in front["points"]:

@@ -14,6 +14,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray.report import ReportData, Results, render_report, write_report
 from behaviorlm_ray.report.content import Front
 from behaviorlm_ray.report.front_plot import unadjusted
+from behaviorlm_ray.report.results import shown_retention
 
 MODELS = {
     "most frequent": "baseline",
@@ -420,6 +421,17 @@ def test_retention_may_be_bare_numbers_with_or_without_models() -> None:
     by_model = Results.model_validate({"retention": {"A": {"held_out_loss": 1.25}}})
     assert by_model.retention["A"]["held_out_loss"].value == 1.25
     assert Results.model_validate({"retention": {}}).retention == {}
+
+
+def test_a_log_without_conversations_has_no_table_of_knowledge_and_models_without_any_no_row() -> None:
+    assert shown_retention({"untuned": {}, "ab_tuned": {}}) == {}
+    found = shown_retention({"untuned": {}, "ab_tuned": {"talk": {"loss": 1.5}, "cloze": {"accuracy": 0.25}}})
+    assert found == {"ab_tuned": {"talk loss": {"value": 1.5}, "cloze accuracy": {"value": 0.25}}}
+    pages = [
+        render_report(ReportData(title="t", results=Results.model_validate({"retention": of})))
+        for of in (found, shown_retention({"untuned": {}}))
+    ]
+    assert ['id="retention"' in page for page in pages] == [True, False]
 
 
 def test_the_best_value_is_marked_and_for_the_calibration_error_it_is_the_lowest() -> None:

@@ -39,12 +39,14 @@ from behaviorlm_ray.preparation import prepared_log as prepared
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring import pool as scoring
 from behaviorlm_ray.scoring import replica as replicas
+from behaviorlm_ray.scoring import score_files
 from behaviorlm_ray.scoring.replica import ScoringTask, open_scorer, score_function
 from behaviorlm_ray.scoring.retention import measure_retention
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
 from behaviorlm_ray.stages.running import run_stage
+from tests.platform.score_reading import whole_scores
 from tests.platform.small_runs import log_rows, run_settings, write_log
 
 POOL = scoring.ScoringPool(actors=2, windows_per_batch=3, cpus_per_actor=1, use_gpu=False)
@@ -166,7 +168,7 @@ def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_sto
     ]
     for number in (0, 1):  # the second pool comes while the first one's replica is still there
         kept.score(batch, f"pool {number}", pickled[number])
-        found = scoring.read_scores(tmp_path / str(number), log, rows)["label_scores"]
+        found = whole_scores(tmp_path / str(number), log, rows)
         model = load_trained(settings.model, tuned[number]).eval()
         np.testing.assert_allclose(found, plain_scores(model, log, rows), atol=1e-4)
     replica = weakref.ref(kept._replica)
@@ -182,9 +184,9 @@ def test_scores_of_the_pool_equal_plain_sequences_in_the_order_of_the_samples(
     settings: RunSettings, log: PreparedLog, tuned: list[Path], scored: Path
 ) -> None:
     rows = prepared.rows_of_split(log, "test")
-    found = scoring.read_scores(scored, log, rows)
+    found = whole_scores(scored, log, rows)
     model = load_trained(settings.model, tuned[0]).eval()
-    np.testing.assert_allclose(found["label_scores"], plain_scores(model, log, rows), atol=1e-4)
+    np.testing.assert_allclose(found, plain_scores(model, log, rows), atol=1e-4)
     table = pq.read_table(scored)
     written = [
         (part, row)
@@ -240,10 +242,10 @@ def test_whole_files_of_an_attempt_that_was_cut_short_are_kept_and_the_rest_is_s
     )
     for file in kept:
         assert (again / file.name).read_bytes() == file.read_bytes()
-    scoring.check_scores(again, rows)
+    score_files.check_scores(again, rows)
     assert counted.samples == prepared.count(rows)
-    found = scoring.read_scores(again, log, rows)["label_scores"]
-    expected = scoring.read_scores(scored, log, rows)["label_scores"]
+    found = whole_scores(again, log, rows)
+    expected = whole_scores(scored, log, rows)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
     whole = scoring.score(task, rows, tmp_path / "whole", POOL, [again])
@@ -262,36 +264,36 @@ def test_missing_doubled_and_foreign_scores_are_detected(
 
     shutil.copy(first, folder / "again.parquet")
     with pytest.raises(StorageError, match=r"scores does not hold each of \d+ samples once .*score again"):
-        scoring.read_scores(folder, log, rows)
+        whole_scores(folder, log, rows)
     (folder / "again.parquet").unlink()
-    scoring.read_scores(folder, log, rows)
-    scoring.check_scores(folder, rows)
+    whole_scores(folder, log, rows)
+    score_files.check_scores(folder, rows)
 
     first.rename(tmp_path / "aside.parquet")
     with pytest.raises(StorageError, match="does not hold each"):
-        scoring.read_scores(folder, log, rows)
+        whole_scores(folder, log, rows)
     with pytest.raises(StorageError, match="does not hold each"):
-        scoring.check_scores(folder, rows)
+        score_files.check_scores(folder, rows)
     shutil.copy(files[1], folder / "again.parquet")  # as many rows perhaps, but of other samples
     with pytest.raises(StorageError, match="does not hold each"):
-        scoring.read_scores(folder, log, rows)
+        whole_scores(folder, log, rows)
     (tmp_path / "aside.parquet").rename(first)
     (folder / "again.parquet").unlink()
 
     with pytest.raises(StorageError, match="does not hold each"):
-        scoring.read_scores(folder, log, prepared.rows_of_split(log, "validation"))
+        whole_scores(folder, log, prepared.rows_of_split(log, "validation"))
     first.write_bytes(first.read_bytes()[:-20])
     with pytest.raises(StorageError, match=r"scores cannot be read.*score again"):
-        scoring.read_scores(folder, log, rows)
+        whole_scores(folder, log, rows)
     shutil.rmtree(folder)
     with pytest.raises(StorageError, match=r"scores cannot be read.*score again"):
-        scoring.read_scores(folder, log, rows)
+        whole_scores(folder, log, rows)
 
 
 def test_no_samples_give_empty_scores(settings: RunSettings, log: PreparedLog, tmp_path: Path) -> None:
     rows: SampleRows = [np.zeros(0, np.int64) for _ in log.parts]
     assert scoring.score(task_of(settings, log, None), rows, tmp_path / "scores", POOL).samples == 0
-    assert scoring.read_scores(tmp_path / "scores", log, rows)["label_scores"].shape == (
+    assert whole_scores(tmp_path / "scores", log, rows).shape == (
         0,
         len(log.vocabulary),
     )

@@ -4,18 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from ray.exceptions import RayTaskError
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError, StorageError
-from behaviorlm.prompts.encoder import PromptConfig
-from behaviorlm_ray.evaluation.comparison import validation_metrics
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.validate import validate
-from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages, times_run
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.ledger import Ledger
@@ -38,7 +34,6 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.stages.stage import in_order
 from behaviorlm_ray.storage import Location, S3Location, write_replacing
-from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
 
 SPACE = {"auxiliary.0.weight": [0.1, 0.5], "selection.balance": [0.1, 0.3, 0.5]}
@@ -394,35 +389,3 @@ def test_the_reason_of_a_failed_trial_is_the_projects_own_error() -> None:
     assert reason(wrapped) == reason(wrapped.as_instanceof_cause()) == "the log is empty"
     assert reason(RuntimeError("Traceback\nMemoryError: 1 GB")) == "MemoryError: 1 GB"
     assert reason(RuntimeError()) == "RuntimeError"
-
-
-def test_the_objective_is_the_mean_of_anchor_accuracy_and_tail_macro_recall(tmp_path: Path) -> None:
-    (tmp_path / "parts").mkdir()
-    for number in range(2):
-        write_part(tmp_path / "parts" / f"timelines-{number:05d}.arrow", number, [40, 30, 20])
-    (tmp_path / "vocabulary.json").write_text(vocabulary().to_json())
-    (tmp_path / "prompt.json").write_text(prompt_tokens(0).to_json())
-    log = PreparedLog(tmp_path, PromptConfig())
-    rows = [np.arange(5, 85), np.arange(0, 90, 2)]
-    targets = np.concatenate([part.behavior[chosen] for part, chosen in zip(log.parts, rows, strict=True)])
-    scores = np.random.default_rng(5).normal(size=(len(targets), 5)).astype(np.float32)
-    found = validation_metrics(log, rows, scores)
-
-    predicted = scores.argmax(axis=1)
-    anchors = targets < 2
-    accuracy = np.mean(predicted[anchors] == targets[anchors])
-    recalls = [np.mean(predicted[targets == behavior] == behavior) for behavior in (2, 3, 4)]
-    assert min(np.bincount(targets)) >= 10
-    assert found["anchor_accuracy"] == pytest.approx(accuracy)
-    assert found["tail_macro_recall"] == pytest.approx(np.mean(recalls))
-    assert found["objective"] == pytest.approx((accuracy + np.mean(recalls)) / 2)
-    counts = np.bincount(targets)
-    minimum = int(sorted(counts[2:])[1])
-    enough = [recall for recall, count in zip(recalls, counts[2:], strict=True) if count >= minimum]
-    assert 0 < len(enough) < 3
-    of_enough = validation_metrics(log, rows, scores, minimum)
-    assert of_enough["tail_macro_recall"] == pytest.approx(np.mean(enough))
-    with pytest.raises(DataError, match=r"lack a tail behavior with 1000 targets .*max_validation_samples"):
-        validation_metrics(log, rows, scores, 1000)
-    with pytest.raises(DataError, match=r"split\.validation"):
-        validation_metrics(log, [rows[0][:0], rows[1][:0]], scores[:0])

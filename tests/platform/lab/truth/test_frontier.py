@@ -44,7 +44,7 @@ def predictors(world: Generator) -> tuple[np.ndarray, Integers, dict[str, Intege
             hidden.append(world.hidden_probabilities(life.persona, life.states[position], hour, before))
             frequent.append(counts.argmax())
             counts[behavior] += 1
-    values = endpoint_values(p, np.asarray(world.is_common))
+    values = endpoint_values(p.sum(axis=0), np.asarray(world.is_common))
     choices = {
         "truth": p.argmax(axis=1),
         "truth in a window": window.argmax(axis=1),

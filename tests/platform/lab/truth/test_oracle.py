@@ -11,16 +11,18 @@ import pytest
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import outcomes
 from behaviorlm.scoring.decision_rules import CHOICE_TAUS
-from behaviorlm_lab.truth.oracle import TruthSettings, ceiling, check_against_truth, true_probabilities
+from behaviorlm_lab.truth.oracle import WorldOracle, main_world, second_world
 from behaviorlm_lab.truth.probabilities import filtered_probabilities
 from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Generator, simulate_user
 from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.opaque import OpaqueWorld
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_ray.evaluation.comparison import Comparison, EvaluatedSamples, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.oracle import TruthSettings
+from behaviorlm_ray.evaluation.predictors import ArmScores
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -28,6 +30,8 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gat
 from behaviorlm_ray.report.content import Front
 from behaviorlm_ray.report.results import report_front, truth_front
 from behaviorlm_ray.report.results_table import results_table
+from tests.platform.lab.whole_truth import true_probabilities
+from tests.platform.score_reading import in_batches
 from tests.platform.small_runs import run_data
 
 USERS, SEED = 40, 3
@@ -85,16 +89,15 @@ def test_what_knows_the_answers_is_refused_and_what_knows_the_truth_is_not(log: 
     rows = rows_of_split(log, "test")
     targets = gather(log, rows, "behavior")
     truth = true_probabilities(log, rows, TruthSettings(world="main"))
-    is_anchor = log.vocabulary.is_anchor
-    honest = {
-        "whole": outcomes(np.log(truth.whole), targets),
-        "windowed": outcomes(np.log(truth.windowed), targets),
-    }
-    check_against_truth(truth, is_anchor, honest)
-    answers = np.where(np.arange(len(is_anchor)) == targets[:, None], 0.0, -5.0)
-    with pytest.raises(DataError, match=r"cheat: .* ahead of the truth"):
-        check_against_truth(truth, is_anchor, honest | {"cheat": outcomes(answers, targets)})
-    best, details = ceiling(truth, is_anchor, targets)
+    knowledge = main_world().about(log, rows)
+    honest = {"whole": truth.whole.argmax(axis=1), "windowed": truth.windowed.argmax(axis=1)}
+    held = knowledge.hold(honest, {})
+    with pytest.raises(DataError, match=r"^(?!.*whole:).*cheat: .* ahead of the truth"):
+        knowledge.hold(honest | {"cheat": np.maximum(targets, 0)}, {})
+    best, details = held.ceiling, held.details
+    assert best["all"] == pytest.approx(truth.whole.max(axis=1).mean(), abs=1e-12)
+    assert held.expected["whole"].accuracy == pytest.approx(best["all"], abs=1e-12)
+    assert details["accuracy_given_the_window"] == pytest.approx(truth.windowed.max(axis=1).mean(), abs=1e-12)
     assert 0 < best["all"] < 1 and best["all"] >= details["accuracy_given_the_window"] - 0.02
     assert best["anchor"] >= best["all"] * (targets >= 0).mean() - 0.05
     assert {"accuracy", "endpoint"} == details["frontier"].keys()
@@ -119,11 +122,11 @@ def hidden_scores(log: PreparedLog, rows: SampleRows) -> np.ndarray:
 def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comparison:
     """What evaluation says of one model, whose scores are made by `make`."""
     samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
-    by_split = {"validation": make(samples.validation), "test": make(samples.test)}
+    scores = [in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test)]
     return evaluate(
         log,
         samples,
-        {"model": by_split},
+        {"model": ArmScores(*scores)},
         tau_grid=CHOICE_TAUS,
         resamples=50,
         seed=0,
@@ -225,6 +228,12 @@ def test_another_world_s_truth_is_refused(log: PreparedLog, other: TruthSettings
 
 
 def test_worlds_of_the_settings_are_those_of_the_job() -> None:
-    assert TruthSettings(world="main").generator().names == default_world().names
-    assert TruthSettings(world="second").generator().names == errands_world().names
+    for name, make, world in (
+        ("main", main_world, default_world()),
+        ("second", second_world, errands_world()),
+    ):
+        opened = TruthSettings(world=name).open()
+        assert isinstance(opened, WorldOracle) and opened.world.names == make().world.names == world.names
+        assert opened.version == world.version
+        assert make(3).world.names == OpaqueWorld(world, 3).names
     assert datetime(1970, 1, 1).weekday() == 3

@@ -1,0 +1,38 @@
+"""What a search chooses by: one model on the validation samples alone."""
+
+from collections.abc import Iterable
+
+from behaviorlm.errors import DataError
+from behaviorlm.metrics.outcomes import Choices
+from behaviorlm.scoring.decision_rules import TAIL_MINIMUM_TARGETS, AnchorTail, anchor_tail_objective
+from behaviorlm_ray.evaluation.arms import plain_choices
+from behaviorlm_ray.evaluation.predictors import keep
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather
+from behaviorlm_ray.scoring.score_files import ScoreBatch
+
+
+def validation_metrics(
+    log: PreparedLog,
+    validation: SampleRows,
+    batches: Iterable[ScoreBatch],
+    tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
+) -> AnchorTail:
+    """The objective of a search and its parts (`anchor_tail_objective`) on validation samples.
+
+    batches: label scores of each of them, once. Raises DataError where a part has nothing to measure.
+    """
+    if not count(validation):
+        raise DataError("a search chooses on validation samples, and there are none; raise split.validation")
+    targets = gather(log, validation, "behavior")
+    chosen = keep(batches, len(targets), plain_choices)["plain"]
+    is_anchor = log.vocabulary.is_anchor
+    found = anchor_tail_objective(Choices(targets, chosen, len(is_anchor)), is_anchor, tail_minimum_targets)
+    if found.objective is None:
+        missing = ["an anchor target (anchor_accuracy)"] if found.anchor_accuracy is None else []
+        if found.tail_macro_recall is None:
+            missing.append(f"a tail behavior with {tail_minimum_targets} targets (tail_macro_recall)")
+        raise DataError(
+            f"a search compares anchors and tail, and its {len(targets)} validation samples lack "
+            f"{' and '.join(missing)}; raise split.validation or evaluation.max_validation_samples"
+        )
+    return found
