@@ -92,7 +92,7 @@ def test_what_knows_the_answers_is_refused_and_what_knows_the_truth_is_not(log: 
     knowledge = main_world().about(log, rows)
     honest = {"whole": truth.whole.argmax(axis=1), "windowed": truth.windowed.argmax(axis=1)}
     held = knowledge.hold(honest, {})
-    with pytest.raises(DataError, match=r"^(?!.*whole:).*cheat: .* ahead of the truth"):
+    with pytest.raises(DataError, match=r"(?s)^(?!.*whole:).*cheat: .* ahead of the truth"):
         knowledge.hold(honest | {"cheat": np.maximum(targets, 0)}, {})
     best, details = held.ceiling, held.details
     assert best["all"] == pytest.approx(truth.whole.max(axis=1).mean(), abs=1e-12)
