@@ -87,9 +87,10 @@ def run_group(
 ) -> list[StageOutput]:
     """The outputs of stages that do not depend on each other, each with a lease, an attempt and a commit of its own.
 
-    Those that are not committed yet are handed to `execute` together. While another process runs one of them this
-    one waits, and says so through `report`. If a body raises, its attempt is kept with an error.json, its checkpoints
-    too; the others are committed as they end, and then the first error goes on to the caller.
+    Those that are not committed yet are handed to `execute` together, in the order of `calls`. While another process
+    runs one of them this one waits, and says so through `report`. If a body raises, its attempt is kept with an
+    error.json, its checkpoints too; the others are committed as they end, and then the first error goes on to the
+    caller. An interruption ends the group at once.
     Raises ConfigError for an identity that is not plain JSON, StorageError for a full or unusable disk, or when another
     process has taken a stage over and is still at it.
     """
@@ -99,18 +100,18 @@ def run_group(
         identity.folder.name: (identity, call.body) for identity, call in zip(identities, calls, strict=True)
     }
     outputs: dict[str, StageOutput] = {}
+    attempts: dict[str, Attempt] = {}
     with ExitStack() as leases:
-        attempts = []
-        # Who waits for a lease holds those of names before it only. So of the processes that wait for each other the
-        # one whose wanted name is last waits for nobody of them, whatever groups they have: there is no circle.
+        # Who waits for a lease holds such of names before it only. So among processes that wait, whatever their
+        # groups, the names they wait for grow from each to the next, and who holds the last one does not wait.
         for folder, (identity, body) in sorted(asked.items()):
             found = _finished_or_leased(identity, body, lease_seconds, report, here)
             if isinstance(found, StageOutput):
                 outputs[folder] = found
             else:
                 leases.enter_context(found.lease)
-                attempts.append(found)
-        outputs.update(_run(attempts, execute, report))
+                attempts[folder] = found
+        outputs.update(_run([attempts[folder] for folder in asked if folder in attempts], execute, report))
     return [outputs[identity.folder.name] for identity in identities]
 
 

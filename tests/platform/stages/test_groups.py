@@ -71,11 +71,11 @@ def test_a_group_runs_what_is_not_finished_and_returns_all_in_the_order_asked(ro
     outputs = run_group(root, calls, execute)
     assert names(outputs) == ["c", "a", "b", "a"]
     assert [output.reused for output in outputs] == [False, False, True, False]
-    assert ran == ["b", "c", "a"] and handed == [2]
+    assert ran == ["b", "a", "c"] and handed == [2]
     for output in outputs:
         assert storage.read_text(output.folder / "file") == output.folder.parents[1].name
     assert all(output.reused for output in run_group(root, calls, execute))
-    assert ran == ["b", "c", "a"] and handed == [2, 0]
+    assert ran == ["b", "a", "c"] and handed == [2, 0]
     assert left(root, "lease.json") == []
 
 
