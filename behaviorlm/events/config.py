@@ -2,8 +2,6 @@
 
 from typing import Literal, Self
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings
@@ -41,6 +39,9 @@ class OrderConfig(Settings):
     @classmethod
     def _time_zone_exists(cls, zone: str | None) -> str | None:
         if zone is not None:
+            import pyarrow as pa  # here, for most logs name no zone, and a config is read without it
+            import pyarrow.compute as pc
+
             try:
                 pc.assume_timezone(pa.scalar(0, pa.timestamp("us")), timezone=zone)
             except pa.ArrowInvalid:

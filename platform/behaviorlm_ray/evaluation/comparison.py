@@ -22,9 +22,8 @@ from behaviorlm.metrics import (
 )
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.outcomes import Outcomes
+from behaviorlm.scoring.config import FRONT_TAUS, TAIL_MINIMUM_TARGETS
 from behaviorlm.scoring.decision_rules import (
-    FRONT_TAUS,
-    TAIL_MINIMUM_TARGETS,
     anchor_tail_objective,
     choose_tau,
     log_prior,

@@ -11,7 +11,7 @@ from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import SourceFile
 from behaviorlm.model.adapters import check_adapter
 from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
-from behaviorlm.prompts.conversations import AuxiliarySource
+from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys

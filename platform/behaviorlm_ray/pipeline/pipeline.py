@@ -16,7 +16,8 @@ from behaviorlm.events.reading import check_columns
 from behaviorlm.events.source_files import SourceFile, list_files
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import model_fingerprint, removed_dropout
-from behaviorlm.prompts.conversations import AuxiliarySource, source_files
+from behaviorlm.prompts.config import AuxiliarySource
+from behaviorlm.prompts.conversations import source_files
 from behaviorlm.scoring.cloze import read_cloze
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.cluster.connection import is_submitted_job

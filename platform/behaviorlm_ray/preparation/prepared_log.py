@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
+from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int64, TimelinePart, Window, load_part
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray import storage

@@ -6,9 +6,8 @@ from scipy.special import logsumexp
 
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import measure
+from behaviorlm.scoring.config import CHOICE_TAUS, FRONT_TAUS
 from behaviorlm.scoring.decision_rules import (
-    CHOICE_TAUS,
-    FRONT_TAUS,
     anchor_tail_objective,
     choose_tau,
     log_prior,

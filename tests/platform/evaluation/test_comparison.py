@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from behaviorlm.prompts.encoder import PromptConfig
-from behaviorlm.scoring.decision_rules import CHOICE_TAUS
+from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.scoring.config import CHOICE_TAUS
 from behaviorlm_ray.evaluation.comparison import Comparison, EvaluatedSamples, adjustment_front, evaluate
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.results_table import results_table

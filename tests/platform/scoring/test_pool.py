@@ -23,9 +23,9 @@ from torch import nn
 from behaviorlm.errors import StorageError
 from behaviorlm.model.adapters import add_adapter, load_trained, save_trained
 from behaviorlm.model.base_model import load_model
+from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.conversations import Conversation
-from behaviorlm.prompts.encoder import PromptConfig
-from behaviorlm.selection.quotas import SelectionConfig
+from behaviorlm.selection.config import SelectionConfig
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.pipeline import Pipeline, stage_bodies

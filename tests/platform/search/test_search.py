@@ -10,7 +10,7 @@ from ray.exceptions import RayTaskError
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError, StorageError
-from behaviorlm.prompts.encoder import PromptConfig
+from behaviorlm.prompts.config import PromptConfig
 from behaviorlm_ray.evaluation.comparison import validation_metrics
 from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.pipeline.settings import RunSettings

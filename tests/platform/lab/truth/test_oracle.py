@@ -12,7 +12,7 @@ import pytest
 from behaviorlm.config import load_settings
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import outcomes
-from behaviorlm.scoring.decision_rules import CHOICE_TAUS
+from behaviorlm.scoring.config import CHOICE_TAUS
 from behaviorlm_lab.truth.oracle import TruthSettings, ceiling, check_against_truth, true_probabilities
 from behaviorlm_lab.truth.probabilities import filtered_probabilities
 from behaviorlm_lab.world.errands import errands_world
