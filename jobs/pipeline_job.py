@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import ray
 
-from behaviorlm_ray.cluster.connection import check_storage_root, connected, unused_gpus
+from behaviorlm_ray.cluster.connection import connected, unused_gpus
+from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.command_line import run_job
 from behaviorlm_ray.pipeline.pipeline import Pipeline, Stage
 from behaviorlm_ray.pipeline.planning import describe_plan, output_folder

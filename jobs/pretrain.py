@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from behaviorlm.errors import BehaviorLMError
-from behaviorlm_lab.pretraining.base_model import RECIPE_FILE, SIZES, STEPS, make_base_model
+from behaviorlm_lab.pretraining.base_model import make_base_model
 from behaviorlm_lab.pretraining.check import TOLERANCE, repeat
+from behaviorlm_lab.pretraining.recipe import RECIPE_FILE, SIZES, STEPS
 from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.process import default_world

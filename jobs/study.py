@@ -11,7 +11,8 @@ from behaviorlm_lab.study.records import read_records
 from behaviorlm_lab.study.runs import plan_study, run_study
 from behaviorlm_lab.study.settings import StudySettings
 from behaviorlm_lab.study.tables import study_tables
-from behaviorlm_ray.cluster.connection import check_local_root, connected
+from behaviorlm_ray.cluster.connection import connected
+from behaviorlm_ray.cluster.submission import check_local_root
 from behaviorlm_ray.console.command_line import run_job
 
 

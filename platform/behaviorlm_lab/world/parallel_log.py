@@ -18,7 +18,8 @@ from behaviorlm_lab.world.text import (
     small_talk,
     write_conversations,
 )
-from behaviorlm_ray.cluster.connection import check_local_root, connected
+from behaviorlm_ray.cluster.connection import connected
+from behaviorlm_ray.cluster.submission import check_local_root
 from behaviorlm_ray.storage import storage_errors
 
 

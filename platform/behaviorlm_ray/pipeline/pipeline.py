@@ -20,7 +20,7 @@ from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import source_files
 from behaviorlm.scoring.cloze import read_cloze
 from behaviorlm.training.schedule import step_count, steps_per_epoch
-from behaviorlm_ray.cluster.connection import is_submitted_job
+from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.pipeline import stage_bodies, stage_versions
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.input_checks import (

@@ -14,10 +14,16 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage import local, s3
+from behaviorlm_ray.storage import local
 from behaviorlm_ray.storage.locations import FileDigest, Location, S3Location
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.storage import s3
+else:
+    from behaviorlm_ray.storage import on_s3 as s3
 
 
 def local_copy(place: Location) -> Path:

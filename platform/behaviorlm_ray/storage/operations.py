@@ -12,10 +12,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage import local, s3
+from behaviorlm_ray.storage import local
 from behaviorlm_ray.storage.locations import FileDigest, Location, S3Location
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.storage import s3
+else:
+    from behaviorlm_ray.storage import on_s3 as s3
 
 HASHING_THREADS = min(8, os.cpu_count() or 1)
 TEMPORARY_PREFIX = "behaviorlm-"

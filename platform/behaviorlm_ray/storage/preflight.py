@@ -3,10 +3,16 @@
 import os
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage import operations, s3
+from behaviorlm_ray.storage import operations
 from behaviorlm_ray.storage.locations import Location, S3Location, with_patience
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.storage import s3
+else:
+    from behaviorlm_ray.storage import on_s3 as s3
 
 PREFLIGHT_SECONDS = 15.0
 """How long a storage that does not answer is tried before a job starts (our choice): a typing error shows soon."""

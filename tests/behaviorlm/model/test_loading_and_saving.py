@@ -47,7 +47,7 @@ from behaviorlm.model.base_model import (
 )
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
-from behaviorlm_lab.pretraining.base_model import ASSET
+from behaviorlm_lab.pretraining.recipe import ASSET
 from tests.behaviorlm.tiny_models import random_tree
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer, stories_folder
 
