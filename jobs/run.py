@@ -1,21 +1,10 @@
-"""Run the whole pipeline: prepare, A-Tuning, score, select, B-Tuning, evaluate, report."""
+"""`behaviorlm run` for `python -m` and `ray job submit`."""
 
-from behaviorlm_ray.pipeline.pipeline import Pipeline, Stage
-from behaviorlm_ray.report.results import write_results
-from jobs.pipeline_job import run_up_to
+import sys
 
+from behaviorlm_ray.commands.run import main, whole
 
-def whole(pipeline: Pipeline) -> Stage:
-    """Every stage in the order in which a person thinks of them."""
-    pipeline.prepared()
-    pipeline.check_samples()
-    if "ab_tuned" in pipeline.settings.evaluation.arms:
-        pipeline.a_tuned()
-        pipeline.difficulty()
-        pipeline.selected()
-        pipeline.ab_tuned()
-    return pipeline.evaluated()
-
+__all__ = ["main", "whole"]
 
 if __name__ == "__main__":
-    run_up_to(whole, __doc__ or "", finish=lambda pipeline: f"wrote the report to {write_results(pipeline)}")
+    sys.exit(main(prog="python -m jobs.run"))
