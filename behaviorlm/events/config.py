@@ -43,7 +43,9 @@ class OrderConfig(Settings):
             import pyarrow.compute as pc
 
             try:
-                pc.assume_timezone(pa.scalar(0, pa.timestamp("us")), timezone=zone)
+                pc.assume_timezone(
+                    pa.nulls(1, pa.timestamp("us")), timezone=zone
+                )  # a value would load pandas
             except pa.ArrowInvalid:
                 raise ValueError(
                     f"{zone!r} is not a time zone known here; use an IANA name such as UTC"
