@@ -6,7 +6,7 @@ from typing import Any
 
 import ray.data
 
-from behaviorlm.scoring.cloze import write_cloze
+from behaviorlm.scoring.cloze_questions import write_cloze
 from behaviorlm_lab.world.cloze import cloze_questions
 from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.log import check_counts, part_count, part_name, write_part

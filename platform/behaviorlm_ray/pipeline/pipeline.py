@@ -18,7 +18,7 @@ from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import model_fingerprint, removed_dropout
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import source_files
-from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.pipeline import stage_bodies, stage_versions

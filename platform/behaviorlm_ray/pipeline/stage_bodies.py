@@ -21,7 +21,7 @@ from behaviorlm.prompts.conversations import (
     read_conversations,
     split_holdout,
 )
-from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm.selection.difficulty import align_judges
 from behaviorlm.selection.quotas import select
 from behaviorlm_ray import storage

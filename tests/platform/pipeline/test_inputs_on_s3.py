@@ -19,7 +19,7 @@ from behaviorlm.files.input_files import find_on_s3, open_bytes, open_random_acc
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import read_conversations, source_files
-from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.stage_bodies import hash_of_files
 from behaviorlm_ray.storage import S3Location
