@@ -20,7 +20,7 @@ import ray
 import torch
 
 from behaviorlm.config import load_settings
-from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule

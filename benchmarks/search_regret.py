@@ -40,7 +40,7 @@ def main() -> int:
             for given in (data, grid):
                 settings = validate_settings(SearchSettings, given, str(options.config))
                 run = base_run(settings)
-                check_trials(settings, run)
+                check_trials(settings, run, is_written=True)
                 search(settings, run)
                 summaries.append(read_summary(search_folder(settings, run) / SUMMARY))
                 if settings.scheduler.name == "none":

@@ -1,7 +1,8 @@
-"""A-Tuning: tune the base model on anchor behaviors with auxiliary conversations."""
+"""`behaviorlm a_tune` for `python -m` and `ray job submit`."""
 
-from behaviorlm_ray.pipeline.tune import a_tune
-from jobs.pipeline_job import run_up_to
+import sys
+
+from behaviorlm_ray.commands.a_tune import main
 
 if __name__ == "__main__":
-    run_up_to(a_tune, __doc__ or "")
+    sys.exit(main(prog="python -m jobs.a_tune"))

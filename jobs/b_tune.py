@@ -1,7 +1,8 @@
-"""B-Tuning: go on from the A-tuned model on the selected subset."""
+"""`behaviorlm b_tune` for `python -m` and `ray job submit`."""
 
-from behaviorlm_ray.pipeline.b_tune import b_tune
-from jobs.pipeline_job import run_up_to
+import sys
+
+from behaviorlm_ray.commands.b_tune import main
 
 if __name__ == "__main__":
-    run_up_to(b_tune, __doc__ or "")
+    sys.exit(main(prog="python -m jobs.b_tune"))

@@ -1,7 +1,8 @@
-"""Read the log, split it, cut the vocabulary and tokenize it."""
+"""`behaviorlm prepare` for `python -m` and `ray job submit`."""
 
-from behaviorlm_ray.pipeline.prepare import prepare
-from jobs.pipeline_job import run_up_to
+import sys
+
+from behaviorlm_ray.commands.prepare import main
 
 if __name__ == "__main__":
-    run_up_to(prepare, __doc__ or "")
+    sys.exit(main(prog="python -m jobs.prepare"))

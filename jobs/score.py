@@ -1,7 +1,8 @@
-"""Score the difficulty of every training sample."""
+"""`behaviorlm score` for `python -m` and `ray job submit`."""
 
-from behaviorlm_ray.pipeline.score import score
-from jobs.pipeline_job import run_up_to
+import sys
+
+from behaviorlm_ray.commands.score import main
 
 if __name__ == "__main__":
-    run_up_to(score, __doc__ or "")
+    sys.exit(main(prog="python -m jobs.score"))

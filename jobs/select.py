@@ -1,7 +1,8 @@
-"""Choose the balanced subset for B-Tuning."""
+"""`behaviorlm select` for `python -m` and `ray job submit`."""
 
-from behaviorlm_ray.pipeline.select import select
-from jobs.pipeline_job import run_up_to
+import sys
+
+from behaviorlm_ray.commands.select import main
 
 if __name__ == "__main__":
-    run_up_to(select, __doc__ or "")
+    sys.exit(main(prog="python -m jobs.select"))

@@ -1,34 +1,8 @@
-"""Repeat a run on synthetic logs of several seeds and under several conditions, and print the tables over them.
-
-Each run leaves a record, <root>/<name>/records/<condition>-<seed>.json; what has one is not run again. Records of
-several machines may be put into one folder: `python -m behaviorlm_lab.study.tables FOLDER` prints their tables.
-Records that were made with other settings, code or packages than the study has now are refused.
-"""
+"""`behaviorlm study` for `python -m` and `ray job submit`."""
 
 import sys
 
-from behaviorlm_lab.study.records import read_records
-from behaviorlm_lab.study.runs import plan_study, run_study
-from behaviorlm_lab.study.settings import StudySettings
-from behaviorlm_lab.study.tables import study_tables
-from behaviorlm_ray.cluster.connection import check_local_root, connected
-from behaviorlm_ray.console.command_line import run_job
-
-
-def plan(settings: StudySettings) -> None:
-    """Say what would run."""
-    print("\n".join(plan_study(settings)))
-
-
-def main(settings: StudySettings) -> None:
-    """Run what has no record yet, then print the tables."""
-    check_local_root(settings.root)
-    plan_study(settings)  # every problem of every condition, before anything is made
-    with connected():
-        folder = run_study(settings)
-    print("\n".join(["", *study_tables(read_records(folder), settings.reference), ""]))
-    print(f"wrote the records to {folder}")
-
+from behaviorlm_lab.commands.study import main
 
 if __name__ == "__main__":
-    sys.exit(run_job(StudySettings, main, description=__doc__ or "", plan=plan))
+    sys.exit(main(prog="python -m jobs.study"))

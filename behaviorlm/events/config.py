@@ -2,8 +2,6 @@
 
 from typing import Literal, Self
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings
@@ -41,8 +39,13 @@ class OrderConfig(Settings):
     @classmethod
     def _time_zone_exists(cls, zone: str | None) -> str | None:
         if zone is not None:
+            import pyarrow as pa  # here, for most logs name no zone, and a config is read without it
+            import pyarrow.compute as pc
+
             try:
-                pc.assume_timezone(pa.scalar(0, pa.timestamp("us")), timezone=zone)
+                pc.assume_timezone(
+                    pa.nulls(1, pa.timestamp("us")), timezone=zone
+                )  # a value would load pandas
             except pa.ArrowInvalid:
                 raise ValueError(
                     f"{zone!r} is not a time zone known here; use an IANA name such as UTC"

@@ -19,7 +19,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.pytorch_utils import Conv1D
 
 from behaviorlm.errors import ModelError
-from behaviorlm.model.base_model import ModelConfig, dropout_overrides, load_model, model_without_weights
+from behaviorlm.model.base_model import dropout_overrides, load_model, model_without_weights
+from behaviorlm.model.config import ModelConfig
 
 AdaptedModel = PreTrainedModel | PeftModel
 

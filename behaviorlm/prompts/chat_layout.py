@@ -8,12 +8,14 @@ says.
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-from transformers import PreTrainedTokenizerBase
 
 from behaviorlm.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase  # with torch behind it: not only to read a config
 
 # Some templates print today's date; a prompt must not depend on the day on which it was made.
 _FIXED_DATE = datetime(2024, 7, 26)
@@ -23,7 +25,7 @@ _CALL_OF_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 class SegmentEncoder:
     """Encodes segments of a prompt on their own, for one tokenizer."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         self.tokenizer = tokenizer
         self.control_ids = _control_ids(tokenizer)
         self._anchor = self._encode(["\n"], inert=True)[0]
@@ -79,7 +81,7 @@ class SegmentEncoder:
 
 
 def turn_pieces(
-    tokenizer: PreTrainedTokenizerBase, roles: Sequence[str], template_options: Mapping[str, Any]
+    tokenizer: "PreTrainedTokenizerBase", roles: Sequence[str], template_options: Mapping[str, Any]
 ) -> list[str]:
     """What the chat template writes around the texts of turns with these roles: one piece more than roles.
 
@@ -113,7 +115,7 @@ def turn_pieces(
     return [*pieces, rest]
 
 
-def has_system_turn(tokenizer: PreTrainedTokenizerBase, template_options: Mapping[str, Any]) -> bool:
+def has_system_turn(tokenizer: "PreTrainedTokenizerBase", template_options: Mapping[str, Any]) -> bool:
     """Whether the chat template takes a system turn and shows it. Those without refuse it or drop it."""
     try:
         turn_pieces(tokenizer, ["system", "user", "assistant"], template_options)
@@ -122,14 +124,14 @@ def has_system_turn(tokenizer: PreTrainedTokenizerBase, template_options: Mappin
     return True
 
 
-def leading_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def leading_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """What the tokenizer puts before any plain text: the begin-of-sequence token of those that have one."""
     bos = tokenizer.bos_token_id
     return [bos] if bos is not None and list(tokenizer("")["input_ids"])[:1] == [bos] else []
 
 
 def turn_end(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], control_ids: frozenset[int]
+    tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], control_ids: frozenset[int]
 ) -> list[int]:
     """The tokens that end an assistant's turn, given those of what the template writes after its text.
 
@@ -151,7 +153,7 @@ def _fixed_date(call: re.Match[str]) -> str:
     return repr(_FIXED_DATE.strftime(call.group(2)))
 
 
-def _control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def _control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
     """Ids of added tokens that a text must never produce by spelling them."""
     ids = {
         token_id

@@ -12,50 +12,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
-from transformers import PreTrainedTokenizerBase
 
-from behaviorlm.config import Settings
 from behaviorlm.errors import DataError, ModelError
 from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_random_access, open_unpacked
 from behaviorlm.prompts.chat_layout import SegmentEncoder, leading_ids, turn_end, turn_pieces
+from behaviorlm.prompts.config import AuxiliarySource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase  # with torch behind it: not only to read a config
 
 Message = dict[str, str]
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
-
-
-class AuxiliarySource(Settings):
-    """One set of conversations that is mixed into tuning."""
-
-    name: str = Field(description="How reports and losses call this source.")
-    paths: list[str] = Field(min_length=1, description="Files, folders or globs, local or s3://bucket/key.")
-    format: Literal["auto", "jsonl", "parquet"] = Field(
-        "auto", description="The format of the files; auto: by suffix (.jsonl, .jsonl.gz, .parquet)."
-    )
-    messages: str = Field(
-        "messages", description='The key or column with the list of {"role", "content"} messages.'
-    )
-    ratio: float = Field(0.1, ge=0, description="Conversations per sample.")
-    weight: float = Field(
-        1.0, ge=0, description="Weight of the mean conversation loss beside the mean sample loss."
-    )
-    max_tokens: int = Field(
-        512, ge=2, description="Longer conversations are cut at this many tokens, and counted."
-    )
-    holdout_share: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="Share of the conversations that is never trained on and measures retention.",
-    )
-    max_quarantine_share: float = Field(
-        0.01, ge=0, le=1, description="Fail when more than this share of the conversations cannot be used."
-    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +113,7 @@ def check_quarantine(
 
 
 def encode_conversation(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     messages: Sequence[Message],
     max_tokens: int,
     chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -155,7 +127,7 @@ def encode_conversation(
 
 
 def encode_conversations(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     conversations: Sequence[Sequence[Message]],
     max_tokens: int,
     chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -201,7 +173,7 @@ def split_holdout(ids: Sequence[bytes], share: float, seed: int) -> np.ndarray:
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     segments: SegmentEncoder,
     messages: Sequence[Message],
     max_tokens: int,
@@ -217,7 +189,7 @@ def _encode(
 
 
 def _chat_runs(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     segments: SegmentEncoder,
     messages: Sequence[Message],
     options: Mapping[str, Any],
@@ -249,7 +221,7 @@ def _chat_runs(
 
 
 def _plain_runs(
-    tokenizer: PreTrainedTokenizerBase, segments: SegmentEncoder, messages: Sequence[Message]
+    tokenizer: "PreTrainedTokenizerBase", segments: SegmentEncoder, messages: Sequence[Message]
 ) -> list[tuple[list[int], bool]]:
     line_break = segments.data(["\n"])[0]
     ending = line_break if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]

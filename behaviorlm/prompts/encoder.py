@@ -15,66 +15,25 @@ paper's prompt is not public in detail: all wording and layout here is our choic
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
-from transformers import PreTrainedTokenizerBase
 
-from behaviorlm.config import Settings
 from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.prompts.chat_layout import SegmentEncoder, has_system_turn, leading_ids, turn_end, turn_pieces
+from behaviorlm.prompts.config import PromptConfig, rendered_text
 
-_LINE_BREAKING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase  # with torch behind it: not only to read a config
+
 _UNKNOWN_VALUE = "?"
 # Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
 # no use.
 _MAX_CACHED_SEGMENTS = 200_000
-
-
-class PromptConfig(Settings):
-    """What a prompt says and how much history it shows. All of it is our choice."""
-
-    instruction: str = Field(
-        "Each line is one thing the user did. Say what the user does next.",
-        description="The task, in the system turn (in the user turn for templates without one).",
-    )
-    list_behaviors: bool = Field(
-        False, description="Whether the instruction lists every behavior of the vocabulary."
-    )
-    max_events: int = Field(16, ge=1, description="The largest number of past events that a sample sees.")
-    stride: int = Field(
-        8,
-        ge=1,
-        description="History windows start at a multiple of this many events, so that neighboring samples "
-        "share tokens; a sample sees between max_events - stride + 1 and max_events past events.",
-    )
-    min_history: int = Field(1, ge=0, description="Events with fewer past events than this are no targets.")
-    name_prefix: str = Field(
-        " ", description="What precedes a behavior's name in history lines and labels alike."
-    )
-    chat_template_kwargs: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Further variables for the chat template, such as enable_thinking: false.",
-    )
-    max_history_tokens: int | None = Field(
-        None,
-        ge=1,
-        description="The largest number of history tokens of a sample; null: what the model has room for.",
-    )
-
-    @model_validator(mode="after")
-    def _check_together(self) -> "PromptConfig":
-        if self.stride > self.max_events:
-            raise ValueError(f"stride ({self.stride}) must not exceed max_events ({self.max_events})")
-        if rendered_text(self.name_prefix) != self.name_prefix:
-            raise ValueError("name_prefix must not hold a line break or another control character")
-        return self
 
 
 @dataclass(frozen=True)
@@ -130,7 +89,7 @@ class PromptEncoder:
     Raises ModelError for a chat template that cannot be used.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", config: PromptConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self._segments = SegmentEncoder(tokenizer)
@@ -262,11 +221,6 @@ class PromptEncoder:
         for text, ids in zip(missing, self._segments.data(missing), strict=True):
             self._encoded[text] = _int32(ids)
         return [self._encoded[text] for text in texts]
-
-
-def rendered_text(text: str) -> str:
-    """Text of a log as it stands in a prompt: each run of line breaks and control characters is one space."""
-    return _LINE_BREAKING.sub(" ", text)
 
 
 def _check_labels(names: Sequence[str], labels: Sequence[np.ndarray]) -> None:

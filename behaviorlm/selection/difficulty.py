@@ -1,39 +1,10 @@
 """How hard each training sample is, from a model's label scores; higher is harder."""
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
-from scipy.stats import rankdata
 
-from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import normalize_label_scores, require_label_scores, row_blocks
-
-
-class DifficultyConfig(Settings):
-    """Which number orders the samples, and which model it comes from. Our choice throughout."""
-
-    measure: Literal["nll", "rank", "margin", "excess", "reducible"] = Field(
-        default="excess",
-        description="The measure by which samples are selected; all are stored. nll: surprise over the "
-        "vocabulary; rank: place of the target; margin: best other behavior's lead; excess: nll minus the "
-        "prediction's entropy; reducible: nll minus that of a reference model tuned on the other half of the "
-        "data",
-    )
-    source: Literal["start", "base", "cross_fit"] = Field(
-        default="start",
-        description="The model that scores. start: the one that B-Tuning goes on from; cross_fit: two tuned like it, "
-        "each scoring the half of the groups that it has not seen",
-    )
-    max_per_behavior: int | None = Field(
-        default=None,
-        ge=1,
-        description="Score at most this many training samples of each behavior, drawn at random; only these can be "
-        "selected. Saves time where a few behaviors have most of the samples. null: score all",
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of that draw")
 
 
 def difficulty_measures(
@@ -99,6 +70,13 @@ def align_judges(
         levels = (np.arange(len(pooled)) + 0.5) / len(pooled)
         for one in judges:
             own = members[judge[members] == one]
-            places = (rankdata(difficulty[own]) - 0.5) / len(own)  # equal ones share a place
+            places = (_ranks(difficulty[own]) - 0.5) / len(own)
             aligned[own] = np.interp(places, levels, pooled)
     return aligned
+
+
+def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Place of each value from 1, float64[n]; equal ones share the mean of theirs. Not scipy's: the method has none."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[index]
+    return ranks

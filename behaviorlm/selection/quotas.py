@@ -3,63 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
+from behaviorlm.selection.config import SelectionConfig
 
 Counts = NDArray[np.int64]
-
-
-class SelectionConfig(Settings):
-    """How large the subset is, how balanced over behaviors, and which samples of a behavior it takes."""
-
-    total: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.3,
-        description="Samples to select: a count (1000) or a share (0.3) of the training samples that were scored "
-        "(all of them unless difficulty.max_per_behavior is set)",
-    )
-    balance: float = Field(
-        default=0.3,
-        ge=0,
-        le=1,
-        description="A behavior with n samples gets a quota proportional to n^(1 - balance): 0 keeps the "
-        "natural mix, 1 gives equal counts",
-    )
-    anchor_share: float | None = Field(
-        default=None,
-        ge=0,
-        le=1,
-        description="Share of the subset for anchor behaviors, the rest for the tail; balance then applies "
-        "inside each. null: one mix over all behaviors",
-    )
-    max_per_behavior: int | None = Field(
-        default=None, ge=1, description="No behavior gets more samples than this; null: no limit"
-    )
-    within: Literal["hard", "easy", "band", "mixed", "random"] = Field(
-        default="mixed",
-        description="Which samples of a behavior: the hardest, the easiest, uniformly from a band of "
-        "difficulty, a share of the hardest and the rest uniformly, or uniformly",
-    )
-    band: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = Field(
-        default=(0.25, 0.75),
-        description="For band: lower and upper quantile of difficulty within the behavior, 0 is the easiest",
-    )
-    hard_share: float = Field(
-        default=0.5, ge=0, le=1, description="For mixed: share of a behavior's quota taken from the hardest"
-    )
-    seed: int = Field(default=0, description="Seed of the uniform choices")
-
-    @model_validator(mode="after")
-    def _band_is_ordered(self) -> "SelectionConfig":
-        if self.band[0] >= self.band[1]:
-            raise ValueError(f"band must be [low, high] with low < high, got {list(self.band)}")
-        return self
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,8 @@ import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, context_columns
-from behaviorlm.timelines.splits import (
-    SPLIT_NAMES,
-    TRAIN,
-    SplitConfig,
-    assign_splits,
-    check_split_settings,
-    user_starts,
-)
+from behaviorlm.timelines.config import SplitConfig
+from behaviorlm.timelines.splits import SPLIT_NAMES, TRAIN, assign_splits, check_split_settings, user_starts
 
 SAMPLE_ID_BYTES = 16
 

@@ -2,40 +2,17 @@
 
 import hashlib
 import math
-from typing import Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 
-from behaviorlm.config import Settings
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.config import EventsConfig
+from behaviorlm.timelines.config import SplitConfig
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")
-
-
-class SplitConfig(Settings):
-    """How events are split. Our choice, not the paper's."""
-
-    by: Literal["time", "group", "column"] = Field(
-        default="time",
-        description="time: the last events of each user; group: whole groups by a hash; column: "
-        "events.split_column.",
-    )
-    validation: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of validation (not with by: column)."
-    )
-    test: float = Field(default=0.1, ge=0, lt=1, description="Share of test (not with by: column).")
-    seed: int = Field(default=0, description="Seed of the split by group.")
-
-    @model_validator(mode="after")
-    def _something_is_left_to_train_on(self) -> Self:
-        if self.validation + self.test >= 1:
-            raise ValueError("validation and test together must stay below 1: the rest is for training")
-        return self
 
 
 def check_split_settings(split_config: SplitConfig, events_config: EventsConfig) -> None:

@@ -9,24 +9,9 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
-from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
-
-
-class VocabularyConfig(Settings):
-    """Which behaviors exist and which are anchors."""
-
-    anchor_threshold: float = Field(
-        default=0.01,
-        ge=0,
-        lt=1,
-        description="Behaviors above this share of the training targets are anchors (1 %: the paper).",
-    )
-    extra_names: list[str] = Field(
-        default=[], description="Behaviors known to exist but perhaps never seen in training; tail ones."
-    )
+from behaviorlm.timelines.config import VocabularyConfig
 
 
 @dataclass(frozen=True, eq=False)

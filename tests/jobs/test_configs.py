@@ -13,7 +13,8 @@ from transformers import LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast,
 
 from behaviorlm.config import load_settings
 from behaviorlm.model.adapters import add_adapter, trainable_parameters
-from behaviorlm.model.attention import TreeAttention, choose_attention
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model, load_tokenizer, max_positions
 from behaviorlm.model.tree_model import TreeModel, causal_lm, pack_tensors
 from behaviorlm.prompts.encoder import PromptEncoder

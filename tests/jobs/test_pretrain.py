@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from behaviorlm_lab.pretraining.base_model import ASSET, make_base_model
+from behaviorlm_lab.pretraining.base_model import make_base_model
 from behaviorlm_lab.pretraining.check import TOLERANCE, compare
+from behaviorlm_lab.pretraining.recipe import ASSET
 from behaviorlm_lab.world.process import default_world
 from jobs import pretrain
 

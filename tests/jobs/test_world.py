@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_lab.world import log
 from behaviorlm_lab.world.log import write_part
 from behaviorlm_lab.world.opaque import OpaqueWorld

@@ -10,7 +10,6 @@ import logging
 import math
 import shutil
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from behaviorlm.errors import StorageError
+from behaviorlm_lab.pretraining.recipe import CONVERSATIONS, RECIPE_FILE, SENTENCES, SIZES, STEPS, Size
 from behaviorlm_lab.world.generator import PLACES, Generator
 from behaviorlm_lab.world.process import default_world
 from behaviorlm_lab.world.text import Conversation, knowledge_sentences, small_talk
@@ -35,26 +35,9 @@ CHAT_TEMPLATE = (
 SYSTEM_TEXT = "You are a friendly assistant."
 TOKENIZER_SIZE = 1024
 POSITIONS = 512
-RECIPE_FILE = "pretraining.json"
-ASSET = Path(__file__).parents[1] / "assets" / "base"
-
-SENTENCES, CONVERSATIONS, SENTENCES_PER_DOCUMENT = 20_000, 4_000, 6
-STEPS = 1200
+SENTENCES_PER_DOCUMENT = 6
 CURVE_STEPS = 20
 HEAD_WIDTH = 32
-
-
-@dataclass(frozen=True)
-class Size:
-    """Shape of a base model; heads are 32 wide."""
-
-    width: int
-    inner_width: int
-    layers: int
-
-
-SIZES = {"small": Size(64, 192, 3), "base": Size(128, 384, 4), "large": Size(192, 512, 4)}
-"""About 0.2, 1.0 and 2.0 million parameters."""
 
 
 def make_base_model(

@@ -1,10 +1,8 @@
 """Whether a base model is what its recipe makes: the recipe is run again and everything is compared."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,14 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from behaviorlm.errors import ModelError
-from behaviorlm_lab.pretraining.base_model import (
-    CONVERSATIONS,
-    RECIPE_FILE,
-    SENTENCES,
-    SIZES,
-    documents_of,
-    make_base_model,
-)
+from behaviorlm_lab.pretraining.base_model import documents_of, make_base_model
+from behaviorlm_lab.pretraining.recipe import CONVERSATIONS, RECIPE_FILE, SENTENCES, SIZES, read_recipe
 from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.process import default_world
@@ -29,7 +21,6 @@ TOLERANCE = 0.02
 """Nats a token by which a point of the curve, and the loss of the weights, may differ: float noise between processors,
 grown over all steps (our choice). Two seeds differ by more at the start, and a changed recipe or text does."""
 TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
-KEYS = ("world", "size", "seed", "steps", "knowledge", "sentences", "conversations", "curve")
 WINDOWS, LENGTH = 64, 256
 
 
@@ -57,7 +48,7 @@ def repeat(folder: Path) -> Repetition:
 
     Raises ModelError (no recipe, or one that this version does not make).
     """
-    recipe = _recipe(folder)
+    recipe = read_recipe(folder)
     worlds: dict[str, Generator] = {world.version: world for world in (default_world(), errands_world())}
     known = {
         "world": tuple(worlds),
@@ -91,7 +82,7 @@ def repeat(folder: Path) -> Repetition:
 def compare(folder: Path, again: Path, world: Generator) -> Repetition:
     """Compare two folders, losses on the text of the second's recipe. Infinite where shapes are not the same."""
     differing = tuple(name for name in TEXT_FILES if _bytes(folder / name) != _bytes(again / name))
-    curves = [[point["loss"] for point in _recipe(place)["curve"]] for place in (folder, again)]
+    curves = [[point["loss"] for point in read_recipe(place)["curve"]] for place in (folder, again)]
     curve = float("inf")
     if len(curves[0]) == len(curves[1]):
         curve = max((abs(one - two) for one, two in zip(*curves, strict=True)), default=0.0)
@@ -107,7 +98,7 @@ def compare(folder: Path, again: Path, world: Generator) -> Repetition:
 
 def _windows(folder: Path, world: Generator) -> torch.Tensor:
     """Token ids int64[WINDOWS, LENGTH] of a recipe's text, spread over all of it."""
-    recipe = _recipe(folder)
+    recipe = read_recipe(folder)
     sentences = knowledge_sentences(world, SENTENCES, recipe["seed"], recipe["knowledge"])
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     documents = documents_of(tokenizer, sentences, small_talk(CONVERSATIONS, recipe["seed"]))
@@ -128,18 +119,6 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot read the weights: {error}") from error
-
-
-def _recipe(folder: Path) -> dict[str, Any]:
-    path = folder / RECIPE_FILE
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot read the recipe: {error}") from error
-    missing = [key for key in KEYS if not isinstance(found, dict) or key not in found]
-    if missing:
-        raise ModelError(f"{path}: no recipe of jobs.pretrain, it lacks {', '.join(missing)}")
-    return found
 
 
 def _bytes(path: Path) -> bytes | None:

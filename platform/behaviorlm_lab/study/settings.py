@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
-from behaviorlm_lab.pretraining.base_model import STEPS
+from behaviorlm_lab.pretraining.recipe import STEPS
 from behaviorlm_ray.console.config_files import read_config
 from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_changed_keys
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from behaviorlm.scoring.cloze import ClozeQuestion
+from behaviorlm.scoring.cloze_questions import ClozeQuestion
 from behaviorlm_lab.world.generator import Generator
 
 CAUSE_TEMPLATE = "After somebody had to {behavior}, the next thing to do was to"

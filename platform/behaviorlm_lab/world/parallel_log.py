@@ -6,7 +6,7 @@ from typing import Any
 
 import ray.data
 
-from behaviorlm.scoring.cloze import write_cloze
+from behaviorlm.scoring.cloze_questions import write_cloze
 from behaviorlm_lab.world.cloze import cloze_questions
 from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.log import check_counts, part_count, part_name, write_part
@@ -18,7 +18,8 @@ from behaviorlm_lab.world.text import (
     small_talk,
     write_conversations,
 )
-from behaviorlm_ray.cluster.connection import check_local_root, connected
+from behaviorlm_ray.cluster.connection import connected
+from behaviorlm_ray.cluster.submission import check_local_root
 from behaviorlm_ray.storage import storage_errors
 
 

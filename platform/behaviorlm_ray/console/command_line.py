@@ -30,8 +30,11 @@ def run_job(
     description: str = "",
     *,
     plan: Callable[[SettingsT], None],
+    prog: str | None = None,
 ) -> int:
     """Parse, validate, and call `main`, or with --dry-run `plan`, with the settings. Returns the exit status.
+
+    argv: what follows the command; None: the process's own. prog: the command as it was typed, for the usage line.
 
     0 done; 2 wrong command line, configuration or data (all problems at once, on stderr, and before `main`
     starts where validation can find them); 1 any other failure of this project; 130 interrupted, by Ctrl-C or by
@@ -40,7 +43,7 @@ def run_job(
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # Progress must show in the log of a submitted job, too.
-    parser = _parser(settings_class, description)
+    parser = _parser(settings_class, description, prog)
     known, rest = parser.parse_known_args(argv)
     try:
         settings = load_config(settings_class, known.config, _overrides(rest))
@@ -81,8 +84,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parser(settings_class: type[Settings], description: str) -> argparse.ArgumentParser:
+def _parser(settings_class: type[Settings], description: str, prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=description,
         epilog=_keys_help(settings_class),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from behaviorlm.metrics.label_probabilities import require_label_scores
 from behaviorlm.metrics.outcomes import Choices, Outcomes, outcomes
 from behaviorlm.metrics.score_summary import summarize_scores
+from behaviorlm.scoring.config import FRONT_TAUS
 from behaviorlm.scoring.decision_rules import (
-    FRONT_TAUS,
     TauChoice,
     adjusted_choices,
     choose_tau,

@@ -10,7 +10,7 @@ from typing import Any
 
 from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm.scoring.decision_rules import TAIL_MINIMUM_TARGETS
+from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm_ray.evaluation.arms import MeasuredArm, Rules, measure_arm
 from behaviorlm_ray.evaluation.fronts import expected_endpoint, with_expected
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from behaviorlm.metrics.endpoint import Endpoint, endpoint
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.outcomes import Choices
-from behaviorlm.scoring.decision_rules import FRONT_TAUS
+from behaviorlm.scoring.config import FRONT_TAUS
 from behaviorlm_ray.evaluation.oracle import ExpectedAccuracy
 
 

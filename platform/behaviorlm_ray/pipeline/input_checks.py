@@ -14,10 +14,10 @@ from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.adapters import check_adapter
 from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
-from behaviorlm.prompts.conversations import AuxiliarySource
+from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
-from behaviorlm_ray.cluster.connection import is_submitted_job
+from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.passes import QUARANTINE

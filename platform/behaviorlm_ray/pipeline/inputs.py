@@ -11,7 +11,7 @@ from behaviorlm.events.source_files import SourceFile, list_files
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import model_fingerprint, removed_dropout
 from behaviorlm.prompts.conversations import AuxiliarySource, source_files
-from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.storage import hash_file, location

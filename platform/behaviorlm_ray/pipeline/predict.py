@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer
-from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.arms import Tuning

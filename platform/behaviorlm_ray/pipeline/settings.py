@@ -13,14 +13,11 @@ from pydantic import Field, field_validator, model_validator
 from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm.events.config import EventsConfig
-from behaviorlm.model.base_model import ModelConfig
-from behaviorlm.prompts.conversations import AuxiliarySource
-from behaviorlm.prompts.encoder import PromptConfig
-from behaviorlm.scoring.decision_rules import CHOICE_TAUS, TAIL_MINIMUM_TARGETS
-from behaviorlm.selection.difficulty import DifficultyConfig
-from behaviorlm.selection.quotas import SelectionConfig
-from behaviorlm.timelines.splits import SplitConfig
-from behaviorlm.timelines.vocabulary import VocabularyConfig
+from behaviorlm.model.config import ModelConfig
+from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
+from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS
+from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
+from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
 from behaviorlm_ray.storage import PATIENCE_SECONDS, Location, location

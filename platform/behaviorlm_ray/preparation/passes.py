@@ -25,12 +25,14 @@ from behaviorlm.events.normalization import check_quarantine, normalize
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.patient_reads import PATIENCE_SECONDS, patience
-from behaviorlm.model.base_model import ModelConfig, load_tokenizer, max_positions
-from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder
+from behaviorlm.model.base_model import load_tokenizer, max_positions
+from behaviorlm.model.config import ModelConfig
+from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.parts import SPLITS, history_tokens, run_starts
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
-from behaviorlm.timelines.splits import SplitConfig
-from behaviorlm.timelines.vocabulary import VocabularyConfig, build_vocabulary
+from behaviorlm.timelines.vocabulary import build_vocabulary
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.stages.attempts import SCRATCH

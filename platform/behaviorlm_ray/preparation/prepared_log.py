@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
+from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int64, TimelinePart, Window, load_part
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray import storage

@@ -14,7 +14,8 @@ from torch import nn
 
 from behaviorlm.errors import StorageError
 from behaviorlm.model.adapters import load_trained
-from behaviorlm.model.attention import TreeAttention, choose_attention
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
 from behaviorlm.scoring.label_scoring import LabelScorer, label_scorer
 from behaviorlm.selection.difficulty import difficulty_measures

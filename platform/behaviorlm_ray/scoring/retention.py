@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.prompts.conversations import Conversation
-from behaviorlm.scoring.cloze import ClozeQuestion, cloze_accuracy
+from behaviorlm.scoring.cloze import cloze_accuracy
+from behaviorlm.scoring.cloze_questions import ClozeQuestion
 from behaviorlm.training.schedule import fit_packs
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray.scoring.replica import TREE_TOKENS, ScoringTask, open_model

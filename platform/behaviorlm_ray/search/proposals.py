@@ -7,14 +7,13 @@ killed proposes the same again.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
-from pydantic import Field
 
-from behaviorlm.config import Settings
+from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, Metrics, ObjectiveSettings
 from behaviorlm_ray.search.space import (
     Dimension,
@@ -28,21 +27,6 @@ from behaviorlm_ray.search.space import (
 
 ATTEMPTS = 100
 """Draws after which a space counts as used up (our choice): a point that was tried already is never tried again."""
-
-
-class AlgorithmSettings(Settings):
-    """How points of the space are chosen."""
-
-    name: Literal["grid", "random", "optuna"] = Field(
-        default="grid",
-        description="grid: every combination. random: points at random. optuna: the tree-structured Parzen estimator "
-        "(TPE) on what trials found so far; with objective multi, the multi-objective TPE; with a floor, under that "
-        "constraint.",
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of random points and of TPE.")
-    startup_trials: int = Field(
-        default=10, ge=1, description="optuna: so many trials at random before TPE chooses."
-    )
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
 
 def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
     """Lines that say which trials there are and how many stages they would run. Raises errors of the inputs."""
-    check_trials(settings, run)
+    check_trials(settings, run, is_written=False)
     known = list(sure_trials(settings)) if settings.algorithm.name == "grid" else []
     stages: dict[str, dict[str, bool]] = {}
     number_of_trials = len(known) or settings.budget.trials
@@ -139,7 +139,7 @@ def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def check_trials(settings: SearchSettings, run: Mapping[str, Any]) -> None:
+def check_trials(settings: SearchSettings, run: Mapping[str, Any], *, is_written: bool) -> None:
     """Look at everything that trials read from outside, each once. Raises ConfigError."""
     checked = set()
     for parameters in sure_trials(settings):
@@ -152,7 +152,7 @@ def check_trials(settings: SearchSettings, run: Mapping[str, Any]) -> None:
         key = repr(read)
         if key not in checked:
             checked.add(key)
-            check_inputs(open_run(trial), is_written=True)
+            check_inputs(open_run(trial), is_written=is_written)
 
 
 def search_root(run: Mapping[str, Any]) -> Location:

@@ -7,11 +7,11 @@ from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
-from behaviorlm_ray.cluster.connection import check_storage_root
+from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.config_files import read_config
 from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_absolute_paths
+from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
-from behaviorlm_ray.search.proposals import AlgorithmSettings
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.space import (
     COUNTABLE,

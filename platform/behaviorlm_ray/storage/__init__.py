@@ -1,9 +1,8 @@
 """Storage: files that survive crashes and other writers, in local folders and on S3, behind the same operations."""
 # ruff: noqa: F401  # what is imported here is what storage offers
 
-from behaviorlm_ray.storage.copies import copies_folder
 from behaviorlm_ray.storage.full_disk import disk_full_message, is_disk_full, storage_errors
-from behaviorlm_ray.storage.local import flush_to_disk
+from behaviorlm_ray.storage.local import copies_folder, flush_to_disk
 from behaviorlm_ray.storage.locations import (
     PATIENCE_SECONDS,
     FileDigest,

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from behaviorlm.errors import StorageError
 from behaviorlm_ray.storage import local, s3_objects
 from behaviorlm_ray.storage.full_disk import storage_errors
+from behaviorlm_ray.storage.local import copies_folder
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
 
 
@@ -27,17 +27,6 @@ def local_copy(place: S3Location) -> Path:
     if not digests:
         raise StorageError(f"{place} is missing; run the same command again to repair it")
     return _file(place, digests[""]) if "" in digests else _folder(place, digests)
-
-
-def copies_folder() -> Path:
-    """Where this user's copies lie on this machine. Raises StorageError if somebody else owns it."""
-    folder = Path(tempfile.gettempdir()) / f"behaviorlm-copies-{os.getuid()}"
-    with storage_errors(folder, "create"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.stat()
-    if owner.st_uid != os.getuid() or owner.st_mode & 0o022:
-        raise StorageError(f"{folder} can be written by others than this user; remove it, or set TMPDIR")
-    return folder
 
 
 def _digests_now(place: S3Location) -> dict[str, FileDigest]:

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -224,3 +225,14 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     with open(path.with_name(f".{path.name}.lock"), "ab") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def copies_folder() -> Path:
+    """Where this user's copies lie on this machine. Raises StorageError if somebody else owns it."""
+    folder = Path(tempfile.gettempdir()) / f"behaviorlm-copies-{os.getuid()}"
+    with storage_errors(folder, "create"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat()
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o022:
+        raise StorageError(f"{folder} can be written by others than this user; remove it, or set TMPDIR")
+    return folder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage import local, s3
+from behaviorlm_ray.storage import local
 from behaviorlm_ray.storage.locations import FileDigest, Location, S3Location
 
 P = TypeVar("P")
@@ -95,7 +95,6 @@ class Storage(Protocol[P]):
 
 
 _LOCAL: Storage[Path] = local
-_S3: Storage[S3Location] = s3
 
 
 @singledispatch
@@ -104,8 +103,17 @@ def store_of(place: Any) -> Storage[Any]:
     raise TypeError(f"{place!r} is no place of a storage")
 
 
-store_of.register(Path, lambda place: _LOCAL)
-store_of.register(S3Location, lambda place: _S3)
+@store_of.register
+def _on_this_machine(place: Path) -> Storage[Any]:
+    return _LOCAL
+
+
+@store_of.register
+def _on_s3(place: S3Location) -> Storage[Any]:
+    from behaviorlm_ray.storage import s3  # boto3 takes longer to load than a config to be refused
+
+    store: Storage[S3Location] = s3
+    return store
 
 
 def _by_place(operation: Callable[Concatenate[Storage[Location], A], R]) -> Callable[A, R]:

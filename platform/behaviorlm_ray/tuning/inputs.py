@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from behaviorlm.model.adapters import add_adapter, load_trained
-from behaviorlm.model.attention import choose_attention
-from behaviorlm.model.base_model import ModelConfig, load_model
+from behaviorlm.model.attention_choice import choose_attention
+from behaviorlm.model.base_model import load_model
+from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.prompts.conversations import Conversation
 from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule

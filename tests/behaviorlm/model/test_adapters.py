@@ -7,7 +7,8 @@ import torch
 
 from behaviorlm.errors import ModelError
 from behaviorlm.model.adapters import add_adapter, load_trained, save_trained, trainable_parameters
-from behaviorlm.model.base_model import ModelConfig, load_model
+from behaviorlm.model.base_model import load_model
+from behaviorlm.model.config import ModelConfig
 from tests.behaviorlm.planted_code import assert_pickle_acts, plant_pickle
 from tests.behaviorlm.tiny_models import CONFIGS, tiny_model
 

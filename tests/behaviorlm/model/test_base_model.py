@@ -10,13 +10,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from behaviorlm.errors import ModelError
 from behaviorlm.model.base_model import (
-    ModelConfig,
     load_model,
     load_model_config,
     load_tokenizer,
     model_without_weights,
     require_weights,
 )
+from behaviorlm.model.config import ModelConfig
 from tests.behaviorlm.planted_code import assert_pickle_acts, plant_code, plant_pickle
 from tests.behaviorlm.tiny_models import COMMON, tiny_model
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer

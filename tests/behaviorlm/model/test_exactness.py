@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import TokenTree

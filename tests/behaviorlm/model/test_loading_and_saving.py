@@ -33,9 +33,9 @@ from behaviorlm.model.adapters import (
     save_trained,
     trainable_parameters,
 )
-from behaviorlm.model.attention import TreeAttention, choose_attention
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import (
-    ModelConfig,
     load_model,
     load_model_config,
     load_tokenizer,
@@ -45,8 +45,9 @@ from behaviorlm.model.base_model import (
     removed_dropout,
     weights_dtype,
 )
+from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
-from behaviorlm_lab.pretraining.base_model import ASSET
+from behaviorlm_lab.pretraining.recipe import ASSET
 from tests.behaviorlm.tiny_models import random_tree
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer, stories_folder
 

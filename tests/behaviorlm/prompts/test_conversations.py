@@ -12,8 +12,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from behaviorlm.errors import DataError
+from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import (
-    AuxiliarySource,
     Message,
     conversation_id,
     encode_conversation,

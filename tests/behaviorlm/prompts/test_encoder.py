@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from behaviorlm.errors import ConfigError, DataError, ModelError
-from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder, PromptTokens, rendered_text
+from behaviorlm.prompts.config import PromptConfig, rendered_text
+from behaviorlm.prompts.encoder import PromptEncoder, PromptTokens
 from tests.behaviorlm.tokenizers_for_tests import (
     CHATML,
     NO_SYSTEM,

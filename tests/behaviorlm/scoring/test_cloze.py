@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from behaviorlm.errors import DataError
-from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.tree_model import TreeModel
-from behaviorlm.scoring.cloze import ClozeQuestion, cloze_accuracy, read_cloze, write_cloze
+from behaviorlm.scoring.cloze import cloze_accuracy
+from behaviorlm.scoring.cloze_questions import ClozeQuestion, read_cloze, write_cloze
 from tests.behaviorlm.tiny_models import CONFIGS, tiny_model
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
 

@@ -6,10 +6,8 @@ from scipy.special import logsumexp
 
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import Choices, measure
+from behaviorlm.scoring.config import CHOICE_TAUS, FRONT_TAUS, TAIL_MINIMUM_TARGETS
 from behaviorlm.scoring.decision_rules import (
-    CHOICE_TAUS,
-    FRONT_TAUS,
-    TAIL_MINIMUM_TARGETS,
     AnchorTail,
     TauChoice,
     adjusted_choices,

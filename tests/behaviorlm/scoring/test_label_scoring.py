@@ -5,7 +5,7 @@ import pytest
 from transformers import PretrainedConfig
 
 import behaviorlm.model.tree_model
-from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 from behaviorlm.trees.tree_rows import tree_rows

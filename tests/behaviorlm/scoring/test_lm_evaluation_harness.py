@@ -5,7 +5,7 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedTokenizerFast
 
-from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import TreeWriter
 from tests.behaviorlm.tiny_models import CONFIGS, random_tokens, tiny_model

@@ -9,7 +9,8 @@ from scipy.optimize import brentq
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.selection.quotas import SelectionConfig, quotas, requested_total, select
+from behaviorlm.selection.config import SelectionConfig
+from behaviorlm.selection.quotas import quotas, requested_total, select
 
 
 def names_of(behaviors: int) -> list[str]:

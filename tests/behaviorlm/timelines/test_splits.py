@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.config import EventsConfig
-from behaviorlm.timelines.splits import SplitConfig, assign_splits, check_split_settings, user_starts
+from behaviorlm.timelines.config import SplitConfig
+from behaviorlm.timelines.splits import assign_splits, check_split_settings, user_starts
 
 
 def timelines(

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from behaviorlm.errors import DataError
-from behaviorlm.timelines.vocabulary import Vocabulary, VocabularyConfig, build_vocabulary
+from behaviorlm.timelines.config import VocabularyConfig
+from behaviorlm.timelines.vocabulary import Vocabulary, build_vocabulary
 
 names = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=6).filter(
     lambda name: name.strip()

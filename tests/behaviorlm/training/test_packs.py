@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from behaviorlm.errors import DataError
-from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.timelines.parts import Window, history_tokens
 from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule, empty_pack

@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from behaviorlm.model.attention import choose_attention
+from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 from behaviorlm.trees.tree_rows import TreeRows, tree_rows

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from behaviorlm.prompts.encoder import PromptConfig
-from behaviorlm.scoring.decision_rules import CHOICE_TAUS, FRONT_TAUS, adjusted_choices
+from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.scoring.config import CHOICE_TAUS, FRONT_TAUS
+from behaviorlm.scoring.decision_rules import adjusted_choices
 from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
 from behaviorlm_ray.evaluation.fronts import adjustment_front
 from behaviorlm_ray.evaluation.predictors import ArmScores
@@ -32,7 +33,8 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
     random = np.random.default_rng(2)
     scores = {
         name: ArmScores(
-            *(in_batches(random.normal(size=(size, 5)).astype(np.float32), 16) for size in (70, 80))
+            in_batches(random.normal(size=(70, 5)).astype(np.float32), 16),
+            in_batches(random.normal(size=(80, 5)).astype(np.float32), 16),
         )
         for name in ("untuned", "one_stage")
     }

@@ -17,8 +17,9 @@ from behaviorlm.events.reading import check_columns, read_table_batches
 from behaviorlm.events.source_files import list_files
 from behaviorlm.files.input_files import find_on_s3, open_bytes, open_random_access, open_unpacked
 from behaviorlm.files.patient_reads import patience
-from behaviorlm.prompts.conversations import AuxiliarySource, read_conversations, source_files
-from behaviorlm.scoring.cloze import read_cloze
+from behaviorlm.prompts.config import AuxiliarySource
+from behaviorlm.prompts.conversations import read_conversations, source_files
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.inputs import hash_of_files
 from behaviorlm_ray.storage import S3Location

@@ -24,7 +24,7 @@ from behaviorlm.model.adapters import add_adapter, load_trained, save_trained
 from behaviorlm.model.base_model import load_model
 from behaviorlm.prompts.conversations import Conversation
 from behaviorlm.prompts.encoder import PromptTokens
-from behaviorlm.selection.quotas import SelectionConfig
+from behaviorlm.selection.config import SelectionConfig
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray import storage

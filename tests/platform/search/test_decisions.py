@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.decisions import Outcome, Rules, Task, next_task
 from behaviorlm_ray.search.objective import ObjectiveSettings, ranked
-from behaviorlm_ray.search.proposals import AlgorithmSettings, KnownTrial, Proposer
+from behaviorlm_ray.search.proposals import KnownTrial, Proposer
 from behaviorlm_ray.search.space import Dimension, read_space
 
 GRID = {"a": [0, 1, 2], "b": [0, 1, 2], "c": [0, 1, 2]}

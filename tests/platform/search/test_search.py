@@ -140,7 +140,7 @@ def test_what_a_trial_reads_must_be_there(run: dict[str, Any]) -> None:
     with pytest.raises(
         ConfigError, match=r"auxiliary source 'talks': paths: nothing found at /.*nowhere\.jsonl"
     ):
-        check_trials(settings, base_run(settings))
+        check_trials(settings, base_run(settings), is_written=True)
 
 
 def test_the_plan_counts_distinct_stages_and_writes_nothing(run: dict[str, Any]) -> None:

@@ -11,17 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from behaviorlm_lab.pretraining.base_model import (
-    ASSET,
-    CONVERSATIONS,
-    POSITIONS,
-    RECIPE_FILE,
-    SENTENCES,
-    SIZES,
-    STEPS,
-    TURN_END,
-    make_base_model,
-)
+from behaviorlm_lab.pretraining.base_model import POSITIONS, TURN_END, make_base_model
+from behaviorlm_lab.pretraining.recipe import ASSET, CONVERSATIONS, RECIPE_FILE, SENTENCES, SIZES, STEPS
 from behaviorlm_lab.world.process import default_world
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import DataError
-from behaviorlm.scoring.decision_rules import CHOICE_TAUS
+from behaviorlm.scoring.config import CHOICE_TAUS
 from behaviorlm_lab.truth.oracle import WorldOracle, main_world, second_world
 from behaviorlm_lab.truth.probabilities import filtered_probabilities
 from behaviorlm_lab.world.errands import errands_world
@@ -122,11 +122,11 @@ def hidden_scores(log: PreparedLog, rows: SampleRows) -> np.ndarray:
 def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comparison:
     """What evaluation says of one model, whose scores are made by `make`."""
     samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
-    scores = [in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test)]
+    validation, test = (in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test))
     return evaluate(
         log,
         samples,
-        {"model": ArmScores(*scores)},
+        {"model": ArmScores(validation, test)},
         tau_grid=CHOICE_TAUS,
         resamples=50,
         seed=0,

@@ -1,0 +1,42 @@
+"""How timelines are split, and which behaviors count as anchors. Light: no array library."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from behaviorlm.config import Settings
+
+
+class SplitConfig(Settings):
+    """How events are split. Our choice, not the paper's."""
+
+    by: Literal["time", "group", "column"] = Field(
+        default="time",
+        description="time: the last events of each user; group: whole groups by a hash; column: "
+        "events.split_column.",
+    )
+    validation: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of validation (not with by: column)."
+    )
+    test: float = Field(default=0.1, ge=0, lt=1, description="Share of test (not with by: column).")
+    seed: int = Field(default=0, description="Seed of the split by group.")
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must stay below 1: the rest is for training")
+        return self
+
+
+class VocabularyConfig(Settings):
+    """Which behaviors exist and which are anchors."""
+
+    anchor_threshold: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="Behaviors above this share of the training targets are anchors (1 %: the paper).",
+    )
+    extra_names: list[str] = Field(
+        default=[], description="Behaviors known to exist but perhaps never seen in training; tail ones."
+    )

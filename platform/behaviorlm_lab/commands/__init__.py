@@ -1,0 +1,1 @@
+"""The laboratory's commands, found by the entry-point group `behaviorlm.commands`."""

@@ -1,0 +1,34 @@
+"""Search a run's keys for what serves anchors and tail together, with stages shared by the trials.
+
+The same command goes on with a search that was interrupted.
+"""
+
+from collections.abc import Sequence
+
+from behaviorlm_ray.console.command_line import run_job
+from behaviorlm_ray.search.settings import SearchSettings, base_run
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the trials, or plan them. Returns the exit status."""
+    return run_job(SearchSettings, run_search, arguments, __doc__ or "", plan=plan, prog=prog)
+
+
+def plan(settings: SearchSettings) -> None:
+    """Say what would run."""
+    run = base_run(settings)
+    from behaviorlm_ray.search.run import plan_search
+
+    print("\n".join(plan_search(settings, run)))
+
+
+def run_search(settings: SearchSettings) -> None:
+    """Validate everything, then run the trials."""
+    run = base_run(settings)
+    from behaviorlm_ray.cluster.connection import connected
+    from behaviorlm_ray.search.run import check_trials, search
+
+    check_trials(settings, run, is_written=True)
+    with connected(allow_unauthenticated=run["execution"]["allow_unauthenticated_cluster"]):
+        report = search(settings, run)
+    print(f"wrote the report to {report}")

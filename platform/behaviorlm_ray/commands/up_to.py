@@ -1,0 +1,81 @@
+"""What the commands of the pipeline share: validate first, then plan or run up to a stage, and say what was written."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from behaviorlm_ray.cluster.submission import check_storage_root
+from behaviorlm_ray.console.command_line import run_job
+from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.pipeline.run import Run
+    from behaviorlm_ray.stages.stage import Stage
+
+Goal = Literal["prepare", "a_tune", "score", "select", "b_tune", "evaluate"]
+
+
+def run_up_to(
+    goal: Goal, description: str, arguments: Sequence[str] | None = None, prog: str | None = None
+) -> int:
+    """Run, or with --dry-run plan, a run up to a stage. Returns the exit status.
+
+    After `evaluate` the results and the report are written.
+    """
+
+    def plan(settings: RunSettings) -> None:
+        _plan(goal, settings)
+
+    def main(settings: RunSettings) -> None:
+        check_storage_root(settings.storage.root)
+        print(_run(goal, settings))
+
+    return run_job(RunSettings, main, arguments, description, plan=plan, prog=prog)
+
+
+def _declared(goal: Goal) -> "Callable[[Run], Stage]":
+    """What declares the stage; loads what all stages need."""
+    from behaviorlm_ray.pipeline import b_tune, evaluate, prepare, score, select, tune
+
+    declared: dict[Goal, Callable[[Run], Stage]] = {
+        "prepare": prepare.prepare,
+        "a_tune": tune.a_tune,
+        "score": score.score,
+        "select": select.select,
+        "b_tune": b_tune.b_tune,
+        "evaluate": evaluate.evaluate,
+    }
+    return declared[goal]
+
+
+def _plan(goal: Goal, settings: RunSettings) -> None:
+    """Check the inputs and print the plan."""
+    from behaviorlm_ray.pipeline.input_checks import check_inputs
+    from behaviorlm_ray.pipeline.planning import describe_plan
+    from behaviorlm_ray.pipeline.run import open_run
+
+    run = open_run(with_absolute_paths(settings))
+    check_inputs(run, is_written=False)
+    print("\n".join(describe_plan(run, _declared(goal)(run))))
+
+
+def _run(goal: Goal, settings: RunSettings) -> str:
+    """The last line, once the stages up to the goal are there."""
+    import ray
+
+    from behaviorlm_ray.cluster.connection import connected, unused_gpus
+    from behaviorlm_ray.pipeline.input_checks import check_inputs
+    from behaviorlm_ray.pipeline.run import open_run
+    from behaviorlm_ray.report.results import write_results
+    from behaviorlm_ray.stages.run_record import RunRecord
+
+    run = open_run(with_absolute_paths(settings))
+    check_inputs(run, is_written=True)
+    runner = run.runner(RunRecord(run.output_folder))
+    with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
+        unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
+        if unused:
+            print(unused)
+        output = runner.run(_declared(goal)(run))
+        if goal == "evaluate":
+            return f"wrote the report to {write_results(run, runner)}"
+    return f"wrote {output.manifest.stage} to {output.folder}"

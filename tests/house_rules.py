@@ -1,0 +1,217 @@
+"""The rules of the house, each a function over a folder tree that returns what breaks it: tests plant offenders."""
+
+import ast
+import statistics
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGES = {
+    "behaviorlm": "behaviorlm",
+    "behaviorlm_ray": "platform/behaviorlm_ray",
+    "behaviorlm_lab": "platform/behaviorlm_lab",
+    "jobs": "jobs",
+}
+"""Product code, and where it lies below the root, the lowest first: each imports those before it only."""
+
+IMPORTERS = {**PACKAGES, "cluster": "cluster"}
+"""Who may be the one that a module is there for; tests and benchmarks are not."""
+
+ROOMS: Mapping[str, Sequence[str]] = {
+    "behaviorlm": [
+        "errors",
+        "config",
+        "files",
+        "events",
+        "prompts",
+        "trees",
+        "timelines",
+        "model",
+        "training",
+        "metrics",
+        "scoring",
+        "selection",
+        "baselines",
+    ],
+    "behaviorlm_ray": [
+        "storage",
+        "cluster",
+        "console",
+        "stages",
+        "preparation",
+        "tuning",
+        "scoring",
+        "evaluation",
+        "pipeline",
+        "report",
+        "upkeep",
+        "search",
+        "commands",
+    ],
+    "behaviorlm_lab": ["world", "truth", "pretraining", "study", "commands"],
+}
+"""The rooms of a package in their order: a room imports those before it only."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file. imports: (a, b) for each `from a import b` anywhere in it, (a, "") for `import a`."""
+
+    name: str
+    path: Path
+    text: str
+    imports: frozenset[tuple[str, str]]
+
+
+def modules(root: Path, places: Mapping[str, str] = PACKAGES) -> dict[str, Module]:
+    """The modules below `root` by dotted name."""
+    found = {}
+    for package, place in places.items():
+        for path in sorted((root / place).rglob("*.py")):
+            parts = [package, *path.relative_to(root / place).with_suffix("").parts]
+            name = ".".join(parts).removesuffix(".__init__")
+            text = path.read_text(encoding="utf-8")
+            found[name] = Module(name, path, text, _imports(text))
+    return found
+
+
+def edges(known: Mapping[str, Module]) -> Iterator[tuple[str, str]]:
+    """(importer, imported) among the known modules; of `from a import b` b if that is a module, else a."""
+    for module in known.values():
+        imported = {f"{one}.{name}" if f"{one}.{name}" in known else one for one, name in module.imports}
+        yield from ((module.name, name) for name in sorted(imported & known.keys() - {module.name}))
+
+
+def imports_of_later_packages(root: Path) -> set[str]:
+    """ "importer -> imported" where a package imports one above it."""
+    order = list(PACKAGES)
+    return {
+        f"{one} -> {other}"
+        for one, other in edges(modules(root))
+        if order.index(_package(other)) > order.index(_package(one))
+    }
+
+
+def imports_of_later_rooms(root: Path) -> set[str]:
+    """ "importer -> imported" where a room imports a later one of its package; "name: no room" for an unknown room."""
+    known = modules(root)
+    wrong = {f"{name}: no room" for name in known if _room(name) and _place(name) is None}
+    for one, other in edges(known):
+        place, later = _place(one), _place(other)
+        if _package(one) == _package(other) and place is not None and later is not None and later > place:
+            wrong.add(f"{one} -> {other}")
+    return wrong
+
+
+def circles(root: Path) -> set[str]:
+    """ "a b …", sorted: modules that reach each other by imports, those inside functions included."""
+    known = modules(root)
+    following: dict[str, set[str]] = {name: set() for name in known}
+    for one, other in edges(known):
+        following[one].add(other)
+
+    @cache
+    def reached(start: str) -> frozenset[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = following[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return frozenset(seen)
+
+    groups = (
+        {other for other in reached(name) if name in reached(other)}
+        for name in known
+        if name in reached(name)
+    )
+    return {" ".join(sorted(group)) for group in groups}
+
+
+def modules_without_importer(root: Path, exceptions: Collection[str] = ()) -> set[str]:
+    """Modules that no other imports and that nobody starts: neither jobs, `__main__`, entry points nor `exceptions`."""
+    known = modules(root, IMPORTERS)
+    imported = {other for _, other in edges(known)}
+    started = {name for name in known if name.endswith("__main__") or _package(name) in ("jobs", "cluster")}
+    left = known.keys() - imported - started - set(exceptions) - _entry_points(root)
+    return {name for name in left if known[name].path.name != "__init__.py"}
+
+
+def files_longer_than(root: Path, lines: int) -> set[str]:
+    """Files of product code with more lines than that."""
+    return {_shown(module, root) for module in modules(root).values() if _length(module) > lines}
+
+
+def median_of_lengths(root: Path) -> float:
+    """Median number of lines of the files of product code, those that hold no more than a docstring left out."""
+    return statistics.median(length for module in modules(root).values() if (length := _length(module)) > 3)
+
+
+def functions_longer_than(root: Path, lines: int) -> set[str]:
+    """ "file: function" with more lines than that, from `def` to its end."""
+    return {
+        f"{_shown(module, root)}: {node.name}"
+        for module, node in _functions(root)
+        if (node.end_lineno or 0) - node.lineno + 1 > lines
+    }
+
+
+def functions_with_more_parameters_than(root: Path, parameters: int) -> set[str]:
+    """ "file: function" with more parameters than that; `self` and `cls` do not count."""
+    found = set()
+    for module, node in _functions(root):
+        listed = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        if len([each for each in listed if each.arg not in ("self", "cls")]) > parameters:
+            found.add(f"{_shown(module, root)}: {node.name}")
+    return found
+
+
+def _functions(root: Path) -> Iterator[tuple[Module, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for module in modules(root).values():
+        for node in ast.walk(ast.parse(module.text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield module, node
+
+
+def _imports(text: str) -> frozenset[tuple[str, str]]:
+    found: set[tuple[str, str]] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {(node.module, alias.name) for alias in node.names}
+    return frozenset(found)
+
+
+def _entry_points(root: Path) -> set[str]:
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        return set()
+    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    groups = [project.get("scripts", {}), *project.get("entry-points", {}).values()]
+    return {place.partition(":")[0] for group in groups for place in group.values()}
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _room(name: str) -> str:
+    return name.split(".")[1] if "." in name and _package(name) in ROOMS else ""
+
+
+def _place(name: str) -> int | None:
+    """Where the room of a module comes in its package; None outside of all rooms."""
+    room = _room(name)
+    rooms = ROOMS.get(_package(name), ())
+    return rooms.index(room) if room in rooms else None
+
+
+def _length(module: Module) -> int:
+    return len(module.text.splitlines())
+
+
+def _shown(module: Module, root: Path) -> str:
+    return module.path.relative_to(root).as_posix()

@@ -1,0 +1,96 @@
+"""What a person sees first comes without the heavy libraries: help, a mistyped key, a file that is not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from behaviorlm_ray.commands.__main__ import commands
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ["torch", "transformers", "tokenizers", "peft", "deepspeed", "ray", "boto3", "botocore", "optuna"]
+HEAVY += ["matplotlib", "scipy", "sklearn", "pandas", "polars", "pyarrow.dataset", "pyarrow.parquet"]
+
+RUN = [
+    ["--config", "jobs/configs/demo.yaml", "--evnts.user=x", "--events.order.time_zone=UTC"],
+    ["--config", "absent.yaml"],
+    [
+        "--config",
+        "jobs/configs/demo.yaml",
+        "--dry-run",
+        "--a_tuning.epochs=none",
+        "--storage.root=s3://bucket/a",
+    ],
+]
+SEARCH = [
+    ["--config", "jobs/configs/search/demo.yaml", "--bugdet.trials=2"],
+    ["--config", "jobs/configs/search/demo.yaml", "--dry-run", "--run.a_tuning={epochz: 2}"],
+    ["--config", "absent.yaml"],
+    ["--config", "jobs/configs/search/demo.yaml", "--dry-run", "--base=absent.yaml"],
+]
+STUDY = [
+    ["--config", "jobs/configs/study/world.yaml", "--sedes=[1]"],
+    ["--config", "absent.yaml"],
+]
+OTHERS = {
+    "search": SEARCH,
+    "study": STUDY,
+    "status": [["--rot=runs"]],
+    "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
+    "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],
+}
+"""Command lines of a job that are refused; those of all other jobs are RUN."""
+
+DRIVER = f"""
+import json, runpy, sys
+
+told = []
+for arguments in json.loads(sys.argv[2]):
+    sys.argv[:] = [sys.argv[0], *arguments]
+    try:
+        runpy.run_module(NAME, run_name="__main__")
+    except SystemExit as ended:
+        told.append([ended.code, [name for name in {HEAVY!r} if name in sys.modules]])
+print(json.dumps(told))
+"""
+
+
+def first_screens(job: str, command_lines: list[list[str]]) -> list[Any]:
+    """(exit status, heavy modules loaded so far) after each command line of a job, in one process of its own."""
+    driver = "import sys\nNAME = sys.argv[1]\n" + DRIVER
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", driver, f"jobs.{job}", json.dumps(command_lines)],
+        cwd=ROOT,
+        env=environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told: list[Any] = json.loads(ended.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.parametrize("job", commands(ROOT / "pyproject.toml"))
+def test_help_and_what_is_refused_load_nothing_heavy(job: str) -> None:
+    refused = OTHERS.get(job, RUN)
+    told = first_screens(job, [["--help"], *refused])
+    assert [loaded for _, loaded in told] == [[]] * (1 + len(refused))
+    statuses = [status for status, _ in told]
+    assert statuses[0] == 0
+    assert all(statuses[1:]), statuses
+
+
+def test_what_is_heavy_is_seen_where_it_is_loaded(tmp_path: Path) -> None:
+    """A dry run that gets past its settings loads what it needs, so the test above can fail."""
+    config = tmp_path / "config.yaml"
+    config.write_text((ROOT / "jobs/configs/demo.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    arguments = ["--config", str(config), "--dry-run", f"--events.paths=[{tmp_path}/absent.csv]"]
+    [(status, loaded)] = first_screens("prepare", [arguments])
+    assert status == 2
+    assert "torch" in loaded
