@@ -1,15 +1,20 @@
 """What the commands of the pipeline share: validate first, then plan or run up to a stage, and say what was written."""
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.command_line import run_job
+from behaviorlm_ray.console.screen import screen
+from behaviorlm_ray.console.shown import LOGS, shown
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
 
 if TYPE_CHECKING:
     from behaviorlm_ray.pipeline.run import Run
     from behaviorlm_ray.stages.stage import Stage
+    from behaviorlm_ray.storage import Location
 
 Goal = Literal["prepare", "a_tune", "score", "select", "b_tune", "evaluate"]
 
@@ -69,13 +74,22 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
-    check_inputs(run, is_written=True)
-    runner = run.runner(RunRecord(run.output_folder))
-    with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
-        unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
-        if unused:
-            print(unused)
-        output = runner.run(_declared(goal)(run))
-        if goal == "evaluate":
-            return f"wrote the report to {write_results(run, runner)}"
-    return f"wrote {output.manifest.stage} to {output.folder}"
+    with shown(_log_folder(run.output_folder)):
+        check_inputs(run, is_written=True)
+        runner = run.runner(RunRecord(run.output_folder))
+        with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
+            unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
+            if unused:
+                screen().says(unused)
+            output = runner.run(_declared(goal)(run))
+        report = write_results(run, runner) if goal == "evaluate" else None
+    if report is None:
+        return f"wrote {output.manifest.stage} to {output.folder}"
+    return "\n".join([*report.lines, f"wrote the report to {report.place}"])
+
+
+def _log_folder(output_folder: "Location") -> Path:
+    """Where what libraries print goes: beside the results, on this machine where those are on S3."""
+    if isinstance(output_folder, Path):
+        return output_folder / LOGS
+    return Path(tempfile.gettempdir()) / f"behaviorlm-{LOGS}" / output_folder.name

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import shlex
 import shutil
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import TypeVar
 from behaviorlm.config import Settings, describe_settings
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
 from behaviorlm_ray.console.config_files import load_config
+from behaviorlm_ray.console.shown import Look, looking
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -47,14 +49,19 @@ def run_job(
     known, rest = parser.parse_known_args(argv)
     try:
         settings = load_config(settings_class, known.config, _overrides(rest))
-        with _terminated_as_interrupted():
+        with _terminated_as_interrupted(), looking(Look(known.plain, known.quiet)):
             (plan if known.dry_run else main)(settings)
     except (ConfigError, DataError) as error:
         return _failed(error, EXIT_BAD_INPUT)
     except BehaviorLMError as error:
         return _failed(error, EXIT_FAILED)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        again = shlex.join([*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)])
+        lines = [
+            *getattr(interruption, "__notes__", []),
+            "interrupted; run the same command again to continue:",
+        ]
+        print("\n".join([*lines, f"  {again}"]), file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
@@ -91,7 +98,7 @@ def _parser(settings_class: type[Settings], description: str, prog: str | None) 
         epilog=_keys_help(settings_class),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="%(prog)s --config FILE [--dry-run] [--key.of.the.config=VALUE ...]",
+        usage="%(prog)s --config FILE [--dry-run] [--plain | --quiet] [--key.of.the.config=VALUE ...]",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="a YAML file with the keys below, local or s3://bucket/key"
@@ -99,6 +106,8 @@ def _parser(settings_class: type[Settings], description: str, prog: str | None) 
     parser.add_argument(
         "--dry-run", action="store_true", help="validate everything and print the plan; run and write nothing"
     )
+    parser.add_argument("--plain", action="store_true", help="lines instead of the live view of a terminal")
+    parser.add_argument("--quiet", action="store_true", help="only warnings, errors and the result")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from behaviorlm_ray.report.example import example_lines
 from behaviorlm_ray.report.page import write_report
 from behaviorlm_ray.report.results_table import results_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
+from behaviorlm_ray.report.verdict import verdict
 from behaviorlm_ray.scoring.retention import CLOZE
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.run_record import RunRecord
@@ -40,8 +42,16 @@ BASELINES = {
 }
 
 
-def write_results(run: Run, runner: Runner) -> Location:
-    """Write the folder of the run, print the main table and return the path of the report. Runs what has not run."""
+@dataclass(frozen=True)
+class WrittenReport:
+    """Where the report is, and the verdict, the main table and an example in words, in lines."""
+
+    place: Location
+    lines: list[str]
+
+
+def write_results(run: Run, runner: Runner) -> WrittenReport:
+    """Write the folder of the run. Runs what has not run."""
     settings, folder = run.settings, run.output_folder
     evaluated = runner.run(evaluate(run))
     data = report_data(run, runner)
@@ -54,18 +64,12 @@ def write_results(run: Run, runner: Runner) -> Location:
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
-    lines = [
-        "",
-        *results_table(_read_json(evaluated.folder / RESULTS)),
-        "",
-        *example_lines(run, runner),
-        "",
-    ]
+    results, details = (_read_json(evaluated.folder / name) for name in (RESULTS, DETAILS))
+    lines = ["", *verdict(results, details), "", *results_table(results), "", *example_lines(run, runner), ""]
     # .../stages/<stage>-<fingerprint>/attempts/<attempt>
     reached = [output.folder.parents[1].name for output in runner.outputs.values()]
     RunRecord(folder).finished_with(reached)
-    print("\n".join(lines))
-    return folder / "report.html"
+    return WrittenReport(folder / "report.html", lines)
 
 
 def report_data(run: Run, runner: Runner) -> ReportData:

@@ -246,7 +246,9 @@ def _evaluated(winner: RunSettings) -> dict[str, Any]:
     """The winner's own run to the end: its endpoint on test, and where its report is."""
     run = open_run(winner)
     check_inputs(run, is_written=True)
-    report = write_results(run, run.runner())
+    written = write_results(run, run.runner())
+    print("\n".join(written.lines))
+    report = written.place
     measured = json.loads(read_text(report.parent / "results.json"))["models"][WINNING_ARM]
     found = {name: measured[group][metric] for name, (group, metric) in ENDPOINT.items()}
     return found | {"report": str(report)}

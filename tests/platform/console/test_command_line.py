@@ -219,7 +219,9 @@ def test_termination_is_an_interrupt_that_is_not_cut_off_by_a_second_one(
     assert run_job(JobSettings, terminated, ["--log=x"], plan=terminated) == 130
     assert cleaned
     assert signal.getsignal(signal.SIGTERM) is before
-    assert capsys.readouterr().err == "interrupted; run the same command again to continue\n"
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "interrupted; run the same command again to continue:"
+    assert len(told) == 2 and told[1].endswith(" --log=x")
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback() -> None:

@@ -118,7 +118,7 @@ def test_every_stage_ran_once_and_wrote_what_it_says(first: Ran) -> None:
 
 
 def test_results_have_the_promised_form(first: Ran) -> None:
-    report = write_results(first.run, first.runner)
+    report = write_results(first.run, first.runner).place
     assert "<html" in storage.read_text(report)
     reached = {output.folder.parents[1].name for output in first.outputs.values()}
     assert set(read_asked(report.parent).finished) == reached
@@ -387,7 +387,7 @@ def test_without_a_tail_and_without_validation_everything_else_still_works(
 ) -> None:
     overrides = ("vocabulary.anchor_threshold=0", "split.validation=0", f"storage.root={tmp_path}")
     ran = whole(again(first, *overrides).run)
-    results = json.loads(storage.read_text(write_results(ran.run, ran.runner).parent / "results.json"))
+    results = json.loads(storage.read_text(write_results(ran.run, ran.runner).place.parent / "results.json"))
     assert results["samples"]["tail"] == 0 and results["samples"]["validation"] == 0
     assert results["models"]["ab_tuned"]["tail"]["accuracy"]["value"] is None
     assert "ab_tuned+adjusted" not in results["models"]

@@ -51,7 +51,7 @@ for place in places:
             raise
         print("BROKEN", error, flush=True)
         continue
-    report = write_results(run, runner)
+    report = write_results(run, runner).place
     outputs = runner.named(evaluate(run))
     stages = {name: [output.manifest.fingerprint, output.reused] for name, output in outputs.items()}
     print("RESULT " + json.dumps({"report": str(report), "stages": stages}), flush=True)

@@ -1,0 +1,90 @@
+"""The screen that a job's command line asks for, around its work; what libraries print goes into a log meanwhile."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from behaviorlm_ray.console.library_output import library_output_in
+from behaviorlm_ray.console.screen import Lines, Screen, screen, shown_on
+
+LOGS = "logs"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a job is to be shown: lines also on a terminal; only what is worth saying."""
+
+    plain: bool = False
+    quiet: bool = False
+
+
+_look: ContextVar[Look | None] = ContextVar("look", default=None)
+
+
+@contextmanager
+def looking(look: Look) -> Iterator[None]:
+    """What `shown` does within the block."""
+    before = _look.set(look)
+    try:
+        yield
+    finally:
+        _look.reset(before)
+
+
+@contextmanager
+def shown(logs: Path) -> Iterator[None]:
+    """Show the work of the block: live on a terminal, else in lines. What libraries print lies below `logs`.
+
+    An error of the block gets a note that says where; an interruption one that says what is kept. Where standard output
+    is not the process's own, as in a notebook, nothing is turned away.
+    """
+    if not _is_the_process_own(sys.stdout):
+        yield
+        return
+    log = logs / f"{datetime.now():%Y-%m-%d-%H%M%S}.log"
+    with library_output_in(log, _say, _progress) as stream:
+        try:
+            with _screen_on(stream) as chosen, shown_on(chosen):
+                yield
+        except KeyboardInterrupt as interruption:
+            for line in chosen.summary():
+                interruption.add_note(line)
+            raise
+        except BaseException as error:
+            error.add_note(f"what libraries and workers printed is in {log}")
+            raise
+
+
+@contextmanager
+def _screen_on(stream: TextIO) -> Iterator[Screen]:
+    look = _look.get() or Look()
+    if not stream.isatty() or look.plain or look.quiet:
+        yield Lines(lambda line: print(line, file=stream, flush=True), quiet=look.quiet)
+        return
+    from behaviorlm_ray.console.live import LiveScreen  # rich takes a while to load
+
+    live = LiveScreen(stream)
+    try:
+        yield live
+    finally:
+        live.close()
+
+
+def _say(line: str) -> None:
+    screen().says(line)
+
+
+def _progress(what: str, words: str) -> None:
+    screen().progresses(what, words)
+
+
+def _is_the_process_own(stream: object) -> bool:
+    try:
+        return stream.fileno() == 1  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return False
