@@ -8,17 +8,20 @@ from matplotlib.ticker import PercentFormatter
 
 from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
 from behaviorlm_ray.report.wording import readable
+from behaviorlm_ray.search.objective import ANCHOR, TAIL
 
 WIDTH = 480
-Point = tuple[float, float]
 
 
 def front_plot(
-    points: Mapping[int, Point], whole: set[int], front: Sequence[int], floor: float | None, best: int | None
+    trials: Sequence[Mapping[str, Any]], front: Sequence[int], floor: float | None, best: int | None
 ) -> Markup | None:
     """Trials by anchor accuracy (x) and tail macro recall (y); front joined, stopped ones faint, winner filled."""
+    measured = {each["trial"]: (each["metrics"].get(ANCHOR), each["metrics"].get(TAIL)) for each in trials}
+    points = {trial: point for trial, point in measured.items() if None not in point}
     if not points:
         return None
+    whole = {trial["trial"] for trial in trials if trial["status"] == "finished"}
     with drawing(WIDTH, 380) as figure:
         axes = figure.add_subplot()
         for trial, (x, y) in points.items():
@@ -51,10 +54,9 @@ def importance_plot(importance: Mapping[str, float]) -> Markup | None:
         return inline(figure, "importance", "Share of the objective's variance that each key explains")
 
 
-def slice_plot(
-    number: int, key: str, values: Sequence[Any], measured: Sequence[float], *, metric: str, is_log: bool
-) -> Markup:
+def slice_plot(name: str, key: str, points: Sequence[tuple[Any, float]], metric: str, is_log: bool) -> Markup:
     """A metric against one key. Values that are no numbers stand side by side by their text."""
+    values, measured = zip(*points, strict=True)
     is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     with drawing(300, 230) as figure:
         axes = figure.add_subplot()
@@ -63,4 +65,4 @@ def slice_plot(
         if is_number and is_log:
             axes.set_xscale("log")
         axes.set_ylabel(metric)
-        return inline(figure, f"slice-{number}", f"{metric} against {readable(key)}")
+        return inline(figure, name, f"{metric} against {readable(key)}")

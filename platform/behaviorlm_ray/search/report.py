@@ -9,9 +9,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from behaviorlm_ray.report import wording
-from behaviorlm_ray.search.importance import parameter_importance
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, compared_by
+from behaviorlm_ray.search.objective import MEAN, METRICS, compared_by
 from behaviorlm_ray.search.plots import front_plot, importance_plot, slice_plot
+from behaviorlm_ray.search.proposals import parameter_importance
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.summary import WINNER
 from behaviorlm_ray.storage import Location, write_replacing
@@ -40,33 +40,25 @@ def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], f
     style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
     metric = compared_by(settings.objective)
     compared = compared_trials(summary["trials"], metric)
-    importance = parameter_importance(settings.space, compared)
-    winner = summary["winner"] and {"test": None} | summary["winner"]
-    floor = summary["objective"]["floor_value"]
+    winner, floor = summary["winner"], summary["objective"]["floor_value"]
     return template.render(
         settings=settings,
         style=style,
         summary=summary,
-        trials=[_with_metrics(trial) for trial in summary["trials"]],
-        keys=list(settings.space),
-        winner=winner,
+        # a trial that failed has no metrics; the table shows dashes
+        trials=[
+            {**trial, "metrics": dict.fromkeys(METRICS) | trial["metrics"]} for trial in summary["trials"]
+        ],
+        winner=winner and {"test": None} | winner,
         winner_config=folder / WINNER,
         floor=floor,
-        front=summary["pareto"],
-        front_plot=front_plot(
-            _points(summary["trials"]),
-            {trial["trial"] for trial in summary["trials"] if trial["status"] == "finished"},
-            summary["pareto"],
-            floor,
-            winner and winner["trial"],
-        ),
-        importance_plot=importance_plot(importance),
+        front_plot=front_plot(summary["trials"], summary["pareto"], floor, winner and winner["trial"]),
+        importance_plot=importance_plot(parameter_importance(settings.space, compared)),
         slices=_slices(settings, compared, metric.replace("_", " ")),
         metric=metric.replace("_", " "),
         compared_at="tuned whole"
         if settings.scheduler.name == "none"
         else "at the first rung, where all were measured alike",
-        correlation=summary["rung_correlation"],
         configuration=yaml.safe_dump(
             settings.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
         ),
@@ -89,22 +81,7 @@ def _slices(
 ) -> list[tuple[str, Markup]]:
     plots = []
     for number, (key, dimension) in enumerate(settings.space.items()):
-        with_key = [(parameters[key], value) for parameters, value in compared if key in parameters]
-        if with_key:
-            values, measured = zip(*with_key, strict=True)
-            is_log = dimension.choice is None and dimension.is_log
-            plots.append((key, slice_plot(number, key, values, measured, metric=metric, is_log=is_log)))
+        points = [(parameters[key], value) for parameters, value in compared if key in parameters]
+        if points:
+            plots.append((key, slice_plot(f"slice-{number}", key, points, metric, dimension.is_log)))
     return plots
-
-
-def _points(trials: Sequence[Mapping[str, Any]]) -> dict[int, tuple[float, float]]:
-    return {
-        trial["trial"]: (trial["metrics"][ANCHOR], trial["metrics"][TAIL])
-        for trial in trials
-        if trial["metrics"].get(ANCHOR) is not None and trial["metrics"].get(TAIL) is not None
-    }
-
-
-def _with_metrics(trial: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial that failed has no metrics; the table shows dashes."""
-    return {**trial, "metrics": dict.fromkeys((MEAN, ANCHOR, TAIL)) | trial["metrics"]}

@@ -9,18 +9,19 @@ from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.cluster.connection import check_storage_root
 from behaviorlm_ray.console.config_files import read_config
+from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_absolute_paths
 from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
-from behaviorlm_ray.search.proposals import AlgorithmSettings
+from behaviorlm_ray.search.proposals import AlgorithmSettings, random_point
 from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.space import (
     COUNTABLE,
     Dimension,
     Parameters,
     combinations,
+    flattened,
     grid_points,
     problems_of_conditions,
-    random_point,
     read_space,
     single_changes,
 )
@@ -36,6 +37,7 @@ NOT_SEARCHED = {
     "vocabulary": "trials must be compared on the same anchors and tail",
     "prompt.min_history": "trials must be compared on the same targets",
 }
+WINNING_ARM: Tuning = "ab_tuned"
 TRIED_OUT = 64
 """Random points of a space without end that are validated before anything starts (our choice)."""
 
@@ -112,11 +114,6 @@ class SearchSettings(Settings):
         description="Trials that run at the same time. They take turns where the cluster has no room for all: a trial "
         "itself asks for no CPU or GPU, only its stages do (execution of the run).",
     )
-    resources_per_trial: dict[str, float] = Field(
-        default={},
-        description="Custom Ray resources that each trial holds while it runs, such as {search_slot: 1}. CPUs and GPUs "
-        "are asked for by the stages: set execution of the run.",
-    )
     retries: int = Field(
         default=1,
         ge=0,
@@ -140,20 +137,6 @@ class SearchSettings(Settings):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
-
-    @field_validator("resources_per_trial")
-    @classmethod
-    def _custom_resources(cls, resources: dict[str, float]) -> dict[str, float]:
-        taken = sorted({"CPU", "GPU"} & resources.keys())
-        if taken:
-            raise ValueError(
-                f"{', '.join(taken)} would be held while the trial's own stages wait for them: set execution.tuning "
-                "and execution.cpus_per_actor of the run instead"
-            )
-        wrong = [name for name, number in resources.items() if number <= 0]
-        if wrong:
-            raise ValueError(f"give numbers above 0, for {', '.join(wrong)} too")
-        return resources
 
     @model_validator(mode="after")
     def _searchable(self) -> Self:
@@ -202,26 +185,11 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
     Raises ConfigError with every problem of the base, the objective and the budget; if there is none, of any value of
     the space; if those have none, of any trial (of a space without end: of many).
     """
-    data = with_values(read_config(settings.base, "base"), _flattened(settings.run))
+    data = with_values(read_config(settings.base, "base"), flattened(settings.run))
     given = validate_settings(RunSettings, data, settings.base or "run")
     check_storage_root(given.storage.root)
     base = with_absolute_paths(given)
-    problems = [
-        f"name: {name!r} is the name of the run too; both write to <root>/<name>"
-        for name in (settings.name, settings.winner_name)
-        if name == base.name
-    ]
-    arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
-    if arm is not None and arm not in base.all_arms:
-        problems.append(
-            f"objective.floor: there is no arm {arm!r} in the run; known: {', '.join(base.all_arms)}"
-        )
-    if settings.budget.gpu_hours is not None and not base.execution.tuning.use_gpu:
-        problems.append(
-            "budget.gpu_hours: the run uses no GPU (execution.tuning.use_gpu), so this never ends the search; use "
-            "wall_seconds, tokens or trials"
-        )
-    if problems:
+    if problems := list(_problems_with(settings, base)):
         raise ConfigError("\n".join(problems))
     run = base.model_dump(mode="json")
     for changes in (single_changes(settings.space), sure_trials(settings)):
@@ -231,24 +199,28 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
     return run
 
 
+def _problems_with(settings: SearchSettings, base: RunSettings) -> Iterator[str]:
+    """What of a search does not go with its run, a line each."""
+    for name in (settings.name, settings.winner_name):
+        if name == base.name:
+            yield f"name: {name!r} is the name of the run too; both write to <root>/<name>"
+    arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
+    if arm is not None and arm not in base.all_arms:
+        yield f"objective.floor: there is no arm {arm!r} in the run; known: {', '.join(base.all_arms)}"
+    if settings.budget.gpu_hours is not None and not base.execution.tuning.use_gpu:
+        yield (
+            "budget.gpu_hours: the run uses no GPU (execution.tuning.use_gpu), so this never ends the search; use "
+            "wall_seconds, tokens or trials"
+        )
+
+
 def sure_trials(settings: SearchSettings) -> Iterator[Parameters]:
     """Trials known before the search begins: a grid's, else points drawn from the space for checks."""
     if settings.algorithm.name == "grid":
         yield from grid_points(settings.space)[: settings.budget.trials]
     else:
         for number in range(TRIED_OUT):
-            yield random_point(settings.space, [settings.algorithm.seed, number, 0])
-
-
-def _flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; of two that name the same key, the later one."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            yield random_point(settings.space, settings.algorithm.seed, number, 0)
 
 
 def _problem(run: Mapping[str, Any], parameters: Parameters) -> str | None:

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray import tune
@@ -11,9 +11,9 @@ from ray.exceptions import RayTaskError
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
 from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.search.decisions import Outcome, Task
-from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.trial import measure_at, open_trial, quieten, stages_at
+from behaviorlm_ray.search.settings import trial_settings
+from behaviorlm_ray.search.trial import measure, open_trial, quieten, stages_at
 
 OUTCOME, TROUBLE = "outcome", "trouble"
 FOR_GOOD = (ConfigError, DataError, ModelError)
@@ -40,36 +40,29 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
     while True:
         pipeline: Pipeline | None = None
         try:
-            pipeline = open_patiently(config, task)
-            found = measure_at(pipeline, scheduler, task.rung)
-            return Outcome(
-                task=task,
-                metrics={name: found[name] for name in METRICS},
-                steps=found["steps"],
-                steps_of_whole=found["steps_of_whole"],
-                stages=found["stages"],
-            )
+            pipeline = open_patiently(config["run"], task)
+            return measure(pipeline, scheduler, task)
         except Exception as error:
             attempt += 1
             of_storage = storage_error(error)
             if of_storage is not None and attempt > config["retries"]:
                 raise of_storage from error
             if of_storage is None and (isinstance(error, FOR_GOOD) or attempt > config["retries"]):
-                stages = {} if pipeline is None else stages_at(pipeline, None)
+                stages = {} if pipeline is None else stages_at(pipeline)
                 return Outcome(task=task, error=reason(error), stages=stages)
             traceback.print_exc()
             print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)
 
 
-def open_patiently(config: Mapping[str, Any], task: Task) -> Pipeline:
+def open_patiently(run: Mapping[str, Any], task: Task) -> Pipeline:
     """The trial's pipeline. Storage was looked at before the search began: it is given time to come back.
 
     Raises ConfigError as `open_trial` does; where storage is its cause, only when the storage's patience is over.
     """
-    patient_until = time.monotonic() + config["run"]["storage"]["patience_seconds"]
+    patient_until = time.monotonic() + run["storage"]["patience_seconds"]
     while True:
         try:
-            return open_trial(config["run"], task.parameters)
+            return open_trial(trial_settings(run, task.parameters))
         except ConfigError as error:
             if storage_error(error) is None or time.monotonic() >= patient_until:
                 raise
@@ -79,25 +72,24 @@ def open_patiently(config: Mapping[str, Any], task: Task) -> Pipeline:
 
 def storage_error(error: BaseException) -> StorageError | None:
     """The trouble with storage that an error is, or of which it came; None if it came of something else."""
-    cause: BaseException | None = _own_error(error)
-    while cause is not None and not isinstance(cause, StorageError):
-        cause = cause.__cause__
-    return cause
+    own = _own_error(error)
+    return next((cause for cause in _causes(own) if isinstance(cause, StorageError)), None)
 
 
 def reason(error: BaseException) -> str:
     """The project's own error inside what came up, else the last line of it."""
-    own = _own_error(error)
-    if own is not None:
-        return str(own)
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    lines = str(_own_error(error) or str(error).strip().rpartition("\n")[2])
+    return lines or type(error).__name__
 
 
 def _own_error(error: BaseException) -> BehaviorLMError | None:
-    cause: BaseException | None = error
-    while cause is not None:
-        # What Ray raises is both the project's error and Ray's, which speaks of tracebacks: the one inside is meant.
-        if isinstance(cause, BehaviorLMError) and not isinstance(cause, RayTaskError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return None
+    """What Ray raises is both the project's error and Ray's, which speaks of tracebacks: the one inside is meant."""
+    own = (cause for cause in _causes(error) if isinstance(cause, BehaviorLMError))
+    return next((cause for cause in own if not isinstance(cause, RayTaskError)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it came of, and so on."""
+    while error is not None:
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__

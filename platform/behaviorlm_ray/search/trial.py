@@ -1,8 +1,12 @@
-"""One trial of a search: a run with some keys changed, measured on validation at each rung of its B-Tuning."""
+"""One trial of a search: a run with some keys changed, measured on validation at each rung of its B-Tuning.
 
+All that a search asks of a run's stages it asks here.
+"""
+
+import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray.data
@@ -10,15 +14,21 @@ from ray import tune
 
 from behaviorlm.config import validate_settings
 from behaviorlm_ray.pipeline.pipeline import Pipeline
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.report.results import write_results
+from behaviorlm_ray.report.wording import PRIMARY
+from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.settings import trial_settings
+from behaviorlm_ray.search.settings import WINNING_ARM, trial_settings
+from behaviorlm_ray.search.space import Parameters
 from behaviorlm_ray.stages.graph import Stage
 from behaviorlm_ray.stages.running import StageOutput
+from behaviorlm_ray.storage import read_text
 
 # A trial only waits for Ray Train and Ray Data, which ask for CPUs and GPUs of their own. With a CPU of its own it
 # would wait forever where theirs take all. Tune wants some resource: one byte of memory.
-RESOURCES: dict[str, int | float] = {"memory": 1}
+RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
 
 _RUNG = re.compile(r"(?:b_tune|validate)_step_(\d+)")
 
@@ -36,14 +46,15 @@ def trainable(config: dict[str, Any]) -> None:
     """
     quieten()
     scheduler = validate_settings(SchedulerSettings, config.get("scheduler") or {}, "scheduler")
-    pipeline = open_trial(config["run"], config["overrides"])
+    pipeline = open_trial(trial_settings(config["run"], config["overrides"]))
     for rung in range(scheduler.number_of_rungs):
-        tune.report(measure_at(pipeline, scheduler, rung))
+        task = Task(number=rung, trial=0, rung=rung, parameters=config["overrides"])
+        outcome = measure(pipeline, scheduler, task)
+        told = outcome.model_dump(include={"steps", "steps_of_whole", "stages"})
+        tune.report({**outcome.metrics, "rung": rung + 1, "rungs": scheduler.number_of_rungs, **told})
 
 
-tune.with_resources(
-    trainable, tune.PlacementGroupFactory([RESOURCES])
-)  # sets an attribute that Tune looks for
+tune.with_resources(trainable, RESOURCES)  # sets an attribute that Tune looks for
 
 
 def quieten() -> None:
@@ -52,39 +63,44 @@ def quieten() -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
 
 
-def open_trial(run: Mapping[str, Any], overrides: Mapping[str, Any]) -> Pipeline:
-    """The pipeline of a trial, its inputs looked at. Raises ConfigError."""
-    pipeline = Pipeline(trial_settings(run, overrides))
+def open_trial(settings: RunSettings) -> Pipeline:
+    """The pipeline of a run, its inputs looked at. Raises ConfigError."""
+    pipeline = Pipeline(settings)
     pipeline.check_inputs()
     return pipeline
 
 
-def measure_at(pipeline: Pipeline, scheduler: SchedulerSettings, rung: int) -> dict[str, Any]:
-    """What a trial reports at a rung (from 0). Needs an initialized Ray."""
-    steps, steps_per_epoch = pipeline.b_tuning_steps()
-    stops = [
-        scheduler.stop_step(number, steps, steps_per_epoch) for number in range(scheduler.number_of_rungs)
-    ]
-    earlier = [stop for stop in dict.fromkeys(stops[:rung]) if stop < stops[rung]]
-    stop = stops[rung]
+def measure(pipeline: Pipeline, scheduler: SchedulerSettings, task: Task) -> Outcome:
+    """Bring a trial to a rung and measure it there. Needs an initialized Ray. Raises the project's errors."""
+    steps, _ = pipeline.b_tuning_steps()
+    stops = [scheduler.stop_step(rung, steps) for rung in range(task.rung + 1)]
+    stop = stops[-1]
+    earlier = _tuned_until(pipeline, [passed for passed in dict.fromkeys(stops) if passed < stop])
     if stop == steps:
-        pipeline.ab_tuned(_tuned_until(pipeline, earlier))
-        validated = pipeline.validated("ab_tuned")
+        pipeline.ab_tuned(earlier)
+        validated = pipeline.validated(WINNING_ARM)
     else:
-        tuned = pipeline.ab_tuned_until(stop, _tuned_until(pipeline, earlier))
-        validated = pipeline.validated_at(stop, tuned)
-    assert isinstance(validated, StageOutput)
-    return {
-        **{name: validated.manifest.metrics[name] for name in METRICS},
-        "rung": rung + 1,
-        "rungs": scheduler.number_of_rungs,
-        "steps": stop,
-        "steps_of_whole": steps,
-        "stages": stages_at(pipeline, stop),
-    }
+        validated = pipeline.validated_at(stop, pipeline.ab_tuned_until(stop, earlier))
+    metrics = _metrics(validated)
+    stages = stages_at(pipeline, stop)
+    return Outcome(task=task, metrics=metrics, steps=stop, steps_of_whole=steps, stages=stages)
 
 
-def stages_at(pipeline: Pipeline, stop: int | None) -> dict[str, str]:
+def input_hashes(pipeline: Pipeline) -> dict[str, str]:
+    """What identifies all that a run reads from outside, by name."""
+    return {name: str(value) for name, value in pipeline.input_hashes.items()}
+
+
+def measure_arm(base: Pipeline, arm: str) -> Outcome:
+    """An arm of a run on validation, as an outcome of no task. Raises ConfigError."""
+    pipeline = base.variant(arm)
+    pipeline.check_inputs()
+    metrics = _metrics(pipeline.validated(base.settings.all_arms[arm].tuning))
+    task = Task(number=-1, trial=-1, rung=0, parameters={})
+    return Outcome(task=task, metrics=metrics, stages=stages_at(pipeline))
+
+
+def stages_at(pipeline: Pipeline, stop: int | None = None) -> dict[str, str]:
     """Folders by name of the stages that lead to a step of B-Tuning, without the rungs on the way; None: of all."""
     return {
         # .../stages/<stage>-<fingerprint>/attempts/<attempt>
@@ -92,6 +108,30 @@ def stages_at(pipeline: Pipeline, stop: int | None) -> dict[str, str]:
         for name, output in pipeline.outputs.items()
         if stop is None or (found := _RUNG.fullmatch(name)) is None or int(found[1]) == stop
     }
+
+
+def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[tuple[str, str, bool]]:
+    """Name of each stage of a trial tuned whole, a hash of what it is made from, whether it is there already."""
+    pipeline = Pipeline(trial_settings(run, parameters), planning=True)
+    pipeline.validated(WINNING_ARM)
+    for plan in pipeline.plans:
+        yield plan.name, pipeline.recipes[plan.name], plan.output is not None
+
+
+def evaluate(winner: RunSettings) -> dict[str, Any]:
+    """The winner's own run to the end: its endpoint on test, and where its report is."""
+    pipeline = open_trial(winner)
+    pipeline.evaluated()
+    report = write_results(pipeline)
+    measured = json.loads(read_text(report.parent / "results.json"))["models"][WINNING_ARM]
+    names = ("anchor_accuracy", "tail_macro_recall")
+    found = {name: measured[group][metric] for name, (group, metric) in zip(names, PRIMARY, strict=True)}
+    return found | {"report": str(report)}
+
+
+def _metrics(validated: Stage) -> dict[str, float | None]:
+    assert isinstance(validated, StageOutput)
+    return {name: validated.manifest.metrics[name] for name in METRICS}
 
 
 def _tuned_until(pipeline: Pipeline, stops: list[int]) -> Callable[[], Stage] | None:
