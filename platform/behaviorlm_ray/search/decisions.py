@@ -65,16 +65,6 @@ class Rules:
         """Proposes the parameters of a new trial."""
         return Proposer(self.settings.space, self.settings.algorithm, self.settings.objective, self.floor)
 
-    @property
-    def rungs(self) -> int:
-        """Number of rungs, the whole tuning included."""
-        return self.settings.scheduler.number_of_rungs
-
-    @property
-    def going_on_first(self) -> bool:
-        """Whether a trial goes on as soon as it may, before others start."""
-        return self.settings.budget.may_end_before_all_trials
-
 
 def next_task(rules: Rules, tasks: Sequence[Task], outcomes: Mapping[int, Outcome]) -> Decision:
     """The task after `tasks`, "wait" until a further outcome is there, or "end". outcomes: by number of the task."""
@@ -92,13 +82,16 @@ def _decided(rules: Rules, tasks: Sequence[Task], known: Sequence[Outcome]) -> T
     if rules.exhausted(known):
         return None
     begins, goes_on = _beginning(rules, tasks, known), _going_on(rules, tasks, known)
-    task = goes_on or begins if rules.going_on_first else begins or goes_on
-    whole = any(outcome.task.rung == rules.rungs - 1 and outcome.error is None for outcome in known)
+    task = goes_on or begins if rules.settings.budget.may_end_before_all_trials else begins or goes_on
+    whole = any(
+        outcome.task.rung == rules.settings.scheduler.number_of_rungs - 1 and outcome.error is None
+        for outcome in known
+    )
     if task is not None or whole or len(known) < len(tasks):
         return task
     # Too few trials for a share of them to go on, or those that did failed: at least one has to come to the end.
     started = {(task.trial, task.rung) for task in tasks}
-    for rung in reversed(range(rules.rungs - 1)):
+    for rung in reversed(range(rules.settings.scheduler.number_of_rungs - 1)):
         for best in _best_first(rules, known, rung):
             if (best.trial, rung + 1) not in started:
                 return _next_rung(best, len(tasks))
@@ -122,8 +115,8 @@ def _next_rung(task: Task, number: int) -> Task:
 
 def _going_on(rules: Rules, tasks: Sequence[Task], known: Sequence[Outcome]) -> Task | None:
     """The next trial to leave a rung for the one above; None if no rung has a place left, or nobody for it."""
-    rungs = range(rules.rungs - 1)
-    for rung in reversed(rungs) if rules.going_on_first else rungs:
+    rungs = range(rules.settings.scheduler.number_of_rungs - 1)
+    for rung in reversed(rungs) if rules.settings.budget.may_end_before_all_trials else rungs:
         above = {task.trial for task in tasks if task.rung == rung + 1}
         places = sum(outcome.task.rung == rung for outcome in known) // rules.settings.scheduler.reduction
         # Among as many as there are places, as in ASHA: a bad one does not go on because the good ones have.
@@ -142,9 +135,9 @@ def _best_first(rules: Rules, known: Sequence[Outcome], rung: int) -> list[Task]
 
 def _known_trials(tasks: Sequence[Task], known: Sequence[Outcome]) -> list[KnownTrial]:
     """Every trial that has started, with the outcome of its highest rung that is known."""
-    parameters = {task.trial: task.parameters for task in tasks}
     highest = {outcome.task.trial: outcome for outcome in sorted(known, key=lambda known: known.task.rung)}
+    started = {task.trial: task.parameters for task in tasks}
     return [
-        KnownTrial(parameters[trial], highest[trial].metrics if trial in highest else None)
-        for trial in sorted(parameters)
+        (parameters, highest[trial].metrics if trial in highest else None)
+        for trial, parameters in sorted(started.items(), key=lambda item: item[0])
     ]

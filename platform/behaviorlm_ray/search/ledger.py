@@ -34,10 +34,10 @@ class Ledger:
         self.decided: dict[int, Task] = {}
         self.outcomes: dict[int, Outcome] = {}
         for name in storage.list_files(folder):
-            if name.startswith("task-") and name.endswith(".json"):
+            if name.startswith("task-"):
                 outcome = self._read(name, Outcome)
                 self.outcomes[outcome.task.number] = outcome
-            elif name.startswith("decided-") and name.endswith(".json"):
+            elif name.startswith("decided-"):
                 task = self._read(name, Task)
                 self.decided[task.number] = task
 

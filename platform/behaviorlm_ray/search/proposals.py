@@ -39,12 +39,8 @@ class AlgorithmSettings(Settings):
     )
 
 
-@dataclass(frozen=True)
-class KnownTrial:
-    """A trial as a proposal sees it. metrics: those of its highest rung; None: still running; empty: failed."""
-
-    parameters: Parameters
-    metrics: Metrics | None
+KnownTrial = tuple[Parameters, Metrics | None]
+"""A trial as a proposal sees it, with the metrics of its highest rung; None: still running; empty: failed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Proposer:
         """The parameters of trial `number` (from 0); None if the space has no further point."""
         if self.algorithm.name == "grid":
             return self._points[number] if number < len(self._points) else None
-        tried = [trial.parameters for trial in known]
+        tried = [parameters for parameters, _ in known]
         if self.algorithm.name == "optuna" and number >= self.algorithm.startup_trials:
             found = self._by_tpe(number, known)
             if found not in tried:
@@ -94,14 +90,11 @@ class Proposer:
 
     def _frozen(self, trial: KnownTrial) -> FrozenTrial:
         """A trial of the search as Optuna keeps it."""
-        if not trial.metrics:
-            state = TrialState.RUNNING if trial.metrics is None else TrialState.FAIL
-            return _frozen(self.space, trial.parameters, state)
-        constraints = None
-        if self.floor is not None:
-            constraints = {"anchor_floor": self.floor - as_number(trial.metrics.get(ANCHOR))}
-        values = self._values(trial.metrics)
-        return _frozen(self.space, trial.parameters, TrialState.COMPLETE, values, constraints)
+        parameters, metrics = trial
+        if not metrics:
+            return _frozen(self.space, parameters, TrialState.RUNNING if metrics is None else TrialState.FAIL)
+        below = None if self.floor is None else {"anchor_floor": self.floor - as_number(metrics.get(ANCHOR))}
+        return _frozen(self.space, parameters, TrialState.COMPLETE, self._values(metrics), below)
 
     def _values(self, metrics: Metrics) -> list[float]:
         names = {"mean": [MEAN], "tail": [TAIL], "multi": [ANCHOR, TAIL]}[self.objective.name]

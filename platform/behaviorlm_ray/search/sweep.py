@@ -117,7 +117,8 @@ class TaskRow:
         """Record how a task ended and say so. Raises StorageError."""
         self.ledger.record(outcome)
         task = outcome.task
-        at = f" at rung {task.rung + 1} of {self._rules.rungs}" if self._rules.rungs > 1 else ""
+        rungs = self._rules.settings.scheduler.number_of_rungs
+        at = f" at rung {task.rung + 1} of {rungs}" if rungs > 1 else ""
         result = f"failed: {outcome.error}" if outcome.error else described_metrics(outcome.metrics)
         print(f"trial {task.trial + 1}{at}, {describe(task.parameters)}: {result}", flush=True)
 

@@ -224,8 +224,8 @@ def test_tpe_finds_more_than_chance() -> None:
             assert chosen is not None
             value = 1 - (chosen["a"] - 1) ** 2 - (chosen["b"] + 1) ** 2
             metrics = {"objective": value, "anchor_accuracy": value, "tail_macro_recall": value}
-            known.append(KnownTrial(chosen, metrics))
-        return max(trial.metrics["objective"] or 0 for trial in known if trial.metrics)
+            known.append((chosen, metrics))
+        return max(metrics["objective"] or 0 for _, metrics in known if metrics)
 
     assert sum(best("optuna", seed) for seed in range(4)) > sum(best("random", seed) for seed in range(4))
 
@@ -241,8 +241,8 @@ def test_tpe_keeps_to_the_floor_more_often_than_chance() -> None:
             chosen = proposer.propose(number, known)
             assert chosen is not None
             metrics = {"objective": 0.5, "anchor_accuracy": chosen["a"], "tail_macro_recall": 1 - chosen["a"]}
-            known.append(KnownTrial(chosen, metrics))
-        return sum(trial.parameters["a"] >= 0.7 for trial in known[6:])
+            known.append((chosen, metrics))
+        return sum(parameters["a"] >= 0.7 for parameters, _ in known[6:])
 
     tpe = AlgorithmSettings(name="optuna", startup_trials=6)
     assert reaching(tpe) > reaching(AlgorithmSettings(name="random")) + 3

@@ -1,0 +1,116 @@
+"""Why decisions of a search are our own: promises that Tune's scheduler, searcher and restoring do not keep.
+
+Each test holds how Ray behaves, with its own classes. One that starts to fail says that a later Ray keeps the promise:
+then look again at what of `behaviorlm_ray.search` can go (docs/decisions.md, "Search").
+"""
+
+import inspect
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+SCORES = {"a": 0.3, "b": 0.6, "c": 0.9}
+"""At the first rung, of three trials of which one may go on."""
+
+
+@pytest.fixture(autouse=True)
+def registered() -> None:
+    tune.register_trainable("toy", lambda config: None)
+
+
+def going_on(order: Iterable[str]) -> set[str]:
+    """Which trials Tune's ASHA tunes further if they come to the first rung in this order; it keeps a third."""
+    scheduler = ASHAScheduler(
+        time_attr="rung", metric="score", mode="max", max_t=3, grace_period=1, reduction_factor=3
+    )
+    on = set()
+    for name in order:
+        trial = Trial("toy", stub=True)
+        scheduler.on_trial_add(None, trial)
+        if (
+            scheduler.on_trial_result(None, trial, {"rung": 1, "score": SCORES[name]})
+            == TrialScheduler.CONTINUE
+        ):
+            on.add(name)
+    return on
+
+
+def test_who_goes_on_depends_on_who_comes_first() -> None:
+    found = {frozenset(going_on(order)) for order in itertools.permutations(SCORES)}
+    assert found == {frozenset("c"), frozenset("ac"), frozenset("bc"), frozenset("abc")}
+
+
+def test_more_than_the_share_goes_on_where_later_trials_are_better() -> None:
+    assert going_on(sorted(SCORES)) == {"a", "b", "c"}  # of three, one should
+    assert going_on(["a"]) == {"a"}  # whoever comes first goes on, with nothing to compare it to
+
+
+def optuna_search() -> OptunaSearch:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=3)
+    return OptunaSearch(
+        {"x": optuna.distributions.FloatDistribution(0, 1)}, metric="score", mode="max", sampler=sampler
+    )
+
+
+def proposals(ends: str) -> list[float]:
+    """What OptunaSearch proposes on three places a, b and c, whose trials end in this order, each followed by another."""
+    search = optuna_search()
+    running: dict[str, tuple[str, float]] = {}
+    found = []
+    for number, place in enumerate("abc" + ends):
+        if place in running:
+            trial, value = running.pop(place)
+            search.on_trial_complete(trial, {"score": -((value - 0.6) ** 2), "training_iteration": 1})
+        suggested: Any = search.suggest(str(number))
+        running[place] = (str(number), suggested["x"])
+        found.append(suggested["x"])
+    return found
+
+
+def test_what_optuna_proposes_depends_on_what_ends_first() -> None:
+    """Whether all trials are as fast, or that on place c is slow."""
+    alike = proposals("abc" * 4)
+    assert proposals("abc" * 4) == alike
+    assert proposals("ab" * 6) != alike
+
+
+def test_a_trial_that_failed_once_stays_failed_for_the_searcher_also_when_it_is_resumed() -> None:
+    """So trouble with storage would count against a trial."""
+    search = optuna_search()
+    search.suggest("a")
+    search.on_trial_complete("a", error=True)
+    search.on_trial_complete(
+        "a", {"score": 1.0, "training_iteration": 1}
+    )  # as after restore(resume_errored=True)
+    study = search._ot_study
+    assert study is not None and [trial.state for trial in study.trials] == [TrialState.FAIL]
+
+
+def test_a_point_may_be_tried_twice() -> None:
+    search = OptunaSearch(
+        {"x": optuna.distributions.CategoricalDistribution(["a", "b", "c"])},
+        metric="score",
+        mode="max",
+        seed=0,
+    )
+    tried: list[Any] = []
+    for number in range(3):
+        found: Any = search.suggest(str(number))
+        tried.append(found["x"])
+        search.on_trial_complete(str(number), {"score": float(number), "training_iteration": 1})
+    assert len(set(tried)) < 3
+
+
+def test_a_search_that_is_gone_on_with_keeps_its_budget_and_number_of_trials_at_a_time() -> None:
+    """A killed or spent search could not go on with a higher budget, or with more trials at a time."""
+    asked = inspect.signature(tune.Tuner.restore).parameters
+    assert not {"tune_config", "num_samples", "max_concurrent_trials", "time_budget_s"} & asked.keys()
