@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +12,7 @@ ANCHOR, TAIL, MEAN = "anchor_accuracy", "tail_macro_recall", "objective"
 METRICS = (MEAN, ANCHOR, TAIL)
 Metrics = Mapping[str, float | None]
 
-_FLOOR = re.compile(r"\s*(?:(?P<arm>[a-z][a-z0-9_]*)\s*(?P<change>[+-]\s*[0-9.]+)?|(?P<number>[0-9.]+))\s*")
+_FLOOR = re.compile(r"(?:(?P<arm>[a-z][a-z0-9_]*)\s*)?(?P<number>(?:[+-]\s*)?[0-9.]+)?")
 
 
 class ObjectiveSettings(Settings):
@@ -47,8 +46,7 @@ def compared_by(objective: ObjectiveSettings) -> str:
     return TAIL if objective.name == "tail" else MEAN
 
 
-@dataclass(frozen=True)
-class Floor:
+class Floor(NamedTuple):
     """Least anchor accuracy: that of an arm plus a change, or the change alone."""
 
     arm: str | None
@@ -57,14 +55,14 @@ class Floor:
 
 def read_floor(text: str | float) -> Floor:
     """`one_stage - 0.005` or `0.62`. Raises ValueError."""
-    found = _FLOOR.fullmatch(str(text))
+    found = _FLOOR.fullmatch(str(text).strip())
     try:
-        if found is None:
+        if found is None or not (found["arm"] or found["number"]):
             raise ValueError
-        if found["number"] is not None:
-            floor = Floor(None, float(found["number"]))
-        else:
-            floor = Floor(found["arm"], float((found["change"] or "0").replace(" ", "")))
+        number = (found["number"] or "+0").replace(" ", "")
+        if (number[0] in "+-") != (found["arm"] is not None):
+            raise ValueError
+        floor = Floor(found["arm"], float(number))
     except ValueError:
         raise ValueError(
             f"floor: {text!r} is neither a number nor an arm with a change, such as 'one_stage - 0.005'"

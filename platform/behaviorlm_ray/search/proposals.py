@@ -54,8 +54,10 @@ class Proposer:
 
     def propose(self, number: int, known: Sequence[KnownTrial]) -> Parameters | None:
         """The parameters of trial `number` (from 0); None if the space has no further point."""
+        if self._points and number >= len(self._points):
+            return None
         if self.algorithm.name == "grid":
-            return self._points[number] if number < len(self._points) else None
+            return self._points[number]
         tried = [parameters for parameters, _ in known]
         if self.algorithm.name == "optuna" and number >= self.algorithm.startup_trials:
             found = self._by_tpe(number, known)

@@ -1,7 +1,8 @@
 """What a search is told: the run it varies, space, algorithm, scheduler, budget and objective; all checked before."""
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +14,6 @@ from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_absolute_paths
 from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
 from behaviorlm_ray.search.proposals import AlgorithmSettings, random_point
-from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.space import (
     COUNTABLE,
     Dimension,
@@ -40,6 +40,36 @@ NOT_SEARCHED = {
 WINNING_ARM: Tuning = "ab_tuned"
 TRIED_OUT = 64
 """Random points of a space without end that are validated before anything starts (our choice)."""
+Limit = Annotated[float | None, Field(gt=0)]
+
+
+class SchedulerSettings(Settings):
+    """Which trials are tuned to the end.
+
+    A rung is a share of a trial's own B-Tuning, each 1/reduction of the next (1/9 and 1/3 with 3 rungs and reduction
+    3), rounded up to an optimizer step, after which it is measured on validation; the last rung is the whole of it.
+    Schedule and learning rate are those of the whole throughout, so a rung is a state that the whole tuning passes
+    through, and going on from it repeats no step.
+    """
+
+    name: Literal["none", "asha"] = Field(
+        default="none",
+        description="none: every trial is tuned whole. asha: every trial up to the first rung, then of each rung the "
+        "best 1/reduction up to the next, as soon as they are known to be that.",
+    )
+    reduction: int = Field(default=3, ge=2, description="asha: 1/reduction of the trials of a rung go on.")
+    rungs: int = Field(default=3, ge=2, description="asha: number of rungs, the whole tuning included.")
+
+    @property
+    def number_of_rungs(self) -> int:
+        """1 without early stopping: the whole tuning."""
+        return 1 if self.name == "none" else self.rungs
+
+    def stop_step(self, rung: int, steps: int) -> int:
+        """After how many of its `steps` a trial's B-Tuning is measured at a rung (from 0)."""
+        if rung >= self.number_of_rungs - 1:
+            return steps
+        return max(1, math.ceil(steps / self.reduction ** (self.rungs - 1 - rung)))
 
 
 class BudgetSettings(Settings):
@@ -51,23 +81,18 @@ class BudgetSettings(Settings):
     trials: int | None = Field(
         default=None, ge=1, description="Trials; null: all points of a grid; random and optuna need a number."
     )
-    sample_epochs: float | None = Field(
-        default=None,
-        gt=0,
+    sample_epochs: Limit = Field(
+        None,
         description="Samples trained on by all stages together, in passes over the training samples; null: no limit.",
     )
-    tokens: float | None = Field(
-        default=None, gt=0, description="Tokens through a model in all stages together; null: no limit."
-    )
-    wall_seconds: float | None = Field(
-        default=None,
-        gt=0,
+    tokens: Limit = Field(None, description="Tokens through a model in all stages together; null: no limit.")
+    wall_seconds: Limit = Field(
+        None,
         description="Seconds after which the search stops, trials in the middle of their work included: the same "
         "command goes on from their checkpoints, with this time again; null: no limit.",
     )
-    gpu_hours: float | None = Field(
-        default=None,
-        gt=0,
+    gpu_hours: Limit = Field(
+        None,
         description="Steps of all tunings and duration of all other stages with a model, times the GPUs they ask for; "
         "null: no limit.",
     )

@@ -11,8 +11,7 @@ from ray.exceptions import RayTaskError
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
 from behaviorlm_ray.pipeline.pipeline import Pipeline
 from behaviorlm_ray.search.decisions import Outcome, Task
-from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.settings import trial_settings
+from behaviorlm_ray.search.settings import SchedulerSettings, trial_settings
 from behaviorlm_ray.search.trial import measure, open_trial, quieten, stages_at
 
 OUTCOME, TROUBLE = "outcome", "trouble"

@@ -19,8 +19,7 @@ from behaviorlm_ray.report.results import write_results
 from behaviorlm_ray.report.wording import PRIMARY
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
-from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.settings import WINNING_ARM, trial_settings
+from behaviorlm_ray.search.settings import WINNING_ARM, SchedulerSettings, trial_settings
 from behaviorlm_ray.search.space import Parameters
 from behaviorlm_ray.stages.graph import Stage
 from behaviorlm_ray.stages.running import StageOutput

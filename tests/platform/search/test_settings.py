@@ -15,8 +15,7 @@ from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.findings import Findings, TrialOutcome, check_for_winner
 from behaviorlm_ray.search.objective import ObjectiveSettings, ranked, read_floor
 from behaviorlm_ray.search.proposals import parameter_importance, random_point
-from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.settings import SearchSettings
+from behaviorlm_ray.search.settings import SchedulerSettings, SearchSettings
 from behaviorlm_ray.search.space import grid_points, single_changes
 from behaviorlm_ray.stages.running import StageResult, run_stage
 

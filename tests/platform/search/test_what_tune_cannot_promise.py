@@ -62,7 +62,7 @@ def optuna_search() -> OptunaSearch:
 
 
 def proposals(ends: str) -> list[float]:
-    """What OptunaSearch proposes on three places a, b and c, whose trials end in this order, each followed by another."""
+    """What OptunaSearch proposes on three places, whose trials end in this order, each followed by another."""
     search = optuna_search()
     running: dict[str, tuple[str, float]] = {}
     found = []
