@@ -1,17 +1,16 @@
-"""What a search found: its trials, the front, the winner; and what it says where it has none, or a budget ended it."""
+"""What a search found: its trials and the winner; and what it says where it has none, or a budget ended it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import ClusterError, ModelError
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Ending, Outcome, Task
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, ObjectiveSettings, pareto_front, ranked, reaches
+from behaviorlm_ray.search.objective import ANCHOR, ObjectiveSettings, ranked, reaches
 from behaviorlm_ray.search.settings import SearchSettings, sure_trials
 from behaviorlm_ray.search.space import Parameters, describe
 
@@ -112,39 +111,6 @@ def winner_of(
 def finished(trials: Sequence[TrialOutcome]) -> list[TrialOutcome]:
     """The trials that were tuned whole."""
     return [trial for trial in trials if trial.status == "finished"]
-
-
-def front_of(trials: Sequence[TrialOutcome]) -> list[int]:
-    """Numbers of the whole trials that no other beats in one metric without being worse in the other."""
-    whole = finished(trials)
-    return [whole[place].trial for place in pareto_front([trial.metrics for trial in whole])]
-
-
-def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:
-    """Numbers of trials that came to one and the same measured model: what they differ in changed nothing of it."""
-    groups: dict[str, list[int]] = {}
-    for trial in trials:
-        measured = [folder for name, folder in trial.stages.items() if name.startswith("validate_")]
-        if measured:
-            groups.setdefault(measured[-1], []).append(trial.trial)
-    return [numbers for numbers in groups.values() if len(numbers) > 1]
-
-
-def rung_correlation(trials: Sequence[TrialOutcome], rungs: int, metric: str = MEAN) -> list[dict[str, Any]]:
-    """Spearman's rank correlation of a metric between each rung and the last, over trials measured at both.
-
-    With early stopping these are the best of each rung only, which makes the correlation lower than over all trials.
-    None where fewer than three trials were at both, or where all are equal.
-    """
-    found = []
-    at = [{each.rung: each.metrics[metric] or 0.0 for each in trial.rungs} for trial in trials]
-    for rung in range(1, rungs):
-        pairs = [(values[rung], values[rungs]) for values in at if {rung, rungs} <= values.keys()]
-        value = None
-        if len(pairs) > 2 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
-            value = float(spearmanr(*zip(*pairs, strict=True)).statistic)
-        found.append({"rung": rung, "last": rungs, "trials": len(pairs), "spearman": value})
-    return found
 
 
 def budget_ended(found: Findings) -> str:

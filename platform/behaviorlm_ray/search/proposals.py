@@ -117,18 +117,18 @@ def parameter_importance(
     """Share of the objective's variance that each key explains (Optuna's fANOVA), the greatest first, summing to 1.
 
     trials: parameters and objective. Empty with fewer than LEAST_TRIALS trials or equal objectives. Keys that not every
-    trial has, or that explain nothing because they never changed, are left out.
+    trial has, or that never changed, are left out.
     """
-    if len(trials) < LEAST_TRIALS or len({value for _, value in trials}) < 2:
+    everywhere = [key for key in space if all(key in parameters for parameters, _ in trials)]
+    changed = [key for key in everywhere if len({repr(parameters[key]) for parameters, _ in trials}) > 1]
+    if len(trials) < LEAST_TRIALS or len({value for _, value in trials}) < 2 or not changed:
         return {}
     study = _study(optuna.samplers.RandomSampler(seed))
     study.add_trials(
         [_frozen(space, parameters, TrialState.COMPLETE, [value]) for parameters, value in trials]
     )
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=True)
-    changed = {key for key in found if len({repr(parameters[key]) for parameters, _ in trials}) > 1}
-    return {key: share for key, share in found.items() if key in changed}
+    return optuna.importance.get_param_importances(study, evaluator=evaluator, params=changed)
 
 
 def _study(sampler: optuna.samplers.BaseSampler, objectives: int = 1) -> optuna.Study:

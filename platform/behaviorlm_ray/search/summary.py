@@ -1,16 +1,17 @@
-"""What a search writes down of what it found: summary.json and winner.yaml."""
+"""What a search writes down of what it found, summary.json and winner.yaml, and what it tells of its trials there."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
+from scipy.stats import spearmanr
 
 from behaviorlm.config import with_values
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.cost import StageCosts, times_run
-from behaviorlm_ray.search.findings import Findings, alike, front_of, rung_correlation
-from behaviorlm_ray.search.objective import compared_by
+from behaviorlm_ray.search.findings import Findings, TrialOutcome, finished
+from behaviorlm_ray.search.objective import MEAN, compared_by, pareto_front
 from behaviorlm_ray.search.settings import WINNING_ARM, trial_settings
 from behaviorlm_ray.search.space import Parameters
 from behaviorlm_ray.storage import Location, read_bytes, remove_if, write_replacing
@@ -68,3 +69,36 @@ def write_winner(folder: Location, winner: RunSettings | None) -> None:
         write_replacing(folder / WINNER, text.encode())
     elif old is not None:
         remove_if(folder / WINNER, old)
+
+
+def front_of(trials: Sequence[TrialOutcome]) -> list[int]:
+    """Numbers of the whole trials that no other beats in one metric without being worse in the other."""
+    whole = finished(trials)
+    return [whole[place].trial for place in pareto_front([trial.metrics for trial in whole])]
+
+
+def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:
+    """Numbers of trials that came to one and the same measured model: what they differ in changed nothing of it."""
+    groups: dict[str, list[int]] = {}
+    for trial in trials:
+        measured = [folder for name, folder in trial.stages.items() if name.startswith("validate_")]
+        if measured:
+            groups.setdefault(measured[-1], []).append(trial.trial)
+    return [numbers for numbers in groups.values() if len(numbers) > 1]
+
+
+def rung_correlation(trials: Sequence[TrialOutcome], rungs: int, metric: str = MEAN) -> list[dict[str, Any]]:
+    """Spearman's rank correlation of a metric between each rung and the last, over trials measured at both.
+
+    With early stopping these are the best of each rung only, which makes the correlation lower than over all trials.
+    None where fewer than three trials were at both, or where all are equal.
+    """
+    found = []
+    at = [{each.rung: each.metrics[metric] or 0.0 for each in trial.rungs} for trial in trials]
+    for rung in range(1, rungs):
+        pairs = [(values[rung], values[rungs]) for values in at if {rung, rungs} <= values.keys()]
+        value = None
+        if len(pairs) > 2 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
+            value = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+        found.append({"rung": rung, "last": rungs, "trials": len(pairs), "spearman": value})
+    return found

@@ -17,21 +17,20 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages, times_run
 from behaviorlm_ray.search.decisions import Outcome, Task
-from behaviorlm_ray.search.findings import (
-    Findings,
-    RungMetrics,
-    TrialOutcome,
-    alike,
-    front_of,
-    rung_correlation,
-    trials_of,
-    winner_of,
-)
+from behaviorlm_ray.search.findings import Findings, RungMetrics, TrialOutcome, trials_of, winner_of
 from behaviorlm_ray.search.ledger import Ledger
 from behaviorlm_ray.search.objective import ObjectiveSettings
 from behaviorlm_ray.search.run import check_trials, plan_search
 from behaviorlm_ray.search.settings import SearchSettings, base_run, trial_settings
-from behaviorlm_ray.search.summary import summarized, winning_run, write_summary, write_winner
+from behaviorlm_ray.search.summary import (
+    alike,
+    front_of,
+    rung_correlation,
+    summarized,
+    winning_run,
+    write_summary,
+    write_winner,
+)
 from behaviorlm_ray.search.task import reason
 from behaviorlm_ray.stages.running import StageFolder, StageResult, run_stage
 from behaviorlm_ray.storage import Location, S3Location, write_replacing

@@ -6,10 +6,18 @@ then look again at what of `behaviorlm_ray.search` can go (docs/decisions.md, "S
 
 import inspect
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import TrialState
 from ray import tune
@@ -114,3 +122,75 @@ def test_a_search_that_is_gone_on_with_keeps_its_budget_and_number_of_trials_at_
     """A killed or spent search could not go on with a higher budget, or with more trials at a time."""
     asked = inspect.signature(tune.Tuner.restore).parameters
     assert not {"tune_config", "num_samples", "max_concurrent_trials", "time_budget_s"} & asked.keys()
+
+
+TOY = """
+import sys, time
+from pathlib import Path
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+folder, call = Path(sys.argv[1]), sys.argv[2]
+
+def wait(ready, seconds=120):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not ready():
+        time.sleep(0.05)
+
+def toy(config):
+    log, began = folder / "log", time.time()
+    again = (folder / "killed").exists()
+    if config["name"] == "good" and not again:  # it comes first, just after Tune has saved its state
+        wait(lambda: any(state.stat().st_mtime > began + 2 for state in folder.glob("search/experiment_state-*")))
+    elif config["name"] == "good":
+        wait(lambda: log.exists() and "bad 3" in log.read_text(), 20)
+    elif not again:
+        wait(lambda: False)
+    for rung in (1, 2, 3):
+        tune.report({"score": {"good": 0.9, "bad": 0.3}[config["name"]], "rung": rung})
+        with log.open("a") as lines:
+            lines.write(f"{config['name']} {rung}\\n")
+        if not again:
+            wait(lambda: False)
+
+if __name__ == "__main__":
+    ray.init(include_dashboard=True, num_cpus=2, log_to_driver=False)
+    toy = tune.with_resources(toy, {"cpu": 1})
+    if call == "restore":
+        tuner = tune.Tuner.restore(str(folder / "search"), trainable=toy)
+    else:
+        asha = ASHAScheduler(time_attr="rung", metric="score", mode="max", max_t=3, grace_period=1, reduction_factor=3)
+        tuner = tune.Tuner(
+            toy,
+            param_space={"name": tune.grid_search(["good", "bad"])},
+            tune_config=tune.TuneConfig(scheduler=asha),
+            run_config=tune.RunConfig(name="search", storage_path=str(folder)),
+        )
+    tuner.fit()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_search_forgets_results_that_it_had_and_decides_otherwise(tmp_path: Path) -> None:
+    """Tune saves its state every ten seconds at most. What came since does not count when it is restored."""
+    script, log = tmp_path / "toy.py", tmp_path / "log"
+    script.write_text(TOY, encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    first = subprocess.Popen([sys.executable, str(script), str(tmp_path), "begin"], env=environment)
+    while first.poll() is None and not log.exists():
+        time.sleep(0.05)
+    assert (
+        log.read_text() == "good 1\n"
+    )  # so a trial with less than 0.9 stops at the first rung, unless it is killed
+    family = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGKILL)
+    first.wait()
+    psutil.wait_procs(family, timeout=30)
+    (tmp_path / "killed").touch()
+    subprocess.run([sys.executable, str(script), str(tmp_path), "restore"], env=environment, check=True)
+    assert "bad 3" in log.read_text().splitlines()
+    assert log.read_text().splitlines().count("good 1") == 2  # and it begins again, and is reported again
