@@ -3,10 +3,8 @@
 import os
 import tempfile
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -32,29 +30,24 @@ def run_tasks(settings: SearchSettings, run: Mapping[str, Any], row: "TaskRow") 
         return
     # the newer output prints a header, with 2**63 - 1 trials, even when it is not verbose
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # What a search needs is in the ledger, so Tune's own state is needed on one node only.
-    folder = row.ledger.folder.parent
-    on_node = (
-        folder / "tune" if isinstance(folder, Path) else Path(tempfile.gettempdir(), "behaviorlm-ray-tune")
-    )
-    tuner = tune.Tuner(
-        tune.with_resources(run_task, RESOURCES),
-        tune_config=tune.TuneConfig(
-            search_alg=TaskSearcher(row, run, settings),
-            num_samples=-1,
-            time_budget_s=None if row.deadline is None else max(1.0, row.deadline - time.monotonic()),
-            trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
-            reuse_actors=True,  # a process imports for seconds; nothing of a task stays in it
-        ),
-        # A name that was used before would go on with that search's trials; ours is in the ledger.
-        run_config=tune.RunConfig(
-            name=uuid.uuid4().hex,
-            storage_path=str(on_node),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=settings.retries),  # for processes that die
-        ),
-    )
-    tuner.fit()
+    # What a search needs is in the ledger: Tune's own state goes with the call, and is needed on one node only.
+    with tempfile.TemporaryDirectory(prefix="behaviorlm-tune-", ignore_cleanup_errors=True) as folder:
+        tune.Tuner(
+            tune.with_resources(run_task, RESOURCES),
+            tune_config=tune.TuneConfig(
+                search_alg=TaskSearcher(row, run, settings),
+                num_samples=-1,
+                time_budget_s=None if row.deadline is None else max(1.0, row.deadline - time.monotonic()),
+                trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+                reuse_actors=True,  # a process imports for seconds; nothing of a task stays in it
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=folder,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=settings.retries),  # for processes that die
+            ),
+        ).fit()
     if row.trouble is not None:
         raise StorageError(
             f"{row.trouble}\nthe search stopped there; the same command goes on with it"
