@@ -74,6 +74,7 @@ def read_floor(text: str | float) -> Floor:
 
 def ranked(objective: ObjectiveSettings, floor: float | None, trials: Sequence[Metrics]) -> list[int]:
     """Places of the trials, the best first; of equal ones the earlier. Below a floor, the nearest to it is best."""
+    keys: list[tuple[float, ...]]
     if objective.name == "mean":
         keys = [(as_number(trial[MEAN]),) for trial in trials]
     elif objective.name == "tail":

@@ -56,7 +56,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     trials = trials_of(row.tasks, ledger.outcomes, settings.scheduler.number_of_rungs, costs)
     found = Findings(settings, trials, row.outcomes(), floor, reference, row.ending())
     best = found.best
-    winner = best and winning_run(run, best.parameters, settings.winner_name)
+    winner = None if best is None else winning_run(run, best.parameters, settings.winner_name)
     summary = summarized(found, costs, root, before)
     write_summary(folder, summary)
     write_winner(folder, winner)
