@@ -39,12 +39,13 @@ def going_on(order: Iterable[str]) -> set[str]:
     scheduler = ASHAScheduler(
         time_attr="rung", metric="score", mode="max", max_t=3, grace_period=1, reduction_factor=3
     )
+    controller: Any = None  # it decides without one
     on = set()
     for name in order:
         trial = Trial("toy", stub=True)
-        scheduler.on_trial_add(None, trial)
+        scheduler.on_trial_add(controller, trial)
         if (
-            scheduler.on_trial_result(None, trial, {"rung": 1, "score": SCORES[name]})
+            scheduler.on_trial_result(controller, trial, {"rung": 1, "score": SCORES[name]})
             == TrialScheduler.CONTINUE
         ):
             on.add(name)
@@ -99,8 +100,8 @@ def test_a_trial_that_failed_once_stays_failed_for_the_searcher_also_when_it_is_
     search.on_trial_complete(
         "a", {"score": 1.0, "training_iteration": 1}
     )  # as after restore(resume_errored=True)
-    study = search._ot_study
-    assert study is not None and [trial.state for trial in study.trials] == [TrialState.FAIL]
+    study: Any = search._ot_study
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL]
 
 
 def test_a_point_may_be_tried_twice() -> None:
