@@ -8,6 +8,7 @@ search costs more, or its winner is worse, than --max-share and --max-regret all
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from behaviorlm_ray.cluster.connection import connected
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL
 from behaviorlm_ray.search.run import check_trials, search, search_folder
 from behaviorlm_ray.search.settings import SearchSettings, base_run
-from behaviorlm_ray.search.summary import SUMMARY, read_summary
+from behaviorlm_ray.search.summary import SUMMARY
+from behaviorlm_ray.storage import read_text
 
 
 def main() -> int:
@@ -42,7 +44,7 @@ def main() -> int:
                 run = base_run(settings)
                 check_trials(settings, run, is_written=True)
                 search(settings, run)
-                summaries.append(read_summary(search_folder(settings, run) / SUMMARY))
+                summaries.append(json.loads(read_text(search_folder(settings, run) / SUMMARY)))
                 if settings.scheduler.name == "none":
                     break  # it is the whole grid itself
     except BehaviorLMError as error:

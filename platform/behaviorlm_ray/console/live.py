@@ -29,7 +29,11 @@ class LiveScreen:
         self._before = ""
         self._spinner = Spinner("dots")
         self._live = Live(
-            get_renderable=self._view, console=self._console, refresh_per_second=REFRESHES_PER_SECOND
+            get_renderable=self._view,
+            console=self._console,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            redirect_stdout=False,  # what is printed goes to the log
+            redirect_stderr=False,
         )
         self._live.start()
 

@@ -10,11 +10,8 @@ from behaviorlm_ray.stages.leftovers import ERROR_FILE
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest, read_manifest
 from behaviorlm_ray.storage import Location
 
-B_TUNING = "b_tune"
 WITHOUT_MODEL = ("prepare", "conversations", "select")
 """Stages through which no token of a model goes."""
-
-Attempts = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -42,29 +39,24 @@ class StageCosts:
             self._manifests[folder] = read_manifest(self._root / "stages" / folder)
         return self._manifests[folder]
 
-    def tokens(self, folder: str) -> float:
-        """Tokens that went through a model in this stage itself: of a rung, beyond the rung before."""
-        return self.manifest(folder).cost.get("tokens", 0.0)
-
     def spent(self, outcomes: Iterable[Outcome]) -> Spent:
-        """What all stages together took that these tasks used, each once."""
-        used = {folder: name for outcome in outcomes for name, folder in outcome.stages.items()}
-        samples = sum(
-            manifest.rows.get("samples", 0)
-            for folder in used
-            if "steps" in (manifest := self.manifest(folder)).rows
-        )
-        training = [
-            self.manifest(folder).rows.get("samples_train", 0)
-            for folder, name in used.items()
-            if name == "prepare"
-        ]
-        hours = sum(
-            self._seconds(folder) / 3600 * self._gpus[0 if self._is_tuning(folder) else 1]
-            for folder, name in used.items()
-            if name not in WITHOUT_MODEL
-        )
-        return Spent(sum(self.tokens(folder) for folder in used), samples / max(1, *training, 1), hours)
+        """What all stages together took that these tasks used, each once; of a rung, what is beyond the one before."""
+        tokens = hours = 0.0
+        samples, samples_of_log = 0, 1
+        for folder, name in {
+            folder: name for outcome in outcomes for name, folder in outcome.stages.items()
+        }.items():
+            manifest = self.manifest(folder)
+            is_tuning = "steps" in manifest.rows
+            tokens += manifest.cost.get("tokens", 0.0)
+            samples += manifest.rows.get("samples", 0) if is_tuning else 0
+            if name == "prepare":
+                samples_of_log = max(samples_of_log, manifest.rows.get("samples_train", 0))
+            if name not in WITHOUT_MODEL:
+                # of a tuning the seconds of its steps: its attempt may have waited for GPUs
+                seconds = manifest.cost.get("seconds", manifest.duration_seconds)
+                hours += seconds / 3600 * self._gpus[0 if is_tuning else 1]
+        return Spent(tokens, samples / samples_of_log, hours)
 
     def whole(self, outcome: Outcome) -> float:
         """Tokens of this trial from nothing to the end of its B-Tuning and one validation, with nothing shared.
@@ -75,7 +67,7 @@ class StageCosts:
         for name, folder in outcome.stages.items():
             cost = self.manifest(folder).cost
             tokens = cost.get("tokens", 0.0) + cost.get("tokens_continued", 0.0)
-            if name.startswith(B_TUNING) and outcome.steps and outcome.steps_of_whole:
+            if name.startswith("b_tune") and outcome.steps and outcome.steps_of_whole:
                 tokens *= outcome.steps_of_whole / outcome.steps
             total += tokens
         return total
@@ -100,14 +92,6 @@ class StageCosts:
                 return False
         return True
 
-    def _seconds(self, folder: str) -> float:
-        """Of a tuning, that of its steps: its attempt may have waited for GPUs."""
-        manifest = self.manifest(folder)
-        return manifest.cost.get("seconds", manifest.duration_seconds)
-
-    def _is_tuning(self, folder: str) -> bool:
-        return "steps" in self.manifest(folder).rows
-
 
 def attempts_of_stages(root: Location) -> dict[str, list[str]]:
     """The attempts that lie below the root, by stage folder (`<stage>-<fingerprint>`)."""
@@ -115,7 +99,9 @@ def attempts_of_stages(root: Location) -> dict[str, list[str]]:
     return {name: storage.list_folders(stages / name / "attempts") for name in storage.list_folders(stages)}
 
 
-def times_run(root: Location, before: Attempts, used: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
+def times_run(
+    root: Location, before: Mapping[str, Sequence[str]], used: Iterable[str]
+) -> tuple[dict[str, int], dict[str, int]]:
     """How often each stage in use ran since `before`, and how many of its attempts were cut short.
 
     An attempt ran if it finished or failed; one that was cut short, by the end of its process, is gone on with by the
@@ -129,12 +115,9 @@ def times_run(root: Location, before: Attempts, used: Iterable[str]) -> tuple[di
         stage = root / "stages" / folder
         committed = read_manifest(stage).attempt if folder in used else None
         for attempt in set(attempts) - set(before.get(folder, ())):
-            if attempt == committed or _failed(stage / "attempts" / attempt):
+            failed = storage.read_bytes(stage / "attempts" / attempt / ERROR_FILE) is not None
+            if attempt == committed or failed:
                 ran[folder] = ran.get(folder, 0) + 1
             elif folder in used:
                 cut[folder] = cut.get(folder, 0) + 1
     return ran, cut
-
-
-def _failed(attempt: Location) -> bool:
-    return storage.read_bytes(attempt / ERROR_FILE) is not None

@@ -19,7 +19,6 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.storage import Location
 
-START = "start.json"
 Attempts = dict[str, list[str]]
 """Names of the attempts of each stage, by the stage's folder."""
 
@@ -35,35 +34,28 @@ class Ledger:
         self.decided: dict[int, Task] = {}
         self.outcomes: dict[int, Outcome] = {}
         for name in storage.list_files(folder):
-            if name.startswith("task-") and name.endswith(".json"):
-                outcome = self._read(folder / name, Outcome)
+            if name.startswith("task-"):
+                outcome = self._read(name, Outcome)
                 self.outcomes[outcome.task.number] = outcome
-            elif name.startswith("decided-") and name.endswith(".json"):
-                task = self._read(folder / name, Task)
+            elif name.startswith("decided-"):
+                task = self._read(name, Task)
                 self.decided[task.number] = task
 
     def attempts_before(self, now: Attempts) -> Attempts:
         """The attempts that were there when the search began: `now`, if it begins now."""
-        path = self.folder / START
+        path = self.folder / "start.json"
         storage.write_exclusive(path, json.dumps(now, indent=1).encode())
-        content = storage.read_bytes(path)
-        assert content is not None
-        found: Attempts = json.loads(content)
+        found: Attempts = json.loads(storage.read_text(path))
         return found
 
     def decide(self, task: Task) -> Task:
         """Write what the task of this number is. A second process may have done so first; its decision stays."""
-        path = self.folder / _decided(task.number)
-        written = storage.write_exclusive(path, task.model_dump_json(indent=1).encode())
-        self.decided[task.number] = task if written else self._read(path, Task)
+        self.decided[task.number] = self._write(_decided(task.number), task)
         return self.decided[task.number]
 
     def record(self, outcome: Outcome) -> None:
         """Write how a task ended. A second process of the same search may have done so first; its outcome stays."""
-        number = outcome.task.number
-        path = self.folder / _ended(number)
-        written = storage.write_exclusive(path, outcome.model_dump_json(indent=1).encode())
-        self.outcomes[number] = outcome if written else self._read(path, Outcome)
+        self.outcomes[outcome.task.number] = self._write(_ended(outcome.task.number), outcome)
 
     def forget(self, number: int) -> None:
         """Remove an outcome, and all of later tasks, which may have followed from it."""
@@ -75,13 +67,17 @@ class Ledger:
         self.outcomes = {known: outcome for known, outcome in self.outcomes.items() if known < number}
         self.decided = {known: task for known, task in self.decided.items() if known <= number}
 
-    def _read(self, path: Location, kind: type[Model]) -> Model:
-        content = storage.read_bytes(path)
+    def _write(self, name: str, value: Model) -> Model:
+        """Write it once. Returns what is there then."""
+        written = storage.write_exclusive(self.folder / name, value.model_dump_json(indent=1).encode())
+        return value if written else self._read(name, type(value))
+
+    def _read(self, name: str, kind: type[Model]) -> Model:
         try:
-            return kind.model_validate_json(content or b"")
+            return kind.model_validate_json(storage.read_bytes(self.folder / name) or b"")
         except ValidationError:
             raise StorageError(
-                f"{path} is damaged; remove it and run the same command again: finished stages are reused"
+                f"{self.folder / name} is damaged; remove it and run the same command again: finished stages are reused"
             ) from None
 
 

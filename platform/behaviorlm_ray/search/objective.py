@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +12,7 @@ ANCHOR, TAIL, MEAN = "anchor_accuracy", "tail_macro_recall", "objective"
 METRICS = (MEAN, ANCHOR, TAIL)
 Metrics = Mapping[str, float | None]
 
-_FLOOR = re.compile(r"\s*(?:(?P<arm>[a-z][a-z0-9_]*)\s*(?P<change>[+-]\s*[0-9.]+)?|(?P<number>[0-9.]+))\s*")
+_FLOOR = re.compile(r"(?:(?P<arm>[a-z][a-z0-9_]*)\s*)?(?P<number>(?:[+-]\s*)?[0-9.]+)?")
 
 
 class ObjectiveSettings(Settings):
@@ -47,8 +46,7 @@ def compared_by(objective: ObjectiveSettings) -> str:
     return TAIL if objective.name == "tail" else MEAN
 
 
-@dataclass(frozen=True)
-class Floor:
+class Floor(NamedTuple):
     """Least anchor accuracy: that of an arm plus a change, or the change alone."""
 
     arm: str | None
@@ -57,14 +55,14 @@ class Floor:
 
 def read_floor(text: str | float) -> Floor:
     """`one_stage - 0.005` or `0.62`. Raises ValueError."""
-    found = _FLOOR.fullmatch(str(text))
+    found = _FLOOR.fullmatch(str(text).strip())
     try:
-        if found is None:
+        if found is None or not (found["arm"] or found["number"]):
             raise ValueError
-        if found["number"] is not None:
-            floor = Floor(None, float(found["number"]))
-        else:
-            floor = Floor(found["arm"], float((found["change"] or "0").replace(" ", "")))
+        number = (found["number"] or "+0").replace(" ", "")
+        if (number[0] in "+-") != (found["arm"] is not None):
+            raise ValueError
+        floor = Floor(found["arm"], float(number))
     except ValueError:
         raise ValueError(
             f"floor: {text!r} is neither a number nor an arm with a change, such as 'one_stage - 0.005'"
@@ -76,58 +74,59 @@ def read_floor(text: str | float) -> Floor:
 
 def ranked(objective: ObjectiveSettings, floor: float | None, trials: Sequence[Metrics]) -> list[int]:
     """Places of the trials, the best first; of equal ones the earlier. Below a floor, the nearest to it is best."""
+    keys: list[tuple[float, ...]]
     if objective.name == "mean":
-        return _best_first([(_number(trial[MEAN]),) for trial in trials])
-    if objective.name == "tail":
+        keys = [(as_number(trial[MEAN]),) for trial in trials]
+    elif objective.name == "tail":
         assert floor is not None
         keys = [
-            (1.0, _number(trial[TAIL])) if reaches(trial, floor) else (0.0, _number(trial[ANCHOR]))
+            (1.0, as_number(trial[TAIL])) if reaches(trial, floor) else (0.0, as_number(trial[ANCHOR]))
             for trial in trials
         ]
-        return _best_first(keys)
-    depth = _front_numbers([_pair(trial) for trial in trials])
-    return _best_first([(-front, _number(trial[MEAN])) for front, trial in zip(depth, trials, strict=True)])
+    else:
+        keys = [
+            (-front, as_number(trial[MEAN]))
+            for front, trial in zip(_front_numbers(trials), trials, strict=True)
+        ]
+    return sorted(range(len(keys)), key=lambda place: (tuple(-part for part in keys[place]), place))
 
 
 def reaches(trial: Metrics, floor: float) -> bool:
     """Whether anchor accuracy is at the floor or above, but for rounding."""
-    return _number(trial[ANCHOR]) >= floor - 1e-9
+    return as_number(trial[ANCHOR]) >= floor - 1e-9
 
 
 def pareto_front(trials: Sequence[Metrics]) -> list[int]:
     """Places of the trials that no other one beats in anchor accuracy or tail macro recall without being worse."""
-    return [
-        place for place, front in enumerate(_front_numbers([_pair(trial) for trial in trials])) if front == 0
-    ]
+    return [place for place, front in enumerate(_front_numbers(trials)) if front == 0]
 
 
-def _front_numbers(pairs: Sequence[tuple[float, float]]) -> list[int]:
-    """0 for points that no other dominates, 1 for those that only points of front 0 dominate, and so on."""
+def described_metrics(metrics: Metrics) -> str:
+    """`objective 0.4213, anchor_accuracy 0.5012, …`."""
+    return ", ".join(
+        f"{name} {'none' if (value := metrics.get(name)) is None else format(value, '.4f')}"
+        for name in METRICS
+    )
+
+
+def as_number(value: float | None) -> float:
+    """Without a sample of its group a metric is None: as bad as can be, alike for all trials."""
+    return -1.0 if value is None else value
+
+
+def _front_numbers(trials: Sequence[Metrics]) -> list[int]:
+    """0 for trials that no other dominates, 1 for those that only trials of front 0 dominate, and so on."""
+    pairs = [(as_number(trial[ANCHOR]), as_number(trial[TAIL])) for trial in trials]
     numbers: dict[int, int] = {}
-    front = 0
-    while len(numbers) < len(pairs):
+    for front in range(len(pairs)):
         left = [place for place in range(len(pairs)) if place not in numbers]
         numbers |= {
             place: front
             for place in left
             if not any(_dominates(pairs[other], pairs[place]) for other in left)
         }
-        front += 1
     return [numbers[place] for place in range(len(pairs))]
 
 
 def _dominates(first: tuple[float, float], second: tuple[float, float]) -> bool:
     return first != second and first[0] >= second[0] and first[1] >= second[1]
-
-
-def _pair(trial: Metrics) -> tuple[float, float]:
-    return _number(trial[ANCHOR]), _number(trial[TAIL])
-
-
-def _best_first(keys: Sequence[tuple[Any, ...]]) -> list[int]:
-    return sorted(range(len(keys)), key=lambda place: (tuple(-part for part in keys[place]), place))
-
-
-def _number(value: float | None) -> float:
-    """Without a sample of its group a metric is None: as bad as can be, alike for all trials."""
-    return -1.0 if value is None else value

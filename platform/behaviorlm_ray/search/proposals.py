@@ -1,40 +1,38 @@
 """What a trial tries: the next point of the space by grid, at random, or by Optuna from what earlier trials found.
 
 A proposal depends on nothing but the settings, the trial's number and the outcomes it is given, so a search that was
-killed proposes the same again.
+killed proposes the same again. Optuna draws, and finds which keys mattered; the study is made anew each time.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from behaviorlm_ray.search.algorithm import AlgorithmSettings
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, Metrics, ObjectiveSettings
+from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, Metrics, ObjectiveSettings, as_number
 from behaviorlm_ray.search.space import (
+    COUNTABLE,
     Dimension,
     Parameters,
     Space,
+    combinations,
     grid_points,
-    grid_size,
     point,
-    random_point,
 )
 
 ATTEMPTS = 100
 """Draws after which a space counts as used up (our choice): a point that was tried already is never tried again."""
+LEAST_TRIALS = 4
+"""Fewer say nothing of a key's importance (our choice)."""
 
 
-@dataclass(frozen=True)
-class KnownTrial:
-    """A trial as a proposal sees it. metrics: those of its highest rung; None: still running; empty: failed."""
-
-    parameters: Parameters
-    metrics: Metrics | None
+KnownTrial = tuple[Parameters, Metrics | None]
+"""A trial as a proposal sees it, with the metrics of its highest rung; None: still running; empty: failed."""
 
 
 @dataclass(frozen=True)
@@ -48,34 +46,30 @@ class Proposer:
 
     def propose(self, number: int, known: Sequence[KnownTrial]) -> Parameters | None:
         """The parameters of trial `number` (from 0); None if the space has no further point."""
-        if self.algorithm.name == "grid":
-            points = grid_points(self.space)
-            return points[number] if number < len(points) else None
-        tried = [trial.parameters for trial in known]
-        size = grid_size(self.space)
-        if size is not None and len(tried) >= size:
+        if self._points and number >= len(self._points):
             return None
+        if self.algorithm.name == "grid":
+            return self._points[number]
+        tried = [parameters for parameters, _ in known]
         if self.algorithm.name == "optuna" and number >= self.algorithm.startup_trials:
-            found = self._by_optuna(number, known)
+            found = self._by_tpe(number, known)
             if found not in tried:
                 return found
         for attempt in range(ATTEMPTS):
-            found = random_point(self.space, [self.algorithm.seed, number, attempt])
+            found = random_point(self.space, self.algorithm.seed, number, attempt)
             if found not in tried:
                 return found
-        if size is None:
-            return None
-        return next((found for found in grid_points(self.space) if found not in tried), None)
+        return next((found for found in self._points if found not in tried), None)
 
-    def _by_optuna(self, number: int, known: Sequence[KnownTrial]) -> Parameters:
-        study = self._study(number)
-        for trial in known:
-            study.add_trial(self._frozen(trial))
-        asked = study.ask()
-        return point(self.space, lambda key, dimension: _suggested(asked, key, dimension))
+    @cached_property
+    def _points(self) -> list[Parameters]:
+        """All points of a grid, or of a space of choices; none if they are countless."""
+        choices = all(dimension.choice is not None for dimension in self.space.values())
+        if self.algorithm.name != "grid" and not (choices and combinations(self.space) <= COUNTABLE):
+            return []
+        return grid_points(self.space)
 
-    def _study(self, number: int) -> optuna.Study:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+    def _by_tpe(self, number: int, known: Sequence[KnownTrial]) -> Parameters:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
@@ -84,52 +78,92 @@ class Proposer:
                 constant_liar=self.objective.name
                 != "multi",  # running trials count as bad, so that others differ
             )
-        return optuna.create_study(sampler=sampler, directions=["maximize"] * len(self._values({})))
+        study = _study(sampler, len(self._values({})))
+        study.add_trials([self._frozen(trial) for trial in known])
+        return _asked(study, self.space)
 
-    def _frozen(self, trial: KnownTrial) -> optuna.trial.FrozenTrial:
+    def _frozen(self, trial: KnownTrial) -> FrozenTrial:
         """A trial of the search as Optuna keeps it."""
-        distributions = {key: distribution(self.space[key]) for key in trial.parameters}
-        parameters = {
-            key: self.space[key].choice.index(value) if self.space[key].choice is not None else value  # type: ignore[union-attr]
-            for key, value in trial.parameters.items()
-        }
-        if trial.metrics is None:
-            state, values = TrialState.RUNNING, None
-        elif not trial.metrics:
-            state, values = TrialState.FAIL, None
-        else:
-            state, values = TrialState.COMPLETE, self._values(trial.metrics)
-        constraints = None
-        if self.floor is not None and values is not None:
-            anchor = (trial.metrics or {}).get(ANCHOR)
-            constraints = {"anchor_floor": self.floor - (-1.0 if anchor is None else anchor)}
-        return optuna.trial.create_trial(
-            state=state,
-            values=values,
-            params=parameters,
-            distributions=distributions,
-            constraints=constraints,
-        )
+        parameters, metrics = trial
+        if not metrics:
+            return _frozen(self.space, parameters, TrialState.RUNNING if metrics is None else TrialState.FAIL)
+        below = None if self.floor is None else {"anchor_floor": self.floor - as_number(metrics.get(ANCHOR))}
+        return _frozen(self.space, parameters, TrialState.COMPLETE, self._values(metrics), below)
 
-    def _values(self, metrics: Mapping[str, float | None]) -> list[float]:
+    def _values(self, metrics: Metrics) -> list[float]:
         names = {"mean": [MEAN], "tail": [TAIL], "multi": [ANCHOR, TAIL]}[self.objective.name]
-        return [-1.0 if (value := metrics.get(name)) is None else value for name in names]
+        return [as_number(metrics.get(name)) for name in names]
 
 
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """A dimension in Optuna's words; of a choice, the place in its list (values may be lists themselves)."""
+def random_point(space: Space, *seed: int) -> Parameters:
+    """A point drawn by Optuna with this seed."""
+    mixed = 0
+    for part in seed:
+        mixed = (mixed * 1_000_003 + part) % 2**32
+    return _asked(_study(optuna.samplers.RandomSampler(mixed)), space)
+
+
+def parameter_importance(
+    space: Space, trials: Sequence[tuple[Parameters, float]], seed: int = 0
+) -> dict[str, float]:
+    """Share of the objective's variance that each key explains (Optuna's fANOVA), the greatest first, summing to 1.
+
+    trials: parameters and objective. Empty with fewer than LEAST_TRIALS trials or equal objectives. Keys that not every
+    trial has, or that never changed, are left out.
+    """
+    everywhere = [key for key in space if all(key in parameters for parameters, _ in trials)]
+    changed = [key for key in everywhere if len({repr(parameters[key]) for parameters, _ in trials}) > 1]
+    if len(trials) < LEAST_TRIALS or len({value for _, value in trials}) < 2 or not changed:
+        return {}
+    study = _study(optuna.samplers.RandomSampler(seed))
+    study.add_trials(
+        [_frozen(space, parameters, TrialState.COMPLETE, [value]) for parameters, value in trials]
+    )
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator, params=changed)
+
+
+def distribution_of(dimension: Dimension) -> BaseDistribution:
+    """The dimension in Optuna's words; of a choice, the place in its list (values may be lists themselves)."""
     if dimension.choice is not None:
         return CategoricalDistribution(range(len(dimension.choice)))
     low, high = dimension.bounds
-    if dimension.is_whole:
-        return IntDistribution(int(low), int(high), log=dimension.is_log)
+    if dimension.integer is not None:
+        return IntDistribution(int(low), int(high))
     return FloatDistribution(low, high, log=dimension.is_log)
 
 
-def _suggested(asked: optuna.Trial, key: str, dimension: Dimension) -> Any:
-    if dimension.choice is not None:
-        return dimension.choice[asked.suggest_categorical(key, list(range(len(dimension.choice))))]
-    low, high = dimension.bounds
-    if dimension.is_whole:
-        return asked.suggest_int(key, int(low), int(high), log=dimension.is_log)
-    return asked.suggest_float(key, low, high, log=dimension.is_log)
+def _study(sampler: optuna.samplers.BaseSampler, objectives: int = 1) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(sampler=sampler, directions=["maximize"] * objectives)
+
+
+def _asked(study: optuna.Study, space: Space) -> Parameters:
+    """The next point that a study asks for."""
+    drawn = study.ask({key: distribution_of(dimension) for key, dimension in space.items()}).params
+    return point(
+        space,
+        {
+            key: drawn[key] if dimension.choice is None else dimension.choice[drawn[key]]
+            for key, dimension in space.items()
+        },
+    )
+
+
+def _frozen(
+    space: Space,
+    parameters: Parameters,
+    state: TrialState,
+    values: Sequence[float] | None = None,
+    constraints: dict[str, float] | None = None,
+) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=state,
+        values=values,
+        params={
+            key: value if (choice := space[key].choice) is None else choice.index(value)
+            for key, value in parameters.items()
+        },
+        distributions={key: distribution_of(space[key]) for key in parameters},
+        constraints=constraints,
+    )

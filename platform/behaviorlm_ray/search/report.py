@@ -7,16 +7,18 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from matplotlib.ticker import PercentFormatter
 
 from behaviorlm_ray.report import wording
-from behaviorlm_ray.search.importance import parameter_importance
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, compared_by
-from behaviorlm_ray.search.plots import front_plot, importance_plot, slice_plot
+from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
+from behaviorlm_ray.search.objective import ANCHOR, MEAN, METRICS, TAIL, compared_by
+from behaviorlm_ray.search.proposals import parameter_importance
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.summary import WINNER
 from behaviorlm_ray.storage import Location, write_replacing
 
 REPORT = "report.html"
+WIDTH = 480
 
 
 def write_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Location) -> Location:
@@ -40,33 +42,25 @@ def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], f
     style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
     metric = compared_by(settings.objective)
     compared = compared_trials(summary["trials"], metric)
-    importance = parameter_importance(settings.space, compared)
-    winner = summary["winner"] and {"test": None} | summary["winner"]
-    floor = summary["objective"]["floor_value"]
+    winner, floor = summary["winner"], summary["objective"]["floor_value"]
     return template.render(
         settings=settings,
         style=style,
         summary=summary,
-        trials=[_with_metrics(trial) for trial in summary["trials"]],
-        keys=list(settings.space),
-        winner=winner,
+        # a trial that failed has no metrics; the table shows dashes
+        trials=[
+            {**trial, "metrics": dict.fromkeys(METRICS) | trial["metrics"]} for trial in summary["trials"]
+        ],
+        winner=winner and {"test": None} | winner,
         winner_config=folder / WINNER,
         floor=floor,
-        front=summary["pareto"],
-        front_plot=front_plot(
-            _points(summary["trials"]),
-            {trial["trial"] for trial in summary["trials"] if trial["status"] == "finished"},
-            summary["pareto"],
-            floor,
-            winner and winner["trial"],
-        ),
-        importance_plot=importance_plot(importance),
+        front_plot=_front_plot(summary["trials"], summary["pareto"], floor, winner and winner["trial"]),
+        importance_plot=_importance_plot(parameter_importance(settings.space, compared)),
         slices=_slices(settings, compared, metric.replace("_", " ")),
         metric=metric.replace("_", " "),
         compared_at="tuned whole"
         if settings.scheduler.name == "none"
         else "at the first rung, where all were measured alike",
-        correlation=summary["rung_correlation"],
         configuration=yaml.safe_dump(
             settings.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
         ),
@@ -89,22 +83,64 @@ def _slices(
 ) -> list[tuple[str, Markup]]:
     plots = []
     for number, (key, dimension) in enumerate(settings.space.items()):
-        with_key = [(parameters[key], value) for parameters, value in compared if key in parameters]
-        if with_key:
-            values, measured = zip(*with_key, strict=True)
-            is_log = dimension.choice is None and dimension.is_log
-            plots.append((key, slice_plot(number, key, values, measured, metric=metric, is_log=is_log)))
+        points = [(parameters[key], value) for parameters, value in compared if key in parameters]
+        if points:
+            plots.append((key, _slice_plot(f"slice-{number}", key, points, metric, dimension.is_log)))
     return plots
 
 
-def _points(trials: Sequence[Mapping[str, Any]]) -> dict[int, tuple[float, float]]:
-    return {
-        trial["trial"]: (trial["metrics"][ANCHOR], trial["metrics"][TAIL])
-        for trial in trials
-        if trial["metrics"].get(ANCHOR) is not None and trial["metrics"].get(TAIL) is not None
-    }
+def _front_plot(
+    trials: Sequence[Mapping[str, Any]], front: Sequence[int], floor: float | None, best: int | None
+) -> Markup | None:
+    """Trials by anchor accuracy (x) and tail macro recall (y); front joined, stopped ones faint, winner filled."""
+    measured = {each["trial"]: (each["metrics"].get(ANCHOR), each["metrics"].get(TAIL)) for each in trials}
+    points = {trial: point for trial, point in measured.items() if None not in point}
+    if not points:
+        return None
+    whole = {trial["trial"] for trial in trials if trial["status"] == "finished"}
+    with drawing(WIDTH, 380) as figure:
+        axes = figure.add_subplot()
+        for trial, (x, y) in points.items():
+            color, alpha = (INKS["tuned"], 1.0) if trial in whole else (INKS["muted"], 0.5)
+            fill = color if trial == best else "none"
+            axes.plot([x], [y], "o", markersize=7, color=color, alpha=alpha, markerfacecolor=fill)
+            axes.annotate(str(trial + 1), (x, y), (5, 4), textcoords="offset points", fontsize=9, alpha=alpha)
+        on_front = sorted(points[trial] for trial in front if trial in points)
+        if len(on_front) > 1:
+            xs, ys = zip(*on_front, strict=True)
+            axes.plot(xs, ys, color=INKS["tail"], linewidth=1.4, zorder=0)
+        if floor is not None:
+            axes.axvline(floor, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_xlabel("anchor accuracy")
+        axes.set_ylabel("tail macro recall")
+        return inline(figure, "front", "Trials by anchor accuracy and tail macro recall on validation")
 
 
-def _with_metrics(trial: Mapping[str, Any]) -> dict[str, Any]:
-    """A trial that failed has no metrics; the table shows dashes."""
-    return {**trial, "metrics": dict.fromkeys((MEAN, ANCHOR, TAIL)) | trial["metrics"]}
+def _importance_plot(importance: Mapping[str, float]) -> Markup | None:
+    """A bar for each key."""
+    if not importance:
+        return None
+    names, shares = zip(*reversed(list(importance.items())), strict=True)
+    with drawing(WIDTH, 60 + 34 * len(names)) as figure:
+        axes = figure.add_subplot()
+        axes.barh([wording.readable(name) for name in names], shares, color=INKS["series-1"], height=0.6)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(visible=False, axis="y")
+        return inline(figure, "importance", "Share of the objective's variance that each key explains")
+
+
+def _slice_plot(
+    name: str, key: str, points: Sequence[tuple[Any, float]], metric: str, is_log: bool
+) -> Markup:
+    """A metric against one key. Values that are no numbers stand side by side by their text."""
+    values, measured = zip(*points, strict=True)
+    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    with drawing(300, 230) as figure:
+        axes = figure.add_subplot()
+        shown = list(values) if is_number else [wording.readable(value) for value in values]
+        axes.plot(shown, measured, "o", markersize=6, color=INKS["series-1"], markerfacecolor="none")
+        if is_number and is_log:
+            axes.set_xscale("log")
+        axes.set_ylabel(metric)
+        return inline(figure, name, f"{metric} against {wording.readable(key)}")

@@ -1,7 +1,8 @@
 """What a search is told: the run it varies, space, algorithm, scheduler, budget and objective; all checked before."""
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,18 +10,18 @@ from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.config_files import read_config
+from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_absolute_paths
 from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
-from behaviorlm_ray.search.scheduler import SchedulerSettings
 from behaviorlm_ray.search.space import (
     COUNTABLE,
     Dimension,
     Parameters,
     combinations,
+    flattened,
     grid_points,
     problems_of_conditions,
-    random_point,
     read_space,
     single_changes,
 )
@@ -36,8 +37,39 @@ NOT_SEARCHED = {
     "vocabulary": "trials must be compared on the same anchors and tail",
     "prompt.min_history": "trials must be compared on the same targets",
 }
+WINNING_ARM: Tuning = "ab_tuned"
 TRIED_OUT = 64
 """Random points of a space without end that are validated before anything starts (our choice)."""
+Limit = Annotated[float | None, Field(gt=0)]
+
+
+class SchedulerSettings(Settings):
+    """Which trials are tuned to the end.
+
+    A rung is a share of a trial's own B-Tuning, each 1/reduction of the next (1/9 and 1/3 with 3 rungs and reduction
+    3), rounded up to an optimizer step, after which it is measured on validation; the last rung is the whole of it.
+    Schedule and learning rate are those of the whole throughout, so a rung is a state that the whole tuning passes
+    through, and going on from it repeats no step.
+    """
+
+    name: Literal["none", "asha"] = Field(
+        default="none",
+        description="none: every trial is tuned whole. asha: every trial up to the first rung, then of each rung the "
+        "best 1/reduction up to the next, as soon as they are known to be that.",
+    )
+    reduction: int = Field(default=3, ge=2, description="asha: 1/reduction of the trials of a rung go on.")
+    rungs: int = Field(default=3, ge=2, description="asha: number of rungs, the whole tuning included.")
+
+    @property
+    def number_of_rungs(self) -> int:
+        """1 without early stopping: the whole tuning."""
+        return 1 if self.name == "none" else self.rungs
+
+    def stop_step(self, rung: int, steps: int) -> int:
+        """After how many of its `steps` a trial's B-Tuning is measured at a rung (from 0)."""
+        if rung >= self.number_of_rungs - 1:
+            return steps
+        return max(1, math.ceil(steps / self.reduction ** (self.rungs - 1 - rung)))
 
 
 class BudgetSettings(Settings):
@@ -49,23 +81,18 @@ class BudgetSettings(Settings):
     trials: int | None = Field(
         default=None, ge=1, description="Trials; null: all points of a grid; random and optuna need a number."
     )
-    sample_epochs: float | None = Field(
-        default=None,
-        gt=0,
+    sample_epochs: Limit = Field(
+        None,
         description="Samples trained on by all stages together, in passes over the training samples; null: no limit.",
     )
-    tokens: float | None = Field(
-        default=None, gt=0, description="Tokens through a model in all stages together; null: no limit."
-    )
-    wall_seconds: float | None = Field(
-        default=None,
-        gt=0,
+    tokens: Limit = Field(None, description="Tokens through a model in all stages together; null: no limit.")
+    wall_seconds: Limit = Field(
+        None,
         description="Seconds after which the search stops, trials in the middle of their work included: the same "
         "command goes on from their checkpoints, with this time again; null: no limit.",
     )
-    gpu_hours: float | None = Field(
-        default=None,
-        gt=0,
+    gpu_hours: Limit = Field(
+        None,
         description="Steps of all tunings and duration of all other stages with a model, times the GPUs they ask for; "
         "null: no limit.",
     )
@@ -112,11 +139,6 @@ class SearchSettings(Settings):
         description="Trials that run at the same time. They take turns where the cluster has no room for all: a trial "
         "itself asks for no CPU or GPU, only its stages do (execution of the run).",
     )
-    resources_per_trial: dict[str, float] = Field(
-        default={},
-        description="Custom Ray resources that each trial holds while it runs, such as {search_slot: 1}. CPUs and GPUs "
-        "are asked for by the stages: set execution of the run.",
-    )
     retries: int = Field(
         default=1,
         ge=0,
@@ -140,20 +162,6 @@ class SearchSettings(Settings):
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
-
-    @field_validator("resources_per_trial")
-    @classmethod
-    def _custom_resources(cls, resources: dict[str, float]) -> dict[str, float]:
-        taken = sorted({"CPU", "GPU"} & resources.keys())
-        if taken:
-            raise ValueError(
-                f"{', '.join(taken)} would be held while the trial's own stages wait for them: set execution.tuning "
-                "and execution.cpus_per_actor of the run instead"
-            )
-        wrong = [name for name, number in resources.items() if number <= 0]
-        if wrong:
-            raise ValueError(f"give numbers above 0, for {', '.join(wrong)} too")
-        return resources
 
     @model_validator(mode="after")
     def _searchable(self) -> Self:
@@ -202,26 +210,11 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
     Raises ConfigError with every problem of the base, the objective and the budget; if there is none, of any value of
     the space; if those have none, of any trial (of a space without end: of many).
     """
-    data = with_values(read_config(settings.base, "base"), _flattened(settings.run))
+    data = with_values(read_config(settings.base, "base"), flattened(settings.run))
     given = validate_settings(RunSettings, data, settings.base or "run")
     check_storage_root(given.storage.root)
     base = with_absolute_paths(given)
-    problems = [
-        f"name: {name!r} is the name of the run too; both write to <root>/<name>"
-        for name in (settings.name, settings.winner_name)
-        if name == base.name
-    ]
-    arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
-    if arm is not None and arm not in base.all_arms:
-        problems.append(
-            f"objective.floor: there is no arm {arm!r} in the run; known: {', '.join(base.all_arms)}"
-        )
-    if settings.budget.gpu_hours is not None and not base.execution.tuning.use_gpu:
-        problems.append(
-            "budget.gpu_hours: the run uses no GPU (execution.tuning.use_gpu), so this never ends the search; use "
-            "wall_seconds, tokens or trials"
-        )
-    if problems:
+    if problems := list(_problems_with(settings, base)):
         raise ConfigError("\n".join(problems))
     run = base.model_dump(mode="json")
     for changes in (single_changes(settings.space), sure_trials(settings)):
@@ -231,24 +224,30 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
     return run
 
 
+def _problems_with(settings: SearchSettings, base: RunSettings) -> Iterator[str]:
+    """What of a search does not go with its run, a line each."""
+    for name in (settings.name, settings.winner_name):
+        if name == base.name:
+            yield f"name: {name!r} is the name of the run too; both write to <root>/<name>"
+    arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
+    if arm is not None and arm not in base.all_arms:
+        yield f"objective.floor: there is no arm {arm!r} in the run; known: {', '.join(base.all_arms)}"
+    if settings.budget.gpu_hours is not None and not base.execution.tuning.use_gpu:
+        yield (
+            "budget.gpu_hours: the run uses no GPU (execution.tuning.use_gpu), so this never ends the search; use "
+            "wall_seconds, tokens or trials"
+        )
+
+
 def sure_trials(settings: SearchSettings) -> Iterator[Parameters]:
     """Trials known before the search begins: a grid's, else points drawn from the space for checks."""
     if settings.algorithm.name == "grid":
         yield from grid_points(settings.space)[: settings.budget.trials]
     else:
+        from behaviorlm_ray.search.proposals import random_point  # Optuna takes a while to load
+
         for number in range(TRIED_OUT):
-            yield random_point(settings.space, [settings.algorithm.seed, number, 0])
-
-
-def _flattened(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; of two that name the same key, the later one."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flattened(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            yield random_point(settings.space, settings.algorithm.seed, number, 0)
 
 
 def _problem(run: Mapping[str, Any], parameters: Parameters) -> str | None:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +13,14 @@ from behaviorlm.config import Settings
 Parameters = dict[str, Any]
 """Dotted keys of a run and the values that a trial gives them."""
 
+COUNTABLE = 100_000
+"""Combinations above which a grid is not gone through (our choice)."""
+
+KINDS = ("choice", "uniform", "log_uniform", "integer")
+
 
 class Dimension(Settings):
-    """What one key may be: exactly one of choice, uniform, log_uniform, integer, log_integer."""
+    """What one key may be: exactly one of choice, uniform, log_uniform, integer."""
 
     choice: list[Any] | None = Field(default=None, description="One of these values, [0.1, 0.3].")
     uniform: tuple[float, float] | None = Field(
@@ -26,9 +31,6 @@ class Dimension(Settings):
     )
     integer: tuple[int, int] | None = Field(
         default=None, description="Any whole number of [low, high], both included."
-    )
-    log_integer: tuple[int, int] | None = Field(
-        default=None, description="The same, low > 0, all orders of magnitude alike."
     )
     points: int | None = Field(
         default=None, ge=2, description="For a grid: so many values of a range, evenly spaced, ends included."
@@ -62,29 +64,23 @@ class Dimension(Settings):
     @property
     def bounds(self) -> tuple[float, float]:
         """Lowest and highest value of a range."""
-        found = self.uniform or self.log_uniform or self.integer or self.log_integer
+        found = self.uniform or self.log_uniform or self.integer
         assert found is not None
         return found
 
     @property
     def is_log(self) -> bool:
-        """Whether a range is even in the logarithm."""
-        return self.log_uniform is not None or self.log_integer is not None
+        """Whether it is a range that is even in the logarithm."""
+        return self.log_uniform is not None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether a range has whole numbers only."""
-        return self.integer is not None or self.log_integer is not None
-
     def values(self) -> list[Any] | None:
         """The values of a grid; None for a range without `points`."""
-        if self.choice is not None:
+        if self.choice is not None or self.points is None:
             return self.choice
-        if self.points is None:
-            return None
         low, high = self.bounds
         spaced = np.geomspace(low, high, self.points) if self.is_log else np.linspace(low, high, self.points)
-        if self.is_whole:
+        if self.integer is not None:
             return list(dict.fromkeys(round(value) for value in spaced.tolist()))
         return [float(f"{value:.12g}") for value in spaced.tolist()]
 
@@ -92,39 +88,27 @@ class Dimension(Settings):
         """All values of a choice, the ends of a range: what is tried out before anything starts."""
         return self.choice if self.choice is not None else list(self.bounds)
 
-    def draw(self, random: np.random.Generator) -> Any:
-        """A value at random."""
-        if self.choice is not None:
-            return self.choice[int(random.integers(len(self.choice)))]
-        low, high = self.bounds
-        if self.integer is not None:
-            return int(random.integers(int(low), int(high), endpoint=True))
-        drawn = math.exp(random.uniform(math.log(low), math.log(high))) if self.is_log else None
-        if self.log_integer is not None:
-            assert drawn is not None
-            return int(min(high, max(low, round(drawn))))
-        return float(drawn if drawn is not None else random.uniform(low, high))
 
-
-COUNTABLE = 100_000
-"""Combinations above which a grid is not gone through (our choice)."""
-
-KINDS = ("choice", "uniform", "log_uniform", "integer", "log_integer")
 Space = Mapping[str, Dimension]
 
 
-def read_space(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": [1, 2]}}` as `{"a.b": {"choice": [1, 2]}}`; of two that name the same key, the later one."""
+def flattened(
+    nested: Mapping[str, Any], is_leaf: Callable[[Any], bool] = lambda value: False, prefix: str = ""
+) -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; of two that name the same key, the later one. Leaves stay as they are."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
-        name = f"{prefix}{key}"
-        if not isinstance(value, Mapping):
-            flat[name] = {"choice": value}
-        elif isinstance(value, Mapping) and value and not value.keys() & {*KINDS, "when", "points"}:
-            flat |= read_space(value, f"{name}.")
+        if isinstance(value, Mapping) and value and not is_leaf(value):
+            flat |= flattened(value, is_leaf, f"{prefix}{key}.")
         else:
-            flat[name] = value
+            flat[f"{prefix}{key}"] = value
     return flat
+
+
+def read_space(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a": {"b": [1, 2]}}` as `{"a.b": {"choice": [1, 2]}}`; of two that name the same key, the later one."""
+    flat = flattened(nested, lambda value: bool(value.keys() & {*KINDS, "when", "points"}))
+    return {key: value if isinstance(value, Mapping) else {"choice": value} for key, value in flat.items()}
 
 
 def problems_of_conditions(space: Space) -> list[str]:
@@ -148,54 +132,27 @@ def problems_of_conditions(space: Space) -> list[str]:
     return problems
 
 
-def is_active(dimension: Dimension, chosen: Mapping[str, Any]) -> bool:
-    """Whether the key exists beside what was chosen for the keys before it."""
-    return all(key in chosen and chosen[key] in _listed(allowed) for key, allowed in dimension.when.items())
-
-
-def point(space: Space, choose: Callable[[str, Dimension], Any]) -> Parameters:
-    """A point of the space, each key that exists in it chosen in order."""
+def point(space: Space, values: Mapping[str, Any]) -> Parameters:
+    """Of a value for each key those that exist beside the values of the keys before them."""
     chosen: Parameters = {}
     for key, dimension in space.items():
-        if is_active(dimension, chosen):
-            chosen[key] = choose(key, dimension)
+        if all(
+            other in chosen and chosen[other] in _listed(allowed) for other, allowed in dimension.when.items()
+        ):
+            chosen[key] = values[key]
     return chosen
 
 
 def grid_points(space: Space) -> list[Parameters]:
     """Every combination of the grid's values; the last key varies fastest. All dimensions must have values."""
-    values = [(key, dimension.values() or []) for key, dimension in space.items()]
-    found: list[Parameters] = []
-    seen: set[str] = set()
-    for combination in itertools.product(*(options for _, options in values)):
-        made = _active(space, dict(zip(space, combination, strict=True)))
-        if repr(made) not in seen:
-            seen.add(repr(made))
-            found.append(made)
-    return found
-
-
-def _active(space: Space, values: Parameters) -> Parameters:
-    return point(space, lambda key, _: values[key])
-
-
-def grid_size(space: Space) -> int | None:
-    """How many points the space has; None if a range makes them countless, or too many to count."""
-    values = [dimension.values() if dimension.points is None else None for dimension in space.values()]
-    if any(value is None for value in values):
-        return None
-    return len(grid_points(space)) if combinations(space) <= COUNTABLE else None
+    combined = itertools.product(*(dimension.values() or [] for dimension in space.values()))
+    made = [point(space, dict(zip(space, values, strict=True))) for values in combined]
+    return list({repr(each): each for each in made}.values())
 
 
 def combinations(space: Space) -> int:
     """How many combinations a grid goes through, conditions apart."""
     return math.prod(len(dimension.values() or []) for dimension in space.values())
-
-
-def random_point(space: Space, seed: Sequence[int]) -> Parameters:
-    """A point drawn with this seed."""
-    random = np.random.default_rng(list(seed))
-    return point(space, lambda _, dimension: dimension.draw(random))
 
 
 def single_changes(space: Space) -> Iterator[Parameters]:
@@ -204,6 +161,11 @@ def single_changes(space: Space) -> Iterator[Parameters]:
         needed = _needed(space, dimension)
         for value in dimension.ends():
             yield needed | {key: value}
+
+
+def describe(parameters: Parameters) -> str:
+    """`selection.balance=0.3, auxiliary.0.weight=0.1`."""
+    return ", ".join(f"{key}={value}" for key, value in parameters.items())
 
 
 def _needed(space: Space, dimension: Dimension) -> Parameters:

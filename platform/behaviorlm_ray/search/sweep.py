@@ -1,188 +1,137 @@
-"""Running a search on Ray Tune: tasks as they are decided, told as they end, summarized in the end."""
+"""Running a search on Ray Tune: tasks as they are decided, recorded and told as they end."""
 
 import os
 import tempfile
 import time
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
-from behaviorlm.errors import BehaviorLMError, StorageError
+from behaviorlm.errors import StorageError
 from behaviorlm_ray.search.cost import StageCosts
-from behaviorlm_ray.search.decisions import Outcome, Rules, Task, next_task
+from behaviorlm_ray.search.decisions import Decision, Ending, Outcome, Rules, Task, next_task
 from behaviorlm_ray.search.ledger import Ledger
-from behaviorlm_ray.search.objective import METRICS, ranked
-from behaviorlm_ray.search.proposals import Proposer
+from behaviorlm_ray.search.objective import described_metrics
 from behaviorlm_ray.search.settings import SearchSettings
+from behaviorlm_ray.search.space import describe
 from behaviorlm_ray.search.task import OUTCOME, TROUBLE, run_task
 from behaviorlm_ray.search.trial import RESOURCES
-from behaviorlm_ray.storage import Location
-
-Ending = Literal["whole", "budget", "time", "interrupted"]
-"""Why a search ended: nothing was left to do, a budget or its wall time was used up, or it was interrupted."""
 
 
-@dataclass(frozen=True)
-class Ran:
-    """The tasks of a search so far, and why no further one was started."""
-
-    tasks: list[Task]
-    ending: Ending
-
-
-def run_tasks(
-    settings: SearchSettings,
-    run: Mapping[str, Any],
-    ledger: Ledger,
-    floor: float | None,
-    costs: StageCosts,
-    reference: Outcome | None = None,
-    deadline: float | None = None,
-) -> Ran:
+def run_tasks(settings: SearchSettings, run: Mapping[str, Any], row: "TaskRow") -> None:
     """Run what has not ended yet, until the search ends, is interrupted or its time is over.
 
-    reference: what the floor is relative to, a part of what is spent. deadline: by the monotonic clock. Raises
-    StorageError if storage failed a task, which is not recorded then, or the ledger.
+    Raises StorageError if storage failed a task, which is not recorded then, or the ledger.
     """
-    rules = rules_of(settings, floor, costs, reference)
-    row = TaskRow(rules, ledger, deadline)
     if row.decide() == "end":
-        return Ran(row.tasks, row.ending())
+        return
     # the newer output prints a header, with 2**63 - 1 trials, even when it is not verbose
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    tuner = tune.Tuner(
-        tune.with_resources(run_task, tune.PlacementGroupFactory([RESOURCES | settings.resources_per_trial])),
-        tune_config=tune.TuneConfig(
-            search_alg=TaskSearcher(row, run, settings),
-            num_samples=-1,
-            time_budget_s=None if deadline is None else max(1.0, deadline - time.monotonic()),
-            trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
-            reuse_actors=True,  # a process imports for seconds; nothing of a task stays in it
-        ),
-        # A name that was used before would go on with that search's trials; ours is in the ledger.
-        run_config=tune.RunConfig(
-            name=uuid.uuid4().hex,
-            storage_path=str(_tune_folder(ledger.folder.parent)),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=settings.retries),  # for processes that die
-        ),
-    )
-    tuner.fit()
+    # What a search needs is in the ledger: Tune's own state goes with the call, and is needed on one node only.
+    with tempfile.TemporaryDirectory(prefix="behaviorlm-tune-", ignore_cleanup_errors=True) as folder:
+        tune.Tuner(
+            tune.with_resources(run_task, RESOURCES),
+            tune_config=tune.TuneConfig(
+                search_alg=TaskSearcher(row, run, settings),
+                num_samples=-1,
+                time_budget_s=None if row.deadline is None else max(1.0, row.deadline - time.monotonic()),
+                trial_dirname_creator=lambda trial: f"trial_{trial.trial_id}",
+                reuse_actors=True,  # a process imports for seconds; nothing of a task stays in it
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=folder,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=settings.retries),  # for processes that die
+            ),
+        ).fit()
     if row.trouble is not None:
         raise StorageError(
             f"{row.trouble}\nthe search stopped there; the same command goes on with it"
         ) from row.trouble
-    return Ran(row.tasks, row.ending())
-
-
-def _tune_folder(folder: Location) -> Path:
-    """Where Tune keeps its own state. What a search needs is in the ledger, so it is needed on one node only."""
-    return (
-        folder / "tune" if isinstance(folder, Path) else Path(tempfile.gettempdir()) / "behaviorlm-ray-tune"
-    )
 
 
 def rules_of(
     settings: SearchSettings, floor: float | None, costs: StageCosts, reference: Outcome | None = None
 ) -> Rules:
-    """What the search's decisions follow from."""
-    budget = settings.budget
+    """What the search's decisions follow from. reference: what the floor is relative to, a part of what is spent."""
+    paid = [] if reference is None else [reference]
 
     def is_exhausted(outcomes: Sequence[Outcome]) -> bool:
-        spent = costs.spent([*outcomes, *([] if reference is None else [reference])])
-        return any(
-            limit is not None and used >= limit
-            for used, limit in (
-                (spent.tokens, budget.tokens),
-                (spent.sample_epochs, budget.sample_epochs),
-                (spent.gpu_hours, budget.gpu_hours),
-            )
-        )
+        spent = costs.spent([*outcomes, *paid])
+        limits = settings.budget.model_dump(include=set(vars(spent)), exclude_none=True)
+        return any(getattr(spent, name) >= limit for name, limit in limits.items())
 
-    proposer = Proposer(settings.space, settings.algorithm, settings.objective, floor)
-    return Rules(
-        propose=proposer.propose,
-        ranked=lambda trials: ranked(settings.objective, floor, trials),
-        trials=budget.trials,
-        rungs=settings.scheduler.number_of_rungs,
-        reduction=settings.scheduler.reduction,
-        at_a_time=settings.max_concurrent_trials,
-        going_on_first=budget.may_end_before_all_trials,
-        exhausted=is_exhausted,
-    )
+    return Rules(settings, floor, is_exhausted)
 
 
 class TaskRow:
-    """The row of tasks of one search. State: the tasks so far, one that is decided but not started, whether it ends.
+    """The row of tasks of one search. State: the tasks that have started, whether no further one does.
 
     deadline: by the monotonic clock; nothing is started after it. trouble: what went wrong with the search itself.
     """
 
     def __init__(self, rules: Rules, ledger: Ledger, deadline: float | None = None) -> None:
+        self.ledger, self.deadline = ledger, deadline
         self.tasks: list[Task] = []
-        self.trouble: BehaviorLMError | None = None
-        self._rules, self._ledger, self._deadline = rules, ledger, deadline
-        self._next: Task | None = None
+        self.trouble: StorageError | None = None
+        self._rules = rules
         self._is_stopped = False
 
-    def stop(self, trouble: BehaviorLMError | None = None) -> None:
+    def stop(self, trouble: StorageError | None = None) -> None:
         """Start nothing further: a task was cut off, so the search is being ended, or it is in trouble."""
         self._is_stopped = True
         self.trouble = self.trouble or trouble
 
-    def decide(self) -> Task | str:
+    def decide(self) -> Decision:
         """The next task to run, "wait" or "end". Tasks that ended in an earlier call are passed over."""
-        while True:
-            known = None if self._next else self._ledger.outcomes.get(len(self.tasks))
-            if known is not None:
-                self.tasks.append(known.task)
-                continue
-            if self._is_stopped or self._is_late():
-                return "end"
-            if self._next is not None:
-                return self._next
-            decided = self._ledger.decided.get(len(self.tasks))
-            if decided is not None and len(self._running()) >= self._rules.at_a_time:
-                return "wait"  # it was decided when more ran at a time
-            decision = decided or next_task(self._rules, self.tasks, self._ledger.outcomes)
-            if isinstance(decision, str):
-                return decision
-            self._next = decision
+        while (known := self.ledger.outcomes.get(len(self.tasks))) is not None:
+            self.tasks.append(known.task)
+        if self._is_stopped or self._is_late():
+            return "end"
+        decided = self.ledger.decided.get(len(self.tasks))
+        if decided is None:
+            return next_task(self._rules, self.tasks, self.ledger.outcomes)
+        # it may have been decided when more ran at a time
+        return "wait" if len(self._running()) >= self._rules.settings.max_concurrent_trials else decided
 
-    def start(self) -> Task | str:
+    def start(self) -> Decision:
         """The same, and the task is recorded as decided and counts as started. Raises StorageError."""
         decision = self.decide()
         if isinstance(decision, Task):
-            decision = self._ledger.decide(decision)
+            decision = self.ledger.decide(decision)
             self.tasks.append(decision)
-            self._next = None
         return decision
+
+    def end(self, outcome: Outcome) -> None:
+        """Record how a task ended and say so. Raises StorageError."""
+        self.ledger.record(outcome)
+        task = outcome.task
+        rungs = self._rules.settings.scheduler.number_of_rungs
+        at = f" at rung {task.rung + 1} of {rungs}" if rungs > 1 else ""
+        result = f"failed: {outcome.error}" if outcome.error else described_metrics(outcome.metrics)
+        print(f"trial {task.trial + 1}{at}, {describe(task.parameters)}: {result}", flush=True)
+
+    def outcomes(self) -> list[Outcome]:
+        """How those of the tasks ended that did, in their order."""
+        ended = (self.ledger.outcomes.get(task.number) for task in self.tasks)
+        return [outcome for outcome in ended if outcome is not None]
 
     def ending(self) -> Ending:
         """Why the search ended; of one in which no task runs any more."""
-        if self._running() or next_task(self._rules, self.tasks, self._ledger.outcomes) != "end":
+        if self._running() or next_task(self._rules, self.tasks, self.ledger.outcomes) != "end":
             return "time" if self._is_late() else "interrupted"
         endless = replace(self._rules, exhausted=lambda outcomes: False)
-        return "whole" if next_task(endless, self.tasks, self._ledger.outcomes) == "end" else "budget"
+        return "whole" if next_task(endless, self.tasks, self.ledger.outcomes) == "end" else "budget"
 
     def _is_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def _running(self) -> list[Task]:
-        return [task for task in self.tasks if task.number not in self._ledger.outcomes]
-
-    def end(self, outcome: Outcome) -> None:
-        """Record how a task ended and say so."""
-        self._ledger.record(outcome)
-        task = outcome.task
-        at = f" at rung {task.rung + 1} of {self._rules.rungs}" if self._rules.rungs > 1 else ""
-        result = f"failed: {outcome.error}" if outcome.error else described_metrics(outcome.metrics)
-        print(f"trial {task.trial + 1}{at}, {describe(task.parameters)}: {result}", flush=True)
+        return [task for task in self.tasks if task.number not in self.ledger.outcomes]
 
 
 class TaskSearcher(Searcher):
@@ -241,15 +190,3 @@ class TaskSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as above."""
-
-
-def describe(parameters: Mapping[str, Any]) -> str:
-    """`selection.balance=0.3, auxiliary.0.weight=0.1`."""
-    return ", ".join(f"{key}={value}" for key, value in parameters.items())
-
-
-def described_metrics(metrics: Mapping[str, Any]) -> str:
-    """`objective 0.4213, anchor_accuracy 0.5012, …`."""
-    return ", ".join(
-        f"{name} {'none' if metrics.get(name) is None else format(metrics[name], '.4f')}" for name in METRICS
-    )

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray import tune
@@ -10,10 +10,8 @@ from ray.exceptions import RayTaskError
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
 from behaviorlm_ray.search.decisions import Outcome, Task
-from behaviorlm_ray.search.objective import METRICS
-from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.trial import Trial, measure_at, open_trial, quieten
-from behaviorlm_ray.stages.run_record import RunRecord
+from behaviorlm_ray.search.settings import SchedulerSettings, trial_settings
+from behaviorlm_ray.search.trial import Trial, measure, open_trial, quieten
 
 OUTCOME, TROUBLE = "outcome", "trouble"
 FOR_GOOD = (ConfigError, DataError, ModelError)
@@ -41,15 +39,7 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
         trial: Trial | None = None
         try:
             trial = open_patiently(config, task)
-            trial.runner.record = RunRecord(trial.runner.root / config["search"])
-            found = measure_at(trial, scheduler, task.rung)
-            return Outcome(
-                task=task,
-                metrics={name: found[name] for name in METRICS},
-                steps=found["steps"],
-                steps_of_whole=found["steps_of_whole"],
-                stages=found["stages"],
-            )
+            return measure(trial, scheduler, task)
         except Exception as error:
             attempt += 1
             of_storage = storage_error(error)
@@ -70,7 +60,8 @@ def open_patiently(config: Mapping[str, Any], task: Task) -> Trial:
     patient_until = time.monotonic() + config["run"]["storage"]["patience_seconds"]
     while True:
         try:
-            return open_trial(config["run"], task.parameters)
+            settings = trial_settings(config["run"], task.parameters)
+            return open_trial(settings, settings.storage.place / config["search"])
         except ConfigError as error:
             if storage_error(error) is None or time.monotonic() >= patient_until:
                 raise
@@ -80,25 +71,24 @@ def open_patiently(config: Mapping[str, Any], task: Task) -> Trial:
 
 def storage_error(error: BaseException) -> StorageError | None:
     """The trouble with storage that an error is, or of which it came; None if it came of something else."""
-    cause: BaseException | None = _own_error(error)
-    while cause is not None and not isinstance(cause, StorageError):
-        cause = cause.__cause__
-    return cause
+    own = _own_error(error)
+    return next((cause for cause in _causes(own) if isinstance(cause, StorageError)), None)
 
 
 def reason(error: BaseException) -> str:
     """The project's own error inside what came up, else the last line of it."""
-    own = _own_error(error)
-    if own is not None:
-        return str(own)
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    lines = str(_own_error(error) or str(error).strip().rpartition("\n")[2])
+    return lines or type(error).__name__
 
 
 def _own_error(error: BaseException) -> BehaviorLMError | None:
-    cause: BaseException | None = error
-    while cause is not None:
-        # What Ray raises is both the project's error and Ray's, which speaks of tracebacks: the one inside is meant.
-        if isinstance(cause, BehaviorLMError) and not isinstance(cause, RayTaskError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    return None
+    """What Ray raises is both the project's error and Ray's, which speaks of tracebacks: the one inside is meant."""
+    own = (cause for cause in _causes(error) if isinstance(cause, BehaviorLMError))
+    return next((cause for cause in own if not isinstance(cause, RayTaskError)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it came of, and so on."""
+    while error is not None:
+        yield error
+        error = getattr(error, "cause", None) or error.__cause__

@@ -1,7 +1,11 @@
-"""One trial of a search: a run with some keys changed, measured on validation at each rung of its B-Tuning."""
+"""One trial of a search: a run with some keys changed, measured on validation at each rung of its B-Tuning.
 
+All that a search asks of a run's stages it asks here.
+"""
+
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +17,24 @@ from behaviorlm_ray.pipeline.b_tune import b_tune
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import Run, open_run
 from behaviorlm_ray.pipeline.select import select
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import steps_of
 from behaviorlm_ray.pipeline.validate import validate, validate_rung
+from behaviorlm_ray.report.results import write_results
+from behaviorlm_ray.report.wording import PRIMARY
+from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
-from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.settings import trial_settings
+from behaviorlm_ray.search.settings import WINNING_ARM, SchedulerSettings, trial_settings
+from behaviorlm_ray.search.space import Parameters
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage
+from behaviorlm_ray.storage import Location, read_text
 
 # A trial only waits for Ray Train and Ray Data, which ask for CPUs and GPUs of their own. With a CPU of its own it
 # would wait forever where theirs take all. Tune wants some resource: one byte of memory.
-RESOURCES: dict[str, int | float] = {"memory": 1}
+RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
 
 
 def trainable(config: dict[str, Any]) -> None:
@@ -40,15 +50,15 @@ def trainable(config: dict[str, Any]) -> None:
     """
     quieten()
     scheduler = validate_settings(SchedulerSettings, config.get("scheduler") or {}, "scheduler")
-    trial = open_trial(config["run"], config["overrides"])
-    trial.runner.record = RunRecord(trial.run.output_folder)
+    opened = open_trial(trial_settings(config["run"], config["overrides"]))
     for rung in range(scheduler.number_of_rungs):
-        tune.report(measure_at(trial, scheduler, rung))
+        task = Task(number=rung, trial=0, rung=rung, parameters=config["overrides"])
+        outcome = measure(opened, scheduler, task)
+        told = outcome.model_dump(include={"steps", "steps_of_whole", "stages"})
+        tune.report({**outcome.metrics, "rung": rung + 1, "rungs": scheduler.number_of_rungs, **told})
 
 
-tune.with_resources(
-    trainable, tune.PlacementGroupFactory([RESOURCES])
-)  # sets an attribute that Tune looks for
+tune.with_resources(trainable, RESOURCES)  # sets an attribute that Tune looks for
 
 
 def quieten() -> None:
@@ -67,43 +77,76 @@ class Trial:
     @property
     def stages(self) -> dict[str, str]:
         """Folders of the stages so far, by name."""
-        # .../stages/<stage>-<fingerprint>/attempts/<attempt>
-        return {
-            output.manifest.stage: output.folder.parents[1].name for output in self.runner.outputs.values()
-        }
+        return _folders(self.runner.outputs)
 
 
-def open_trial(run: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
-    """The trial, its inputs looked at. Raises ConfigError."""
-    opened = open_run(trial_settings(run, overrides))
-    check_inputs(opened, is_written=True)
-    return Trial(opened, opened.runner())
+def open_trial(settings: RunSettings, record_in: Location | None = None) -> Trial:
+    """The trial with these settings, its inputs looked at. Raises ConfigError.
+
+    record_in: where it is written which stages were asked for; None: the folder of its run.
+    """
+    check_trial(settings, is_written=True)
+    run = open_run(settings)
+    return Trial(run, run.runner(RunRecord(record_in or run.output_folder)))
 
 
-def measure_at(trial: Trial, scheduler: SchedulerSettings, rung: int) -> dict[str, Any]:
-    """What a trial reports at a rung (from 0). Needs an initialized Ray."""
+def check_trial(settings: RunSettings, *, is_written: bool) -> None:
+    """Look at all that a trial reads from outside. Raises ConfigError."""
+    check_inputs(open_run(settings), is_written=is_written)
+
+
+def measure(trial: Trial, scheduler: SchedulerSettings, task: Task) -> Outcome:
+    """Bring a trial to a rung and measure it there. Needs an initialized Ray. Raises the project's errors."""
     run, runner = trial.run, trial.runner
-    selected = runner.run(select(run)).manifest.rows["samples"]
-    steps, steps_per_epoch = steps_of(run.settings.b_tuning, selected)
-    stops = [
-        scheduler.stop_step(number, steps, steps_per_epoch) for number in range(scheduler.number_of_rungs)
-    ]
-    stop = stops[rung]
+    steps, _ = steps_of(run.settings.b_tuning, runner.run(select(run)).manifest.rows["samples"])
+    stops = [scheduler.stop_step(rung, steps) for rung in range(task.rung + 1)]
+    stop = stops[-1]
     tuned: Stage | None = None
-    for earlier in sorted({earlier for earlier in stops[:rung] if earlier < stop}):
+    for earlier in sorted({earlier for earlier in stops if earlier < stop}):
         tuned = b_tune(run, earlier, tuned)
     is_whole = stop == steps
     goal = (
-        validate(run, "ab_tuned", tuned) if is_whole else validate_rung(run, stop, b_tune(run, stop, tuned))
+        validate(run, WINNING_ARM, tuned) if is_whole else validate_rung(run, stop, b_tune(run, stop, tuned))
     )
-    metrics = runner.run(goal).manifest.metrics
-    return {
-        **{name: metrics[name] for name in METRICS},
-        "rung": rung + 1,
-        "rungs": scheduler.number_of_rungs,
-        "steps": stop,
-        "steps_of_whole": steps,
-        "stages": {
-            output.manifest.stage: output.folder.parents[1].name for output in runner.named(goal).values()
-        },
-    }
+    metrics = _metrics(runner.run(goal))
+    stages = _folders(runner.named(goal))
+    return Outcome(task=task, metrics=metrics, steps=stop, steps_of_whole=steps, stages=stages)
+
+
+def measure_arm(base: Trial, arm: str) -> Outcome:
+    """An arm of a run on validation, as an outcome of no task. Raises ConfigError."""
+    run = base.run.for_arm(arm)
+    check_inputs(run, is_written=True)
+    of_arm = Trial(run, run.runner(base.runner.record))
+    tuning = base.run.settings.all_arms[arm].tuning
+    metrics = _metrics(of_arm.runner.run(validate(run, tuning)))
+    task = Task(number=-1, trial=-1, rung=0, parameters={})
+    return Outcome(task=task, metrics=metrics, stages=of_arm.stages)
+
+
+def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[tuple[str, str, bool]]:
+    """Name of each stage of a trial tuned whole, a hash of what it is made from, whether it is there already."""
+    trial = open_run(trial_settings(run, parameters))
+    for stage, plan in trial.runner().plan(validate(trial, WINNING_ARM)):
+        yield plan.name, stage.recipe, plan.output is not None
+
+
+def evaluate(winner: RunSettings) -> dict[str, Any]:
+    """The winner's own run to the end: its endpoint on test, and where its report is."""
+    trial = open_trial(winner)
+    report = write_results(trial.run, trial.runner)
+    print("\n".join(report.lines))
+    measured = json.loads(read_text(report.place.parent / "results.json"))["models"][WINNING_ARM]
+    names = ("anchor_accuracy", "tail_macro_recall")
+    found = {name: measured[group][metric] for name, (group, metric) in zip(names, PRIMARY, strict=True)}
+    return found | {"report": str(report.place)}
+
+
+def _folders(outputs: Mapping[str, StageOutput]) -> dict[str, str]:
+    """Names of the stages' folders, by stage."""
+    # .../stages/<stage>-<fingerprint>/attempts/<attempt>
+    return {output.manifest.stage: output.folder.parents[1].name for output in outputs.values()}
+
+
+def _metrics(validated: StageOutput) -> dict[str, float | None]:
+    return {name: validated.manifest.metrics[name] for name in METRICS}

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from behaviorlm.config import load_settings
 from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.decisions import Outcome, Rules, Task, next_task
-from behaviorlm_ray.search.objective import ObjectiveSettings, ranked
+from behaviorlm_ray.search.objective import ObjectiveSettings
 from behaviorlm_ray.search.proposals import KnownTrial, Proposer
+from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.space import Dimension, read_space
 
 GRID = {"a": [0, 1, 2], "b": [0, 1, 2], "c": [0, 1, 2]}
@@ -28,7 +30,9 @@ def space_of(nested: dict[str, Any]) -> dict[str, Dimension]:
 
 
 def rules(
-    proposer: Proposer,
+    space: dict[str, Any],
+    algorithm: dict[str, Any] | str = "grid",
+    objective: dict[str, Any] | str = "mean",
     *,
     rungs: int = 3,
     at_a_time: int = 3,
@@ -36,17 +40,17 @@ def rules(
     going_on_first: bool = False,
     exhausted: Callable[[Sequence[Outcome]], bool] = lambda known: False,
 ) -> Rules:
-    objective, floor = proposer.objective, proposer.floor
-    return Rules(
-        propose=proposer.propose,
-        ranked=lambda metrics: ranked(objective, floor, metrics),
-        trials=trials,
-        rungs=rungs,
-        reduction=3,
-        at_a_time=at_a_time,
-        going_on_first=going_on_first,
-        exhausted=exhausted,
-    )
+    data = {
+        "name": "s",
+        "space": space,
+        "algorithm": algorithm,
+        "objective": objective,
+        "scheduler": "none" if rungs == 1 else {"name": "asha", "reduction": 3, "rungs": rungs},
+        "budget": {"trials": trials, "tokens": 1e9 if going_on_first else None},
+        "max_concurrent_trials": at_a_time,
+    }
+    settings = load_settings(SearchSettings, data=data)
+    return Rules(settings, 0.8 if settings.objective.floor else None, exhausted)
 
 
 def measured(task: Task) -> Outcome:
@@ -78,7 +82,7 @@ def run(
         if isinstance(decision, Task):
             tasks.append(decision)
             running += [decision] if decision.number not in outcomes else []
-            assert len(running) <= of.at_a_time
+            assert len(running) <= of.settings.max_concurrent_trials
         if running and (decision == "wait" or order.random() < 0.5):
             task = order.choice(running)
             outcomes[task.number] = response(task)
@@ -87,41 +91,27 @@ def run(
     return tasks, outcomes
 
 
-def proposers() -> list[Proposer]:
-    return [
-        Proposer(space_of(GRID), AlgorithmSettings(name="grid"), MEAN),
-        Proposer(space_of(RANGES), AlgorithmSettings(name="random", seed=5), MEAN),
-        Proposer(space_of(RANGES), AlgorithmSettings(name="optuna", seed=5, startup_trials=4), MEAN),
-        Proposer(
-            space_of(RANGES),
-            AlgorithmSettings(name="optuna", startup_trials=4),
-            ObjectiveSettings(name="multi"),
-        ),
-        Proposer(
-            space_of(RANGES),
-            AlgorithmSettings(name="optuna", startup_trials=4),
-            ObjectiveSettings(name="tail", floor=0.8),
-            0.8,
-        ),
-    ]
+KINDS: dict[str, Any] = {
+    "grid": (GRID, "grid", "mean"),
+    "random": (RANGES, {"name": "random", "seed": 5}, "mean"),
+    "tpe": (RANGES, {"name": "optuna", "seed": 5, "startup_trials": 4}, "mean"),
+    "multi": (RANGES, {"name": "optuna", "startup_trials": 4}, "multi"),
+    "floor": (RANGES, {"name": "optuna", "startup_trials": 4}, {"name": "tail", "floor": 0.8}),
+}
 
 
 @pytest.mark.parametrize("going_on_first", [False, True])
-@pytest.mark.parametrize("proposer", proposers(), ids=["grid", "random", "tpe", "multi", "floor"])
-def test_the_row_of_tasks_does_not_depend_on_what_ends_first(
-    proposer: Proposer, going_on_first: bool
-) -> None:
-    of = rules(proposer, trials=12, going_on_first=going_on_first)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_row_of_tasks_does_not_depend_on_what_ends_first(kind: str, going_on_first: bool) -> None:
+    of = rules(*KINDS[kind], trials=12, going_on_first=going_on_first)
     tasks, _ = run(of, random.Random(0))
     assert len({task.trial for task in tasks}) == 12
     assert run(of, random.Random(1))[0] == tasks
 
 
-@pytest.mark.parametrize("proposer", proposers(), ids=["grid", "random", "tpe", "multi", "floor"])
-def test_killed_at_five_points_a_search_goes_on_with_the_same_row_and_repeats_nothing(
-    proposer: Proposer,
-) -> None:
-    of = rules(proposer, trials=12)
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_five_points_a_search_goes_on_with_the_same_row_and_repeats_nothing(kind: str) -> None:
+    of = rules(*KINDS[kind], trials=12)
     whole, outcomes = run(of, random.Random(0))
     for seed in range(5):
         order = random.Random(seed)
@@ -155,7 +145,7 @@ def with_objective(task: Task, value: float) -> Outcome:
 def test_of_27_trials_9_go_on_and_3_of_them_to_the_end_whatever_the_order_of_good_ones(
     response: Callable[[Task], Outcome], going_on_first: bool
 ) -> None:
-    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN), going_on_first=going_on_first)
+    of = rules(GRID, going_on_first=going_on_first)
     tasks, _ = run(of, random.Random(0), response=response)
     at = [[task.trial for task in tasks if task.rung == rung] for rung in range(3)]
     assert sorted(at[0]) == list(range(27))
@@ -166,7 +156,7 @@ def test_of_27_trials_9_go_on_and_3_of_them_to_the_end_whatever_the_order_of_goo
 def test_where_all_trials_start_first_the_best_one_comes_to_the_end(
     response: Callable[[Task], Outcome],
 ) -> None:
-    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN))
+    of = rules(GRID)
     tasks, outcomes = run(of, random.Random(0), response=response)
     first = {task.trial: outcomes[task.number].metrics["objective"] or 0 for task in tasks if task.rung == 0}
     assert max(first, key=lambda trial: first[trial]) in {task.trial for task in tasks if task.rung == 2}
@@ -174,7 +164,7 @@ def test_where_all_trials_start_first_the_best_one_comes_to_the_end(
 
 
 def test_where_a_budget_may_end_it_something_is_whole_before_all_have_started() -> None:
-    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN), going_on_first=True)
+    of = rules(GRID, going_on_first=True)
     tasks, _ = run(of, random.Random(0))
     first_whole = next(task.number for task in tasks if task.rung == 2)
     assert len({task.trial for task in tasks[:first_whole]}) < 20
@@ -182,15 +172,13 @@ def test_where_a_budget_may_end_it_something_is_whole_before_all_have_started() 
 
 @pytest.mark.parametrize("trials", [1, 2, 4])
 def test_however_few_trials_there_are_one_comes_to_the_end(trials: int) -> None:
-    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
-    tasks, _ = run(rules(proposer, trials=trials), random.Random(0))
+    tasks, _ = run(rules(GRID, trials=trials), random.Random(0))
     assert max(task.rung for task in tasks) == 2
     assert len({task.trial for task in tasks}) == trials
 
 
 def test_where_the_best_fails_further_up_the_next_goes_on() -> None:
-    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
-    of = rules(proposer, trials=3, at_a_time=1)
+    of = rules(GRID, trials=3, at_a_time=1)
     tasks: list[Task] = []
     outcomes: dict[int, Outcome] = {}
     while isinstance(task := next_task(of, tasks, outcomes), Task):
@@ -203,14 +191,13 @@ def test_where_the_best_fails_further_up_the_next_goes_on() -> None:
 
 
 def test_a_budget_that_is_used_up_starts_nothing_further() -> None:
-    proposer = Proposer(space_of(GRID), AlgorithmSettings(), MEAN)
-    of = rules(proposer, rungs=1, exhausted=lambda known: len(known) >= 5)
+    of = rules(GRID, rungs=1, exhausted=lambda known: len(known) >= 5)
     tasks, _ = run(of, random.Random(0))
     assert len(tasks) == 5 + 2  # two more were running
 
 
 def test_a_search_whose_trials_all_fail_ends() -> None:
-    of = rules(Proposer(space_of(GRID), AlgorithmSettings(), MEAN), at_a_time=1)
+    of = rules(GRID, at_a_time=1)
     tasks: list[Task] = []
     outcomes: dict[int, Outcome] = {}
     while isinstance(task := next_task(of, tasks, outcomes), Task):
@@ -221,12 +208,9 @@ def test_a_search_whose_trials_all_fail_ends() -> None:
 
 
 def test_no_point_is_tried_twice_and_a_finite_space_runs_out() -> None:
-    space = space_of({"a": [0, 1, 2], "b": ["x", "y"]})
     for name in ("random", "optuna"):
-        proposer = Proposer(
-            space, AlgorithmSettings.model_validate({"name": name, "startup_trials": 2}), MEAN
-        )
-        tasks, _ = run(rules(proposer, rungs=1, trials=50), random.Random(3))
+        of = rules({"a": [0, 1, 2], "b": ["x", "y"]}, {"name": name, "startup_trials": 2}, rungs=1, trials=50)
+        tasks, _ = run(of, random.Random(3))
         points = [tuple(task.parameters.values()) for task in tasks]
         assert len(points) == len(set(points)) == 6
 
@@ -241,8 +225,8 @@ def test_tpe_finds_more_than_chance() -> None:
             assert chosen is not None
             value = 1 - (chosen["a"] - 1) ** 2 - (chosen["b"] + 1) ** 2
             metrics = {"objective": value, "anchor_accuracy": value, "tail_macro_recall": value}
-            known.append(KnownTrial(chosen, metrics))
-        return max(trial.metrics["objective"] or 0 for trial in known if trial.metrics)
+            known.append((chosen, metrics))
+        return max(metrics["objective"] or 0 for _, metrics in known if metrics)
 
     assert sum(best("optuna", seed) for seed in range(4)) > sum(best("random", seed) for seed in range(4))
 
@@ -258,8 +242,8 @@ def test_tpe_keeps_to_the_floor_more_often_than_chance() -> None:
             chosen = proposer.propose(number, known)
             assert chosen is not None
             metrics = {"objective": 0.5, "anchor_accuracy": chosen["a"], "tail_macro_recall": 1 - chosen["a"]}
-            known.append(KnownTrial(chosen, metrics))
-        return sum(trial.parameters["a"] >= 0.7 for trial in known[6:])
+            known.append((chosen, metrics))
+        return sum(parameters["a"] >= 0.7 for parameters, _ in known[6:])
 
     tpe = AlgorithmSettings(name="optuna", startup_trials=6)
     assert reaching(tpe) > reaching(AlgorithmSettings(name="random")) + 3

@@ -14,20 +14,19 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.validate import validate
 from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages, times_run
 from behaviorlm_ray.search.decisions import Outcome, Task
+from behaviorlm_ray.search.findings import Findings, RungMetrics, TrialOutcome, trials_of, winner_of
 from behaviorlm_ray.search.ledger import Ledger
 from behaviorlm_ray.search.objective import ObjectiveSettings
 from behaviorlm_ray.search.run import check_trials, plan_search
 from behaviorlm_ray.search.settings import SearchSettings, base_run, trial_settings
 from behaviorlm_ray.search.summary import (
-    RungMetrics,
-    TrialOutcome,
     alike,
     front_of,
     rung_correlation,
-    trials_of,
-    winner_of,
+    summarized,
     winning_run,
     write_summary,
+    write_winner,
 )
 from behaviorlm_ray.search.task import reason
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
@@ -349,7 +348,8 @@ def test_a_ledger_keeps_how_tasks_ended_the_first_that_is_written(root: Location
 
 
 def test_the_summary_holds_trials_stages_and_a_winner_that_runs(tmp_path: Path, run: dict[str, Any]) -> None:
-    base = base_run(search_settings(run))
+    settings = search_settings(run)
+    base = base_run(settings)
     tasks = [
         Task(number=n, trial=n, rung=0, parameters={"selection.balance": b}) for n, b in enumerate((0.3, 0.1))
     ]
@@ -357,27 +357,22 @@ def test_the_summary_holds_trials_stages_and_a_winner_that_runs(tmp_path: Path, 
     outcomes = {0: Outcome(task=tasks[0], error="too hot"), 1: Outcome(task=tasks[1], metrics=metrics)}
     costs = StageCosts(tmp_path, (0, 0))
     trials = trials_of(tasks, outcomes, 1, costs)
+    found = Findings(settings, trials, list(outcomes.values()))
     winner = winning_run(base, trials[1].parameters, "grid_winner")
-    arguments: dict[str, Any] = {
-        "root": tmp_path,
-        "costs": costs,
-        "before": {},
-        "reference": None,
-        "objective": ObjectiveSettings(),
-        "floor": None,
-        "rungs": 1,
-    }
     folder = tmp_path / "grid"
-    write_summary(folder, trials=trials, outcomes=list(outcomes.values()), winner=winner, **arguments)
+    write_summary(folder, summarized(found, costs, tmp_path, {}))
+    write_winner(folder, winner)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["winner"] == {"trial": 1, "parameters": {"selection.balance": 0.1}, "metrics": metrics}
     assert [each["status"] for each in summary["trials"]] == ["failed", "finished"]
     assert (summary["trials"][0]["error"], summary["trials"][1]["error"]) == ("too hot", None)
-    found = load_settings(RunSettings, folder / "winner.yaml")
-    assert found == winner
-    assert found.selection.balance == 0.1 and found.name == "grid_winner"
+    written = load_settings(RunSettings, folder / "winner.yaml")
+    assert written == winner
+    assert written.selection.balance == 0.1 and written.name == "grid_winner"
 
-    write_summary(folder, trials=trials[:1], outcomes=[outcomes[0]], winner=None, **arguments)
+    without = Findings(settings, trials[:1], [outcomes[0]])
+    write_summary(folder, summarized(without, costs, tmp_path, {}))
+    write_winner(folder, None)
     assert json.loads((folder / "summary.json").read_text())["winner"] is None
     assert not (folder / "winner.yaml").exists()
 

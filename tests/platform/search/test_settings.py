@@ -1,6 +1,8 @@
 """What a search may be told: spaces, conditions, objectives, rungs, budgets; and what is refused, all at once."""
 
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,14 +10,14 @@ from pydantic import ValidationError
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ClusterError, ConfigError, ModelError
+from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome, Task
-from behaviorlm_ray.search.endings import check_for_winner
-from behaviorlm_ray.search.importance import parameter_importance
+from behaviorlm_ray.search.findings import Findings, TrialOutcome, check_for_winner
 from behaviorlm_ray.search.objective import ObjectiveSettings, ranked, read_floor
-from behaviorlm_ray.search.scheduler import SchedulerSettings
-from behaviorlm_ray.search.settings import SearchSettings
-from behaviorlm_ray.search.space import grid_points, grid_size, random_point, single_changes
-from behaviorlm_ray.search.summary import TrialOutcome
+from behaviorlm_ray.search.proposals import parameter_importance, random_point
+from behaviorlm_ray.search.settings import SchedulerSettings, SearchSettings
+from behaviorlm_ray.search.space import grid_points, single_changes
+from behaviorlm_ray.stages.running import StageResult, run_stage
 
 SPACE: dict[str, Any] = {
     "selection": {
@@ -49,8 +51,6 @@ def test_a_grid_has_every_combination_once_and_keys_only_where_their_condition_h
     }
     assert sorted({point["b_tuning.learning_rate"] for point in points}) == [1e-4, 1e-3, 1e-2]
     assert len({repr(point) for point in points}) == len(points)
-    assert grid_size(space) is None
-    assert grid_size(read(space={"a": [1, 2], "b": [1]}).space) == 2
 
 
 def test_a_list_is_a_choice_whatever_its_values_are() -> None:
@@ -60,16 +60,13 @@ def test_a_list_is_a_choice_whatever_its_values_are() -> None:
 
 
 def test_random_points_lie_in_their_ranges_and_follow_from_the_seed() -> None:
-    space = read(
-        space=SPACE | {"n": {"log_integer": [1, 1000]}}, algorithm="random", budget={"trials": 3}
-    ).space
-    drawn = [random_point(space, [seed]) for seed in range(300)]
-    assert drawn[7] == random_point(space, [7])
+    space = read(algorithm="random", budget={"trials": 3}).space
+    drawn = [random_point(space, seed) for seed in range(300)]
+    assert drawn[7] == random_point(space, 7)
     rates = [point["b_tuning.learning_rate"] for point in drawn]
     assert all(1e-4 <= rate <= 1e-2 for rate in rates)
     assert 0.4 < sum(rate < 1e-3 for rate in rates) / 300 < 0.6
     assert {point["b_tuning.max_steps"] for point in drawn} == {3, 4, 5}
-    assert all(isinstance(point["n"], int) and 1 <= point["n"] <= 1000 for point in drawn)
     assert all(("selection.hard_share" in point) == (point["selection.within"] == "mixed") for point in drawn)
 
 
@@ -121,18 +118,16 @@ def test_several_problems_are_told_together() -> None:
     with pytest.raises(ConfigError) as caught:
         read(
             algorithm="bayes",
-            scheduler={"name": "asha", "unit": "steps"},
+            scheduler={"name": "asha", "rungs": 1},
             budget={"trials": 0, "hours": 3},
             objective={"name": "tail"},
-            resources_per_trial={"CPU": 1},
         )
     for part in (
         "algorithm.name: Input should be 'grid', 'random' or 'optuna'; got 'bayes'",
-        "give 2 numbers of steps",
+        "scheduler.rungs: Input should be greater than or equal to 2",
         "budget.trials",
         "budget.hours: unknown key",
         "needs a floor, such as 'one_stage - 0.005'",
-        "CPU would be held while the trial's own stages wait",
     ):
         assert part in str(caught.value)
 
@@ -182,35 +177,18 @@ def test_below_the_floor_the_nearest_is_best_and_none_is_worst() -> None:
 
 def test_rungs_are_where_they_are_said_to_be() -> None:
     asha = SchedulerSettings(name="asha")
-    assert [asha.stop_step(rung, 100, 40) for rung in range(3)] == [12, 34, 100]
-    assert [asha.stop_step(rung, 2, 1) for rung in range(3)] == [1, 1, 2]
-    steps = SchedulerSettings(name="asha", unit="steps", at=[10, 50])
-    assert [steps.stop_step(rung, 30, 40) for rung in range(3)] == [10, 30, 30]
-    epochs = SchedulerSettings(name="asha", rungs=2, unit="sample_epochs", at=[0.5])
-    assert [epochs.stop_step(rung, 100, 40) for rung in range(2)] == [20, 100]
-    share = SchedulerSettings(name="asha", rungs=2, at=[0.3])
-    assert share.stop_step(0, 10, 10) == 3
+    assert [asha.stop_step(rung, 100) for rung in range(3)] == [12, 34, 100]
+    assert [asha.stop_step(rung, 2) for rung in range(3)] == [1, 1, 2]
+    half = SchedulerSettings(name="asha", rungs=2, reduction=2)
+    assert [half.stop_step(rung, 9) for rung in range(2)] == [5, 9]
     assert SchedulerSettings().number_of_rungs == 1
-    assert SchedulerSettings().stop_step(0, 100, 40) == 100
+    assert SchedulerSettings().stop_step(0, 100) == 100
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"name": "none", "at": [0.5]},
-        {"name": "asha", "at": [0.5]},
-        {"name": "asha", "at": [0.5, 0.2]},
-        {"name": "asha", "at": [0.5, 1.0]},
-        {"name": "asha", "at": [0, 0.5]},
-        {"name": "asha", "unit": "steps", "at": [1.5, 3]},
-        {"name": "asha", "unit": "sample_epochs"},
-        {"name": "asha", "reduction": 1},
-        {"name": "asha", "rungs": 1},
-    ],
-)
+@pytest.mark.parametrize("keys", [{"reduction": 1}, {"rungs": 1}, {"name": "hyperband"}])
 def test_rungs_that_cannot_be_are_refused(keys: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        SchedulerSettings.model_validate(keys)
+        SchedulerSettings.model_validate({"name": "asha"} | keys)
 
 
 def test_importance_finds_the_key_that_matters() -> None:
@@ -219,7 +197,7 @@ def test_importance_finds_the_key_that_matters() -> None:
     ).space
     trials = [
         (point, 10 * point["a"] + (point["b"] == "x"))
-        for point in (random_point(space, [n]) for n in range(40))
+        for point in (random_point(space, n) for n in range(40))
     ]
     found = parameter_importance(space, trials)
     assert list(found) == ["a", "b"] and found["a"] > 0.7
@@ -268,14 +246,26 @@ def test_a_search_without_a_winner_says_why(
     errors: list[str | None],
     kind: type[Exception],
     message: str,
+    tmp_path: Path,
 ) -> None:
     settings = read(**keys)
+    stages = {"a_tune": committed(tmp_path, 120.0)}
     outcomes = [
-        Outcome(task=Task(number=number, trial=number, rung=0, parameters={}), error=error)
+        Outcome(task=Task(number=number, trial=number, rung=0, parameters={}), error=error, stages=stages)
         for number, error in enumerate(errors)
     ]
-    floor = 0.7 if settings.objective.floor else None
+    costs = StageCosts(tmp_path, (0, 0))
+    found = Findings(settings, trials, outcomes, 0.7 if settings.objective.floor else None)
     with pytest.raises(kind, match=message):
-        check_for_winner(settings, trials, outcomes, floor, {"cost": 120.0, "sample_epochs": 1.5})
-    if floor is not None:
-        check_for_winner(settings, [*trials, trial(2, "finished", 0.7)], outcomes, floor, {})
+        check_for_winner(found, costs)
+    if found.floor is not None:
+        check_for_winner(replace(found, trials=[*trials, trial(2, "finished", 0.7)]), costs)
+
+
+def committed(root: Path, tokens: float) -> str:
+    """A finished stage of these tokens; the name of its folder."""
+    return (
+        run_stage(root, "a_tune", 1, {}, {}, lambda folder: StageResult(cost={"tokens": tokens}))
+        .folder.parents[1]
+        .name
+    )

@@ -3,6 +3,7 @@
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from behaviorlm.config import load_settings
 from behaviorlm.errors import ClusterError, StorageError
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome, Task
-from behaviorlm_ray.search.endings import budget_ended, check_budget
+from behaviorlm_ray.search.findings import Findings, budget_ended, check_budget, trials_of
 from behaviorlm_ray.search.ledger import Ledger
-from behaviorlm_ray.search.settings import BudgetSettings, SearchSettings
-from behaviorlm_ray.search.summary import trials_of
+from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.sweep import TaskRow, TaskSearcher, rules_of
 from behaviorlm_ray.search.task import OUTCOME, TROUBLE
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
@@ -118,16 +118,15 @@ def test_a_budget_that_is_used_up_is_told_with_what_it_left_out(tmp_path: Path) 
         stages = {"b_tune": committed(tmp_path, f"b_tune_{task.trial}", 100)}
         row.end(outcome_of(task).model_copy(update={"stages": stages}))
     assert len(row.tasks) == 3 and row.ending() == "budget"
-    outcomes = Ledger(tmp_path / "tasks").outcomes
     costs = StageCosts(tmp_path, (0, 0))
-    trials = trials_of(row.tasks, outcomes, 1, costs)
-    assert "3 trials were tuned whole, 0 were not, 6 of 9 never began" in budget_ended(
-        settings, trials, "budget"
-    )
+    trials = trials_of(row.tasks, row.ledger.outcomes, 1, costs)
+    found = Findings(settings, trials, row.outcomes(), ending=row.ending())
+    assert "3 trials were tuned whole, 0 were not, 6 of 9 never began" in budget_ended(found)
 
-    check_budget(settings.budget, list(outcomes.values()), trials, costs)
+    check_budget(found, costs)
+    below = replace(found, settings=settings_of(scheduler="none", budget={"tokens": 99}))
     with pytest.raises(ClusterError, match=r"budget\.tokens: 99 is less than one trial takes, 100 at least"):
-        check_budget(BudgetSettings(tokens=99), list(outcomes.values()), trials, costs)
+        check_budget(below, costs)
 
 
 def searcher(row: TaskRow, settings: SearchSettings) -> TaskSearcher:

@@ -29,7 +29,7 @@ def test_a_task_waits_for_storage_that_fails_for_a_while(
     run_on_s3: dict[str, Any], proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proxy.plan("AccessDenied", 1, status=403)
-    trial = open_patiently({"run": run_on_s3}, TASK)
+    trial = open_patiently({"run": run_on_s3, "search": "mine"}, TASK)
     assert trial.run.settings.selection.balance == 0.5
     assert proxy.happened == ["AccessDenied"]
     assert "permission denied" in capsys.readouterr().out
@@ -41,7 +41,7 @@ def test_when_its_patience_is_over_the_error_is_that_of_storage(
     run_on_s3["storage"]["patience_seconds"] = 0.1
     proxy.plan("AccessDenied", 9, status=403)
     with pytest.raises(ConfigError) as caught:
-        open_patiently({"run": run_on_s3}, TASK)
+        open_patiently({"run": run_on_s3, "search": "mine"}, TASK)
     assert "permission denied" in str(storage_error(caught.value))
     assert len(proxy.happened) == 1
 
@@ -49,7 +49,7 @@ def test_when_its_patience_is_over_the_error_is_that_of_storage(
 def test_what_is_not_storage_is_not_waited_for(run_on_s3: dict[str, Any]) -> None:
     Path(run_on_s3["events"]["paths"][0]).unlink()
     with pytest.raises(ConfigError, match="matches no file") as caught:
-        open_patiently({"run": run_on_s3}, TASK)
+        open_patiently({"run": run_on_s3, "search": "mine"}, TASK)
     assert storage_error(caught.value) is None
 
 
