@@ -73,7 +73,6 @@ class Dimension(Settings):
         """Whether it is a range that is even in the logarithm."""
         return self.log_uniform is not None
 
-    @property
     def values(self) -> list[Any] | None:
         """The values of a grid; None for a range without `points`."""
         if self.choice is not None or self.points is None:
