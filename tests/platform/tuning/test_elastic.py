@@ -18,7 +18,7 @@ import pytest
 import torch.distributed as dist
 
 from behaviorlm.trees.token_tree import TokenTree
-from behaviorlm_ray.tuning import worker
+from behaviorlm_ray.tuning import checkpoint_writer
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
@@ -56,7 +56,7 @@ def _tune_with_notice(task: TuningTask) -> None:
 
 def _tune_with_long_notice(task: TuningTask) -> None:
     """Notice comes after the third step; it is long enough for more checkpoints by the clock of worker 0 alone."""
-    worker.NOTICE_CHECKPOINT_SECONDS = 0.5 if dist.get_rank() == 0 else 1e9
+    checkpoint_writer.NOTICE_CHECKPOINT_SECONDS = 0.5 if dist.get_rank() == 0 else 1e9
     asked: list[None] = []
 
     def preempted() -> bool:
