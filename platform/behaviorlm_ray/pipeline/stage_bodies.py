@@ -66,6 +66,7 @@ from behaviorlm_ray.tuning.inputs import (
 )
 from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
 from behaviorlm_ray.tuning.trainer import tune
+from behaviorlm_ray.tuning.worker import TuningTask
 
 Finished = StageOutput | None
 """The output of a finished stage; None where a stage has no such input."""
@@ -179,18 +180,23 @@ def tune_model(
     )  # opened here as well, so that what is wrong with it shows before workers start
     origin = base if start is None else start.manifest.content_hash
     tuned = tune(
-        ModelSource(
-            settings.model, None if start is None else start.folder / MODEL, 1 + len(auxiliary), config.seed
-        ),
-        schedule_source,
-        config,
-        settings.execution.tuning,
-        checkpoint_folder=folder.checkpoints,
-        output_folder=folder.output,
-        base=origin,
-        save_model=_save,
-        stop_step=stop_step,
-        first_step=first_step,
+        TuningTask(
+            build_model=ModelSource(
+                settings.model,
+                None if start is None else start.folder / MODEL,
+                1 + len(auxiliary),
+                config.seed,
+            ),
+            open_schedule=schedule_source,
+            save_model=_save,
+            config=config,
+            execution=settings.execution.tuning,
+            checkpoint_folder=folder.checkpoints,
+            output_folder=folder.output,
+            base=origin,
+            stop_step=stop_step,
+            first_step=first_step,
+        )
     )
     if stop_step is not None:
         keep_checkpoint(folder, tuned.steps)

@@ -6,8 +6,9 @@ died: the newest checkpoint that verifies is continued, whatever wrote it and wi
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,7 +71,7 @@ class TuningTask:
     checkpoint_folder: Location
     output_folder: Location
     base: str
-    attempt: str
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     stop_step: int | None = None
     first_step: int = 0
 
