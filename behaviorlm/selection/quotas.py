@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
+from behaviorlm.timelines.sample_ids import id_octets, mixed
 
 Counts = NDArray[np.int64]
 
@@ -240,19 +241,7 @@ def _id_words(
     sample_ids: pa.Array | pa.ChunkedArray | NDArray,
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """The two halves of each id as uint64[n]; comparing (high, low) compares the bytes."""
-    if isinstance(sample_ids, pa.ChunkedArray):
-        sample_ids = sample_ids.combine_chunks()
-    if isinstance(sample_ids, pa.Array):
-        if sample_ids.type != pa.binary(16) or sample_ids.null_count:
-            raise DataError(f"sample ids must be fixed_size_binary(16) without nulls, got {sample_ids.type}")
-        start = sample_ids.offset * 16
-        buffer = np.frombuffer(sample_ids.buffers()[1], np.uint8)[start : start + 16 * len(sample_ids)]
-        octets = buffer.reshape(-1, 16)
-    else:
-        octets = np.asarray(sample_ids)
-        if octets.dtype != np.uint8 or octets.ndim != 2 or octets.shape[1] != 16:
-            raise DataError(f"sample ids must be uint8[n, 16], got {octets.dtype}{list(octets.shape)}")
-    words = np.ascontiguousarray(octets).view(">u8").astype(np.uint64)
+    words = np.ascontiguousarray(id_octets(sample_ids)).view(">u8").astype(np.uint64)
     return words[:, 0], words[:, 1]
 
 
@@ -275,13 +264,7 @@ def _uniform_keys(high: NDArray[np.uint64], low: NDArray[np.uint64], seed: int) 
     """A pseudo-random uint64 of each id and the seed (SplitMix64's finalizer over both halves)."""
     with np.errstate(over="ignore"):
         start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
-        return _mixed(_mixed(high ^ start) + low)
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+        return mixed(mixed(high ^ start) + low)
 
 
 def _place_within(behavior: NDArray[np.integer], keys: list[NDArray]) -> Counts:

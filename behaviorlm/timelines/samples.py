@@ -1,13 +1,12 @@
 """Timelines and samples: events in order, what is a target, stable ids, repeats and duplicates."""
 
-import hashlib
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, context_columns
+from behaviorlm.timelines.sample_ids import SAMPLE_ID_TYPE, sample_ids
 from behaviorlm.timelines.splits import (
     SPLIT_NAMES,
     TRAIN,
@@ -16,8 +15,6 @@ from behaviorlm.timelines.splits import (
     check_split_settings,
     user_starts,
 )
-
-SAMPLE_ID_BYTES = 16
 
 
 def timeline_schema(config: EventsConfig) -> pa.Schema:
@@ -39,7 +36,7 @@ def timeline_schema(config: EventsConfig) -> pa.Schema:
             pa.field("split", pa.int8(), nullable=False),
             pa.field("is_target", pa.bool_(), nullable=False),
             pa.field("is_repeat", pa.bool_(), nullable=False),
-            pa.field("sample_id", pa.binary(SAMPLE_ID_BYTES), nullable=False),
+            pa.field("sample_id", SAMPLE_ID_TYPE, nullable=False),
         ]
     )
 
@@ -112,40 +109,6 @@ def training_target_counts(timelines: pa.Table) -> dict[str, int]:
     wanted = pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN))
     counted = timelines.select(["behavior"]).filter(wanted)["behavior"].value_counts()
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
-
-
-def sample_ids(dataset: str, users: list[str], sizes: np.ndarray) -> pa.Array:
-    """Ids of the samples at positions 0 .. sizes[i]-1 of each user, one user after the other.
-
-    fixed_size_binary(16): the 128-bit BLAKE2b hash of (dataset, user), lengths included, mixed with the
-    position by two bijective 64-bit mixers (SplitMix64). Within a user two ids are never equal; between users
-    they are as unlikely to be as for any 128-bit hash. Hashing once a user, not once a row, keeps it fast.
-    """
-    name = dataset.encode()
-    digests = [
-        hashlib.blake2b(
-            len(name).to_bytes(8, "big") + name + user.encode(),
-            digest_size=SAMPLE_ID_BYTES,
-            person=b"sample id",
-        ).digest()
-        for user in users
-    ]
-    keys = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
-    keys = np.repeat(keys, sizes, axis=0)
-    position = np.arange(int(np.sum(sizes)), dtype=np.uint64)
-    position -= np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.uint64)
-    words = np.empty_like(keys)
-    words[:, 0] = _mixed(keys[:, 0] + position * np.uint64(0x9E3779B97F4A7C15))
-    words[:, 1] = _mixed(keys[:, 1] ^ words[:, 0])
-    buffer = pa.py_buffer(np.ascontiguousarray(words, dtype="<u8").tobytes())
-    return pa.Array.from_buffers(pa.binary(SAMPLE_ID_BYTES), len(words), [None, buffer])
-
-
-def _mixed(words: np.ndarray) -> np.ndarray:
-    """SplitMix64's finalizer: a bijection of 64 bits (Steele, Lea, Flood 2014)."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

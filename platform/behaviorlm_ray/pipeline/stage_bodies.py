@@ -24,6 +24,7 @@ from behaviorlm.prompts.conversations import (
 from behaviorlm.scoring.cloze import read_cloze
 from behaviorlm.selection.difficulty import align_judges
 from behaviorlm.selection.quotas import select
+from behaviorlm.timelines.sample_ids import id_column
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.evaluation.comparison import EvaluatedSamples, evaluate, validation_metrics
@@ -234,10 +235,7 @@ def score_difficulty(
         reference, more = _measured(folder, settings, log, rows, models, "reference")
         tokens += more
         table["reducible"] = measures["nll"] - reference["nll"]
-    ids = gather(log, rows, "sample_id")
-    columns = {
-        "sample_id": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])
-    }
+    columns = {"sample_id": id_column(gather(log, rows, "sample_id"))}
     _write_table(folder.output / "difficulty.parquet", pa.table(columns | table))
     means = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}
     return StageResult(rows={"samples": count(rows)}, metrics=means, cost={"tokens": tokens})

@@ -27,9 +27,9 @@ from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.patient_reads import PATIENCE_SECONDS, patience
 from behaviorlm.model.base_model import ModelConfig, load_tokenizer, max_positions
 from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder
-from behaviorlm.timelines.parts import SPLITS, history_tokens, run_starts
+from behaviorlm.timelines.parts import history_tokens, run_starts
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
-from behaviorlm.timelines.splits import SplitConfig
+from behaviorlm.timelines.splits import SPLIT_NAMES, SplitConfig
 from behaviorlm.timelines.vocabulary import VocabularyConfig, build_vocabulary
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
@@ -248,7 +248,7 @@ def _build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     report["behaviors"] = training_target_counts(timelines)
     report["longest_question"] = int(pc.max(pc.list_value_length(questions)).as_py() or 0)
     report["history_tokens"] = _history_tokens(timelines, plan.prompt)
-    samples = {f"samples_{name}": counts[f"{name}_targets"] for name in SPLITS}
+    samples = {f"samples_{name}": counts[f"{name}_targets"] for name in SPLIT_NAMES}
     report["counts"] = {name: counts[name] for name in ("events", "users", "repeats")} | samples | counts
     return report
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.timelines.parts import Int64, TimelinePart, Window, load_part
+from behaviorlm.timelines.sample_ids import id_keys
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
@@ -74,12 +75,11 @@ def rows_of_anchors(log: PreparedLog, rows: SampleRows) -> SampleRows:
 
 def rows_of_ids(log: PreparedLog, rows: SampleRows, sample_ids: np.ndarray) -> SampleRows:
     """Those whose id is among `sample_ids` (uint8 [n, 16])."""
-    wanted = np.ascontiguousarray(sample_ids).view("S16")[:, 0]
-    result = []
-    for part, chosen in zip(log.parts, rows, strict=True):
-        ids = np.ascontiguousarray(part.sample_id[chosen]).view("S16")[:, 0]
-        result.append(chosen[np.isin(ids, wanted)])
-    return result
+    wanted = id_keys(sample_ids)
+    return [
+        chosen[np.isin(id_keys(part.sample_id[chosen]), wanted)]
+        for part, chosen in zip(log.parts, rows, strict=True)
+    ]
 
 
 def half_of(log: PreparedLog, rows: SampleRows) -> NDArray[np.int8]:

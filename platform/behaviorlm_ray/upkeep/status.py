@@ -18,6 +18,7 @@ from behaviorlm_ray.stages.lease import LeaseRecord, decode_record, machine_iden
 from behaviorlm_ray.stages.manifests import decode_manifest
 from behaviorlm_ray.stages.run_record import read_stages
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning.step_folders import step_of
 
 PROGRESS_FILE = "progress.json"
 """Where a stage that takes long says how far it is, beside its checkpoints."""
@@ -162,8 +163,8 @@ def _progress(folder: Location, files: set[str]) -> tuple[str, float | None]:
             return f"step {int(told['step'])} of {int(told['steps'])}", float(told["time"])
         except (ValueError, KeyError, TypeError):
             return "", None
-    steps = [int(found[1]) for path in files if (found := re.match(r"checkpoints/step-(\d+)/", path))]
-    if steps:
+    places = [path.split("/") for path in files if path.startswith("checkpoints/")]
+    if steps := [step for place in places if (step := step_of(place[1])) is not None]:
         return f"checkpoint of step {max(steps)}", None
     attempts = Counter(path.split("/")[1] for path in files if path.startswith("attempts/"))
     written = sum(

@@ -17,7 +17,8 @@ from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
 from behaviorlm.events.reading import check_columns, list_files, read_table_batches
-from behaviorlm.timelines.samples import build_timelines, sample_ids, timeline_schema, training_target_counts
+from behaviorlm.timelines.sample_ids import sample_ids
+from behaviorlm.timelines.samples import build_timelines, timeline_schema, training_target_counts
 from behaviorlm.timelines.splits import SplitConfig
 from behaviorlm.timelines.vocabulary import VocabularyConfig, build_vocabulary
 
