@@ -60,30 +60,7 @@ def build_timelines(
     check_split_settings(split_config, events_config)
     events = events.combine_chunks()
     _check_zones(events, events_config)
-    counts = {"events_read": events.num_rows}
-    user_rank = _codes(events["user"], ranked=True)
-    order = events["order"].to_numpy()
-    file, row = events["file"].to_numpy(), events["row"].to_numpy()
-    sorting = np.lexsort((row, file, order, user_rank))
-
-    is_tied = _same_as_before(user_rank[sorting], order[sorting])
-    is_duplicate = _later_duplicates(events, events_config, sorting, is_tied)
-    counts["exact_duplicates"] = int(is_duplicate.sum())
-    counts["duplicates_dropped"] = 0
-    if events_config.exact_duplicates == "drop":
-        counts["duplicates_dropped"] = counts["exact_duplicates"]
-        sorting, is_tied = sorting[~is_duplicate], is_tied[~is_duplicate]
-    counts["tied_events"] = int(is_tied.sum())
-
-    behavior = _codes(events["behavior"])
-    is_repeat = _same_as_before(user_rank[sorting], behavior[sorting])
-    counts["repeats"] = int(is_repeat.sum())
-    counts["repeats_dropped"] = 0
-    if events_config.collapse_repeats:
-        counts["repeats_dropped"] = counts["repeats"]
-        sorting = sorting[~is_repeat]
-        is_repeat = np.zeros(len(sorting), dtype=bool)
-
+    sorting, is_repeat, counts = _rows_in_order(events, events_config)
     table = events.take(pa.array(sorting)).combine_chunks()
     starts = user_starts(_array(table["user"]))
     sizes = np.diff(np.append(starts, table.num_rows))
@@ -102,6 +79,34 @@ def build_timelines(
     timelines = pa.table(arrays, schema=schema)
     counts.update(_count(timelines, starts))
     return timelines, counts
+
+
+def _rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Which rows stay, by user, order, file, row; whether each repeats the one before; what was counted on the way."""
+    counts = {"events_read": events.num_rows}
+    user_rank = _codes(events["user"], ranked=True)
+    order = events["order"].to_numpy()
+    file, row = events["file"].to_numpy(), events["row"].to_numpy()
+    sorting = np.lexsort((row, file, order, user_rank))
+
+    is_tied = _same_as_before(user_rank[sorting], order[sorting])
+    is_duplicate = _later_duplicates(events, config, sorting, is_tied)
+    counts["exact_duplicates"] = int(is_duplicate.sum())
+    counts["duplicates_dropped"] = 0
+    if config.exact_duplicates == "drop":
+        counts["duplicates_dropped"] = counts["exact_duplicates"]
+        sorting, is_tied = sorting[~is_duplicate], is_tied[~is_duplicate]
+    counts["tied_events"] = int(is_tied.sum())
+
+    behavior = _codes(events["behavior"])
+    is_repeat = _same_as_before(user_rank[sorting], behavior[sorting])
+    counts["repeats"] = int(is_repeat.sum())
+    counts["repeats_dropped"] = 0
+    if config.collapse_repeats:
+        counts["repeats_dropped"] = counts["repeats"]
+        sorting = sorting[~is_repeat]
+        is_repeat = np.zeros(len(sorting), dtype=bool)
+    return sorting, is_repeat, counts
 
 
 def training_target_counts(timelines: pa.Table) -> dict[str, int]:

@@ -15,7 +15,7 @@ from behaviorlm.prompts.conversations import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
-from behaviorlm_ray.preparation.passes import QUARANTINE
+from behaviorlm_ray.preparation.plan import QUARANTINE
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, require_both_halves, rows_of_split
 from behaviorlm_ray.stages.running import StageOutput
 from behaviorlm_ray.tuning.precision import keeps_masters

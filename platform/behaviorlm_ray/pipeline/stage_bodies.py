@@ -30,6 +30,7 @@ from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.evaluation.comparison import EvaluatedSamples, evaluate, validation_metrics
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes as preparation
+from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
     SampleRows,
@@ -109,7 +110,7 @@ def prepare(folder: StageFolder, settings: RunSettings, files: Sequence[SourceFi
     warnings = [] if too_few is None else [too_few]
     if too_few is not None:
         print(f"prepare: {too_few}", flush=True)
-    plan = preparation.PreparationPlan(
+    plan = PreparationPlan(
         tuple(files),
         settings.events,
         settings.split,

@@ -20,6 +20,7 @@ from behaviorlm_ray.console import progress_lines
 from behaviorlm_ray.pipeline.pipeline import Pipeline, stage_bodies
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes as preparation
+from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from tests.platform.small_runs import BEHAVIORS, log_rows, run_settings, write_log
 
@@ -35,7 +36,7 @@ def prepare(ray_cluster: None, small_base: Path, tmp_path: Path) -> Prepare:
         folder: str, *paths: Path, overrides: tuple[str, ...] = ()
     ) -> tuple[PreparedLog, preparation.Prepared]:
         settings = run_settings(tmp_path / "runs", small_base, *paths, overrides=overrides)
-        plan = preparation.PreparationPlan(
+        plan = PreparationPlan(
             tuple(Pipeline(settings).log_files),
             settings.events,
             settings.split,
