@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
-from behaviorlm.timelines.sample_ids import id_octets, mixed
+from behaviorlm.timelines.sample_ids import id_words, uniform_keys
 
 Counts = NDArray[np.int64]
 
@@ -157,7 +157,7 @@ def select(
     up. Raises DataError for repeated ids, a difficulty that is not a number, or a behavior outside the
     vocabulary.
     """
-    high, low = _id_words(sample_ids)
+    high, low = id_words(sample_ids)
     samples = len(high)
     if behavior.shape != (samples,) or difficulty.shape != (samples,):
         raise DataError(
@@ -173,7 +173,7 @@ def select(
     available = np.bincount(behavior, minlength=len(names)).astype(np.int64)
     quota = quotas(available, is_anchor, names, config)
 
-    chance = _uniform_keys(high, low, config.seed)
+    chance = uniform_keys(high, low, config.seed)
     outside = np.zeros(samples)
     if config.within == "hard":
         first = -difficulty
@@ -237,14 +237,6 @@ def _rounded(shares: NDArray[np.float64], caps: Counts, names: Sequence[str], to
     return result
 
 
-def _id_words(
-    sample_ids: pa.Array | pa.ChunkedArray | NDArray,
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The two halves of each id as uint64[n]; comparing (high, low) compares the bytes."""
-    words = np.ascontiguousarray(id_octets(sample_ids)).view(">u8").astype(np.uint64)
-    return words[:, 0], words[:, 1]
-
-
 def _hex_id(high: NDArray[np.uint64], low: NDArray[np.uint64], row: int) -> str:
     return f"{int(high[row]):016x}{int(low[row]):016x}"
 
@@ -258,13 +250,6 @@ def _require_distinct(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> None
             f"sample id {_hex_id(high, low, row)} occurs more than once (row {row}); was a partition "
             "read twice?"
         )
-
-
-def _uniform_keys(high: NDArray[np.uint64], low: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """A pseudo-random uint64 of each id and the seed (SplitMix64's finalizer over both halves)."""
-    with np.errstate(over="ignore"):
-        start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
-        return mixed(mixed(high ^ start) + low)
 
 
 def _place_within(behavior: NDArray[np.integer], keys: list[NDArray]) -> Counts:

@@ -70,3 +70,18 @@ def id_octets(ids: pa.Array | pa.ChunkedArray | NDArray[np.uint8]) -> NDArray[np
 def id_keys(octets: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     """Ids as S16 [n], to compare and look up, from uint8 [n, 16]."""
     return np.ascontiguousarray(octets).view(f"S{SAMPLE_ID_BYTES}")[:, 0]
+
+
+def id_words(
+    ids: pa.Array | pa.ChunkedArray | NDArray[np.uint8],
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The two halves of each id as uint64 [n]; comparing (high, low) compares the bytes. See `id_octets`."""
+    words = np.ascontiguousarray(id_octets(ids)).view(">u8").astype(np.uint64)
+    return words[:, 0], words[:, 1]
+
+
+def uniform_keys(high: NDArray[np.uint64], low: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """A pseudo-random uint64 of each id and the seed (SplitMix64's finalizer over both halves)."""
+    with np.errstate(over="ignore"):
+        start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
+        return mixed(mixed(high ^ start) + low)
