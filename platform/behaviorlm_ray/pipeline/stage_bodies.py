@@ -40,6 +40,7 @@ from behaviorlm_ray.preparation.prepared_log import (
     limit_per_behavior,
     limit_rows,
     places_in,
+    rests_on,
     rows_of_half,
     rows_of_split,
     union_rows,
@@ -342,6 +343,8 @@ def evaluate_arms(
     assert prepared is not None
     log = open_log(prepared, settings)
     samples = evaluated_samples(log, settings)
+    tested, chosen_on = rests_on(log, samples.test), rests_on(log, samples.validation)
+    print(f"evaluate: measured on {tested}, choices made on {chosen_on}", flush=True)
     scores: dict[str, dict[str, np.ndarray]] = {}
     retention: dict[str, Any] = {}
     for arm, output in arms.items():

@@ -10,6 +10,6 @@ TUNE = 1
 SCORE = 1
 """Difficulty, before and after B-Tuning."""
 SELECT = 1
-PREDICT = 3
-VALIDATE = 2
-EVALUATE = 5
+PREDICT = 4
+VALIDATE = 3
+EVALUATE = 6
