@@ -15,12 +15,8 @@ from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.adapters import save_trained
 from behaviorlm.model.base_model import load_tokenizer
-from behaviorlm.prompts.conversations import (
-    conversation_id,
-    encode_conversations,
-    read_conversations,
-    split_holdout,
-)
+from behaviorlm.prompts.conversations import conversation_id, read_conversations, split_holdout
+from behaviorlm.prompts.encoded_conversations import encode_conversations
 from behaviorlm.scoring.cloze import read_cloze
 from behaviorlm.selection.difficulty import align_judges
 from behaviorlm.selection.quotas import select

@@ -12,7 +12,7 @@ from behaviorlm.model.adapters import add_adapter, load_trained
 from behaviorlm.model.attention import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
 from behaviorlm.model.tree_model import TreeModel
-from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm.timelines.sample_ids import id_octets
 from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule
 from behaviorlm_ray import storage
