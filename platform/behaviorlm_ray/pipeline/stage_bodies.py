@@ -299,9 +299,9 @@ def score_arm(
         owned = _owned(folder, ALONE, task)
         earlier = [attempt / ALONE for attempt in folder.earlier]
         alone = score_without_history(owned, samples.test, folder.output / ALONE, _pool(settings), earlier)
-        storage.remove_folder(folder.output / ALONE)
         table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
         _write_table(folder.output / WITHOUT_HISTORY, table)
+        storage.remove_folder(folder.output / ALONE)
     held_out = {}
     if conversations is not None:
         for source in settings.auxiliary:
