@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-
-TRAIN, VALIDATION, TEST = 0, 1, 2
+from behaviorlm.timelines.splits import TRAIN
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines.timelines import TRAIN, VALIDATION, TimelineArrays
+from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.timelines.splits import TRAIN, VALIDATION
 
 # In events: a user with n past events is trusted n / (n + concentration).
 CONCENTRATION_GRID = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 1e4, 1e6)

@@ -2,7 +2,7 @@
 used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -77,13 +77,7 @@ def normalize(
         (f"unreadable {order_name}", ~order_is_readable, order_text),
         ("empty group", _invisible(group), group),
     ]
-    usable = np.ones(raw.num_rows, dtype=bool)
-    pieces = [quarantine.cast(QUARANTINE_SCHEMA)]
-    for reason, mask, values in problems:
-        bad = np.flatnonzero(mask & usable)
-        usable[bad] = False
-        if len(bad):
-            pieces.append(_quarantined(raw, bad, file_path, reason, values))
+    usable, set_aside = _set_aside(raw, problems, file_path)
     if times is not None and config.order.time_zone is None:
         _check_zones(raw, times, usable, file_path, order_text)
 
@@ -107,7 +101,7 @@ def normalize(
     schema = events_schema(config)
     rows = pa.array(np.flatnonzero(usable))
     events = pa.table([columns[name].take(rows) for name in schema.names], schema=schema)
-    return events, pa.concat_tables(pieces)
+    return events, pa.concat_tables([quarantine.cast(QUARANTINE_SCHEMA), *set_aside])
 
 
 def check_quarantine(
@@ -146,6 +140,20 @@ def _mask(values: pa.Array) -> np.ndarray:
 def _invisible(values: pa.Array) -> np.ndarray:
     """bool[n]: null, or text of which nothing is seen."""
     return np.asarray(pc.fill_null(pc.match_substring_regex(values, INVISIBLE), True))
+
+
+def _set_aside(
+    raw: pa.Table, problems: Sequence[tuple[str, np.ndarray, pa.Array]], file_path: str
+) -> tuple[np.ndarray, list[pa.Table]]:
+    """bool[n] whether a row can be used, and a table of those that cannot for each (reason, bool[n], values)."""
+    usable = np.ones(raw.num_rows, dtype=bool)
+    tables = []
+    for reason, mask, values in problems:
+        bad = np.flatnonzero(mask & usable)
+        usable[bad] = False
+        if len(bad):
+            tables.append(_quarantined(raw, bad, file_path, reason, values))
+    return usable, tables
 
 
 def _quarantined(raw: pa.Table, bad: np.ndarray, file_path: str, reason: str, values: pa.Array) -> pa.Table:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.selection.config import SelectionConfig
+from behaviorlm.timelines.sample_ids import id_words, uniform_keys
 
 Counts = NDArray[np.int64]
 
@@ -109,7 +110,7 @@ def select(
     up. Raises DataError for repeated ids, a difficulty that is not a number, or a behavior outside the
     vocabulary.
     """
-    high, low = _id_words(sample_ids)
+    high, low = id_words(sample_ids)
     samples = len(high)
     if behavior.shape != (samples,) or difficulty.shape != (samples,):
         raise DataError(
@@ -125,7 +126,7 @@ def select(
     available = np.bincount(behavior, minlength=len(names)).astype(np.int64)
     quota = quotas(available, is_anchor, names, config)
 
-    chance = _uniform_keys(high, low, config.seed)
+    chance = uniform_keys(high, low, config.seed)
     outside = np.zeros(samples)
     if config.within == "hard":
         first = -difficulty
@@ -189,26 +190,6 @@ def _rounded(shares: NDArray[np.float64], caps: Counts, names: Sequence[str], to
     return result
 
 
-def _id_words(
-    sample_ids: pa.Array | pa.ChunkedArray | NDArray,
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The two halves of each id as uint64[n]; comparing (high, low) compares the bytes."""
-    if isinstance(sample_ids, pa.ChunkedArray):
-        sample_ids = sample_ids.combine_chunks()
-    if isinstance(sample_ids, pa.Array):
-        if sample_ids.type != pa.binary(16) or sample_ids.null_count:
-            raise DataError(f"sample ids must be fixed_size_binary(16) without nulls, got {sample_ids.type}")
-        start = sample_ids.offset * 16
-        buffer = np.frombuffer(sample_ids.buffers()[1], np.uint8)[start : start + 16 * len(sample_ids)]
-        octets = buffer.reshape(-1, 16)
-    else:
-        octets = np.asarray(sample_ids)
-        if octets.dtype != np.uint8 or octets.ndim != 2 or octets.shape[1] != 16:
-            raise DataError(f"sample ids must be uint8[n, 16], got {octets.dtype}{list(octets.shape)}")
-    words = np.ascontiguousarray(octets).view(">u8").astype(np.uint64)
-    return words[:, 0], words[:, 1]
-
-
 def _hex_id(high: NDArray[np.uint64], low: NDArray[np.uint64], row: int) -> str:
     return f"{int(high[row]):016x}{int(low[row]):016x}"
 
@@ -222,19 +203,6 @@ def _require_distinct(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> None
             f"sample id {_hex_id(high, low, row)} occurs more than once (row {row}); was a partition "
             "read twice?"
         )
-
-
-def _uniform_keys(high: NDArray[np.uint64], low: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """A pseudo-random uint64 of each id and the seed (SplitMix64's finalizer over both halves)."""
-    with np.errstate(over="ignore"):
-        start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
-        return _mixed(_mixed(high ^ start) + low)
-
-
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _place_within(behavior: NDArray[np.integer], keys: list[NDArray]) -> Counts:

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from behaviorlm.errors import StorageError
+from behaviorlm.errors import DataError, StorageError
 from behaviorlm.prompts.encoder import PromptTokens
+from behaviorlm.timelines.sample_ids import id_octets
+from behaviorlm.timelines.splits import SPLIT_NAMES
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm.trees.token_tree import Int32, TreeWriter
 
 Int64 = NDArray[np.int64]
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TimelinePart:
 
     user_start: int64 [n], the row at which the row's timeline begins. window_start: int64 [n], the row at which the
     history of the row's sample begins (the row itself: no history). behavior: int32 [n], index in the vocabulary,
-    -1 for a behavior unseen in training. split: int8 [n], index in SPLITS. sample_id: uint8 [n, 16].
+    -1 for a behavior unseen in training. split: int8 [n], index in SPLIT_NAMES. sample_id: uint8 [n, 16].
     """
 
     path: Path
@@ -74,7 +74,7 @@ class TimelinePart:
 
     def targets(self, split: str) -> Int64:
         """Rows that are targets of samples in a split; int64."""
-        return np.flatnonzero(self.is_target & (self.split == SPLITS.index(split)))
+        return np.flatnonzero(self.is_target & (self.split == SPLIT_NAMES.index(split)))
 
     def windows(self, rows: Int64) -> Iterator[Int64]:
         """Cut ascending target rows into runs that share their window's start."""
@@ -97,8 +97,8 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
         user_start = run_starts(table["user"])
         lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])
-        sample_id = np.frombuffer(_one_chunk(table["sample_id"]).buffers()[1], dtype=np.uint8)
-    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        sample_id = id_octets(table["sample_id"])
+    except (OSError, pa.ArrowInvalid, KeyError, DataError) as error:
         raise StorageError(f"{path} is not a file of prepared timelines: {error}") from None
     return TimelinePart(
         path,
@@ -111,7 +111,7 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
         table["split"].to_numpy().astype(np.int8),
         table["is_target"].to_numpy(zero_copy_only=False),
         table["is_repeat"].to_numpy(zero_copy_only=False),
-        sample_id[: 16 * len(table)].reshape(len(table), 16),
+        sample_id,
     )
 
 

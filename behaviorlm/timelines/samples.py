@@ -1,7 +1,5 @@
 """Timelines and samples: events in order, what is a target, stable ids, repeats and duplicates."""
 
-import hashlib
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,9 +7,8 @@ import pyarrow.compute as pc
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, context_columns
 from behaviorlm.timelines.config import SplitConfig
+from behaviorlm.timelines.sample_ids import SAMPLE_ID_TYPE, sample_ids
 from behaviorlm.timelines.splits import SPLIT_NAMES, TRAIN, assign_splits, check_split_settings, user_starts
-
-SAMPLE_ID_BYTES = 16
 
 
 def timeline_schema(config: EventsConfig) -> pa.Schema:
@@ -33,7 +30,7 @@ def timeline_schema(config: EventsConfig) -> pa.Schema:
             pa.field("split", pa.int8(), nullable=False),
             pa.field("is_target", pa.bool_(), nullable=False),
             pa.field("is_repeat", pa.bool_(), nullable=False),
-            pa.field("sample_id", pa.binary(SAMPLE_ID_BYTES), nullable=False),
+            pa.field("sample_id", SAMPLE_ID_TYPE, nullable=False),
         ]
     )
 
@@ -57,30 +54,7 @@ def build_timelines(
     check_split_settings(split_config, events_config)
     events = events.combine_chunks()
     _check_zones(events, events_config)
-    counts = {"events_read": events.num_rows}
-    user_rank = _codes(events["user"], ranked=True)
-    order = events["order"].to_numpy()
-    file, row = events["file"].to_numpy(), events["row"].to_numpy()
-    sorting = np.lexsort((row, file, order, user_rank))
-
-    is_tied = _same_as_before(user_rank[sorting], order[sorting])
-    is_duplicate = _later_duplicates(events, events_config, sorting, is_tied)
-    counts["exact_duplicates"] = int(is_duplicate.sum())
-    counts["duplicates_dropped"] = 0
-    if events_config.exact_duplicates == "drop":
-        counts["duplicates_dropped"] = counts["exact_duplicates"]
-        sorting, is_tied = sorting[~is_duplicate], is_tied[~is_duplicate]
-    counts["tied_events"] = int(is_tied.sum())
-
-    behavior = _codes(events["behavior"])
-    is_repeat = _same_as_before(user_rank[sorting], behavior[sorting])
-    counts["repeats"] = int(is_repeat.sum())
-    counts["repeats_dropped"] = 0
-    if events_config.collapse_repeats:
-        counts["repeats_dropped"] = counts["repeats"]
-        sorting = sorting[~is_repeat]
-        is_repeat = np.zeros(len(sorting), dtype=bool)
-
+    sorting, is_repeat, counts = _rows_in_order(events, events_config)
     table = events.take(pa.array(sorting)).combine_chunks()
     starts = user_starts(_array(table["user"]))
     sizes = np.diff(np.append(starts, table.num_rows))
@@ -101,45 +75,39 @@ def build_timelines(
     return timelines, counts
 
 
+def _rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Which rows stay, by user, order, file, row; whether each repeats the one before; what was counted on the way."""
+    counts = {"events_read": events.num_rows}
+    user_rank = _codes(events["user"], ranked=True)
+    order = events["order"].to_numpy()
+    file, row = events["file"].to_numpy(), events["row"].to_numpy()
+    sorting = np.lexsort((row, file, order, user_rank))
+
+    is_tied = _same_as_before(user_rank[sorting], order[sorting])
+    is_duplicate = _later_duplicates(events, config, sorting, is_tied)
+    counts["exact_duplicates"] = int(is_duplicate.sum())
+    counts["duplicates_dropped"] = 0
+    if config.exact_duplicates == "drop":
+        counts["duplicates_dropped"] = counts["exact_duplicates"]
+        sorting, is_tied = sorting[~is_duplicate], is_tied[~is_duplicate]
+    counts["tied_events"] = int(is_tied.sum())
+
+    behavior = _codes(events["behavior"])
+    is_repeat = _same_as_before(user_rank[sorting], behavior[sorting])
+    counts["repeats"] = int(is_repeat.sum())
+    counts["repeats_dropped"] = 0
+    if config.collapse_repeats:
+        counts["repeats_dropped"] = counts["repeats"]
+        sorting = sorting[~is_repeat]
+        is_repeat = np.zeros(len(sorting), dtype=bool)
+    return sorting, is_repeat, counts
+
+
 def training_target_counts(timelines: pa.Table) -> dict[str, int]:
     """Number of training targets per behavior, for `vocabulary.build_vocabulary`; adds up over partitions."""
     wanted = pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN))
     counted = timelines.select(["behavior"]).filter(wanted)["behavior"].value_counts()
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
-
-
-def sample_ids(dataset: str, users: list[str], sizes: np.ndarray) -> pa.Array:
-    """Ids of the samples at positions 0 .. sizes[i]-1 of each user, one user after the other.
-
-    fixed_size_binary(16): the 128-bit BLAKE2b hash of (dataset, user), lengths included, mixed with the
-    position by two bijective 64-bit mixers (SplitMix64). Within a user two ids are never equal; between users
-    they are as unlikely to be as for any 128-bit hash. Hashing once a user, not once a row, keeps it fast.
-    """
-    name = dataset.encode()
-    digests = [
-        hashlib.blake2b(
-            len(name).to_bytes(8, "big") + name + user.encode(),
-            digest_size=SAMPLE_ID_BYTES,
-            person=b"sample id",
-        ).digest()
-        for user in users
-    ]
-    keys = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
-    keys = np.repeat(keys, sizes, axis=0)
-    position = np.arange(int(np.sum(sizes)), dtype=np.uint64)
-    position -= np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.uint64)
-    words = np.empty_like(keys)
-    words[:, 0] = _mixed(keys[:, 0] + position * np.uint64(0x9E3779B97F4A7C15))
-    words[:, 1] = _mixed(keys[:, 1] ^ words[:, 0])
-    buffer = pa.py_buffer(np.ascontiguousarray(words, dtype="<u8").tobytes())
-    return pa.Array.from_buffers(pa.binary(SAMPLE_ID_BYTES), len(words), [None, buffer])
-
-
-def _mixed(words: np.ndarray) -> np.ndarray:
-    """SplitMix64's finalizer: a bijection of 64 bits (Steele, Lea, Flood 2014)."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from behaviorlm.errors import DataError
-from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import (
     Int64,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import TimelinePart, Window, load_part
 from behaviorlm.timelines.vocabulary import Vocabulary

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.timelines.sample_ids import id_keys, id_octets
 from behaviorlm_lab.study.correlations import Values, within_behaviors
 from behaviorlm_lab.study.learned import learned
 from behaviorlm_lab.truth.oracle import world_oracle
@@ -177,14 +178,14 @@ def examine_overlaps(run: Run, runner: Runner, arms: Sequence[str]) -> dict[str,
         of_arm = run.for_arm(arm)
         table = pq.read_table(storage.local_copy(runner.run(select(of_arm)).folder / SELECTION))
         is_anchor = _log(of_arm, runner).vocabulary.is_anchor[table["behavior"].to_numpy()]
-        keys = _keys(_id_bytes(table))
+        keys = id_keys(id_octets(table["sample_id"]))
         chosen["anchor"][arm], chosen["tail"][arm] = keys[is_anchor], keys[~is_anchor]
     return {group: overlaps(selections) for group, selections in chosen.items()}
 
 
 def joined(ids: NDArray[np.uint8], table: pa.Table, column: str) -> Values:
     """A column of a table in the order of `ids` uint8[n, 16], joined by its `sample_id`; NaN where it has none."""
-    own, wanted = _keys(_id_bytes(table)), _keys(ids)
+    own, wanted = id_keys(id_octets(table["sample_id"])), id_keys(ids)
     order = np.argsort(own)
     place = np.minimum(np.searchsorted(own, wanted, sorter=order), len(own) - 1)
     rows = order[place]
@@ -222,7 +223,7 @@ def _scored_samples(run: Run, runner: Runner) -> ScoredSamples:
     log, table = _log(run, runner), _table(runner, score(run))
     truth = run.settings.evaluation.truth
     assert truth is not None
-    ids = _id_bytes(table)
+    ids = id_octets(table["sample_id"])
     rows = rows_of_ids(log, rows_of_split(log, "train"), ids)
     behavior = gather(log, rows, "behavior")
     if not np.array_equal(gather(log, rows, "sample_id"), ids):
@@ -236,7 +237,7 @@ def _scored_samples(run: Run, runner: Runner) -> ScoredSamples:
 
 def _selected(run: Run, runner: Runner, samples: ScoredSamples) -> NDArray[np.bool_]:
     chosen = pq.read_table(storage.local_copy(runner.run(select(run)).folder / SELECTION))
-    return np.isin(_keys(samples.ids), _keys(_id_bytes(chosen)))
+    return np.isin(id_keys(samples.ids), id_keys(id_octets(chosen["sample_id"])))
 
 
 def _ordered(table: pa.Table, measure: str) -> pa.Table:
@@ -251,12 +252,3 @@ def _mean(values: Values) -> float | None:
 
 def _table(runner: Runner, stage: Stage) -> pa.Table:
     return pq.read_table(storage.local_copy(runner.run(stage).folder / DIFFICULTY))
-
-
-def _id_bytes(table: pa.Table) -> NDArray[np.uint8]:
-    """Sample ids as uint8 [n, 16]."""
-    return np.frombuffer(b"".join(table["sample_id"].to_pylist()), np.uint8).reshape(-1, 16)
-
-
-def _keys(ids: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    return np.ascontiguousarray(ids).view("S16")[:, 0]

@@ -2,12 +2,8 @@
 
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer
-from behaviorlm.prompts.conversations import (
-    conversation_id,
-    encode_conversations,
-    read_conversations,
-    split_holdout,
-)
+from behaviorlm.prompts.conversations import conversation_id, read_conversations, split_holdout
+from behaviorlm.prompts.encoded_conversations import encode_conversations
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_conversations
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.evaluation.comparison import evaluate as compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
@@ -13,13 +14,13 @@ from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, 
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, union_rows
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rests_on, union_rows
 from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores, read_in_order
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 5
+VERSION = 6
 
 RESULTS = "results.json"
 DETAILS = "details.json"
@@ -53,6 +54,8 @@ def arms_of(run: Run) -> dict[str, Stage]:
 def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
     log = open_log(made["prepared"], settings)
     samples = evaluated_samples(log, settings)
+    tested, chosen_on = rests_on(log, samples.test), rests_on(log, samples.validation)
+    screen().says(f"evaluate: measured on {tested}, choices made on {chosen_on}")
     scores: dict[str, ArmScores] = {}
     retention: dict[str, Any] = {}
     for arm in settings.evaluation.arms:

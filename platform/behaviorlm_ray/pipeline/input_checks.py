@@ -20,7 +20,7 @@ from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
-from behaviorlm_ray.preparation.passes import QUARANTINE
+from behaviorlm_ray.preparation.plan import QUARANTINE
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, require_both_halves, rows_of_split
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.root import open_root

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
@@ -41,12 +40,10 @@ def score_into(
 def score_questions_into(
     folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, settings: RunSettings
 ) -> np.ndarray:
-    """Score each sample's question alone, likewise; float32 [n, K] in order of rows. Nothing stays in the path."""
+    """Score each sample's question alone, likewise; float32 [n, K] in order of rows."""
     earlier = [attempt / path for attempt in folder.earlier]
     owned = _owned(folder, path, task)
-    alone = score_without_history(owned, rows, folder.output / path, _pool(settings), earlier)
-    storage.remove_folder(folder.output / path)
-    return alone
+    return score_without_history(owned, rows, folder.output / path, _pool(settings), earlier)
 
 
 def _owned(folder: StageFolder, path: str, task: ScoringTask) -> ScoringTask:

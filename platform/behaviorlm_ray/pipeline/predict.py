@@ -31,7 +31,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 from behaviorlm_ray.tuning.inputs import read_encoded
 
-VERSION = 3
+VERSION = 4
 
 SCORES = "scores"
 WITHOUT_HISTORY = "without_history.parquet"
@@ -93,6 +93,7 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
         table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
         with storage.writing_file(folder.output / WITHOUT_HISTORY) as path:
             pq.write_table(table, path)
+        storage.remove_folder(folder.output / ALONE)
     held_out = {}
     if "conversations" in made:
         for source in settings.auxiliary:

@@ -4,6 +4,7 @@ from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes
+from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
@@ -23,7 +24,7 @@ def prepare(run: Run) -> Stage:
         partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
             print(f"prepare: {too_few}", flush=True)
-        plan = passes.PreparationPlan(
+        plan = PreparationPlan(
             tuple(run.inputs.files),
             settings.events,
             settings.split,

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from behaviorlm.timelines.sample_ids import id_column
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
@@ -88,10 +89,7 @@ def score_difficulty(folder: StageFolder, made: Made, settings: RunSettings) -> 
         of_reference, more = _measured(folder, settings, log, rows, reference)
         tokens += more
         table["reducible"] = measures["nll"] - of_reference["nll"]
-    ids = gather(log, rows, "sample_id")
-    columns = {
-        "sample_id": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ids), [None, pa.py_buffer(ids)])
-    }
+    columns = {"sample_id": id_column(gather(log, rows, "sample_id"))}
     with storage.writing_file(folder.output / DIFFICULTY) as path:
         pq.write_table(pa.table(columns | table), path)
     means = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}

@@ -84,10 +84,14 @@ class EvaluationSettings(Settings):
     max_samples: int | None = Field(
         default=None,
         ge=1,
-        description="Test samples that are scored: whole groups in an order fixed by the seed; null: all.",
+        description="Test samples that are scored: about the same number of every group (events.group, else the "
+        "user), as far as it has them, drawn by the seed; null: all.",
     )
     max_validation_samples: int | None = Field(
-        default=None, ge=1, description="The same for validation, on which tau is chosen; null: all."
+        default=None,
+        ge=1,
+        description="Validation samples, on which tau is chosen: about the same number of every group, as far as it "
+        "has them, drawn by the seed; null: all.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of samples and of the resampling.")
     bootstrap_samples: int = Field(

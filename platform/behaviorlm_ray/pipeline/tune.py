@@ -24,6 +24,7 @@ from behaviorlm_ray.tuning.inputs import (
 )
 from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
 from behaviorlm_ray.tuning.trainer import tune
+from behaviorlm_ray.tuning.worker import TuningTask
 
 VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
@@ -162,18 +163,20 @@ def _tune(
     )
     schedule = schedule_source()  # here as well, so that what is wrong with it shows before workers start
     tuned = tune(
-        ModelSource(
-            settings.model, None if begun is None else begun.folder / MODEL, 1 + len(mixed), config.seed
-        ),
-        schedule_source,
-        config,
-        settings.execution.tuning,
-        checkpoint_folder=folder.checkpoints,
-        output_folder=folder.output,
-        base=run.inputs.base if begun is None else begun.manifest.content_hash,
-        save_model=_save,
-        stop_step=tuning.stop_step,
-        first_step=first_step,
+        TuningTask(
+            build_model=ModelSource(
+                settings.model, None if begun is None else begun.folder / MODEL, 1 + len(mixed), config.seed
+            ),
+            open_schedule=schedule_source,
+            save_model=_save,
+            config=config,
+            execution=settings.execution.tuning,
+            checkpoint_folder=folder.checkpoints,
+            output_folder=folder.output,
+            base=run.inputs.base if begun is None else begun.manifest.content_hash,
+            stop_step=tuning.stop_step,
+            first_step=first_step,
+        )
     )
     if tuning.stop_step is not None:
         keep_checkpoint(folder, tuned.steps)

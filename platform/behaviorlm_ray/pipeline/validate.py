@@ -17,7 +17,7 @@ from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 2
+VERSION = 3
 
 VALIDATION = "validation"
 METRICS = "metrics.json"

@@ -14,6 +14,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int64, TimelinePart, Window, load_part
+from behaviorlm.timelines.sample_ids import id_keys, id_words, uniform_keys
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
@@ -75,12 +76,11 @@ def rows_of_anchors(log: PreparedLog, rows: SampleRows) -> SampleRows:
 
 def rows_of_ids(log: PreparedLog, rows: SampleRows, sample_ids: np.ndarray) -> SampleRows:
     """Those whose id is among `sample_ids` (uint8 [n, 16])."""
-    wanted = np.ascontiguousarray(sample_ids).view("S16")[:, 0]
-    result = []
-    for part, chosen in zip(log.parts, rows, strict=True):
-        ids = np.ascontiguousarray(part.sample_id[chosen]).view("S16")[:, 0]
-        result.append(chosen[np.isin(ids, wanted)])
-    return result
+    wanted = id_keys(sample_ids)
+    return [
+        chosen[np.isin(id_keys(part.sample_id[chosen]), wanted)]
+        for part, chosen in zip(log.parts, rows, strict=True)
+    ]
 
 
 def half_of(log: PreparedLog, rows: SampleRows) -> NDArray[np.int8]:
@@ -124,16 +124,22 @@ def limit_per_behavior(log: PreparedLog, rows: SampleRows, limit: int | None, se
 
 
 def limit_rows(log: PreparedLog, rows: SampleRows, max_samples: int | None, seed: int) -> SampleRows:
-    """Whole groups in a seeded order until `max_samples` are reached (the last group is cut); None: all."""
-    total = sum(len(chosen) for chosen in rows)
+    """At most `max_samples`, about the same number of each group as far as it has them; None: all.
+
+    Groups give one sample each in turn, in an order drawn by the seed, until there are enough; which of a group's come
+    first is drawn by the samples' ids and the seed. A larger limit keeps what a smaller one took.
+    """
+    total = count(rows)
     if max_samples is None or total <= max_samples:
         return rows
-    groups = group_names(log, rows)
-    names, codes = np.unique(groups, return_inverse=True)
-    rank = np.random.default_rng([seed, 7]).permutation(len(names))[codes]
-    order = np.lexsort((np.arange(total), rank))
+    names, group = np.unique(group_names(log, rows), return_inverse=True)
+    place = np.random.default_rng([seed, 7]).permutation(len(names))[group]
+    high, low = id_words(gather(log, rows, "sample_id"))
+    by_group = np.lexsort((low, high, uniform_keys(high, low, seed), place))
+    turn = np.empty(total, dtype=np.int64)
+    turn[by_group] = np.arange(total) - np.searchsorted(place[by_group], place[by_group])
     keep = np.zeros(total, dtype=bool)
-    keep[order[:max_samples]] = True
+    keep[np.lexsort((place, turn))[:max_samples]] = True
     return _filtered(rows, keep)
 
 
@@ -156,6 +162,11 @@ def gather(log: PreparedLog, rows: SampleRows, field: str) -> np.ndarray:
 def count(rows: Sequence[Int64]) -> int:
     """Number of chosen samples."""
     return sum(len(chosen) for chosen in rows)
+
+
+def rests_on(log: PreparedLog, rows: SampleRows) -> str:
+    """What a figure over these samples rests on, in words."""
+    return f"{count(rows)} samples of {len(np.unique(group_names(log, rows)))} groups"
 
 
 def union_rows(first: SampleRows, second: SampleRows) -> SampleRows:

@@ -7,7 +7,7 @@ import ray
 from transformers import PreTrainedTokenizerBase
 
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
-from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm.scoring.cloze import cloze_accuracy
 from behaviorlm.scoring.cloze_questions import ClozeQuestion
 from behaviorlm.training.schedule import fit_packs

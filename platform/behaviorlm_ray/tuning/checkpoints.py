@@ -24,6 +24,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.manifests import canonical_json
 from behaviorlm_ray.storage import FileDigest, Location
+from behaviorlm_ray.tuning.step_folders import step_folder, step_of
 
 FORMAT = 2
 DESCRIPTION = "checkpoint.json"
@@ -66,7 +67,7 @@ def write_checkpoint(
     identity: what a run must share to continue from here. Raises StorageError where it cannot be written;
     what was there before stays usable.
     """
-    final = root / _name(step)
+    final = root / step_folder(step)
     described = {
         "format": FORMAT,
         "step": step,
@@ -181,7 +182,7 @@ def prune_checkpoints(root: Location, keep: int, written: int, reading: Checkpoi
     they would push out those that can be continued.
     """
     names = _newest_first(root)
-    usable = [name for name in names if name <= _name(written)]
+    usable = [name for name in names if name <= step_folder(written)]
     stay = set(usable[:keep]) | ({reading.folder.name} if reading is not None else set())
     for name in names:
         if name not in stay:
@@ -196,12 +197,8 @@ def remove_unfinished(root: Location) -> None:
             storage.remove_folder(root / name)
 
 
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
-
-
 def _newest_first(root: Location) -> list[str]:
-    return sorted((name for name in storage.list_folders(root) if name.startswith("step-")), reverse=True)
+    return sorted((name for name in storage.list_folders(root) if step_of(name) is not None), reverse=True)
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel
-from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoded_conversations import Conversation
+from behaviorlm.timelines.sample_ids import id_octets
 from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import (
@@ -104,10 +105,8 @@ def training_rows(
         rows = rows_of_anchors(log, rows)
     if samples == "selected":
         assert selection is not None
-        ids = pq.read_table(storage.local_copy(selection))["sample_id"].combine_chunks()
-        rows = rows_of_ids(
-            log, rows, np.frombuffer(ids.buffers()[1], dtype=np.uint8)[: 16 * len(ids)].reshape(-1, 16)
-        )
+        ids = pq.read_table(storage.local_copy(selection))["sample_id"]
+        rows = rows_of_ids(log, rows, id_octets(ids))
     return rows if half is None else rows_of_half(log, rows, half)
 
 

@@ -12,13 +12,14 @@ from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.checkpoints import DESCRIPTION
+from behaviorlm_ray.tuning.step_folders import step_folder
 
 KEPT = "checkpoint"
 
 
 def keep_checkpoint(folder: StageFolder, step: int) -> None:
     """Make the checkpoint after `step` part of the stage's output."""
-    name = f"step-{step:08d}"
+    name = step_folder(step)
     _copy(folder.checkpoints / name, folder.output / KEPT / name)
 
 
@@ -30,7 +31,7 @@ def continue_checkpoint(folder: StageFolder, earlier: StageOutput | None) -> tup
     if earlier is None:
         return 0, 0.0
     step = earlier.manifest.rows["steps"]
-    name = f"step-{step:08d}"
+    name = step_folder(step)
     target = folder.checkpoints / name
     if storage.read_bytes(target / DESCRIPTION) is None:
         _copy(earlier.folder / KEPT / name, target)

@@ -4,8 +4,7 @@ outcome.
 
 import os
 import tempfile
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,15 @@ import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from torch import nn
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
-from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.failures import causes
 from behaviorlm_ray.storage import Location
-from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.config import TuningExecution
 from behaviorlm_ray.tuning.engine import prepare_process
 from behaviorlm_ray.tuning.out_of_memory import EndWhenOutOfMemory
-from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, Schedule, TuningTask, tune_rank
+from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, TuningTask, tune_rank
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
@@ -47,76 +44,52 @@ class TuningResult:
     seconds: float
 
 
-def tune(
-    build_model: Callable[[], TreeModel],
-    open_schedule: Callable[[], Schedule],
-    config: TuningConfig,
-    execution: TuningExecution,
-    *,
-    checkpoint_folder: Location,
-    output_folder: Location,
-    base: str,
-    save_model: Callable[[nn.Module, Path], None],
-    stop_step: int | None = None,
-    first_step: int = 0,
-) -> TuningResult:
-    """Tune a model with Ray Train and DeepSpeed, from the newest checkpoint in `checkpoint_folder` if there
-    is one.
+def tune(task: TuningTask) -> TuningResult:
+    """Tune a model with Ray Train and DeepSpeed, from the newest checkpoint in the task's folder if there is one.
 
-    build_model and open_schedule run in every worker and must be picklable and deterministic.
-    save_model(model, folder) runs in worker 0; the model is the one inside the TreeModel, its trainable
-    parameters whole. base: a fingerprint of the starting weights. Both folders must be reachable from every
-    worker: on S3, or on a file system that all nodes share. stop_step and first_step: see TuningTask; tokens,
-    samples and seconds are counted from first_step. Writes model/, loss.jsonl (one line a step) and
-    lineage.jsonl (the samples of each step) to `output_folder`. Needs an initialized Ray. Raises the error
-    of a worker where it is ours, else ClusterError.
+    Both folders of the task must be reachable from every worker: on S3, or on a file system that all nodes share.
+    Tokens, samples and seconds are counted from the task's first_step. Writes model/, loss.jsonl (one line a step) and
+    lineage.jsonl (the samples of each step) to the output folder. Needs an initialized Ray. Raises the error of a
+    worker where it is ours, else ClusterError.
     """
     if not ray.is_initialized():
         raise ClusterError("tuning needs a Ray cluster: call ray.init() first")
-    storage.make_folder(checkpoint_folder)
-    attempt = uuid.uuid4().hex
-    task = TuningTask(
-        build_model=build_model,
-        open_schedule=open_schedule,
-        save_model=save_model,
-        config=config,
-        execution=execution,
-        checkpoint_folder=checkpoint_folder,
-        output_folder=output_folder,
-        base=base,
-        attempt=attempt,
-        stop_step=stop_step,
-        first_step=first_step,
-    )
+    storage.make_folder(task.checkpoint_folder)
     trainer = TorchTrainer(
         # not by train_loop_config, for which Ray Train's controller would import all that the task names
         lambda: _run_worker(task),  # type: ignore[arg-type]  # it may return a value since Ray 2.60
-        scaling_config=ScalingConfig(
-            num_workers=_worker_range(execution),
-            elastic_resize_monitor_interval_s=execution.resize_every_seconds,  # type: ignore[call-arg]  # of Ray Train V2
-            use_gpu=execution.use_gpu,
-            resources_per_worker={
-                "CPU": execution.cpus_per_worker,
-                **({"GPU": 1} if execution.use_gpu else {}),
-            },
-        ),
-        torch_config=TorchConfig(backend="nccl" if execution.use_gpu else "gloo"),
-        # a name that was used before would silently resume Ray Train's own state; ours is in the checkpoints
-        run_config=RunConfig(
-            name=f"tuning-{attempt}",
-            storage_path=str(_ray_folder(checkpoint_folder)),
-            failure_config=FailureConfig(  # type: ignore[call-arg]  # of Ray Train V2
-                max_failures=execution.max_failures,
-                max_preemption_failures=-1
-                if execution.max_preemptions is None
-                else execution.max_preemptions,
-            ),
-            callbacks=[EndWhenOutOfMemory(config.max_tokens)],  # type: ignore[list-item]  # of Ray Train V2
-        ),
+        scaling_config=_scaling(task.execution),
+        torch_config=TorchConfig(backend="nccl" if task.execution.use_gpu else "gloo"),
+        run_config=_run_config(task),
     )
-    with start_patience(execution):
+    with start_patience(task.execution):
         summary = _fit(trainer)
-    return TuningResult(output_folder / MODEL, output_folder / CURVE, output_folder / LINEAGE, **summary)
+    output = task.output_folder
+    return TuningResult(output / MODEL, output / CURVE, output / LINEAGE, **summary)
+
+
+def _scaling(execution: TuningExecution) -> ScalingConfig:
+    gpus = {"GPU": 1} if execution.use_gpu else {}
+    return ScalingConfig(
+        num_workers=_worker_range(execution),
+        elastic_resize_monitor_interval_s=execution.resize_every_seconds,  # type: ignore[call-arg]  # of Ray Train V2
+        use_gpu=execution.use_gpu,
+        resources_per_worker={"CPU": execution.cpus_per_worker, **gpus},
+    )
+
+
+def _run_config(task: TuningTask) -> RunConfig:
+    preemptions = task.execution.max_preemptions
+    return RunConfig(
+        # a name that was used before would silently resume Ray Train's own state; ours is in the checkpoints
+        name=f"tuning-{task.attempt}",
+        storage_path=str(_ray_folder(task.checkpoint_folder)),
+        failure_config=FailureConfig(  # type: ignore[call-arg]  # of Ray Train V2
+            max_failures=task.execution.max_failures,
+            max_preemption_failures=-1 if preemptions is None else preemptions,
+        ),
+        callbacks=[EndWhenOutOfMemory(task.config.max_tokens)],  # type: ignore[list-item]  # of Ray Train V2
+    )
 
 
 def _ray_folder(checkpoint_folder: Location) -> Path:

@@ -6,10 +6,9 @@ died: the newest checkpoint that verifies is continued, whatever wrote it and wi
 
 import hashlib
 import json
-import time
+import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,13 +23,8 @@ from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state
-from behaviorlm_ray.tuning.checkpoints import (
-    Checkpoint,
-    newest_checkpoint,
-    prune_checkpoints,
-    remove_unfinished,
-    write_checkpoint,
-)
+from behaviorlm_ray.tuning.checkpoint_writer import CheckpointWriter
+from behaviorlm_ray.tuning.checkpoints import Checkpoint, newest_checkpoint, remove_unfinished
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, announce, run_step, start_engine
 from behaviorlm_ray.tuning.progress import Progress
@@ -39,9 +33,6 @@ from behaviorlm_ray.tuning.utilization import ModelWork, model_work
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
 MODEL = "model"
-
-NOTICE_CHECKPOINT_SECONDS = 20.0
-"""How often a checkpoint is made while a machine is about to go; EC2 leaves two minutes (our choice)."""
 
 
 class Schedule(Protocol):
@@ -80,7 +71,7 @@ class TuningTask:
     checkpoint_folder: Location
     output_folder: Location
     base: str
-    attempt: str
+    attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     stop_step: int | None = None
     first_step: int = 0
 
@@ -114,7 +105,8 @@ def tune_rank(
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
         records = checkpoint.records()
-    with _CheckpointWriter(task, identity, checkpoint) as writer:
+    keep = task.execution.keep_checkpoints
+    with CheckpointWriter(task.checkpoint_folder, keep, identity, checkpoint) as writer:
         _train(task, schedule, engine, records, writer, report, preempted, work)
     return _finish(task, schedule, engine, records)
 
@@ -149,7 +141,7 @@ def _train(
     schedule: Schedule,
     engine: TuningEngine,
     records: list[dict[str, Any]],
-    writer: "_CheckpointWriter",
+    writer: CheckpointWriter,
     report: Callable[[dict[str, Any]], None],
     preempted: Callable[[], bool],
     work: ModelWork | None,
@@ -174,57 +166,6 @@ def _train(
             writer.start(engine, step + 1, records)
             report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
     progress.close()
-
-
-class _CheckpointWriter:
-    """Writes checkpoints beside the training: gathering is collective, writing is a thread of worker 0."""
-
-    def __init__(self, task: TuningTask, identity: dict[str, str], continued: Checkpoint | None) -> None:
-        self._task, self._identity, self._continued = task, identity, continued
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._pending: Future[None] | None = None
-        self._noticed, self._started = False, time.monotonic()
-
-    def __enter__(self) -> "_CheckpointWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._wait()
-        finally:
-            self._pool.shutdown()
-
-    def is_due_on_notice(self, device: torch.device) -> bool:
-        """Whether it is time for a checkpoint while a machine is about to go: at once, and then every so often.
-
-        Collective: worker 0's clock decides for all, as all must gather or none. While the one before is still
-        being written there is no other: steps would wait for it.
-        """
-        is_idle = self._pending is None or self._pending.done()
-        is_time = is_idle and time.monotonic() - self._started >= NOTICE_CHECKPOINT_SECONDS
-        due = torch.tensor([not self._noticed or is_time], dtype=torch.int32, device=device)
-        dist.broadcast(due, src=0)
-        self._noticed = True
-        return bool(due.item())
-
-    def start(self, engine: TuningEngine, step: int, records: list[dict[str, Any]]) -> None:
-        self._started = time.monotonic()
-        state = sharded_state.gather(engine)
-        self._wait()
-        if dist.get_rank() == 0:
-            shapes = {fragment.name: fragment.shape for fragment in sharded_state.fragments(engine)}
-            self._pending = self._pool.submit(self._write, step, state, shapes, list(records))
-
-    def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
-        write_checkpoint(self._task.checkpoint_folder, step, state, shapes, records, self._identity)
-        keep = self._task.execution.keep_checkpoints
-        prune_checkpoints(self._task.checkpoint_folder, keep, step, self._continued)
-
-    def _wait(self) -> None:
-        """Wait for the checkpoint being written; its StorageError comes up here."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
 
 
 def _finish(

@@ -20,6 +20,7 @@ from behaviorlm_ray.stages.manifests import Manifest, decode_manifest
 from behaviorlm_ray.stages.root import open_root
 from behaviorlm_ray.stages.run_record import PROGRESS_FILE
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning.step_folders import step_of
 from behaviorlm_ray.upkeep.tables import age_text
 
 TOLD_ROWS = ("samples", "selected", "events", "rows")
@@ -117,8 +118,8 @@ def _progress(folder: Location, files: set[str]) -> tuple[str, float | None]:
             return f"step {int(told['step'])} of {int(told['steps'])}", float(told["time"])
         except (ValueError, KeyError, TypeError):
             return "", None
-    steps = [int(found[1]) for path in files if (found := re.match(r"checkpoints/step-(\d+)/", path))]
-    if steps:
+    places = [path.split("/") for path in files if path.startswith("checkpoints/")]
+    if steps := [step for place in places if (step := step_of(place[1])) is not None]:
         return f"checkpoint of step {max(steps)}", None
     attempts = Counter(path.split("/")[1] for path in files if path.startswith("attempts/"))
     written = sum(

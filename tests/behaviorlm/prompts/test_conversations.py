@@ -16,11 +16,10 @@ from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import (
     Message,
     conversation_id,
-    encode_conversation,
-    encode_conversations,
     read_conversations,
     split_holdout,
 )
+from behaviorlm.prompts.encoded_conversations import encode_conversation, encode_conversations
 from tests.behaviorlm.tokenizers_for_tests import NO_SYSTEM, small_tokenizer
 
 TALK: list[Message] = [

@@ -18,7 +18,8 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
 from behaviorlm.events.reading import check_columns, list_files, read_table_batches
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
-from behaviorlm.timelines.samples import build_timelines, sample_ids, timeline_schema, training_target_counts
+from behaviorlm.timelines.sample_ids import sample_ids
+from behaviorlm.timelines.samples import build_timelines, timeline_schema, training_target_counts
 from behaviorlm.timelines.vocabulary import build_vocabulary
 
 REAL_LOGS = Path(__file__).resolve().parents[4] / "shared" / "data"

@@ -21,6 +21,7 @@ from behaviorlm_ray.pipeline import inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes as preparation
+from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from tests.platform.small_runs import BEHAVIORS, log_rows, run_settings, write_log
 
@@ -36,7 +37,7 @@ def prepare(ray_cluster: None, small_base: Path, tmp_path: Path) -> Prepare:
         folder: str, *paths: Path, overrides: tuple[str, ...] = ()
     ) -> tuple[PreparedLog, preparation.Prepared]:
         settings = run_settings(tmp_path / "runs", small_base, *paths, overrides=overrides)
-        plan = preparation.PreparationPlan(
+        plan = PreparationPlan(
             tuple(open_run(settings).inputs.files),
             settings.events,
             settings.split,

@@ -1,6 +1,7 @@
 """Which samples a piece of work is about: halves, limits, ids, unions, on random prepared timelines."""
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def test_a_half_without_training_samples_is_refused_with_what_to_do(anchors: boo
 
 
 @given(LENGTHS, st.integers(0, 1000), st.integers(1, 40))
-def test_a_limit_of_rows_takes_whole_groups_but_the_last(
+def test_a_limit_of_rows_takes_as_many_of_each_group_as_far_as_it_has_them(
     lengths: list[list[int]], seed: int, limit: int
 ) -> None:
     log = random_log(seed, lengths)
@@ -83,14 +84,28 @@ def test_a_limit_of_rows_takes_whole_groups_but_the_last(
     limited = prepared.limit_rows(log, rows, limit, seed)
     assert is_subset(limited, rows)
     assert prepared.count(limited) == min(limit, prepared.count(rows))
-    all_of = dict(zip(*np.unique(prepared.group_names(log, rows), return_counts=True), strict=True))
-    kept = dict(zip(*np.unique(prepared.group_names(log, limited), return_counts=True), strict=True))
-    assert sum(kept[name] < all_of[name] for name in kept) <= 1
+    has = Counter(prepared.group_names(log, rows).tolist())
+    gives = Counter(prepared.group_names(log, limited).tolist())
+    most = max(gives.values(), default=0)
+    assert all(gives[name] in (most, most - 1) or gives[name] == has[name] for name in has)
     again = prepared.limit_rows(log, rows, limit, seed)
     assert all((one == other).all() for one, other in zip(limited, again, strict=True))
     larger = prepared.limit_rows(log, rows, limit + 1, seed)
     assert is_subset(limited, larger)
     assert prepared.limit_rows(log, rows, None, seed) is rows
+    assert prepared.limit_rows(log, rows, prepared.count(rows), seed) is rows
+
+
+def test_a_limit_of_rows_takes_the_same_samples_whatever_part_they_lie_in() -> None:
+    log = random_log(0, [[30, 20], [9, 14]])
+    moved = random_log(0, [[30, 20], [9, 14]])
+    moved.parts.reverse()
+    taken = []
+    for each in (log, moved):
+        limited = prepared.limit_rows(each, prepared.rows_of_split(each, "train"), 25, 4)
+        taken.append({one.tobytes() for one in prepared.gather(each, limited, "sample_id")})
+    assert taken[0] == taken[1] and len(taken[0]) == 25
+    assert prepared.rests_on(log, prepared.rows_of_split(log, "train")) == "69 samples of 2 groups"
 
 
 @given(LENGTHS, st.integers(0, 1000), st.integers(1, 8))

@@ -22,7 +22,7 @@ from torch import nn
 from behaviorlm.errors import ClusterError, StorageError
 from behaviorlm.model.adapters import add_adapter, load_trained, save_trained
 from behaviorlm.model.base_model import load_model
-from behaviorlm.prompts.conversations import Conversation
+from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.selection.config import SelectionConfig
 from behaviorlm.timelines.parts import labels_with_terminator

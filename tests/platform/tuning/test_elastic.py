@@ -18,7 +18,7 @@ import pytest
 import torch.distributed as dist
 
 from behaviorlm.trees.token_tree import TokenTree
-from behaviorlm_ray.tuning import worker
+from behaviorlm_ray.tuning import checkpoint_writer
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
@@ -56,7 +56,7 @@ def _tune_with_notice(task: TuningTask) -> None:
 
 def _tune_with_long_notice(task: TuningTask) -> None:
     """Notice comes after the third step; it is long enough for more checkpoints by the clock of worker 0 alone."""
-    worker.NOTICE_CHECKPOINT_SECONDS = 0.5 if dist.get_rank() == 0 else 1e9
+    checkpoint_writer.NOTICE_CHECKPOINT_SECONDS = 0.5 if dist.get_rank() == 0 else 1e9
     asked: list[None] = []
 
     def preempted() -> bool:
@@ -143,7 +143,7 @@ from ray.core.generated import autoscaler_pb2
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.trainer import tune
 from tests.platform.tuning.test_elastic import GROW, elastic_schedule
-from tests.platform.tuning_runs import save_trainable, toy_model
+from tests.platform.tuning_runs import toy_task
 
 folder, config, steps = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 cluster = Cluster(
@@ -156,15 +156,13 @@ ray.init(address=cluster.address)
 
 
 def tune_on_what_there_is():
-    return tune(
-        toy_model, elastic_schedule(steps, folder), TuningConfig.model_validate_json(config),
-        TuningExecution(
-            workers=3, min_workers=1, checkpoint_every_steps=GROW, max_failures=0, resize_every_seconds=2,
-            progress_every_seconds=0,
-        ),
-        checkpoint_folder=folder / "checkpoints", output_folder=folder / "output", base="toy",
-        save_model=save_trainable,
+    execution = TuningExecution(
+        workers=3, min_workers=1, checkpoint_every_steps=GROW, max_failures=0, resize_every_seconds=2,
+        progress_every_seconds=0,
     )
+    schedule = elastic_schedule(steps, folder)
+    chosen = TuningConfig.model_validate_json(config)
+    return tune(toy_task(folder, open_schedule=schedule, config=chosen, execution=execution))
 
 
 def wait_for(name):

@@ -30,7 +30,6 @@ from tests.platform.tuning_runs import (
     dying_schedule,
     relative_distance,
     run_workers,
-    save_trainable,
     toy_model,
     toy_schedule,
     toy_task,
@@ -83,14 +82,12 @@ def test_tuning_without_a_cluster_is_refused_by_name(tmp_path: Path) -> None:
         return
     with pytest.raises(ClusterError, match=r"ray\.init"):
         tune(
-            toy_model,
-            toy_schedule(STEPS),
-            CONFIG,
-            TuningExecution(),
-            checkpoint_folder=tmp_path,
-            output_folder=tmp_path,
-            base="toy",
-            save_model=save_trainable,
+            toy_task(
+                tmp_path,
+                open_schedule=toy_schedule(STEPS),
+                config=CONFIG,
+                execution=TuningExecution(),
+            )
         )
 
 
@@ -99,14 +96,12 @@ def test_tuning_without_a_cluster_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_killed_worker_is_replaced_and_the_run_ends_in_the_same_weights(tmp_path: Path) -> None:
     marker = tmp_path / "died"
     result = tune(
-        toy_model,
-        dying_schedule(STEPS, 4, marker, fatal_rank=1),
-        CONFIG,
-        TuningExecution(workers=2, checkpoint_every_steps=1, progress_every_seconds=0),
-        checkpoint_folder=tmp_path / "checkpoints",
-        output_folder=tmp_path / "output",
-        base="toy",
-        save_model=save_trainable,
+        toy_task(
+            tmp_path,
+            open_schedule=dying_schedule(STEPS, 4, marker, fatal_rank=1),
+            config=CONFIG,
+            execution=TuningExecution(workers=2, checkpoint_every_steps=1, progress_every_seconds=0),
+        )
     )
     assert marker.exists()
     assert result.steps == len(STEPS)
@@ -121,14 +116,12 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_in_the_same_weights(tmp_pa
 def test_a_loss_that_is_not_finite_comes_back_as_our_error(tmp_path: Path) -> None:
     with pytest.raises(NotFiniteError, match="learning_rate"):
         tune(
-            toy_model,
-            toy_schedule(STEPS),
-            TuningConfig(learning_rate=1e30, clip_norm=0.0),
-            TuningExecution(workers=1),
-            checkpoint_folder=tmp_path / "checkpoints",
-            output_folder=tmp_path / "output",
-            base="toy",
-            save_model=save_trainable,
+            toy_task(
+                tmp_path,
+                open_schedule=toy_schedule(STEPS),
+                config=TuningConfig(learning_rate=1e30, clip_norm=0.0),
+                execution=TuningExecution(workers=1),
+            )
         )
 
 
@@ -146,14 +139,13 @@ def open_or_fail(tried: Path, error: type[BehaviorLMError], ranks: tuple[int, ..
 def test_what_every_worker_meets_is_told_at_once_and_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"^ModelError of worker [01]$"):
         tune(
-            functools.partial(open_or_fail, tmp_path, ModelError, (0, 1)),
-            toy_schedule(STEPS),
-            CONFIG,
-            TuningExecution(workers=2, max_failures=3),
-            checkpoint_folder=tmp_path / "checkpoints",
-            output_folder=tmp_path / "output",
-            base="toy",
-            save_model=save_trainable,
+            toy_task(
+                tmp_path,
+                build_model=functools.partial(open_or_fail, tmp_path, ModelError, (0, 1)),
+                open_schedule=toy_schedule(STEPS),
+                config=CONFIG,
+                execution=TuningExecution(workers=2, max_failures=3),
+            )
         )
     asked = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.glob("worker-*"))]
     assert asked == ["asked\n", "asked\n"]
@@ -179,14 +171,12 @@ def test_full_memory_on_one_worker_ends_tuning_at_once_and_names_the_key(tmp_pat
         ClusterError, match=r"out of memory on worker 1 .*max_tokens \(2048; a_tuning\.max_tokens"
     ):
         tune(
-            toy_model,
-            functools.partial(GreedySchedule, STEPS, tried=tmp_path / "tried"),
-            CONFIG,
-            TuningExecution(workers=2, max_failures=3),
-            checkpoint_folder=tmp_path / "checkpoints",
-            output_folder=tmp_path / "output",
-            base="toy",
-            save_model=save_trainable,
+            toy_task(
+                tmp_path,
+                open_schedule=functools.partial(GreedySchedule, STEPS, tried=tmp_path / "tried"),
+                config=CONFIG,
+                execution=TuningExecution(workers=2, max_failures=3),
+            )
         )
     assert (tmp_path / "tried").read_text(encoding="utf-8") == "asked\n"
 
@@ -216,15 +206,14 @@ from pathlib import Path
 import ray
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.trainer import tune
-from tests.platform.tuning_runs import halting_schedule, save_trainable, toy_model
+from tests.platform.tuning_runs import halting_schedule, toy_task
 
 folder, config, steps, halt = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
 ray.init(address="local", num_cpus=4, include_dashboard=False, _temp_dir=sys.argv[5])
-tune(
-    toy_model, halting_schedule(steps, halt, folder / "reached"), TuningConfig.model_validate_json(config),
-    TuningExecution(workers=2, checkpoint_every_steps=1), checkpoint_folder=folder / "checkpoints",
-    output_folder=folder / "output", base="toy", save_model=save_trainable,
-)
+schedule = halting_schedule(steps, halt, folder / "reached")
+execution = TuningExecution(workers=2, checkpoint_every_steps=1)
+config = TuningConfig.model_validate_json(config)
+tune(toy_task(folder, open_schedule=schedule, config=config, execution=execution))
 """
 
 
@@ -245,14 +234,13 @@ def test_a_killed_driver_is_continued_by_the_next_call_with_another_number_of_wo
     driver.wait()
     shutil.rmtree(ray_folder, ignore_errors=True)
     result = tune(
-        toy_model,
-        toy_schedule(STEPS),
-        CONFIG,
-        TuningExecution(workers=3, checkpoint_every_steps=1),
-        checkpoint_folder=tmp_path / "checkpoints",
-        output_folder=tmp_path / "output",
-        base="toy",
-        save_model=save_trainable,
+        toy_task(
+            tmp_path,
+            open_schedule=toy_schedule(STEPS),
+            config=CONFIG,
+            execution=TuningExecution(workers=3, checkpoint_every_steps=1),
+            attempt="second",
+        )
     )
     assert used_samples(result.lineage) == all_samples()
     lines = [json.loads(line) for line in storage.read_text(result.lineage).splitlines()]

@@ -1,0 +1,34 @@
+"""What the passes of a preparation need to know, whichever process they run in."""
+
+from dataclasses import dataclass
+
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.source_files import SourceFile
+from behaviorlm.files.patient_reads import PATIENCE_SECONDS
+from behaviorlm.model.base_model import ModelConfig
+from behaviorlm.prompts.encoder import PromptConfig
+from behaviorlm.timelines.splits import SplitConfig
+from behaviorlm_ray.stages.attempts import SCRATCH
+from behaviorlm_ray.storage import Location
+
+QUARANTINE = "quarantine"
+"""Folder of the tables of rows that cannot be used."""
+
+
+@dataclass(frozen=True)
+class PreparationPlan:
+    """What both passes need; sent to every task, which writes into the folder from wherever it runs."""
+
+    files: tuple[SourceFile, ...]
+    events: EventsConfig
+    split: SplitConfig
+    prompt: PromptConfig
+    model: ModelConfig
+    partitions: int
+    folder: Location
+    input_patience_seconds: float = PATIENCE_SECONDS
+
+    @property
+    def scratch(self) -> Location:
+        """Where the first pass leaves events, in a folder for each part; removed after the second."""
+        return self.folder / SCRATCH

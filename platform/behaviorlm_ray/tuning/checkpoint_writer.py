@@ -1,0 +1,70 @@
+"""Checkpoints while training goes on: gathered from all workers, written by a thread of worker 0."""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning import sharded_state
+from behaviorlm_ray.tuning.checkpoints import Checkpoint, prune_checkpoints, write_checkpoint
+from behaviorlm_ray.tuning.engine import TuningEngine
+
+NOTICE_CHECKPOINT_SECONDS = 20.0
+"""How often a checkpoint is made while a machine is about to go; EC2 leaves two minutes (our choice)."""
+
+
+class CheckpointWriter:
+    """Writes checkpoints beside the training: gathering is collective, writing is a thread of worker 0."""
+
+    def __init__(
+        self, folder: Location, keep: int, identity: dict[str, str], continued: Checkpoint | None
+    ) -> None:
+        """keep: how many of the newest stay; identity: what a run must share to continue from them."""
+        self._folder, self._keep, self._identity, self._continued = folder, keep, identity, continued
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._pending: Future[None] | None = None
+        self._noticed, self._started = False, time.monotonic()
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait()
+        finally:
+            self._pool.shutdown()
+
+    def is_due_on_notice(self, device: torch.device) -> bool:
+        """Whether it is time for a checkpoint while a machine is about to go: at once, and then every so often.
+
+        Collective: worker 0's clock decides for all, as all must gather or none. While the one before is still
+        being written there is no other: steps would wait for it.
+        """
+        is_idle = self._pending is None or self._pending.done()
+        is_time = is_idle and time.monotonic() - self._started >= NOTICE_CHECKPOINT_SECONDS
+        due = torch.tensor([not self._noticed or is_time], dtype=torch.int32, device=device)
+        dist.broadcast(due, src=0)
+        self._noticed = True
+        return bool(due.item())
+
+    def start(self, engine: TuningEngine, step: int, records: list[dict[str, Any]]) -> None:
+        """Write the engine's state after `step` steps; collective. Raises the StorageError of the one before."""
+        self._started = time.monotonic()
+        state = sharded_state.gather(engine)
+        self._wait()
+        if dist.get_rank() == 0:
+            shapes = {fragment.name: fragment.shape for fragment in sharded_state.fragments(engine)}
+            self._pending = self._pool.submit(self._write, step, state, shapes, list(records))
+
+    def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
+        write_checkpoint(self._folder, step, state, shapes, records, self._identity)
+        prune_checkpoints(self._folder, self._keep, step, self._continued)
+
+    def _wait(self) -> None:
+        """Wait for the checkpoint being written; its StorageError comes up here."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
