@@ -140,7 +140,7 @@ def hits_of(choices: NDArray[np.integer], targets: NDArray[np.integer], behavior
 def chance_of(choices: NDArray[np.integer], probabilities: Floats) -> Floats:
     """Expected hits by the behavior that was chosen, float64[K]; those of several batches add up."""
     chance = probabilities[np.arange(len(choices)), choices]
-    return np.bincount(choices, chance, minlength=probabilities.shape[1])
+    return np.bincount(choices, chance, minlength=probabilities.shape[1]).astype(np.float64)
 
 
 def measured_hits(hits: Floats, counts: TargetCounts, is_anchor: NDArray[np.bool_]) -> dict[str, float]:

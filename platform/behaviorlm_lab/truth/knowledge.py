@@ -81,11 +81,11 @@ class WorldKnowledge:
                 for number, chosen in enumerate(points[batch.places].T):
                     front_chance[name][number] += chance_of(chosen, p)
         check({name: of_model.violations() for name, of_model in differences.items()})
-        curves = [
+        of_groups, of_endpoint = (
             curve.frontier(weights, sums.targets, self.counts, self.is_anchor)
             for curve, weights in ((groups, WEIGHTS), (endpoint, ENDPOINT_WEIGHTS))
-        ]
-        return self._held(sums, *curves, chance, front_chance)
+        )
+        return self._held(sums, of_groups, of_endpoint, chance, front_chance)
 
     def _first_sums(self) -> "_FirstSums":
         sums = _FirstSums(len(self.is_anchor))

@@ -32,7 +32,8 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
     random = np.random.default_rng(2)
     scores = {
         name: ArmScores(
-            *(in_batches(random.normal(size=(size, 5)).astype(np.float32), 16) for size in (70, 80))
+            in_batches(random.normal(size=(70, 5)).astype(np.float32), 16),
+            in_batches(random.normal(size=(80, 5)).astype(np.float32), 16),
         )
         for name in ("untuned", "one_stage")
     }

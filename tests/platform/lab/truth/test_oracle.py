@@ -91,7 +91,7 @@ def test_what_knows_the_answers_is_refused_and_what_knows_the_truth_is_not(log: 
     knowledge = main_world().about(log, rows)
     honest = {"whole": truth.whole.argmax(axis=1), "windowed": truth.windowed.argmax(axis=1)}
     held = knowledge.hold(honest, {})
-    with pytest.raises(DataError, match=r"^(?!.*whole:).*cheat: .* ahead of the truth"):
+    with pytest.raises(DataError, match=r"(?s)^(?!.*whole:).*cheat: .* ahead of the truth"):
         knowledge.hold(honest | {"cheat": np.maximum(targets, 0)}, {})
     best, details = held.ceiling, held.details
     assert best["all"] == pytest.approx(truth.whole.max(axis=1).mean(), abs=1e-12)
@@ -121,11 +121,11 @@ def hidden_scores(log: PreparedLog, rows: SampleRows) -> np.ndarray:
 def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comparison:
     """What evaluation says of one model, whose scores are made by `make`."""
     samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
-    scores = [in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test)]
+    validation, test = (in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test))
     return evaluate(
         log,
         samples,
-        {"model": ArmScores(*scores)},
+        {"model": ArmScores(validation, test)},
         tau_grid=CHOICE_TAUS,
         resamples=50,
         seed=0,
