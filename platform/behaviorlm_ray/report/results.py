@@ -18,7 +18,7 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
 from behaviorlm_ray.report.page import write_report
-from behaviorlm_ray.report.results_table import results_table
+from behaviorlm_ray.report.results_table import short_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.report.verdict import verdict
 from behaviorlm_ray.scoring.retention import CLOZE
@@ -65,7 +65,7 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
     results, details = (_read_json(evaluated.folder / name) for name in (RESULTS, DETAILS))
-    lines = ["", *verdict(results, details), "", *results_table(results), "", *example_lines(run, runner), ""]
+    lines = ["", *verdict(results, details), "", *short_table(results), "", *example_lines(run, runner), ""]
     # .../stages/<stage>-<fingerprint>/attempts/<attempt>
     reached = [output.folder.parents[1].name for output in runner.outputs.values()]
     RunRecord(folder).finished_with(reached)

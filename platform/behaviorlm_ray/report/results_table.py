@@ -1,4 +1,4 @@
-"""The main comparison as a Markdown table: printed at the end of a run, and what the docs quote.
+"""The main comparison as a Markdown table, which the docs quote, and in short, printed at the end of a run.
 
 python -m behaviorlm_ray.report.results_table runs/<name>/results.json
 """
@@ -50,6 +50,25 @@ def results_table(results: Mapping[str, Any]) -> list[str]:
         best = ", ".join(f"{group} {value:.3f}" for group, value in results["ceiling"].items())
         lines += ["", f"Ceiling of accuracy, each group's own, expected under the truth: {best}"]
     return lines
+
+
+def short_table(results: Mapping[str, Any]) -> list[str]:
+    """Lines of at most 110 characters: the primary endpoint with intervals and accuracy of each model and baseline.
+
+    On a synthetic log the endpoint in expectation as well, with its bound.
+    """
+    expected = results.get("in_expectation")
+    shown = [column for column in COLUMNS if column[3]]
+    rows = [["", *(title for title, *_ in shown), *(["anchor, exp.", "tail, exp."] if expected else [])]]
+    for name, groups in results["models"].items():
+        cells = [_cell(groups[group][metric], group != "all") for _, group, metric, _ in shown]
+        rows.append([name, *cells, *(_expected_cells(expected["models"].get(name, {})) if expected else [])])
+    if expected:
+        rows.append(["bound", *([""] * len(shown)), *_expected_cells(expected["bound"])])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _expected_cells(found: Mapping[str, float | None]) -> list[str]:
