@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import yaml
 
 from behaviorlm_ray import storage
@@ -14,7 +15,7 @@ from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.select import SUMMARY
-from behaviorlm_ray.preparation.prepared_log import PreparedLog
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
 from behaviorlm_ray.report.page import write_report
@@ -91,7 +92,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
                 f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
             ],
             "synthetic": settings.evaluation.truth is not None,
-            "dataset": _dataset(settings.events.dataset, log, results),
+            "dataset": _dataset(settings.events.dataset, log),
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
@@ -161,18 +162,19 @@ def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> 
     return {"kind": kind, "description": description + forms[form]}
 
 
-def _dataset(name: str, log: PreparedLog, results: dict[str, Any]) -> dict[str, Any]:
+def _dataset(name: str, log: PreparedLog) -> dict[str, Any]:
+    """The whole log, not only what was evaluated."""
     counts = log.counts
-    samples = results["samples"]
+    targets = [np.flatnonzero(part.is_target) for part in log.parts]
     return {
         "name": name,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
-        "groups": samples["groups"],
+        "groups": len(np.unique(group_names(log, targets))),
         "samples_per_split": {
             split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")
         },
         "quarantined": counts["quarantined"],
-        "repeat_rate": samples["repeats"] / max(1, samples["all"]),
+        "repeat_rate": float(gather(log, targets, "is_repeat").mean()),
     }
 
 
@@ -197,7 +199,7 @@ def _stage_row(name: str, output: StageOutput) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "reused": output.reused,
         "seconds": manifest.duration_seconds,
-        "rows": next(iter(manifest.rows.values()), None),
+        "rows": None if manifest.main_count is None else manifest.main_count[1],
         "warnings": manifest.warnings,
     }
 

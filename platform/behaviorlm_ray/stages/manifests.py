@@ -33,6 +33,10 @@ REPORTED_PACKAGES = (
 )
 
 
+MAIN_COUNTS = ("samples", "selected", "events", "rows")
+"""The first of these counts that a stage has says most of it, else any."""
+
+
 class FileRecord(Settings):
     """One file of a stage's output."""
 
@@ -64,6 +68,12 @@ class Manifest(Settings):
     def digests(self) -> dict[str, FileDigest]:
         """The files as storage describes them."""
         return {path: FileDigest(file.bytes, file.sha256) for path, file in self.files.items()}
+
+    @property
+    def main_count(self) -> tuple[str, int] | None:
+        """The row count that says most of the stage, with its name; None without any."""
+        names = [name for name in (*MAIN_COUNTS, *self.rows) if name in self.rows]
+        return (names[0], self.rows[names[0]]) if names else None
 
     @property
     def content_hash(self) -> str:

@@ -23,9 +23,6 @@ from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.step_folders import step_of
 from behaviorlm_ray.upkeep.tables import age_text
 
-TOLD_ROWS = ("samples", "selected", "events", "rows")
-"""Of a finished stage the first of these counts that it has is shown, else any."""
-
 LIST_TRIES = 5
 """Files come and go while a running stage is listed (our choice)."""
 
@@ -102,8 +99,7 @@ def _committed(folder: Location, name: str, content: bytes, holder: str) -> Stag
         look = str(folder / "manifest.json")
         return StageStatus(folder.name, name, "damaged", "", None, "", str(error), look, holder)
     ended = datetime.fromisoformat(made.started).timestamp() + made.duration_seconds
-    shown = [what for what in (*TOLD_ROWS, *made.rows) if what in made.rows]
-    rows = f"{made.rows[shown[0]]} {shown[0]}" if shown else ""
+    rows = f"{made.main_count[1]} {made.main_count[0]}" if made.main_count else ""
     look = str(folder / "attempts" / made.attempt)
     return StageStatus(folder.name, name, "finished", rows, ended, "", "", look, holder, made)
 
