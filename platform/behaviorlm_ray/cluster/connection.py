@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import ray
 
 from behaviorlm.errors import ClusterError, ConfigError
+from behaviorlm_ray.cluster.signals import signal_kept
 from behaviorlm_ray.cluster.waiting import telling_what_is_waited_for
 
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
@@ -72,7 +72,7 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
         # this machine gets no notice of preemption, and each tuning would start a process that waits for one
         os.environ.setdefault(WATCHER, "0")
     options["runtime_env"] = {"worker_process_setup_hook": _worker_set_up()}
-    with _termination_kept():
+    with signal_kept(signal.SIGTERM):  # Ray would make it exit without a word
         ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
     if address == "local":
         return True
@@ -138,19 +138,6 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-@contextmanager
-def _termination_kept() -> Iterator[None]:
-    """Keep what SIGTERM does: Ray, when it connects, makes it exit without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def unused_gpus(resources: Mapping[str, float], use_gpu: bool) -> str | None:

@@ -3,6 +3,7 @@ outcome.
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.failures import causes
+from behaviorlm_ray.cluster.signals import signal_kept
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningExecution
 from behaviorlm_ray.tuning.engine import prepare_process
@@ -122,7 +124,12 @@ def start_patience(execution: TuningExecution) -> Iterator[None]:
 
 def _fit(trainer: TorchTrainer) -> dict[str, Any]:
     try:
-        outcome = trainer.fit().return_value  # type: ignore[attr-defined]  # Ray types the result of V1
+        with signal_kept(
+            signal.SIGINT
+        ):  # Ray Train's handler stays, and later ends the process without a word
+            outcome = trainer.fit().return_value  # type: ignore[attr-defined]  # Ray types the result of V1
+    except SystemExit:  # it has taken Ctrl-C and ended its workers
+        raise KeyboardInterrupt from None
     except ray.train.TrainingFailedError as error:
         for failure in [error, *getattr(error, "worker_failures", {}).values()]:
             for cause in causes(failure):
