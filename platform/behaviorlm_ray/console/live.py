@@ -72,8 +72,9 @@ class LiveScreen:
 
     def _view(self) -> Group:
         table = Table(box=None, show_header=False, pad_edge=False)
-        for column in range(4):
-            table.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if column == 2 else None)
+        room = self._console.width - max(map(len, self._states.labels), default=0) - len("✓    59:59 ")
+        for width in (None, None, max(room, 10), None):
+            table.add_column(no_wrap=True, overflow="ellipsis", max_width=width)
         for label in self._states.labels:
             table.add_row(*self._row(label))
         said = [Text(line, style="yellow", overflow="ellipsis", no_wrap=True) for line in self._said]

@@ -1,0 +1,129 @@
+"""What a person sees of a run: lines in a log, a live view on a terminal, and where what libraries print goes."""
+
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from behaviorlm_ray.console import screen as screens
+from behaviorlm_ray.console.progress_lines import ProgressLines
+from behaviorlm_ray.console.screen import Lines, screen, shown_on
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from behaviorlm_ray.console.screen import screen
+from behaviorlm_ray.console.shown import Look, looking, shown
+
+end, *flags = sys.argv[2:]
+with looking(Look("plain" in flags, "quiet" in flags)):
+    try:
+        with shown(Path(sys.argv[1])):
+            screen().expects(["prepare", "a_tune"])
+            screen().starts("prepare")
+            screen().ends("prepare", "/root/prepare", True)
+            screen().starts("a_tune")
+            print("noise of a library")
+            os.write(2, b"noise of native code\\n")
+            print("(RayTrainWorker pid=7, ip=1.2.3.4) tuning: step 3/9, loss 2.5, 4 s left")
+            print("(RayTrainWorker pid=7) tuning: continuing from step 2")
+            time.sleep(0.6)
+            if end == "interrupt":
+                raise KeyboardInterrupt
+            if end == "fail":
+                raise ValueError("no")
+            screen().ends("a_tune", "/root/a_tune", False)
+    except (KeyboardInterrupt, ValueError) as error:
+        print("notes:", "; ".join(error.__notes__))
+print("the result")
+"""
+
+
+def in_a_pipe(logs: Path, *arguments: str) -> list[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(logs), *arguments], capture_output=True, text=True, check=True
+    )
+    return run.stdout.splitlines()
+
+
+def on_a_terminal(logs: Path, *arguments: str, **environment: str) -> str:
+    """All that reaches a terminal of 100 columns."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", SCRIPT, str(logs), *arguments]
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}
+    variables = kept | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"} | environment
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=variables) as process:
+        os.close(theirs)
+        seen = b""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and select.select([ours], [], [], 60)[0]:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            seen += chunk
+        assert process.wait() == 0
+    os.close(ours)
+    return seen.decode()
+
+
+def test_in_a_pipe_each_stage_has_a_line_at_its_start_and_end_and_noise_is_in_the_log(tmp_path: Path) -> None:
+    told = in_a_pipe(tmp_path / "logs", "end")
+    assert told == [
+        "prepare: started",
+        "prepare: reused from /root/prepare",
+        "a_tune: started",
+        "tuning: continuing from step 2",
+        "a_tune: written to /root/a_tune",
+        "the result",
+    ]
+    [log] = (tmp_path / "logs").iterdir()
+    assert {"noise of a library", "noise of native code"} <= set(log.read_text().splitlines())
+
+
+def test_quiet_tells_only_what_is_worth_saying_and_the_result(tmp_path: Path) -> None:
+    assert in_a_pipe(tmp_path, "end", "quiet") == ["tuning: continuing from step 2", "the result"]
+
+
+def test_a_failure_names_the_log_and_an_interruption_what_is_kept(tmp_path: Path) -> None:
+    [failed] = [line for line in in_a_pipe(tmp_path / "a", "fail") if line.startswith("notes:")]
+    [log] = (tmp_path / "a").iterdir()
+    assert failed == f"notes: what libraries and workers printed is in {log}"
+    [cut] = [line for line in in_a_pipe(tmp_path / "b", "interrupt") if line.startswith("notes:")]
+    assert cut == (
+        "notes: kept: prepare; cut off: a_tune (step 3/9, loss 2.5, 4 s left); it goes on from what it has kept"
+    )
+
+
+def test_a_terminal_shows_one_live_view_with_progress_and_no_noise(tmp_path: Path) -> None:
+    seen = on_a_terminal(tmp_path, "end")
+    assert "\x1b[?25l" in seen, "the cursor is hidden while the view is live"
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen)
+    assert "noise" not in plain and "step 3/9" in plain and "reused" in plain
+    assert plain.rstrip().splitlines()[-1] == "the result"
+    assert "\x1b[32m" in seen, "what is done is green"
+
+
+def test_no_color_and_plain_are_heeded_on_a_terminal(tmp_path: Path) -> None:
+    assert "\x1b[32m" not in on_a_terminal(tmp_path, "end", NO_COLOR="1")
+    plain = on_a_terminal(tmp_path, "end", "plain")
+    assert "\x1b" not in plain and "a_tune: started" in plain
+
+
+def test_progress_goes_to_the_screen_at_most_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    lines = Lines(told.append)
+    with shown_on(lines):
+        assert screen() is lines
+        progress = ProgressLines("scoring", 4, "samples")
+        progress.add(1)
+        assert told == []
+        monkeypatch.setattr(screens, "PROGRESS_SECONDS", 0.0)
+        progress.add(1)
+    assert len(told) == 1 and told[0].startswith("scoring: 2/4 samples, ")
+    assert screen() is not lines
