@@ -37,8 +37,8 @@ ROOMS: Mapping[str, Sequence[str]] = {
     ],
     "behaviorlm_ray": [
         "storage",
-        "cluster",
         "console",
+        "cluster",
         "stages",
         "preparation",
         "tuning",

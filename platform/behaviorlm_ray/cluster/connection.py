@@ -15,6 +15,7 @@ import ray
 from behaviorlm.errors import ClusterError, ConfigError
 from behaviorlm_ray.cluster.signals import signal_kept
 from behaviorlm_ray.cluster.waiting import telling_what_is_waited_for
+from behaviorlm_ray.console.screen import screen
 
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 HUB_VARIABLES = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
@@ -44,7 +45,7 @@ def connected(*, allow_unauthenticated: bool = False) -> Iterator[None]:
     was_told = WATCHER in os.environ
     is_ours = connect(allow_unauthenticated=allow_unauthenticated)
     try:
-        with telling_what_is_waited_for():
+        with telling_what_is_waited_for(screen().says):
             yield
     finally:
         if is_ours:
@@ -81,7 +82,7 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     if problem:
         ray.shutdown()
         raise ConfigError(problem)
-    print(f"connected to the Ray cluster at {reached}")
+    screen().says(f"connected to the Ray cluster at {reached}")
     return True
 
 

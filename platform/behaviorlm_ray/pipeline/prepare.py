@@ -1,5 +1,6 @@
 """The stage `prepare`: timelines, vocabulary and prompt from the log's files."""
 
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -23,7 +24,7 @@ def prepare(run: Run) -> Stage:
         size = sum(file.size for file in run.inputs.files)
         partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
-            print(f"prepare: {too_few}", flush=True)
+            screen().says(f"prepare: {too_few}")
         plan = PreparationPlan(
             tuple(run.inputs.files),
             settings.events,

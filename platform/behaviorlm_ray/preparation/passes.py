@@ -23,6 +23,7 @@ from behaviorlm.timelines.config import VocabularyConfig
 from behaviorlm.timelines.vocabulary import build_vocabulary
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
 from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
 from behaviorlm_ray.preparation.reading import read_file
@@ -94,7 +95,7 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
     if cut := counts["samples_with_cut_history"]:
         samples = sum(number for _, number in lengths)
         warnings.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
-        print(f"prepare: {warnings[-1]}")
+        screen().says(f"prepare: {warnings[-1]}")
     return Prepared(summary, warnings)
 
 

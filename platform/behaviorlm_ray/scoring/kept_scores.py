@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage import Location
 
 PATTERN = "windows-*.parquet"
@@ -68,9 +69,8 @@ def keep_scores(cut_short: CutShort, target: Location, wanted: Iterable[Window])
             ]  # an attempt keeps files of those before
             if not new or not left:
                 continue
-            print(
-                f"looking at {len(new)} files of scores in {folder}, of an attempt that was cut short",
-                flush=True,
+            screen().says(
+                f"looking at {len(new)} files of scores in {folder}, of an attempt that was cut short"
             )
             found = readers.map(_read, [folder / name for name in new], repeat(cut_short.owner))
             usable = []
@@ -97,7 +97,7 @@ def _files_of(folder: Location) -> list[str]:
     try:
         return [name for name in storage.list_files(folder) if fnmatch(name, PATTERN)]
     except StorageError as error:  # a writer that was given up may still be at work there
-        print(f"what an attempt that was cut short left is not used: {error}", flush=True)
+        screen().says(f"what an attempt that was cut short left is not used: {error}")
         return []
 
 
@@ -113,7 +113,7 @@ def _read(place: Location, owner: str) -> _File | None:
         pairs = zip(table["part"].to_pylist(), table["rows"].to_pylist(), strict=True)
         return _File(path, {(part, tuple(rows)) for part, rows in pairs}, int(metadata[TOKENS]))
     except (OSError, pa.ArrowException, StorageError, KeyError, ValueError, TypeError) as error:
-        print(f"{place} is left from an attempt that was cut short, but cannot be read: {error}", flush=True)
+        screen().says(f"{place} is left from an attempt that was cut short, but cannot be read: {error}")
         return None
 
 

@@ -27,6 +27,7 @@ from behaviorlm.timelines.parts import (
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.failures import memory_problem
 from behaviorlm_ray.console.progress_lines import ProgressLines
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores
 from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica, score_batch
@@ -84,10 +85,7 @@ def _score_windows(
     storage.make_folder(folder)
     kept = keep_scores(CutShort(task.owner, earlier), folder, [_key(window) for window in windows])
     if kept.windows:
-        print(
-            f"scoring: {kept.samples} {unit} are there already, from an attempt that was cut short",
-            flush=True,
-        )
+        screen().says(f"scoring: {kept.samples} {unit} are there already, from an attempt that was cut short")
         windows = [window for window in windows if _key(window) not in kept.windows]
     if not windows:
         return Scored(kept.samples, kept.tokens)

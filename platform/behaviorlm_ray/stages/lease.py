@@ -13,6 +13,7 @@ from types import TracebackType
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.storage import Location
 
@@ -106,10 +107,9 @@ class Lease:
             return True  # A full disk or a hiccup: the next heartbeat may succeed before the lease ends.
         if self._is_of_another(found):
             self.lost.set()
-            print(
+            screen().says(
                 f"{self.path}: this process did not renew its lease in time and another one took over; "
-                "what this one still writes is not used",
-                flush=True,
+                "what this one still writes is not used"
             )
             return False
         self._content = found  # A heartbeat of ours whose success we were never told of.
