@@ -27,7 +27,7 @@ TOLD_ROWS = ("samples", "selected", "events", "rows")
 """Of a finished stage the first of these counts that it has is shown, else any."""
 
 LIST_TRIES = 5
-"""Files come and go while a running stage is listed (our choice)."""
+"""Files come and go while a running stage is listed."""
 
 State = Literal["running", "failed", "interrupted", "finished", "damaged"]
 
