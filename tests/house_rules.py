@@ -3,85 +3,14 @@
 import ast
 import statistics
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
-PACKAGES = {
-    "behaviorlm": "behaviorlm",
-    "behaviorlm_ray": "platform/behaviorlm_ray",
-    "behaviorlm_lab": "platform/behaviorlm_lab",
-    "jobs": "jobs",
-}
-"""Product code, and where it lies below the root, the lowest first: each imports those before it only."""
+from docs.rooms import PACKAGES, Module, edges, modules, package_of, place_of, room_of
 
 IMPORTERS = {**PACKAGES, "cluster": "cluster"}
 """Who may be the one that a module is there for; tests and benchmarks are not."""
-
-ROOMS: Mapping[str, Sequence[str]] = {
-    "behaviorlm": [
-        "errors",
-        "config",
-        "files",
-        "events",
-        "prompts",
-        "trees",
-        "timelines",
-        "model",
-        "training",
-        "metrics",
-        "scoring",
-        "selection",
-        "baselines",
-    ],
-    "behaviorlm_ray": [
-        "storage",
-        "console",
-        "cluster",
-        "stages",
-        "preparation",
-        "tuning",
-        "scoring",
-        "evaluation",
-        "pipeline",
-        "report",
-        "upkeep",
-        "search",
-        "commands",
-    ],
-    "behaviorlm_lab": ["world", "truth", "pretraining", "study", "commands"],
-}
-"""The rooms of a package in their order: a room imports those before it only."""
-
-
-@dataclass(frozen=True)
-class Module:
-    """One file. imports: (a, b) for each `from a import b` anywhere in it, (a, "") for `import a`."""
-
-    name: str
-    path: Path
-    text: str
-    imports: frozenset[tuple[str, str]]
-
-
-def modules(root: Path, places: Mapping[str, str] = PACKAGES) -> dict[str, Module]:
-    """The modules below `root` by dotted name."""
-    found = {}
-    for package, place in places.items():
-        for path in sorted((root / place).rglob("*.py")):
-            parts = [package, *path.relative_to(root / place).with_suffix("").parts]
-            name = ".".join(parts).removesuffix(".__init__")
-            text = path.read_text(encoding="utf-8")
-            found[name] = Module(name, path, text, _imports(text))
-    return found
-
-
-def edges(known: Mapping[str, Module]) -> Iterator[tuple[str, str]]:
-    """(importer, imported) among the known modules; of `from a import b` b if that is a module, else a."""
-    for module in known.values():
-        imported = {f"{one}.{name}" if f"{one}.{name}" in known else one for one, name in module.imports}
-        yield from ((module.name, name) for name in sorted(imported & known.keys() - {module.name}))
 
 
 def imports_of_later_packages(root: Path) -> set[str]:
@@ -90,17 +19,17 @@ def imports_of_later_packages(root: Path) -> set[str]:
     return {
         f"{one} -> {other}"
         for one, other in edges(modules(root))
-        if order.index(_package(other)) > order.index(_package(one))
+        if order.index(package_of(other)) > order.index(package_of(one))
     }
 
 
 def imports_of_later_rooms(root: Path) -> set[str]:
     """ "importer -> imported" where a room imports a later one of its package; "name: no room" for an unknown room."""
     known = modules(root)
-    wrong = {f"{name}: no room" for name in known if _room(name) and _place(name) is None}
+    wrong = {f"{name}: no room" for name in known if room_of(name) and place_of(name) is None}
     for one, other in edges(known):
-        place, later = _place(one), _place(other)
-        if _package(one) == _package(other) and place is not None and later is not None and later > place:
+        place, later = place_of(one), place_of(other)
+        if package_of(one) == package_of(other) and place is not None and later is not None and later > place:
             wrong.add(f"{one} -> {other}")
     return wrong
 
@@ -134,19 +63,19 @@ def modules_without_importer(root: Path, exceptions: Collection[str] = ()) -> se
     """Modules that no other imports and that nobody starts: neither jobs, `__main__`, entry points nor `exceptions`."""
     known = modules(root, IMPORTERS)
     imported = {other for _, other in edges(known)}
-    started = {name for name in known if name.endswith("__main__") or _package(name) in ("jobs", "cluster")}
+    started = {name for name in known if name.endswith("__main__") or package_of(name) in ("jobs", "cluster")}
     left = known.keys() - imported - started - set(exceptions) - _entry_points(root)
     return {name for name in left if known[name].path.name != "__init__.py"}
 
 
 def files_longer_than(root: Path, lines: int) -> set[str]:
     """Files of product code with more lines than that."""
-    return {_shown(module, root) for module in modules(root).values() if _length(module) > lines}
+    return {_shown(module, root) for module in modules(root).values() if module.lines > lines}
 
 
 def median_of_lengths(root: Path) -> float:
     """Median number of lines of the files of product code, those that hold no more than a docstring left out."""
-    return statistics.median(length for module in modules(root).values() if (length := _length(module)) > 3)
+    return statistics.median(length for module in modules(root).values() if (length := module.lines) > 3)
 
 
 def functions_longer_than(root: Path, lines: int) -> set[str]:
@@ -175,16 +104,6 @@ def _functions(root: Path) -> Iterator[tuple[Module, ast.FunctionDef | ast.Async
                 yield module, node
 
 
-def _imports(text: str) -> frozenset[tuple[str, str]]:
-    found: set[tuple[str, str]] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            found |= {(alias.name, "") for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found |= {(node.module, alias.name) for alias in node.names}
-    return frozenset(found)
-
-
 def _entry_points(root: Path) -> set[str]:
     path = root / "pyproject.toml"
     if not path.is_file():
@@ -192,25 +111,6 @@ def _entry_points(root: Path) -> set[str]:
     project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
     groups = [project.get("scripts", {}), *project.get("entry-points", {}).values()]
     return {place.partition(":")[0] for group in groups for place in group.values()}
-
-
-def _package(name: str) -> str:
-    return name.partition(".")[0]
-
-
-def _room(name: str) -> str:
-    return name.split(".")[1] if "." in name and _package(name) in ROOMS else ""
-
-
-def _place(name: str) -> int | None:
-    """Where the room of a module comes in its package; None outside of all rooms."""
-    room = _room(name)
-    rooms = ROOMS.get(_package(name), ())
-    return rooms.index(room) if room in rooms else None
-
-
-def _length(module: Module) -> int:
-    return len(module.text.splitlines())
 
 
 def _shown(module: Module, root: Path) -> str:

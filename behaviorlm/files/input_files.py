@@ -20,9 +20,9 @@ from behaviorlm.files.patient_reads import PatientObject, patiently
 
 S3 = "s3://"
 QUICK_ATTEMPTS = 3
-"""Tries of a request that Arrow makes by itself within seconds (our choice); after them come ours."""
+"""Tries of a request that Arrow makes by itself within seconds; after them come ours."""
 READ_BYTES = 8 << 20
-"""What a stream from S3 reads at once (our choice): each read is a request."""
+"""What a stream from S3 reads at once: each read is a request."""
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
 

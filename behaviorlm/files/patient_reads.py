@@ -16,7 +16,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 
 PATIENCE_SECONDS = 180.0
-"""How long a request that fails for a passing reason is tried again by default (our choice): well over a minute."""
+"""How long a request that fails for a passing reason is tried again by default: well over a minute."""
 LONGEST_PAUSE_SECONDS = 8.0
 ANNOUNCE_SECONDS = 10.0
 

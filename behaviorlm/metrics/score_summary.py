@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from behaviorlm.metrics.label_probabilities import row_blocks
 
 TOP = 5
-"""Behaviors kept of each sample, as many as the metrics look at (our choice)."""
+"""Behaviors kept of each sample, as many as the metrics look at."""
 
 
 @dataclass(frozen=True)

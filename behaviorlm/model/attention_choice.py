@@ -22,7 +22,7 @@ from behaviorlm.trees.token_tree import TokenTree, TreeWriter, plain_sequences
 logger = logging.getLogger(__name__)
 
 PROBE_SIBLINGS = 2048
-"""Tokens of unrelated branches in a probe tree, at most (our choice): more would take too long with large models."""
+"""Tokens of unrelated branches in a probe tree, at most: more would take too long with large models."""
 
 # What a model raises that gets a mask or an argument unknown to it.
 _NOT_TAKEN = (TypeError, ValueError, RuntimeError, AttributeError, KeyError)
@@ -128,7 +128,7 @@ def _siblings(model: PreTrainedModel | PeftModel, config: PretrainedConfig) -> i
 
 
 def _probe_tree(config: PretrainedConfig, siblings: int) -> TokenTree:
-    """A random tree with branches that are deeper than a small sliding window. Our choice of size.
+    """A random tree with branches that are deeper than a small sliding window.
 
     `siblings` tokens of unrelated leaves stand between the branches and what they attend to.
     """

@@ -18,10 +18,11 @@ from behaviorlm.trees.token_tree import TokenTree, plain_sequences
 from behaviorlm.trees.tree_rows import ROW_TOKENS, tree_rows
 
 HEAD_ROWS = 1024
-"""Rows that go through the LM head at a time (our choice): bounds the logits to HEAD_ROWS x vocabulary."""
+"""Rows that go through the LM head at a time: bounds the logits to HEAD_ROWS x vocabulary, with a large
+vocabulary the largest tensor of a step."""
 
 PLAIN_TOKENS = 4096
-"""Tokens of a batch where a tree is run as plain sequences (our choice)."""
+"""Tokens of a batch where a tree is run as plain sequences."""
 
 _LOGIT_FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # Cohere, Falcon-H1, Muse
 _LOGIT_CAPS = (

@@ -1,6 +1,6 @@
 """Questions that tell whether a model knows something: is the right continuation likelier to it than wrong ones?
 
-Our choice. A continuation's score is the sum of the log-probabilities of its tokens after the prefix.
+A continuation's score is the sum of the log-probabilities of its tokens after the prefix.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from behaviorlm.training.schedule import fit_packs
 from behaviorlm.trees.token_tree import TreeWriter
 
 PACK_TOKENS = 1024
-"""Tokens that go through the model together (our choice)."""
+"""Tokens that go through the model together."""
 
 
 @torch.no_grad()

@@ -167,7 +167,8 @@ def _fill(chunks: Sequence[Chunk], sizes: Sequence[int], cap: int) -> tuple[list
 
     What is passed over keeps its place in the row; where only such timelines are left, their chunks are taken whole,
     and the rest of the last one goes to the end. Timelines wait in heaps by the place of their first chunk, so that a
-    step costs what it takes and not what is left.
+    step costs what it takes and not what is left: with few timelines each step reaches the cap of all of them, and
+    walking along the row made one user of a million events an hour's work.
     """
     waiting: dict[tuple[int, int], deque[tuple[int, Chunk]]] = {}
     for place, chunk in enumerate(chunks):

@@ -2,7 +2,7 @@
 
 A pack hangs many windows below one instruction, and no window attends to another. Laid out as one row, almost all of
 its attention is masked. Here each row holds some windows with a copy of the instruction above them, so that the same
-numbers cost less. (Our choice.)
+numbers cost less.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from behaviorlm.trees.token_tree import TokenTree
 Int64 = NDArray[np.int64]
 
 ROW_TOKENS = 160
-"""Rows are filled up to this length (our choice), or to that of the longest window with its instruction."""
+"""Rows are filled up to this length, or to that of the longest window with its instruction."""
 
 WORTHWHILE = 0.7
-"""Rows are used if their attention is at most this share of the single row's (our choice): they copy and pad."""
+"""Rows are used if their attention is at most this share of the single row's: they copy and pad."""
 
 
 @dataclass(frozen=True)

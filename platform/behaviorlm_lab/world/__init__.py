@@ -1,5 +1,5 @@
-"""A small synthetic world: invented people, what they do and why, text about it, and a tiny language model.
+"""The synthetic worlds: invented people, what they do and why, the log of it, and text about it.
 
-Everything in here is synthetic. It lets the project run where nothing can be downloaded, and shows that the
-pipeline works; it is no evidence about real people. All of it is our choice, nothing of it is the paper's.
+Nothing in here is evidence about real people, and nothing of it is the paper's: it lets the project run where nothing can
+be downloaded, and claims be tested where the right answer is known.
 """

@@ -21,7 +21,7 @@ WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 HUB_VARIABLES = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 """What this process knows of the model hub, and workers on other machines must know to load the same base."""
 ASKING_SECONDS = 60.0
-"""How long a head may take to serve or to refuse a caller without a token (our choice)."""
+"""How long a head may take to serve or to refuse a caller without a token."""
 ASK_WITHOUT_TOKEN = """
 import sys
 from ray._raylet import GcsClient
@@ -58,7 +58,7 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     """Connect to the cluster named by RAY_ADDRESS (as `ray job submit` sets it), else start one here.
 
     Returns whether it did: a process that is connected already stays so, and False says that others use that Ray.
-    Never attaches to a cluster that was not named. The dashboard is on: Ray Train and Ray Tune ask it for the state of
+    Never attaches to a cluster that was not named, as a bare `ray.init()` may: it could be somebody else's. The dashboard is on: Ray Train and Ray Tune ask it for the state of
     their workers, and a sweep hangs without it. Workers get HUB_VARIABLES as they are here. Raises ConfigError for a
     cluster that other machines reach and that asks for no token, unless that is allowed.
     """

@@ -18,7 +18,7 @@ WAIT_SECONDS = 30.0
 """After so long, and then so often, a job says what it waits for."""
 
 FAILURE_SECONDS = 900.0
-"""Failed launches of the last so many seconds are told as the reason (our choice)."""
+"""Failed launches of the last so many seconds are told as the reason."""
 
 Resources = Mapping[str, float]
 

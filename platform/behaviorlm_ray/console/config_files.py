@@ -1,4 +1,7 @@
-"""Configuration files that may lie on S3: the method's own loader opens local files only."""
+"""Configuration files that may lie on S3, as that of a run whose root is there and that its report names.
+
+The method's own loader opens local files only, so that it needs neither boto3 nor Arrow.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +13,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.storage import S3Location
 
 PATIENCE_SECONDS = 15.0
-"""How long a storage that does not answer is tried (our choice): a typing error shows soon."""
+"""How long a storage that does not answer is tried: a typing error shows soon."""
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 

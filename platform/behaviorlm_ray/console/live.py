@@ -14,7 +14,7 @@ from behaviorlm_ray.console.screen import StageStates
 
 REFRESHES_PER_SECOND = 4
 SAID = 3
-"""Lines of what was said that stay in view (our choice)."""
+"""Lines of what was said that stay in view."""
 
 
 class LiveScreen:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 PROGRESS_SECONDS = 30.0
-"""How long lines of progress are apart (our choice)."""
+"""How long lines of progress are apart."""
 
 
 class Screen(Protocol):

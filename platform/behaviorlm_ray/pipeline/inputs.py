@@ -17,7 +17,7 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.storage import hash_file, location
 
 HASHING_THREADS = 8
-"""Files that are hashed at a time (our choice): hashing leaves Python free, and S3 is waited for."""
+"""Files that are hashed at a time: hashing leaves Python free, and S3 is waited for."""
 
 T = TypeVar("T")
 

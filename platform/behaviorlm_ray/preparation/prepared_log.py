@@ -84,7 +84,7 @@ def rows_of_ids(log: PreparedLog, rows: SampleRows, sample_ids: np.ndarray) -> S
 
 
 def half_of(log: PreparedLog, rows: SampleRows) -> NDArray[np.int8]:
-    """Half 0 or 1 of each chosen sample, int8[n]: its group's, by a hash of the group's name (our choice)."""
+    """Half 0 or 1 of each chosen sample, int8[n]: its group's, by a hash of the group's name."""
     names, codes = np.unique(group_names(log, rows), return_inverse=True)
     halves = [hashlib.blake2b(str(name).encode(), digest_size=1).digest()[0] & 1 for name in names]
     return np.array(halves, np.int8)[codes] if halves else np.zeros(0, np.int8)

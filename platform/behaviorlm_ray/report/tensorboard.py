@@ -1,4 +1,8 @@
-"""TensorBoard files beside a run's report: the curves of every tuned model, each step of its final lineage once."""
+"""TensorBoard files beside a run's report: the curves of every tuned model, from its finished loss curve.
+
+So each step of the final lineage is in them once, whatever was killed, and no output of a stage has files whose names
+hold a host and a time.
+"""
 
 import shutil
 from collections.abc import Iterable, Mapping

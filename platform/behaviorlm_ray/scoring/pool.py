@@ -35,10 +35,10 @@ from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import Location
 
 BLOCKS_PER_ACTOR = 32
-"""Blocks of windows for each replica (our choice): enough to balance their loads and to show progress."""
+"""Blocks of windows for each replica: enough to balance their loads and to show progress."""
 
 QUESTIONS = 32
-"""Questions without history that go through the model together (our choice)."""
+"""Questions without history that go through the model together."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ from behaviorlm_ray.scoring.kept_scores import write_scores
 from behaviorlm_ray.storage import Location
 
 TREE_TOKENS = 1024
-"""Tokens of prompts that go through the model as one tree (our choice): dense masks grow with the square."""
+"""Tokens of prompts that go through the model as one tree: dense masks grow with the square."""
 
 KEPT_SECONDS = 5.0
-"""How long a process keeps a replica after its last batch (our choice): the next batch of a pool comes at once."""
+"""How long a process keeps a replica after its last batch: the next batch of a pool comes at once."""
 
 
 @dataclass(frozen=True)

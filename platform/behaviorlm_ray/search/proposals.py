@@ -26,9 +26,9 @@ from behaviorlm_ray.search.space import (
 )
 
 ATTEMPTS = 100
-"""Draws after which a space counts as used up (our choice): a point that was tried already is never tried again."""
+"""Draws after which a space counts as used up: a point that was tried already is never tried again."""
 LEAST_TRIALS = 4
-"""Fewer say nothing of a key's importance (our choice)."""
+"""Fewer say nothing of a key's importance."""
 
 
 KnownTrial = tuple[Parameters, Metrics | None]

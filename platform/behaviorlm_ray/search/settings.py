@@ -39,7 +39,7 @@ NOT_SEARCHED = {
 }
 WINNING_ARM: Tuning = "ab_tuned"
 TRIED_OUT = 64
-"""Random points of a space without end that are validated before anything starts (our choice)."""
+"""Random points of a space without end that are validated before anything starts."""
 Limit = Annotated[float | None, Field(gt=0)]
 
 

@@ -14,7 +14,7 @@ Parameters = dict[str, Any]
 """Dotted keys of a run and the values that a trial gives them."""
 
 COUNTABLE = 100_000
-"""Combinations above which a grid is not gone through (our choice)."""
+"""Combinations above which a grid is not gone through."""
 
 KINDS = ("choice", "uniform", "log_uniform", "integer")
 

@@ -17,7 +17,7 @@ OUTCOME, TROUBLE = "outcome", "trouble"
 FOR_GOOD = (ConfigError, DataError, ModelError)
 """Errors that the same trial would meet again: not retried."""
 STORAGE_PAUSE = 5.0
-"""Seconds between attempts of a task at storage that does not answer (our choice)."""
+"""Seconds between attempts of a task at storage that does not answer."""
 
 
 def run_task(config: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Storage: files that survive crashes and other writers, in local folders and on S3, behind the same operations."""
+"""Files that survive crashes and other writers, in local folders and on S3, behind the same operations."""
 # ruff: noqa: F401  # what is imported here is what storage offers
 
 from behaviorlm_ray.storage.full_disk import disk_full_message, is_disk_full, storage_errors

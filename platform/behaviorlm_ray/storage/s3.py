@@ -17,7 +17,7 @@ from behaviorlm_ray.storage.s3_objects import all_sizes, digest_of, honors_condi
 
 TEMPORARY_PREFIX = "behaviorlm-"
 PREFLIGHT_SECONDS = 15.0
-"""How long a storage that does not answer is tried before a job starts (our choice): a typing error shows soon."""
+"""How long a storage that does not answer is tried before a job starts: a typing error shows soon."""
 
 read_bytes = s3_objects.read_bytes
 write_exclusive = s3_objects.write_exclusive

@@ -25,7 +25,7 @@ T = TypeVar("T")
 CONNECTIONS = 16
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 20.0
-"""How long a connection may take and may be silent before the request is tried again (our choice)."""
+"""How long a connection may take and may be silent before the request is tried again."""
 QUICK_ATTEMPTS = 3
 """Attempts that boto3 makes by itself within seconds; after them come ours, with longer pauses."""
 CLOCK: Clock = SYSTEM_CLOCK

@@ -13,7 +13,7 @@ from behaviorlm_ray.tuning.checkpoints import Checkpoint, prune_checkpoints, wri
 from behaviorlm_ray.tuning.engine import TuningEngine
 
 NOTICE_CHECKPOINT_SECONDS = 20.0
-"""How often a checkpoint is made while a machine is about to go; EC2 leaves two minutes (our choice)."""
+"""How often a checkpoint is made while a machine is about to go; EC2 leaves two minutes."""
 
 
 class CheckpointWriter:

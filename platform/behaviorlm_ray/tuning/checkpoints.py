@@ -2,8 +2,8 @@
 
 A checkpoint is a folder `step-00000050` with the float32 parameters and Adam's two moments by name
 (safetensors, flattened), the record of every step so far (JSON lines: the lineage of the weights), and
-`checkpoint.json`, which names each file with its size and sha256, and is written last. Random numbers need no
-state: they are seeded by the position in the schedule. The folder of all checkpoints may be on S3.
+`checkpoint.json`, which names each file with its size and sha256, and is written last: on S3, where nothing is renamed,
+a checkpoint without it is none. Random numbers need no state: they are seeded by the position in the schedule.
 """
 
 import hashlib

@@ -90,9 +90,9 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     import deepspeed
 
     deepspeed.utils.logger.setLevel(logging.WARNING)
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = (
-        False  # it would compile an extension at first use
-    )
+    # It would compile an extension at first use (64 s in place of 5), and a worker killed meanwhile leaves a lock on
+    # which later runs hang.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ModelError("the model has no trainable parameter: add an adapter or choose full tuning")

@@ -29,7 +29,7 @@ from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, TuningTask, tune
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 START_SECONDS = 600
-"""So long Ray Train waits for workers before it asks anew: a GPU node and its image take minutes (our choice)."""
+"""So long Ray Train waits for workers before it asks anew: a GPU node and its image take minutes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,10 @@ def _run_config(task: TuningTask) -> RunConfig:
 
 
 def _ray_folder(checkpoint_folder: Location) -> Path:
-    """Where Ray Train keeps its own state. It never gets a checkpoint from us, so it is needed on one node only."""
+    """Where Ray Train keeps its own state. It never gets a checkpoint from us, so it is needed on one node only.
+
+    Not on S3: an outage there would end the trainer for the sake of nothing.
+    """
     if isinstance(checkpoint_folder, Path):
         return checkpoint_folder.absolute() / "ray"
     return Path(tempfile.gettempdir()) / "behaviorlm-ray-train"

@@ -1,1 +1,1 @@
-"""What is under a root of runs: its state."""
+"""What lies under a root of runs: in which state it is, and what of it nothing needs any more."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from behaviorlm_ray import storage
 
 UNFINISHED_SECONDS = 86400.0
-"""Age from which a hidden file counts as left behind by a process that died, and not as being written (our choice)."""
+"""Age from which a hidden file counts as left behind by a process that died, and not as being written."""
 
 
 def copies_size(older_than: float, now: float) -> tuple[int, int]:

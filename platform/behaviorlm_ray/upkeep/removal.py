@@ -27,7 +27,7 @@ STAGE_FOLDER = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{16}")
 """What the project itself names so; anything else below `stages` is somebody's own."""
 LEASE_FILES = ("lease.json", ".lease.json.lock")
 PAUSE = 1.0
-"""Seconds between looks at a lease that has expired and may yet be renewed (our choice)."""
+"""Seconds between looks at a lease that has expired and may yet be renewed."""
 
 
 @dataclass(frozen=True)

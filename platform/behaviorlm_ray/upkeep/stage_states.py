@@ -24,7 +24,7 @@ from behaviorlm_ray.tuning.step_folders import step_of
 from behaviorlm_ray.upkeep.tables import age_text
 
 LIST_TRIES = 5
-"""Files come and go while a running stage is listed (our choice)."""
+"""Files come and go while a running stage is listed."""
 
 State = Literal["running", "failed", "interrupted", "finished", "damaged"]
 
