@@ -176,15 +176,19 @@ def _tune(
     )
     if tuning.stop_step is not None:
         keep_checkpoint(folder, tuned.steps)
-    warnings = []
-    if schedule.cap_exceeded:
-        warnings.append(
-            f"{schedule.cap_exceeded} samples are in a step with more than max_samples_per_timeline_per_step "
-            f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
-        )
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
         metrics={"loss": tuned.loss},
-        warnings=warnings,
+        warnings=_warnings(schedule.cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
+
+
+def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:
+    """What to say of so many samples that are in a step with more of their timeline than asked for."""
+    if not cap_exceeded:
+        return []
+    return [
+        f"{cap_exceeded} samples are in a step with more than max_samples_per_timeline_per_step "
+        f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
+    ]
