@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import torch
@@ -17,15 +17,18 @@ from safetensors import safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from transformers import (
+        PreTrainedModel,
+    )  # with scipy behind it: only functions that build a network load it
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
 # What a model is made of, at the top of its folder: network, weights, tokenizer, chat template.
@@ -141,12 +144,14 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(config: ModelConfig) -> PreTrainedModel:
+def load_model(config: ModelConfig) -> "PreTrainedModel":
     """The base model on the CPU, in evaluation mode, with SDPA attention where its architecture has it.
 
     Raises ModelError for a folder without usable weights, for weights that do not fill the model, and for
     anything but a causal language model.
     """
+    from transformers import AutoModelForCausalLM
+
     folder = base_folder(config)
     model_config = load_model_config(config)
     options: dict[str, Any] = {
@@ -200,11 +205,13 @@ def weights_dtype(config: ModelConfig) -> torch.dtype:
     return torch.float32 if stated is None else _as_dtype(stated)
 
 
-def model_without_weights(config: ModelConfig) -> PreTrainedModel | None:
+def model_without_weights(config: ModelConfig) -> "PreTrainedModel | None":
     """The base network on torch's meta device: every module, no memory; None for code that cannot be laid out so.
 
     Raises ModelError for a configuration that makes no network.
     """
+    from transformers import AutoModelForCausalLM
+
     model_config = load_model_config(config)
     options = {"trust_remote_code": config.trust_remote_code, "attn_implementation": _attention(model_config)}
     with _readable(base_folder(config), "its network"), torch.device("meta"):
@@ -312,7 +319,9 @@ def _attention(model_config: PretrainedConfig) -> str:
 
 def _random_model(
     config: ModelConfig, model_config: PretrainedConfig, options: dict[str, Any]
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+
     # Drawn in float32 and then converted, so that the same seed gives the same network in every dtype. Only
     # parameters are: buffers, such as those of rotary positions, stay in float32 as when weights are loaded.
     dtype = getattr(torch, config.dtype) if config.dtype != "auto" else model_config.dtype or torch.float32

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from behaviorlm.errors import ModelError
 from behaviorlm.prompts.chat_layout import SegmentEncoder, leading_ids, turn_end, turn_pieces
 from behaviorlm.prompts.conversations import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase  # with torch behind it: not only to plan
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class EncodedConversations:
 
 
 def encode_conversation(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     messages: Sequence[Message],
     max_tokens: int,
     chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -45,7 +47,7 @@ def encode_conversation(
 
 
 def encode_conversations(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     conversations: Sequence[Sequence[Message]],
     max_tokens: int,
     chat_template_kwargs: Mapping[str, Any] | None = None,
@@ -74,7 +76,7 @@ def encode_conversations(
 
 
 def _encode(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     segments: SegmentEncoder,
     messages: Sequence[Message],
     max_tokens: int,
@@ -90,7 +92,7 @@ def _encode(
 
 
 def _chat_runs(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: "PreTrainedTokenizerBase",
     segments: SegmentEncoder,
     messages: Sequence[Message],
     options: Mapping[str, Any],
@@ -122,7 +124,7 @@ def _chat_runs(
 
 
 def _plain_runs(
-    tokenizer: PreTrainedTokenizerBase, segments: SegmentEncoder, messages: Sequence[Message]
+    tokenizer: "PreTrainedTokenizerBase", segments: SegmentEncoder, messages: Sequence[Message]
 ) -> list[tuple[list[int], bool]]:
     line_break = segments.data(["\n"])[0]
     ending = line_break if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]

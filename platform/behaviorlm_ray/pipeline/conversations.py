@@ -7,9 +7,9 @@ from behaviorlm.prompts.encoded_conversations import encode_conversations
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_conversations
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.conversation_files import write_encoded
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
-from behaviorlm_ray.tuning.inputs import write_encoded
 
 VERSION = 1
 

@@ -12,7 +12,6 @@ from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.patient_reads import patience
-from behaviorlm.model.adapters import check_adapter
 from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
@@ -153,6 +152,10 @@ def _check_precision(settings: RunSettings) -> None:
 
 
 def _check_adapter(settings: RunSettings) -> None:
+    if settings.model.adaptation == "full":
+        return
+    from behaviorlm.model.adapters import check_adapter  # brings peft, which no other check needs
+
     check_adapter(settings.model)
 
 

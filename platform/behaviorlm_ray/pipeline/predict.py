@@ -13,10 +13,10 @@ from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import tuned_model
 from behaviorlm_ray.pipeline.conversations import conversations
-from behaviorlm_ray.pipeline.model_scores import score_into, score_questions_into, scoring_task
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.conversation_files import read_encoded
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
     SampleRows,
@@ -25,11 +25,8 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_split,
     union_rows,
 )
-from behaviorlm_ray.scoring.retention import measure_retention
-from behaviorlm_ray.scoring.score_files import check_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
-from behaviorlm_ray.tuning.inputs import read_encoded
 
 VERSION = 4
 
@@ -82,6 +79,11 @@ def validation_samples(log: PreparedLog, settings: RunSettings) -> SampleRows:
 
 
 def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
+    # here, because these bring Ray Data, which a plan does without
+    from behaviorlm_ray.pipeline.model_scores import score_into, score_questions_into, scoring_task
+    from behaviorlm_ray.scoring.retention import measure_retention
+    from behaviorlm_ray.scoring.score_files import check_scores
+
     log = open_log(made["prepared"], settings)
     samples = evaluated_samples(log, settings)
     task = scoring_task(settings, log, made.get("model"), measures=False)

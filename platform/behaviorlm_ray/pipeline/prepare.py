@@ -4,7 +4,6 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation import passes
 from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
@@ -20,6 +19,9 @@ def prepare(run: Run) -> Stage:
     events = plain(settings.events)
 
     def body(folder: StageFolder, made: Made) -> StageResult:
+        # here, because it brings Ray Data, which a plan does without
+        from behaviorlm_ray.preparation import passes
+
         asked = settings.preparation
         size = sum(file.size for file in run.inputs.files)
         partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)

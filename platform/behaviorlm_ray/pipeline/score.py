@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 
 from behaviorlm.timelines.sample_ids import id_column
 from behaviorlm_ray import storage
-from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -25,7 +24,6 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_half,
     rows_of_split,
 )
-from behaviorlm_ray.scoring.score_files import read_measures
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
@@ -118,6 +116,9 @@ def _measured(
     judges: Mapping[str, StageOutput | None],
 ) -> tuple[Measures, int]:
     """The measures of every training sample under the judges of one kind, in the order of `rows`; tokens it took."""
+    # here, because these bring Ray Data, which a plan does without
+    from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
+    from behaviorlm_ray.scoring.score_files import read_measures
 
     def judged(name: str, asked: SampleRows) -> tuple[Measures, int]:
         task = scoring_task(settings, log, judges[name], measures=True)

@@ -1,11 +1,11 @@
 """The stages that tune a base model: `a_tune`, `one_stage` and their halves; what they share with `b_tune`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from behaviorlm.model.adapters import save_trained
+from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
@@ -15,16 +15,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
 from behaviorlm_ray.tuning.config import TuningConfig
-from behaviorlm_ray.tuning.inputs import (
-    MixedSource,
-    ModelSource,
-    ScheduleSource,
-    TrainingSamples,
-    training_rows,
-)
-from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
-from behaviorlm_ray.tuning.trainer import tune
-from behaviorlm_ray.tuning.worker import TuningTask
+from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
 
 VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
@@ -93,16 +84,7 @@ def tuning_stage(
         open_log(prepared, run.settings).vocabulary.require_anchors()
 
     def body(folder: StageFolder, made: Made) -> StageResult:
-        mixed = [
-            MixedSource(
-                source.name,
-                made["conversations"].folder / f"{source.name}.arrow",
-                source.ratio,
-                source.weight,
-            )
-            for source in sources
-        ]
-        return _tune(folder, made, run, tuning, mixed)
+        return _tune(folder, made, run, tuning, sources)
 
     def estimate(made: Made) -> str | None:
         if "prepared" not in made:
@@ -139,20 +121,34 @@ def described_steps(tuning: TuningPlan, samples: int) -> str:
 
 def _save(model: Any, folder: Path) -> None:
     """The tuned weights in files that the method library reads."""
+    from behaviorlm.model.adapters import save_trained
+
     save_trained(model, folder)
 
 
 def _tune(
-    folder: StageFolder, made: Made, run: Run, tuning: TuningPlan, mixed: list[MixedSource]
+    folder: StageFolder, made: Made, run: Run, tuning: TuningPlan, sources: Sequence[AuxiliarySource]
 ) -> StageResult:
     """Tune the base model, or go on from `start`.
 
     The output of an earlier rung, whose checkpoint is continued, may be there. With or without it the weights are those
     that an uninterrupted tuning has at that step.
     """
+    # here, because these bring Ray Train, DeepSpeed and peft, which a plan does without
+    from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
+    from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
+    from behaviorlm_ray.tuning.trainer import tune
+    from behaviorlm_ray.tuning.worker import TuningTask
+
     settings, config = run.settings, tuning.config
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
+    mixed = [
+        MixedSource(
+            source.name, made["conversations"].folder / f"{source.name}.arrow", source.ratio, source.weight
+        )
+        for source in sources
+    ]
     schedule_source = ScheduleSource(
         open_log(made["prepared"], settings),
         tuning.samples,
@@ -180,15 +176,19 @@ def _tune(
     )
     if tuning.stop_step is not None:
         keep_checkpoint(folder, tuned.steps)
-    warnings = []
-    if schedule.cap_exceeded:
-        warnings.append(
-            f"{schedule.cap_exceeded} samples are in a step with more than max_samples_per_timeline_per_step "
-            f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
-        )
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
         metrics={"loss": tuned.loss},
-        warnings=warnings,
+        warnings=_warnings(schedule.cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
+
+
+def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:
+    """What to say of so many samples that are in a step with more of their timeline than asked for."""
+    if not cap_exceeded:
+        return []
+    return [
+        f"{cap_exceeded} samples are in a step with more than max_samples_per_timeline_per_step "
+        f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
+    ]

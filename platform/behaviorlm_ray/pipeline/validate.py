@@ -4,16 +4,13 @@ import json
 from dataclasses import asdict
 
 from behaviorlm_ray import storage
-from behaviorlm_ray.evaluation.validation import validation_metrics
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import b_tune, tuned_model
-from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
 from behaviorlm_ray.pipeline.predict import validation_samples
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import count
-from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
@@ -56,6 +53,11 @@ def _validate(run: Run, name: str, model: Stage | None) -> Stage:
 
 
 def _measure(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
+    # here, because these bring Ray Data, which a plan does without
+    from behaviorlm_ray.evaluation.validation import validation_metrics
+    from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
+    from behaviorlm_ray.scoring.score_files import open_scores
+
     log = open_log(made["prepared"], settings)
     rows = validation_samples(log, settings)
     task = scoring_task(settings, log, made.get("model"), measures=False)

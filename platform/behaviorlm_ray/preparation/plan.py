@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.patient_reads import PATIENCE_SECONDS
-from behaviorlm.model.base_model import ModelConfig
+from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.encoder import PromptConfig
 from behaviorlm.timelines.splits import SplitConfig
 from behaviorlm_ray.stages.attempts import SCRATCH
