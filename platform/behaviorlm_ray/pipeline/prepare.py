@@ -37,11 +37,11 @@ def prepare(run: Run) -> Stage:
             folder.output,
             settings.storage.patience_seconds,
         )
-        prepared = passes.prepare(plan, settings.vocabulary)
-        rows = {name: value for name, value in prepared.counts.items() if isinstance(value, int)}
-        quarantined = prepared.counts["quarantined"]
+        found = passes.prepare_log(plan, settings.vocabulary)
+        rows = {name: value for name, value in found.counts.items() if isinstance(value, int)}
+        quarantined = found.counts["quarantined"]
         warnings = [] if too_few is None else [too_few]
-        warnings += prepared.warnings
+        warnings += found.warnings
         warnings += [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
         return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=warnings)
 

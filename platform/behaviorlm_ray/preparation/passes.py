@@ -33,7 +33,7 @@ Task = Callable[[int, PreparationPlan], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparationReport:
     """What preparation found: counts for the report, and warnings."""
 
     counts: dict[str, Any]
@@ -55,7 +55,7 @@ def partition_count(size: int, partition_megabytes: int, min_partitions: int) ->
     )
 
 
-def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepared:
+def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> PreparationReport:
     """Run both passes and write parts, vocabulary.json, prompt.json, counts.json and quarantine/ into the folder.
 
     Raises DataError for logs that cannot be used; see the events package.
@@ -96,7 +96,7 @@ def prepare(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> Prepa
         samples = sum(number for _, number in lengths)
         warnings.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
         screen().says(f"prepare: {warnings[-1]}")
-    return Prepared(summary, warnings)
+    return PreparationReport(summary, warnings)
 
 
 def _run_tasks(

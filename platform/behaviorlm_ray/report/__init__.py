@@ -2,11 +2,11 @@
 
 from behaviorlm_ray.report.content import (
     BehaviorRow,
-    Comparison,
     DatasetSummary,
     Interval,
     LossPoint,
     ModelNote,
+    PairedDifference,
     ReliabilityBin,
     ReportData,
     Results,
@@ -18,11 +18,11 @@ from behaviorlm_ray.report.page import render_report, write_report
 
 __all__ = [
     "BehaviorRow",
-    "Comparison",
     "DatasetSummary",
     "Interval",
     "LossPoint",
     "ModelNote",
+    "PairedDifference",
     "ReliabilityBin",
     "ReportData",
     "Results",

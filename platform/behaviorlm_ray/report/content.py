@@ -107,7 +107,7 @@ class DatasetSummary(_Part):
     )
 
 
-class Comparison(_Row):
+class PairedDifference(_Row):
     """first − second of one metric on the same samples."""
 
     first: str
@@ -208,7 +208,7 @@ class ReportData(_Part):
     models: dict[str, ModelNote] = Field(
         default_factory=dict, description="Notes by the name used in results"
     )
-    comparisons: list[Comparison] = Field(default_factory=list)
+    comparisons: list[PairedDifference] = Field(default_factory=list)
     fronts: dict[str, Front] = Field(default_factory=dict, description="By tuned model")
     truth_front: Front | None = Field(default=None, description="Expected, where the truth is known")
     loss_curves: dict[str, list[LossPoint]] = Field(default_factory=dict, description="By stage")

@@ -14,7 +14,13 @@ from markupsafe import Markup
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray.report import plots, wording
-from behaviorlm_ray.report.content import BehaviorRow, Comparison, Interval, ReportData, SelectedBehavior
+from behaviorlm_ray.report.content import (
+    BehaviorRow,
+    Interval,
+    PairedDifference,
+    ReportData,
+    SelectedBehavior,
+)
 from behaviorlm_ray.report.front_plot import front_plot
 
 FREQUENT_BEHAVIORS = 40  # shown at once; the rest is folded
@@ -184,14 +190,14 @@ def _metric_table(data: ReportData, group: str, name: str, metrics: list[str]) -
     return table
 
 
-def _paired(comparisons: Iterable[Comparison]) -> list[tuple[str, str, list[Comparison]]]:
-    pairs: dict[tuple[str, str], list[Comparison]] = {}
+def _paired(comparisons: Iterable[PairedDifference]) -> list[tuple[str, str, list[PairedDifference]]]:
+    pairs: dict[tuple[str, str], list[PairedDifference]] = {}
     for comparison in comparisons:
         pairs.setdefault((comparison.first, comparison.second), []).append(comparison)
     return [(first, second, rows) for (first, second), rows in pairs.items()]
 
 
-def _verdict(comparison: Comparison) -> str:
+def _verdict(comparison: PairedDifference) -> str:
     """What the interval of first − second says, in a word."""
     if comparison.low is None or comparison.high is None:
         return ""

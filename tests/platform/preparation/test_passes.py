@@ -26,7 +26,7 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from tests.platform.small_runs import BEHAVIORS, log_rows, run_settings, write_log
 
 Row = dict[str, str]
-Prepare = Callable[..., tuple[PreparedLog, preparation.Prepared]]
+Prepare = Callable[..., tuple[PreparedLog, preparation.PreparationReport]]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def prepare(ray_cluster: None, small_base: Path, tmp_path: Path) -> Prepare:
 
     def run(
         folder: str, *paths: Path, overrides: tuple[str, ...] = ()
-    ) -> tuple[PreparedLog, preparation.Prepared]:
+    ) -> tuple[PreparedLog, preparation.PreparationReport]:
         settings = run_settings(tmp_path / "runs", small_base, *paths, overrides=overrides)
         plan = PreparationPlan(
             tuple(open_run(settings).inputs.files),
@@ -46,7 +46,7 @@ def prepare(ray_cluster: None, small_base: Path, tmp_path: Path) -> Prepare:
             settings.preparation.min_partitions,
             tmp_path / folder,
         )
-        prepared = preparation.prepare(plan, settings.vocabulary)
+        prepared = preparation.prepare_log(plan, settings.vocabulary)
         return PreparedLog(tmp_path / folder, settings.prompt), prepared
 
     return run
