@@ -165,7 +165,7 @@ def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_sto
         model = load_trained(settings.model, tuned[number]).eval()
         np.testing.assert_allclose(found, plain_scores(model, log, rows), atol=1e-4)
     replica = weakref.ref(kept._replica)
-    monkeypatch.setattr(scoring, "KEPT_SECONDS", 0.05)
+    monkeypatch.setattr(replicas, "KEPT_SECONDS", 0.05)
     kept.score(batch, "pool 1", b"")  # nothing to unpickle: the replica that is there serves it
     deadline = time.monotonic() + 20
     while replica() is not None and time.monotonic() < deadline:
