@@ -34,7 +34,7 @@ def sample_ids(dataset: str, users: list[str], sizes: np.ndarray) -> pa.Array:
     position -= np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.uint64)
     words = np.empty_like(keys)
     words[:, 0] = mixed(keys[:, 0] + position * np.uint64(0x9E3779B97F4A7C15))
-    words[:, 1] = mixed(keys[:, 1] ^ words[:, 0])
+    words[:, 1] = mixed(np.bitwise_xor(keys[:, 1], words[:, 0]))
     return id_column(np.ascontiguousarray(words, dtype="<u8").view(np.uint8))
 
 

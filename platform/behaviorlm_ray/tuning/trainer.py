@@ -88,7 +88,7 @@ def _run_config(task: TuningTask) -> RunConfig:
             max_failures=task.execution.max_failures,
             max_preemption_failures=-1 if preemptions is None else preemptions,
         ),
-        callbacks=[EndWhenOutOfMemory(task.config.max_tokens)],
+        callbacks=[EndWhenOutOfMemory(task.config.max_tokens)],  # type: ignore[list-item]  # of Ray Train V2
     )
 
 

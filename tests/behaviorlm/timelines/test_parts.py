@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from behaviorlm.timelines.parts import SampleReadOut, TokenRuns, window_tokens, write_window
+from behaviorlm.timelines.parts import Int64, SampleReadOut, TokenRuns, window_tokens, write_window
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.trees.token_tree import TreeWriter
 from tests.behaviorlm.random_parts import prompt_tokens, random_parts
@@ -27,9 +27,12 @@ def test_opening_a_schedule_takes_the_lengths_of_no_part_again_and_again(
     parts = random_parts(tmp_path, 0, [[40] * 20, [40] * 20])
     taken = list[int]()
     lengths = TokenRuns.lengths
-    monkeypatch.setattr(
-        TokenRuns, "lengths", lambda runs: taken.append(len(runs.offsets) - 1) or lengths(runs)
-    )
+
+    def noted(runs: TokenRuns) -> Int64:
+        taken.append(len(runs.offsets) - 1)
+        return lengths(runs)
+
+    monkeypatch.setattr(TokenRuns, "lengths", noted)
     batching = Batching(16, 2, 400, 1.0, None, 0)
     schedule = StepSchedule(parts, [part.targets("train") for part in parts], prompt_tokens(0), [], batching)
     schedule.packs(0)

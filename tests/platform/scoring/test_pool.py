@@ -132,7 +132,7 @@ class GreedyLog(PreparedLog):
 
 class GreedyReplicaLog(PreparedLog):
     @property
-    def prompt(self) -> PromptTokens:  # type: ignore[override]
+    def prompt(self) -> PromptTokens:
         torch.empty(2**50)
         raise AssertionError
 
