@@ -62,12 +62,14 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         )
     if problems:
         raise ConfigError("\n".join(problems)) from of_storage
+    if is_written:
+        open_root(settings.storage.place, is_written=True)  # nothing is left behind by what is refused
 
 
 def _check_root(settings: RunSettings, is_written: bool) -> None:
     try:
         check_root(settings.storage.place, is_written=is_written)
-        open_root(settings.storage.place, is_written=is_written)
+        open_root(settings.storage.place, is_written=False)
     except StorageError as error:
         raise StorageError(f"storage.root: {error}") from error
 
