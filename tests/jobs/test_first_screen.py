@@ -1,4 +1,6 @@
-"""What a person sees first comes without the heavy libraries: help, a mistyped key, a file that is not there."""
+"""What a person sees first comes without the heavy libraries: help, a mistyped key, a file that is not there; a plan
+without those that only the work itself needs.
+"""
 
 import json
 import os
@@ -8,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from behaviorlm_ray.commands.__main__ import commands
+from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ["torch", "transformers", "tokenizers", "peft", "deepspeed", "ray", "boto3", "botocore", "optuna"]
 HEAVY += ["matplotlib", "scipy", "sklearn", "pandas", "polars", "pyarrow.dataset", "pyarrow.parquet"]
+FOR_THE_WORK = {"ray", "deepspeed", "matplotlib", "optuna", "sklearn", "polars"}
+FOR_NETWORKS = {"peft", "scipy"}
+"""A plan lays out a network only to try the adapter on it."""
 
 RUN = [
     ["--config", "jobs/configs/demo.yaml", "--evnts.user=x", "--events.order.time_zone=UTC"],
@@ -94,3 +101,21 @@ def test_what_is_heavy_is_seen_where_it_is_loaded(tmp_path: Path) -> None:
     [(status, loaded)] = first_screens("prepare", [arguments])
     assert status == 2
     assert "torch" in loaded
+
+
+def test_a_plan_loads_what_reads_inputs_and_not_what_does_the_work(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.csv", log_rows(1, users=12))
+    data = run_data(tmp_path / "runs", save_base(tmp_path / "base"), log)
+    data["auxiliary"] = [{"name": "talk", "paths": [str(write_conversations(tmp_path / "talk.jsonl"))]}]
+    data["evaluation"]["arms"] = ["untuned", "one_stage", "a_tuned", "ab_tuned", "ab_random"]
+    data["difficulty"] = {"source": "cross_fit"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    dry_run = ["--config", str(tmp_path / "config.yaml"), "--dry-run"]
+    told = first_screens(
+        "run", [[*dry_run, "--model.adaptation=full"], [*dry_run, "--model.adaptation=lora"]]
+    )
+    (full, of_full), (lora, of_lora) = told
+    assert (full, lora) == (0, 0)
+    assert not (FOR_THE_WORK | FOR_NETWORKS).intersection(of_full)
+    assert not FOR_THE_WORK.intersection(of_lora)
+    assert {"torch", "transformers"} <= set(of_full) and set(of_lora) >= FOR_NETWORKS

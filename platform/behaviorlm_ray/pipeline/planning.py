@@ -1,14 +1,18 @@
 """The dry run for people: which stages would run or be reused, over what, with which resources, and what comes out."""
 
+from behaviorlm.files.patient_reads import patience
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.preparation.first_rows import described, read_first_rows
 from behaviorlm_ray.preparation.prepared_log import count, rows_of_anchors, rows_of_split
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage
 
 
 def describe_plan(run: Run, goal: Stage) -> list[str]:
-    """Lines of the plan of a goal and all that it needs. Raises what the checks of finished stages do."""
+    """Lines of the plan of a goal and all that it needs. Raises what the checks of finished stages do, and
+    DataError where one of the log's first rows ends preparation.
+    """
     settings, runner = run.settings, run.runner()
     plans = runner.plan(goal)
     lines = [f"run {settings.name}: plan (nothing was run or written)", "", "stages"]
@@ -19,6 +23,8 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     files = run.inputs.files
     size = sum(file.size for file in files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {len(files)} file(s), {size:.1f} MiB"]
+    with patience(settings.storage.patience_seconds):
+        lines += [f"  {line}" for line in described(read_first_rows(settings.events, files), settings.events)]
     lines += [
         f"  auxiliary {s.name}: {s.ratio:g} per sample, weight {s.weight:g}" for s in settings.auxiliary
     ]
