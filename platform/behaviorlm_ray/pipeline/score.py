@@ -31,7 +31,7 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 1
-"""Of difficulty, before and after B-Tuning."""
+"""Of this stage, and of that by which a study measures difficulty again after B-Tuning."""
 
 DIFFICULTY = "difficulty.parquet"
 SCORES = "scores"
