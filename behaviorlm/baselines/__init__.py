@@ -22,7 +22,7 @@ class Baseline(Protocol):
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probabilities float32[len(rows), K] of the behavior at each row, from what lies before it.
 
-        A row's do not depend on the other rows that are asked for, so they may be asked for in slices.
+        Those of a row do not depend on which other rows are asked for, so a log may be asked about in slices.
         """
         ...
 

@@ -50,7 +50,7 @@ def normalize(
 ) -> tuple[pa.Table, pa.Table]:
     """Turn one batch of text (`events.reading.read_table_batches`) into events and quarantined rows.
 
-    Returns (table of `events_schema`, table of `events.files.QUARANTINE_SCHEMA` that begins with
+    Returns (table of `events_schema`, table of `events.source_files.QUARANTINE_SCHEMA` that begins with
     `quarantine`), rows in the order of the file. White space around behaviors and context values is removed;
     newlines and control characters inside stay. Raises DataError where times with and without a zone are
     mixed and no zone is configured.
@@ -107,7 +107,7 @@ def normalize(
 def check_quarantine(
     reasons: Mapping[str, int], event_count: int, config: EventsConfig, table: object = "the quarantine table"
 ) -> None:
-    """Raise DataError if the quarantined share of all rows (events and quarantined ones) is above the configured.
+    """Raise DataError if more than `max_quarantine_share` of all rows, events and quarantined ones, are quarantined.
 
     table: where each quarantined row is listed, for the message.
     """

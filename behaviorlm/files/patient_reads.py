@@ -1,7 +1,8 @@
 """Patience with faults that pass: what fails is tried again, with growing and varying pauses, until a deadline.
 
 Arrow tries a request some times by itself; how long that takes is left to chance, and with many readers at once it
-soon gives up. So it makes few tries here, and whole requests are repeated until patience ends. Those of boto3 are, too.
+soon gives up. So it makes few tries here, and whole requests are repeated until patience ends. Requests by boto3 are
+repeated by the same loop.
 """
 
 import io

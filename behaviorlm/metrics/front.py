@@ -31,7 +31,7 @@ def front_area(points: Sequence[Point]) -> float:
 
 
 def endpoint_area(points: Sequence[Mapping[str, Any]]) -> float | None:
-    """`front_area` of {"anchor_accuracy", "tail_macro_recall"} rows; those with a None are left out, None for none."""
+    """`front_area` of {"anchor_accuracy", "tail_macro_recall"} rows; rows with a None are left out, None if all are."""
     pairs = [(point["anchor_accuracy"], point["tail_macro_recall"]) for point in points]
     known = [(anchor, tail) for anchor, tail in pairs if anchor is not None and tail is not None]
     return front_area(known) if known else None

@@ -18,8 +18,7 @@ from behaviorlm.trees.token_tree import TokenTree, plain_sequences
 from behaviorlm.trees.tree_rows import ROW_TOKENS, tree_rows
 
 HEAD_ROWS = 1024
-"""Rows that go through the LM head at a time: bounds the logits to HEAD_ROWS x vocabulary, with a large
-vocabulary the largest tensor of a step."""
+"""Rows that go through the LM head at a time: bounds the logits to HEAD_ROWS x vocabulary."""
 
 PLAIN_TOKENS = 4096
 """Tokens of a batch where a tree is run as plain sequences."""

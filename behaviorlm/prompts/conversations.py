@@ -77,7 +77,8 @@ def check_quarantine(
     usable: int,
     examples: Sequence[QuarantinedConversation] = (),
 ) -> None:
-    """Raise DataError if too large a share of a source's conversations cannot be used. reasons: how many for which."""
+    """Raise DataError if too large a share of a source's conversations cannot be used. reasons: how
+    many for each reason."""
     unusable = sum(reasons.values())
     if unusable > source.max_quarantine_share * (unusable + usable):
         listed = ", ".join(

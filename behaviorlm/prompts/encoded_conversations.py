@@ -1,4 +1,4 @@
-"""Conversations as tokens: which of them the assistant wrote, and so which are learnt from."""
+"""Conversations as tokens: which of them the assistant wrote, and so which are learned from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

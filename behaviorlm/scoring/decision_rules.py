@@ -28,7 +28,7 @@ class AnchorTail:
 class TauChoice:
     """The strength of logit adjustment chosen on validation, and the whole grid it was chosen from, by rising tau.
 
-    chosen: with that tau; plain: without adjustment; their objectives are None where nothing could be chosen by.
+    chosen: with that tau; plain: without adjustment; their objectives are None where there was nothing to choose by.
     """
 
     tau: float

@@ -58,9 +58,10 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     """Connect to the cluster named by RAY_ADDRESS (as `ray job submit` sets it), else start one here.
 
     Returns whether it did: a process that is connected already stays so, and False says that others use that Ray.
-    Never attaches to a cluster that was not named, as a bare `ray.init()` may: it could be somebody else's. The dashboard is on: Ray Train and Ray Tune ask it for the state of
-    their workers, and a sweep hangs without it. Workers get HUB_VARIABLES as they are here. Raises ConfigError for a
-    cluster that other machines reach and that asks for no token, unless that is allowed.
+    Never attaches to a cluster that was not named, as a bare `ray.init()` may: it could be somebody else's. The
+    dashboard is on: Ray Train and Ray Tune ask it for the state of their workers, and a sweep hangs without it.
+    Workers get HUB_VARIABLES as they are here. Raises ConfigError for a cluster that other machines reach and that
+    asks for no token, unless that is allowed.
     """
     if ray.is_initialized():
         return False

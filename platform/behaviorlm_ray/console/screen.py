@@ -25,7 +25,7 @@ class Screen(Protocol):
         """A stage has its output in the folder."""
 
     def progresses(self, what: str, words: str) -> None:
-        """How far the stage, or the work before any stage, is; `what` it is that progresses."""
+        """How far something is, in words: the stage that runs, or what is done before the first; `what` names it."""
 
     def says(self, line: str) -> None:
         """Something worth saying: a warning, or what is waited for."""

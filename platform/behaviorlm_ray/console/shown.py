@@ -28,7 +28,7 @@ _look: ContextVar[Look | None] = ContextVar("look", default=None)
 
 @contextmanager
 def looking(look: Look) -> Iterator[None]:
-    """What `shown` does within the block."""
+    """Within the block `shown` shows things this way."""
     before = _look.set(look)
     try:
         yield

@@ -27,8 +27,8 @@ Arrays = dict[str, NDArray]
 class ArmScores:
     """Label scores of a model on the validation and the test samples.
 
-    without_history: float32[b, K] of the test samples at places int64[b], of their question alone; an untuned model's,
-    which adds its PMI form and its mean per token.
+    without_history: label scores float32[b, K] of the question alone, for the test samples at places int64[b]. Only an
+    untuned model has them; it is then reported in its PMI form and as mean per token, too.
     """
 
     validation: Predictor

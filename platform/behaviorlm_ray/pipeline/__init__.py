@@ -1,1 +1,1 @@
-"""The stages of a run, in their order, and its settings."""
+"""A run: its settings, what it reads from outside, and its stages, each kind declared in one file."""

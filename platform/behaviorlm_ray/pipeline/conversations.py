@@ -14,11 +14,11 @@ from behaviorlm_ray.stages.stage import Made, Stage
 VERSION = 1
 
 HOLDOUT_SEED = 0
-"""Which conversations are held out never changes, so that no model has been trained on another's."""
+"""Which conversations are held out never changes, so that what one model is measured on no other has seen."""
 
 
 def conversations(run: Run) -> Stage:
-    """Not to be asked for without sources. Its check raises DataError for too many unusable ones."""
+    """For a run that has sources. Its check raises DataError for too many unusable ones."""
     settings = run.settings
     return Stage(
         name="conversations",

@@ -38,7 +38,7 @@ RETENTION = "retention.json"
 
 
 def predict(run: Run, tuning: Tuning) -> Stage:
-    """Of the model after a tuning, `untuned` for the base as it came."""
+    """What the model after a tuning says of all samples that are measured; `untuned`: the base as it came."""
     settings, evaluation = run.settings, run.settings.evaluation
     model = tuned_model(run, tuning)
     return Stage(

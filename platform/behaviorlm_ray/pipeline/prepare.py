@@ -14,7 +14,7 @@ VERSION = 1
 
 
 def prepare(run: Run) -> Stage:
-    """Its check raises DataError for too many unusable rows, also of what is reused."""
+    """The log as a run reads it. Its check raises DataError for too many unusable rows, also of what is reused."""
     settings = run.settings
     events = plain(settings.events)
 

@@ -29,7 +29,7 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 1
-"""Of difficulty, before and after B-Tuning."""
+"""Of this stage, and of that by which a study measures difficulty again after B-Tuning."""
 
 DIFFICULTY = "difficulty.parquet"
 SCORES = "scores"
@@ -39,8 +39,8 @@ Measures = dict[str, np.ndarray]
 
 
 def score(run: Run) -> Stage:
-    """Judges by name: "model" judges all; "model_half_0" was tuned on half 0 and judges half 1, and so on; likewise
-    the reference of reducible NLL, "reference_half_...".
+    """Its inputs name who judges: "model" judges all samples; "model_half_0", tuned on half 0, judges those of half 1,
+    and the other way round. "reference_half_0" and "..._1" are the references of reducible NLL, likewise.
     """
     difficulty = run.settings.difficulty
     models: dict[str, Stage | str] = {}

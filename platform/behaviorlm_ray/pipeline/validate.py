@@ -21,13 +21,13 @@ METRICS = "metrics.json"
 
 
 def validate(run: Run, tuning: Tuning, continues: Stage | None = None) -> Stage:
-    """Of the model after a tuning. continues: a rung of B-Tuning that the tuning goes on from."""
+    """The model after a tuning, measured. continues: a rung of B-Tuning that the tuning goes on from."""
     model = tuned_model(run, tuning) if continues is None else b_tune(run, continues=continues)
     return _validate(run, f"validate_{tuning}", model)
 
 
 def validate_rung(run: Run, step: int, rung: Stage) -> Stage:
-    """Of B-Tuning's first steps, `b_tune(run, step)`."""
+    """The model after B-Tuning's first steps, `b_tune(run, step)`, measured."""
     return _validate(run, f"validate_step_{step}", rung)
 
 

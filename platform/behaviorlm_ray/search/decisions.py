@@ -5,9 +5,9 @@ k - c + 1, c being the number of trials at a time: the latest that must have end
 happens to end sooner never matters. So the same settings make the same row of tasks with the same outcomes, however
 fast each ran, and a search that was killed anywhere goes on with exactly the row that it would have had.
 
-From a rung at most 1/reduction of the trials that reached it go on, the best first. All trials start before one goes on,
-so that each is held against all others; where a budget may end the search sooner, going on comes first,
-so that something is whole by then.
+From a rung at most 1/reduction of the trials that reached it go on, the best first. All trials start before one goes
+on, so that each is held against all others; where a budget may end the search sooner, going on comes first, so that
+something is whole by then.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Who is working on something: a file with owner, heartbeat and expiry, taken over when its owner is gone.
 
 A lease saves double work. What is committed is guarded by the exclusive creation of the manifest. Each heartbeat
-replaces exactly the bytes of the one before: a holder that was away finds other bytes, is told, and does not commit while
-somebody else is at work. A lease that has vanished is taken back: nobody holds it.
+replaces exactly the bytes of the one before: a holder that was away finds other bytes, is told, and does not commit
+while somebody else is at work. A lease that has vanished is taken back: nobody holds it.
 """
 
 import json

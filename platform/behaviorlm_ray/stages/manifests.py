@@ -1,6 +1,6 @@
 """What a finished stage says about itself: identity, files with their hashes, and how to tell damage.
 
-Nothing here runs anything; `stages` does.
+Nothing here runs anything; `running` does.
 """
 
 import hashlib
