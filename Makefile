@@ -1,4 +1,4 @@
-# make demo | cluster-demo | chaos | test | test-all | lint | bench. The first of them makes a virtual environment and installs into it.
+# make demo | cluster-demo | chaos | test | test-fast | test-all | lint | bench. The first of them makes a virtual environment and installs into it.
 # PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
 # your CUDA, set TORCH to what its website says to install, for example
 #   make test TORCH="torch==2.13.0 --index-url <index of that build>"
@@ -10,7 +10,11 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo cluster-demo chaos test test-all lint format bench clean
+# Tests without Ray run side by side; two that each start one disturb each other, so those with Ray run in one process.
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n 2 --dist worksteal
+
+.PHONY: install demo cluster-demo chaos test test-fast test-all lint format bench clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -31,11 +35,15 @@ cluster-demo: $(INSTALLED)
 chaos: $(INSTALLED)
 	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest -m "not slow"
+test: test-fast
+	$(PYTEST) -m "ray and not slow"
+
+test-fast: $(INSTALLED)
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not ray and not slow"
 
 test-all: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not ray"
+	$(PYTEST) -m ray
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

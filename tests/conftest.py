@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+NO_RAY = "/dev/null/only-a-test-marked-ray-may-start-Ray"
+"""Ray keeps its sessions below this folder in tests without the mark, where none can be made."""
+
 WORKER_ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "platform")]),
     "OMP_NUM_THREADS": "1",
@@ -30,6 +34,33 @@ WORKER_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who uses the session's Ray is marked `ray`; who starts a Ray of its own says so itself."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+
+
+@pytest.fixture(autouse=True)
+def _no_ray_without_the_mark(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Without the mark no test starts Ray, in this process or in another: such tests run side by side."""
+    if request.node.get_closest_marker("ray"):
+        yield
+        return
+    before = _is_ray_running()
+    monkeypatch.setenv("RAY_TMPDIR", NO_RAY)
+    yield
+    assert _is_ray_running() == before, "a test that starts Ray is marked ray"
+
+
+def _is_ray_running() -> bool:
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ PATIENCE_SECONDS = 180.0
 """How long a request that fails for a passing reason is tried again by default: well over a minute."""
 LONGEST_PAUSE_SECONDS = 8.0
 ANNOUNCE_SECONDS = 10.0
+CLOCK: Clock = SYSTEM_CLOCK
+"""What the pauses between reads of inputs are kept by."""
 
 T = TypeVar("T")
 
@@ -90,7 +92,7 @@ def patiently(action: str, path: str, operation: Callable[[], T], seconds: float
             ) from error
         return f"input: cannot {action} {path} now ({str(error).partition(chr(10))[0][:300]})"
 
-    return repeat_patiently(lambda _: operation(), judge, patience_seconds)
+    return repeat_patiently(lambda _: operation(), judge, patience_seconds, CLOCK)
 
 
 class PatientObject(io.RawIOBase):

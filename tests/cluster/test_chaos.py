@@ -245,6 +245,7 @@ def test_a_missing_a_repeated_sample_and_another_metric_are_seen() -> None:
     assert not difference(Outcome(same.samples, {}), expected)["metrics_equal"]
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(9000)
 def test_every_case_of_a_seed_ends_as_the_undisturbed_run(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from cluster.local_cluster import ROOT
 
 Json = dict[str, Any] | float | str | None
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 def demo(folder: Path, *options: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ SECONDS = 8
 """How long a node may drain: longer than an idle one takes to end on a busy machine."""
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_sigterm_drains_a_busy_node_as_preempted_and_ends_an_idle_one_at_once() -> None:
     """What Kubernetes sends to a pod, to the command line that KubeRay runs in it."""

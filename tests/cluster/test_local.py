@@ -101,6 +101,7 @@ def submit(cluster: LocalCluster, *arguments: str, name: str = "") -> subprocess
     return ray(cluster, "submit", *options, "--", "python", "-m", *arguments)
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_stopped_job_leaves_a_state_from_which_the_next_goes_on(
     cluster: LocalCluster, inputs: list[str]
@@ -132,6 +133,7 @@ def test_a_stopped_job_leaves_a_state_from_which_the_next_goes_on(
     assert finished.state == "finished"
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_request_that_the_cluster_cannot_serve_is_told(cluster: LocalCluster, inputs: list[str]) -> None:
     asked = ["--execution.tuning.cpus_per_worker=5", "--a_tuning.seed=1"]

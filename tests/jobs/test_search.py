@@ -23,6 +23,7 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.validate import validate
 from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
+pytestmark = pytest.mark.ray
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -34,6 +34,7 @@ STUDY: dict[str, Any] = {
 }
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_study_runs_keeps_records_and_is_not_run_again(tmp_path: Path) -> None:

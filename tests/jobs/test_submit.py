@@ -13,7 +13,7 @@ from cluster.local_cluster import RAY, ROOT, clean_environment
 from tests.platform.ray_heads import ray_head
 from tests.platform.small_runs import save_base, write_conversations
 
-pytestmark = pytest.mark.timeout(1200)  # Ray's start-up takes long on a busy machine
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]  # Ray's start-up takes long on a busy machine
 
 
 @dataclass(frozen=True)

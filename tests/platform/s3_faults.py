@@ -11,6 +11,7 @@ from http.server import ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 from cluster.chaos.proxy import PassingHandler, serving
+from tests.platform.stages.simulation import VirtualClock
 
 HANG_SECONDS = 30.0
 
@@ -51,6 +52,11 @@ class FaultyProxy:
     def go_down(self, seconds: float) -> None:
         """From now on no request is served for so long."""
         self.down_until = time.monotonic() + seconds
+
+    def go_down_by(self, clock: VirtualClock, seconds: float) -> None:
+        """From now on no request is served until so much virtual time has passed."""
+        self.go_down(1000.0)
+        clock.after(seconds, lambda: setattr(self, "down_until", 0.0))
 
     def go_down_at(self, pattern: str, seconds: float) -> None:
         """Go down with the first request whose "METHOD path" matches."""

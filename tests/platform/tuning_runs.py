@@ -1,6 +1,7 @@
 """A small tuning run for tests: a random model with an adapter, random trees, workers by fork."""
 
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -27,6 +28,12 @@ from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 
 VOCABULARY = 61
 SAMPLES_PER_PACK = 3
+HEAVY = [
+    "tests.platform.tuning_runs",
+    "deepspeed.runtime.zero.stage3",
+    "deepspeed.runtime.zero.muon.muon_optimizer",
+]
+"""What each worker would import anew otherwise; the last takes most of a second, and every optimizer asks for it."""
 
 
 def toy_model(dtype: torch.dtype = torch.float32, adapter: bool = True, dropout: float = 0.0) -> TreeModel:
@@ -182,7 +189,7 @@ def run_workers(function: Callable[..., None], workers: int, *arguments: Any) ->
     The processes are forked from a server that has imported the heavy libraries once.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.platform.tuning_runs", "deepspeed"])
+    context.set_forkserver_preload(HEAVY)
     # The server may have been started by another test, with that one's environment.
     storage = {
         name: value for name, value in os.environ.items() if name == "TMPDIR" or name.startswith("AWS_")
@@ -223,6 +230,7 @@ def _run_worker(
     storage: dict[str, str],
     arguments: tuple[Any, ...],
 ) -> None:
+    gc.freeze()  # ZeRO-3 collects garbage when it starts, which takes long among all that the server has imported
     os.environ.update(storage)
     tempfile.tempdir = None
     prepare_process(TuningExecution())

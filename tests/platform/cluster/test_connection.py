@@ -74,6 +74,7 @@ def test_an_open_cluster_is_used_where_that_is_allowed(open_address: str) -> Non
     assert said.endswith("connected True\n")
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_asks_for_a_token_is_used_by_who_has_it() -> None:
     with ray_head(host=ray.util.get_node_ip_address(), has_token=True) as head:
@@ -94,6 +95,7 @@ print(rest, token == os.environ["HF_TOKEN"])
 """
 
 
+@pytest.mark.ray
 def test_workers_know_the_token_of_the_hub_and_no_log_does(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in HUB_VARIABLES:
         monkeypatch.delenv(name, raising=False)

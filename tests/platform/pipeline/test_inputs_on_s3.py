@@ -15,16 +15,25 @@ from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.config import EventsConfig, OrderConfig
 from behaviorlm.events.reading import check_columns, read_table_batches
 from behaviorlm.events.source_files import list_files
-from behaviorlm.files.input_files import find_on_s3, open_bytes, open_random_access, open_unpacked
+from behaviorlm.files import input_files, patient_reads
+from behaviorlm.files.clock import SYSTEM_CLOCK
+from behaviorlm.files.input_files import (
+    QUICK_ATTEMPTS,
+    find_on_s3,
+    open_bytes,
+    open_random_access,
+    open_unpacked,
+)
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import read_conversations, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.inputs import hash_of_files
-from behaviorlm_ray.storage import S3Location
+from behaviorlm_ray.storage import S3Location, s3_access
 from tests.platform.s3_faults import FaultyProxy
 from tests.platform.small_runs import log_rows, write_conversations, write_log
+from tests.platform.stages.simulation import VirtualClock
 
 NAMES = [
     "log/a.csv",
@@ -44,6 +53,23 @@ def mapping(*paths: str) -> EventsConfig:
         behavior="behavior",
         order=OrderConfig(column="time", kind="time"),
     )
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
+    """By which our pauses are, of reads as of all else."""
+    clock = VirtualClock()
+    monkeypatch.setattr(patient_reads, "CLOCK", clock)
+    monkeypatch.setattr(patient_reads, "_last_announced", 0.0)
+    monkeypatch.setattr(s3_access, "CLOCK", clock)
+    return clock
+
+
+@pytest.fixture
+def only_our_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow and boto3, which pause by the clock of the machine, make one attempt, so that all others are ours."""
+    monkeypatch.setattr(input_files, "QUICK_ATTEMPTS", 1)
+    monkeypatch.setattr(s3_access, "QUICK_ATTEMPTS", 1)
 
 
 @pytest.fixture
@@ -121,11 +147,11 @@ def everything(place: Path | S3Location) -> list[object]:
     return [*read, read_cloze(f"{place}/cloze.jsonl")]
 
 
+@pytest.mark.usefixtures("only_our_attempts")
 @pytest.mark.parametrize("fault", ["InternalError", "SlowDown", "reset", "cut", "lost"])
 def test_inputs_are_read_whole_through_faults(
     both: tuple[Path, S3Location], proxy: FaultyProxy, fault: str
 ) -> None:
-    """More of them in a row than Arrow puts up with."""
     for _ in range(2):
         proxy.plan(fault, 4, status=503 if fault == "SlowDown" else 500)
         proxy.plan("", 4)
@@ -133,25 +159,39 @@ def test_inputs_are_read_whole_through_faults(
     assert proxy.happened == [fault] * 8
 
 
+def test_faults_are_waited_for_when_arrow_gives_up(both: tuple[Path, S3Location], proxy: FaultyProxy) -> None:
+    """More of them in a row than Arrow puts up with, which pauses by the clock of the machine."""
+    proxy.plan("reset", QUICK_ATTEMPTS + 1)
+    assert everything(both[1]) == everything(both[0])
+    assert proxy.happened == ["reset"] * (QUICK_ATTEMPTS + 1)
+
+
+@pytest.mark.usefixtures("only_our_attempts")
 def test_an_outage_is_waited_for_while_inputs_are_listed_opened_and_read(
-    both: tuple[Path, S3Location], proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
+    both: tuple[Path, S3Location],
+    proxy: FaultyProxy,
+    clock: VirtualClock,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = f"{both[1]}/talk.jsonl"
     content = (both[0] / "talk.jsonl").read_bytes()
-    begun = time.monotonic()
-    proxy.go_down(4.0)
+    begun = clock.time
+    proxy.go_down_by(clock, 40.0)
     assert path in find_on_s3(f"{both[1]}/*.jsonl", lambda name: True)
-    proxy.go_down(4.0)
+    assert 40 <= clock.time - begun < 50
+    proxy.go_down_by(clock, 40.0)
     with open_bytes(path) as stored:
-        proxy.go_down(4.0)
+        proxy.go_down_by(clock, 40.0)
         assert stored.read() == content
-    assert time.monotonic() - begun >= 11.9
-    assert "input: cannot " in capsys.readouterr().out  # of one of the three: a line now and then
+    assert 120 <= clock.time - begun < 150
+    told = capsys.readouterr().out
+    assert all(f"input: cannot {action} " in told for action in ("list", "open", "read"))
 
 
+@pytest.mark.usefixtures("only_our_attempts")
 @pytest.mark.parametrize("name", ["a.csv", "c.parquet"])
 def test_an_outage_longer_than_the_patience_stops_resumably(
-    both: tuple[Path, S3Location], proxy: FaultyProxy, name: str
+    both: tuple[Path, S3Location], proxy: FaultyProxy, clock: VirtualClock, name: str
 ) -> None:
     """While it is opened and while it is being read, also by readers that are not ours."""
     seconds = 2.0
@@ -171,10 +211,10 @@ def test_an_outage_longer_than_the_patience_stops_resumably(
             pyarrow.csv.read_csv(stored)
         with pytest.raises(StorageError, match=rf"(?s)cannot find {both[1]}/log/\*\*: .*{told}"):
             list_files(mapping(f"{both[1]}/log/**"))
-        begun = time.monotonic()
+        begun = clock.time
         with pytest.raises(StorageError, match=r"(?s)resumable.*patience_seconds"):
             hash_of_files("the log", [file.path])
-        assert time.monotonic() - begun < 30  # and not the 180 s of another patience
+        assert clock.time - begun < 30  # and not the 180 s of another patience
 
 
 def test_what_does_not_pass_is_not_waited_for(both: tuple[Path, S3Location], proxy: FaultyProxy) -> None:
@@ -188,8 +228,10 @@ def test_what_does_not_pass_is_not_waited_for(both: tuple[Path, S3Location], pro
 
 @pytest.mark.slow
 def test_a_full_minute_of_outage_is_survived_by_many_readers_at_once(
-    both: tuple[Path, S3Location], proxy: FaultyProxy
+    both: tuple[Path, S3Location], proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By the clock of the machine, with Arrow's attempts."""
+    monkeypatch.setattr(patient_reads, "CLOCK", SYSTEM_CLOCK)
     expected = (both[0] / "talk.jsonl").read_bytes()
 
     def read(_: int) -> bytes:

@@ -56,7 +56,11 @@ for place in places:
     stages = {name: [output.manifest.fingerprint, output.reused] for name, output in outputs.items()}
     print("RESULT " + json.dumps({"report": str(report), "stages": stages}), flush=True)
 """
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # whole runs, on a machine that may be busy
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+]  # whole runs, on a machine that may be busy
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_search_forgets_results_that_it_had_and_decides_otherwise(tmp_path: Path) -> None:

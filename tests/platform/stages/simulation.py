@@ -27,6 +27,7 @@ class VirtualClock:
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._turn: _Process | None = None
+        self._alone = threading.RLock()  # Arrow reads in threads of its own, which sleep by this clock, too
 
     def now(self) -> float:
         return self.time
@@ -40,9 +41,10 @@ class VirtualClock:
             self.after(seconds, self._turn.resume)
             self._turn.pause()
             return
-        while self._due and self._due[0][0] <= until:
-            self._next()
-        self.time = max(self.time, until)
+        with self._alone:
+            while self._due and self._due[0][0] <= until:
+                self._next()
+            self.time = max(self.time, until)
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         """Let something happen; it may sleep itself."""

@@ -39,12 +39,6 @@ def only_our_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_access, "QUICK_ATTEMPTS", 1)
 
 
-def go_down(proxy: FaultyProxy, clock: VirtualClock, seconds: float) -> None:
-    """No request is served until so much virtual time has passed."""
-    proxy.go_down(1000.0)
-    clock.after(seconds, lambda: setattr(proxy, "down_until", 0.0))
-
-
 def test_a_stage_is_finished_through_every_kind_of_fault(s3_root: S3Location, proxy: FaultyProxy) -> None:
     """boto3's own attempts and pauses are left to it."""
 
@@ -103,7 +97,7 @@ def test_an_outage_is_waited_for(
     monkeypatch.setattr(patient_reads, "_last_announced", 0.0)
     place = storage.with_patience(s3_root / "file", storage.PATIENCE_SECONDS)
     storage.write_exclusive(place, CONTENT)
-    go_down(proxy, clock, seconds)
+    proxy.go_down_by(clock, seconds)
     begun = clock.time
     assert storage.read_bytes(place) == CONTENT
     assert seconds <= clock.time - begun < seconds + s3_access.CONNECT_SECONDS + 8.0

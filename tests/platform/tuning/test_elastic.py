@@ -195,6 +195,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_one_three_and_one_worker_use_each_sample_once_and_end_where_two_fixed_ones_do(
