@@ -82,7 +82,7 @@ class Room:
 
 
 def rooms(root: Path = ROOT) -> dict[str, Room]:
-    """All rooms by name, packages and rooms in their order, `jobs` last. Raises CycleError, naming a circle of rooms."""
+    """All rooms by name, packages and rooms in their order, `jobs` last. Raises CycleError, which names a circle."""
     known = modules(root)
     named = {name: _room_name(name) for name in known}
     found = {}
