@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from docs.rooms import ROOMS, Module, edges, modules, package_of, room_of
@@ -81,7 +82,7 @@ class Room:
 
 
 def rooms(root: Path = ROOT) -> dict[str, Room]:
-    """All rooms by name, packages and rooms in their order, `jobs` last."""
+    """All rooms by name, packages and rooms in their order, `jobs` last. Raises CycleError, which names a circle."""
     known = modules(root)
     named = {name: _room_name(name) for name in known}
     found = {}
@@ -89,6 +90,7 @@ def rooms(root: Path = ROOT) -> dict[str, Room]:
         own = [known[module] for module, room in named.items() if room == name]
         imports = {named[other] for one, other in edges(known) if named[one] == name} - {name, ""}
         found[name] = Room(name, sum(one.lines for one in own), _subject(known[name]), frozenset(imports))
+    TopologicalSorter({name: room.imports for name, room in found.items()}).prepare()
     return found
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from graphlib import CycleError
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -62,7 +63,7 @@ def test_arrows_lead_wherever_imports_do_and_none_is_superfluous() -> None:
 
 
 def test_imports_are_those_of_the_source(tmp_path: Path) -> None:
-    """A planted tree: an import inside a function counts, one inside the room does not."""
+    """A planted tree: an import inside a function counts, one inside the room does not; a circle is named."""
     for path in ROOT.glob("platform/**/__init__.py"):
         target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +84,9 @@ def test_imports_are_those_of_the_source(tmp_path: Path) -> None:
     model = found["behaviorlm.model"]
     assert model == replace(model, lines=5, subject="Something.", imports=frozenset({"behaviorlm.errors"}))
     assert not found["behaviorlm_ray.search"].imports
+    (tmp_path / "behaviorlm/errors.py").write_text("import behaviorlm.model.b\n", encoding="utf-8")
+    with pytest.raises(CycleError, match=r"behaviorlm\.model"):
+        structure.rooms(tmp_path)
 
 
 def test_the_picture_has_a_box_for_each_room_and_they_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
