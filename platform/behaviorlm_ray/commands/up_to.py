@@ -74,8 +74,8 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
+    check_inputs(run, is_written=True)  # first, because a log of libraries is written where the run is
     with shown(_log_folder(run.output_folder)):
-        check_inputs(run, is_written=True)
         runner = run.runner(RunRecord(run.output_folder))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
             unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)

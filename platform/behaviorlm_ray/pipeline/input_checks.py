@@ -30,8 +30,8 @@ from behaviorlm_ray.tuning.precision import keeps_masters
 def check_inputs(run: Run, *, is_written: bool) -> None:
     """Look at everything that a run reads from outside, before cluster work. Raises ConfigError with all problems.
 
-    is_written: also try to write below the root. The error's cause is a StorageError if storage is one of the problems:
-    that may pass.
+    is_written: also try to write below the root, and mark it once there is no problem. The error's cause is a
+    StorageError if storage is one of the problems: that may pass.
     """
     settings, inputs = run.settings, run.inputs
     checks: list[Callable[[], object]] = [
@@ -62,12 +62,14 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         )
     if problems:
         raise ConfigError("\n".join(problems)) from of_storage
+    if is_written:
+        open_root(settings.storage.place, is_written=True)
 
 
 def _check_root(settings: RunSettings, is_written: bool) -> None:
     try:
         check_root(settings.storage.place, is_written=is_written)
-        open_root(settings.storage.place, is_written=is_written)
+        open_root(settings.storage.place, is_written=False)
     except StorageError as error:
         raise StorageError(f"storage.root: {error}") from error
 
