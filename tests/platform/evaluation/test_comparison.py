@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.scoring.adjustment_front import adjustment_front
 from behaviorlm.scoring.config import CHOICE_TAUS, FRONT_TAUS
 from behaviorlm.scoring.decision_rules import adjusted_choices
 from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
-from behaviorlm_ray.evaluation.fronts import adjustment_front
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
