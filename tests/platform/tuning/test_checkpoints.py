@@ -86,7 +86,7 @@ def test_what_was_written_is_read_back(root: Location) -> None:
     assert checkpoint is not None and checkpoint.step == 10
     sent = pickle.loads(pickle.dumps(checkpoint))  # as worker 0 sends it to the others
     assert torch.equal(sent.read("exp_avg", "weight"), torch.full((7,), 10.0))
-    assert [record["step"] for record in sent.records()] == list(range(10))
+    assert [record["step"] for record in sent.records] == list(range(10))
     assert sent.shapes == {"weight": [7, 1]}
 
 
