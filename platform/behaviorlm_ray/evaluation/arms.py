@@ -74,12 +74,13 @@ def measure_arm(
 ) -> MeasuredArm:
     """Measure a model: targets of validation and test int32[n], -1 for those unseen in training."""
     choice = choose_on_validation(scores.validation, validation, rules) if len(validation) else None
-
-    def front_choices(batch: ScoreBatch) -> NDArray[np.int32]:
-        return adjusted_choices(batch.label_scores, rules.prior, FRONT_TAUS)
-
-    forms = _forms(scores, choice, rules)
-    kept = keep_predictions(scores.test(), test, len(rules.vocabulary), forms, front_choices)
+    kept = keep_predictions(
+        scores.test(),
+        test,
+        len(rules.vocabulary),
+        _forms(scores, choice, rules),
+        lambda batch: adjusted_choices(batch.label_scores, rules.prior, FRONT_TAUS),
+    )
     assert kept.choices is not None
     front = adjustment_front(kept.choices, test, rules.vocabulary.is_anchor)
     return MeasuredArm(kept if keep_front else replace(kept, choices=None), choice, front)

@@ -74,7 +74,8 @@ def evaluate(
         name: measure_arm(of_arm, facts.validation, facts.targets, rules, keep_front=known is not None)
         for name, of_arm in scores.items()
     }
-    measured = {name: of_baseline.outcomes for name, of_baseline in kept.items()} | _outcomes(arms)
+    kept |= {name: arm.kept for name, arm in arms.items()}
+    measured = _outcomes(kept)
     held = None
     if known is not None:
         held = known.hold(
@@ -86,16 +87,16 @@ def evaluate(
         _results(facts, measured, arms, held, resampling),
         _details(facts, measured, arms, held, resampling),
         [_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)],
-        kept | {name: arm.kept for name, arm in arms.items()},
+        kept,
     )
 
 
-def _outcomes(arms: Mapping[str, MeasuredArm]) -> dict[str, Outcomes]:
-    """The outcomes of every form of every model, in the order of the tables."""
+def _outcomes(kept: Mapping[str, Kept]) -> dict[str, Outcomes]:
+    """The outcomes of every form of every predictor, in the order of the tables."""
     found: dict[str, Outcomes] = {}
-    for name, arm in arms.items():
-        found[name] = arm.kept.outcomes
-        found |= {f"{name}+{form}": of_form for form, of_form in arm.kept.forms.items()}
+    for name, of_predictor in kept.items():
+        found[name] = of_predictor.outcomes
+        found |= {f"{name}+{form}": of_form for form, of_form in of_predictor.forms.items()}
     return found
 
 

@@ -170,7 +170,10 @@ def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoi
     if problems:
         raise StorageError(f"{folder} is damaged: {'; '.join(problems)}")
     verified = storage.with_digests(folder, digests)
-    records = [json.loads(line) for line in storage.read_text(verified / RECORDS).splitlines()]
+    try:
+        records = [json.loads(line) for line in storage.read_text(verified / RECORDS).splitlines()]
+    except ValueError as error:
+        raise StorageError(f"{verified / RECORDS} is damaged: {error!r}") from None
     return Checkpoint(verified, step, shapes, records)
 
 

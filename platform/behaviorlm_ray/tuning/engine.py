@@ -61,8 +61,7 @@ def start_engine(
 
     read: gives a parameter of what is continued by ("parameter", name), flattened; None: the model is tuned as it is.
     float32 models train in float32; bfloat16 ones in bfloat16 with float32 masters, moments and accumulation.
-    Raises ModelError for a model without trainable parameters, ConfigError for another dtype and where ZeRO
-    cannot.
+    Raises ModelError for a model without trainable parameters, ConfigError for another dtype and where ZeRO cannot.
     """
     import deepspeed
 

@@ -24,7 +24,7 @@ from behaviorlm.metrics import (
     score_batches,
 )
 from behaviorlm.metrics.front import endpoint_area
-from behaviorlm.metrics.score_batches import ScoreBatch, keep, keep_predictions
+from behaviorlm.metrics.score_batches import ScoreBatch, keep_predictions
 from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.vocabulary import Vocabulary
@@ -270,19 +270,6 @@ def test_what_is_kept_says_the_targets_probability_and_the_first_behaviors(log: 
     for row, top, top_scores in zip(whole, summary.top, summary.top_scores, strict=True):
         assert top.tolist() == sorted(range(5), key=lambda k: (-row[k], k))
         assert np.array_equal(top_scores, row[top])
-
-
-def test_a_sample_that_is_missing_or_there_twice_is_refused() -> None:
-    scores = np.zeros((4, 2), np.float32)
-
-    def rows(*places: list[int]) -> list[ScoreBatch]:
-        return [ScoreBatch(np.array(chosen), scores[chosen]) for chosen in places]
-
-    kept = keep(rows([3, 1], [0, 2]), 4, lambda batch: {"place": batch.places})
-    assert kept["place"].tolist() == [0, 1, 2, 3]
-    for places in ([[0, 1], [3]], [[0, 1, 2, 3], [2]], [[0, 1, 1, 2], [3]]):
-        with pytest.raises(DataError, match=r"sample \d of 4 is predicted \d times"):
-            keep(rows(*places), 4, lambda batch: {"place": batch.places})
 
 
 def test_scores_that_cannot_be_ranked_name_the_sample(log: PreparedLog) -> None:
