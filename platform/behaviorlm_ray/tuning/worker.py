@@ -93,7 +93,7 @@ def tune_rank(
     schedule, model = _open_together(task)
     identity = _identity(task, schedule, model)
     checkpoint = _agree_on_checkpoint(task.checkpoint_folder, identity)
-    engine = start_engine(model, task.config, task.execution, checkpoint and checkpoint.read)
+    engine = start_engine(model, task.config, task.execution, checkpoint.read if checkpoint else None)
     if dist.get_rank() == 0:
         announce(
             f"{len(schedule)} steps on {dist.get_world_size()} worker(s), ZeRO-{engine.zero_stage}, "

@@ -30,7 +30,7 @@ def test_each_rule_has_the_outcomes_of_its_own_scores_and_choices_come_in_place(
         targets,
         3,
         {"turned": lambda batch: -batch.label_scores},
-        lambda batch: batch.places[:, None],
+        lambda batch: batch.places[:, None].astype(np.int32),
     )
     for found, expected in (
         (kept.outcomes, outcomes(scores, targets)),
