@@ -28,9 +28,8 @@ def require_label_scores(
             f"{label_scores.shape}"
         )
     for rows in row_blocks(*label_scores.shape):
-        highest = label_scores[rows].max(
-            axis=1
-        )  # NaN and +inf survive max; a row of -inf has no finite score
+        # NaN and +inf survive max; a row of -inf has no finite score
+        highest = label_scores[rows].max(axis=1)
         if not np.isfinite(highest).all():
             bad = int(np.flatnonzero(~np.isfinite(highest))[0])
             row = rows.start + bad

@@ -112,10 +112,7 @@ def calibration_bin(confidence: Floats) -> NDArray[np.int64]:
 
 
 def sample_metrics(sums: Floats) -> dict[str, Floats]:
-    """Metrics float64[resamples] from sums float64[resamples, columns of `per_sample_values`].
-
-    NaN without samples.
-    """
+    """Metrics float64[resamples] from sums float64[resamples, columns of `per_sample_values`]; NaN without samples."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means = sums[:, 1:] / sums[:, :1]
     values = {name: means[:, column] for column, name in enumerate(SAMPLE_METRICS)}
@@ -153,10 +150,7 @@ def behavior_counts(
 def behavior_metrics(
     counts: BehaviorCounts, behaviors: NDArray[np.bool_], frequent: NDArray[np.bool_]
 ) -> dict[str, Floats]:
-    """Metrics float64[resamples] over the behaviors bool[K + 1].
-
-    `frequent` bool[K + 1] are those of the endpoint.
-    """
+    """Metrics float64[resamples] over the behaviors bool[K + 1]; `frequent` bool[K + 1]: those of the endpoint."""
     targets, predicted, correct = (
         values[:, behaviors] for values in (counts.targets, counts.predicted, counts.correct)
     )

@@ -61,9 +61,7 @@ def outcomes(
     for rows in row_blocks(samples, behaviors):
         scores = label_scores[rows]
         block_target = target[rows]
-        own = scores[np.arange(len(scores)), block_target][
-            :, None
-        ]  # -1 reads the last one; overwritten below
+        own = scores[np.arange(len(scores)), block_target][:, None]  # -1 reads the last; overwritten below
         ahead = (scores > own) | ((scores == own) & (index[None, :] < block_target[:, None]))
         rank[rows] = np.where(block_target < 0, -1, ahead.sum(axis=1))
         predicted[rows] = scores.argmax(axis=1)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from behaviorlm.metrics.score_batches import ScoreBatch
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count
-from behaviorlm_ray.scoring.score_files import ScoreBatch, open_scores
+from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import Location
 
 

@@ -5,16 +5,18 @@ Label scores come in batches, and few numbers are kept of each sample and predic
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
+from behaviorlm.metrics.score_batches import Kept, keep_predictions
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm_ray.evaluation.arms import MeasuredArm, Rules, measure_arm
-from behaviorlm_ray.evaluation.fronts import expected_endpoint, with_expected
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
-from behaviorlm_ray.evaluation.predictors import ArmScores, Kept, baseline_predictors, keep_predictions
+from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 
@@ -62,50 +64,50 @@ def evaluate(
     """
     facts = sample_facts(log, samples)
     known = None if truth is None else truth.open().about(log, samples.test)
-    rules = Rules(log, tau_grid, tail_minimum_targets)
-    behaviors = len(log.vocabulary)
+    baselines = baseline_predictors(log, samples.test)
+    rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
     kept = {
-        name: keep_predictions(predictor, facts.targets, behaviors)
-        for name, predictor in baseline_predictors(log, samples.test).items()
+        name: keep_predictions(batches(), facts.targets, len(facts.vocabulary))
+        for name, batches in baselines.items()
     }
     arms = {
         name: measure_arm(of_arm, facts.validation, facts.targets, rules, keep_front=known is not None)
         for name, of_arm in scores.items()
     }
-    measured = {name: of_baseline.outcomes for name, of_baseline in kept.items()} | _outcomes(arms)
+    kept |= {name: arm.kept for name, arm in arms.items()}
+    measured = _outcomes(kept)
     held = None
     if known is not None:
         held = known.hold(
             {name: model.predicted for name, model in measured.items()},
-            {name: arm.front_choices for name, arm in arms.items() if arm.front_choices is not None},
+            {name: arm.kept.choices for name, arm in arms.items() if arm.kept.choices is not None},
         )
     resampling = Resampling(resamples, seed)
     return Comparison(
-        _results(log, facts, measured, arms, held, resampling),
-        _details(log, facts, measured, arms, held, resampling),
+        _results(facts, measured, arms, held, resampling),
+        _details(facts, measured, arms, held, resampling),
         [_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)],
-        kept | {name: arm.kept for name, arm in arms.items()},
+        kept,
     )
 
 
-def _outcomes(arms: Mapping[str, MeasuredArm]) -> dict[str, Outcomes]:
-    """The outcomes of every form of every model, in the order of the tables."""
+def _outcomes(kept: Mapping[str, Kept]) -> dict[str, Outcomes]:
+    """The outcomes of every form of every predictor, in the order of the tables."""
     found: dict[str, Outcomes] = {}
-    for name, arm in arms.items():
-        found[name] = arm.kept.outcomes
-        found |= {f"{name}+{form}": of_form for form, of_form in arm.forms.items()}
+    for name, of_predictor in kept.items():
+        found[name] = of_predictor.outcomes
+        found |= {f"{name}+{form}": of_form for form, of_form in of_predictor.forms.items()}
     return found
 
 
 def _results(
-    log: PreparedLog,
     facts: SampleFacts,
     measured: Mapping[str, Outcomes],
     arms: Mapping[str, MeasuredArm],
     held: HeldAgainstTruth | None,
     resampling: Resampling,
 ) -> dict[str, Any]:
-    is_anchor = log.vocabulary.is_anchor
+    is_anchor = facts.vocabulary.is_anchor
     return {
         "ceiling": None if held is None else held.ceiling,
         "in_expectation": None if held is None else _in_expectation(held),
@@ -116,25 +118,42 @@ def _results(
         "validation": {
             name: asdict(arm.choice.plain) for name, arm in arms.items() if arm.choice is not None
         },
-        "samples": facts.counts(is_anchor),
+        "samples": _counts(facts),
+    }
+
+
+def _counts(facts: SampleFacts) -> dict[str, int]:
+    """How many samples there are of each kind."""
+    anchors = np.append(facts.vocabulary.is_anchor, False)[facts.targets]
+    return {
+        "all": len(facts.targets),
+        "anchor": int(anchors.sum()),
+        "tail": int((~anchors).sum()),
+        "unseen": int((facts.targets < 0).sum()),
+        "repeats": int(facts.is_repeat.sum()),
+        "changes": int((~facts.is_repeat).sum()),
+        "validation": len(facts.validation),
+        "groups": len(np.unique(facts.groups)),
     }
 
 
 def _details(
-    log: PreparedLog,
     facts: SampleFacts,
     measured: Mapping[str, Outcomes],
     arms: Mapping[str, MeasuredArm],
     held: HeldAgainstTruth | None,
     resampling: Resampling,
 ) -> dict[str, Any]:
-    vocabulary = log.vocabulary
+    vocabulary = facts.vocabulary
     choices = {name: arm.choice for name, arm in arms.items() if arm.choice is not None}
     truth = None
     fronts = {name: arm.front for name, arm in arms.items()}
     if held is not None:
         truth = held.details | {"models": {name: asdict(of) for name, of in held.expected.items()}}
-        fronts = {name: with_expected(front, held.fronts[name]) for name, front in fronts.items()}
+        fronts = {
+            name: replace(front, expected=tuple(of_point.endpoint for of_point in held.fronts[name]))
+            for name, front in fronts.items()
+        }
     return {
         "tau": {name: choice.tau for name, choice in choices.items()},
         "validation": {
@@ -143,7 +162,7 @@ def _details(
         },
         "fronts": {name: front.to_json() for name, front in fronts.items()},
         "truth": truth,
-        "comparisons": _comparisons(measured, list(arms), vocabulary.is_anchor, facts, resampling),
+        "comparisons": _comparisons(measured, list(arms), facts, resampling),
         "per_behavior": {
             name: per_behavior_table(
                 model, vocabulary.names, vocabulary.is_anchor, vocabulary.counts
@@ -158,7 +177,7 @@ def _in_expectation(held: HeldAgainstTruth) -> dict[str, Any]:
     """What the tables show of the truth: the bound and each model's endpoint in expectation."""
     return {
         "bound": {"anchor_accuracy": held.ceiling["anchor"], "tail_macro_recall": held.tail_macro_recall},
-        "models": {name: asdict(expected_endpoint(of)) for name, of in held.expected.items()},
+        "models": {name: asdict(of.endpoint) for name, of in held.expected.items()},
     }
 
 
@@ -176,7 +195,6 @@ def _nothing_to_choose_by(name: str, rules: Rules) -> str:
 def _comparisons(
     measured: Mapping[str, Outcomes],
     models: Sequence[str],
-    is_anchor: Any,
     facts: SampleFacts,
     resampling: Resampling,
 ) -> list[dict[str, Any]]:
@@ -188,7 +206,7 @@ def _comparisons(
         difference = paired_difference(
             measured[first],
             measured[second],
-            is_anchor,
+            facts.vocabulary.is_anchor,
             facts.groups,
             facts.is_repeat,
             **vars(resampling),

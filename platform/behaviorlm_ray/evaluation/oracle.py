@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from behaviorlm.config import Settings
+from behaviorlm.metrics.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
@@ -102,6 +103,11 @@ class ExpectedAccuracy:
     anchor_accuracy: float | None
     tail_accuracy: float | None
     tail_macro_recall: float | None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint alone."""
+        return Endpoint(self.anchor_accuracy, self.tail_macro_recall)
 
 
 @dataclass(frozen=True)

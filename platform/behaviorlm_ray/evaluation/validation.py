@@ -4,11 +4,9 @@ from collections.abc import Iterable
 
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.outcomes import Choices
+from behaviorlm.metrics.score_batches import ScoreBatch, first_choices, keep
 from behaviorlm.scoring.decision_rules import TAIL_MINIMUM_TARGETS, AnchorTail, anchor_tail_objective
-from behaviorlm_ray.evaluation.arms import plain_choices
-from behaviorlm_ray.evaluation.predictors import keep
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather
-from behaviorlm_ray.scoring.score_files import ScoreBatch
 
 
 def validation_metrics(
@@ -24,7 +22,7 @@ def validation_metrics(
     if not count(validation):
         raise DataError("a search chooses on validation samples, and there are none; raise split.validation")
     targets = gather(log, validation, "behavior")
-    chosen = keep(batches, len(targets), plain_choices)["plain"]
+    chosen = keep(batches, len(targets), lambda batch: {"first": first_choices(batch)})["first"]
     is_anchor = log.vocabulary.is_anchor
     found = anchor_tail_objective(Choices(targets, chosen, len(is_anchor)), is_anchor, tail_minimum_targets)
     if found.objective is None:

@@ -16,28 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from behaviorlm.errors import StorageError
+from behaviorlm.metrics.score_batches import ScoreBatch, rows_per_batch
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import SampleRows, count, places_in
 from behaviorlm_ray.storage import Location
 
-BATCH_BYTES = 16 * 2**20
-"""Label scores of a batch at most, but of one sample at least: what is made of them takes a few times as much."""
-
 Int64 = NDArray[np.int64]
 LABEL_SCORES = "label_scores"
-
-
-@dataclass(frozen=True)
-class ScoreBatch:
-    """Label scores float32[b, K] of some of n samples; places: which ones, int64[b], each below n."""
-
-    places: Int64
-    label_scores: NDArray[np.float32]
-
-
-def rows_per_batch(behaviors: int) -> int:
-    """Samples whose label scores fit into a batch."""
-    return max(1, BATCH_BYTES // (4 * behaviors))
 
 
 @dataclass(frozen=True)

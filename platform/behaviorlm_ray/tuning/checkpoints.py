@@ -34,11 +34,12 @@ INCOMPLETE = ".incomplete-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint. `step`: optimizer steps done; `records`: one dictionary for each of them."""
+    """A verified checkpoint. `step`: optimizer steps done; `records`: what each of them did, in order, from step 0."""
 
     folder: Location
     step: int
     shapes: dict[str, list[int]]
+    records: list[dict[str, Any]]
 
     def read(self, kind: str, name: str) -> Tensor:
         """One flattened float32 tensor of a kind (parameter, exp_avg, exp_avg_sq). Raises StorageError."""
@@ -48,10 +49,6 @@ class Checkpoint:
                 return file.get_tensor(name)
         except (OSError, SafetensorError) as error:
             raise StorageError(f"{self.folder}: {kind} of {name} cannot be read: {error}") from None
-
-    def records(self) -> list[dict[str, Any]]:
-        """What each step did, in order, from step 0."""
-        return [json.loads(line) for line in storage.read_text(self.folder / RECORDS).splitlines()]
 
 
 def write_checkpoint(
@@ -172,7 +169,12 @@ def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoi
     problems = storage.damaged_files(folder, digests)
     if problems:
         raise StorageError(f"{folder} is damaged: {'; '.join(problems)}")
-    return Checkpoint(storage.with_digests(folder, digests), step, shapes)
+    verified = storage.with_digests(folder, digests)
+    try:
+        records = [json.loads(line) for line in storage.read_text(verified / RECORDS).splitlines()]
+    except ValueError as error:
+        raise StorageError(f"{verified / RECORDS} is damaged: {error!r}") from None
+    return Checkpoint(verified, step, shapes, records)
 
 
 def prune_checkpoints(root: Location, keep: int, written: int, reading: Checkpoint | None = None) -> None:

@@ -1,57 +1,27 @@
-"""The DeepSpeed engine, and one optimizer step over the packs of a step.
-
-A step's gradient is the sum over its packs, whoever computes them: worker r takes packs r, r + W, …; one that
-is left without a pack runs an empty one, so that all take part in the same collectives. DeepSpeed averages
-over workers, which is undone by scaling the loss.
-"""
+"""The DeepSpeed engine: a model handed over, with what DeepSpeed must be told and kept from."""
 
 import logging
 import os
 import sys
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from behaviorlm.errors import ModelError
-from behaviorlm.model.tree_model import TreeModel, causal_lm, pack_tensors
-from behaviorlm.training.packs import empty_pack
-from behaviorlm.trees.token_tree import TokenTree
-from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
+from behaviorlm.model.tree_model import TreeModel, causal_lm
+from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.precision import keeps_masters
-
-
-class NotFiniteError(ModelError):
-    """A loss or gradient was not finite; raised on all workers alike, so that none waits for another."""
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What one optimizer step did, over all workers.
-
-    loss: the step's weighted loss before the update; parts: the same by part of the loss; samples and tokens:
-    how many were run, summed over the packs; gradient_norm: before clipping, NaN where the engine does not
-    tell it.
-    """
-
-    loss: float
-    parts: list[float]
-    samples: int
-    tokens: int
-    gradient_norm: float
-    learning_rate: float
-    seconds: float
+from behaviorlm_ray.tuning.utilization import ModelWork, model_work
 
 
 @dataclass
 class TuningEngine:
-    """A DeepSpeed engine with what a step needs beside it."""
+    """A DeepSpeed engine with what a step needs beside it; work: of its model, None where it is not known."""
 
     deepspeed: Any
     config: TuningConfig
@@ -60,6 +30,7 @@ class TuningEngine:
     non_finite: Tensor
     dtype: str
     trainable_numel: int
+    work: ModelWork | None
 
     @property
     def device(self) -> torch.device:
@@ -80,12 +51,17 @@ def prepare_process(execution: TuningExecution) -> None:
         warnings.filterwarnings("ignore", message=old, category=FutureWarning)
 
 
-def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecution) -> TuningEngine:
+def start_engine(
+    model: TreeModel,
+    config: TuningConfig,
+    execution: TuningExecution,
+    read: Callable[[str, str], Tensor] | None = None,
+) -> TuningEngine:
     """Hand a model to DeepSpeed. Needs an initialized torch.distributed; collective.
 
+    read: gives a parameter of what is continued by ("parameter", name), flattened; None: the model is tuned as it is.
     float32 models train in float32; bfloat16 ones in bfloat16 with float32 masters, moments and accumulation.
-    Raises ModelError for a model without trainable parameters, ConfigError for another dtype and where ZeRO
-    cannot.
+    Raises ModelError for a model without trainable parameters, ConfigError for another dtype and where ZeRO cannot.
     """
     import deepspeed
 
@@ -96,11 +72,14 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ModelError("the model has no trainable parameter: add an adapter or choose full tuning")
+    if read is not None:
+        _set_parameters(model, read)
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     low_precision = keeps_masters(dtypes, execution.zero_stage)
     trainable_numel = sum(parameter.numel() for parameter in trainable)
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
+    work = model_work(model.model)  # before parameters are sharded
     stage = _possible_stage(model, execution.zero_stage)
     engine, _, _, _ = deepspeed.initialize(
         model=model,
@@ -117,59 +96,14 @@ def start_engine(model: TreeModel, config: TuningConfig, execution: TuningExecut
     for parameter in names:
         parameter.register_hook(lambda gradient: _flag_non_finite(non_finite, gradient))
     dtype = "bfloat16 with float32 masters" if low_precision else "float32"
-    return TuningEngine(engine, config, stage, names, non_finite, dtype, trainable_numel)
+    return TuningEngine(engine, config, stage, names, non_finite, dtype, trainable_numel, work)
 
 
-def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps: int) -> StepOutcome:
-    """One optimizer step over `packs`, the same list on every worker; collective.
-
-    Raises NotFiniteError on every worker, before the optimizer moves, where a loss or gradient is not finite.
-    """
-    started = time.perf_counter()
-    rank, world = dist.get_rank(), dist.get_world_size()
-    module = engine.tree_model
-    rounds = -(-len(packs) // world)
-    engine.non_finite.fill_(False)
-    # parts of the loss, samples, tokens, whether anything was not finite
-    totals = torch.zeros(module.parts + 3, dtype=torch.float64, device=engine.device)
-    for micro_step in range(rounds):
-        index = micro_step * world + rank
-        pack = packs[index] if index < len(packs) else empty_pack()
-        torch.manual_seed(pack_seed(engine.config.seed, step, index))
-        engine.deepspeed.set_gradient_accumulation_boundary(micro_step == rounds - 1)
-        loss, parts, _ = engine.deepspeed(pack_tensors(pack, engine.device))
-        engine.deepspeed.backward(loss * world, scale_wrt_gas=False)
-        if index < len(packs):
-            totals[: module.parts] += parts.double()
-            totals[module.parts] += len(np.unique(pack.item[pack.part == 0]))
-            totals[module.parts + 1] += len(pack)
-    totals[module.parts + 2] = engine.non_finite
-    dist.all_reduce(totals)
-    *part_sums, samples, tokens, non_finite = totals.tolist()
-    if non_finite or not np.isfinite(part_sums).all():
-        raise NotFiniteError(
-            f"step {step + 1} of {steps}: loss or gradient is not finite (loss by part: {part_sums}). The "
-            "weights were not changed. Lower this tuning's learning_rate (a_tuning.learning_rate, "
-            "b_tuning.learning_rate or one_stage.learning_rate), or check the base model's dtype"
-        )
-    rate = learning_rate(step, steps, engine.config)
-    for group in engine.deepspeed.basic_optimizer.param_groups:
-        group["lr"] = rate
-    engine.deepspeed.step()
-    return StepOutcome(
-        loss=sum(part_sums),
-        parts=part_sums,
-        samples=int(samples),
-        tokens=int(tokens),
-        gradient_norm=_gradient_norm(engine),
-        learning_rate=rate,
-        seconds=time.perf_counter() - started,
-    )
-
-
-def pack_seed(seed: int, step: int, pack: int) -> int:
-    """Seed of dropout for one pack; follows from the position in the schedule, not from who computes it."""
-    return int(np.random.SeedSequence([seed, step, pack]).generate_state(1, np.uint64)[0] >> 1)
+def _set_parameters(model: TreeModel, read: Callable[[str, str], Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(read("parameter", name).view(parameter.shape))
 
 
 def _deepspeed_config(
@@ -238,11 +172,6 @@ def _keep_head_gathered(engine: Any) -> None:
 def _flag_non_finite(flag: Tensor, gradient: Tensor) -> None:
     # NaN and infinities come through a sum; one that only the sum reaches, the gradient's norm would reach too
     flag.logical_or_(torch.logical_not(torch.isfinite(gradient.sum())))
-
-
-def _gradient_norm(engine: TuningEngine) -> float:
-    norm = engine.deepspeed.get_global_grad_norm()
-    return float("nan") if norm is None else float(norm)
 
 
 def announce(message: str) -> None:

@@ -4,7 +4,6 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -14,13 +13,13 @@ import torch.distributed as dist
 from ray.util.metrics import Gauge
 
 from behaviorlm.errors import StorageError
-from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.run_record import PROGRESS_FILE
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningExecution
-from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, announce
-from behaviorlm_ray.tuning.utilization import ModelWork, peak_teraflops, step_work
+from behaviorlm_ray.tuning.engine import TuningEngine, announce
+from behaviorlm_ray.tuning.optimizer_step import StepOutcome
+from behaviorlm_ray.tuning.utilization import peak_teraflops
 
 GAUGES = {
     "loss": "Weighted loss of the last step, before its update.",
@@ -39,7 +38,7 @@ FILE_PATIENCE_SECONDS = 10.0
 class Progress:
     """Sums up steps and, at most every so many seconds, tells; worker 0 only, the others do nothing.
 
-    work: of the model, None where it is not known. folder: where the progress file goes.
+    folder: where the progress file goes.
     """
 
     def __init__(
@@ -49,13 +48,12 @@ class Progress:
         first: int,
         execution: TuningExecution,
         engine: TuningEngine,
-        work: ModelWork | None,
         folder: Location,
     ) -> None:
         self._names, self._steps, self._first = part_names, steps, first
         self._every = execution.progress_every_seconds
         self._folder = storage.with_patience(folder, FILE_PATIENCE_SECONDS)
-        self._work, self._peak = work, _peak_of_all_workers(execution, engine)
+        self._peak = _peak_of_all_workers(execution, engine)
         self._started = self._last = time.perf_counter()
         self._samples = self._tokens = 0
         self._seconds = self._operations = 0.0
@@ -64,15 +62,14 @@ class Progress:
         if dist.get_rank() == 0 and ray.is_initialized():
             self._gauges = {name: Gauge(f"behaviorlm_tuning_{name}", text) for name, text in GAUGES.items()}
 
-    def show(self, step: int, outcome: StepOutcome, packs: Sequence[TokenTree]) -> None:
-        """Count a step and, when it is time, tell."""
+    def show(self, step: int, outcome: StepOutcome, operations: float) -> None:
+        """Count a step and, when it is time, tell. operations: floating-point ones of the step."""
         if dist.get_rank() != 0:
             return
         self._samples += outcome.samples
         self._tokens += outcome.tokens
         self._seconds += outcome.seconds
-        if self._work is not None:
-            self._operations += self._work.of(step_work(packs))
+        self._operations += operations
         now = time.perf_counter()
         if now - self._last < self._every and step + 1 != self._steps:
             return
@@ -95,7 +92,7 @@ class Progress:
             "step": float(step + 1),
         }
         utilization = ""
-        if self._work is not None and self._peak is not None:
+        if self._peak is not None:
             share = self._operations / self._seconds / self._peak
             values["model_flop_utilization"] = share
             utilization = f"MFU {share:.1%}, "
@@ -112,13 +109,7 @@ class Progress:
         for name, gauge in self._gauges.items():
             if name in values:
                 gauge.set(values[name])
-        told = {
-            "step": step + 1,
-            "steps": self._steps,
-            "time": time.time(),
-            "seconds_left": round(left),
-            **values,
-        }
+        told = {"steps": self._steps, "time": time.time(), "seconds_left": round(left), **values}
         self._file.write(self._folder / PROGRESS_FILE, json.dumps(told | {"step": step + 1}).encode())
 
 
@@ -151,9 +142,11 @@ def memory_gib() -> float:
 
 
 def _peak_of_all_workers(execution: TuningExecution, engine: TuningEngine) -> float | None:
-    """Operations a second that the devices of all workers could do, taken to be of one kind; None if not known."""
-    name = torch.cuda.get_device_name() if execution.use_gpu else ""
-    if not execution.use_gpu and execution.peak_teraflops is None:
-        return None
-    peak = peak_teraflops(name, engine.dtype, execution.peak_teraflops)
-    return None if peak is None else peak * 1e12 * dist.get_world_size()
+    """Operations a second that the devices of all workers could do, taken to be of one kind.
+
+    None if not known, or if it is not known how many the model takes.
+    """
+    peak = execution.peak_teraflops
+    if peak is None and execution.use_gpu:
+        peak = peak_teraflops(torch.cuda.get_device_name(), engine.dtype)
+    return None if peak is None or engine.work is None else peak * 1e12 * dist.get_world_size()

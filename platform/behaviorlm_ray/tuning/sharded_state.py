@@ -94,8 +94,8 @@ def gather(engine: TuningEngine) -> dict[str, dict[str, Tensor]]:
 def restore(engine: TuningEngine, read: Callable[[str, str], Tensor], steps: int) -> None:
     """Set the local fragments of masters and moments, and Adam's step count.
 
-    read(kind, name) gives the whole flattened float32 tensor. The model's own (rounded) parameters must have
-    been set before the engine was started.
+    read(kind, name) gives the whole flattened float32 tensor. The model's own (rounded) parameters were set when the
+    engine was started.
     """
     for fragment in fragments(engine):
         state = engine.deepspeed.basic_optimizer.state[fragment.flat]

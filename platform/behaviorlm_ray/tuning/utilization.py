@@ -63,6 +63,11 @@ def step_work(packs: Sequence[TokenTree]) -> StepWork:
     )
 
 
+def operations(work: ModelWork | None, packs: Sequence[TokenTree]) -> float:
+    """Floating-point operations of a step's packs; 0 where the model's work is not known."""
+    return 0.0 if work is None else work.of(step_work(packs))
+
+
 def model_work(model: nn.Module) -> ModelWork | None:
     """Work of a dense transformer: a multiplication and an addition for each weight, token and product.
 
@@ -101,10 +106,8 @@ def model_work(model: nn.Module) -> ModelWork | None:
     return ModelWork(per_token, 12.0 * layers * width, per_readout)
 
 
-def peak_teraflops(device_name: str, dtype: str, given: float | None = None) -> float | None:
-    """The device's peak for a dtype in 10^12 operations a second; `given` wins; None where it is not known."""
-    if given is not None:
-        return given
+def peak_teraflops(device_name: str, dtype: str) -> float | None:
+    """The device's peak for a dtype in 10^12 operations a second; None where it is not known."""
     if not dtype.startswith("bfloat16"):
         return None  # float32 runs on other units, or not, by a setting
     for pattern, peak in BFLOAT16_PEAK_TERAFLOPS:

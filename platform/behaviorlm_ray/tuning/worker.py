@@ -26,9 +26,10 @@ from behaviorlm_ray.tuning import sharded_state
 from behaviorlm_ray.tuning.checkpoint_writer import CheckpointWriter
 from behaviorlm_ray.tuning.checkpoints import Checkpoint, newest_checkpoint, remove_unfinished
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
-from behaviorlm_ray.tuning.engine import StepOutcome, TuningEngine, announce, run_step, start_engine
+from behaviorlm_ray.tuning.engine import TuningEngine, announce, start_engine
+from behaviorlm_ray.tuning.optimizer_step import StepOutcome, run_step
 from behaviorlm_ray.tuning.progress import Progress
-from behaviorlm_ray.tuning.utilization import ModelWork, model_work
+from behaviorlm_ray.tuning.utilization import operations
 
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
@@ -92,11 +93,7 @@ def tune_rank(
     schedule, model = _open_together(task)
     identity = _identity(task, schedule, model)
     checkpoint = _agree_on_checkpoint(task.checkpoint_folder, identity)
-    if checkpoint is not None:
-        _set_parameters(model, checkpoint)
-    work = model_work(model.model)  # before parameters are sharded
-    engine = start_engine(model, task.config, task.execution)
-    records: list[dict[str, Any]] = []
+    engine = start_engine(model, task.config, task.execution, checkpoint.read if checkpoint else None)
     if dist.get_rank() == 0:
         announce(
             f"{len(schedule)} steps on {dist.get_world_size()} worker(s), ZeRO-{engine.zero_stage}, "
@@ -104,10 +101,10 @@ def tune_rank(
         )
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
-        records = checkpoint.records()
+    records = [] if checkpoint is None else checkpoint.records
     keep = task.execution.keep_checkpoints
     with CheckpointWriter(task.checkpoint_folder, keep, identity, checkpoint) as writer:
-        _train(task, schedule, engine, records, writer, report, preempted, work)
+        _train(task, schedule, engine, records, writer, report, preempted)
     return _finish(task, schedule, engine, records)
 
 
@@ -144,21 +141,18 @@ def _train(
     writer: CheckpointWriter,
     report: Callable[[dict[str, Any]], None],
     preempted: Callable[[], bool],
-    work: ModelWork | None,
 ) -> None:
     """Run the steps that `records` does not hold yet, and add them to it."""
     steps, first = len(schedule), len(records)
     stop = steps if task.stop_step is None else min(task.stop_step, steps)
-    progress = Progress(
-        schedule.part_names, stop, first, task.execution, engine, work, task.checkpoint_folder
-    )
+    progress = Progress(schedule.part_names, stop, first, task.execution, engine, task.checkpoint_folder)
     for step in range(first, stop):
         packs = schedule.packs(step)
         outcome = run_step(engine, packs, step, steps)
         records.append(
             {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
         )
-        progress.show(step, outcome, packs)
+        progress.show(step, outcome, operations(engine.work, packs))
         leaving = preempted() and writer.is_due_on_notice(engine.device)
         if leaving and dist.get_rank() == 0:
             announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
@@ -239,14 +233,6 @@ def _agree_on_checkpoint(root: Location, identity: dict[str, str]) -> Checkpoint
             announce(f"continuing from {chosen[0].folder} (after step {chosen[0].step})")
     dist.broadcast_object_list(chosen, src=0)
     return chosen[0]
-
-
-def _set_parameters(model: TreeModel, checkpoint: Checkpoint) -> None:
-    """Set the model's trainable parameters before any engine takes hold of them."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(checkpoint.read("parameter", name).view(parameter.shape))
 
 
 def _scalars(schedule: Schedule, outcome: StepOutcome) -> dict[str, float]:

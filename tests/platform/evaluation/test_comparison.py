@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 from behaviorlm.prompts.config import PromptConfig
-from behaviorlm.scoring.config import CHOICE_TAUS, FRONT_TAUS
-from behaviorlm.scoring.decision_rules import adjusted_choices
+from behaviorlm.scoring.config import CHOICE_TAUS
 from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
-from behaviorlm_ray.evaluation.fronts import adjustment_front
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -68,18 +66,6 @@ def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: P
     assert "no tail behavior with 1000 targets; raise split.validation" in found.warnings[0]
     models = found.results["models"]
     assert models["one_stage+adjusted"] == models["one_stage"]
-
-
-def test_a_front_without_a_tail_behavior_of_ten_targets_has_no_area() -> None:
-    targets = np.repeat([0, 1], [30, 9])
-    scores = np.random.default_rng(0).normal(size=(39, 2))
-    choices = adjusted_choices(scores, np.log([0.8, 0.2]), FRONT_TAUS)
-    front = adjustment_front(choices, targets.astype(np.int32), np.array([True, False])).to_json()
-    assert (front["area"], front["expected_area"]) == (None, None)
-    assert all(point["tail_macro_recall"] is None for point in front["points"])
-    for point in front["points"]:
-        predicted = (scores - point["tau"] * np.log([0.8, 0.2])).argmax(axis=1)
-        assert point["anchor_accuracy"] == pytest.approx(np.mean(predicted[:30] == 0))
 
 
 def test_the_table_has_a_dash_where_the_endpoint_in_expectation_counts_nothing(log: PreparedLog) -> None:

@@ -21,18 +21,18 @@ from behaviorlm.metrics import (
     paired_difference,
     per_behavior_table,
     reliability,
+    score_batches,
 )
 from behaviorlm.metrics.front import endpoint_area
+from behaviorlm.metrics.score_batches import ScoreBatch, keep_predictions
 from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.evaluation.arms import Rules, measure_arm
 from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
-from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors, keep, keep_predictions
+from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
-from behaviorlm_ray.scoring import score_files
-from behaviorlm_ray.scoring.score_files import ScoreBatch
 from tests.behaviorlm.random_parts import NAMES, prompt_tokens, vocabulary, write_part
 from tests.platform.score_reading import in_batches
 
@@ -244,7 +244,7 @@ def assert_same(found: Any, expected: Any, where: str) -> None:
 def test_batches_of_any_size_give_the_numbers_of_all_scores_in_memory(
     log: PreparedLog, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_files, "BATCH_BYTES", step * 5 * 4)
+    monkeypatch.setattr(score_batches, "BATCH_BYTES", step * 5 * 4)
     scores = made_scores(log)
     results, details = in_memory(log, scores)
     samples = results["samples"]
@@ -272,19 +272,6 @@ def test_what_is_kept_says_the_targets_probability_and_the_first_behaviors(log: 
         assert np.array_equal(top_scores, row[top])
 
 
-def test_a_sample_that_is_missing_or_there_twice_is_refused() -> None:
-    scores = np.zeros((4, 2), np.float32)
-
-    def rows(*places: list[int]) -> list[ScoreBatch]:
-        return [ScoreBatch(np.array(chosen), scores[chosen]) for chosen in places]
-
-    kept = keep(rows([3, 1], [0, 2]), 4, lambda batch: {"place": batch.places})
-    assert kept["place"].tolist() == [0, 1, 2, 3]
-    for places in ([[0, 1], [3]], [[0, 1, 2, 3], [2]], [[0, 1, 1, 2], [3]]):
-        with pytest.raises(DataError, match=r"sample \d of 4 is predicted \d times"):
-            keep(rows(*places), 4, lambda batch: {"place": batch.places})
-
-
 def test_scores_that_cannot_be_ranked_name_the_sample(log: PreparedLog) -> None:
     scores = made_scores(log)
     scores["one_stage"]["test"][41] = np.nan
@@ -299,7 +286,7 @@ MANY = 800
 @pytest.fixture
 def large_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreparedLog:
     """Batches and blocks are small beside an array of all scores."""
-    monkeypatch.setattr(score_files, "BATCH_BYTES", 40 * MANY * 4)
+    monkeypatch.setattr(score_batches, "BATCH_BYTES", 40 * MANY * 4)
     monkeypatch.setattr(intervals, "NUMBERS_PER_BLOCK", 50_000)
     monkeypatch.setattr(frequency, "COUNTS_PER_BLOCK", 50_000)
     monkeypatch.setattr(markov, "PROBABILITIES_PER_BLOCK", 50_000)
@@ -340,14 +327,14 @@ def peak_of(work: Callable[[], object]) -> int:
 
 
 def test_no_predictor_takes_an_array_of_all_its_scores(large_log: PreparedLog) -> None:
-    rules = Rules(large_log, (0.0, 0.5), 1)
+    rules = Rules(large_log.vocabulary, large_log.prompt, (0.0, 0.5), 1)
 
     def measure_all(samples: int) -> None:
         rows = [np.arange(20, 20 + samples)]
         targets = gather(large_log, rows, "behavior")
         measure_arm(arm_of(samples), targets, targets, rules, keep_front=True)
         for predictor in baseline_predictors(large_log, rows).values():
-            keep_predictions(predictor, targets, MANY)
+            keep_predictions(predictor(), targets, MANY)
 
     measure_all(40)  # what is made once and kept is not counted below
     few, many = (peak_of(partial(measure_all, samples)) for samples in (100, 800))

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from behaviorlm.errors import StorageError
+from behaviorlm.metrics import score_batches
 from behaviorlm_ray.preparation.prepared_log import SampleRows
-from behaviorlm_ray.scoring import score_files
 from behaviorlm_ray.scoring.score_files import (
     ScoresByPlace,
     check_scores,
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 def test_every_sample_comes_once_with_its_place_and_no_batch_is_larger(
     folder: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_files, "BATCH_BYTES", step * BEHAVIORS * 4 + 3)
+    monkeypatch.setattr(score_batches, "BATCH_BYTES", step * BEHAVIORS * 4 + 3)
     chosen: SampleRows = [np.array([4, 9]), np.array([0, 3, 5, 8])]
     for asked in (ROWS, chosen):
         samples = [(part, int(row)) for part, rows in enumerate(asked) for row in rows]
@@ -138,7 +138,7 @@ def test_measures_come_in_the_order_of_the_samples(tmp_path: Path) -> None:
 def test_scores_by_place_are_those_of_the_file(
     tmp_path: Path, row_group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_files, "BATCH_BYTES", 3 * BEHAVIORS * 4)
+    monkeypatch.setattr(score_batches, "BATCH_BYTES", 3 * BEHAVIORS * 4)
     scores = np.random.default_rng(0).normal(size=(10, BEHAVIORS)).astype(np.float32)
     table = pa.table({"label_scores": pa.array(list(scores), pa.list_(pa.float32()))})
     pq.write_table(table, tmp_path / "alone.parquet", row_group_size=row_group)

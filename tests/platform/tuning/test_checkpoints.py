@@ -86,7 +86,7 @@ def test_what_was_written_is_read_back(root: Location) -> None:
     assert checkpoint is not None and checkpoint.step == 10
     sent = pickle.loads(pickle.dumps(checkpoint))  # as worker 0 sends it to the others
     assert torch.equal(sent.read("exp_avg", "weight"), torch.full((7,), 10.0))
-    assert [record["step"] for record in sent.records()] == list(range(10))
+    assert [record["step"] for record in sent.records] == list(range(10))
     assert sent.shapes == {"weight": [7, 1]}
 
 
@@ -137,21 +137,21 @@ def test_planted_pickles_are_not_run(root: Location, tmp_path: Path, zipped: boo
     assert_pickle_acts(pickled, marker)
 
 
-def test_a_pickle_that_the_description_names_is_not_run(root: Location, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["parameter.safetensors", "steps.jsonl"])
+def test_a_pickle_that_the_description_names_is_not_run(name: str, root: Location, tmp_path: Path) -> None:
     """Whoever can write the files of a checkpoint can write the checksums too."""
     marker, pickled = tmp_path / "marker", tmp_path / "planted.bin"
     plant_pickle(pickled, marker, zipped=True)
     newest = written(root, 4)
-    storage.write_replacing(newest / "parameter.safetensors", pickled.read_bytes())
+    storage.write_replacing(newest / name, pickled.read_bytes())
     described = json.loads(storage.read_text(newest / "checkpoint.json"))
     digest = asdict(storage.hash_files(tmp_path, ["planted.bin"])["planted.bin"])
-    body = {name: value for name, value in described.items() if name != "checksum"}
-    body["files"]["parameter.safetensors"] = digest
+    body = {key: value for key, value in described.items() if key != "checksum"}
+    body["files"][name] = digest
     checksum = hashlib.sha256(canonical_json(body)).hexdigest()
     storage.write_replacing(newest / "checkpoint.json", json.dumps(body | {"checksum": checksum}).encode())
-    checkpoint = verify_checkpoint(newest, IDENTITY)
-    with pytest.raises(StorageError, match="parameter of weight cannot be read"):
-        checkpoint.read("parameter", "weight")
+    with pytest.raises(StorageError, match=r"parameter of weight cannot be read|steps\.jsonl is damaged"):
+        verify_checkpoint(newest, IDENTITY).read("parameter", "weight")
     assert_pickle_acts(pickled, marker)
 
 

@@ -14,7 +14,7 @@ import behaviorlm.model.tree_model
 from behaviorlm.model.tree_model import pack_tensors
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
-from behaviorlm_ray.tuning.engine import NotFiniteError
+from behaviorlm_ray.tuning.optimizer_step import NotFiniteError
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
     ToySchedule,

@@ -22,7 +22,7 @@ from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
-from behaviorlm_ray.tuning.engine import NotFiniteError
+from behaviorlm_ray.tuning.optimizer_step import NotFiniteError
 from behaviorlm_ray.tuning.trainer import START_SECONDS, START_TIMEOUT, start_patience, tune
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (

@@ -1,7 +1,6 @@
 """The primary endpoint along a model's front: at every strength of logit adjustment, on the draw and in expectation."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ from behaviorlm.metrics.endpoint import Endpoint, endpoint
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.outcomes import Choices
 from behaviorlm.scoring.config import FRONT_TAUS
-from behaviorlm_ray.evaluation.oracle import ExpectedAccuracy
 
 
 @dataclass(frozen=True)
 class AdjustmentFront:
     """The endpoint of one model at every tau of FRONT_TAUS.
 
-    expected: that of the same choices in expectation under p*; None without a truth.
+    expected: that of the same choices in expectation under the truth; None where it is not known.
     """
 
     points: tuple[Endpoint, ...]
@@ -47,13 +45,3 @@ def adjustment_front(
     """The front of the choices at every tau of FRONT_TAUS, int32[n, taus], for targets int32[n]."""
     points = [endpoint(Choices(targets, of_tau, len(is_anchor)), is_anchor) for of_tau in choices.T]
     return AdjustmentFront(tuple(points))
-
-
-def with_expected(front: AdjustmentFront, expected: Sequence[ExpectedAccuracy]) -> AdjustmentFront:
-    """The same front in expectation as well."""
-    return replace(front, expected=tuple(expected_endpoint(of_point) for of_point in expected))
-
-
-def expected_endpoint(expected: ExpectedAccuracy) -> Endpoint:
-    """The endpoint alone."""
-    return Endpoint(expected.anchor_accuracy, expected.tail_macro_recall)

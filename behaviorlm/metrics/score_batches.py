@@ -1,0 +1,108 @@
+"""Label scores in batches, and the few numbers that are kept of each sample; no scores of all samples are held."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.errors import DataError
+from behaviorlm.metrics.label_probabilities import require_label_scores
+from behaviorlm.metrics.outcomes import Outcomes, outcomes
+from behaviorlm.metrics.score_summary import ScoreSummary, summarize_scores
+
+BATCH_BYTES = 16 * 2**20
+"""Label scores of a batch at most, but of one sample at least: what is made of them takes a few times as much."""
+
+Arrays = dict[str, NDArray]
+"""Columns of what is kept, by name; each has one row a sample."""
+
+
+@dataclass(frozen=True)
+class ScoreBatch:
+    """Label scores float32[b, K] of some of n samples; places: which ones, int64[b], each below n."""
+
+    places: NDArray[np.int64]
+    label_scores: NDArray[np.float32]
+
+
+Rule = Callable[[ScoreBatch], NDArray[np.float32]]
+"""The label scores of a batch under a decision rule; float32[b, K]."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a predictor's label scores.
+
+    outcomes, summary: of the scores themselves. forms: outcomes under each further decision rule, by its name.
+    choices: what else is chosen on each sample, int32[n, c]; None: nothing.
+    """
+
+    outcomes: Outcomes
+    summary: ScoreSummary
+    forms: dict[str, Outcomes]
+    choices: NDArray[np.int32] | None
+
+
+def rows_per_batch(behaviors: int) -> int:
+    """Samples whose label scores fit into a batch."""
+    return max(1, BATCH_BYTES // (4 * behaviors))
+
+
+def keep(batches: Iterable[ScoreBatch], samples: int, reduce: Callable[[ScoreBatch], Arrays]) -> Arrays:
+    """Each batch reduced to arrays with one row a sample, in the order of the samples' places.
+
+    Raises DataError where a sample is missing or there twice.
+    """
+    kept: Arrays = {}
+    seen = np.zeros(samples, np.int8)
+    for batch in batches:
+        for name, values in reduce(batch).items():
+            if name not in kept:
+                kept[name] = np.empty((samples, *values.shape[1:]), values.dtype)
+            kept[name][batch.places] = values
+        np.add.at(seen, batch.places, 1)
+    if (seen != 1).any():
+        place = int(np.flatnonzero(seen != 1)[0])
+        raise DataError(f"sample {place} of {samples} is predicted {seen[place]} times")
+    return kept
+
+
+def first_choices(batch: ScoreBatch) -> NDArray[np.int32]:
+    """The behavior ranked first, int32[b]. Raises DataError for scores that cannot be ranked."""
+    require_label_scores(batch.label_scores, None, batch.places)
+    return batch.label_scores.argmax(axis=1).astype(np.int32)
+
+
+def keep_predictions(
+    batches: Iterable[ScoreBatch],
+    targets: NDArray[np.int32],
+    behaviors: int,
+    forms: Mapping[str, Rule] | None = None,
+    choices: Callable[[ScoreBatch], NDArray[np.int32]] | None = None,
+) -> Kept:
+    """What is kept of all n samples, in one pass, for targets int32[n] (-1: unseen in training)."""
+    rules: dict[str, Rule] = {"plain": lambda batch: batch.label_scores, **(forms or {})}
+
+    def reduce(batch: ScoreBatch) -> Arrays:
+        of_batch = targets[batch.places]
+        arrays: Arrays = {}
+        for form, rule in rules.items():
+            found = outcomes(rule(batch), of_batch, batch.places)
+            arrays |= {f"{form}.{name}": getattr(found, name) for name in ("predicted", "rank", "confidence")}
+        arrays |= vars(summarize_scores(batch.label_scores, of_batch))
+        return arrays if choices is None else arrays | {"choices": choices(batch)}
+
+    arrays = keep(batches, len(targets), reduce)
+    plain, *others = (
+        Outcomes(
+            targets,
+            arrays[f"{form}.predicted"],
+            arrays[f"{form}.rank"],
+            arrays[f"{form}.confidence"],
+            behaviors,
+        )
+        for form in rules
+    )
+    summary = ScoreSummary(*(arrays[field.name] for field in fields(ScoreSummary)))
+    return Kept(plain, summary, dict(zip(forms or {}, others, strict=True)), arrays.get("choices"))
