@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from behaviorlm_lab.pretraining.base_model import make_base_model
+from behaviorlm_lab.pretraining.base_model import CURVE_STEPS, make_base_model
 from behaviorlm_lab.pretraining.check import TOLERANCE, compare
 from behaviorlm_lab.pretraining.recipe import ASSET
 from behaviorlm_lab.world.process import default_world
@@ -32,8 +32,16 @@ def test_a_dial_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "base").exists()
 
 
-def test_a_folder_is_checked_against_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make_base_model(tmp_path / "base", steps=25, size="small")
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small base whose curve has two points. Do not change it: it is shared."""
+    return make_base_model(tmp_path_factory.mktemp("small") / "base", steps=CURVE_STEPS + 1, size="small")
+
+
+def test_a_folder_is_checked_against_its_recipe(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(small, tmp_path / "base"))
     assert pretrain.main(["--check", str(folder)]) == 0
     out = capsys.readouterr().out
     assert f"{folder} is what its recipe makes" in out and "curve: 0.00000" in out
@@ -45,9 +53,8 @@ def test_a_folder_is_checked_against_its_recipe(tmp_path: Path, capsys: pytest.C
     assert f"{folder} is NOT what its recipe makes" in out and "tokenizer.json" in out
 
 
-def test_another_curve_or_other_weights_are_not_what_the_recipe_makes(tmp_path: Path) -> None:
-    again = make_base_model(tmp_path / "again", steps=25, size="small")
-    folder = Path(shutil.copytree(again, tmp_path / "base"))
+def test_another_curve_or_other_weights_are_not_what_the_recipe_makes(small: Path, tmp_path: Path) -> None:
+    again, folder = small, Path(shutil.copytree(small, tmp_path / "base"))
     recipe = json.loads((folder / "pretraining.json").read_text())
     curve = [dict(point) for point in recipe["curve"]]
     curve[1]["loss"] += 0.03

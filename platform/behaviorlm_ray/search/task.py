@@ -1,6 +1,5 @@
 """One task of a search in a process of Tune: how it ended, and what is no end of it but trouble with storage."""
 
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +8,7 @@ from ray import tune
 from ray.exceptions import RayTaskError
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
+from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.settings import SchedulerSettings, trial_settings
 from behaviorlm_ray.search.trial import Trial, measure, open_trial, quieten
@@ -52,21 +52,21 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
             print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)
 
 
-def open_patiently(config: Mapping[str, Any], task: Task) -> Trial:
+def open_patiently(config: Mapping[str, Any], task: Task, clock: Clock = SYSTEM_CLOCK) -> Trial:
     """The trial. Storage was looked at before the search began: it is given time to come back.
 
     Raises ConfigError as `open_trial` does; where storage is its cause, only when the storage's patience is over.
     """
-    patient_until = time.monotonic() + config["run"]["storage"]["patience_seconds"]
+    patient_until = clock.monotonic() + config["run"]["storage"]["patience_seconds"]
     while True:
         try:
             settings = trial_settings(config["run"], task.parameters)
             return open_trial(settings, settings.storage.place / config["search"])
         except ConfigError as error:
-            if storage_error(error) is None or time.monotonic() >= patient_until:
+            if storage_error(error) is None or clock.monotonic() >= patient_until:
                 raise
             print(f"trial {task.trial + 1}: {reason(error)}; trying again", flush=True)
-            time.sleep(STORAGE_PAUSE)
+            clock.sleep(STORAGE_PAUSE)
 
 
 def storage_error(error: BaseException) -> StorageError | None:

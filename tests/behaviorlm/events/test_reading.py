@@ -142,7 +142,7 @@ def test_a_log_without_rows_reads_as_no_rows(tmp_path: Path, name: str) -> None:
 def test_malformed_rows_of_a_gzipped_csv_are_quarantined_with_their_numbers(tmp_path: Path) -> None:
     wrong = {1, 777, 5000, 59_999, 60_000}
     lines = [f"u{i},{'x' * 300},{i},9" if i not in wrong else f"u{i},broken" for i in range(1, 60_001)]
-    with gzip.open(tmp_path / "log.csv.gz", "wt") as stream:
+    with gzip.open(tmp_path / "log.csv.gz", "wt", compresslevel=1) as stream:
         # Above the size of a block, so that the numbers must go on from one to the next.
         stream.write("who,what,step,other\n" + "\n".join(lines) + "\n")
     rows, quarantined = read_all(mapping(tmp_path / "log.csv.gz"), batch_rows=7_000)
@@ -163,7 +163,7 @@ def test_a_damaged_gzip_is_refused_by_name(tmp_path: Path, name: str, damage: st
         text = "".join(
             f'{{"who": "u{i * 7919 % 10_007}", "what": "a", "step": {i}}}\n' for i in range(200_000)
         )
-    content = bytearray(gzip.compress(text.encode()))
+    content = bytearray(gzip.compress(text.encode(), compresslevel=1))
     if damage == "truncated":
         del content[-2000:]
     elif damage == "flipped":

@@ -1,7 +1,10 @@
 """The Ray that tests run on: its workers import the project, and Python's own `platform`, not our folder."""
 
+import os
+import re
 from pathlib import Path
 
+import pytest
 import ray
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,3 +34,12 @@ def test_workers_import_this_checkout_and_the_standard_library(ray_cluster: None
 def test_the_cluster_is_of_this_session_alone(ray_cluster: None) -> None:
     assert ray.cluster_resources()["CPU"] == 4
     assert len(ray.nodes()) == 1
+
+
+def test_a_test_without_the_mark_cannot_start_ray() -> None:
+    """Two that each start one on a machine disturb each other, and tests without the mark run side by side."""
+    if ray.is_initialized():
+        pytest.skip("this process has run tests with the mark before")
+    with pytest.raises(NotADirectoryError, match=re.escape(os.environ["RAY_TMPDIR"])):
+        ray.init(address="local", include_dashboard=False)
+    assert not ray.is_initialized()

@@ -9,10 +9,11 @@ from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm_ray.search.decisions import Task
 from behaviorlm_ray.search.settings import SearchSettings, base_run
-from behaviorlm_ray.search.task import open_patiently, storage_error
+from behaviorlm_ray.search.task import STORAGE_PAUSE, open_patiently, storage_error
 from behaviorlm_ray.storage import S3Location
 from tests.platform.s3_faults import FaultyProxy
 from tests.platform.small_runs import log_rows, run_data, write_log
+from tests.platform.stages.simulation import VirtualClock
 
 TASK = Task(number=0, trial=0, rung=0, parameters={"selection.balance": 0.5})
 
@@ -28,10 +29,13 @@ def run_on_s3(s3_root: S3Location, tmp_path: Path, small_base: Path) -> dict[str
 def test_a_task_waits_for_storage_that_fails_for_a_while(
     run_on_s3: dict[str, Any], proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    proxy.plan("AccessDenied", 1, status=403)
-    trial = open_patiently({"run": run_on_s3, "search": "mine"}, TASK)
+    clock = VirtualClock()
+    begun = clock.time
+    proxy.plan("AccessDenied", 3, status=403)
+    trial = open_patiently({"run": run_on_s3, "search": "mine"}, TASK, clock)
     assert trial.run.settings.selection.balance == 0.5
-    assert proxy.happened == ["AccessDenied"]
+    assert proxy.happened == ["AccessDenied"] * 3
+    assert clock.time - begun == 3 * STORAGE_PAUSE
     assert "permission denied" in capsys.readouterr().out
 
 

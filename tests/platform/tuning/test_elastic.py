@@ -56,13 +56,13 @@ def _tune_with_notice(task: TuningTask) -> None:
 
 def _tune_with_long_notice(task: TuningTask) -> None:
     """Notice comes after the third step; it is long enough for more checkpoints by the clock of worker 0 alone."""
-    checkpoint_writer.NOTICE_CHECKPOINT_SECONDS = 0.5 if dist.get_rank() == 0 else 1e9
+    checkpoint_writer.NOTICE_CHECKPOINT_SECONDS = 0.2 if dist.get_rank() == 0 else 1e9
     asked: list[None] = []
 
     def preempted() -> bool:
         asked.append(None)
         if len(asked) > 3:
-            time.sleep(1)
+            time.sleep(0.3)
         return len(asked) >= 3
 
     tune_rank(task, lambda metrics: None, preempted)
