@@ -12,7 +12,7 @@ PICTURE = ROOT / "docs" / "structure.svg"
 PAGE = ROOT / "docs" / "structure.md"
 BEGIN, END = "<!-- rooms: written by python -m docs.structure -->", "<!-- end of rooms -->"
 
-WIDTH, TOP, PITCH, BOX, HEIGHT = 1080, 44, 66, 104, 40
+WIDTH, TOP, PITCH, BOX, HEIGHT = 1150, 44, 66, 104, 40
 """Of the picture, in pixels: its width, where the first row begins, between rows, and a box's width and height."""
 
 COLORS = {
@@ -24,7 +24,7 @@ COLORS = {
 BANDS = {
     "behaviorlm": (8, 452, "behaviorlm: the method"),
     "behaviorlm_ray": (468, 884, "behaviorlm_ray: the platform"),
-    "behaviorlm_lab": (900, 1072, "behaviorlm_lab"),
+    "behaviorlm_lab": (900, 1142, "behaviorlm_lab"),
 }
 """Left and right edge and title of each package."""
 
@@ -54,18 +54,18 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm_ray.stages": 580,
     "behaviorlm_ray.preparation": 600,
     "behaviorlm_ray.tuning": 800,
-    "behaviorlm_ray.scoring": 690,
-    "behaviorlm_ray.evaluation": 530,
+    "behaviorlm_ray.scoring": 664,
+    "behaviorlm_ray.evaluation": 535,
     "behaviorlm_ray.upkeep": 810,
     "behaviorlm_ray.pipeline": 650,
     "behaviorlm_ray.report": 650,
     "behaviorlm_ray.search": 650,
     "behaviorlm_ray.commands": 700,
-    "behaviorlm_lab.world": 986,
-    "behaviorlm_lab.pretraining": 1008,
-    "behaviorlm_lab.truth": 964,
-    "behaviorlm_lab.study": 986,
-    "behaviorlm_lab.commands": 986,
+    "behaviorlm_lab.world": 1020,
+    "behaviorlm_lab.pretraining": 1080,
+    "behaviorlm_lab.truth": 962,
+    "behaviorlm_lab.study": 1020,
+    "behaviorlm_lab.commands": 1020,
     "jobs": 830,
 }
 """The middle of each box from the left, chosen by eye; rows follow from the imports."""
