@@ -245,8 +245,8 @@ def test_a_log_without_a_terminal_shows_how_far_both_passes_are(
     told = capsys.readouterr().out.splitlines()
     for start in (
         "hashing the log: 1/2 files, ",
-        "prepare: read 2/2 files, ",
-        "prepare: arranged 3/3 parts, ",
+        "prepare: read: 2/2 files, ",
+        "prepare: arranged: 3/3 parts, ",
     ):
         assert any(line.startswith(start) and line.endswith(" s left") for line in told), (start, told)
 
