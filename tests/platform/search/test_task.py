@@ -42,7 +42,7 @@ def test_a_task_waits_for_storage_that_fails_for_a_while(
 def test_when_its_patience_is_over_the_error_is_that_of_storage(
     run_on_s3: dict[str, Any], proxy: FaultyProxy
 ) -> None:
-    run_on_s3["storage"]["patience_seconds"] = 0.1
+    run_on_s3["storage"]["patience_seconds"] = 0.0
     proxy.plan("AccessDenied", 9, status=403)
     with pytest.raises(ConfigError) as caught:
         open_patiently({"run": run_on_s3, "search": "mine"}, TASK)
