@@ -26,7 +26,7 @@ with looking(Look("plain" in flags, "quiet" in flags)):
         with shown(Path(sys.argv[1])):
             screen().expects(["prepare", "a_tune"])
             screen().starts("prepare")
-            screen().ends("prepare", "/root/prepare", True)
+            screen().ends("prepare", "/runs/prepare", True)
             screen().starts("a_tune")
             print("noise of a library")
             os.write(2, b"noise of native code\\n")
@@ -37,7 +37,7 @@ with looking(Look("plain" in flags, "quiet" in flags)):
                 raise KeyboardInterrupt
             if end == "fail":
                 raise ValueError("no")
-            screen().ends("a_tune", "/root/a_tune", False)
+            screen().ends("a_tune", "/runs/a_tune", False)
     except (KeyboardInterrupt, ValueError) as error:
         print("notes:", "; ".join(error.__notes__))
 print("the result")
@@ -76,10 +76,10 @@ def test_in_a_pipe_each_stage_has_a_line_at_its_start_and_end_and_noise_is_in_th
     told = in_a_pipe(tmp_path / "logs", "end")
     assert told == [
         "prepare: started",
-        "prepare: reused from /root/prepare",
+        "prepare: reused from /runs/prepare",
         "a_tune: started",
         "tuning: continuing from step 2",
-        "a_tune: written to /root/a_tune",
+        "a_tune: written to /runs/a_tune",
         "the result",
     ]
     [log] = (tmp_path / "logs").iterdir()
