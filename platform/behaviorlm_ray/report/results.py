@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from behaviorlm.baselines import BASELINES
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.arms import ArmSettings
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
@@ -31,16 +32,6 @@ from behaviorlm_ray.tuning.worker import CURVE
 
 CONFIG = "config.yaml"
 """The resolved configuration of a run, which repeats it."""
-
-BASELINES = {
-    "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
-    "per_user_frequency": ("baseline", "the user's own most frequent behavior so far"),
-    "bigram": ("baseline", "what followed the last behavior most often"),
-    "markov_order_1": ("baseline", "interpolated back-off over the last behavior"),
-    "markov_order_2": ("baseline", "interpolated back-off over the last two behaviors"),
-    "markov_order_3": ("baseline", "interpolated back-off over the last three behaviors"),
-    "markov_order_3_context": ("baseline", "the same, and over the context known before the event"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
     results = _read_json(evaluated.folder / RESULTS)
     details = _read_json(evaluated.folder / DETAILS)
     results["retention"] = shown_retention(results["retention"])
-    notes = {name: _note(name, details["tau"], settings.all_arms) for name in results["models"]}
+    notes = {name: model_note(name, details["tau"], settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
             "title": f"behaviorlm: {settings.name}",
@@ -143,7 +134,7 @@ def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
-def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
+def model_note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
     """Kind and description of a model, "+form" included."""
     plain, _, form = name.partition("+")
     if plain in arms:
@@ -152,7 +143,7 @@ def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> 
             f"{key}: {value}" for key, value in arms[plain].values.items()
         )
     else:
-        kind, description = BASELINES[plain]
+        kind, description = "baseline", BASELINES[plain].description
     forms = {
         "": "",
         "adjusted": f", with logit adjustment (tau {tau.get(plain, 0):g}, chosen on validation)",
