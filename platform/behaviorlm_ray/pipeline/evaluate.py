@@ -6,7 +6,7 @@ from typing import Any
 
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.evaluation.comparison import evaluate as compare
+from behaviorlm_ray.evaluation.comparison import compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.input_checks import check_samples

@@ -30,7 +30,7 @@ from behaviorlm_ray.search.summary import (
     write_winner,
 )
 from behaviorlm_ray.search.sweep import TaskRow, rules_of, run_tasks
-from behaviorlm_ray.search.trial import check_trial, evaluate, measure_arm, open_trial, planned_stages
+from behaviorlm_ray.search.trial import check_trial, measure_arm, open_trial, planned_stages, run_winner
 from behaviorlm_ray.stages.manifests import fingerprint
 from behaviorlm_ray.storage import Location, location
 
@@ -69,7 +69,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
             "not measured on test: this is done once, when the search has ended; the same command goes on with it"
         )
     elif settings.evaluate_winner:
-        summary["winner"]["test"] = evaluate(winner)
+        summary["winner"]["test"] = run_winner(winner)
         write_summary(folder, summary)
     return write_search_report(settings, summary, folder)
 

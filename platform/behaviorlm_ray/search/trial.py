@@ -131,7 +131,7 @@ def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[t
         yield plan.name, stage.recipe, plan.output is not None
 
 
-def evaluate(winner: RunSettings) -> dict[str, Any]:
+def run_winner(winner: RunSettings) -> dict[str, Any]:
     """The winner's own run to the end: its endpoint on test, and where its report is."""
     trial = open_trial(winner)
     report = write_results(trial.run, trial.runner)

@@ -5,7 +5,7 @@ import pytest
 
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS
-from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -36,7 +36,7 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
         )
         for name in ("untuned", "one_stage")
     }
-    return evaluate(
+    return compare(
         log, samples, scores, tau_grid=CHOICE_TAUS, resamples=50, seed=0, tail_minimum_targets=minimum
     )
 

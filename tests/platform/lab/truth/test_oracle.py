@@ -19,7 +19,7 @@ from behaviorlm_lab.world.generator import Generator, simulate_user
 from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.opaque import OpaqueWorld
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, compare
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
@@ -123,7 +123,7 @@ def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comp
     """What evaluation says of one model, whose scores are made by `make`."""
     samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
     validation, test = (in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test))
-    return evaluate(
+    return compare(
         log,
         samples,
         {"model": ArmScores(validation, test)},
