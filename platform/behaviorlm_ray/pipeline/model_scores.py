@@ -2,12 +2,10 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
-from behaviorlm_ray.scoring.pool import Scored, ScoringPool, score, score_without_history
+from behaviorlm_ray.scoring.pool import Scored, ScoringPool, score, score_questions
 from behaviorlm_ray.scoring.replica import ScoringTask
 from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
@@ -39,11 +37,10 @@ def score_into(
 
 def score_questions_into(
     folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, settings: RunSettings
-) -> np.ndarray:
-    """Score each sample's question alone, likewise; float32 [n, K] in order of rows."""
+) -> Scored:
+    """Score the samples' questions alone, likewise."""
     earlier = [attempt / path for attempt in folder.earlier]
-    owned = _owned(folder, path, task)
-    return score_without_history(owned, rows, folder.output / path, _pool(settings), earlier)
+    return score_questions(_owned(folder, path, task), rows, folder.output / path, _pool(settings), earlier)
 
 
 def _owned(folder: StageFolder, path: str, task: ScoringTask) -> ScoringTask:

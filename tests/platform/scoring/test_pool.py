@@ -42,6 +42,7 @@ from behaviorlm_ray.scoring import replica as replicas
 from behaviorlm_ray.scoring import score_files
 from behaviorlm_ray.scoring.replica import ScoringTask, open_scorer, score_function
 from behaviorlm_ray.scoring.retention import measure_retention
+from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
@@ -437,7 +438,15 @@ def test_questions_without_history_are_scored_once_and_kept_for_a_later_attempt(
     monkeypatch.setattr(scoring, "QUESTIONS", 5)
     rows = prepared.rows_of_split(log, "train")
     task = task_of(settings, log, None)
-    scores = scoring.score_without_history(task, rows, tmp_path / "first", POOL)
+    scoring.score_questions(task, rows, tmp_path / "first", POOL)
+    found, question_of = prepared.distinct_questions(log, rows)
+    every = [np.arange(len(found.lengths()))]
+
+    def scores_in(folder: Path) -> np.ndarray:
+        batches = open_scores(folder, every).batches(every, len(log.vocabulary))
+        return ScoresByPlace(batches, len(every[0]), len(log.vocabulary))(question_of)
+
+    scores = scores_in(tmp_path / "first")
     questions = [part.questions[row] for part, few in zip(log.parts, rows, strict=True) for row in few]
     distinct = list({question.tobytes(): question for question in questions}.values())
     assert 2 * scoring.QUESTIONS < len(distinct) < len(questions)
@@ -459,10 +468,8 @@ def test_questions_without_history_are_scored_once_and_kept_for_a_later_attempt(
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
     capsys.readouterr()
     nothing_to_score = replace(task, trained=tmp_path / "no such model")
-    again = scoring.score_without_history(
-        nothing_to_score, rows, tmp_path / "second", POOL, [tmp_path / "first"]
-    )
-    np.testing.assert_array_equal(again, scores)
+    scoring.score_questions(nothing_to_score, rows, tmp_path / "second", POOL, [tmp_path / "first"])
+    np.testing.assert_array_equal(scores_in(tmp_path / "second"), scores)
     assert f"{len(distinct)} questions are there already" in capsys.readouterr().out
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
 
