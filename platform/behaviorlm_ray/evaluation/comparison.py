@@ -125,6 +125,7 @@ def _counts(facts: SampleFacts) -> dict[str, int]:
         "repeats": int(facts.is_repeat.sum()),
         "changes": int((~facts.is_repeat).sum()),
         "validation": len(facts.validation),
+        "validation_groups": facts.validation_groups,
         "groups": len(np.unique(facts.groups)),
     }
 

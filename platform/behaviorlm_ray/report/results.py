@@ -16,7 +16,7 @@ from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.select import SUMMARY
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_count
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
 from behaviorlm_ray.report.page import write_report
@@ -160,7 +160,7 @@ def _dataset(name: str, log: PreparedLog) -> dict[str, Any]:
     return {
         "name": name,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
-        "groups": len(np.unique(group_names(log, targets))),
+        "groups": group_count(log, targets),
         "samples_per_split": {
             split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")
         },

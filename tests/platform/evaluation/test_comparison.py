@@ -57,6 +57,12 @@ def test_every_model_is_adjusted_and_has_a_front_the_untuned_one_too(log: Prepar
             assert points[tau]["tail_macro_recall"] == measured["tail"]["macro_recall_at_least_10"]["value"]
 
 
+def test_it_is_counted_how_many_groups_choices_rest_on_and_how_many_tables(log: PreparedLog) -> None:
+    samples = compared(log, 1).results["samples"]
+    assert (samples["validation"], samples["validation_groups"]) == (70, 2)  # the first user of each part
+    assert (samples["all"], samples["groups"]) == (80, 4)
+
+
 def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: PreparedLog) -> None:
     found = compared(log, 1000)
     assert found.details["tau"] == {"untuned": 0.0, "one_stage": 0.0}

@@ -183,6 +183,7 @@ def in_memory(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]]) -> tup
         "repeats": sum(is_repeat),
         "changes": sum(~is_repeat),
         "validation": len(on_validation),
+        "validation_groups": len(set(group_names(log, samples_of(log).validation))),
         "groups": len(set(groups)),
     }
     results = {
