@@ -95,7 +95,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
             "reliability": details["reliability"],
             "stages": [_stage_row(name, output) for name, output in outputs.items()],
             "configuration": settings.model_dump(mode="json"),
-            "commands": [f"python -m jobs.run --config {run.output_folder / CONFIG}"],
+            "commands": [f"behaviorlm run --config {run.output_folder / CONFIG}"],
         }
     )
 

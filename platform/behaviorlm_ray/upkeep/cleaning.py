@@ -1,4 +1,4 @@
-"""What jobs.clean does and shows: the list with its total, then, if that is wanted, the removal of each row."""
+"""What the command clean does and shows: the list with its total, then, if that is wanted, the removal of each row."""
 
 from collections.abc import Callable, Collection
 

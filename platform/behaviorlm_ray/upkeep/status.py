@@ -1,4 +1,4 @@
-"""What jobs.status prints: each run below a root with the stage that it is at, then each stage."""
+"""What the command status prints: each run below a root with the stage that it is at, then each stage."""
 
 import time
 from collections.abc import Iterable

@@ -226,7 +226,7 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                 "events": {"dataset": "smartthings_us", "user": "home", "note": HOSTILE},
                 "seed": 0,
             },
-            "commands": ["python -m jobs.run --config jobs/configs/smartthings_us.yaml"],
+            "commands": ["behaviorlm run --config jobs/configs/smartthings_us.yaml"],
         }
     )
 
