@@ -87,6 +87,17 @@ def tuned(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> li
     return folders
 
 
+def trained_stage(root: Path, name: str, model: Path) -> StageOutput:
+    """A finished stage that holds the model, as one of tuning does."""
+
+    def body(stage: StageFolder) -> StageResult:
+        with storage.writing(stage.output) as output:
+            shutil.copytree(model, output / "model")
+        return StageResult()
+
+    return run_stage(root, name, 1, {}, {}, body)
+
+
 def task_of(
     settings: RunSettings, log: PreparedLog, trained: Path | None, measures: bool = False
 ) -> ScoringTask:
@@ -340,17 +351,9 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
     tmp_path: Path,
     with_reference: bool,
 ) -> None:
-    def finished(name: str, folder: Path) -> StageOutput:
-        def body(stage: StageFolder) -> StageResult:
-            with storage.writing(stage.output) as output:
-                shutil.copytree(folder, output / "model")
-            return StageResult()
-
-        return run_stage(tmp_path, name, 1, {}, {}, body)
-
     names = ("model_half_0", "model_half_1", "reference_half_0", "reference_half_1")
     models: dict[str, StageOutput] = {
-        name: finished(name, folder)
+        name: trained_stage(tmp_path, name, folder)
         for name, folder in zip(names, tuned, strict=True)
         if with_reference or name.startswith("model")
     }
@@ -389,6 +392,34 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
     assert ("reducible" in table.column_names) == with_reference
     if with_reference:
         np.testing.assert_allclose(table["reducible"].to_numpy(), expected - reference, atol=1e-4)
+
+
+def test_a_limit_that_leaves_one_half_nothing_to_judge_is_no_failure(
+    settings: RunSettings, prepared_stage: StageOutput, log: PreparedLog, tuned: list[Path], tmp_path: Path
+) -> None:
+    rows = prepared.rows_of_split(log, "train")
+    few, seed = next(
+        (few, seed)
+        for seed in range(5000)
+        if len(set(prepared.half_of(log, few := prepared.limit_per_behavior(log, rows, 1, seed)))) == 1
+    )
+    changes = {"source": "cross_fit", "max_per_behavior": 1, "seed": seed}
+    changed = settings.model_copy(
+        update={"difficulty": settings.difficulty.model_copy(update=changes)},
+    )
+    models = {f"model_half_{half}": trained_stage(tmp_path, f"half_{half}", tuned[half]) for half in (0, 1)}
+    scored = run_stage(
+        tmp_path,
+        "score",
+        1,
+        {},
+        {},
+        lambda folder: score_difficulty(folder, {"prepared": prepared_stage, **models}, changed),
+    )
+    table = pq.read_table(scored.folder / "difficulty.parquet")
+    assert table["sample_id"].to_pylist() == [bytes(one) for one in prepared.gather(log, few, "sample_id")]
+    assert set(table["judge"].to_pylist()) == {1 - prepared.half_of(log, few)[0]}
+    assert np.isfinite(table["nll"].to_numpy()).all()
 
 
 def test_what_two_judges_scored_is_selected_from_both_halves_alike(
