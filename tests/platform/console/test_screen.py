@@ -20,10 +20,15 @@ from pathlib import Path
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.console.shown import Look, looking, shown
 
+def check():
+    print("noise of a check")
+    if end == "refuse":
+        raise ValueError("a file is missing")
+
 end, *flags = sys.argv[2:]
 with looking(Look("plain" in flags, "quiet" in flags)):
     try:
-        with shown(Path(sys.argv[1])):
+        with shown(Path(sys.argv[1]), check):
             screen().expects(["prepare", "a_tune"])
             screen().starts("prepare")
             screen().ends("prepare", "/runs/prepare", True)
@@ -83,7 +88,13 @@ def test_in_a_pipe_each_stage_has_a_line_at_its_start_and_end_and_noise_is_in_th
         "the result",
     ]
     [log] = (tmp_path / "logs").iterdir()
-    assert {"noise of a library", "noise of native code"} <= set(log.read_text().splitlines())
+    noise = [line for line in log.read_text().splitlines() if line.startswith("noise")]
+    assert noise[0] == "noise of a check" and {"noise of a library", "noise of native code"} == set(noise[1:])
+
+
+def test_what_is_refused_leaves_no_folder_and_what_libraries_printed_is_told(tmp_path: Path) -> None:
+    assert in_a_pipe(tmp_path / "logs", "refuse") == ["notes: noise of a check", "the result"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_quiet_tells_only_what_is_worth_saying_and_the_result(tmp_path: Path) -> None:
