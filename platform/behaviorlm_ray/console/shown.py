@@ -41,7 +41,7 @@ def shown(logs: Path | None, check: Callable[[], object] = lambda: None) -> Iter
     """Show the work of the block: live on a terminal, else in lines. What libraries print lies below `logs`.
 
     check: what has to hold before the first file is written; it is shown, too. logs: None where no file may be. An
-    error gets a note that says where the log is, or what it would hold; an interruption one that says what is kept.
+    error or an interruption gets notes that say what is kept; an error also where the log is, or what it would hold.
     Where standard output is not the process's own, as in a notebook, nothing is turned away.
     """
     if not _is_the_process_own(sys.stdout):
@@ -70,9 +70,9 @@ def shown(logs: Path | None, check: Callable[[], object] = lambda: None) -> Iter
 def _saying_what_is_kept(chosen: Screen) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt as interruption:
+    except BaseException as error:
         for line in chosen.summary():
-            interruption.add_note(line)
+            error.add_note(line)
         raise
 
 

@@ -101,14 +101,15 @@ def test_quiet_tells_only_what_is_worth_saying_and_the_result(tmp_path: Path) ->
     assert in_a_pipe(tmp_path, "end", "quiet") == ["tuning: continuing from step 2", "the result"]
 
 
-def test_a_failure_names_the_log_and_an_interruption_what_is_kept(tmp_path: Path) -> None:
+def test_a_failure_and_an_interruption_say_what_is_kept_and_a_failure_where_the_log_is(
+    tmp_path: Path,
+) -> None:
     [failed] = [line for line in in_a_pipe(tmp_path / "a", "fail") if line.startswith("notes:")]
     [log] = (tmp_path / "a").iterdir()
-    assert failed == f"notes: what libraries and workers printed is in {log}"
+    kept = "kept: prepare; cut off: a_tune (step 3/9, loss 2.5, 4 s left); it goes on from what it has kept"
+    assert failed == f"notes: {kept}; what libraries and workers printed is in {log}"
     [cut] = [line for line in in_a_pipe(tmp_path / "b", "interrupt") if line.startswith("notes:")]
-    assert cut == (
-        "notes: kept: prepare; cut off: a_tune (step 3/9, loss 2.5, 4 s left); it goes on from what it has kept"
-    )
+    assert cut == f"notes: {kept}"
 
 
 def test_a_terminal_shows_one_live_view_with_progress_and_no_noise(tmp_path: Path) -> None:
@@ -118,6 +119,11 @@ def test_a_terminal_shows_one_live_view_with_progress_and_no_noise(tmp_path: Pat
     assert "noise" not in plain and "step 3/9" in plain and "reused" in plain
     assert plain.rstrip().splitlines()[-1] == "the result"
     assert "\x1b[32m" in seen, "what is done is green"
+
+
+def test_the_view_that_a_failure_leaves_says_what_was_cut_off(tmp_path: Path) -> None:
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(tmp_path, "fail"))
+    assert [line.split()[:2] for line in plain.splitlines()][-5:-3] == [["✓", "prepare"], ["✗", "a_tune"]]
 
 
 def test_no_color_and_plain_are_heeded_on_a_terminal(tmp_path: Path) -> None:
