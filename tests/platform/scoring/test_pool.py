@@ -46,8 +46,8 @@ from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
-from behaviorlm_ray.stages.running import run_stage
 from tests.platform.score_reading import whole_scores
+from tests.platform.single_stage import run_stage
 from tests.platform.small_runs import log_rows, run_settings, write_log
 
 POOL = scoring.ScoringPool(actors=2, windows_per_batch=3, cpus_per_actor=1, use_gpu=False)

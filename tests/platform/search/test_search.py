@@ -30,9 +30,9 @@ from behaviorlm_ray.search.summary import (
 )
 from behaviorlm_ray.search.task import reason
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.stages.stage import in_order
 from behaviorlm_ray.storage import Location, S3Location, write_replacing
+from tests.platform.single_stage import run_stage
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
 
 SPACE = {"auxiliary.0.weight": [0.1, 0.5], "selection.balance": [0.1, 0.3, 0.5]}
