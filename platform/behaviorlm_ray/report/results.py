@@ -19,7 +19,7 @@ from behaviorlm_ray.pipeline.select import SUMMARY
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_count
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
-from behaviorlm_ray.report.page import write_report
+from behaviorlm_ray.report.page import render_report
 from behaviorlm_ray.report.results_table import short_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.report.verdict import verdict
@@ -51,8 +51,7 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     for name in (RESULTS, DETAILS):
         storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
     storage.write_replacing(folder / CONFIG, resolved.encode())
-    with storage.writing_file(folder / "report.html") as path, storage.storage_errors(str(folder), "write"):
-        write_report(data, path)
+    storage.write_replacing(folder / "report.html", render_report(data).encode())
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray.console.tables import size_text, table_lines
 from behaviorlm_ray.upkeep.removal import Found, Kind, Removable, find_removable, remove
-from behaviorlm_ray.upkeep.tables import size_text, table_lines
 
 NAMES: dict[Kind, str] = {"stages": "stage", "attempts": "old attempts", "copies": "copies"}
 
