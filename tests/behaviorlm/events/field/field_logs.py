@@ -31,7 +31,6 @@ def read_log(config: EventsConfig) -> tuple[SourceLog, pa.Table, pa.Table]:
     """(the log as found, its timelines, its quarantine). Raises what a run would before or while it prepares."""
     log = find_log(config)
     events, quarantined = zip(*read_events(log), strict=True)
-    split = SplitConfig()
     timelines, _ = build_timelines(pa.concat_tables(events), log.events, SplitConfig(), 1, config.dataset)
     return log, timelines, pa.concat_tables(quarantined)
 
