@@ -39,7 +39,8 @@ class LiveScreen:
 
     def close(self) -> None:
         """Leave the view as it is last, what still runs as cut off, and the terminal to others."""
-        self._turning = Text("✗", style="red")
+        self._turning, self._before = Text("✗", style="red"), ""
+        self._live.transient = not self._states.labels
         self._live.stop()
 
     def expects(self, labels: Sequence[str]) -> None:

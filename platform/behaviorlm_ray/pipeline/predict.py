@@ -76,7 +76,8 @@ def validation_samples(log: PreparedLog, settings: RunSettings) -> SampleRows:
 
 def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
     # here, because these bring Ray Data, which a plan does without
-    from behaviorlm_ray.pipeline.model_scores import score_into, score_questions_into, scoring_task
+    from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
+    from behaviorlm_ray.scoring.pool import score_questions
     from behaviorlm_ray.scoring.retention import measure_retention
     from behaviorlm_ray.scoring.score_files import check_scores
 
@@ -87,7 +88,7 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     scored = score_into(folder, SCORES, task, both, settings)
     check_scores(folder.output / SCORES, both)
     if "model" not in made and count(samples.test):
-        score_questions_into(folder, WITHOUT_HISTORY, task, samples.test, settings)
+        score_into(folder, WITHOUT_HISTORY, task, samples.test, settings, score_questions)
     held_out = {}
     if "conversations" in made:
         for source in settings.auxiliary:

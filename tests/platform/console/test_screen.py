@@ -22,6 +22,8 @@ from behaviorlm_ray.console.shown import Look, looking, shown
 
 def check():
     print("noise of a check")
+    screen().progresses("hashing the log", "1/2 files")
+    time.sleep(0.4)
     if end == "refuse":
         raise ValueError("a file is missing")
 
@@ -124,6 +126,13 @@ def test_a_terminal_shows_one_live_view_with_progress_and_no_noise(tmp_path: Pat
 def test_the_view_that_a_failure_leaves_says_what_was_cut_off(tmp_path: Path) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(tmp_path, "fail"))
     assert [line.split()[:2] for line in plain.splitlines()][-5:-3] == [["✓", "prepare"], ["✗", "a_tune"]]
+
+
+def test_what_was_done_before_the_first_stage_leaves_nothing_on_a_terminal(tmp_path: Path) -> None:
+    seen = on_a_terminal(tmp_path / "logs", "refuse")
+    assert "hashing the log: 1/2 files" in seen
+    last = seen.rpartition("\x1b[2K")[2]
+    assert "hashing" not in last and "notes: noise of a check" in last and "the result" in last
 
 
 def test_no_color_and_plain_are_heeded_on_a_terminal(tmp_path: Path) -> None:
