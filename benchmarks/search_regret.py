@@ -18,10 +18,10 @@ from scipy.stats import spearmanr
 from behaviorlm.config import read_settings, validate_settings
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm_ray.cluster.connection import connected
+from behaviorlm_ray.search.findings import SUMMARY
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL
 from behaviorlm_ray.search.run import check_trials, search, search_folder
 from behaviorlm_ray.search.settings import SearchSettings, base_run
-from behaviorlm_ray.search.summary import SUMMARY
 from behaviorlm_ray.storage import read_text
 
 

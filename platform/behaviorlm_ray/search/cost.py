@@ -1,6 +1,6 @@
 """What a search cost, in tokens that went through a model, and what it would have cost with nothing shared."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from behaviorlm.errors import StorageError
@@ -43,16 +43,13 @@ class StageCosts:
         """What all stages together took that these tasks used, each once; of a rung, what is beyond the one before."""
         tokens = hours = 0.0
         samples, samples_of_log = 0, 1
-        for folder, name in {
-            folder: name for outcome in outcomes for name, folder in outcome.stages.items()
-        }.items():
+        for folder in dict.fromkeys(folder for outcome in outcomes for folder in outcome.stages.values()):
             manifest = self.manifest(folder)
             is_tuning = "steps" in manifest.rows
             tokens += manifest.cost.get("tokens", 0.0)
             samples += manifest.rows.get("samples", 0) if is_tuning else 0
-            if name == "prepare":
-                samples_of_log = max(samples_of_log, manifest.rows.get("samples_train", 0))
-            if name not in WITHOUT_MODEL:
+            samples_of_log = max(samples_of_log, manifest.rows.get("samples_train", 0))
+            if manifest.stage not in WITHOUT_MODEL:
                 # of a tuning the seconds of its steps: its attempt may have waited for GPUs
                 seconds = manifest.cost.get("seconds", manifest.duration_seconds)
                 hours += seconds / 3600 * self._gpus[0 if is_tuning else 1]
@@ -72,52 +69,32 @@ class StageCosts:
             total += tokens
         return total
 
-    def uncounted(self, folders: Iterable[str]) -> list[str]:
-        """Stages that ran a model and say nothing of its tokens: those of an older version."""
-        return sorted(
-            folder
-            for folder in folders
-            if self.manifest(folder).stage not in WITHOUT_MODEL and "tokens" not in self.manifest(folder).cost
-        )
-
     def are_there(self, outcome: Outcome) -> bool:
         """Whether all stages of a task still have their manifest. Raises StorageError if storage does not answer."""
         for folder in set(outcome.stages.values()) - self._manifests.keys():
             content = storage.read_bytes(self._root / "stages" / folder / "manifest.json")
             try:
-                if content is None:
-                    return False
-                self._manifests[folder] = decode_manifest(content)
-            except StorageError:  # damaged
+                self._manifests[folder] = decode_manifest(content or b"")
+            except StorageError:  # damaged or gone
                 return False
         return True
 
+    def times_run(self, used: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
+        """How often each of these stages ran, for whomever, and how many of its attempts were cut short.
 
-def attempts_of_stages(root: Location) -> dict[str, list[str]]:
-    """The attempts that lie below the root, by stage folder (`<stage>-<fingerprint>`)."""
-    stages = root / "stages"
-    return {name: storage.list_folders(stages / name / "attempts") for name in storage.list_folders(stages)}
-
-
-def times_run(
-    root: Location, before: Mapping[str, Sequence[str]], used: Iterable[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """How often each stage in use ran since `before`, and how many of its attempts were cut short.
-
-    An attempt ran if it finished or failed; one that was cut short, by the end of its process, is gone on with by the
-    next from its checkpoints and is counted apart. Stages in use that were there before have 0; one that only failed
-    is named too.
-    """
-    used = set(used)
-    ran = dict.fromkeys(sorted(used), 0)
-    cut: dict[str, int] = {}
-    for folder, attempts in attempts_of_stages(root).items():
-        stage = root / "stages" / folder
-        committed = read_manifest(stage).attempt if folder in used else None
-        for attempt in set(attempts) - set(before.get(folder, ())):
-            failed = storage.read_bytes(stage / "attempts" / attempt / ERROR_FILE) is not None
-            if attempt == committed or failed:
-                ran[folder] = ran.get(folder, 0) + 1
-            elif folder in used:
-                cut[folder] = cut.get(folder, 0) + 1
-    return ran, cut
+        An attempt ran if it finished or failed; one that was cut short, by the end of its process, is gone on with by
+        the next from its checkpoints and is counted apart.
+        """
+        ran, cut = {}, {}
+        for folder in sorted(used):
+            attempts = self._root / "stages" / folder / "attempts"
+            names = storage.list_folders(attempts)
+            ended = [
+                name == self.manifest(folder).attempt
+                or storage.read_bytes(attempts / name / ERROR_FILE) is not None
+                for name in names
+            ]
+            ran[folder] = sum(ended)
+            if not all(ended):
+                cut[folder] = len(ended) - sum(ended)
+        return ran, cut

@@ -1,7 +1,6 @@
 """What a search knows of itself on storage: two files for each task, so that a killed search goes on.
 
     <root>/<search>/tasks-<identity>/
-        start.json             which attempts of stages were there before the search began
         decided-000012.json    what task 12 is, written once, before it starts
         task-000012.json       how it ended, written once
 
@@ -9,7 +8,6 @@ A task that was decided and has not ended is run again, and its stages go on fro
 also where the budget or the number of trials at a time, from which decisions follow, has been changed since.
 """
 
-import json
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -18,9 +16,6 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.storage import Location
-
-Attempts = dict[str, list[str]]
-"""Names of the attempts of each stage, by the stage's folder."""
 
 Model = TypeVar("Model", Task, Outcome)
 
@@ -40,13 +35,6 @@ class Ledger:
             elif name.startswith("decided-"):
                 task = self._read(name, Task)
                 self.decided[task.number] = task
-
-    def attempts_before(self, now: Attempts) -> Attempts:
-        """The attempts that were there when the search began: `now`, if it begins now."""
-        path = self.folder / "start.json"
-        storage.write_exclusive(path, json.dumps(now, indent=1).encode())
-        found: Attempts = json.loads(storage.read_text(path))
-        return found
 
     def decide(self, task: Task) -> Task:
         """Write what the task of this number is. A second process may have done so first; its decision stays."""

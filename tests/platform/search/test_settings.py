@@ -255,11 +255,11 @@ def test_a_search_without_a_winner_says_why(
         for number, error in enumerate(errors)
     ]
     costs = StageCosts(tmp_path, (0, 0))
-    found = Findings(settings, trials, outcomes, 0.7 if settings.objective.floor else None)
+    found = Findings(settings, trials, outcomes, costs, 0.7 if settings.objective.floor else None)
     with pytest.raises(kind, match=message):
-        check_for_winner(found, costs)
+        check_for_winner(found)
     if found.floor is not None:
-        check_for_winner(replace(found, trials=[*trials, trial(2, "finished", 0.7)]), costs)
+        check_for_winner(replace(found, trials=[*trials, trial(2, "finished", 0.7)]))
 
 
 def committed(root: Path, tokens: float) -> str:
