@@ -137,11 +137,9 @@ def table(search_summary: dict[str, Any], grid_summary: dict[str, Any]) -> list[
             f"| {summary['cost'] / unshared:.3f} | {metrics[ANCHOR]:.4f} | {metrics[TAIL]:.4f} | {metrics[MEAN]:.4f} |"
         )
     regret = regret_of(search_summary, grid_summary)
-    repeated = {stage: times for stage, times in search_summary["stages"].items() if times > 1}
     lines += [
         "",
         f"unshared: {unshared:,.0f} tokens; regret {100 * regret:.2f} points of the objective",
-        f"stages that ran more than once: {repeated or 'none'}",
         *(
             f"rung {rung}: rank correlation with the whole tuning {value:.2f} over {trials} trials"
             for rung, trials, value in correlation_with_grid(search_summary, grid_summary)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.search.decisions import Outcome
-from behaviorlm_ray.stages.leftovers import ERROR_FILE
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest, read_manifest
 from behaviorlm_ray.storage import Location
 
@@ -16,10 +15,9 @@ WITHOUT_MODEL = ("prepare", "conversations", "select")
 
 @dataclass(frozen=True)
 class Spent:
-    """What stages took: tokens through a model, passes over the training samples, GPU-hours."""
+    """What stages took: tokens through a model, GPU-hours."""
 
     tokens: float
-    sample_epochs: float
     gpu_hours: float
 
 
@@ -42,18 +40,14 @@ class StageCosts:
     def spent(self, outcomes: Iterable[Outcome]) -> Spent:
         """What all stages together took that these tasks used, each once; of a rung, what is beyond the one before."""
         tokens = hours = 0.0
-        samples, samples_of_log = 0, 1
         for folder in dict.fromkeys(folder for outcome in outcomes for folder in outcome.stages.values()):
             manifest = self.manifest(folder)
-            is_tuning = "steps" in manifest.rows
             tokens += manifest.cost.get("tokens", 0.0)
-            samples += manifest.rows.get("samples", 0) if is_tuning else 0
-            samples_of_log = max(samples_of_log, manifest.rows.get("samples_train", 0))
             if manifest.stage not in WITHOUT_MODEL:
                 # of a tuning the seconds of its steps: its attempt may have waited for GPUs
                 seconds = manifest.cost.get("seconds", manifest.duration_seconds)
-                hours += seconds / 3600 * self._gpus[0 if is_tuning else 1]
-        return Spent(tokens, samples / samples_of_log, hours)
+                hours += seconds / 3600 * self._gpus[0 if "steps" in manifest.rows else 1]
+        return Spent(tokens, hours)
 
     def whole(self, outcome: Outcome) -> float:
         """Tokens of this trial from nothing to the end of its B-Tuning and one validation, with nothing shared.
@@ -78,23 +72,3 @@ class StageCosts:
             except StorageError:  # damaged or gone
                 return False
         return True
-
-    def times_run(self, used: Iterable[str]) -> tuple[dict[str, int], dict[str, int]]:
-        """How often each of these stages ran, for whomever, and how many of its attempts were cut short.
-
-        An attempt ran if it finished or failed; one that was cut short, by the end of its process, is gone on with by
-        the next from its checkpoints and is counted apart.
-        """
-        ran, cut = {}, {}
-        for folder in sorted(used):
-            attempts = self._root / "stages" / folder / "attempts"
-            names = storage.list_folders(attempts)
-            ended = [
-                name == self.manifest(folder).attempt
-                or storage.read_bytes(attempts / name / ERROR_FILE) is not None
-                for name in names
-            ]
-            ran[folder] = sum(ended)
-            if not all(ended):
-                cut[folder] = len(ended) - sum(ended)
-        return ran, cut

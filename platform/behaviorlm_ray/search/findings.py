@@ -123,19 +123,17 @@ def summarized(found: Findings) -> dict[str, Any]:
     """What summary.json holds."""
     objective, best = found.settings.objective, found.best
     spent = found.costs.spent(found.charged)
-    stages, cut_short = found.costs.times_run({s for o in found.charged for s in o.stages.values()})
+    used = sorted({stage for outcome in found.charged for stage in outcome.stages.values()})
     # later rungs replace earlier ones
     whole = {each.task.trial: found.costs.whole(each) for each in found.outcomes if each.error is None}
     rungs = found.settings.scheduler.number_of_rungs
     return {
         "ended_by": found.ending,
         "trials": [trial.model_dump(mode="json", exclude={"stages"}) for trial in found.trials],
-        "stages": stages,
-        "stages_cut_short": cut_short,
+        "stages": {stage: found.costs.manifest(stage).cost.get("tokens", 0.0) for stage in used},
         "cost": spent.tokens,
         "cost_unshared": sum(whole.values()),
         "cost_unit": "tokens through a model: tuning, scoring of difficulty, validation",
-        "sample_epochs": spent.sample_epochs,
         "gpu_hours": spent.gpu_hours,
         "objective": objective.model_dump(mode="json") | {"floor_value": found.floor},
         "winner": best and best.model_dump(mode="json", include={"trial", "parameters", "metrics"}),
@@ -224,8 +222,7 @@ def check_for_winner(found: Findings) -> None:
         ]
     if limits:
         spent = found.costs.spent(found.charged)
-        used = f"tokens {spent.tokens:g}, sample-epochs {spent.sample_epochs:.2f}"
-        lines.append(f"used so far: {used}; allowed: {limits}")
+        lines.append(f"used so far: tokens {spent.tokens:g}; allowed: {limits}")
     raise ClusterError("\n".join(lines))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from behaviorlm.errors import ModelError
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.search.cost import StageCosts
@@ -60,9 +61,9 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     report = _written(settings, summary, folder)
     _tell(found, summary)
     assert best is not None and winner is not None
-    print(f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation")
+    screen().says(f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation")
     if settings.evaluate_winner and found.ending == "time":
-        print(
+        screen().says(
             "not measured on test: this is done once, when the search has ended; the same command goes on with it"
         )
     elif settings.evaluate_winner:
@@ -81,14 +82,14 @@ def _tell(found: Findings, summary: Mapping[str, Any]) -> None:
     """Say what came out besides the winner. Raises as `search` does after the summary."""
     for numbers in summary["alike"]:
         named = ", ".join(str(number + 1) for number in numbers)
-        print(f"trials {named} came to the same model: what they differ in changed nothing")
+        screen().says(f"trials {named} came to the same model: what they differ in changed nothing")
     if found.ending == "interrupted":
         raise KeyboardInterrupt
     failed = sum(trial.status == "failed" for trial in found.trials)
     if failed:
-        print(f"{failed} of {len(found.trials)} trials failed; {RETRY_FAILED}")
+        screen().says(f"{failed} of {len(found.trials)} trials failed; {RETRY_FAILED}")
     if found.ending in ("budget", "time"):
-        print(budget_ended(found))
+        screen().says(budget_ended(found))
     check_for_winner(found)
     check_budget(found)
 
@@ -105,16 +106,12 @@ def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
         lines.append(f"  chosen by {algorithm.name} (seed {algorithm.seed}) as the search goes on")
     at = [f"1/{scheduler.reduction ** (scheduler.rungs - rung)}" for rung in range(1, scheduler.rungs)]
     rungs = f", rungs at {', '.join(at)} and the whole" if scheduler.name == "asha" else ""
-    budget = settings.budget.model_dump(exclude_none=True)
     floor = f", anchor accuracy at least {settings.objective.floor}" if settings.objective.floor else ""
     return [
         *lines,
         "",
-        f"algorithm: {algorithm.name}",
         f"scheduler: {scheduler.name}{rungs}",
-        f"budget: {', '.join(f'{key} {value:g}' for key, value in budget.items()) or 'none'}",
         f"objective: {settings.objective.name}{floor}, on validation samples",
-        f"trials at a time: {settings.max_concurrent_trials}",
         f"outputs: {search_folder(settings, run)}: {SUMMARY}, {WINNER}, {REPORT}",
     ]
 
@@ -172,7 +169,9 @@ def _forget(ledger: Ledger, settings: SearchSettings, costs: StageCosts) -> None
         lost = not costs.are_there(outcome)
         if lost or (settings.retry_failed and outcome.error is not None):
             why = "its stages are gone" if lost else "it failed"
-            print(f"task {number} (trial {outcome.task.trial + 1}) and what followed run again: {why}")
+            screen().says(
+                f"task {number} (trial {outcome.task.trial + 1}) and what followed run again: {why}"
+            )
             ledger.forget(number)
             return
 
@@ -186,7 +185,7 @@ def floor_of(
     floor = read_floor(objective.floor)
     if floor.arm is None:
         return floor.change, None
-    print(f"floor: {floor.arm} is measured first")
+    screen().says(f"floor: {floor.arm} is measured first")
     reference = measured(floor.arm)
     anchor = reference.metrics[ANCHOR]
     if anchor is None:

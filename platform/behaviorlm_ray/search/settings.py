@@ -82,10 +82,6 @@ class BudgetSettings(Settings):
     trials: int | None = Field(
         default=None, ge=1, description="Trials; null: all points of a grid; random and optuna need a number."
     )
-    sample_epochs: Limit = Field(
-        None,
-        description="Samples trained on by all stages together, in passes over the training samples; null: no limit.",
-    )
     tokens: Limit = Field(None, description="Tokens through a model in all stages together; null: no limit.")
     wall_seconds: Limit = Field(
         None,
@@ -185,9 +181,9 @@ class SearchSettings(Settings):
             )
         else:
             problems += [
-                f"space.{key}: a grid needs values of a range: give points (3, say) beside it, or a list of values"
+                f"space.{key}: a grid needs values of a range: give them as a list"
                 for key, dimension in self.space.items()
-                if dimension.values() is None
+                if dimension.choice is None
             ]
         if problems:
             raise ValueError("\n".join(problems))

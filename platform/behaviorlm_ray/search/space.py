@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from behaviorlm.config import Settings, flattened
@@ -32,9 +31,6 @@ class Dimension(Settings):
     integer: tuple[int, int] | None = Field(
         default=None, description="Any whole number of [low, high], both included."
     )
-    points: int | None = Field(
-        default=None, ge=2, description="For a grid: so many values of a range, evenly spaced, ends included."
-    )
     when: dict[str, Any] = Field(
         default={},
         description="The key only exists in trials in which keys that stand before it have these values, such as "
@@ -51,8 +47,6 @@ class Dimension(Settings):
                 raise ValueError("choice: give at least one value")
             if any(value in self.choice[:index] for index, value in enumerate(self.choice)):
                 raise ValueError(f"choice: each value may stand there once, got {self.choice}")
-            if self.points is not None:
-                raise ValueError("points: a choice has its values already")
             return self
         low, high = self.bounds
         if low >= high:
@@ -72,16 +66,6 @@ class Dimension(Settings):
     def is_log(self) -> bool:
         """Whether it is a range that is even in the logarithm."""
         return self.log_uniform is not None
-
-    def values(self) -> list[Any] | None:
-        """The values of a grid; None for a range without `points`."""
-        if self.choice is not None or self.points is None:
-            return self.choice
-        low, high = self.bounds
-        spaced = np.geomspace(low, high, self.points) if self.is_log else np.linspace(low, high, self.points)
-        if self.integer is not None:
-            return list(dict.fromkeys(round(value) for value in spaced.tolist()))
-        return [float(f"{value:.12g}") for value in spaced.tolist()]
 
 
 class AlgorithmSettings(Settings):
@@ -104,7 +88,7 @@ Space = Mapping[str, Dimension]
 
 def read_space(nested: Mapping[str, Any]) -> dict[str, Any]:
     """`{"a": {"b": [1, 2]}}` as `{"a.b": {"choice": [1, 2]}}`; of two that name the same key, the later one."""
-    flat = flattened(nested, lambda value: bool(value.keys() & {*KINDS, "when", "points"}))
+    flat = flattened(nested, lambda value: bool(value.keys() & {*KINDS, "when"}))
     return {key: value if isinstance(value, Mapping) else {"choice": value} for key, value in flat.items()}
 
 
@@ -136,15 +120,15 @@ def point(space: Space, values: Mapping[str, Any]) -> Parameters:
 
 
 def grid_points(space: Space) -> list[Parameters]:
-    """Every combination of the grid's values; the last key varies fastest. All dimensions must have values."""
-    combined = itertools.product(*(dimension.values() or [] for dimension in space.values()))
+    """Every combination of a space of choices; the last key varies fastest."""
+    combined = itertools.product(*(dimension.choice or [] for dimension in space.values()))
     made = [point(space, dict(zip(space, values, strict=True))) for values in combined]
     return list({repr(each): each for each in made}.values())
 
 
 def combinations(space: Space) -> int:
     """How many combinations a grid goes through, conditions apart."""
-    return math.prod(len(dimension.values() or []) for dimension in space.values())
+    return math.prod(len(dimension.choice or []) for dimension in space.values())
 
 
 def single_changes(space: Space) -> Iterator[Parameters]:

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Decision, Ending, Outcome, Rules, Task, next_task
 from behaviorlm_ray.search.ledger import Ledger
@@ -111,7 +112,7 @@ class TaskRow:
         rungs = self._rules.settings.scheduler.number_of_rungs
         at = f" at rung {task.rung + 1} of {rungs}" if rungs > 1 else ""
         result = f"failed: {outcome.error}" if outcome.error else described_metrics(outcome.metrics)
-        print(f"trial {task.trial + 1}{at}, {describe(task.parameters)}: {result}", flush=True)
+        screen().says(f"trial {task.trial + 1}{at}, {describe(task.parameters)}: {result}")
 
     def outcomes(self) -> list[Outcome]:
         """How those of the tasks ended that did, in their order."""

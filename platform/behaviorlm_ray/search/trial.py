@@ -20,6 +20,7 @@ from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelErro
 from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 from behaviorlm.files.patient_reads import repeat_patiently
 from behaviorlm_ray.cluster.failures import causes
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.b_tune import b_tune
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import Run, open_run
@@ -85,11 +86,6 @@ class Trial:
     run: Run
     runner: Runner
 
-    @property
-    def stages(self) -> dict[str, str]:
-        """Folders of the stages so far, by name."""
-        return _folders(self.runner.outputs)
-
 
 def open_trial(settings: RunSettings, record_in: Location | None = None) -> Trial:
     """The trial with these settings, all that it reads from outside looked at. Raises ConfigError.
@@ -122,11 +118,10 @@ def measure_arm(base: Trial, arm: str) -> Outcome:
     """An arm of a run on validation, as an outcome of no task. Raises ConfigError."""
     run = base.run.for_arm(arm)
     check_inputs(run, is_written=True)
-    of_arm = Trial(run, run.runner(base.runner.record))
-    tuning = base.run.settings.all_arms[arm].tuning
-    metrics = _metrics(of_arm.runner.run(validate(run, tuning)))
+    runner = run.runner(base.runner.record)
+    metrics = _metrics(runner.run(validate(run, base.run.settings.all_arms[arm].tuning)))
     task = Task(number=-1, trial=-1, rung=0, parameters={})
-    return Outcome(task=task, metrics=metrics, stages=of_arm.stages)
+    return Outcome(task=task, metrics=metrics, stages=_folders(runner.outputs))
 
 
 def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[tuple[str, str, bool]]:
@@ -140,7 +135,8 @@ def evaluate(winner: RunSettings) -> dict[str, Any]:
     """The winner's own run to the end: its endpoint on test, and where its report is."""
     trial = open_trial(winner)
     report = write_results(trial.run, trial.runner)
-    print("\n".join(report.lines))
+    for line in report.lines:
+        screen().says(line)
     measured = json.loads(read_text(report.place.parent / "results.json"))["models"][WINNING_ARM]
     names = ("anchor_accuracy", "tail_macro_recall")
     found = {name: measured[group][metric] for name, (group, metric) in zip(names, PRIMARY, strict=True)}
@@ -172,7 +168,7 @@ def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
             if of_storage is not None and is_last:
                 raise of_storage from error
             if is_last or (of_storage is None and isinstance(error, FOR_GOOD)):
-                stages = {} if trial is None else trial.stages
+                stages = {} if trial is None else _folders(trial.runner.outputs)
                 return Outcome(task=task, error=reason(error), stages=stages)
             traceback.print_exc()
             print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)

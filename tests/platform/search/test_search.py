@@ -270,21 +270,9 @@ def committed(root: Location, name: str, cost: dict[str, float], rows: dict[str,
     return run_stage(root, name, 1, {}, {}, write).folder.parents[1].name
 
 
-def test_stages_are_counted_by_the_attempts_they_made(root: Location) -> None:
-    def fail(folder: StageFolder) -> StageResult:
-        raise DataError("no")
-
-    with pytest.raises(DataError):
-        run_stage(root, "new", 1, {}, {}, fail)
-    new, other = committed(root, "new", {}), committed(root, "other", {})
-    assert committed(root, "new", {}) == new
-    write_replacing(root / "stages" / new / "attempts" / "cut short" / "x", b"")
-    assert StageCosts(root, (0, 0)).times_run([new, other]) == ({new: 2, other: 1}, {new: 1})
-
-
 def test_cost_counts_each_stage_once_and_unshared_each_trial_whole(tmp_path: Path) -> None:
     shared = {
-        "prepare": committed(tmp_path, "prepare", {}, {"samples_train": 100}),
+        "prepare": committed(tmp_path, "prepare", {}),
         "a_tune": committed(
             tmp_path, "a_tune", {"tokens": 100, "tokens_continued": 0}, {"steps": 9, "samples": 200}
         ),
@@ -314,7 +302,6 @@ def test_cost_counts_each_stage_once_and_unshared_each_trial_whole(tmp_path: Pat
     costs = StageCosts(tmp_path, (2, 1))
     spent = costs.spent([stopped, finished])
     assert spent.tokens == 100 + 50 + 30 + 60 + 7 + 7
-    assert spent.sample_epochs == pytest.approx(2.9)
     assert spent.gpu_hours >= 0
     assert costs.whole(stopped) == costs.whole(finished) == 100 + 50 + 90 + 7
 

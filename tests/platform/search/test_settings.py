@@ -22,15 +22,21 @@ from behaviorlm_ray.stages.running import StageResult, run_stage
 SPACE: dict[str, Any] = {
     "selection": {
         "within": ["mixed", "random"],
-        "hard_share": {"uniform": [0, 1], "points": 3, "when": {"selection.within": "mixed"}},
+        "hard_share": {"uniform": [0, 1], "when": {"selection.within": "mixed"}},
     },
-    "b_tuning.learning_rate": {"log_uniform": [1e-4, 1e-2], "points": 3},
-    "b_tuning.max_steps": {"integer": [3, 5], "points": 2},
+    "b_tuning.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+    "b_tuning.max_steps": {"integer": [3, 5]},
+}
+GRID: dict[str, Any] = {
+    "selection.within": ["mixed", "random"],
+    "selection.hard_share": {"choice": [0.0, 0.5, 1.0], "when": {"selection.within": "mixed"}},
+    "b_tuning.learning_rate": [1e-4, 1e-3, 1e-2],
+    "b_tuning.max_steps": [3, 5],
 }
 
 
 def read(**keys: Any) -> SearchSettings:
-    return load_settings(SearchSettings, data={"name": "s", "space": SPACE} | keys)
+    return load_settings(SearchSettings, data={"name": "s", "space": GRID} | keys)
 
 
 def test_a_grid_has_every_combination_once_and_keys_only_where_their_condition_holds() -> None:
@@ -60,7 +66,7 @@ def test_a_list_is_a_choice_whatever_its_values_are() -> None:
 
 
 def test_random_points_lie_in_their_ranges_and_follow_from_the_seed() -> None:
-    space = read(algorithm="random", budget={"trials": 3}).space
+    space = read(space=SPACE, algorithm="random", budget={"trials": 3}).space
     drawn = [random_point(space, seed) for seed in range(300)]
     assert drawn[7] == random_point(space, 7)
     rates = [point["b_tuning.learning_rate"] for point in drawn]
@@ -71,7 +77,7 @@ def test_random_points_lie_in_their_ranges_and_follow_from_the_seed() -> None:
 
 
 def test_each_value_is_tried_with_what_its_condition_asks_for() -> None:
-    changes = list(single_changes(read().space))
+    changes = list(single_changes(read(space=SPACE, algorithm="random", budget={"trials": 3}).space))
     assert {"selection.within": "mixed", "selection.hard_share": 1.0} in changes
     assert {"b_tuning.learning_rate": 1e-2} in changes
 
@@ -87,7 +93,6 @@ def test_each_value_is_tried_with_what_its_condition_asks_for() -> None:
         ({"uniform": [0, math.inf]}, "finite number"),
         ({"uniform": [0, 1], "choice": [1]}, "exactly one of"),
         ({"when": {"selection.within": "mixed"}}, "exactly one of"),
-        ({"choice": [1], "points": 3}, "a choice has its values already"),
         ({"uniform": [0, 1], "step": 2}, "unknown key"),
         (0.3, "Input should be a valid list; got 0.3"),
         ({"uniform": [0, 1]}, "a grid needs values of a range"),
@@ -105,7 +110,7 @@ def test_conditions_ask_for_values_that_can_be() -> None:
         read(space={"selection.within": ["mixed", "random"], "selection.seed": when})
     of_range = {"choice": [1], "when": {"selection.balance": 0.5}}
     with pytest.raises(ConfigError, match="is a range; only a choice can be asked for"):
-        read(space={"selection.balance": {"uniform": [0, 1], "points": 2}, "selection.seed": of_range})
+        read(space={"selection.balance": {"uniform": [0, 1]}, "selection.seed": of_range})
 
 
 def test_several_problems_are_told_together() -> None:
