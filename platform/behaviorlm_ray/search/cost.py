@@ -9,9 +9,6 @@ from behaviorlm_ray.search.decisions import Outcome
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest, read_manifest
 from behaviorlm_ray.storage import Location
 
-WITHOUT_MODEL = ("prepare", "conversations", "select")
-"""Stages through which no token of a model goes."""
-
 
 @dataclass(frozen=True)
 class Spent:
@@ -43,7 +40,7 @@ class StageCosts:
         for folder in dict.fromkeys(folder for outcome in outcomes for folder in outcome.stages.values()):
             manifest = self.manifest(folder)
             tokens += manifest.cost.get("tokens", 0.0)
-            if manifest.stage not in WITHOUT_MODEL:
+            if "tokens" in manifest.cost:  # a model ran
                 # of a tuning the seconds of its steps: its attempt may have waited for GPUs
                 seconds = manifest.cost.get("seconds", manifest.duration_seconds)
                 hours += seconds / 3600 * self._gpus[0 if "steps" in manifest.rows else 1]

@@ -13,7 +13,7 @@ from behaviorlm.errors import ClusterError, ModelError
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Ending, Outcome, Task
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, ObjectiveSettings, pareto_front, ranked, reaches
+from behaviorlm_ray.search.objective import ANCHOR, MEAN, ObjectiveSettings, front_numbers, ranked, reaches
 from behaviorlm_ray.search.settings import SearchSettings, sure_trials
 from behaviorlm_ray.search.space import Parameters, describe
 from behaviorlm_ray.storage import Location, read_bytes, remove_if, write_replacing
@@ -157,7 +157,8 @@ def write_winner(folder: Location, winner: RunSettings | None) -> None:
 def front_of(trials: Sequence[TrialOutcome]) -> list[int]:
     """Numbers of the whole trials that no other beats in one metric without being worse in the other."""
     whole = finished(trials)
-    return [whole[place].trial for place in pareto_front([trial.metrics for trial in whole])]
+    fronts = front_numbers([trial.metrics for trial in whole])
+    return [trial.trial for trial, front in zip(whole, fronts, strict=True) if front == 0]
 
 
 def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:

@@ -18,6 +18,7 @@ from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.storage import Location
 
 Model = TypeVar("Model", Task, Outcome)
+DECIDED, ENDED = "decided-{:06d}.json", "task-{:06d}.json"
 
 
 class Ledger:
@@ -38,17 +39,17 @@ class Ledger:
 
     def decide(self, task: Task) -> Task:
         """Write what the task of this number is. A second process may have done so first; its decision stays."""
-        self.decided[task.number] = self._write(_decided(task.number), task)
+        self.decided[task.number] = self._write(DECIDED.format(task.number), task)
         return self.decided[task.number]
 
     def record(self, outcome: Outcome) -> None:
         """Write how a task ended. A second process of the same search may have done so first; its outcome stays."""
-        self.outcomes[outcome.task.number] = self._write(_ended(outcome.task.number), outcome)
+        self.outcomes[outcome.task.number] = self._write(ENDED.format(outcome.task.number), outcome)
 
     def forget(self, number: int) -> None:
         """Remove an outcome, and all of later tasks, which may have followed from it."""
-        later = [_ended(known) for known in self.outcomes if known >= number]
-        for name in later + [_decided(known) for known in self.decided if known > number]:
+        later = [ENDED.format(known) for known in self.outcomes if known >= number]
+        for name in later + [DECIDED.format(known) for known in self.decided if known > number]:
             content = storage.read_bytes(self.folder / name)
             if content is not None:
                 storage.remove_if(self.folder / name, content)
@@ -67,11 +68,3 @@ class Ledger:
             raise StorageError(
                 f"{self.folder / name} is damaged; remove it and run the same command again: finished stages are reused"
             ) from None
-
-
-def _decided(number: int) -> str:
-    return f"decided-{number:06d}.json"
-
-
-def _ended(number: int) -> str:
-    return f"task-{number:06d}.json"

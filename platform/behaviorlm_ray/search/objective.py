@@ -77,7 +77,7 @@ def ranked(objective: ObjectiveSettings, floor: float | None, trials: Sequence[M
             for trial in trials
         ]
     elif objective.name == "multi":
-        keys = [(-front, *mean) for front, mean in zip(_front_numbers(trials), keys, strict=True)]
+        keys = [(-front, *mean) for front, mean in zip(front_numbers(trials), keys, strict=True)]
     return sorted(
         range(len(keys)), key=keys.__getitem__, reverse=True
     )  # which keeps equal ones in their order
@@ -88,23 +88,13 @@ def reaches(trial: Metrics, floor: float) -> bool:
     return as_number(trial[ANCHOR]) >= floor - 1e-9
 
 
-def pareto_front(trials: Sequence[Metrics]) -> list[int]:
-    """Places of the trials that no other one beats in anchor accuracy or tail macro recall without being worse."""
-    return [place for place, front in enumerate(_front_numbers(trials)) if front == 0]
-
-
 def described_metrics(metrics: Metrics) -> str:
     """`objective 0.4213, anchor_accuracy 0.5012, …`."""
     numbers = {name: metrics.get(name) for name in METRICS}
     return ", ".join(f"{name} {'none' if it is None else format(it, '.4f')}" for name, it in numbers.items())
 
 
-def as_number(value: float | None) -> float:
-    """Without a sample of its group a metric is None: as bad as can be, alike for all trials."""
-    return -1.0 if value is None else value
-
-
-def _front_numbers(trials: Sequence[Metrics]) -> list[int]:
+def front_numbers(trials: Sequence[Metrics]) -> list[int]:
     """0 for trials that no other dominates, 1 for those that only trials of front 0 dominate, and so on."""
     pairs = [(as_number(trial[ANCHOR]), as_number(trial[TAIL])) for trial in trials]
     numbers: dict[tuple[float, float], int] = {}
@@ -112,3 +102,8 @@ def _front_numbers(trials: Sequence[Metrics]) -> list[int]:
         above = [front for other, front in numbers.items() if other[1] >= pair[1]]
         numbers[pair] = 1 + max(above, default=-1)
     return [numbers[pair] for pair in pairs]
+
+
+def as_number(value: float | None) -> float:
+    """Without a sample of its group a metric is None: as bad as can be, alike for all trials."""
+    return -1.0 if value is None else value

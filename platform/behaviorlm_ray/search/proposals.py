@@ -140,7 +140,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     low, high = dimension.bounds
     if dimension.integer is not None:
         return IntDistribution(int(low), int(high))
-    return FloatDistribution(low, high, log=dimension.is_log)
+    return FloatDistribution(low, high, log=dimension.log_uniform is not None)
 
 
 def _frozen(

@@ -75,7 +75,7 @@ def _front_plot(
         return None
     whole = {trial["trial"] for trial in trials if trial["status"] == "finished"}
     with drawing(WIDTH, 380) as figure:
-        axes = figure.add_subplot()
+        axes = figure.add_subplot(xlabel="anchor accuracy", ylabel="tail macro recall")
         for trial, (x, y) in points.items():
             color, alpha = (INKS["tuned"], 1.0) if trial in whole else (INKS["muted"], 0.5)
             fill = color if trial == best else "none"
@@ -87,8 +87,6 @@ def _front_plot(
             axes.plot(xs, ys, color=INKS["tail"], linewidth=1.4, zorder=0)
         if floor is not None:
             axes.axvline(floor, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_xlabel("anchor accuracy")
-        axes.set_ylabel("tail macro recall")
         return inline(figure, "front", "Trials by anchor accuracy and tail macro recall on validation")
 
 
@@ -98,9 +96,8 @@ def _importance_plot(importance: Mapping[str, float]) -> Markup | None:
         return None
     names, shares = zip(*reversed(list(importance.items())), strict=True)
     with drawing(WIDTH, 60 + 34 * len(names)) as figure:
-        axes = figure.add_subplot()
+        axes = figure.add_subplot(xlim=(0, 1))
         axes.barh([readable(name) for name in names], shares, color=INKS["series-1"], height=0.6)
-        axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(visible=False, axis="y")
         return inline(figure, "importance", "Share of the objective's variance that each key explains")
@@ -118,7 +115,9 @@ def _slices(
         is_number = all(isinstance(at, int | float) and not isinstance(at, bool) for at, _ in points)
         shown = [at if is_number else readable(at) for at, _ in points]
         with drawing(300, 230) as figure:
-            axes = figure.add_subplot(xscale="log" if is_number and dimension.is_log else None, ylabel=metric)
+            axes = figure.add_subplot(
+                xscale="log" if is_number and dimension.log_uniform else None, ylabel=metric
+            )
             axes.plot(
                 shown,
                 [value for _, value in points],

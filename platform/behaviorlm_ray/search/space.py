@@ -51,7 +51,7 @@ class Dimension(Settings):
         low, high = self.bounds
         if low >= high:
             raise ValueError(f"{given[0]}: give [low, high] with low < high, got [{low}, {high}]")
-        if self.is_log and low <= 0:
+        if self.log_uniform is not None and low <= 0:
             raise ValueError(f"{given[0]}: low must be above 0, got {low}")
         return self
 
@@ -61,11 +61,6 @@ class Dimension(Settings):
         found = self.uniform or self.log_uniform or self.integer
         assert found is not None
         return found
-
-    @property
-    def is_log(self) -> bool:
-        """Whether it is a range that is even in the logarithm."""
-        return self.log_uniform is not None
 
 
 class AlgorithmSettings(Settings):
