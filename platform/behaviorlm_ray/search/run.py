@@ -139,14 +139,13 @@ def _planned_grid(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]
 
 def check_trials(settings: SearchSettings, run: Mapping[str, Any], *, is_written: bool) -> None:
     """Look at everything that trials read from outside, each once. Raises ConfigError."""
-    checked = set()
+    different = {}
     for parameters in sure_trials(settings):
         trial = trial_settings(run, parameters)
         sources = [source.model_copy(update={"weight": 0.0, "ratio": 0.0}) for source in trial.auxiliary]
-        read = repr((trial.events, trial.model, sources))
-        if read not in checked:
-            checked.add(read)
-            check_inputs(open_run(trial), is_written=is_written)
+        different.setdefault(repr((trial.events, trial.model, sources)), trial)
+    for trial in different.values():
+        check_inputs(open_run(trial), is_written=is_written)
 
 
 def search_folder(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
