@@ -4,10 +4,6 @@ A search is a row of tasks; each brings one trial to one rung. Task k is decided
 k - c + 1, c being the number of trials at a time: the latest that must have ended for it to start. Which of the others
 happens to end sooner never matters. So the same settings make the same row of tasks with the same outcomes, however
 fast each ran, and a search that was killed anywhere goes on with exactly the row that it would have had.
-
-From a rung at most 1/reduction of the trials that reached it go on, the best first. All trials start before one goes
-on, so that each is held against all others; where a budget may end the search sooner, going on comes first, so that
-something is whole by then.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +77,7 @@ def _decided(rules: Rules, tasks: Sequence[Task], known: Sequence[Outcome]) -> T
     """The next task as these outcomes suggest it; None if they leave nothing to do."""
     if rules.exhausted(known):
         return None
+    # Each trial is held against all others, unless the search may end before: then something is to be whole by then.
     first, second = (_going_on, _beginning) if rules.settings.budget.limits else (_beginning, _going_on)
     task = first(rules, tasks, known) or second(rules, tasks, known)
     last = rules.settings.scheduler.number_of_rungs - 1
@@ -110,7 +107,7 @@ def _next_rung(task: Task, number: int) -> Task:
 
 
 def _going_on(rules: Rules, tasks: Sequence[Task], known: Sequence[Outcome]) -> Task | None:
-    """The next trial to leave a rung for the one above; None if no rung has a place left, or nobody for it."""
+    """The best trial to leave a rung for the one above; None if no rung has a place left, or nobody for it."""
     rungs = range(rules.settings.scheduler.number_of_rungs - 1)
     for rung in reversed(rungs) if rules.settings.budget.limits else rungs:
         above = {task.trial for task in tasks if task.rung == rung + 1}

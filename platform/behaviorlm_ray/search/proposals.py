@@ -106,12 +106,13 @@ def parameter_importance(
     trials: parameters and objective. Empty with fewer than LEAST_TRIALS trials or equal objectives. Keys that not every
     trial has, or that never changed, are left out.
     """
-    if len(trials) < LEAST_TRIALS or len({value for _, value in trials}) < 2:
+    everywhere = [key for key in space if all(key in parameters for parameters, _ in trials)]
+    changed = [key for key in everywhere if len({repr(parameters[key]) for parameters, _ in trials}) > 1]
+    if len(trials) < LEAST_TRIALS or len({value for _, value in trials}) < 2 or not changed:
         return {}
     study = _study(RandomSampler(seed), [_frozen(space, parameters, [value]) for parameters, value in trials])
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {key: share for key, share in shares.items() if share > 0}
+    return optuna.importance.get_param_importances(study, evaluator=evaluator, params=changed)
 
 
 def _study(sampler: BaseSampler, known: Iterable[FrozenTrial], objectives: int = 1) -> optuna.Study:

@@ -1,6 +1,7 @@
 """What a search may be told: spaces, conditions, objectives, rungs, budgets; and what is refused, all at once."""
 
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from behaviorlm.errors import ClusterError, ConfigError, ModelError
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.findings import Findings, TrialOutcome, check_for_winner
-from behaviorlm_ray.search.objective import ObjectiveSettings, ranked, read_floor
+from behaviorlm_ray.search.objective import ObjectiveSettings, front_numbers, ranked, read_floor
 from behaviorlm_ray.search.proposals import parameter_importance, random_point
 from behaviorlm_ray.search.settings import SchedulerSettings, SearchSettings
 from behaviorlm_ray.search.space import grid_points, single_changes
@@ -180,6 +181,20 @@ def test_below_the_floor_the_nearest_is_best_and_none_is_worst() -> None:
     assert ranked(ObjectiveSettings(name="tail", floor=0.6), 0.6, trials) == [3, 1, 2, 0, 4]
 
 
+def test_a_front_is_what_nothing_beats_when_those_before_it_are_taken_away() -> None:
+    drawn = random.Random(0)
+    pairs = [(drawn.randrange(6) / 5, drawn.randrange(6) / 5) for _ in range(40)]
+    found = front_numbers([{"anchor_accuracy": anchor, "tail_macro_recall": tail} for anchor, tail in pairs])
+    for number, (anchor, tail) in zip(found, pairs, strict=True):
+        beaten_by = [
+            other
+            for other, pair in zip(found, pairs, strict=True)
+            if pair[0] >= anchor and pair[1] >= tail and pair != (anchor, tail)
+        ]
+        assert max(beaten_by, default=-1) == number - 1
+    assert len(set(found)) > 3
+
+
 def test_rungs_are_where_they_are_said_to_be() -> None:
     asha = SchedulerSettings(name="asha")
     assert [asha.stop_step(rung, 100) for rung in range(3)] == [12, 34, 100]
@@ -209,6 +224,8 @@ def test_importance_finds_the_key_that_matters() -> None:
     assert sum(found.values()) == pytest.approx(1)
     assert parameter_importance(space, trials[:2]) == {}
     assert parameter_importance(space, [(point, 0.5) for point, _ in trials]) == {}
+    apart = [({"c": 1} | ({"a": 0.5} if number % 2 else {}), float(number)) for number in range(9)]
+    assert parameter_importance(space, apart) == {}  # what all have never changed
 
 
 def trial(number: int, status: str, anchor: float | None = None) -> TrialOutcome:
