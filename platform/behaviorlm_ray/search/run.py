@@ -9,6 +9,7 @@ from behaviorlm.errors import ModelError
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import open_run
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome
 from behaviorlm_ray.search.findings import (
@@ -139,7 +140,7 @@ def _planned_grid(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]
 
 def check_trials(settings: SearchSettings, run: Mapping[str, Any], *, is_written: bool) -> None:
     """Look at everything that trials read from outside, each once. Raises ConfigError."""
-    different = {}
+    different: dict[str, RunSettings] = {}
     for parameters in sure_trials(settings):
         trial = trial_settings(run, parameters)
         sources = [source.model_copy(update={"weight": 0.0, "ratio": 0.0}) for source in trial.auxiliary]
