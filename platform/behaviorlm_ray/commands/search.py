@@ -32,5 +32,5 @@ def run_search(settings: SearchSettings) -> None:
     check_trials(settings, run, is_written=True)
     unsafe = run["execution"]["allow_unauthenticated_cluster"]
     with shown(log_folder(search_folder(settings, run))), connected(allow_unauthenticated=unsafe):
-        report = search(settings, run)
-    print(f"wrote the report to {report}")
+        written = search(settings, run)
+    print("\n".join([*written.lines, f"wrote the report to {written.place}"]))

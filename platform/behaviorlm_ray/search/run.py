@@ -10,6 +10,7 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.report.results import WrittenReport
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome
 from behaviorlm_ray.search.findings import (
@@ -35,8 +36,8 @@ from behaviorlm_ray.stages.manifests import fingerprint
 from behaviorlm_ray.storage import Location, location, write_replacing
 
 
-def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
-    """Run, or go on with, a search; write summary.json, winner.yaml and report.html. Returns the report's path.
+def search(settings: SearchSettings, run: Mapping[str, Any]) -> WrittenReport:
+    """Run, or go on with, a search; write summary.json, winner.yaml and report.html.
 
     run: `base_run(settings)`. Needs an initialized Ray with the dashboard on. A trial that fails is recorded with its
     error and ends nothing. After the summary: ClusterError if no trial was tuned whole or the budget is below one,
@@ -62,15 +63,16 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     report = _written(settings, summary, folder)
     _tell(found, summary)
     assert best is not None and winner is not None
-    screen().says(f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation")
+    lines = [f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation"]
     if settings.evaluate_winner and found.ending == "time":
-        screen().says(
+        lines.append(
             "not measured on test: this is done once, when the search has ended; the same command goes on with it"
         )
     elif settings.evaluate_winner:
-        summary["winner"]["test"] = evaluate(winner)
+        summary["winner"]["test"], told = evaluate(winner)
+        lines += told
         report = _written(settings, summary, folder)
-    return report
+    return WrittenReport(report, lines)
 
 
 def _written(settings: SearchSettings, summary: Mapping[str, Any], folder: Location) -> Location:

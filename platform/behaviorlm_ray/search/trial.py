@@ -20,7 +20,6 @@ from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelErro
 from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 from behaviorlm.files.patient_reads import repeat_patiently
 from behaviorlm_ray.cluster.failures import causes
-from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.b_tune import b_tune
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import Run, open_run
@@ -131,16 +130,14 @@ def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[t
         yield plan.name, stage.recipe, plan.output is not None
 
 
-def evaluate(winner: RunSettings) -> dict[str, Any]:
-    """The winner's own run to the end: its endpoint on test, and where its report is."""
+def evaluate(winner: RunSettings) -> tuple[dict[str, Any], list[str]]:
+    """The winner's own run to the end: its endpoint on test and where its report is; and that report in lines."""
     trial = open_trial(winner)
     report = write_results(trial.run, trial.runner)
-    for line in report.lines:
-        screen().says(line)
     measured = json.loads(read_text(report.place.parent / "results.json"))["models"][WINNING_ARM]
     names = ("anchor_accuracy", "tail_macro_recall")
     found = {name: measured[group][metric] for name, (group, metric) in zip(names, PRIMARY, strict=True)}
-    return found | {"report": str(report.place)}
+    return found | {"report": str(report.place)}, report.lines
 
 
 def run_task(config: dict[str, Any]) -> None:
