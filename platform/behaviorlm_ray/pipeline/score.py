@@ -127,7 +127,7 @@ def _measured(
         return read_measures(folder.output / path, asked), scored.tokens
 
     if len(judges) == 1:
-        return judged(*judges, rows)
+        return judged(next(iter(judges)), rows)
     measures: Measures = {}
     tokens = 0
     for half, name in enumerate(judges):

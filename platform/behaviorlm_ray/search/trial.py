@@ -20,6 +20,7 @@ from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelErro
 from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 from behaviorlm.files.patient_reads import repeat_patiently
 from behaviorlm_ray.cluster.failures import causes
+from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.pipeline.b_tune import b_tune
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import Run, open_run
@@ -28,7 +29,6 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import steps_of
 from behaviorlm_ray.pipeline.validate import validate, validate_rung
 from behaviorlm_ray.report.results import write_results
-from behaviorlm_ray.report.wording import PRIMARY
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.settings import WINNING_ARM, SchedulerSettings, trial_settings
