@@ -173,6 +173,14 @@ class BehaviorModel:
         model = self._model
         return model.label_scores(model.prompts(histories, names), names)
 
+    def counts_of(self, histories: Sequence[History]) -> NDArray[np.float32]:
+        """The log probabilities of the vocabulary by counting alone; float32[n, K]."""
+        if self.counts is None:
+            raise DataError("this predictor is a language model alone: it does not count")
+        pasts = [_past(history, self.artifact.names, self.counts.order) for history in histories]
+        codes = self.counts.context_codes(pa.concat_tables([history.now for history in histories]))
+        return self.counts.log_probabilities(pasts, codes)
+
     def log_probabilities(self, histories: Sequence[History]) -> NDArray[np.float64]:
         """Of the vocabulary, before any decision rule; float64[n, K]."""
         chosen = candidates(self.artifact)
