@@ -180,9 +180,9 @@ class Artifact(Settings):
     behaviors: list[Behavior] = Field(min_length=2)
     events: EventMapping
     prompt: PromptConfig
-    tokens: SharedTokens | None = Field(description="null without a language model.")
-    weights: Weights | None = Field(description="null without a language model.")
-    counting: Counting | None = Field(description="null without counts.")
+    tokens: SharedTokens | None = Field(default=None, description="null without a language model.")
+    weights: Weights | None = Field(default=None, description="null without a language model.")
+    counting: Counting | None = Field(default=None, description="null without counts.")
     metrics: Intervals = Field(default={}, description="On the test part, under the decision rule.")
     verification: Verification | None = None
     origin: Origin

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
 from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from behaviorlm_ray.export.run_folder import read_run_folder
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     if options.minimum < 1:
         parser.error("--minimum must be 1 or more")
     try:
+        read_run_folder(options.run)  # before anything heavy is loaded
         from behaviorlm_ray.export.exporting import ExportPlan, export
 
         lines = export(

@@ -15,6 +15,7 @@ from behaviorlm.model.config import ModelConfig
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
+from behaviorlm_ray.export.run_folder import CONFIG_FILE, read_run_folder
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, arm_scores
 from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples
 from behaviorlm_ray.pipeline.predict import VERSION as PREDICT_VERSION
@@ -22,7 +23,6 @@ from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.select import SUMMARY
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
-from behaviorlm_ray.report.results import CONFIG
 from behaviorlm_ray.stages.finding import StageOutput, output_in
 from behaviorlm_ray.stages.manifests import read_manifest
 from behaviorlm_ray.stages.run_record import read_asked
@@ -108,7 +108,7 @@ class FinishedRun:
         if found.manifest.version != PREDICT_VERSION:
             raise ConfigError(
                 f"{found.folder} is of another version of behaviorlm (stage version {found.manifest.version}, not "
-                f"{PREDICT_VERSION}); `behaviorlm run --config {self.folder / CONFIG}` brings the run up to this one"
+                f"{PREDICT_VERSION}); `behaviorlm run --config {self.folder / CONFIG_FILE}` brings the run up to this one"
             )
         return found
 
@@ -117,7 +117,7 @@ class FinishedRun:
         if content not in self.by_content:
             raise StorageError(
                 f"{self.folder}: what {output.manifest.stage} was made from ({name}) is no longer below "
-                f"{self.folder.parent / 'stages'}; `behaviorlm run --config {self.folder / CONFIG}` makes it again"
+                f"{self.folder.parent / 'stages'}; `behaviorlm run --config {self.folder / CONFIG_FILE}` makes it again"
             )
         found = self.by_content[content]
         problems = storage.damaged_files(found.folder, found.manifest.digests)
@@ -128,15 +128,13 @@ class FinishedRun:
 
 def open_finished(text: str) -> FinishedRun:
     """The run in a folder, local or on S3. Raises ConfigError where there is none that has finished."""
-    folder = storage.location(text)
-    config, results = (storage.read_bytes(folder / name) for name in (CONFIG, RESULTS))
-    if config is None or results is None:
-        raise ConfigError(_what_is_there(folder, text))
-    settings = validate_settings(RunSettings, parse_yaml(config, str(folder / CONFIG)), str(folder / CONFIG))
+    found = read_run_folder(text)
+    folder, source = found.place, str(found.place / CONFIG_FILE)
+    settings = validate_settings(RunSettings, parse_yaml(found.config, source), source)
     root = folder.parent / "stages"
     names = read_asked(folder).finished or storage.list_folders(root)
     outputs = [output for name in names if (output := _output(root / name)) is not None]
-    digest = hashlib.sha256(results).hexdigest()
+    digest = hashlib.sha256(found.results).hexdigest()
     evaluated = next(
         (
             output
@@ -148,7 +146,7 @@ def open_finished(text: str) -> FinishedRun:
     if evaluated is None:
         raise ConfigError(
             f"{folder}: no stage below {root} made its {RESULTS}, so the run was moved without its stages or has not "
-            f"finished again; `behaviorlm run --config {folder / CONFIG}` finishes it"
+            f"finished again; `behaviorlm run --config {folder / CONFIG_FILE}` finishes it"
         )
     return FinishedRun(folder, settings, evaluated, {one.manifest.content_hash: one for one in outputs})
 
@@ -158,11 +156,3 @@ def _output(folder: Location) -> StageOutput | None:
         return None
     manifest = read_manifest(folder)
     return output_in(folder / "attempts" / manifest.attempt, manifest, reused=True)
-
-
-def _what_is_there(folder: Location, text: str) -> str:
-    if storage.read_bytes(folder / "stages.json") is not None:
-        return f"--run: {text} has not finished: it has no {RESULTS}; `behaviorlm run` with its configuration ends it"
-    above = storage.list_folders(folder.parent)
-    runs = [name for name in above if storage.read_bytes(folder.parent / name / RESULTS) is not None]
-    return f"--run: {text} is no finished run; finished ones in {folder.parent}: {', '.join(runs) or 'none'}"

@@ -141,6 +141,8 @@ def write_artifact(
             tokens=tokens,
             weights=weights,
             counting=counting,
-            origin=Origin(run="small", dataset="small log", predictor=kind, created="2026-01-01T00:00:00+00:00"),
+            origin=Origin(
+                run="small", dataset="small log", predictor=kind, created="2026-01-01T00:00:00+00:00"
+            ),
         ),
     )

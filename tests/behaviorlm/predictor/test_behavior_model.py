@@ -66,7 +66,9 @@ def by_name(model: BehaviorModel, events: list[dict[str, Any]], **choices: Any) 
 
 
 @pytest.mark.parametrize("number", [0, 1, 5, 6, 7, 8, 9, 10, 13])
-def test_scores_are_those_of_plain_sequences_over_the_window_that_training_had(models: Models, number: int) -> None:
+def test_scores_are_those_of_plain_sequences_over_the_window_that_training_had(
+    models: Models, number: int
+) -> None:
     """At most 6 events from a start that is a multiple of 3."""
     events = history(number)
     first = max(0, -(-(number - 6) // 3) * 3)
@@ -131,12 +133,16 @@ def test_counting_refuses_new_names_and_a_mixture_leaves_them_to_the_model(model
     of_model = by_name(models["model"], events, new_names=["sauna"])
     of_counts = by_name(models["counts"], events) | {"sauna": 0.0}
     fused = by_name(models["fused"], events, new_names=["sauna"])
-    assert fused == pytest.approx({name: 0.6 * of_model[name] + 0.4 * of_counts[name] for name in names}, abs=1e-6)
+    assert fused == pytest.approx(
+        {name: 0.6 * of_model[name] + 0.4 * of_counts[name] for name in names}, abs=1e-6
+    )
     only_new = by_name(models["fused"], events, allow=["sauna"], new_names=["sauna"])
     assert only_new == pytest.approx({"sauna": 1.0})
 
 
-def test_logit_adjustment_reorders_and_leaves_probabilities(tiny_base: Path, tmp_path: Path, models: Models) -> None:
+def test_logit_adjustment_reorders_and_leaves_probabilities(
+    tiny_base: Path, tmp_path: Path, models: Models
+) -> None:
     rule = LogitAdjusted(tau=0.7)
     artifact = write_artifact(tmp_path / "adjusted", tiny_base, "model", rule)
     model = BehaviorModel.load(tmp_path / "adjusted", device="cpu")
@@ -171,7 +177,9 @@ def test_what_counting_explains_is_counting_without_the_event(models: Models) ->
     assert [one.event for one in found.contributions] == [5, 6, 7]
     for one in found.contributions:
         left = [event for place, event in enumerate(events) if place != one.event]
-        assert one.probability_without == pytest.approx(by_name(models["counts"], left)[found.answers[0].behavior])
+        assert one.probability_without == pytest.approx(
+            by_name(models["counts"], left)[found.answers[0].behavior]
+        )
 
 
 def test_many_at_once_are_answered_as_each_alone(models: Models) -> None:
@@ -181,7 +189,9 @@ def test_many_at_once_are_answered_as_each_alone(models: Models) -> None:
         together = model.predict_many(requests, k=3)
         for one, found in zip(requests, together, strict=True):
             alone = model.predict(one.history, one.context, at=one.at, k=3)
-            assert [answer.behavior for answer in alone.answers] == [answer.behavior for answer in found.answers]
+            assert [answer.behavior for answer in alone.answers] == [
+                answer.behavior for answer in found.answers
+            ]
             assert [answer.probability for answer in alone.answers] == pytest.approx(
                 [answer.probability for answer in found.answers], abs=1e-6
             )
@@ -224,11 +234,14 @@ VALUES = st.one_of(
     st.floats(),
     st.text(max_size=12),
     st.datetimes(),
-    st.sampled_from([*NAMES, "2024-03-01T10:00:00Z", "2024-03-01 10:00", "kitchen", "<|im_end|>", "\ud800", " "]),
+    st.sampled_from(
+        [*NAMES, "2024-03-01T10:00:00Z", "2024-03-01 10:00", "kitchen", "<|im_end|>", "\ud800", " "]
+    ),
     st.lists(st.integers(), max_size=2),
 )
 EVENTS = st.lists(
-    st.dictionaries(st.sampled_from(["time", "behavior", "room", "result", "x", ""]), VALUES, max_size=5), max_size=9
+    st.dictionaries(st.sampled_from(["time", "behavior", "room", "result", "x", ""]), VALUES, max_size=5),
+    max_size=9,
 )
 
 
