@@ -21,8 +21,8 @@ from behaviorlm.predictor.artifact import (
     PlainRule,
     Predictor,
 )
-from behaviorlm.predictor.behavior_model import mixed
 from behaviorlm.predictor.counts import Counts, fit_counts, without_rare
+from behaviorlm.predictor.parts import mixed
 from behaviorlm_ray.evaluation.arms import Rules, choose_on_validation
 from behaviorlm_ray.evaluation.predictors import asked_rows, whole_log
 from behaviorlm_ray.export.finished_run import FinishedRun

@@ -90,14 +90,14 @@ def verify(folder: Path, measured: Measured, chosen: Chosen) -> Verification:
     rows = _spread(held_out, VERIFIED_SAMPLES)
     histories = prepared_histories(run, rows)
     dtype, differences = "float64", []
-    if model.counts is not None:
+    if model.parts.counts is not None:
         expected = measured.counted(rows)
-        found = model.counts_of(histories)
+        found = model.parts.counts_of(histories)
         differences.append(np.abs(found - expected).ravel())
     if chosen.arm:
         dtype = str(weights_dtype(run.settings.model)).removeprefix("torch.")
         expected = _stored(run, chosen.arm, held_out, rows)
-        differences.append(np.abs(model.label_scores(histories) - expected).ravel())
+        differences.append(np.abs(model.parts.label_scores(histories) - expected).ravel())
     difference = np.concatenate(differences)
     largest, mean = float(difference.max(initial=0.0)), float(difference.mean()) if len(difference) else 0.0
     allowed, allowed_mean = TOLERANCES.get(dtype, TOLERANCES["float32"])

@@ -108,7 +108,7 @@ class FinishedRun:
         if found.manifest.version != PREDICT_VERSION:
             raise ConfigError(
                 f"{found.folder} is of another version of behaviorlm (stage version {found.manifest.version}, not "
-                f"{PREDICT_VERSION}); `behaviorlm run --config {self.folder / CONFIG_FILE}` brings the run up to this one"
+                f"{PREDICT_VERSION}); `behaviorlm run --config {self.folder / CONFIG_FILE}` mends that"
             )
         return found
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.predictor.artifact import DESCRIPTION, read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel
-from behaviorlm.predictor.histories import Request
+from behaviorlm.predictor.requests import Request
 from tests.behaviorlm.predictor.small_artifacts import history, write_artifact
 
 GOLDEN = Path(__file__).parent / "golden_v1"
@@ -108,7 +108,7 @@ def test_a_folder_works_wherever_it_lies_and_holds_no_path(
 def test_an_adapter_loads_with_peft_alone(folders: dict[str, Path], models: dict[str, BehaviorModel]) -> None:
     base = AutoModelForCausalLM.from_pretrained(folders["model"] / "base")
     network: Any = PeftModel.from_pretrained(base, str(folders["model"])).eval()
-    language = models["model"].language_model
+    language = models["model"].parts.language_model
     assert language is not None
     ids = torch.arange(40)[None]
     with torch.inference_mode():
@@ -126,12 +126,15 @@ def test_merged_weights_load_with_transformers_alone_and_score_the_same(
     assert not (tmp_path / "merged" / "base").exists()
     merged = BehaviorModel.load(tmp_path / "merged", device="cpu")
     histories = merged.read(REQUESTS)
-    assert np.abs(merged.label_scores(histories) - models["model"].label_scores(histories)).max() < 1e-4
-    assert merged.language_model is not None
+    assert (
+        np.abs(merged.parts.label_scores(histories) - models["model"].parts.label_scores(histories)).max()
+        < 1e-4
+    )
+    assert merged.parts.language_model is not None
     network: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     ids = torch.arange(40)[None]
     with torch.inference_mode():
-        assert (network(ids).logits - merged.language_model.model(ids).logits).abs().max() < 1e-5
+        assert (network(ids).logits - merged.parts.language_model.model(ids).logits).abs().max() < 1e-5
 
 
 def test_another_base_or_tokenizer_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

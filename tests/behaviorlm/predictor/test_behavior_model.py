@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.predictor.artifact import LogitAdjusted
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
-from behaviorlm.predictor.histories import Request
+from behaviorlm.predictor.requests import Request
 from behaviorlm.scoring.decision_rules import log_prior
 from tests.behaviorlm.predictor.small_artifacts import NAMES, history, write_artifact
 
@@ -26,7 +26,7 @@ Models = dict[str, BehaviorModel]
 
 def plain_scores(model: BehaviorModel, events: list[dict[str, Any]], names: list[str]) -> NDArray[np.float64]:
     """log P(name, end | prompt) by one plain sequence for each name; the prompt in words, encoded piece by piece."""
-    language = model.language_model
+    language = model.parts.language_model
     assert language is not None
     prompt = language.tokens.instruction_ids
     for event in events:
@@ -276,7 +276,7 @@ def test_odd_requests_are_answered_or_refused_and_nothing_else(
 
 def test_parts_that_a_predictor_lacks_are_named(models: Models) -> None:
     with pytest.raises(DataError, match="only counts"):
-        models["counts"].label_scores([])
+        models["counts"].parts.label_scores([])
     with pytest.raises(DataError, match="does not count"):
-        models["model"].counts_of([])
+        models["model"].parts.counts_of([])
     assert models["model"].predict_histories([], Choices()) == []

@@ -8,7 +8,8 @@ import pytest
 
 from behaviorlm.errors import DataError
 from behaviorlm.predictor.artifact import EventMapping
-from behaviorlm.predictor.histories import History, Request, read_histories
+from behaviorlm.predictor.histories import History, read_histories
+from behaviorlm.predictor.requests import Request
 from tests.behaviorlm.predictor.small_artifacts import EVENTS, history
 
 MAPPING = EventMapping.model_validate(EVENTS.model_dump(exclude={"paths"}))

@@ -12,7 +12,7 @@ import yaml
 from behaviorlm.errors import ConfigError, ModelError, StorageError
 from behaviorlm.predictor.artifact import Artifact, FusedPredictor, read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
-from behaviorlm.predictor.histories import Request
+from behaviorlm.predictor.requests import Request
 from behaviorlm_ray import storage
 from behaviorlm_ray.commands.export import main
 from behaviorlm_ray.evaluation.arms import measure_arm
@@ -65,7 +65,7 @@ def test_every_held_out_sample_is_scored_as_in_the_run(
         held_out = [np.union1d(*both) for both in zip(run.samples.validation, rows, strict=True)]
         for batch in open_scores(run.score_folder(arm), held_out).batches(rows, behaviors):
             expected[batch.places] = batch.label_scores
-        assert np.abs(model.label_scores(histories) - expected).max() < 1e-4
+        assert np.abs(model.parts.label_scores(histories) - expected).max() < 1e-4
     measured = Measured(run, 5)
     chosen, _ = measured.choose(name)
     assert artifact.predictor == chosen.predictor and artifact.decision == chosen.rule
