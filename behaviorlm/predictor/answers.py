@@ -12,7 +12,7 @@ from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
 from behaviorlm.events.normalization import INVISIBLE
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.predictor.artifact import Artifact, Calibration, LogitAdjusted
+from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, LogitAdjusted
 from behaviorlm.scoring.decision_rules import log_prior
 
 Float64 = NDArray[np.float64]
@@ -28,7 +28,9 @@ class Answer(Settings):
     )
     group: Literal["anchor", "tail"] = Field(description="A new name is tail.")
     is_trained: bool = Field(description="Whether the log's training part had it.")
-    score: float = Field(description="What it is ranked by: log probability, adjusted by the decision rule.")
+    score: float = Field(
+        description="What it is ranked by: log probability before calibration, adjusted by the decision rule."
+    )
 
 
 class Contribution(Settings):
@@ -117,21 +119,21 @@ def candidates(
     )
 
 
-def calibrated(log_probabilities: Float64, chosen: Candidates, calibration: Calibration | None) -> Float64:
-    """Log probabilities float64[n, C] with those of each group rescaled, and normalized again."""
+def calibrated(
+    log_probabilities: Float64, is_anchor: NDArray[np.bool_], calibration: Calibration | None
+) -> Float64:
+    """Log probabilities float64[n, C] with those of each group rescaled, and normalized again; is_anchor bool[C]."""
     if calibration is None:
         return log_probabilities
-    anchor = calibration.anchor_temperature
-    temperature = np.where(chosen.is_anchor, anchor, calibration.tail_temperature)
-    shift = np.where(chosen.is_anchor, 0.0, calibration.tail_shift)
+    temperature = np.where(is_anchor, calibration.anchor_temperature, calibration.tail_temperature)
+    shift = np.where(is_anchor, 0.0, calibration.tail_shift)
     return normalize_label_scores(log_probabilities / temperature[None, :] + shift[None, :])
 
 
-def decided(log_probabilities: Float64, chosen: Candidates, artifact: Artifact) -> Float64:
-    """What the decision rule ranks by; float64[n, C]."""
-    rule = artifact.decision
+def decided(log_probabilities: Float64, prior: Float64, rule: DecisionRule) -> Float64:
+    """What a rule ranks by, float64[n, C], of log probabilities before calibration; prior: as in `Candidates`."""
     if isinstance(rule, LogitAdjusted):
-        return log_probabilities - rule.tau * chosen.prior[None, :]
+        return log_probabilities - rule.tau * prior[None, :]
     return log_probabilities
 
 

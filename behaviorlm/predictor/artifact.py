@@ -86,7 +86,10 @@ DecisionRule = Annotated[PlainRule | LogitAdjusted, Field(discriminator="kind")]
 
 
 class Calibration(Settings):
-    """A log probability s of group g becomes s / temperature_g + shift_g, then all are normalized."""
+    """A log probability s of group g becomes s / temperature_g + shift_g, then all are normalized.
+
+    It tells how sure an answer is. Which one comes first is the decision rule's, on what was there before.
+    """
 
     anchor_temperature: float = Field(default=1.0, gt=0)
     tail_temperature: float = Field(default=1.0, gt=0)
@@ -184,6 +187,9 @@ class Artifact(Settings):
     weights: Weights | None = Field(default=None, description="null without a language model.")
     counting: Counting | None = Field(default=None, description="null without counts.")
     metrics: Intervals = Field(default={}, description="On the test part, under the decision rule.")
+    uncalibrated: Intervals | None = Field(
+        default=None, description="The same without calibration, if there is one."
+    )
     verification: Verification | None = None
     origin: Origin
     files: dict[str, StoredFile] = Field(default={}, description="All other files but the card.")

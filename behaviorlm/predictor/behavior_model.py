@@ -12,7 +12,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.predictor.answers import Candidates, Contribution, Prediction, candidates, decided, ranked
+from behaviorlm.predictor.answers import (
+    Candidates,
+    Contribution,
+    Prediction,
+    calibrated,
+    candidates,
+    decided,
+    ranked,
+)
 from behaviorlm.predictor.artifact import Artifact, read_artifact
 from behaviorlm.predictor.counts import read_counts
 from behaviorlm.predictor.histories import History, read_histories
@@ -121,16 +129,17 @@ class BehaviorModel:
         chosen = candidates(self.artifact, choices.allow, choices.deny, choices.new_names)
         asked = self.parts.asked(histories, chosen)
         log_probabilities = self.parts.log_probabilities(asked, chosen)
-        scores = decided(log_probabilities, chosen, self.artifact)
+        scores = decided(log_probabilities, chosen.prior, self.artifact.decision)
+        shown = calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration)
         contributions: list[list[Contribution] | None] = [None] * len(histories)
         if choices.explain:
             contributions = [
-                self._explain(history, of, chosen, log_probabilities[row], int(scores[row].argmax()))
+                self._explain(history, of, chosen, shown[row], int(scores[row].argmax()))
                 for row, (history, of) in enumerate(zip(histories, asked, strict=True))
             ]
         found = []
         for row, (history, of) in enumerate(zip(histories, asked, strict=True)):
-            answers = ranked(log_probabilities[row], scores[row], chosen, choices.k)
+            answers = ranked(shown[row], scores[row], chosen, choices.k)
             found.append(
                 Prediction(
                     answers=answers,
@@ -144,7 +153,7 @@ class BehaviorModel:
         return found
 
     def log_probabilities(self, histories: Sequence[History]) -> NDArray[np.float64]:
-        """Of the vocabulary, before any decision rule; float64[n, K]."""
+        """Of the vocabulary, before calibration and any decision rule; float64[n, K]."""
         chosen = candidates(self.artifact)
         return self.parts.log_probabilities(self.parts.asked(histories, chosen), chosen)
 
@@ -183,15 +192,18 @@ class BehaviorModel:
         history: History,
         asked: Asked,
         chosen: Candidates,
-        log_probabilities: NDArray[np.float64],
+        shown: NDArray[np.float64],
         best: int,
     ) -> list[Contribution]:
         """Leave one out: the first answer's probability without each event that was used, all in one batch."""
         if not asked.used:
             return []
         left_out = [without(asked, from_end) for from_end in range(asked.used, 0, -1)]
-        left = np.exp(self.parts.log_probabilities(left_out, chosen)[:, best]).tolist()
-        whole = float(np.exp(log_probabilities[best]))
+        log_probabilities = self.parts.log_probabilities(left_out, chosen)
+        left = np.exp(
+            calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration)[:, best]
+        ).tolist()
+        whole = float(np.exp(shown[best]))
         first = history.size - asked.used
         names = history.events["behavior"].slice(first).to_pylist()
         return [

@@ -120,7 +120,7 @@ def without_rare(counts: Counts, minimum: int = MINIMUM) -> tuple[Counts, int, i
         is_long = _names_context(level, markov.levels) or level.added > 1
         keep = level.counts >= (minimum if is_long else 0)
         state = np.repeat(np.arange(len(level.keys)), np.diff(level.starts))
-        left = np.bincount(state[keep], level.counts[keep], minlength=len(level.keys))
+        left = np.bincount(state[keep], level.counts[keep], len(level.keys)).astype(np.float64)
         known = left > 0
         base_keys = level.keys
         if level.base >= 0:
@@ -239,7 +239,7 @@ def _markov_of(table: pa.Table, chain: Sequence[Sequence[int]], behaviors: int) 
         sizes = [len(entry) for entry in rows["counts"]]
         starts = np.cumsum([0, *sizes]).astype(np.int64)
         of_entry = np.repeat(np.arange(len(rows)), sizes)
-        totals = np.bincount(of_entry, counts.to_numpy(), minlength=len(rows))
+        totals = np.bincount(of_entry, counts.to_numpy(), len(rows)).astype(np.float64)
         levels.append(
             LevelCounts(
                 base, added, rows["key"].to_numpy(), totals, starts, followers.to_numpy(), counts.to_numpy()

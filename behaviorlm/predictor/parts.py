@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.predictor.answers import Candidates, calibrated
+from behaviorlm.predictor.answers import Candidates
 from behaviorlm.predictor.artifact import Artifact, FusedPredictor
 from behaviorlm.predictor.counts import Counts
 from behaviorlm.predictor.histories import History
@@ -70,7 +70,7 @@ class Parts:
         ]
 
     def log_probabilities(self, asked: Sequence[Asked], chosen: Candidates) -> NDArray[np.float64]:
-        """Of the candidates, calibrated; float64[n, C]."""
+        """Of the candidates, before calibration and any rule; float64[n, C]."""
         of_model = of_counts = None
         if self.language_model is not None:
             prompts = [of.prompt for of in asked if of.prompt is not None]
@@ -83,8 +83,7 @@ class Parts:
                 chosen.ids >= 0
             ).any():  # else only new names may be answered, of which counting knows nothing
                 of_counts = normalize_label_scores(np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf))
-        found = mixed(of_model, of_counts, self.artifact.predictor)
-        return calibrated(found, chosen, self.artifact.calibration)
+        return mixed(of_model, of_counts, self.artifact.predictor)
 
     def label_scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """The language model's own label scores of the vocabulary, as a run has them; float32[n, K]."""

@@ -107,6 +107,16 @@ def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
 
 
 def _sureness(artifact: Artifact) -> Iterator[str]:
+    before, after = artifact.uncalibrated, artifact.metrics
+    if before is None:
+        yield "Probabilities are the predictor's own: validation has too few samples of a group to calibrate them."
+    else:
+        yield "Probabilities were calibrated on validation. Expected calibration error on the test part:"
+        yield from ("", "| group | before | after |", "|---|---:|---:|")
+        for group in ("all", "anchor", "tail"):
+            cells = [_cell(found, group, "expected_calibration_error") for found in (before, after)]
+            yield f"| {group} | {' | '.join(cells)} |"
+    yield ""
     if not artifact.thresholds:
         yield "There were no validation samples to tell."
         return

@@ -36,7 +36,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.export.card import write_card
 from behaviorlm_ray.export.choice import Chosen, Measured
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
-from behaviorlm_ray.export.measuring import coverage, metrics_on_test
+from behaviorlm_ray.export.measuring import coverage, fit_calibration, metrics_on_test
 from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import SampleRows, union_rows
 from behaviorlm_ray.scoring.score_files import open_scores
@@ -143,6 +143,8 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
         write_counts(counts, folder)
         counting = Counting(order=counts.order, minimum=plan.minimum, kept=kept, dropped=dropped)
     vocabulary = run.log.vocabulary
+    calibration = fit_calibration(measured, chosen)
+    metrics, uncalibrated = metrics_on_test(measured, chosen, calibration)
     fingerprints = {
         "log": run.prepared.manifest.inputs["log"],
         "prepared": run.prepared.manifest.content_hash,
@@ -150,7 +152,8 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
     return Artifact(
         predictor=chosen.predictor,
         decision=chosen.rule,
-        thresholds=coverage(measured, chosen),
+        calibration=calibration,
+        thresholds=coverage(measured, chosen, calibration),
         behaviors=[
             Behavior(
                 name=name,
@@ -167,7 +170,8 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
         tokens=tokens,
         weights=weights,
         counting=counting,
-        metrics=metrics_on_test(measured, chosen),
+        metrics=metrics,
+        uncalibrated=None if calibration is None else uncalibrated,
         origin=Origin(
             run=run.settings.name,
             dataset=run.settings.events.dataset,

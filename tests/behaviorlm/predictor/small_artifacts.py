@@ -1,6 +1,5 @@
 """Small artifacts: a tiny random model or counts of a made log, written as an export writes them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from behaviorlm.model.config import LoraSettings, ModelConfig
 from behaviorlm.predictor.artifact import (
     Artifact,
     Behavior,
+    Calibration,
     Counting,
     CountsPredictor,
     DecisionRule,
@@ -99,7 +99,7 @@ def write_artifact(
     *,
     merged: bool = False,
     prompt: PromptConfig = PROMPT,
-    names: Sequence[str] = NAMES,
+    calibration: Calibration | None = None,
 ) -> Artifact:
     """An artifact of any kind, its adapter random."""
     folder.mkdir(parents=True)
@@ -114,7 +114,7 @@ def write_artifact(
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
         weights = write_weights(folder, config, model, is_tuned=True, merged=merged)
         positions = max_positions(config)
-        found = PromptEncoder(load_tokenizer(config), prompt).prompt_tokens(names, positions, 12)
+        found = PromptEncoder(load_tokenizer(config), prompt).prompt_tokens(NAMES, positions, 12)
         tokens = SharedTokens(
             instruction_ids=found.instruction_ids.tolist(),
             terminator_ids=found.terminator_ids.tolist(),
@@ -128,13 +128,14 @@ def write_artifact(
         counting = Counting(order=3, minimum=5, kept=kept, dropped=dropped)
     behaviors = [
         Behavior(name=name, count=count, group="anchor" if count > 40 else "tail")
-        for name, count in zip(names, COUNTS, strict=True)
+        for name, count in zip(NAMES, COUNTS, strict=True)
     ]
     return write_description(
         folder,
         Artifact(
             predictor=PREDICTORS[kind],
             decision=decision or PlainRule(),
+            calibration=calibration,
             behaviors=behaviors,
             events=event_mapping(EVENTS),
             prompt=prompt,

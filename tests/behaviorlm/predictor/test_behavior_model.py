@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.predictor.artifact import LogitAdjusted
+from behaviorlm.predictor.artifact import Calibration, LogitAdjusted
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
 from behaviorlm.scoring.decision_rules import log_prior
@@ -153,6 +153,30 @@ def test_logit_adjustment_reorders_and_leaves_probabilities(
     expected = {name: np.log(plain[name]) - 0.7 * prior[name] for name in NAMES}
     assert {answer.behavior: answer.score for answer in found} == pytest.approx(expected, abs=1e-5)
     assert [answer.behavior for answer in found] == sorted(expected, key=lambda name: -expected[name])
+
+
+def test_calibration_changes_how_sure_it_is_and_not_what_comes_first(
+    tiny_base: Path, tmp_path: Path, models: Models
+) -> None:
+    calibration = Calibration(anchor_temperature=2.0, tail_temperature=0.5, tail_shift=1.5)
+    artifact = write_artifact(tmp_path / "sure", tiny_base, "model", calibration=calibration)
+    found = BehaviorModel.load(tmp_path / "sure", device="cpu").predict(
+        history(9), ROOM, at=AT, k=99, explain=True
+    )
+    before = models["model"].predict(history(9), ROOM, at=AT, k=99).answers
+    assert [answer.behavior for answer in found.answers] == [answer.behavior for answer in before]
+    assert [answer.score for answer in found.answers] == pytest.approx(
+        [answer.score for answer in before], abs=1e-6
+    )
+    raw = np.array([answer.score for answer in before])
+    is_anchor = np.array(
+        [artifact.behaviors[NAMES.index(answer.behavior)].group == "anchor" for answer in before]
+    )
+    expected = softmax(np.where(is_anchor, raw / 2, raw / 0.5 + 1.5))
+    assert [answer.probability for answer in found.answers] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert found.contributions is not None
+    first = found.contributions[0]
+    assert first.adds == pytest.approx(found.answers[0].probability - first.probability_without)
 
 
 def test_explanations_are_predictions_with_one_event_left_out_of_the_window(models: Models) -> None:
