@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers.utils.logging import disable_progress_bar
 
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.adapters import load_trained
@@ -66,6 +67,7 @@ def export(plan: ExportPlan) -> list[str]:
     """Write the folder. Returns what was chosen and how it was checked, in lines. Raises ConfigError or ModelError,
     and then leaves nothing behind.
     """
+    disable_progress_bar()  # a bar for each time that weights are read says nothing
     run = open_finished(plan.run)
     target = storage.location(plan.to)
     if storage.list_files(target):
