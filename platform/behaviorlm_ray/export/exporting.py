@@ -135,7 +135,8 @@ def prepared_histories(run: FinishedRun, rows: SampleRows) -> list[History]:
 
 def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -> Artifact:
     run = measured.run
-    weights, tokens, trained_on = None, None, {}
+    weights, tokens = None, None
+    trained_on: dict[str, int] = {}
     if chosen.arm:
         weights, trained_on = _write_model(folder, plan, run, chosen.arm)
         tokens = _tokens(run)

@@ -69,7 +69,7 @@ def test_every_held_out_sample_is_scored_as_in_the_run(
     measured = Measured(run, 5)
     chosen, _ = measured.choose(name)
     assert artifact.predictor == chosen.predictor and artifact.decision == chosen.rule
-    best = {}
+    best: dict[int, np.ndarray] = {}
     for batch in measured.batches(chosen, rows, validation=False)():
         best |= dict(zip(batch.places.tolist(), np.asarray(batch.label_scores), strict=True))
     found = model.predict_histories(histories, Choices(k=99))
