@@ -29,6 +29,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "selection",
         "baselines",
         "predictor",
+        "service",
     ],
     "behaviorlm_ray": [
         "storage",
@@ -44,6 +45,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "export",
         "upkeep",
         "search",
+        "serving",
         "commands",
     ],
     "behaviorlm_lab": ["world", "truth", "pretraining", "study", "commands"],
