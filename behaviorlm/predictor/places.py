@@ -31,8 +31,7 @@ def local_folder(place: str | Path, revision: str | None = None) -> Iterator[Pat
         yield folder
     elif (
         folder.exists()
-        or folder.parent.resolve() != Path.cwd()
-        and folder.parent.is_dir()  # a mistyped folder, not a name
+        or (folder.parent.resolve() != Path.cwd() and folder.parent.is_dir())  # a mistyped folder, not a name
         or isinstance(place, Path)
         or not _HUB_NAME.fullmatch(text)
     ):

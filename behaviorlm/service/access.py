@@ -50,7 +50,7 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def is_right(given: bytes | None, token: str) -> bool:
+def is_right(given: bytes, token: str) -> bool:
     """Whether the header `Authorization` holds the token; takes as long for any wrong one."""
-    scheme, _, word = (given or b"").partition(b" ")
+    scheme, _, word = given.partition(b" ")
     return hmac.compare_digest(word.strip(), token.encode()) and scheme.lower() == b"bearer"

@@ -79,15 +79,14 @@ class Guard:
             self.measures.seconds.labels(path).observe(time.perf_counter() - began)
 
     def _refused(self, headers: Headers, path: str) -> HTTPException | None:
-        given = headers.get("authorization")
-        if self.token is not None and path not in OPEN_PATHS:
-            if not is_right(None if given is None else given.encode("latin-1"), self.token):
-                return problem(
-                    401,
-                    "give the service's token: Authorization: Bearer TOKEN",
-                    "token",
-                    {"WWW-Authenticate": "Bearer"},
-                )
+        given = headers.get("authorization", "").encode("latin-1")
+        if self.token is not None and path not in OPEN_PATHS and not is_right(given, self.token):
+            return problem(
+                401,
+                "give the service's token: Authorization: Bearer TOKEN",
+                "token",
+                {"WWW-Authenticate": "Bearer"},
+            )
         size = headers.get("content-length", "0")
         return too_large(self.body_bytes) if size.isdecimal() and int(size[:20]) > self.body_bytes else None
 

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from behaviorlm.errors import ClusterError
+from behaviorlm.errors import ConfigError
 from behaviorlm.service.app import build_app
 from behaviorlm.service.serving import Service
 from behaviorlm.service.settings import ServeSettings
@@ -52,8 +52,8 @@ async def _served(server: uvicorn.Server, app: FastAPI) -> None:
     try:
         await server.serve()
     except SystemExit as ended:  # uvicorn logged why
-        raise ClusterError(
-            f"the service could not listen at {server.config.host}:{server.config.port}; is the port taken?"
+        raise ConfigError(
+            f"port: the service cannot listen at {server.config.host}:{server.config.port}; is the port taken?"
         ) from ended
 
 

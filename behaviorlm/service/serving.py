@@ -10,7 +10,6 @@ from starlette.concurrency import run_in_threadpool
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm.predictor.answers import Prediction
 from behaviorlm.predictor.behavior_model import BehaviorModel
-from behaviorlm.predictor.requests import Request
 from behaviorlm.service.batching import Batcher, QueueFullError
 from behaviorlm.service.bodies import PredictBody, ServedBehavior, ServedModel
 from behaviorlm.service.feedback import FeedbackLog, checked_rows
@@ -71,7 +70,10 @@ class Service:
         return model.artifact.fingerprint, predictions
 
     async def keep(self, events: list[dict[str, object]]) -> list[str]:
-        """Append what came next to the log of feedback. Returns warnings. Raises HTTPException, DataError, StorageError."""
+        """Append what came next to the log of feedback. Returns warnings.
+
+        Raises HTTPException, DataError and StorageError.
+        """
         kept = self.feedback
         if kept is None:
             raise problem(

@@ -79,7 +79,8 @@ class ServeSettings(Settings):
 
     model: str = Field(
         min_length=1,
-        description="A folder that `behaviorlm export` wrote, s3://bucket/prefix, or owner/name on the Hugging Face hub.",
+        description="A folder that `behaviorlm export` wrote, s3://bucket/prefix, or owner/name on the Hugging Face "
+        "hub.",
     )
     revision: str | None = Field(default=None, description="Of the hub.")
     device: str | None = Field(default=None, description="cpu or cuda; null: cuda where there is one.")
