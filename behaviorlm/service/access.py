@@ -9,7 +9,7 @@ from behaviorlm.errors import ConfigError
 from behaviorlm.service.settings import ServeSettings, TokenSettings
 
 SHORTEST_TOKEN = 16
-LOCAL_NAMES = ("127.0.0.1", "::1", "localhost")
+LOCAL_NAMES = ("127.0.0.1", "[::1]", "localhost")
 
 
 def read_token(settings: TokenSettings) -> str | None:

@@ -169,7 +169,10 @@ async def _of_body(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     told = []
     for each in error.errors()[:SHOWN_PROBLEMS]:
+        if each["type"] == "json_invalid":
+            return problem_response(problem(422, f"the body is no JSON: {each['ctx']['error']}"))
         place = ".".join(str(part)[:60] for part in each["loc"] if part != "body")
+        place = place.encode("utf-8", "backslashreplace").decode()
         told.append((place, f"{place}: {each['msg']}" if place else str(each["msg"])))
     return problem_response(problem(422, "; ".join(text for _, text in told), told[0][0] or None))
 

@@ -28,7 +28,8 @@ Plain = Annotated[
     Any, AfterValidator(_plain), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})
 ]
 """A value of a log."""
-Event = dict[str, Plain]
+Column = Annotated[str, AfterValidator(_plain)]
+Event = dict[Column, Plain]
 """One row of a log, by its columns."""
 MOST_EARLIER_EVENTS = 2**31 - 1
 
@@ -39,7 +40,7 @@ class AskedHistory(Settings):
     history: list[Event] | None = Field(
         default=None, description="Events with the log's columns, oldest first where they have no time."
     )
-    context: dict[str, Plain] | None = Field(
+    context: dict[Column, Plain] | None = Field(
         default=None, description="What is known before the next event, by the log's columns."
     )
     at: Plain = Field(default=None, description="When the next event happens, in the log's own form.")
