@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from behaviorlm.predictor.answers import Prediction
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
-from behaviorlm.predictor.histories import History
+from behaviorlm.predictor.requests import Request
 from behaviorlm.service.measures import Measures
 from behaviorlm.service.settings import BatchSettings
 
@@ -20,12 +21,12 @@ class QueueFullError(Exception):
 
 @dataclass(frozen=True)
 class Ask:
-    """One history that waits, with the model that was served when it came."""
+    """What one client asks and waits for, with the model that was served when it came."""
 
     model: BehaviorModel
-    history: History
+    requests: Sequence[Request]
     choices: Choices
-    answer: "asyncio.Future[Prediction]"
+    answer: "asyncio.Future[list[Prediction]]"
 
 
 class Batcher:
@@ -34,6 +35,7 @@ class Batcher:
     def __init__(self, settings: BatchSettings, room: int, measures: Measures) -> None:
         self._settings, self._room, self._measures = settings, room, measures
         self._waiting: deque[Ask] = deque()
+        self._histories = 0
         self._some, self._full, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
@@ -49,21 +51,17 @@ class Batcher:
         """Whether it takes requests and answers them."""
         return self._work is not None and not self._work.done() and not self._is_closing
 
-    def check_room(self, number: int) -> None:
-        """Raise QueueFullError unless so many may be added now."""
-        if len(self._waiting) + number > self._room:
-            raise QueueFullError
-
     async def ask(
-        self, model: BehaviorModel, histories: Sequence[History], choices: Choices
+        self, model: BehaviorModel, requests: Sequence[Request], choices: Choices
     ) -> list[Prediction]:
-        """The predictions of histories. Raises QueueFullError, and what the predictor raises."""
-        self.check_room(len(histories))
-        loop = asyncio.get_running_loop()
-        asks = [Ask(model, history, choices, loop.create_future()) for history in histories]
-        self._waiting += asks
+        """Predictions. Raises QueueFullError, and what the predictor raises."""
+        if self._histories + len(requests) > self._room:
+            raise QueueFullError
+        ask = Ask(model, requests, choices, asyncio.get_running_loop().create_future())
+        self._waiting.append(ask)
+        self._histories += len(requests)
         self._tell()
-        return await asyncio.gather(*(ask.answer for ask in asks))
+        return await ask.answer
 
     async def close(self) -> None:
         """Answer all that waits, then end."""
@@ -79,12 +77,12 @@ class Batcher:
         """Set what others wait for to what the queue is like now."""
         for event, holds in (
             (self._some, bool(self._waiting)),
-            (self._full, len(self._waiting) >= self._settings.histories),
+            (self._full, self._histories >= self._settings.histories),
         ):
             event.set() if holds else event.clear()
         if self._waiting:
             self._idle.clear()
-        self._measures.queue.set(len(self._waiting))
+        self._measures.queue.set(self._histories)
 
     async def _answer_batches(self) -> None:
         loop = asyncio.get_running_loop()
@@ -93,11 +91,10 @@ class Batcher:
             if self._settings.wait_ms and not self._is_closing:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._full.wait(), self._settings.wait_ms / 1000)
-            taken = min(len(self._waiting), self._settings.histories)
-            batch = [self._waiting.popleft() for _ in range(taken)]
+            batch = self._taken()
             self._tell()
             batch = [ask for ask in batch if not ask.answer.done()]  # nobody waits for the others any more
-            self._measures.batches.observe(len(batch))
+            self._measures.batches.observe(sum(len(ask.requests) for ask in batch))
             found = await loop.run_in_executor(self._thread, answers, batch)
             for ask, answer in zip(batch, found, strict=True):
                 if ask.answer.done():
@@ -109,8 +106,17 @@ class Batcher:
             if not self._waiting:
                 self._idle.set()
 
+    def _taken(self) -> list[Ask]:
+        """The first that wait: a batch of histories, the last request whole."""
+        batch, histories = [], 0
+        while self._waiting and histories < self._settings.histories:
+            batch.append(self._waiting.popleft())
+            histories += len(batch[-1].requests)
+        self._histories -= histories
+        return batch
 
-def answers(asks: Sequence[Ask]) -> list[Prediction | Exception]:
+
+def answers(asks: Sequence[Ask]) -> list[list[Prediction] | Exception]:
     """Each one's answer, or why there is none. Those of one model and the same choices are predicted together.
 
     Where that fails each is tried alone, so that one request cannot spoil another's.
@@ -118,17 +124,18 @@ def answers(asks: Sequence[Ask]) -> list[Prediction | Exception]:
     together: dict[tuple[int, Choices], list[int]] = {}
     for place, ask in enumerate(asks):
         together.setdefault((id(ask.model), ask.choices), []).append(place)
-    found: dict[int, Prediction | Exception] = {}
+    found: dict[int, list[Prediction] | Exception] = {}
     for places in together.values():
-        group = [asks[place] for place in places]
-        found |= dict(zip(places, _predicted(group), strict=True))
+        found |= dict(zip(places, _predicted([asks[place] for place in places]), strict=True))
     return [found[place] for place in range(len(asks))]
 
 
-def _predicted(group: Sequence[Ask]) -> Sequence[Prediction | Exception]:
-    first = group[0]
+def _predicted(group: Sequence[Ask]) -> list[list[Prediction] | Exception]:
+    model, choices = group[0].model, group[0].choices
     try:
-        return first.model.predict_histories([ask.history for ask in group], first.choices)
+        histories = model.read([request for ask in group for request in ask.requests])
+        predictions = iter(model.predict_histories(histories, choices))
     # Whatever it is, it is handed to the one who asked, and the thread goes on.
     except Exception as error:
         return [error] if len(group) == 1 else [_predicted([ask])[0] for ask in group]
+    return [list(islice(predictions, len(ask.requests))) for ask in group]

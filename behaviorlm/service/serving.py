@@ -52,11 +52,11 @@ class Service:
     async def predict(self, body: PredictBody) -> tuple[str, list[Prediction]]:
         """The fingerprint of the model that answers, and its answers. Raises HTTPException and DataError."""
         self._check_limits(body)
-        model, asked = self.model, body.asked
+        model = self.model
         try:
-            self.batcher.check_room(len(asked))  # before the work of reading
-            histories = await run_in_threadpool(model.read, [each.request() for each in asked])
-            predictions = await self.batcher.ask(model, histories, body.choices())
+            predictions = await self.batcher.ask(
+                model, [each.request() for each in body.asked], body.choices()
+            )
         except QueueFullError:
             self.measures.refused.labels("limits.queue").inc()
             raise problem(

@@ -34,7 +34,9 @@ class LimitSettings(Settings):
 class BatchSettings(Settings):
     """Requests that come together are predicted together, so that what they share is computed once."""
 
-    histories: int = Field(default=32, ge=1, description="Histories that are predicted at once.")
+    histories: int = Field(
+        default=32, ge=1, description="A batch takes requests until it has so many histories; none is split."
+    )
     wait_ms: float = Field(
         default=2.0,
         ge=0,

@@ -24,7 +24,14 @@ def test_without_the_token_only_what_shows_that_it_is_there(serve: Serve, tmp_pa
         assert refused.status_code == 401
         assert refused.json()["key"] == "token" and refused.headers["WWW-Authenticate"] == "Bearer"
     assert client.post("/v1/predict", json={}).status_code == 401
-    for wrong in (TOKEN, f"Basic {TOKEN}", "Bearer", f"Bearer {TOKEN[:-1]}", f"Bearer {TOKEN}x", "Bearer \xff"):
+    for wrong in (
+        TOKEN,
+        f"Basic {TOKEN}",
+        "Bearer",
+        f"Bearer {TOKEN[:-1]}",
+        f"Bearer {TOKEN}x",
+        "Bearer \xff",
+    ):
         assert client.get("/v1/model", headers={"Authorization": wrong.encode("latin-1")}).status_code == 401
     for right in (f"Bearer {TOKEN}", f"bearer  {TOKEN} "):
         assert client.get("/v1/model", headers={"Authorization": right}).status_code == 200
@@ -36,7 +43,12 @@ def test_without_the_token_only_what_shows_that_it_is_there(serve: Serve, tmp_pa
 def test_without_a_token_no_other_name_leads_here(serve: Serve) -> None:
     """Else a page of another site could ask by a name that it makes stand for 127.0.0.1."""
     client = serve()
-    for host, status in (("127.0.0.1:8000", 200), ("localhost", 200), ("[::1]:8000", 200), ("evil.example", 400)):
+    for host, status in (
+        ("127.0.0.1:8000", 200),
+        ("localhost", 200),
+        ("[::1]:8000", 200),
+        ("evil.example", 400),
+    ):
         assert client.get("/v1/model", headers={"Host": host}).status_code == status
 
 
@@ -66,7 +78,9 @@ def test_an_address_that_others_reach_needs_a_token(
     monkeypatch.delenv("BEHAVIORLM_TOKEN", raising=False)
     for host in ("0.0.0.0", "::", "10.0.0.5", "models.example", "127.0.0.1.example"):
         public = load_settings(ServeSettings, None, [f"model={folders['counts']}", f"host='{host}'"])
-        with pytest.raises(ConfigError, match=r"a token is needed: token\.file, or the variable BEHAVIORLM_TOKEN"):
+        with pytest.raises(
+            ConfigError, match=r"a token is needed: token\.file, or the variable BEHAVIORLM_TOKEN"
+        ):
             build_app(public)
         check_address(public, TOKEN)
     assert all(is_local(host) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"))

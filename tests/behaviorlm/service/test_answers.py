@@ -74,9 +74,7 @@ def test_one_and_many_are_answered_as_the_api_answers(
     agree(posted(client, {"requests": many, **choices}), expected(model, requests, **choices))
 
 
-def test_new_names_are_scored_as_the_api_scores_them(
-    serve: Serve, models: dict[str, BehaviorModel]
-) -> None:
+def test_new_names_are_scored_as_the_api_scores_them(serve: Serve, models: dict[str, BehaviorModel]) -> None:
     asked = {"new_names": ["feed the cat"], "k": 9}
     found = posted(serve("fused"), {"history": history(4), **asked})
     agree(found, expected(models["fused"], [Request(history(4))], **asked))
@@ -124,7 +122,9 @@ def test_the_description_of_the_api_holds_examples_that_are_answered(serve: Serv
         "/readyz",
         "/metrics",
     }
-    examples = described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    examples = described["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"][
+        "examples"
+    ]
     assert len(examples) == 3
     for example in examples.values():
         answer = client.post("/v1/predict", json=example["value"]).json()

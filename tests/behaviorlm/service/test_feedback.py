@@ -40,7 +40,7 @@ def read_back(folder: Path) -> list[dict[str, Any]]:
 def test_feedback_is_read_back_as_events(serve: Serve, tmp_path: Path) -> None:
     client = serve("counts", f"feedback.folder={tmp_path / 'kept'}")
     assert client.get("/v1/model").json()["takes_feedback"]
-    sent = [event(), event("bob", behavior="a new one\nof two lines ‮ é"), event("ann", room=None)]
+    sent = [event(), event("bob", behavior="a new one\nof two lines \u202e é"), event("ann", room=None)]
     del sent[2]["room"]
     answer = client.post("/v1/feedback", json={"events": sent})
     assert answer.json() == {"stored": 3, "warnings": []}

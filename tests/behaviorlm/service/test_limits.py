@@ -172,8 +172,12 @@ def test_a_bug_is_a_500_that_tells_nobody_what_was_sent(
 
 TEXT = some.text(max_size=8) | some.sampled_from(NAMES) | some.just("2024-03-01T18:05:00Z")
 SCALAR = some.none() | some.booleans() | some.integers() | some.floats() | TEXT
-ANY = some.recursive(SCALAR, lambda of: some.lists(of, max_size=4) | some.dictionaries(TEXT, of, max_size=4), max_leaves=8)
-EVENT = some.dictionaries(some.sampled_from(["time", "behavior", "room", "result", "user"]) | TEXT, SCALAR | ANY, max_size=5)
+ANY = some.recursive(
+    SCALAR, lambda of: some.lists(of, max_size=4) | some.dictionaries(TEXT, of, max_size=4), max_leaves=8
+)
+EVENT = some.dictionaries(
+    some.sampled_from(["time", "behavior", "room", "result", "user"]) | TEXT, SCALAR | ANY, max_size=5
+)
 ASKED = {
     "history": some.lists(EVENT, max_size=5) | ANY,
     "context": some.dictionaries(some.sampled_from(["room"]) | TEXT, SCALAR, max_size=3) | ANY,
@@ -215,8 +219,6 @@ def hostile_client(
 @given(body=BODY | ANY, path=some.sampled_from(["predict", "feedback"]))
 def test_no_body_is_an_error_of_the_service(hostile_client: TestClient, body: Any, path: str) -> None:
     text = json.dumps(body).encode()  # NaN and halves of characters as they are
-    answer = hostile_client.post(
-        f"/v1/{path}", content=text, headers={"Content-Type": "application/json"}
-    )
+    answer = hostile_client.post(f"/v1/{path}", content=text, headers={"Content-Type": "application/json"})
     assert answer.status_code in (200, 422), answer.text
     assert json.loads(answer.text)  # and what is answered is JSON

@@ -18,7 +18,9 @@ from behaviorlm.service.settings import ServeSettings
 from tests.behaviorlm.service.browser import browser_page, found_browser
 from tests.behaviorlm.service.conftest import Serve
 
-HOSTILE = "</button><script>document.title='taken'</script><img src=x onerror=document.title='taken'>\u202e\u0007"
+HOSTILE = (
+    "</button><script>document.title='taken'</script><img src=x onerror=document.title='taken'>\u202e\u0007"
+)
 TOKEN = "0123456789abcdef"
 
 
@@ -69,12 +71,16 @@ def test_a_person_clicks_a_history_together_and_sees_the_ranked_answers(
         page.size(1300, 800)
         page.call("Page.navigate", url=base)
         page.until("document.getElementById('ask') && !document.getElementById('ask').hidden")
-        page.run(f"document.getElementById('token').value = '{TOKEN}'; document.querySelector('#ask button').click()")
+        page.run(
+            f"document.getElementById('token').value = '{TOKEN}'; document.querySelector('#ask button').click()"
+        )
         page.until("document.querySelectorAll('#answers li').length === 8")
         before = page.run("document.querySelector('#answers').innerText")
         assert page.run("document.querySelectorAll('#choices button').length") == 8
         page.run("document.querySelectorAll('#choices button')[0].click()")
-        page.run("document.querySelectorAll('#choices button')[2].click(); document.getElementById('explain').click()")
+        page.run(
+            "document.querySelectorAll('#choices button')[2].click(); document.getElementById('explain').click()"
+        )
         page.until("document.querySelectorAll('#history .adds').length === 2")
         page.until(f"document.querySelector('#answers').innerText !== {before!r}")
         assert page.run("document.querySelector('#history .name').textContent").endswith("\\u202e\\u0007")
@@ -87,8 +93,12 @@ def test_a_person_clicks_a_history_together_and_sees_the_ranked_answers(
         page.run("document.querySelector('#history button').click()")
         page.until("document.querySelectorAll('#history li').length === 1")
         heard = page.heard
-    asked = [each["params"]["request"]["url"] for each in heard if each["method"] == "Network.requestWillBeSent"]
+    asked = [
+        each["params"]["request"]["url"] for each in heard if each["method"] == "Network.requestWillBeSent"
+    ]
     assert len(asked) > 5
     assert {url for url in asked if not url.startswith((f"{base}/", "data:"))} <= {"about:blank"}
-    errors = [each["params"] for each in heard if each["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
+    errors = [
+        each["params"] for each in heard if each["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
+    ]
     assert all("401" in each["entry"]["text"] for each in errors), errors  # the first one, without the token

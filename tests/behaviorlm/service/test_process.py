@@ -58,7 +58,12 @@ def test_what_is_queued_is_answered_before_it_ends_and_its_log_names_nobody(tmp_
     served = tmp_path / "served"
     served.symlink_to(tmp_path / "one")
     log, kept = tmp_path / "log", tmp_path / "kept"
-    keys = [f"--model={served}", "--batch.wait_ms=900", "--limits.body_bytes=50000", f"--feedback.folder={kept}"]
+    keys = [
+        f"--model={served}",
+        "--batch.wait_ms=900",
+        "--limits.body_bytes=50000",
+        f"--feedback.folder={kept}",
+    ]
     with service(log, *keys) as (process, client), ThreadPoolExecutor(10) as clients:
         assert client.get("/readyz").status_code == 200
         assert client.post("/v1/predict", content=b"x" * 50_001).status_code == 413

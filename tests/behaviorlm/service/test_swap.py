@@ -17,7 +17,7 @@ from behaviorlm.service.app import build_app
 from behaviorlm.service.serving import Service, open_model
 from behaviorlm.service.settings import ServeSettings
 from tests.behaviorlm.predictor.small_artifacts import history, write_artifact
-from tests.behaviorlm.service.test_answers import agree, expected
+from tests.behaviorlm.service.test_answers import agree, expected, measured
 from tests.behaviorlm.service.waiting_model import waiting
 
 
@@ -49,10 +49,11 @@ def test_what_waits_is_answered_by_the_model_that_it_came_to(
     assert before != after
     client, service = serving(folders["counts"], [old, new])
     with client, ThreadPoolExecutor(4) as clients:
-        asked = [clients.submit(client.post, "/v1/predict", json=body) for _ in range(4)]
-        assert old.began.wait(20)
-        while not service.batcher._waiting and not all(each.done() for each in asked):
-            pass  # one batch is being answered, the others wait
+        asked = [clients.submit(client.post, "/v1/predict", json=body)]
+        assert old.began.wait(20)  # the first is being answered, so the others wait
+        asked += [clients.submit(client.post, "/v1/predict", json=body) for _ in range(3)]
+        while measured(client, "behaviorlm_queue_histories") < 3:
+            assert not any(each.done() for each in asked)
         assert swapped(client, service)
         late = clients.submit(client.post, "/v1/predict", json=body)
         old.may.set()
@@ -96,7 +97,9 @@ def test_a_folder_that_became_unreadable_leaves_the_model_that_answers(
         served.symlink_to(tmp_path / "two")
         assert swapped(client, app.state.service)
         assert client.get("/v1/model").json()["rule"] == "logit_adjusted"
-        outcomes = [line for line in client.get("/metrics").text.splitlines() if "model_openings_total{" in line]
+        outcomes = [
+            line for line in client.get("/metrics").text.splitlines() if "model_openings_total{" in line
+        ]
     assert [line.rpartition(" ")[2] for line in sorted(outcomes)] == ["1.0", "2.0"]  # failed, opened
 
 
