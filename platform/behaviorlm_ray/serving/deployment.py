@@ -21,9 +21,11 @@ def bound(settings: ServeSettings) -> Any:
 
         return build_app(settings)
 
-    wanted = settings.ray_serve
+    class BehaviorService:
+        """A replica: the app alone."""
 
-    @serve.deployment(
+    wanted = settings.ray_serve
+    deployment = serve.deployment(
         name="behaviorlm",
         num_replicas=wanted.replicas,
         max_ongoing_requests=settings.limits.connections,
@@ -31,11 +33,7 @@ def bound(settings: ServeSettings) -> Any:
         graceful_shutdown_timeout_s=settings.shutdown_seconds,
         ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
     )
-    @serve.ingress(app)
-    class BehaviorService:
-        """A replica: the app alone."""
-
-    return BehaviorService.bind()
+    return deployment(serve.ingress(app)(BehaviorService)).bind()
 
 
 def serve_on_ray(settings: ServeSettings) -> None:

@@ -32,7 +32,7 @@ def test_without_the_token_only_what_shows_that_it_is_there(serve: Serve, tmp_pa
         f"Bearer {TOKEN}x",
         "Bearer \xff",
     ):
-        assert client.get("/v1/model", headers={"Authorization": wrong.encode("latin-1")}).status_code == 401
+        assert client.get("/v1/model", headers={b"Authorization": wrong.encode("latin-1")}).status_code == 401
     for right in (f"Bearer {TOKEN}", f"bearer  {TOKEN} "):
         assert client.get("/v1/model", headers={"Authorization": right}).status_code == 200
     # with a token any name may lead here, such as that of a proxy
