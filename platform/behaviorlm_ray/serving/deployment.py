@@ -21,9 +21,6 @@ def bound(settings: ServeSettings) -> Any:
 
         return build_app(settings)
 
-    class BehaviorService:
-        """A replica: the app alone."""
-
     wanted = settings.ray_serve
     deployment = serve.deployment(
         name="behaviorlm",
@@ -33,7 +30,7 @@ def bound(settings: ServeSettings) -> Any:
         graceful_shutdown_timeout_s=settings.shutdown_seconds,
         ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
     )
-    return deployment(serve.ingress(app)(BehaviorService)).bind()
+    return deployment(serve.ingress(app)()).bind()
 
 
 def serve_on_ray(settings: ServeSettings) -> None:
