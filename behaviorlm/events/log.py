@@ -1,6 +1,6 @@
 """A log as it is read: its files, and a mapping in which all is settled that one look at the whole log settles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -8,7 +8,12 @@ import pyarrow as pa
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import check_columns, read_table_batches
+from behaviorlm.events.settling import Head, settle_order
 from behaviorlm.events.source_files import SourceFile, list_files
+
+HEAD_ROWS = 1_000
+MOST_HEADS = 100
+"""Files whose first rows are looked at, spread evenly over the log (our choice): a look takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,27 @@ def find_log(config: EventsConfig) -> SourceLog:
     """Find the files and read their heads only. Raises ConfigError and DataError, all problems of a kind at once."""
     files = list_files(config)
     check_columns(config, files)
-    return SourceLog(tuple(files), config)
+    settled, notes = settle_order(config, read_heads(files, config))
+    return SourceLog(tuple(files), settled, tuple(notes))
+
+
+def read_heads(files: Sequence[SourceFile], config: EventsConfig) -> list[Head]:
+    """The order's columns in the first rows of the files."""
+    step = max(1, -(-len(files) // MOST_HEADS))
+    chosen = files[::step] if (len(files) - 1) % step == 0 else [*files[::step], files[-1]]
+    heads = []
+    for file in chosen:
+        for text, _ in read_table_batches(file, config, HEAD_ROWS):
+            if text.num_rows:
+                first = text.slice(0, HEAD_ROWS).combine_chunks()
+                columns = {one.role: first[one.role].combine_chunks() for one in config.order.columns}
+                columns = {
+                    role: pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
+                    for role, array in columns.items()
+                }
+                heads.append(Head(file.path, columns, pa.array(first["row"].to_numpy())))
+                break
+    return heads
 
 
 def read_events(log: SourceLog, batch_rows: int = 1 << 17) -> Iterator[tuple[pa.Table, pa.Table]]:

@@ -10,31 +10,32 @@ import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, context_columns
+from behaviorlm.events.order_keys import key_names, read_order_keys
 from behaviorlm.events.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
-from behaviorlm.events.times import Times, read_times
+from behaviorlm.events.times import Times
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 # Text in which nothing would be seen: control and format characters and all kinds of space.
 INVISIBLE = r"^[\p{Cc}\p{Cf}\pZ]*$"
-# pandas writes whole numbers beside nulls as fractions.
-WHOLE_NUMBER = r"^([+-]?\d{1,18})(?:\.0*)?$"
 MICROSECONDS_PER_DAY = 86_400_000_000
 
 
 def events_schema(config: EventsConfig) -> pa.Schema:
     """Schema of normalized events.
 
-    user, group, behavior string; order int64 (microseconds since the epoch in UTC, or the integer);
-    split_label string, null without a split column; before.* and after.* string, null where absent; file
-    int32 (index in the sorted list of files); row int64 (see `events.reading`); is_zoned bool: whether the
-    time carried its own zone, null for an integer order.
+    user, group, behavior string; order int64 (microseconds since the epoch in UTC or of a duration, or the integer)
+    and the further keys of `order_keys.key_names`, int64; session string, where configured; split_label string, null
+    without a split column; before.* and after.* string, null where absent; file int32 (index in the sorted list of
+    files); row int64 (see `events.reading`); is_zoned bool: whether the (first) time carried its own zone, null for
+    an order without times.
     """
     before, after = context_columns(config)
     return pa.schema(
         [
             pa.field("user", pa.string(), nullable=False),
             pa.field("group", pa.string(), nullable=False),
-            pa.field("order", pa.int64(), nullable=False),
+            *(pa.field(name, pa.int64(), nullable=False) for name in key_names(config.order)),
+            *([pa.field("session", pa.string(), nullable=False)] if config.session is not None else []),
             pa.field("behavior", pa.string(), nullable=False),
             pa.field("split_label", pa.string()),
             *(pa.field(name, pa.string()) for name in [*before, *after]),
@@ -58,33 +59,30 @@ def normalize(
     raw = raw.combine_chunks()
     user, behavior = _array(raw, "user"), pc.utf8_trim_whitespace(_array(raw, "behavior"))
     group = _array(raw, "group") if config.group is not None else user
-    order_text = _array(raw, "order")
-    times: Times | None = None
-    if config.order.kind == "time":
-        times = read_times(order_text, config.order)
-        order, order_is_readable = times.utc, times.is_readable
-    else:
-        order, order_is_readable = _read_integers(order_text)
+    order_text = {column.role: _array(raw, column.role) for column in config.order.columns}
+    read = read_order_keys(order_text, config.order, _array(raw, "row"), file_path)
+    times = read.times
 
     too_long = pc.greater(pc.utf8_length(behavior), config.max_behavior_characters)
-    order_name = "time" if times is not None else "order"
     # Of several reasons the first of this list is given.
     problems = [
         ("empty user", _invisible(user), user),
         ("empty behavior", _invisible(behavior), behavior),
         ("over-long behavior", _mask(too_long), behavior),
-        (f"empty {order_name}", _invisible(order_text), order_text),
-        (f"unreadable {order_name}", ~order_is_readable, order_text),
+        *read.problems,
         ("empty group", _invisible(group), group),
     ]
+    if config.session is not None:
+        problems.append(("empty session", _invisible(_array(raw, "session")), _array(raw, "session")))
     usable, set_aside = _set_aside(raw, problems, file_path)
     if times is not None and config.order.time_zone is None:
-        _check_zones(raw, times, usable, file_path, order_text)
+        first = next(column.role for column in config.order.columns if column.kind == "time")
+        _check_zones(raw, times, usable, file_path, order_text[first])
 
     columns: dict[str, pa.Array] = {
         "user": user,
         "group": group,
-        "order": pa.array(order),
+        **{name: pa.array(values) for name, values in read.keys.items()},
         "behavior": behavior,
         "split_label": _array(raw, "split_label")
         if config.split_column
@@ -93,6 +91,8 @@ def normalize(
         "row": _array(raw, "row"),
         "is_zoned": pa.array(times.is_zoned) if times is not None else pa.nulls(raw.num_rows, pa.bool_()),
     }
+    if config.session is not None:
+        columns["session"] = pc.utf8_trim_whitespace(_array(raw, "session"))
     for name in [*(f"before.{name}" for name in config.context_before), *context_columns(config)[1]]:
         columns[name] = _context(_array(raw, name), config.max_context_characters)
     for name in config.clock:
@@ -163,14 +163,6 @@ def _quarantined(raw: pa.Table, bad: np.ndarray, file_path: str, reason: str, va
     return pa.table(
         [constant[0], _array(raw, "row").take(rows), constant[1], shown], schema=QUARANTINE_SCHEMA
     )
-
-
-def _read_integers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers int64[n] (0 where unreadable) and bool[n] whether readable."""
-    trimmed = pc.utf8_trim_whitespace(text)
-    is_readable = _mask(pc.match_substring_regex(trimmed, WHOLE_NUMBER))
-    digits = pc.replace_substring_regex(trimmed, r"(^\+)|(\.0*$)", "")
-    return pc.if_else(pa.array(is_readable), digits, "0").cast(pa.int64()).to_numpy(), is_readable
 
 
 def _check_zones(

@@ -76,6 +76,8 @@ def _read(source: SourceFile, config: EventsConfig, batch_rows: int) -> Batches:
 
 def _key_of(role: str) -> str:
     keys = {"order": "events.order.column", "split_label": "events.split_column"}
+    if role.startswith("order_"):
+        role = "order"
     kind, dot, _ = role.partition(".")
     return f"events.context_{kind}" if dot else keys.get(role, f"events.{role}")
 

@@ -37,6 +37,7 @@ def baseline_predictors(log: PreparedLog, rows: SampleRows) -> dict[str, Predict
     """
     columns = ["user", "position", "behavior", "split", "is_target"]
     columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
+    columns += [name for name in log.parts[0].table.column_names if name == "session_position"]
     table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
     timelines = timeline_arrays(table, log.vocabulary.names)
     starts = np.cumsum([0, *(len(part) for part in log.parts)])

@@ -61,7 +61,7 @@ def read_first_rows(log: SourceLog, most: int = MOST_ROWS) -> FirstRows:
 def described(first: FirstRows, events: EventsConfig) -> list[str]:
     """The first rows in at most two lines."""
     span = ""
-    if first.span is not None and events.order.kind == "time":
+    if first.span is not None and events.order.first_kind == "time":
         begin, end = (
             str(np.datetime64(order, "us").astype("M8[m]")).replace("T", " ") for order in first.span
         )

@@ -156,7 +156,7 @@ def _rows_and_reasons(read: Iterable[dict[str, Any]]) -> tuple[int, Counter[str]
 
 def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
     """Over all files: what lies in one part must not decide whether a log is refused."""
-    if plan.log.events.order.kind != "time" or plan.log.events.order.time_zone is not None:
+    if not plan.log.events.order.has_time or plan.log.events.order.time_zone is not None:
         return
     first: dict[str, str] = {}
     for file, report in zip(plan.log.files, read, strict=True):
