@@ -50,6 +50,11 @@ def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> None:
         raise DataError("\n".join(problems))
 
 
+def column_names(source: SourceFile, config: EventsConfig) -> list[str]:
+    """The names of a file's columns, as far as its head tells them."""
+    return _columns_of(source, config) or []
+
+
 def read_table_batches(source: SourceFile, config: EventsConfig, batch_rows: int = 1 << 17) -> Batches:
     """Stream a file as (table of text, quarantined rows) with at most `batch_rows` rows of text each.
 

@@ -27,14 +27,14 @@ from behaviorlm.events.time_candidates import (
     latest_of,
     meanings,
 )
-from behaviorlm.events.times import read_times
+from behaviorlm.events.times import read_times, start_of
 
 Bool = NDArray[np.bool_]
 
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 FEW = 0.1
 """Share of first values that may be unreadable before a pattern that reads them is looked for (our choice)."""
-MOST_SHOWN = 4
+MOST_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -134,20 +134,20 @@ def _settle_times(values: Values, config: EventsConfig, needs_hour: bool, today:
     is_open = column.time_format is None and column.epoch_unit == "auto"
     if is_open and numbers.sum() > FEW * len(read):
         settled = _settle_numbers(values, numbers, config, today, is_alone=not read.any())
+        read |= numbers
         if settled.time_format is not None:
             _check_hour(values, settled.time_format, needs_hour)
-        return settled
-    if is_open and numbers.any():
+    elif is_open and numbers.any():
         # A few numbers among times: their unit if it shows, else they go to the quarantine.
-        found = [one for one in meanings(values.chosen(numbers), today) if one.epoch == column.epoch]
+        found = meanings(values.chosen(numbers), today, _asked(column.epoch))
         if found and found[0].share > 0.5:
             settled = Settled(found[0].unit, None, by_moments=True)
             read |= numbers
-    if is_open and settled.epoch_unit == "auto" and read.any():
+    if is_open and settled == Settled("auto", None) and read.any():
         settled = Settled("auto", ISO_FORMAT)
     unread = ~read
-    if unread.sum() > 0.5 * len(read) or unread.sum() > FEW * len(read):
-        _refuse_unread(values, unread, needs_hour)
+    if unread.sum() > FEW * len(read):
+        _refuse_unread(values, unread, needs_hour, today)
     if needs_hour and read.any() and not times.has_hour[times.is_readable].any() and not numbers.any():
         raise DataError(
             f"{values.where(times.is_readable)} is a date without an hour, which events.clock asks for: take hour out of "
@@ -165,26 +165,28 @@ def _check_hour(values: Values, pattern: str, needs_hour: bool) -> None:
         )
 
 
-def _refuse_unread(values: Values, unread: Bool, needs_hour: bool) -> None:
-    texts = values.chosen(unread).to_pylist()
-    column = values.column
+def _refuse_unread(values: Values, unread: Bool, needs_hour: bool, today: date) -> None:
+    """Refuse times of which most cannot be read, or many where it shows how they are written."""
+    text, column = values.chosen(unread), values.column
+    most = unread.sum() > 0.5 * len(unread)
     how = f"by time_format {column.time_format!r}" if column.time_format else "as ISO 8601"
     if not column.time_format and column.epoch_unit != "auto":
         how += f" or as {column.epoch_unit} since {column.epoch}"
-    said = advice(texts, needs_hour)
-    raise DataError(
-        f"{values.where(unread)} is no time {how}, like {unread.sum():,} of the first {len(unread):,}. {said}"
-    )
+    begin = f"{values.where(unread)} is no time {how}, like {unread.sum():,} of the first {len(unread):,}."
+    if most and np.asarray(pc.match_substring_regex(text, NUMBER)).mean() > 0.5:
+        raise DataError(f"{begin} {_numbers_could_be(text, today)}")
+    said, share = advice(text.to_pylist(), needs_hour)
+    if most or share > 0.9:
+        raise DataError(f"{begin} {said}")
 
 
 def _settle_numbers(values: Values, numbers: Bool, config: EventsConfig, today: date, is_alone: bool) -> Settled:
     """The unit of numbers, or the pattern of their digits. Raises DataError where that is not sure."""
     text, column = values.chosen(numbers), values.column
-    found = meanings(text, today)
-    as_configured = [one for one in found if one.epoch == column.epoch and one.unit in _PLAIN_UNITS[column.epoch]]
-    best = as_configured[0] if as_configured else None
+    found = meanings(text, today, _asked(column.epoch))
+    best = found[0] if found else None
     if best is not None and best.share > 0.5:
-        _refuse_two_units(values, numbers, as_configured, config, today)
+        _refuse_two_units(values, numbers, found, config, today)
         index = int(np.flatnonzero(numbers)[0])
         example = values.text[index].as_py()
         moment = read_times(pa.array([example]), _with_unit(column, best.unit)).utc[0]
@@ -196,6 +198,10 @@ def _settle_numbers(values: Values, numbers: Bool, config: EventsConfig, today: 
         note = f'{column.name}: numbers are the digits of dates (events.order.time_format: "{pattern}")'
         return Settled("auto", pattern, note=note)
     raise DataError(_what_numbers_mean(values, numbers, found, today))
+
+
+def _asked(epoch: str) -> list[tuple[str, str]]:
+    return [(unit, epoch) for unit in _PLAIN_UNITS[epoch]]
 
 
 _COMMON = ("seconds", "milliseconds", "microseconds", "nanoseconds")
@@ -242,18 +248,29 @@ def _what_numbers_mean(values: Values, numbers: Bool, found: Sequence[Meaning], 
     begin = f"{values.where(numbers)} is a number whose unit is not sure"
     if column.epoch != "unix":
         begin += f" (events.order.epoch: {column.epoch})"
-    plain = [one for one in found if one.epoch == column.epoch and one.unit in _PLAIN_UNITS[column.epoch]]
-    fits = [one for one in found if one.share > 0.5 and one.epoch != column.epoch or one.share > 0.5 and one not in plain]
-    would = "; ".join(one.described for one in plain[:MOST_SHOWN]) or "none reads it"
-    said = f"{begin}: no unit puts it between {EARLIEST} and {latest_of(today)} ({would})."
-    if fits:
-        remedies = " or ".join(
-            f"events.order.epoch: {one.epoch}, epoch_unit: {one.unit} ({day_of(one.first)} to {day_of(one.last)})"
-            for one in fits[:MOST_SHOWN]
-        )
-        said += f" It could be {remedies}: set what is right"
+    # The readings next to the window say most.
+    middle = start_of(EARLIEST)
+    would = "; ".join(
+        one.described for one in sorted(found, key=lambda one: abs(one.first - middle))[:MOST_SHOWN]
+    )
+    said = f"{begin}: no unit puts most between {EARLIEST} and {latest_of(today)} ({would or 'none reads them'})."
+    return f"{said} {_numbers_could_be(values.chosen(numbers), today)}"
+
+
+def _numbers_could_be(text: pa.Array, today: date) -> str:
+    """Units and epochs that make most numbers credible moments, as what to write."""
+    fits = [one for one in meanings(text, today) if one.share > 0.5]
+    remedies = [
+        f"events.order.epoch: {one.epoch}, epoch_unit: {one.unit} ({day_of(one.first)} to {day_of(one.last)})"
+        for one in fits[:MOST_SHOWN]
+    ]
+    pattern = calendar_pattern(text, today)
+    if pattern is not None:
+        remedies.append(f'events.order.time_format: "{pattern}"')
+    if remedies:
+        said = f"It could be {' or '.join(remedies)}: set what is right"
     else:
-        said += " Set events.order.epoch_unit and events.order.epoch if they are moments"
+        said = "Set events.order.epoch_unit and events.order.epoch if they are moments"
     return f"{said}; if they are no moments but steps, kind: integer, or a time since a start, kind: duration"
 
 

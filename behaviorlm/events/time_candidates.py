@@ -1,7 +1,7 @@
 """What written times and numbers could mean: patterns and epochs that read them, for messages that say what to write."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
@@ -20,6 +20,12 @@ from behaviorlm.events.written_times import read_written
 EARLIEST = date(2000, 1, 1)
 """Moments of a log that nobody vouched for lie after this day and before a year from now."""
 MOST_VALUES = 2_000
+FEW_DAYS = 60 * 86_400_000_000
+ALL_MEANINGS = [
+    (unit, epoch)
+    for unit, epoch in product(UNITS, EPOCHS)
+    if (epoch not in ("excel", "julian") or unit == "days") and (epoch == "unix" or unit not in ("hours", "minutes"))
+]
 NUMERIC_DATES = ["%d{0}%m{0}%Y", "%m{0}%d{0}%Y", "%d{0}%m{0}%y", "%m{0}%d{0}%y", "%y{0}%m{0}%d", "%Y{0}%m{0}%d"]
 DATES = [
     *(form.format(between) for form in NUMERIC_DATES for between in "/.-"),
@@ -37,6 +43,11 @@ WHOLE = [
     *("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %Y %H:%M:%S GMT%z"),
     *("%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%S.%f%z"),
 ]
+DURATIONS = (
+    "They could be durations since a start: set events.order.kind: duration (a time of day without its date is no "
+    "moment; where the date is another column, name both: events.order.column: [date, time], kind: [time, duration])"
+)
+UNKNOWN = "Set events.order.time_format to the strptime pattern by which they are written"
 CALENDAR_DIGITS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}
 
 
@@ -71,16 +82,18 @@ def latest_of(today: date) -> date:
     return today + timedelta(days=366)
 
 
-def meanings(numbers: pa.Array, today: date) -> list[Meaning]:
-    """Every unit and epoch by which any of the numbers is a moment, those first that make most of them credible."""
+def meanings(numbers: pa.Array, today: date, asked: Iterable[tuple[str, str]] = ALL_MEANINGS) -> list[Meaning]:
+    """Those (unit, epoch) by which any of the numbers is a moment, those first that make most of them credible."""
+    step = max(1, len(numbers) // MOST_VALUES)
+    numbers = numbers.take(pa.array(np.arange(0, len(numbers), step)))
     found = []
-    for unit, epoch in product(UNITS, EPOCHS):
-        if (epoch in ("excel", "julian")) and unit != "days":
-            continue
+    for unit, epoch in asked:
         moments, _, readable = read_epochs(numbers, unit, epoch)
         if readable.any():
             chosen = moments[readable]
-            share = float(credible(chosen, today).sum()) / len(numbers)
+            # An epoch may itself lie after 2000: small numbers are not moments for that.
+            later = chosen > FEW_DAYS - EPOCHS[epoch] * 1_000_000
+            share = float((credible(chosen, today) & later).sum()) / len(numbers)
             found.append(Meaning(unit, epoch, share, int(chosen.min()), int(chosen.max())))
     return sorted(found, key=lambda meaning: -meaning.share)
 
@@ -123,30 +136,24 @@ def candidate_patterns(values: Sequence[str], needs_hour: bool) -> list[Candidat
     return [candidate for candidate in found.values() if candidate.count == most]
 
 
-def advice(values: Sequence[str], needs_hour: bool) -> str:
-    """What to write for times that cannot be read as they are, in a sentence or two."""
+def advice(values: Sequence[str], needs_hour: bool) -> tuple[str, float]:
+    """What to write for times that cannot be read as they are, and the share of them that it makes readable."""
     candidates = candidate_patterns(values, needs_hour)
     looked_at = min(len(values), MOST_VALUES)
     if not candidates or candidates[0].count < looked_at / 2:
         _, _, are_durations = read_durations(pa.array(list(values[:MOST_VALUES]), pa.string()))
-        if are_durations.sum() > looked_at / 2:
-            return (
-                "They could be durations since a start: set events.order.kind: duration (a time of day without its "
-                "date is no moment; where the date is another column, name both: events.order.column: [date, time], "
-                "kind: [time, duration])"
-            )
-        return "Set events.order.time_format to the strptime pattern by which they are written"
+        share = float(are_durations.mean())
+        return (DURATIONS, share) if share > 0.5 else (UNKNOWN, 0.0)
+    share = candidates[0].count / looked_at
     if len(candidates) == 1:
-        return _one(candidates[0], values, looked_at)
+        return _one(candidates[0], values, looked_at), share
     examples = []
     differing = _where_they_differ(candidates)
     for candidate in candidates:
         moment = np.datetime64(int(candidate.moments[differing]), "us").astype("M8[s]")
         examples.append(f'"{candidate.pattern}" ({values[differing]} is {str(moment).replace("T", " ")})')
-    return (
-        f"{' and '.join(examples)} read {candidates[0].count} of the {looked_at} alike: set events.order.time_format to "
-        "the one that is right"
-    )
+    said = f"{' and '.join(examples)} read {candidates[0].count} of the {looked_at} alike: set events.order.time_format to"
+    return f"{said} the one that is right", share
 
 
 def _one(candidate: Candidate, values: Sequence[str], looked_at: int) -> str:

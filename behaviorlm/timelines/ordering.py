@@ -61,19 +61,21 @@ def put_in_order(events: pa.Table, config: EventsConfig) -> Ordering:
     return Ordering(rows, user, session, is_tied)
 
 
-def directions(events: pa.Table, order: Ordering) -> dict[str, int]:
-    """How many events lie after (ascending_rows) or before (descending_rows) their forerunner in the same file.
+def directions(events: pa.Table, order: Ordering, config: EventsConfig) -> dict[str, int]:
+    """Of neighbors in a file that are of one user: how many are in order (ascending_rows) and how many in reverse.
 
-    Only those that differ in order from it say something.
+    Only what is not tied says something; and it is looked at only where ties are more than the mapping allows.
     """
-    file, row = events["file"].to_numpy()[order.rows], events["row"].to_numpy()[order.rows]
-    telling = same_as_before(order.user, order.session, file) & ~order.is_tied
-    rises = np.zeros(len(row), bool)
-    rises[1:] = row[1:] > row[:-1]
-    return {
-        "ascending_rows": int((telling & rises).sum()),
-        "descending_rows": int((telling & ~rises).sum()),
-    }
+    if order.is_tied.sum() <= config.max_tie_share * len(order.rows):
+        return {"ascending_rows": 0, "descending_rows": 0}
+    place = np.empty(len(order.rows), np.int64)
+    place[order.rows] = np.cumsum(~order.is_tied)
+    user = np.empty(len(order.rows), np.int64)
+    user[order.rows] = order.user
+    file = events["file"].to_numpy()
+    as_written = np.lexsort((events["row"].to_numpy(), file, user))
+    step = np.diff(place[as_written], prepend=0)[same_as_before(user[as_written], file[as_written])]
+    return {"ascending_rows": int((step > 0).sum()), "descending_rows": int((step < 0).sum())}
 
 
 def tie_warning(counts: Mapping[str, int], config: EventsConfig, remedies: str = "") -> str | None:
@@ -99,8 +101,9 @@ def tie_warning(counts: Mapping[str, int], config: EventsConfig, remedies: str =
         trust = "which can be trusted as far as it goes: all other rows lie in their files in this order"
     else:
         share = f"{up / (up + down):.0%}" if up + down else "none"
-        trust = f"which cannot be trusted: only {share} of other rows lie in their files after the event before"
-    names = ", ".join(config.order.names)
+        trust = f"which cannot be trusted: only {share} of other neighbors in the files are in order"
+    session = [] if config.session is None else [f"session {config.session}"]
+    names = ", ".join([*session, *config.order.names])
     return (
         f"{tied:,} of {events:,} events ({tied / events:.1%}) are equal in order ({names}) to the user's event before: "
         f"the order of the files decides between them, {trust}.{' ' + remedies if remedies else ''}"

@@ -89,7 +89,7 @@ def build_timelines(
 def _rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[Ordering, np.ndarray, dict[str, int]]:
     """Which rows stay, in order; whether each repeats the one before; what was counted on the way."""
     order = put_in_order(events, config)
-    counts = {"events_read": events.num_rows, **directions(events, order)}
+    counts = {"events_read": events.num_rows, **directions(events, order, config)}
     is_duplicate = _later_duplicates(events, config, order)
     counts["exact_duplicates"] = int(is_duplicate.sum())
     counts["duplicates_dropped"] = 0

@@ -10,7 +10,8 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 1
+VERSION = 2
+DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_tie_share")
 
 
 def prepare(run: Run) -> Stage:
@@ -49,7 +50,7 @@ def prepare(run: Run) -> Stage:
         version=VERSION,
         identity={
             # not where the files lie, nor how many bad rows are tolerated
-            "events": {key: events[key] for key in events if key not in ("paths", "max_quarantine_share")},
+            "events": {key: events[key] for key in events if key not in DECIDES_NOTHING},
             "split": plain(settings.split),
             "vocabulary": plain(settings.vocabulary),
             "prompt": plain(settings.prompt),

@@ -12,6 +12,8 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
+from behaviorlm.timelines.ordering import directions, put_in_order
+from behaviorlm.timelines.tie_breakers import warning_of_ties
 
 MOST_ROWS = 100_000
 """Rows of a log that a plan looks at (our choice): enough to show a wrong mapping, and read within a second."""
@@ -22,7 +24,8 @@ class FirstRows:
     """The first rows of a log, over its files in their order.
 
     are_all: whether the log ends with them. span: lowest and highest order of usable rows, as in `normalize`; None
-    without any. reasons: rows that cannot be used, by reason.
+    without any. reasons: rows that cannot be used, by reason. ties: what must be told of events equal in order; None
+    where they are few.
     """
 
     rows: int
@@ -30,13 +33,15 @@ class FirstRows:
     users: int
     span: tuple[int, int] | None
     reasons: Mapping[str, int]
+    tied: int = 0
+    ties: str | None = None
 
 
 def read_first_rows(log: SourceLog, most: int = MOST_ROWS) -> FirstRows:
     """Read at most `most` rows. Raises DataError where preparation would for one of them."""
     rows, are_all = 0, True
     users = pa.array([], pa.string())
-    orders: list[int] = []
+    events: list[pa.Table] = []
     reasons: Counter[str] = Counter()
     batches = (
         (index, file.path, *batch)
@@ -49,17 +54,25 @@ def read_first_rows(log: SourceLog, most: int = MOST_ROWS) -> FirstRows:
         rows += len(usable) + len(unusable)
         users = pc.unique(pa.concat_arrays([users, *usable["user"].chunks]))
         reasons.update(_counts(unusable["reason"]))
-        if len(usable):
-            orders += pc.min_max(usable["order"]).as_py().values()
+        events.append(usable)
         are_all = len(raw) + len(malformed) == len(text) + len(broken)
         if not are_all:
             break
-    span = (min(orders), max(orders)) if orders else None
-    return FirstRows(rows, are_all, len(users), span, reasons)
+    table = pa.concat_tables(events).combine_chunks() if events else None
+    if table is None or not len(table):
+        return FirstRows(rows, are_all, len(users), None, reasons)
+    span = pc.min_max(table["order"]).as_py()
+    order = put_in_order(table, log.events)
+    tied = int(order.is_tied.sum())
+    counts = {"tied_events": tied, "events": len(table), "repeats_dropped": 0}
+    counts |= directions(table, order, log.events)
+    return FirstRows(
+        rows, are_all, len(users), (span["min"], span["max"]), reasons, tied, warning_of_ties(log, counts)
+    )
 
 
 def described(first: FirstRows, events: EventsConfig) -> list[str]:
-    """The first rows in at most two lines."""
+    """The first rows in at most three lines."""
     span = ""
     if first.span is not None and events.order.first_kind == "time":
         begin, end = (
@@ -68,7 +81,12 @@ def described(first: FirstRows, events: EventsConfig) -> list[str]:
         span = f", {begin} to {end} UTC"
     elif first.span is not None:
         span = f", order {first.span[0]} to {first.span[1]}"
-    lines = [f"of {'all' if first.are_all else 'the first'} {first.rows:,} rows: {first.users:,} users{span}"]
+    tied = f", {first.tied:,} equal in order to the user's event before" if first.tied else ""
+    lines = [
+        f"of {'all' if first.are_all else 'the first'} {first.rows:,} rows: {first.users:,} users{span}{tied}"
+    ]
+    if first.ties is not None:
+        lines.append(first.ties)
     if first.reasons:
         listed = ", ".join(f"{reason}: {number:,}" for reason, number in Counter(first.reasons).most_common())
         lines.append(f"{sum(first.reasons.values()):,} of these cannot be used ({listed})")

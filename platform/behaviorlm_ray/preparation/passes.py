@@ -20,6 +20,7 @@ from behaviorlm.model.base_model import load_tokenizer, max_positions
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.timelines.config import VocabularyConfig
+from behaviorlm.timelines.tie_breakers import warning_of_ties
 from behaviorlm.timelines.vocabulary import build_vocabulary
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
@@ -92,6 +93,9 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     }
     storage.write_replacing(plan.folder / "counts.json", json.dumps(summary, indent=2).encode())
     warnings = list(vocabulary.warnings)
+    if tied := warning_of_ties(plan.log, counts):
+        warnings.append(tied)
+        screen().says(f"prepare: {tied}")
     if cut := counts["samples_with_cut_history"]:
         samples = sum(number for _, number in lengths)
         warnings.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
