@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 DIGITS = r"^\d{1,19}$"
 # As table tools write whole numbers, beside nulls as fractions of zeros.
 WHOLE_NUMBER = r"^[+-]?\d{1,19}(?:\.0*)?$"
-LARGEST = 2**63 - 1
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
 LARGEST_UNSIGNED = 2**64 - 1
 MOST_DIGITS = 400
 """Longer numbers are not read: no order or time has so many digits."""
@@ -41,9 +41,11 @@ def read_integers(text: pa.Array) -> tuple[Int64, Bool, Bool]:
     rows = np.flatnonzero(left)
     if len(rows):
         values = of_distinct(text.take(pa.array(rows)), _integer)
-        readable[rows] = [value is not None and abs(value) <= LARGEST for value in values]
+        readable[rows] = [value is not None and SMALLEST <= value <= LARGEST for value in values]
         beyond[rows] = [value is not None and LARGEST < value <= LARGEST_UNSIGNED for value in values]
-        numbers[rows] = [value if value is not None and abs(value) <= LARGEST else 0 for value in values]
+        numbers[rows] = [
+            value if value is not None and SMALLEST <= value <= LARGEST else 0 for value in values
+        ]
     return numbers, readable, beyond
 
 

@@ -48,7 +48,9 @@ def remainder_name(role: str) -> str:
     return f"{role}_remainder"
 
 
-def read_order_keys(columns: Mapping[str, pa.Array], order: OrderConfig, rows: pa.Array, path: str) -> OrderKeys:
+def read_order_keys(
+    columns: Mapping[str, pa.Array], order: OrderConfig, rows: pa.Array, path: str
+) -> OrderKeys:
     """Read the order's columns of text by role. rows: int64 [n], their numbers in the file `path`, for messages.
 
     Raises DataError for a whole number that needs more than 64 bits with a sign: dropping it would drop the newest.

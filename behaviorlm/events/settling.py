@@ -58,7 +58,9 @@ class Values:
         """File, row and value of the first one in the mask."""
         index = int(np.flatnonzero(mask)[0])
         path, row = self.places[index]
-        return f"{path}, row {row}: {self.text[index].as_py()!r} in {self.column.name!r} (events.order.column)"
+        return (
+            f"{path}, row {row}: {self.text[index].as_py()!r} in {self.column.name!r} (events.order.column)"
+        )
 
     def chosen(self, mask: Bool) -> pa.Array:
         """The texts in the mask."""
@@ -180,13 +182,15 @@ def _refuse_unread(values: Values, unread: Bool, needs_hour: bool, today: date) 
         raise DataError(f"{begin} {said}")
 
 
-def _settle_numbers(values: Values, numbers: Bool, config: EventsConfig, today: date, is_alone: bool) -> Settled:
+def _settle_numbers(
+    values: Values, numbers: Bool, config: EventsConfig, today: date, is_alone: bool
+) -> Settled:
     """The unit of numbers, or the pattern of their digits. Raises DataError where that is not sure."""
     text, column = values.chosen(numbers), values.column
     found = meanings(text, today, _asked(column.epoch))
-    best = found[0] if found else None
-    if best is not None and best.share > 0.5:
+    if sum(one.share for one in found) > 0.5:
         _refuse_two_units(values, numbers, found, config, today)
+        best = found[0]
         index = int(np.flatnonzero(numbers)[0])
         example = values.text[index].as_py()
         moment = read_times(pa.array([example]), _with_unit(column, best.unit)).utc[0]
@@ -220,7 +224,15 @@ _PLAIN_UNITS = {
 
 def _with_unit(column: OrderColumn, unit: str) -> OrderColumn:
     return OrderColumn(
-        column.role, column.name, "time", None, None, unit, column.epoch, None, None  # type: ignore[arg-type]
+        column.role,
+        column.name,
+        "time",
+        None,
+        None,
+        unit,
+        column.epoch,
+        None,
+        None,  # type: ignore[arg-type]
     )
 
 

@@ -24,18 +24,66 @@ FEW_DAYS = 60 * 86_400_000_000
 ALL_MEANINGS = [
     (unit, epoch)
     for unit, epoch in product(UNITS, EPOCHS)
-    if (epoch not in ("excel", "julian") or unit == "days") and (epoch == "unix" or unit not in ("hours", "minutes"))
+    if (epoch not in ("excel", "julian") or unit == "days")
+    and (epoch == "unix" or unit not in ("hours", "minutes"))
 ]
-NUMERIC_DATES = ["%d{0}%m{0}%Y", "%m{0}%d{0}%Y", "%d{0}%m{0}%y", "%m{0}%d{0}%y", "%y{0}%m{0}%d", "%Y{0}%m{0}%d"]
+NUMERIC_DATES = [
+    "%d{0}%m{0}%Y",
+    "%m{0}%d{0}%Y",
+    "%d{0}%m{0}%y",
+    "%m{0}%d{0}%y",
+    "%y{0}%m{0}%d",
+    "%Y{0}%m{0}%d",
+]
 DATES = [
     *(form.format(between) for form in NUMERIC_DATES for between in "/.-"),
-    *("%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d %b %y", "%d-%b-%y", "%d. %b %Y", "%d %b, %Y", "%d%b%Y", "%d.%b.%Y"),
-    *("%b %d, %Y", "%b %d %Y", "%Y-%b-%d", "%Y %b %d", "%a %b %d %Y", "%a, %d %b %Y", "%a %d %b %Y", "%a, %b %d, %Y"),
+    *(
+        "%d %b %Y",
+        "%d-%b-%Y",
+        "%d/%b/%Y",
+        "%d %b %y",
+        "%d-%b-%y",
+        "%d. %b %Y",
+        "%d %b, %Y",
+        "%d%b%Y",
+        "%d.%b.%Y",
+    ),
+    *(
+        "%b %d, %Y",
+        "%b %d %Y",
+        "%Y-%b-%d",
+        "%Y %b %d",
+        "%a %b %d %Y",
+        "%a, %d %b %Y",
+        "%a %d %b %Y",
+        "%a, %b %d, %Y",
+    ),
     *("%Y%m%d", "%y%m%d", "%G-W%V-%u", "%GW%V%u", "%Y-%j", "%d %m %Y"),
 ]
 CLOCKS = [
-    *("", "%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M:%S %p", "%I:%M %p", "%I:%M:%S.%f %p", "%I:%M:%S%p", "%I:%M%p"),
-    *("%I %p", "%H.%M.%S", "%H.%M", "%H-%M-%S", "%Hh%M", "%H%M%S", "%H%M", "%H%M%S.%f", "%H:%M:%S:%f", "%H:%M:%S %f"),
+    *(
+        "",
+        "%H:%M:%S",
+        "%H:%M",
+        "%H:%M:%S.%f",
+        "%I:%M:%S %p",
+        "%I:%M %p",
+        "%I:%M:%S.%f %p",
+        "%I:%M:%S%p",
+        "%I:%M%p",
+    ),
+    *(
+        "%I %p",
+        "%H.%M.%S",
+        "%H.%M",
+        "%H-%M-%S",
+        "%Hh%M",
+        "%H%M%S",
+        "%H%M",
+        "%H%M%S.%f",
+        "%H:%M:%S:%f",
+        "%H:%M:%S %f",
+    ),
 ]
 BETWEEN = (" ", "T", ", ", ":", "-", "_", " - ", "")
 ZONES = ("", " %z", "%z")
@@ -82,7 +130,9 @@ def latest_of(today: date) -> date:
     return today + timedelta(days=366)
 
 
-def meanings(numbers: pa.Array, today: date, asked: Iterable[tuple[str, str]] = ALL_MEANINGS) -> list[Meaning]:
+def meanings(
+    numbers: pa.Array, today: date, asked: Iterable[tuple[str, str]] = ALL_MEANINGS
+) -> list[Meaning]:
     """Those (unit, epoch) by which any of the numbers is a moment, those first that make most of them credible."""
     step = max(1, len(numbers) // MOST_VALUES)
     numbers = numbers.take(pa.array(np.arange(0, len(numbers), step)))

@@ -203,8 +203,8 @@ def _fill(written: Written, rows: Int64, fields: Mapping[str, Int64]) -> None:
         written.remainder[rows] = fields["remainder"]
     if "sign" in fields:
         written.offset[rows] = fields["sign"] * minutes * MICROSECONDS_OF_MINUTE
-    written.is_zoned[rows] = fields["zone_is_there"] > 0 if "zone_is_there" in fields else bool(
-        {"utc", "sign"} & fields.keys()
+    written.is_zoned[rows] = (
+        fields["zone_is_there"] > 0 if "zone_is_there" in fields else bool({"utc", "sign"} & fields.keys())
     )
     written.is_readable[rows] = sound
 

@@ -99,9 +99,10 @@ def tie_warning(counts: Mapping[str, int], config: EventsConfig, remedies: str =
         trust = "but the rows of the files are oldest first: remove events.order.file_order"
     elif falls or rises:
         trust = "which can be trusted as far as it goes: all other rows lie in their files in this order"
+    elif up + down:
+        trust = f"which cannot be trusted: only {up / (up + down):.0%} of other neighbors in the files are in order"
     else:
-        share = f"{up / (up + down):.0%}" if up + down else "none"
-        trust = f"which cannot be trusted: only {share} of other neighbors in the files are in order"
+        trust = "and nothing shows whether that can be trusted"
     session = [] if config.session is None else [f"session {config.session}"]
     names = ", ".join([*session, *config.order.names])
     return (

@@ -74,7 +74,9 @@ def remedies(log: SourceLog) -> str:
 def _first_rows(log: SourceLog) -> tuple[str, pa.Table] | None:
     """(path, first rows of the first file that has any, all its plain columns as text under context roles)."""
     for file in log.files:
-        names = [name for name in dict.fromkeys(column_names(file, log.events)) if name != log.events.behavior]
+        names = [
+            name for name in dict.fromkeys(column_names(file, log.events)) if name != log.events.behavior
+        ]
         known = list(dict.fromkeys([*log.events.context_after, *names]))[:MOST_COLUMNS]
         text = _read(file, log.events, known)
         if text is None:
@@ -111,7 +113,9 @@ def _orders_with(
         try:
             alone = OrderConfig.model_validate({"column": name, "kind": kind})
             head = Head(path, {"order": pa.concat_arrays(values.chunks)}, pa.concat_arrays(rows.chunks))
-            settled, _ = settle_order(EventsConfig(dataset="x", paths=["x"], user="x", behavior="y", order=alone), [head])
+            settled, _ = settle_order(
+                EventsConfig(dataset="x", paths=["x"], user="x", behavior="y", order=alone), [head]
+            )
         except (DataError, ValueError):
             continue
         added = settled.order.columns[0]

@@ -158,7 +158,9 @@ def test_formats_mixed_within_a_log_are_read_row_by_row_alike_in_any_batch() -> 
 
 
 def test_numbers_of_two_units_are_refused_with_a_row_of_each() -> None:
-    with pytest.raises(DataError, match=r"row 1: '1717164309'.*seconds; .*row 2: '1717164309000'.*milliseconds"):
+    with pytest.raises(
+        DataError, match=r"row 1: '1717164309'.*seconds; .*row 2: '1717164309000'.*milliseconds"
+    ):
         orders(["1717164309", "1717164309000"])
 
 
