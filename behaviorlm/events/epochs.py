@@ -56,7 +56,7 @@ MILLISECOND = 1_000
 
 
 def read_epochs(text: pa.Array, unit: str, epoch: str) -> tuple[Int64, Int64, Bool]:
-    """Numbers as moments: microseconds since 1970 and what is below one in its 10^18th parts, int64 [n]; readable bool [n].
+    """Numbers as moments: microseconds since 1970, what is below one in its 10^18th parts, int64 [n]; readable: bool.
 
     Fractions and exponents are exact, but those of days are rounded to milliseconds: tables hold days as doubles.
     Outside of the years 1 to 9999 nothing is readable.
@@ -118,7 +118,7 @@ def _scale(
     size, start = UNITS[unit], -EPOCHS[epoch] * 1_000_000
     most = min(int((LAST - start) / size), 2**63 - 1)
     sound = fits & (numbers <= most)
-    sound &= numbers >= min(int((FIRST - start) / size) if FIRST > start else 0, 2**63 - 1)
+    sound &= numbers >= min(int((FIRST - start) / size) if start < FIRST else 0, 2**63 - 1)
     numbers = np.where(sound, numbers, 0)
     if size >= 1:
         moments[rows] = numbers * int(size) + start

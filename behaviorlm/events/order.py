@@ -1,4 +1,4 @@
-"""What puts a user's events in order: columns, their kinds, and how their times are written. Light: no array library."""
+"""What puts a user's events in order: columns, kinds, and how times are written. Light: no array library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,8 +56,8 @@ class OrderConfig(Settings):
     )
     time_format: str | list[str | None] | None = Field(
         default=None,
-        description="strptime pattern (%d/%m/%Y %H:%M:%S) of times not in ISO 8601; it must tell the whole date, and the "
-        "hour where events.clock asks for it. `iso`: ISO 8601 only, no numbers. A list: one for each column.",
+        description="strptime pattern (%d/%m/%Y %H:%M:%S) of times not in ISO 8601; it must tell the whole date, and "
+        "the hour where events.clock asks for it. `iso`: ISO 8601 only, no numbers. A list: one for each column.",
     )
     epoch_unit: EpochUnit | list[EpochUnit] = Field(
         default="auto",
@@ -66,8 +66,8 @@ class OrderConfig(Settings):
     )
     epoch: Epoch | list[Epoch] = Field(
         default="unix",
-        description="Where epoch numbers begin: unix (1970), 2001 (Apple), 1904 (Macintosh), 1601 (Windows, WebKit), 1900 "
-        "(NTP), 0001 (.NET), excel (serial days), julian (days). A list: one for each column.",
+        description="Where epoch numbers begin: unix (1970), 2001 (Apple), 1904 (Macintosh), 1601 (Windows, WebKit), "
+        "1900 (NTP), 0001 (.NET), excel (serial days), julian (days). A list: one for each column.",
     )
     earliest: date | None = Field(
         default=None, description="Times before this date (UTC) go to the quarantine; null: none do."

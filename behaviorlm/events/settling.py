@@ -152,8 +152,8 @@ def _settle_times(values: Values, config: EventsConfig, needs_hour: bool, today:
         _refuse_unread(values, unread, needs_hour, today)
     if needs_hour and read.any() and not times.has_hour[times.is_readable].any() and not numbers.any():
         raise DataError(
-            f"{values.where(times.is_readable)} is a date without an hour, which events.clock asks for: take hour out of "
-            "events.clock, or name a column with the time of day too"
+            f"{values.where(times.is_readable)} is a date without an hour, which events.clock asks for: take hour "
+            "out of events.clock, or name a column with the time of day too"
         )
     return settled
 
@@ -162,8 +162,8 @@ def _check_hour(values: Values, pattern: str, needs_hour: bool) -> None:
     if needs_hour and "%H" not in pattern:
         every = np.ones(len(values.text), bool)
         raise DataError(
-            f'{values.where(every)} is a date ("{pattern}") without an hour, which events.clock asks for: take hour out '
-            "of events.clock"
+            f'{values.where(every)} is a date ("{pattern}") without an hour, which events.clock asks for: take hour '
+            "out of events.clock"
         )
 
 

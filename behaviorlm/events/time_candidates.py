@@ -1,4 +1,4 @@
-"""What written times and numbers could mean: patterns and epochs that read them, for messages that say what to write."""
+"""What written times and numbers could mean: patterns and epochs that read them, for messages of what to write."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -202,8 +202,8 @@ def advice(values: Sequence[str], needs_hour: bool) -> tuple[str, float]:
     for candidate in candidates:
         moment = np.datetime64(int(candidate.moments[differing]), "us").astype("M8[s]")
         examples.append(f'"{candidate.pattern}" ({values[differing]} is {str(moment).replace("T", " ")})')
-    said = f"{' and '.join(examples)} read {candidates[0].count} of the {looked_at} alike: set events.order.time_format to"
-    return f"{said} the one that is right", share
+    said = f"{' and '.join(examples)} read {candidates[0].count} of the {looked_at} alike"
+    return f"{said}: set events.order.time_format to the one that is right", share
 
 
 def _one(candidate: Candidate, values: Sequence[str], looked_at: int) -> str:

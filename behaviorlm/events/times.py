@@ -1,4 +1,4 @@
-"""Reading a column of times: as ISO 8601, by a pattern or as epoch numbers, row by row independent of the other rows."""
+"""Reading a column of times: as ISO 8601, by a pattern or as epoch numbers, each row independent of the others."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta

@@ -135,8 +135,8 @@ def window_starts(history_start: Int64, line_tokens: Int64, window: Window) -> I
     """The row at which each row's history begins; int64 [n] (our choice of rule).
 
     The earliest start with at most `max_events` events and `max_history_tokens` tokens of lines, moved up to the next
-    multiple of `stride` in the timeline (in the session, where histories do not cross sessions) so that neighboring samples share their prefix; where moving it would leave
-    no history, it stays where it was.
+    multiple of `stride` in the timeline (in the session, where histories do not cross sessions) so that neighboring
+    samples share their prefix; where moving it would leave no history, it stays where it was.
     """
     row = np.arange(len(history_start), dtype=np.int64)
     before = np.r_[0, np.cumsum(line_tokens)]

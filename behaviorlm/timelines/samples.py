@@ -48,7 +48,8 @@ def build_timelines(
     row. Independent of the order of the rows of
     `events`.
     Counts: users, events_read, events, tied_events (same user and order as the event before),
-    ascending_rows and descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats (after dropping duplicates), repeats_dropped, targets,
+    ascending_rows and descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats
+    (after dropping duplicates), repeats_dropped, targets,
     <split>_events, <split>_targets, users_all_train. They add up over partitions by user.
 
     Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a

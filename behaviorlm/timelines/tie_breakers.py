@@ -25,7 +25,7 @@ MUCH = 0.5
 
 @dataclass(frozen=True)
 class Trial:
-    """An order that was tried: how many events it leaves tied, and which share of neighbors in the files it leaves so."""
+    """An order that was tried: events that it leaves tied, and the share of neighbors in the files that follow it."""
 
     order: OrderConfig
     tied: int
@@ -33,7 +33,7 @@ class Trial:
 
 
 def warning_of_ties(log: SourceLog, counts: Mapping[str, int]) -> str | None:
-    """`ordering.tie_warning` with the columns that would help, for which the log's first rows are read; None: few ties."""
+    """`ordering.tie_warning` with columns that would help, for which the first rows are read; None: few ties."""
     if tie_warning(counts, log.events) is None:
         return None
     return tie_warning(counts, log.events, remedies(log))

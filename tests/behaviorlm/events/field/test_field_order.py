@@ -1,4 +1,4 @@
-"""What puts events in order: several columns, sessions, durations, any 64 bits; and ties, which are counted and told."""
+"""What puts events in order: several columns, sessions, durations, any 64 bits; ties are counted and told."""
 
 import random
 from decimal import Decimal

@@ -170,7 +170,7 @@ def test_a_pattern_that_does_not_fix_the_moment_is_refused_with_the_remedy(patte
 def test_a_pattern_without_an_hour_is_refused_where_the_clock_asks_for_it() -> None:
     order = {"column": "time", "time_format": "%d/%m/%Y"}
     mapping(Path("log.csv"), order=order, clock=["weekday"])
-    with pytest.raises(ValidationError, match="does not tell the hour that events.clock asks for"):
+    with pytest.raises(ValidationError, match=r"does not tell the hour that events\.clock asks for"):
         mapping(Path("log.csv"), order=order, clock=["hour"])
 
 
