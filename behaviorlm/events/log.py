@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
@@ -37,22 +39,24 @@ def find_log(config: EventsConfig) -> SourceLog:
 
 
 def read_heads(files: Sequence[SourceFile], config: EventsConfig) -> list[Head]:
-    """The order's columns in the first rows of the files."""
+    """The order's columns in rows of the first block of each file, those that have any value, evenly chosen."""
     step = max(1, -(-len(files) // MOST_HEADS))
-    chosen = files[::step] if (len(files) - 1) % step == 0 else [*files[::step], files[-1]]
-    heads = []
-    for file in chosen:
-        for text, _ in read_table_batches(file, config, HEAD_ROWS):
-            if text.num_rows:
-                first = text.slice(0, HEAD_ROWS).combine_chunks()
-                columns = {one.role: first[one.role].combine_chunks() for one in config.order.columns}
-                columns = {
-                    role: pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-                    for role, array in columns.items()
-                }
-                heads.append(Head(file.path, columns, pa.array(first["row"].to_numpy())))
-                break
-    return heads
+    chosen = [*files[::step], *(files[-1:] if (len(files) - 1) % step else [])]
+    return [head for file in chosen if (head := _head(file, config)) is not None]
+
+
+def _head(file: SourceFile, config: EventsConfig) -> Head | None:
+    for text, _ in read_table_batches(file, config):
+        columns = {one.role: pa.concat_arrays(text[one.role].chunks) for one in config.order.columns}
+        has_value = np.zeros(text.num_rows, bool)
+        for values in columns.values():
+            has_value |= np.asarray(pc.fill_null(pc.not_equal(values, ""), False))
+        rows = np.flatnonzero(has_value)
+        if len(rows):
+            taken = pa.array(rows[:: -(-len(rows) // HEAD_ROWS)])
+            shown = {role: values.take(taken) for role, values in columns.items()}
+            return Head(file.path, shown, pa.concat_arrays(text["row"].chunks).take(taken))
+    return None
 
 
 def read_events(log: SourceLog, batch_rows: int = 1 << 17) -> Iterator[tuple[pa.Table, pa.Table]]:

@@ -61,7 +61,7 @@ def normalize(
     group = _array(raw, "group") if config.group is not None else user
     order_text = {column.role: _array(raw, column.role) for column in config.order.columns}
     read = read_order_keys(order_text, config.order, _array(raw, "row"), file_path)
-    times = read.times
+    times = next(iter(read.times.values()), None)
 
     too_long = pc.greater(pc.utf8_length(behavior), config.max_behavior_characters)
     # Of several reasons the first of this list is given.
@@ -75,9 +75,9 @@ def normalize(
     if config.session is not None:
         problems.append(("empty session", _invisible(_array(raw, "session")), _array(raw, "session")))
     usable, set_aside = _set_aside(raw, problems, file_path)
-    if times is not None and config.order.time_zone is None:
-        first = next(column.role for column in config.order.columns if column.kind == "time")
-        _check_zones(raw, times, usable, file_path, order_text[first])
+    if config.order.time_zone is None:
+        for role, found in read.times.items():
+            _check_zones(raw, found, usable, file_path, order_text[role])
 
     columns: dict[str, pa.Array] = {
         "user": user,

@@ -21,12 +21,12 @@ WHAT = {"time": "time", "integer": "order", "duration": "duration"}
 
 @dataclass(frozen=True)
 class OrderKeys:
-    """keys: int64 [n] by name, see `key_names`. times: of the first column that is one. problems: (reason, bool [n],
-    text) of what cannot be read.
+    """keys: int64 [n] by name, see `key_names`. times: by role, of the columns that are times. problems: (reason,
+    bool [n], text) of what cannot be read.
     """
 
     keys: Mapping[str, Int64]
-    times: Times | None
+    times: Mapping[str, Times]
     problems: list[tuple[str, Bool, pa.Array]]
 
 
@@ -56,7 +56,7 @@ def read_order_keys(
     Raises DataError for a whole number that needs more than 64 bits with a sign: dropping it would drop the newest.
     """
     keys: dict[str, Int64] = {}
-    first: Times | None = None
+    all_times: dict[str, Times] = {}
     problems = []
     for column in order.columns:
         text = columns[column.role]
@@ -72,11 +72,11 @@ def read_order_keys(
             times = read_times(trimmed, column)
             keys[column.role], keys[remainder_name(column.role)] = times.utc, times.remainder
             readable = times.is_readable
-            first = first or times
+            all_times[column.role] = times
         problems.append((f"unreadable {what}", ~readable, text))
         if column.kind == "time" and not times.is_in_range.all():
             problems.append((f"{what} out of range", ~times.is_in_range, text))
-    return OrderKeys(keys, first, problems)
+    return OrderKeys(keys, all_times, problems)
 
 
 def _is_empty(trimmed: pa.Array) -> Bool:

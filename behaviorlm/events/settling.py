@@ -174,7 +174,9 @@ def _refuse_unread(values: Values, unread: Bool, needs_hour: bool, today: date) 
     how = f"by time_format {column.time_format!r}" if column.time_format else "as ISO 8601"
     if not column.time_format and column.epoch_unit != "auto":
         how += f" or as {column.epoch_unit} since {column.epoch}"
-    begin = f"{values.where(unread)} is no time {how}, like {unread.sum():,} of the first {len(unread):,}."
+    begin = (
+        f"{values.where(unread)} is no time {how}, like {unread.sum():,} of the {len(unread):,} looked at."
+    )
     if most and np.asarray(pc.match_substring_regex(text, NUMBER)).mean() > 0.5:
         raise DataError(f"{begin} {_numbers_could_be(text, today)}")
     said, share = advice(text.to_pylist(), needs_hour)
@@ -310,5 +312,5 @@ def _check_numbers(values: Values) -> None:
     else:
         said = "Name the column that orders the events, or its kind (time, integer, duration)"
     raise DataError(
-        f"{values.where(unread)} is {what}, like {unread.sum():,} of the first {len(unread):,}. {said}"
+        f"{values.where(unread)} is {what}, like {unread.sum():,} of the {len(unread):,} looked at. {said}"
     )
