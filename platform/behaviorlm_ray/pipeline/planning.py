@@ -23,6 +23,7 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     log = run.inputs.source
     size = sum(file.size for file in log.files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {len(log.files)} file(s), {size:.1f} MiB"]
+    lines += [f"  {note}" for note in log.notes]
     with patience(settings.storage.patience_seconds):
         lines += [f"  {line}" for line in described(read_first_rows(log), settings.events)]
     lines += [

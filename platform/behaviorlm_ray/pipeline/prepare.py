@@ -28,6 +28,8 @@ def prepare(run: Run) -> Stage:
         partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
             screen().says(f"prepare: {too_few}")
+        for note in run.inputs.source.notes:
+            screen().says(f"prepare: {note}")
         plan = PreparationPlan(
             run.inputs.source,
             settings.split,
