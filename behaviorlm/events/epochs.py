@@ -9,12 +9,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.events.exact_numbers import DIGITS, decimal_of, of_distinct
+from behaviorlm.events.order import EpochUnit
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 # Microseconds of a unit.
-UNITS = {
+UNITS: dict[EpochUnit, Fraction] = {
     "days": Fraction(86_400_000_000),
     "hours": Fraction(3_600_000_000),
     "minutes": Fraction(60_000_000),
@@ -55,7 +56,7 @@ REMAINDERS = 10**18
 MILLISECOND = 1_000
 
 
-def read_epochs(text: pa.Array, unit: str, epoch: str) -> tuple[Int64, Int64, Bool]:
+def read_epochs(text: pa.Array, unit: EpochUnit, epoch: str) -> tuple[Int64, Int64, Bool]:
     """Numbers as moments: microseconds since 1970, what is below one in its 10^18th parts, int64 [n]; readable: bool.
 
     Fractions and exponents are exact, but those of days are rounded to milliseconds: tables hold days as doubles.
@@ -78,7 +79,7 @@ def read_epochs(text: pa.Array, unit: str, epoch: str) -> tuple[Int64, Int64, Bo
 
 
 def _read_plain(
-    text: pa.Array, unit: str, epoch: str, moments: Int64, remainders: Int64, readable: Bool
+    text: pa.Array, unit: EpochUnit, epoch: str, moments: Int64, remainders: Int64, readable: Bool
 ) -> None:
     """Read whole columns of plain numbers without sign and exponent in place; others stay unreadable."""
     whole = np.asarray(pc.fill_null(pc.match_substring_regex(text, DIGITS), False))
@@ -109,7 +110,7 @@ def _scale(
     rows: Int64,
     numbers: Int64,
     fits: Bool,
-    unit: str,
+    unit: EpochUnit,
     epoch: str,
     moments: Int64,
     remainders: Int64,
@@ -143,14 +144,14 @@ def _digits(text: pa.Array, start: int, count: int) -> Int64:
     return pc.utf8_rpad(chosen, count, "0").cast(pa.int64()).to_numpy()
 
 
-def _exactly(text: str, unit: str, epoch: str) -> tuple[int, int, bool]:
+def _exactly(text: str, unit: EpochUnit, epoch: str) -> tuple[int, int, bool]:
     value = decimal_of(text)
     if value is None:
         return 0, 0, False
     return exact_moment(value, unit, epoch)
 
 
-def exact_moment(value: Decimal, unit: str, epoch: str) -> tuple[int, int, bool]:
+def exact_moment(value: Decimal, unit: EpochUnit, epoch: str) -> tuple[int, int, bool]:
     """(microseconds since 1970, remainder, whether it lies in the years 1 to 9999) of one number."""
     exact = Fraction(value) * UNITS[unit]
     if unit == "days":

@@ -4,7 +4,7 @@ A value of another unit or pattern, later in the log, is quarantined like any th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -16,7 +16,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.durations import read_durations
 from behaviorlm.events.exact_numbers import read_integers
-from behaviorlm.events.order import ISO_FORMAT, OrderColumn
+from behaviorlm.events.order import ISO_FORMAT, EpochUnit, OrderColumn
 from behaviorlm.events.time_candidates import (
     EARLIEST,
     Meaning,
@@ -71,7 +71,7 @@ class Values:
 class Settled:
     """What holds for one column: unit and pattern, whether numbers were settled by their moments, and what to tell."""
 
-    epoch_unit: str
+    epoch_unit: EpochUnit
     time_format: str | None
     by_moments: bool = False
     note: str | None = None
@@ -206,12 +206,12 @@ def _settle_numbers(
     raise DataError(_what_numbers_mean(values, numbers, found, today))
 
 
-def _asked(epoch: str) -> list[tuple[str, str]]:
+def _asked(epoch: str) -> list[tuple[EpochUnit, str]]:
     return [(unit, epoch) for unit in _PLAIN_UNITS[epoch]]
 
 
-_COMMON = ("seconds", "milliseconds", "microseconds", "nanoseconds")
-_PLAIN_UNITS = {
+_COMMON: tuple[EpochUnit, ...] = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+_PLAIN_UNITS: dict[str, tuple[EpochUnit, ...]] = {
     "unix": _COMMON,
     "2001": _COMMON,
     "1904": _COMMON,
@@ -224,17 +224,10 @@ _PLAIN_UNITS = {
 """Units that `auto` chooses among: others are rare, and are only suggested."""
 
 
-def _with_unit(column: OrderColumn, unit: str) -> OrderColumn:
-    return OrderColumn(
-        column.role,
-        column.name,
-        "time",
-        None,
-        None,
-        unit,
-        column.epoch,
-        None,
-        None,  # type: ignore[arg-type]
+def _with_unit(column: OrderColumn, unit: EpochUnit) -> OrderColumn:
+    """The column as one of times without a zone, in this unit."""
+    return replace(
+        column, kind="time", time_zone=None, time_format=None, epoch_unit=unit, earliest=None, latest=None
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.events.durations import read_durations
 from behaviorlm.events.epochs import EPOCHS, NAMES, UNITS, read_epochs
+from behaviorlm.events.order import EpochUnit
 from behaviorlm.events.pattern_probes import pattern_problem
 from behaviorlm.events.time_patterns import compile_pattern
 from behaviorlm.events.written_times import read_written
@@ -21,7 +22,7 @@ EARLIEST = date(2000, 1, 1)
 """Moments of a log that nobody vouched for lie after this day and before a year from now."""
 MOST_VALUES = 2_000
 FEW_DAYS = 60 * 86_400_000_000
-ALL_MEANINGS = [
+ALL_MEANINGS: list[tuple[EpochUnit, str]] = [
     (unit, epoch)
     for unit, epoch in product(UNITS, EPOCHS)
     if (epoch not in ("excel", "julian") or unit == "days")
@@ -105,7 +106,7 @@ class Meaning:
     of all, microseconds since 1970.
     """
 
-    unit: str
+    unit: EpochUnit
     epoch: str
     share: float
     first: int
@@ -131,7 +132,7 @@ def latest_of(today: date) -> date:
 
 
 def meanings(
-    numbers: pa.Array, today: date, asked: Iterable[tuple[str, str]] = ALL_MEANINGS
+    numbers: pa.Array, today: date, asked: Iterable[tuple[EpochUnit, str]] = ALL_MEANINGS
 ) -> list[Meaning]:
     """Those (unit, epoch) by which any of the numbers is a moment, those first that make most of them credible."""
     step = max(1, len(numbers) // MOST_VALUES)

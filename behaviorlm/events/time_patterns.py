@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import combinations, product
 
@@ -85,6 +86,12 @@ def normal_form(pattern: str) -> str:
     """The pattern with shorthands written out (%F, %T, %-d, %e …)."""
     plain = re.sub(r"%[-_0^#](?=[a-zA-Z])", "%", pattern.strip())
     return re.sub(r"%.", lambda found: SHORTHANDS.get(found[0], found[0]), plain)
+
+
+def written_by(moment: datetime, pattern: str) -> str:
+    """The moment as it is written by a pattern; one without a zone is in UTC where the pattern writes one."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return aware.strftime(normal_form(pattern).replace("%Z", "UTC"))
 
 
 @lru_cache(maxsize=1024)

@@ -39,15 +39,16 @@ class Written:
 def read_written(text: pa.Array, pattern: TimePattern) -> Written:
     """Read a column of trimmed text; null is unreadable."""
     count = len(text)
-    numbers = (np.zeros(count, np.int64) for _ in range(3))
-    flags = (np.zeros(count, bool) for _ in range(3))
-    written = Written(*numbers, *flags)
+    clock, remainder, offset = (np.zeros(count, np.int64) for _ in range(3))
+    is_zoned, is_readable, has_hour = (np.zeros(count, bool) for _ in range(3))
+    written = Written(clock, remainder, offset, is_zoned, is_readable, has_hour)
     width = pc.fill_null(pc.binary_length(text), 0).to_numpy(zero_copy_only=False)
     left = width > 0
     for one in np.flatnonzero(np.bincount(np.minimum(width, WIDEST + 1), minlength=1)[: WIDEST + 1]).tolist():
         rows = np.flatnonzero(width == one)
-        octets = _octets(text, rows, one) if one else None
-        for layout in layouts(pattern, one) if octets is not None else ():
+        found = layouts(pattern, one) if one else ()
+        octets = _octets(text, rows, one) if found else np.zeros((0, 0), np.uint8)
+        for layout in found:
             fields, matched = _read_layout(octets, layout)
             if matched.all():
                 _fill(written, rows, fields)
@@ -60,9 +61,9 @@ def read_written(text: pa.Array, pattern: TimePattern) -> Written:
     rows = np.flatnonzero(left)
     if len(rows):
         parts = pc.extract_regex(text.take(pa.array(rows)), pattern.regex)
-        found = pc.is_valid(parts).to_numpy(zero_copy_only=False)
-        if found.any():
-            _fill(written, rows[found], _read_groups(parts.filter(pa.array(found))))
+        is_match = pc.is_valid(parts).to_numpy(zero_copy_only=False)
+        if is_match.any():
+            _fill(written, rows[is_match], _read_groups(parts.filter(pa.array(is_match))))
     return written
 
 
@@ -104,11 +105,11 @@ def _read_layout(octets: NDArray[np.uint8], layout: tuple[Span, ...]) -> tuple[F
             matched &= (columns[0] == ord("+")) | (columns[0] == ord("-"))
             fields["sign"] = np.where(columns[0] == ord("-"), -1, 1)
         elif piece.kind == "half":
-            letters = columns | 0x20
+            letters = columns | np.uint8(0x20)
             matched &= ((letters[0] == ord("a")) | (letters[0] == ord("p"))) & (letters[1] == ord("m"))
             fields["half"] = (letters[0] == ord("p")).astype(np.int64)
         else:
-            fields["month"] = _month(columns | 0x20, matched)
+            fields["month"] = _month(columns | np.uint8(0x20), matched)
     return fields, matched
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
 # What a model is made of, at the top of its folder: network, weights, tokenizer, chat template.
-_MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -81,7 +81,7 @@ def base_folder(config: ModelConfig) -> Path:
         )
     try:
         folder = huggingface_hub.snapshot_download(
-            config.base, revision=config.revision, allow_patterns=list(_MODEL_FILES), ignore_patterns=["*/*"]
+            config.base, revision=config.revision, allow_patterns=list(MODEL_FILES), ignore_patterns=["*/*"]
         )
     # The hub's client raises errors of its own, of the HTTP client and of the system, with no common parent.
     except Exception as error:
@@ -231,7 +231,7 @@ def model_fingerprint(config: ModelConfig) -> str:
     digest = hashlib.sha256()
     loading = config.model_dump(include={"dtype", "random_init", "random_init_seed", "config_overrides"})
     digest.update(json.dumps(loading, sort_keys=True).encode())
-    names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+    names = {path.name for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
     for name in sorted(names):
         with (folder / name).open("rb") as file:
             digest.update(f"\0{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())

@@ -59,7 +59,7 @@ def build_timelines(
     check_split_settings(split_config, events_config)
     events = events.combine_chunks()
     _check_zones(events, events_config)
-    order, is_repeat, counts = _rows_in_order(events, events_config)
+    order, is_repeat, counts = rows_in_order(events, events_config)
     table = events.take(pa.array(order.rows)).combine_chunks()
     starts = user_starts(_array(table["user"]))
     sizes = np.diff(np.append(starts, table.num_rows))
@@ -87,7 +87,7 @@ def build_timelines(
     return timelines, counts
 
 
-def _rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[Ordering, np.ndarray, dict[str, int]]:
+def rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[Ordering, np.ndarray, dict[str, int]]:
     """Which rows stay, in order; whether each repeats the one before; what was counted on the way."""
     order = put_in_order(events, config)
     counts = {"events_read": events.num_rows, **directions(events, order, config)}
@@ -130,7 +130,8 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 def _later_duplicates(events: pa.Table, config: EventsConfig, order: Ordering) -> np.ndarray:
     """bool[n] over the rows in order: equal in everything but file and row to one before it."""
     # Equal rows lie within one run of ties, and few rows do: only those are looked at.
-    sorting, is_tied = order.rows, order.is_tied & same_as_before(order.user, order.session)
+    sorting = order.rows
+    is_tied = order.is_tied & same_as_before(order.user, order.session)
     in_run = is_tied.copy()
     in_run[:-1] |= is_tied[1:]
     candidates = np.flatnonzero(in_run)

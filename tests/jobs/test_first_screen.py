@@ -46,6 +46,7 @@ STUDY = [
 OTHERS = {
     "search": SEARCH,
     "study": STUDY,
+    "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],

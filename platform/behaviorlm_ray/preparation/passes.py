@@ -26,7 +26,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
-from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
+from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan
 from behaviorlm_ray.preparation.reading import read_file
 
 MAX_PARTITIONS = 256
@@ -79,6 +79,9 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     longest = max((report["longest_question"] for report in built), default=0)
     prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
     storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
+    # Not the dates between which numbers are credible: they differ from day to day.
+    settled = plan.log.events.order.model_dump(mode="json", include={"epoch_unit", "time_format"})
+    storage.write_replacing(plan.folder / ORDER, json.dumps(settled).encode())
     storage.write_replacing(plan.folder / "prompt.json", prompt.to_json().encode())
     limit = prompt.max_history_tokens
     lengths = [length for report in built for length in report["history_tokens"]]
