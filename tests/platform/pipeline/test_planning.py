@@ -83,7 +83,9 @@ def test_files_are_one_log(tmp_path: Path, small_base: Path) -> None:
         for number, name in enumerate(["a.csv", "b.parquet"])
     ]
     run = open_run(run_settings(tmp_path / "runs", small_base, *paths))
-    assert first(run, 4) == FirstRows(4, True, 2, first(run, 4).span, {})
+    found = first(run, 4)
+    assert (found.rows, found.are_all, found.users, found.reasons, found.tied) == (4, True, 2, {}, 1)
+    assert found.ties is not None and "equal in order (time) to the user's event before" in found.ties
     assert (first(run, 3).rows, first(run, 3).are_all, first(run, 3).users) == (3, False, 1)
     assert (first(run, 2).rows, first(run, 2).are_all) == (2, False)
 
@@ -100,3 +102,14 @@ def test_a_row_that_ends_preparation_is_told_by_the_plan(tmp_path: Path, small_b
     run = run_of(tmp_path, small_base, "log.csv", [row(0), row(1, time="2024-05-31 14:05:09")])
     with pytest.raises(DataError, match=r"log\.csv: some times have a zone"):
         describe_plan(run, prepare(run))
+
+
+def test_what_was_settled_for_the_log_and_its_ties_are_told(tmp_path: Path, small_base: Path) -> None:
+    rows = [row(number) | {"time": str(1_704_000_000 + number // 4)} for number in range(8)]
+    run = run_of(tmp_path, small_base, "log.csv", rows)
+    lines = "\n".join(describe_plan(run, prepare(run)))
+    assert (
+        "time: numbers are seconds since 1970 (unix): 2023-12-31 to 2023-12-31 (1704000000 is 2023-12-31"
+        in lines
+    )
+    assert "4 of 8 events (50.0%) are equal in order (time)" in lines and "can be trusted" in lines

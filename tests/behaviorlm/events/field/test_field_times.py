@@ -308,10 +308,7 @@ def test_what_lies_outside_the_settled_unit_is_quarantined(tmp_path: Path) -> No
 
 
 def test_the_unit_is_settled_by_all_files_not_by_each(tmp_path: Path) -> None:
-    months = range(1, 6)
     files: dict[str, bytes | str] = {
-        f"{month}.csv": f"user,action,time\nu,x,{1_704_000_000 + month}\n" for month in months
-    }
         f"{month}.csv": f"user,action,time\nu,x,{1_704_000_000 + month}\n" for month in range(1, 6)
     }
     files["6.csv"] = "user,action,time\nu,y,1704000000000\n"
