@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.events.epochs import REMAINDERS
 from behaviorlm.events.exact_numbers import decimal_of, of_distinct
+from behaviorlm.events.order import HOURS_AND_MINUTES
 from behaviorlm.events.written_times import REMAINDER_DIGITS
 
 Int64 = NDArray[np.int64]
@@ -25,17 +26,22 @@ ISO = (
     r"^(?P<sign>[+-])?P(?:(?P<days>\d{1,7})D)?(?:T(?:(?P<hours>\d{1,9})H)?(?:(?P<minutes>\d{1,9})M)?"
     r"(?:(?P<seconds>\d{1,9})(?:[.,](?P<fraction>\d+))?S)?)?$"
 )
+TWO = r"^(?P<sign>[+-])?(?P<first>\d{1,7}):(?P<second>\d{2})$"
 LONGEST = 2**63 - 1
 
 
-def read_durations(text: pa.Array) -> tuple[Int64, Int64, Bool]:
+def read_durations(text: pa.Array, time_format: str | None = None) -> tuple[Int64, Int64, Bool]:
     """Trimmed text as microseconds and what is below one in its 10^18th parts, int64 [n]; readable bool [n].
 
     Read are hh:mm:ss with a fraction of any length, also over 24 hours and with days before it; mm:ss with a fraction;
-    ISO 8601 (PT1H2M3.5S); and plain numbers, as seconds.
+    ISO 8601 (PT1H2M3.5S); and plain numbers, as seconds. time_format: of durations of two numbers, which alone are
+    then read.
     """
     micro, remainder = np.zeros(len(text), np.int64), np.zeros(len(text), np.int64)
     readable = np.zeros(len(text), bool)
+    if time_format is not None:
+        _read_two(text, time_format, micro, readable)
+        return micro, remainder, readable
     for pattern in (CLOCK, ISO):
         left = np.flatnonzero(~readable)
         if not len(left):
@@ -71,6 +77,20 @@ def _fill(
     micro[rows] = np.where(is_negative, -value - borrowed, value)
     remainder[rows] = np.where(borrowed, REMAINDERS - below, below)
     readable[rows] = sound
+
+
+def _read_two(text: pa.Array, time_format: str, micro: Int64, readable: Bool) -> None:
+    """Two numbers, read in place: hours and minutes or minutes and seconds, both also above 59 in the first."""
+    parts = pc.extract_regex(text, TWO)
+    rows = np.flatnonzero(pc.is_valid(parts).to_numpy(zero_copy_only=False))
+    if not len(rows):
+        return
+    parts = parts.take(pa.array(rows))
+    first, second = _number(parts, "first"), _number(parts, "second")
+    sign = np.where(pc.equal(pc.struct_field(parts, "sign"), "-").to_numpy(zero_copy_only=False), -1, 1)
+    unit = 60_000_000 if time_format == HOURS_AND_MINUTES else 1_000_000
+    micro[rows] = sign * (first * 60 + second) * unit
+    readable[rows] = second < 60
 
 
 def _is_there(parts: pa.StructArray, name: str) -> Bool:

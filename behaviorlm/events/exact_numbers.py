@@ -64,6 +64,8 @@ def decimal_of(text: str) -> Decimal | None:
         value = Decimal(text)
     except InvalidOperation:
         return None
+    if value.is_finite() and not value:
+        return Decimal(0)
     return value if value.is_finite() and -MOST_DIGITS < value.adjusted() < 40 else None
 
 

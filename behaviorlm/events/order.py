@@ -13,6 +13,9 @@ OrderKind = Literal["time", "integer", "duration"]
 EpochUnit = Literal[
     "auto", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "ticks", "nanoseconds"
 ]
+HOURS_AND_MINUTES, MINUTES_AND_SECONDS = "%H:%M", "%M:%S"
+DURATION_FORMATS = (HOURS_AND_MINUTES, MINUTES_AND_SECONDS)
+"""What a duration of two numbers can be."""
 ISO_FORMAT = "iso"
 """As time_format: ISO 8601 and nothing else."""
 
@@ -57,7 +60,8 @@ class OrderConfig(Settings):
     time_format: str | list[str | None] | None = Field(
         default=None,
         description="strptime pattern (%d/%m/%Y %H:%M:%S) of times not in ISO 8601; it must tell the whole date, and "
-        "the hour where events.clock asks for it. `iso`: ISO 8601 only, no numbers. A list: one for each column.",
+        "the hour where events.clock asks for it. `iso`: ISO 8601 only, no numbers. Of durations of two numbers: "
+        "%H:%M or %M:%S. A list: one for each column.",
     )
     epoch_unit: EpochUnit | list[EpochUnit] = Field(
         default="auto",
@@ -105,7 +109,9 @@ class OrderConfig(Settings):
                 name,
                 kind,
                 self.time_zone,
-                time_format if kind == "time" else None,
+                time_format
+                if kind != "integer" and (kind == "duration") == (time_format in DURATION_FORMATS)
+                else None,
                 unit,
                 epoch,
                 self.earliest,
@@ -162,15 +168,6 @@ class OrderConfig(Settings):
                 ) from None
         return zone
 
-    @field_validator("time_format")
-    @classmethod
-    def _time_format_fixes_the_moment(cls, value: str | list[str | None] | None) -> Any:
-        for pattern in value if isinstance(value, list) else [value]:
-            problem = format_problem(pattern, needs_hour=False)
-            if problem is not None:
-                raise ValueError(f"{pattern!r}: {problem}")
-        return value
-
     @model_validator(mode="after")
     def _settings_fit_the_columns(self) -> Self:
         count = len(self.names)
@@ -182,8 +179,20 @@ class OrderConfig(Settings):
                 raise ValueError(
                     f"{key} has {len(value)} values for {count} columns; give one for each, or one for all"
                 )
+        formats = _for_each(self.time_format, count)
+        for kind, pattern in zip(_for_each(self.kind, count), formats, strict=True):
+            problem = format_problem(pattern, needs_hour=False) if kind == "time" else None
+            if (
+                kind == "duration"
+                and pattern not in (None, *DURATION_FORMATS)
+                and formats is self.time_format
+            ):
+                problem = f"a duration is {' or '.join(DURATION_FORMATS)}, or null for all other forms"
+            if problem is not None:
+                raise ValueError(f"time_format {pattern!r}: {problem}")
         numbers = self.epoch_unit != "auto" or self.epoch != "unix" or self.earliest or self.latest
-        if not self.has_time and (self.time_zone or self.time_format or numbers):
+        of_times = [pattern for pattern in formats if pattern not in (None, *DURATION_FORMATS)]
+        if not self.has_time and (self.time_zone or of_times or numbers):
             raise ValueError(
                 "time_zone, time_format, epoch_unit, epoch, earliest and latest have a meaning only with kind: time"
             )

@@ -67,7 +67,9 @@ def read_order_keys(
             keys[column.role], readable, beyond = read_integers(trimmed)
             _refuse_beyond(beyond, text, column, rows, path)
         elif column.kind == "duration":
-            keys[column.role], keys[remainder_name(column.role)], readable = read_durations(trimmed)
+            keys[column.role], keys[remainder_name(column.role)], readable = read_durations(
+                trimmed, column.time_format
+            )
         else:
             times = read_times(trimmed, column)
             keys[column.role], keys[remainder_name(column.role)] = times.utc, times.remainder

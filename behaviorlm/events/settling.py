@@ -16,7 +16,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.durations import read_durations
 from behaviorlm.events.exact_numbers import read_integers
-from behaviorlm.events.order import ISO_FORMAT, EpochUnit, OrderColumn
+from behaviorlm.events.order import HOURS_AND_MINUTES, ISO_FORMAT, EpochUnit, OrderColumn
 from behaviorlm.events.time_candidates import (
     EARLIEST,
     Meaning,
@@ -97,8 +97,8 @@ def settle_order(
                 settled.append(_settle_times(values, config, needs_hour and is_first_time, today))
                 is_first_time = False
             else:
-                _check_numbers(values)
-                settled.append(Settled(column.epoch_unit, column.time_format))
+                settled.append(_settle_durations(values))
+                _check_numbers(values, settled[-1].time_format)
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -281,7 +281,27 @@ def _numbers_could_be(text: pa.Array, today: date) -> str:
     return f"{said}; if they are no moments but steps, kind: integer, or a time since a start, kind: duration"
 
 
-def _check_numbers(values: Values) -> None:
+def _settle_durations(values: Values) -> Settled:
+    """What durations of two numbers are. Raises DataError where others have three, so that nothing tells."""
+    column = values.column
+    as_it_is = Settled(column.epoch_unit, column.time_format)
+    if column.kind != "duration" or column.time_format is not None:
+        return as_it_is
+    two = read_durations(values.text, HOURS_AND_MINUTES)[2]
+    if two.sum() <= FEW * len(two):
+        return as_it_is
+    three = read_durations(values.text)[2]
+    if three.any():
+        raise DataError(
+            f"{values.where(two)} could be hours and minutes or minutes and seconds, beside {values.where(three)}: "
+            "write all as hh:mm:ss"
+        )
+    # Alone they are in the same order either way.
+    note = f"{column.name}: {values.text[0].as_py()} is read as hours and minutes"
+    return Settled(column.epoch_unit, HOURS_AND_MINUTES, note=note)
+
+
+def _check_numbers(values: Values, time_format: str | None) -> None:
     """Refuse a column of which most first values are no whole numbers, or no durations, saying what they are."""
     column = values.column
     if column.kind == "integer":
@@ -289,7 +309,7 @@ def _check_numbers(values: Values) -> None:
         read |= beyond
         what = "no whole number"
     else:
-        _, _, read = read_durations(values.text)
+        _, _, read = read_durations(values.text, time_format)
         what = "no duration (hh:mm:ss.ff)"
     unread = ~read
     if not unread.sum() > 0.5 * len(unread):
