@@ -93,6 +93,14 @@ def test_help_and_what_is_refused_load_nothing_heavy(job: str) -> None:
     assert all(statuses[1:]), statuses
 
 
+@pytest.mark.parametrize(
+    ("job", "config"), [("run", "demo"), ("search", "search/demo"), ("study", "study/world")]
+)
+def test_what_only_prints_a_configuration_loads_nothing_heavy(job: str, config: str) -> None:
+    arguments = [["--config", f"jobs/configs/{config}.yaml", "--print-config"], ["--print-schema"]]
+    assert first_screens(job, arguments) == [[0, []], [0, []]]
+
+
 def test_what_is_heavy_is_seen_where_it_is_loaded(tmp_path: Path) -> None:
     """A dry run that gets past its settings loads what it needs, so the test above can fail."""
     config = tmp_path / "config.yaml"
