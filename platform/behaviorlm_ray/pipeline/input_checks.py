@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
+from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import check_quarantine as check_rows
 from behaviorlm.events.normalization import normalize
@@ -17,6 +17,7 @@ from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm_ray.cluster.submission import is_submitted_job
+from behaviorlm_ray.cluster.surroundings import check_surroundings
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.plan import QUARANTINE
@@ -35,6 +36,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
     """
     settings, inputs = run.settings, run.inputs
     checks: list[Callable[[], object]] = [
+        check_surroundings,
         lambda: _check_root(settings, is_written),
         lambda: check_log(settings.events, inputs.files),
         lambda: inputs.log,
@@ -50,7 +52,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         try:
             with patience(settings.storage.patience_seconds):
                 check()
-        except (ConfigError, DataError, ModelError, StorageError) as error:
+        except BehaviorLMError as error:
             if isinstance(error, StorageError):
                 of_storage = error
             if str(error) not in problems:

@@ -9,14 +9,9 @@ import pytest
 import ray
 
 from behaviorlm.errors import ClusterError
-from behaviorlm_ray.cluster import connection as cluster
-from behaviorlm_ray.cluster.connection import (
-    HUB_VARIABLES,
-    asks_for_token,
-    authentication_problem,
-    is_loopback,
-    unused_gpus,
-)
+from behaviorlm_ray.cluster import asking as cluster
+from behaviorlm_ray.cluster.asking import asks_for_token, authentication_problem, is_loopback
+from behaviorlm_ray.cluster.connection import HUB_VARIABLES, unused_gpus
 from cluster.local_cluster import clean_environment
 from tests.platform.ray_heads import ray_head
 
