@@ -47,15 +47,6 @@ def ray_address() -> str:
     return address
 
 
-def check_surroundings() -> None:
-    """What can be told of RAY_ADDRESS and of this machine at once, also where nothing is started.
-
-    Raises ConfigError for the address, ClusterError for the machine.
-    """
-    if ray_address() == "local":
-        check_machine()
-
-
 def check_machine() -> None:
     """Whether a Ray of the job's own can start here. Raises ClusterError."""
     folder = ray_folder()

@@ -9,10 +9,10 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.evaluation.comparison import evaluate as compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
-from behaviorlm_ray.pipeline.input_checks import check_samples
 from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, evaluated_samples, predict
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
+from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rests_on, union_rows
 from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores, read_in_order

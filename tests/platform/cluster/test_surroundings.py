@@ -11,7 +11,7 @@ import pytest
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError
 from behaviorlm_ray.cluster import surroundings
-from behaviorlm_ray.cluster.surroundings import check_machine, check_reached, check_surroundings, ray_address
+from behaviorlm_ray.cluster.surroundings import check_machine, check_reached, ray_address
 
 
 def one_line(error: pytest.ExceptionInfo[BehaviorLMError]) -> str:
@@ -38,7 +38,7 @@ def test_an_address_that_is_none_is_refused_with_what_to_write(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ConfigError) as refused:
-        check_surroundings()
+        ray_address()
     text = one_line(refused)
     assert text.startswith(f"RAY_ADDRESS={address} is ")
     assert all(part in text for part in parts), text
@@ -70,7 +70,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_machine_on_which_ray_starts_passes(folder: Path) -> None:
-    check_surroundings()
+    check_machine()
 
 
 def test_a_folder_too_long_for_sockets_is_refused_by_the_bytes_that_are_too_many(

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model, check_samples
+from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model
 from behaviorlm_ray.pipeline.run import open_run
+from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
 from tests.platform.preparation.test_prepared_log import random_log
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
