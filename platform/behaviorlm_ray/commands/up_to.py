@@ -76,13 +76,14 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
-    if ray_address() == "local" and not ray.is_initialized():
+    is_alone = ray_address() == "local" and goal != "prepare"  # with a Ray that never grows, and a model to run
+    if is_alone and not ray.is_initialized():
         require_capacity(settings, capacity_here())
     check_inputs(run, is_written=True)  # before anything is written, a log too
     with shown(_log_folder(run.output_folder)):
         runner = run.runner(RunRecord(run.output_folder))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
-            if ray_address() == "local":
+            if is_alone:
                 require_capacity(settings, ray.cluster_resources())
             unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
             if unused:
