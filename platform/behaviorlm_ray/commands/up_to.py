@@ -76,7 +76,9 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
-    is_alone = ray_address() == "local" and goal != "prepare"  # with a Ray that never grows, and a model to run
+    is_alone = (
+        ray_address() == "local" and goal != "prepare"
+    )  # with a Ray that never grows, and a model to run
     if is_alone and not ray.is_initialized():
         require_capacity(settings, capacity_here())
     check_inputs(run, is_written=True)  # before anything is written, a log too
