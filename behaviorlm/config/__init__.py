@@ -1,6 +1,6 @@
 """Typed configuration: YAML in which nothing stands twice, overrides from a command line, errors all at once."""
 
-from behaviorlm.config.overrides import read_written, with_overrides, with_values
+from behaviorlm.config.overrides import flattened, read_written, with_overrides, with_values
 from behaviorlm.config.resolved import resolved_text
 from behaviorlm.config.settings import (
     KeyDescription,
@@ -18,6 +18,7 @@ __all__ = [
     "Settings",
     "Written",
     "describe_settings",
+    "flattened",
     "json_schema",
     "load_settings",
     "parse_yaml",
