@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from behaviorlm.model.base_model import check_weights, load_tokenizer, max_posit
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.cluster.surroundings import ray_address
 from behaviorlm_ray.pipeline.run import Run
@@ -72,7 +74,8 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
 
 def _check_root(settings: RunSettings, is_written: bool) -> None:
     try:
-        check_root(settings.storage.place, is_written=is_written)
+        # of a folder it is only looked at whether one may write
+        check_root(settings.storage.place, is_written=is_written or isinstance(settings.storage.place, Path))
         open_root(settings.storage.place, is_written=False)
     except StorageError as error:
         raise StorageError(f"storage.root: {error}") from error
@@ -120,7 +123,7 @@ def check_model(settings: RunSettings) -> None:
     lengths of conversations and, where any arm is tuned, dtype, ZeRO stage and adapter.
     """
     check_weights(settings.model)
-    checks = [_check_prompt, check_conversation_lengths]
+    checks = [_check_prompt, check_conversation_lengths, _check_cloze_lengths]
     if any(settings.all_arms[arm].tuning != "untuned" for arm in settings.evaluation.arms):
         checks += [_check_precision, _check_adapter]
     problems = []
@@ -164,6 +167,23 @@ def _check_prompt(settings: RunSettings) -> None:
                 for key in sorted(used)
             )
         )
+
+
+def _check_cloze_lengths(settings: RunSettings) -> None:
+    """Whether the base has positions for the cloze questions; what is wrong with their file is told elsewhere."""
+    path = settings.evaluation.cloze
+    if path is None:
+        return
+    tokenizer, limit = load_tokenizer(settings.model), max_positions(settings.model)
+    with suppress(DataError):
+        for number, question in enumerate(read_cloze(path), 1):
+            answers = (question.right, *question.wrong)
+            tokens = len(tokenizer.encode(question.prefix + max(answers, key=len)))
+            if tokens > limit:
+                raise ConfigError(
+                    f"evaluation.cloze: question {number} of {path} has {tokens} tokens, more than the {limit} "
+                    "positions of the base model: shorten or drop it"
+                )
 
 
 def _check_precision(settings: RunSettings) -> None:
