@@ -56,8 +56,9 @@ def _plan(goal: Goal, settings: RunSettings) -> None:
     from behaviorlm_ray.pipeline.run import open_run
 
     run = open_run(with_absolute_paths(settings))
-    check_inputs(run, is_written=False)
-    print("\n".join(describe_plan(run, _declared(goal)(run))))
+    with shown(None, lambda: check_inputs(run, is_written=False)):
+        lines = describe_plan(run, _declared(goal)(run))
+    print("\n".join(lines))
 
 
 def _run(goal: Goal, settings: RunSettings) -> str:
@@ -73,13 +74,15 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
-    is_alone = (
-        ray_address() == "local" and goal != "prepare"
-    )  # with a Ray that never grows, and a model to run
-    if is_alone and not ray.is_initialized():
-        require_capacity(settings, capacity_here())
-    check_inputs(run, is_written=True)  # before anything is written, a log too
-    with shown(log_folder(run.output_folder)):
+    # with a Ray of its own, which never grows, and a model to run
+    is_alone = ray_address() == "local" and goal != "prepare"
+
+    def look() -> None:
+        if is_alone and not ray.is_initialized():
+            require_capacity(settings, capacity_here())
+        check_inputs(run, is_written=True)
+
+    with shown(log_folder(run.output_folder), look):
         runner = run.runner(RunRecord(run.output_folder))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
             if is_alone:
