@@ -28,12 +28,6 @@ from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 
 VOCABULARY = 61
 SAMPLES_PER_PACK = 3
-HEAVY = [
-    "tests.platform.tuning_runs",
-    "deepspeed.runtime.zero.stage3",
-    "deepspeed.runtime.zero.muon.muon_optimizer",
-]
-"""What each worker would import anew otherwise; the last takes most of a second, and every optimizer asks for it."""
 
 
 def toy_model(dtype: torch.dtype = torch.float32, adapter: bool = True, dropout: float = 0.0) -> TreeModel:
@@ -186,10 +180,10 @@ def relative_distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tens
 def run_workers(function: Callable[..., None], workers: int, *arguments: Any) -> list[int]:
     """Call function(*arguments) in `workers` processes joined by gloo. Returns their exit codes.
 
-    The processes are forked from a server that has imported the heavy libraries once.
+    The processes are forked from a server that has imported the heavy libraries once (see warm_server).
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
+    context.set_forkserver_preload(["tests.platform.warm_server"])
     # The server may have been started by another test, with that one's environment.
     storage = {
         name: value for name, value in os.environ.items() if name == "TMPDIR" or name.startswith("AWS_")
