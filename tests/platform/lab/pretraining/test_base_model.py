@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from behaviorlm_lab.pretraining.base_model import POSITIONS, TURN_END, make_base_model
 from behaviorlm_lab.pretraining.recipe import ASSET, CONVERSATIONS, RECIPE_FILE, SENTENCES, SIZES, STEPS
 from behaviorlm_lab.world.process import default_world
+from tests.platform.lab.little_text import little_text
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,8 @@ def test_the_chat_template_renders_turns_and_the_opening_of_an_answer(
 def test_sizes_are_siblings_within_ten_megabytes(tmp_path: Path) -> None:
     sizes, parameters = {}, {}
     for size in SIZES:
-        folder = make_base_model(tmp_path / size, steps=1, size=size)
+        with little_text():
+            folder = make_base_model(tmp_path / size, steps=1, size=size)
         sizes[size] = (folder / "model.safetensors").stat().st_size
         parameters[size] = json.loads((folder / RECIPE_FILE).read_text())["parameters"]
     assert sizes["small"] < sizes["base"] / 2 < sizes["base"] < sizes["large"] / 1.5 < 10_000_000
@@ -87,10 +89,11 @@ def test_loss_falls_while_it_reads(base: Path) -> None:
 def test_a_seed_fixes_the_files_and_leaves_global_random_state_alone(tmp_path: Path) -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
-    one, two, other = (
-        make_base_model(tmp_path / name, seed, steps=2, size="small")
-        for name, seed in (("one", 1), ("two", 1), ("other", 2))
-    )
+    with little_text():
+        one, two, other = (
+            make_base_model(tmp_path / name, seed, steps=2, size="small")
+            for name, seed in (("one", 1), ("two", 1), ("other", 2))
+        )
     assert torch.equal(torch.random.get_rng_state(), before)
     for name in ("tokenizer.json", "model.safetensors", "config.json", "pretraining.json"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
