@@ -234,4 +234,4 @@ def test_test_files_are_not_endless() -> None:
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
         for path in python_files(ROOT / "tests")
     }
-    assert not {path: length for path, length in lengths.items() if length > 600}
+    assert not {path: length for path, length in lengths.items() if length > 400}

@@ -15,7 +15,7 @@ from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_lab.truth.description import describe, log_statistics
 from behaviorlm_lab.world import log
 from behaviorlm_lab.world.errands import errands_world
-from behaviorlm_lab.world.generator import Generator
+from behaviorlm_lab.world.generator import Event, Generator
 from behaviorlm_lab.world.log import LOG_COLUMNS, log_rows, part_count, write_log, write_part
 from behaviorlm_lab.world.process import PLACES, WORLD_VERSION, default_world, simulate_user
 
