@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import json
 import multiprocessing
 import os
 import signal
@@ -22,6 +23,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import prepare_process
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
@@ -151,6 +154,19 @@ def save_trainable(model: nn.Module, folder: Path) -> None:
 
 def trained_parameters(output_folder: Path) -> dict[str, torch.Tensor]:
     return load_file(output_folder / "model" / "trained.safetensors")
+
+
+def lineage_of(file: Location) -> list[dict[str, Any]]:
+    """The lines of a lineage."""
+    return [json.loads(line) for line in storage.read_text(file).splitlines()]
+
+
+def assert_each_sample_once(lineage: Location, pack_counts: Sequence[int]) -> None:
+    """The steps of a lineage used the samples of the toy schedule, in order."""
+    lines, schedule = lineage_of(lineage), ToySchedule(tuple(pack_counts))
+    used = [sample for line in lines for sample in line["sample_ids"]]
+    assert used == [sample.hex() for step in range(len(schedule)) for sample in schedule.sample_ids(step)]
+    assert sum(line["samples"] for line in lines) == len(used)
 
 
 def toy_task(folder: Path, **changes: Any) -> TuningTask:
