@@ -1,5 +1,6 @@
 """What tests share: a Ray of their own, and hypothesis without deadlines (the machine may be busy)."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -35,6 +36,15 @@ WORKER_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+gc.disable()  # while test modules bring in the libraries, whose objects stay
+
+
+def pytest_collection_finish() -> None:
+    """From now on garbage is collected, but not looked for among what the libraries brought."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)  # unknown where pytest-xdist is switched off

@@ -53,8 +53,9 @@ OTHERS = {
 """Command lines of a job that are refused; those of all other jobs are RUN."""
 
 DRIVER = f"""
-import json, runpy, sys
+import gc, json, runpy, sys
 
+gc.disable()  # what is imported stays
 loaded, told = set(), []
 for job, arguments in json.loads(sys.argv[1]):
     sys.argv[:] = [job, *arguments]

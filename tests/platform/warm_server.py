@@ -1,13 +1,15 @@
 """Imported by the server that workers are forked from: what each of them would import and find out anew, once."""
 
+import gc
 import os
 from importlib import import_module
 
 os.environ["DS_ACCELERATOR"] = "cpu"
+gc.disable()  # what is imported stays; workers freeze it
 
-import deepspeed
+import deepspeed  # noqa: E402
 
-from tests.platform.tuning_runs import toy_model
+from tests.platform.tuning_runs import toy_model  # noqa: E402
 
 for module in (
     "behaviorlm_ray.tuning.trainer",
@@ -23,3 +25,4 @@ for module in (
     import_module(module)
 deepspeed.ops.__compatible_ops__  # noqa: B018  (looking at them finds them, by running compilers)
 toy_model()  # the first one compiles what transformers knows about names of weights
+gc.enable()
