@@ -7,10 +7,8 @@ from pathlib import Path
 
 from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.log import SourceLog, read_events
 from behaviorlm.events.normalization import check_quarantine as check_rows
-from behaviorlm.events.normalization import normalize
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
 from behaviorlm.prompts.config import AuxiliarySource
@@ -36,7 +34,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
     settings, inputs = run.settings, run.inputs
     checks: list[Callable[[], object]] = [
         lambda: _check_root(settings, is_written),
-        lambda: check_log(settings.events, inputs.files),
+        lambda: check_log(inputs.source),
         lambda: inputs.log,
         lambda: check_model(settings),
         lambda: inputs.base,
@@ -85,23 +83,21 @@ def _check_arm(run: Run, arm: str) -> None:
         raise ConfigError(f"arms.{arm}.values: {error}") from None
 
 
-def check_log(events: EventsConfig, files: Sequence[SourceFile]) -> None:
+def check_log(log: SourceLog) -> None:
     """Read the log up to its first usable event.
 
     Raises DataError where there is none: the log is empty, or the mapping does not fit it.
     """
     reasons: Counter[str] = Counter()
     example = ""
-    for index, file in enumerate(files):
-        for raw, malformed in read_table_batches(file, events):
-            usable, unusable = normalize(raw, malformed, index, file.path, events)
-            if len(usable):
-                return
-            reasons.update(unusable["reason"].to_pylist())
-            if len(unusable) and not example:
-                first = unusable.slice(0, 1).to_pylist()[0]
-                example = f"{first['file']}, row {first['row']}: {first['reason']}, {first['value']!r}"
-    paths = ", ".join(file.path for file in files[:5]) + (", …" if len(files) > 5 else "")
+    for usable, unusable in read_events(log):
+        if len(usable):
+            return
+        reasons.update(unusable["reason"].to_pylist())
+        if len(unusable) and not example:
+            first = unusable.slice(0, 1).to_pylist()[0]
+            example = f"{first['file']}, row {first['row']}: {first['reason']}, {first['value']!r}"
+    paths = ", ".join(file.path for file in log.files[:5]) + (", …" if len(log.files) > 5 else "")
     if not reasons:
         raise DataError(f"events.paths: the log is empty, there is no row in {paths}")
     listed = ", ".join(f"{reason}: {number}" for reason, number in reasons.most_common())

@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from behaviorlm.errors import BehaviorLMError
-from behaviorlm.events.reading import check_columns
-from behaviorlm.events.source_files import SourceFile, list_files
+from behaviorlm.events.log import SourceLog, find_log
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import model_fingerprint, removed_dropout
 from behaviorlm.prompts.conversations import AuxiliarySource, source_files
@@ -30,14 +29,14 @@ class RunInputs:
         self._known: dict[str, Any] = {}
 
     @property
-    def files(self) -> list[SourceFile]:
-        """The log's files, their columns checked. Raises ConfigError or DataError."""
-        return self._once("files", self._checked_files)
+    def source(self) -> SourceLog:
+        """The log's files and how they are read, their columns checked. Raises ConfigError or DataError."""
+        return self._once("source", lambda: find_log(self._settings.events))
 
     @property
     def log(self) -> str:
-        """A hash of the log's content, wherever its files lie. Raises as `files` does, and StorageError."""
-        return self._once("log", lambda: hash_of_files("the log", [file.path for file in self.files]))
+        """A hash of the log's content, wherever its files lie. Raises as `source` does, and StorageError."""
+        return self._once("log", lambda: hash_of_files("the log", [file.path for file in self.source.files]))
 
     @property
     def base(self) -> str:
@@ -67,11 +66,6 @@ class RunInputs:
             f"source {source.name} of {source.paths}",
             lambda: hash_of_files(f"auxiliary source {source.name}", source_files(source)),
         )
-
-    def _checked_files(self) -> list[SourceFile]:
-        files = list_files(self._settings.events)
-        check_columns(self._settings.events, files)
-        return files
 
     def _hash_of_cloze(self) -> str:
         path = self._settings.evaluation.cloze

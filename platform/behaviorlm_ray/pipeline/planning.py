@@ -20,11 +20,11 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     for _, plan in plans:
         verb = {"reuse": "reuse", "run": "run", "unknown": "run"}[plan.action]
         lines.append(f"  {plan.name:<{width}} {verb:<6} {plan.reason}")
-    files = run.inputs.files
-    size = sum(file.size for file in files) / 2**20
-    lines += ["", "input", f"  {settings.events.dataset}: {len(files)} file(s), {size:.1f} MiB"]
+    log = run.inputs.source
+    size = sum(file.size for file in log.files) / 2**20
+    lines += ["", "input", f"  {settings.events.dataset}: {len(log.files)} file(s), {size:.1f} MiB"]
     with patience(settings.storage.patience_seconds):
-        lines += [f"  {line}" for line in described(read_first_rows(settings.events, files), settings.events)]
+        lines += [f"  {line}" for line in described(read_first_rows(log), settings.events)]
     lines += [
         f"  auxiliary {s.name}: {s.ratio:g} per sample, weight {s.weight:g}" for s in settings.auxiliary
     ]

@@ -23,13 +23,12 @@ def prepare(run: Run) -> Stage:
         from behaviorlm_ray.preparation import passes
 
         asked = settings.preparation
-        size = sum(file.size for file in run.inputs.files)
+        size = sum(file.size for file in run.inputs.source.files)
         partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
             screen().says(f"prepare: {too_few}")
         plan = PreparationPlan(
-            tuple(run.inputs.files),
-            settings.events,
+            run.inputs.source,
             settings.split,
             settings.prompt,
             settings.model,

@@ -25,7 +25,11 @@ def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     if not tables:
         return report
     timelines, counts = build_timelines(
-        pa.concat_tables(tables), plan.events, plan.split, plan.prompt.min_history, plan.events.dataset
+        pa.concat_tables(tables),
+        plan.log.events,
+        plan.split,
+        plan.prompt.min_history,
+        plan.log.events.dataset,
     )
     encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
     questions = encoder.encode_questions(timelines)

@@ -1,7 +1,7 @@
 """What the first rows of a log are like, read as preparation reads them: shown in a plan, before anything runs."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.log import SourceLog
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import SourceFile
 
 MOST_ROWS = 100_000
 """Rows of a log that a plan looks at (our choice): enough to show a wrong mapping, and read within a second."""
@@ -32,7 +32,7 @@ class FirstRows:
     reasons: Mapping[str, int]
 
 
-def read_first_rows(events: EventsConfig, files: Sequence[SourceFile], most: int = MOST_ROWS) -> FirstRows:
+def read_first_rows(log: SourceLog, most: int = MOST_ROWS) -> FirstRows:
     """Read at most `most` rows. Raises DataError where preparation would for one of them."""
     rows, are_all = 0, True
     users = pa.array([], pa.string())
@@ -40,12 +40,12 @@ def read_first_rows(events: EventsConfig, files: Sequence[SourceFile], most: int
     reasons: Counter[str] = Counter()
     batches = (
         (index, file.path, *batch)
-        for index, file in enumerate(files)
-        for batch in read_table_batches(file, events, most)
+        for index, file in enumerate(log.files)
+        for batch in read_table_batches(file, log.events, most)
     )
     for index, path, text, broken in batches:
         raw, malformed = _first(text, broken, most - rows)
-        usable, unusable = normalize(raw, malformed, index, path, events)
+        usable, unusable = normalize(raw, malformed, index, path, log.events)
         rows += len(usable) + len(unusable)
         users = pc.unique(pa.concat_arrays([users, *usable["user"].chunks]))
         reasons.update(_counts(unusable["reason"]))

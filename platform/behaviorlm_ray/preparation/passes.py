@@ -62,9 +62,9 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     """
     for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
-    read = _run_tasks("read", read_file, len(plan.files), plan, "files")
+    read = _run_tasks("read", read_file, len(plan.log.files), plan, "files")
     rows, reasons = _rows_and_reasons(read)
-    check_quarantine(reasons, rows - reasons.total(), plan.events, plan.folder / QUARANTINE)
+    check_quarantine(reasons, rows - reasons.total(), plan.log.events, plan.folder / QUARANTINE)
     _check_zones(plan, read)
     built = _run_tasks("arranged", build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
@@ -156,10 +156,10 @@ def _rows_and_reasons(read: Iterable[dict[str, Any]]) -> tuple[int, Counter[str]
 
 def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
     """Over all files: what lies in one part must not decide whether a log is refused."""
-    if plan.events.order.kind != "time" or plan.events.order.time_zone is not None:
+    if plan.log.events.order.kind != "time" or plan.log.events.order.time_zone is not None:
         return
     first: dict[str, str] = {}
-    for file, report in zip(plan.files, read, strict=True):
+    for file, report in zip(plan.log.files, read, strict=True):
         for kind, row in report["zones"].items():
             first.setdefault(kind, f"{file.path}, row {row}")
     if len(first) == 2:

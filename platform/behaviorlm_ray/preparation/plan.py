@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.source_files import SourceFile
+from behaviorlm.events.log import SourceLog
 from behaviorlm.files.patient_reads import PATIENCE_SECONDS
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.encoder import PromptConfig
@@ -19,8 +18,7 @@ QUARANTINE = "quarantine"
 class PreparationPlan:
     """What both passes need; sent to every task, which writes into the folder from wherever it runs."""
 
-    files: tuple[SourceFile, ...]
-    events: EventsConfig
+    log: SourceLog
     split: SplitConfig
     prompt: PromptConfig
     model: ModelConfig

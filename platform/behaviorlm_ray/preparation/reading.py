@@ -29,14 +29,14 @@ def read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
 
 def _distribute(index: int, plan: PreparationPlan, scratch: Path) -> tuple[dict[str, Any], list[pa.Table]]:
     """Write the events of a file below `scratch`, by part. Returns the report and the rows that cannot be used."""
-    file = plan.files[index]
+    file = plan.log.files[index]
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
     reasons: Counter[str] = Counter()
     quarantined: list[pa.Table] = []
     rows = 0
     zones: dict[str, int] = {}
-    for raw, malformed in read_table_batches(file, plan.events):
-        events, unusable = normalize(raw, malformed, index, file.path, plan.events)
+    for raw, malformed in read_table_batches(file, plan.log.events):
+        events, unusable = normalize(raw, malformed, index, file.path, plan.log.events)
         zones = _first_rows_by_zone(events) | zones
         rows += len(events) + len(unusable)
         reasons.update(unusable["reason"].to_pylist())

@@ -14,8 +14,8 @@ from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.config import EventsConfig, source_columns
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.reading import raw_schema
 from behaviorlm.events.source_files import QUARANTINE_SCHEMA
+from behaviorlm.events.text import table_schema
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ def normalized(config: EventsConfig, **columns: list[str | None]) -> tuple[pa.Ta
     values = {**defaults, **{name.replace("__", "."): column for name, column in columns.items()}}
     raw = pa.table(
         [*(values[role] for role in source_columns(config)), list(range(1, count + 1))],
-        schema=raw_schema(config),
+        schema=table_schema(config),
     )
     return normalize(raw, QUARANTINE_SCHEMA.empty_table(), 3, "log.csv", config)
 
@@ -312,7 +312,7 @@ def test_the_group_is_the_user_unless_a_column_is_named() -> None:
 def test_an_empty_batch_has_the_full_schema() -> None:
     config = mapping(clock=["hour"], context_before=["place"], split_column="part")
     events, quarantine = normalize(
-        raw_schema(config).empty_table(), QUARANTINE_SCHEMA.empty_table(), 0, "log.csv", config
+        table_schema(config).empty_table(), QUARANTINE_SCHEMA.empty_table(), 0, "log.csv", config
     )
     assert (events.num_rows, quarantine.num_rows) == (0, 0)
     assert events.schema == events_schema(config)
@@ -321,7 +321,7 @@ def test_an_empty_batch_has_the_full_schema() -> None:
 def test_what_was_quarantined_while_reading_is_passed_on() -> None:
     config = mapping()
     earlier = pa.table([["log.csv"], [9], ["malformed row"], ["x"]], schema=QUARANTINE_SCHEMA)
-    _, quarantine = normalize(raw_schema(config).empty_table(), earlier, 0, "log.csv", config)
+    _, quarantine = normalize(table_schema(config).empty_table(), earlier, 0, "log.csv", config)
     assert quarantine.equals(earlier)
 
 

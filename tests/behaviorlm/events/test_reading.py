@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.reading import check_columns, list_files, read_table_batches
+from behaviorlm.events.reading import check_columns, read_table_batches
+from behaviorlm.events.source_files import list_files
 
 
 def mapping(*paths: Path | str, **changes: Any) -> EventsConfig:

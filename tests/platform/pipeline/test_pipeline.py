@@ -162,7 +162,7 @@ def test_a_second_run_reuses_every_stage_and_gives_the_same_results(first: Ran) 
 
 
 def test_what_decides_no_result_reruns_nothing(first: Ran, tmp_path: Path) -> None:
-    moved = shutil.copy(first.run.inputs.files[0].path, tmp_path / "elsewhere.csv.gz")
+    moved = shutil.copy(first.run.inputs.source.files[0].path, tmp_path / "elsewhere.csv.gz")
     other = again(
         first,
         "name=other",

@@ -28,7 +28,7 @@ def run_of(tmp_path: Path, base: Path, name: str, rows: list[dict[str, str]], *o
 
 def first(run: Run, most: int) -> FirstRows:
     """The first rows of a run's log."""
-    return read_first_rows(run.settings.events, run.inputs.files, most)
+    return read_first_rows(run.inputs.source, most)
 
 
 @pytest.mark.parametrize("name", KINDS)

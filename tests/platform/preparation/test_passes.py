@@ -38,8 +38,7 @@ def prepare(ray_cluster: None, small_base: Path, tmp_path: Path) -> Prepare:
     ) -> tuple[PreparedLog, preparation.PreparationReport]:
         settings = run_settings(tmp_path / "runs", small_base, *paths, overrides=overrides)
         plan = PreparationPlan(
-            tuple(open_run(settings).inputs.files),
-            settings.events,
+            open_run(settings).inputs.source,
             settings.split,
             settings.prompt,
             settings.model,
