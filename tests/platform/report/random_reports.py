@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from behaviorlm_ray.report import ReportData
+from behaviorlm_ray.report.content import ReportData
 
 MODELS = {
     "most frequent": "baseline",
@@ -133,7 +133,6 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                 "samples_per_split": {"train": 98765, "validation": 5432, "test": 6543},
                 "quarantined": {"unreadable time": 17, "empty behavior": 4},
                 "repeat_rate": 0.2345,
-                "more": {"exact duplicates": 4242, "window": {"max_events": 16, "stride": 8}},
             },
             "results": {
                 "ceiling": {"all": 0.7123, "anchor": 0.8034, "tail": 0.5512},
@@ -146,7 +145,8 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                 },
                 "samples": {"test": 6543, "by_group": {"anchor": 5000, "tail": 1543}},
                 "retention": {
-                    model: {"held_out_loss": 2.345, "cloze_accuracy": interval(0.4)} for model in tuned
+                    model: {"held_out_loss": {"value": 2.345}, "cloze_accuracy": interval(0.4)}
+                    for model in tuned
                 },
             },
             "models": {
@@ -218,6 +218,6 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                 "events": {"dataset": "smartthings_us", "user": "home", "note": HOSTILE},
                 "seed": 0,
             },
-            "commands": ["python -m jobs.run --config jobs/configs/smartthings_us.yaml"],
+            "commands": ["behaviorlm run --config jobs/configs/smartthings_us.yaml"],
         }
     )

@@ -1,14 +1,14 @@
-"""Missing and undefined parts do no harm; a report survives JSON, and replaces an older one as a whole."""
+"""Missing and undefined parts do no harm; a report survives JSON."""
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from behaviorlm.errors import StorageError
-from behaviorlm_ray.report import ReportData, page, plots, render_report, write_report
+from behaviorlm_ray.report import page, plots
+from behaviorlm_ray.report.content import ReportData
+from behaviorlm_ray.report.page import render_report
 from tests.platform.report.random_reports import NAMES, PageText, random_report
 
 
@@ -100,16 +100,3 @@ def test_the_data_of_a_report_survive_json(small_report: ReportData, small_page:
     again = ReportData.model_validate_json(small_report.model_dump_json())
     assert again == small_report
     assert render_report(again) == small_page
-
-
-def test_an_older_report_is_replaced_as_a_whole_and_a_failure_says_where(
-    small_report: ReportData, small_page: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "runs" / "one" / "report.html"
-    write_report(ReportData(title="older"), path)
-    write_report(small_report, path)
-    assert path.read_text(encoding="utf-8") == small_page
-    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="file"):
-        write_report(small_report, tmp_path / "file" / "report.html")

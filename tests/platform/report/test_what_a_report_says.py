@@ -2,9 +2,9 @@
 
 import re
 
-from behaviorlm_ray.report import ReportData, Results, render_report
-from behaviorlm_ray.report.content import Front
+from behaviorlm_ray.report.content import Front, ReportData, Results
 from behaviorlm_ray.report.front_plot import unadjusted
+from behaviorlm_ray.report.page import render_report
 from behaviorlm_ray.report.results import shown_retention
 
 
@@ -42,17 +42,6 @@ def test_the_endpoint_in_expectation_stands_beside_its_bound_and_a_dash_where_no
     assert ends["one"] == ["0.543", "0.321"] and ends["two"] == ["0.234", "–"] and ends["three"] == ["–", "–"]
     assert rows[4][0] == "bound" and rows[4][-2:] == ["0.777", "0.666"]
     assert ["one", "0.135", "0.246"] in rows and ["best", "possible", "0.468"] in rows
-
-
-def test_retention_may_be_bare_numbers_with_or_without_models() -> None:
-    bare = Results.model_validate(
-        {"retention": {"held_out_loss": 1.25, "cloze": {"value": 0.5, "low": 0.4, "high": 0.6}}}
-    )
-    assert bare.retention["this run"]["held_out_loss"].value == 1.25
-    assert bare.retention["this run"]["cloze"].high == 0.6
-    by_model = Results.model_validate({"retention": {"A": {"held_out_loss": 1.25}}})
-    assert by_model.retention["A"]["held_out_loss"].value == 1.25
-    assert Results.model_validate({"retention": {}}).retention == {}
 
 
 def test_a_log_without_conversations_has_no_table_of_knowledge_and_models_without_any_no_row() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import Location
+from tests.platform.single_stage import run_stage
 
 CONFIG = {"share": 0.1, "names": ["a", "b"]}
 

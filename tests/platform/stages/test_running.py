@@ -16,9 +16,9 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import plan_stage
 from behaviorlm_ray.stages.leftovers import remove_scratch
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import Location
 from tests.platform.damage import DAMAGES, Damage
+from tests.platform.single_stage import run_stage
 from tests.platform.stages.stage_runs import (
     CONFIG,
     FILES,
