@@ -30,6 +30,8 @@ from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan
 from behaviorlm_ray.preparation.reading import read_file
 
 MAX_PARTITIONS = 256
+OF_THE_FILES = ("ascending_rows", "descending_rows")
+"""Counts that tell of how the rows lie in files and parts, not of the log."""
 Task = Callable[[int, PreparationPlan], dict[str, Any]]
 
 
@@ -89,7 +91,7 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     summary = {
         "rows": rows,
         "quarantined": dict(reasons),
-        **dict(counts),
+        **{name: number for name, number in counts.items() if name not in OF_THE_FILES},
         "behaviors": len(vocabulary.names),
         "anchors": int(np.sum(vocabulary.is_anchor)),
         "tail": int(np.sum(~vocabulary.is_anchor)),
