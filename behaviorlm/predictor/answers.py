@@ -47,7 +47,9 @@ class Prediction(Settings):
 
     answers: list[Answer] = Field(description="The best first, under the decision rule.")
     abstains: bool = Field(description="Whether no answer is sure enough (min_probability).")
-    events_given: int = Field(description="Events handed over.")
+    events_given: int = Field(
+        description="Usable events of the user, those that earlier_events tells of included."
+    )
     events_used: int = Field(description="Events that the prediction rests on.")
     warnings: list[str] = Field(default=[], description="What was left out or not known.")
     contributions: list[Contribution] | None = Field(default=None, description="Where asked for.")
