@@ -1,7 +1,6 @@
 """A predictor as the function of a Ray dataset."""
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
