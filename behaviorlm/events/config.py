@@ -90,7 +90,8 @@ class EventsConfig(Settings):
         description="Column with what a split or a bootstrap may not tear apart; null: the user.",
     )
     split_column: str | None = Field(
-        default=None, description="Column with train, validation or test, for splits by column."
+        default=None,
+        description="Column with train, validation or test (or val, valid, dev, …), for splits by column.",
     )
     context_before: list[str] = Field(
         default=[], description="Context columns known before the event (shown for the event to predict)."

@@ -29,13 +29,16 @@ FLOAT = r"^-?\d+\.(?:0+|\d+[eE]\+?\d+)$"
 WHOLE_DIGITS_OF_FLOATS = {pa.float16(): 1 << 11, pa.float32(): 1 << 24, pa.float64(): 1 << 53}
 """Below this every whole number has a value of its own."""
 
-NO_VALUES = {"(not set)", "not set"} | frozenset(
-    r"null nil nan nat none na n/a #n/a <na> undefined \n (null) <null> [null] (none) <none> #null! #ref!".split()
-)
-PERHAPS_NO_VALUES = frozenset(
-    "0 -1 - -- ? * unknown (unknown) <unknown> anonymous (anonymous) anon guest other (other) (blank) (empty) blank "
-    "empty missing default test".split()
-)
+# fmt: off
+NO_VALUES = {
+    "null", "nil", "nan", "nat", "none", "na", "n/a", "#n/a", "<na>", "undefined", r"\n", "(null)", "<null>", "[null]",
+    "(none)", "<none>", "#null!", "#ref!", "(not set)", "not set",
+}
+PERHAPS_NO_VALUES = {
+    "0", "-1", "-", "--", "?", "*", "unknown", "(unknown)", "<unknown>", "anonymous", "(anonymous)", "anon", "guest",
+    "(other)", "(blank)", "(empty)", "blank", "empty", "missing", "default",
+}
+# fmt: on
 """Texts of missing values, in small letters."""
 ALL_ZEROS = r"^\{?(?:0{8,}|0{8}(?:-0{4}){3}-0{12})\}?$"
 
@@ -92,8 +95,8 @@ def refuse_lost_digits(values: pa.Array, column: str, path: str) -> None:
     if index >= 0:
         raise DataError(
             f"{path}: the column {column!r} is of type {values.type} and holds {wide[index].as_py():.0f}: from "
-            f"{limit} on such numbers have lost digits, so that different users may be one; write the column as text or "
-            "as int64 where it is made"
+            f"{limit} on such numbers have lost digits, so that different users may be one; write the column as text "
+            "or as int64 where it is made"
         )
 
 

@@ -86,24 +86,19 @@ def normalize(
     if times is not None and config.order.time_zone is None:
         _check_zones(raw, times, usable, file_path, order_text)
 
+    nothing = pa.nulls(raw.num_rows, pa.string())
     columns: dict[str, pa.Array] = {
         "user": users.text,
         "group": groups.text,
         "order": pa.array(order),
         "behavior": behavior,
-        "split_label": _context(_array(raw, "split_label"), config)
-        if config.split_column
-        else pa.nulls(raw.num_rows, pa.string()),
+        "split_label": _context(_array(raw, "split_label"), config) if config.split_column else nothing,
         "file": pa.array(np.full(raw.num_rows, file_index, dtype=np.int32)),
         "row": _array(raw, "row"),
         "is_zoned": pa.array(times.is_zoned) if times is not None else pa.nulls(raw.num_rows, pa.bool_()),
         "respelled": pa.array(_respelled(users, behaviors, groups if config.group is not None else None)),
+        **_context_columns(raw, times, config),
     }
-    for name in [*(f"before.{name}" for name in config.context_before), *context_columns(config)[1]]:
-        columns[name] = _context(_array(raw, name), config)
-    for name in config.clock:
-        assert times is not None
-        columns[f"before.{name}"] = _clock(times.clock, name)
     schema = events_schema(config)
     rows = pa.array(np.flatnonzero(usable))
     events = pa.table([columns[name].take(rows) for name in schema.names], schema=schema)
@@ -111,11 +106,15 @@ def normalize(
 
 
 def check_quarantine(
-    reasons: Mapping[str, int], event_count: int, config: EventsConfig, table: object = "the quarantine table"
+    reasons: Mapping[str, int],
+    event_count: int,
+    config: EventsConfig,
+    table: object = "the quarantine table",
+    examples: Mapping[str, str] | None = None,
 ) -> None:
     """Raise DataError if more than `max_quarantine_share` of all rows, events and quarantined ones, are quarantined.
 
-    table: where each quarantined row is listed, for the message.
+    For the message: table, where each quarantined row is listed, and of each reason a row.
     """
     quarantined = sum(reasons.values())
     rows = quarantined + event_count
@@ -123,10 +122,11 @@ def check_quarantine(
         listed = ", ".join(
             f"{reason}: {count}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
         )
+        shown = "".join(f"{reason}, such as {row}. " for reason, row in (examples or {}).items())
         raise DataError(
             f"{config.dataset}: {quarantined} of {rows} rows cannot be used ({quarantined / rows:.2%}; allowed are "
-            f"{config.max_quarantine_share:.2%} by events.max_quarantine_share): {listed}. Each is listed with file "
-            f"and row in {table}; correct the log or the mapping, or raise the share"
+            f"{config.max_quarantine_share:.2%} by events.max_quarantine_share): {listed}. {shown}Each is listed with "
+            f"file and row in {table}; correct the log or the mapping, or raise the share"
         )
 
 
@@ -220,6 +220,15 @@ def _check_zones(
             f"{order_text[without].as_py()!r}), so they cannot be put in order; set "
             "events.order.time_zone to the zone of those without"
         )
+
+
+def _context_columns(raw: pa.Table, times: Times | None, config: EventsConfig) -> dict[str, pa.Array]:
+    names = [*(f"before.{name}" for name in config.context_before), *context_columns(config)[1]]
+    columns = {name: _context(_array(raw, name), config) for name in names}
+    for name in config.clock:
+        assert times is not None
+        columns[f"before.{name}"] = _clock(times.clock, name)
+    return columns
 
 
 def _context(values: pa.Array, config: EventsConfig) -> pa.Array:

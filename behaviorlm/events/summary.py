@@ -224,10 +224,6 @@ def _doubts_of_splits(facts: LogFacts) -> list[str]:
         empty = [name for name in ("train", "validation", "test") if not facts.counts[f"{name}_targets"]]
         if empty:
             found.append(f"no target is in the split {' or '.join(empty)}")
-    if facts.anchors == 0:
-        found.append("no behavior is an anchor")
-    if facts.tail == 0:
-        found.append("every behavior is an anchor: there is no tail")
     return found
 
 

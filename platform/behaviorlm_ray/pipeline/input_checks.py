@@ -9,6 +9,7 @@ from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog, read_events
 from behaviorlm.events.normalization import check_quarantine as check_rows
+from behaviorlm.events.summary import check_quarantined_behaviors
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
 from behaviorlm.prompts.config import AuxiliarySource
@@ -179,10 +180,12 @@ def check_samples(settings: RunSettings, log: PreparedLog) -> None:
 
 
 def check_quarantined_rows(prepared: StageOutput, events: EventsConfig) -> None:
-    """Hold a preparation, perhaps one made under another limit, against `max_quarantine_share`. Raises DataError."""
-    reasons = prepared.manifest.metrics["quarantined"]
+    """Hold a preparation, perhaps one made under other limits, against the quarantine's shares. Raises DataError."""
+    metrics, table = prepared.manifest.metrics, prepared.folder / QUARANTINE
+    reasons = metrics["quarantined"]
     usable = prepared.manifest.rows["rows"] - sum(reasons.values())
-    check_rows(reasons, usable, events, prepared.folder / QUARANTINE)
+    check_rows(reasons, usable, events, table)
+    check_quarantined_behaviors(metrics["quarantined_of"], events, table)
 
 
 def check_quarantined_conversations(encoded: StageOutput, sources: Sequence[AuxiliarySource]) -> None:

@@ -24,7 +24,8 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     size = sum(file.size for file in log.files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {len(log.files)} file(s), {size:.1f} MiB"]
     with patience(settings.storage.patience_seconds):
-        lines += [f"  {line}" for line in described(read_first_rows(log), settings.events)]
+        first = read_first_rows(log, settings.split, settings.prompt.min_history, settings.vocabulary)
+    lines += [f"  {line}" for line in described(first, settings.events)]
     lines += [
         f"  auxiliary {s.name}: {s.ratio:g} per sample, weight {s.weight:g}" for s in settings.auxiliary
     ]

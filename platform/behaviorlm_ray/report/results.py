@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.summary import summary
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.arms import ArmSettings
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
@@ -92,7 +94,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
                 f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
             ],
             "synthetic": settings.evaluation.truth is not None,
-            "dataset": _dataset(settings.events.dataset, log),
+            "dataset": _dataset(settings.events, log),
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
@@ -162,12 +164,12 @@ def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> 
     return {"kind": kind, "description": description + forms[form]}
 
 
-def _dataset(name: str, log: PreparedLog) -> dict[str, Any]:
+def _dataset(events: EventsConfig, log: PreparedLog) -> dict[str, Any]:
     """The whole log, not only what was evaluated."""
     counts = log.counts
     targets = [np.flatnonzero(part.is_target) for part in log.parts]
     return {
-        "name": name,
+        "name": events.dataset,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
         "groups": len(np.unique(group_names(log, targets))),
         "samples_per_split": {
@@ -175,6 +177,7 @@ def _dataset(name: str, log: PreparedLog) -> dict[str, Any]:
         },
         "quarantined": counts["quarantined"],
         "repeat_rate": float(gather(log, targets, "is_repeat").mean()),
+        "more": {"as it was read": summary(log.facts, events)},
     }
 
 
