@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from behaviorlm.errors import DataError
 
 # All kinds of space, zero bytes, and the characters of no width that programs leave at the ends of a value: byte order
-# marks, soft hyphens, zero-width spaces, marks of direction. Others act on what is shown, and stay.
-UNSEEN = r"[\pZ\x00\t-\r\x1C-\x1F\x{85}\x{AD}\x{180E}\x{200B}-\x{200F}\x{2060}\x{FEFF}]"
+# marks, soft hyphens, zero-width spaces. Others, such as marks of direction, act on what is shown, and stay.
+UNSEEN = r"[\pZ\x00\t-\r\x1C-\x1F\x{85}\x{AD}\x{180E}\x{200B}\x{2060}\x{FEFF}]"
 AROUND = f"^{UNSEEN}+|{UNSEEN}+$"
 # Text in which nothing would be seen.
 INVISIBLE = r"^[\p{Cc}\p{Cf}\pZ]*$"

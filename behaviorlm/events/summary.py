@@ -119,7 +119,7 @@ def _quarantine(facts: LogFacts) -> str:
     quarantined = sum(facts.quarantined.values())
     if not quarantined:
         return "none"
-    reasons = sorted(facts.quarantined.items(), key=lambda item: -item[1])
+    reasons = sorted(facts.quarantined.items(), key=lambda item: (-item[1], item[0]))
     listed = [f"{reason}: {rows:,} (such as {facts.examples[reason]})" for reason, rows in reasons]
     line = f"{quarantined:,} ({quarantined / facts.rows:.2%}) cannot be used: {'; '.join(listed)}"
     losses = [f"{name!r} {bad:,} of {rows:,}" for name, (bad, rows) in facts.lost_behaviors.items()]
