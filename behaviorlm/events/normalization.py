@@ -2,6 +2,7 @@
 used.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -61,7 +62,8 @@ def normalize(
     behaviors = behavior_names(_array(raw, "behavior"), config.null_values)
     users = _identities(raw, "user", file_path, config)
     groups = _identities(raw, "group", file_path, config) if config.group is not None else users
-    behavior = behaviors.text
+    is_header = _is_header(raw, config)
+    behavior = pc.if_else(is_header, pa.scalar(None, pa.string()), behaviors.text)
     order_text = _array(raw, "order")
     times: Times | None = None
     if config.order.kind == "time":
@@ -75,6 +77,7 @@ def normalize(
     no_order = _missing_orders(order_text, order_is_readable, config)
     # Of several reasons the first of this list is given.
     problems = [
+        ("repeated header", np.asarray(is_header), _array(raw, "behavior")),
         ("empty user", _null(users.text), _array(raw, "user")),
         ("empty behavior", _null(behavior), _array(raw, "behavior")),
         ("over-long behavior", _mask(too_long), behavior),
@@ -141,6 +144,14 @@ def _array(table: pa.Table, name: str) -> pa.Array:
 
 def _mask(values: pa.Array) -> np.ndarray:
     return np.asarray(pc.fill_null(values, False))
+
+
+def _is_header(raw: pa.Table, config: EventsConfig) -> pa.BooleanArray:
+    """bool[n]: the names of the columns once more, as files laid one after another have them."""
+    names = (
+        pc.equal(_array(raw, role), source_columns(config)[role]) for role in ("user", "behavior", "order")
+    )
+    return pc.fill_null(functools.reduce(pc.and_, names), False)
 
 
 def _null(values: pa.Array) -> np.ndarray:

@@ -28,7 +28,7 @@ class FirstRows:
     """The first rows of a log, over its files in their order.
 
     facts: of them, the files being those that were begun. are_all: whether the log ends with them. problems: what would
-    end the preparation of these rows alone, and may not be so of the whole log.
+    end the preparation of these rows alone, or what it would warn of, and may not be so of the whole log.
     """
 
     facts: LogFacts
@@ -64,17 +64,8 @@ def read_first_rows(
     events, quarantined = pa.concat_tables(usable), pa.concat_tables(unusable)
     timelines, counts = build_timelines(events, log.events, split, min_history, log.events.dataset)
     facts = facts_of_rows(events, quarantined, begun) + facts_of_users(events, timelines, counts)
-    problems = []
-    table = "the quarantine table that `prepare` writes"
-    for check in (
-        lambda: check_quarantine(facts.quarantined, facts.usable, log.events, table, facts.examples),
-        lambda: check_quarantined_behaviors(worst_losses(facts), log.events, table),
-        lambda: split.by == "column" and check_labels(facts.split_labels),
-    ):
-        try:
-            check()
-        except DataError as error:
-            problems.append(str(error))
+    problems = _problems_of(facts, log.events, split)
+    warnings: list[str] = []
     try:
         found = build_vocabulary(training_target_counts(timelines), vocabulary)
     except DataError as error:
@@ -82,9 +73,28 @@ def read_first_rows(
     else:
         anchors = int(np.sum(found.is_anchor))
         facts = facts.model_copy(update={"anchors": anchors, "tail": len(found) - anchors})
+        warnings = found.warnings
     if problems and are_all:
         raise DataError("\n".join(problems))
-    return FirstRows(facts, are_all, tuple(problems))
+    return FirstRows(facts, are_all, (*problems, *warnings))
+
+
+def _problems_of(facts: LogFacts, events: EventsConfig, split: SplitConfig) -> list[str]:
+    """What would end the first pass of preparation, were these rows all."""
+    table = "the quarantine table that `prepare` writes"
+    checks = [
+        lambda: check_quarantine(facts.quarantined, facts.usable, events, table, facts.examples),
+        lambda: check_quarantined_behaviors(worst_losses(facts), events, table),
+    ]
+    if split.by == "column":
+        checks.append(lambda: check_labels(facts.split_labels))
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except DataError as error:
+            problems.append(str(error))
+    return problems
 
 
 def described(first: FirstRows, events: EventsConfig) -> list[str]:

@@ -62,6 +62,7 @@ def test_a_plan_tells_of_the_rows_of_a_short_log(name: str, tmp_path: Path, smal
         "    behaviors   2, 2 anchors and 0 tail; from 'door' (75.0% of the events) to 'alarm' (2 events)",
         "    splits      train 8 events (4 targets), validation 0 events (0 targets), test 0 events (0 targets)",
         "    note: no target is in the split validation or test",
+        "    of these rows: every behavior is an anchor: there is no tail to learn",
     ]
 
 

@@ -70,6 +70,16 @@ def test_a_behavior_that_is_not_utf_8_is_lost_by_its_damaged_name(tmp_path: Path
         check_quarantined_behaviors(worst_losses(facts), mapping(folder))
 
 
+def test_headers_between_files_laid_one_after_another_are_no_lost_behavior(tmp_path: Path) -> None:
+    text = log(300, ["open"] * 3, 0)
+    config = mapping(written(tmp_path, {"log.csv": text * 3}))
+    facts = read_facts(config)
+    assert facts.quarantined == {"repeated header": 2} and not facts.quarantined_of
+    read = pd.read_csv(io.StringIO(text))
+    assert facts.behaviors == {"open": 3 * len(read)}
+    check_quarantined_behaviors(worst_losses(facts), config)
+
+
 def test_an_over_long_behavior_is_lost_and_refused(tmp_path: Path) -> None:
     name = "write a review of " * 9
     facts = read_facts(mapping(written(tmp_path, {"log.csv": log(900, [name] * 4, 0)})))
