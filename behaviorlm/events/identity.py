@@ -104,11 +104,14 @@ def look_alike_keys(names: pa.Array) -> pa.Array:
     """What names have in common that differ only in case, blanks (`_` and `-` too), invisible characters, Unicode form,
     leading zeros or a final .0; string[n], the name itself where nothing else is left.
     """
-    folded = pc.replace_substring_regex(
-        pc.utf8_normalize(pc.utf8_lower(names), form="NFKC"), r"[\pZ\p{Cc}\p{Cf}_\-]", ""
-    )
-    folded = pc.replace_substring_regex(folded, r"^(\d+)\.0+$", r"\1")
-    folded = pc.replace_substring_regex(folded, r"^0+(.)", r"\1")
+    folded = pc.utf8_normalize(pc.utf8_lower(names), form="NFKC")
+    odd = np.flatnonzero(pc.match_substring_regex(folded, r"[^!-~]|\.0+$"))
+    if len(odd):
+        mended = pc.replace_substring_regex(folded.take(pa.array(odd)), r"[\pZ\p{Cc}\p{Cf}_\-]", "")
+        folded = _replaced(folded, odd, pc.replace_substring_regex(mended, r"^(\d+)\.0+$", r"\1"))
+    folded = pc.replace_substring(pc.replace_substring(folded, "-", ""), "_", "")
+    without_zeros = pc.utf8_ltrim(folded, "0")
+    folded = pc.if_else(pc.equal(without_zeros, ""), pc.utf8_slice_codeunits(folded, 0, 1), without_zeros)
     return pc.if_else(pc.equal(folded, ""), names, folded)
 
 
