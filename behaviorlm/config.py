@@ -3,7 +3,7 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -97,6 +97,22 @@ def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str,
     if any(problems):
         raise ConfigError("\n".join(problem for problem in problems if problem))
     return merged
+
+
+def flattened(
+    nested: Mapping[str, Any], is_leaf: Callable[[Any], bool] = lambda value: False, prefix: str = ""
+) -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; of two that name the same key, the later one.
+
+    Lists, empty mappings and what `is_leaf` says of a mapping stay values.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value and not is_leaf(value):
+            flat |= flattened(value, is_leaf, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def validate_settings(settings_class: type[SettingsT], data: Mapping[str, Any], source: str) -> SettingsT:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from behaviorlm.config import flattened
 from behaviorlm.errors import ConfigError
 from behaviorlm_lab.study.settings import SEEDED, StudySettings
 from behaviorlm_ray.pipeline import conversations, evaluate, predict, prepare, score, select, tune, validate
@@ -69,17 +70,6 @@ def check_same_making(records: Iterable[tuple[str, Record]]) -> None:
         _compare(name, made, *first, whole=False)
         if "base" in made:  # a planned run does not know its base before that is made
             same[1].setdefault("base", made["base"])
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted keys; lists and empty mappings are values."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= flattened(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
 
 
 def _compare(name: str, made: dict[str, Any], other_name: str, other: dict[str, Any], *, whole: bool) -> None:

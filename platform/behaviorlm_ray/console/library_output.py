@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 COLOR = re.compile(r"\x1b\[\d+m")
-OURS = re.compile(r"(?:\(.*?pid=\d+.*?\) )?(?P<line>(?:tuning|scoring|prepare|storage|input): .*)")
+OURS = re.compile(r"(?:\(.*?pid=\d+.*?\) )?(?P<line>(?:tuning|scoring|prepare|storage|input|trial \d+): .*)")
 """A line of this project, as a worker printed it, perhaps behind Ray's prefix."""
 
 STEP = re.compile(r"tuning: (?P<words>step \d+/\d+, .*)")

@@ -1,16 +1,20 @@
 """The screen that a job's command line asks for, around its work; what libraries print goes into a log meanwhile."""
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from behaviorlm_ray.console.library_output import library_output_in
 from behaviorlm_ray.console.screen import Lines, Screen, screen, shown_on
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.storage import Location
 
 LOGS = "logs"
 
@@ -34,6 +38,15 @@ def looking(look: Look) -> Iterator[None]:
         yield
     finally:
         _look.reset(before)
+
+
+def log_folder(results: "Location") -> Path:
+    """Where what libraries print goes: beside the results, on this machine where those are on S3."""
+    return (
+        results / LOGS
+        if isinstance(results, Path)
+        else Path(tempfile.gettempdir()) / f"behaviorlm-{LOGS}" / results.name
+    )
 
 
 @contextmanager

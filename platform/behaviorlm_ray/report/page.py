@@ -63,6 +63,11 @@ def write_report(data: ReportData, path: Path) -> None:
 
 def render_report(data: ReportData) -> str:
     """The report as an HTML document."""
+    return filled("behaviorlm_ray.report", "template.html", data=data, **_view(data))
+
+
+def filled(room: str, name: str, **values: Any) -> str:
+    """The HTML document that a template of a room makes of these values, in the style of the report."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -77,10 +82,9 @@ def render_report(data: ReportData) -> str:
         metric=wording.metric_label,
         group=wording.group_label,
     )
-    folder = files("behaviorlm_ray.report")
-    template = environment.from_string((folder / "template.html").read_text(encoding="utf-8"))
-    style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # our own file
-    return template.render(data=data, style=style, **_view(data)).lstrip()
+    template = environment.from_string((files(room) / name).read_text(encoding="utf-8"))
+    style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
+    return template.render(style=style, **values).lstrip()
 
 
 def _view(data: ReportData) -> dict[str, Any]:

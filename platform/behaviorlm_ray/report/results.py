@@ -47,7 +47,7 @@ BASELINES = {
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """Where the report is, and the verdict, the main table and an example in words, in lines."""
+    """Where a report is, and what is said of it in lines: of a run the verdict, the main table, an example in words."""
 
     place: Location
     lines: list[str]

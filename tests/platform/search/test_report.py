@@ -49,10 +49,10 @@ def summary(*trials: dict[str, Any], winner: int | None) -> dict[str, Any]:
     return {
         "ended_by": "whole",
         "trials": list(trials),
-        "stages": {"a_tune-0123": 1},
+        "stages": {"a_tune-0123": 250.0},
         "cost": 300.0,
         "cost_unshared": 1000.0,
-        "sample_epochs": 1.5,
+        "gpu_hours": 1.5,
         "objective": {"floor_value": None},
         "winner": best,
         "pareto": [each["trial"] for each in trials if each["status"] == "finished"],
