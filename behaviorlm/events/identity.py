@@ -26,6 +26,8 @@ WHOLE = r"^(-?(?:0|[1-9]\d*))\.0+$"
 UUID = r"^\{?([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})\}?$"
 # What a floating point number looks like once it is text: an id never has a point and an exponent.
 FLOAT = r"^-?\d+\.(?:0+|\d+[eE]\+?\d+)$"
+IDENTITIES = ("user", "group", "session")
+"""Roles of columns that name who or what an event belongs to."""
 WHOLE_DIGITS_OF_FLOATS = {pa.float16(): 1 << 11, pa.float32(): 1 << 24, pa.float64(): 1 << 53}
 """Below this every whole number has a value of its own."""
 

@@ -9,7 +9,7 @@ import pyarrow.parquet
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, source_columns
-from behaviorlm.events.identity import refuse_lost_digits
+from behaviorlm.events.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile
 from behaviorlm.events.text import decoded
 from behaviorlm.files.input_files import open_random_access
@@ -34,7 +34,7 @@ def read_parquet_batches(
             for batch in parquet.iter_batches(batch_size=batch_rows, columns=sorted(set(columns.values()))):
                 rows = np.arange(next_row, next_row + batch.num_rows, dtype=np.int64)
                 next_row += batch.num_rows
-                for role in columns.keys() & {"user", "group", "session"}:
+                for role in columns.keys() & set(IDENTITIES):
                     if pa.types.is_floating(batch[columns[role]].type):
                         refuse_lost_digits(batch[columns[role]], columns[role], source.path)
                 texts = [_as_text(batch[column], column, source) for column in columns.values()]
