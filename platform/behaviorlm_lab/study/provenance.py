@@ -84,9 +84,14 @@ def _compare(name: str, made: dict[str, Any], other_name: str, other: dict[str, 
         if one == two or (key == "base" and not both):
             continue
         if whole or (both and key not in changed and not key.startswith(own)):
+            kind, _, of = key.partition(".")
+            told, remedy = key, "remove what is out of date and run it again"
+            if kind in ("stages", "packages"):
+                told = f"the version of {'the stage ' if kind == 'stages' else ''}{of}"
+                remedy = "go on with what began it, or remove its records"
             raise ConfigError(
-                f"{name}: {key} is {one!r}, but {two!r} in {other_name}; the records of a study are made alike: remove "
-                "what is out of date and run it again, or give the study another name"
+                f"{name}: {told} is {one!r}, but {two!r} in {other_name}; the records of a study are made alike: "
+                f"{remedy}, or give the study another name"
             )
 
 

@@ -29,8 +29,10 @@ def run_search(settings: SearchSettings) -> None:
     from behaviorlm_ray.cluster.connection import connected
     from behaviorlm_ray.search.run import check_trials, search, search_folder
 
-    check_trials(settings, run, is_written=True)
+    def check() -> None:
+        check_trials(settings, run, is_written=True)
+
     unsafe = run["execution"]["allow_unauthenticated_cluster"]
-    with shown(log_folder(search_folder(settings, run))), connected(allow_unauthenticated=unsafe):
+    with shown(log_folder(search_folder(settings, run)), check), connected(allow_unauthenticated=unsafe):
         written = search(settings, run)
     print("\n".join([*written.lines, f"wrote the report to {written.place}"]))

@@ -56,8 +56,9 @@ def _plan(goal: Goal, settings: RunSettings) -> None:
     from behaviorlm_ray.pipeline.run import open_run
 
     run = open_run(with_absolute_paths(settings))
-    check_inputs(run, is_written=False)
-    print("\n".join(describe_plan(run, _declared(goal)(run))))
+    with shown(None, lambda: check_inputs(run, is_written=False)):
+        lines = describe_plan(run, _declared(goal)(run))
+    print("\n".join(lines))
 
 
 def _run(goal: Goal, settings: RunSettings) -> str:
@@ -71,8 +72,7 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
-    check_inputs(run, is_written=True)  # before anything is written, a log too
-    with shown(log_folder(run.output_folder)):
+    with shown(log_folder(run.output_folder), lambda: check_inputs(run, is_written=True)):
         runner = run.runner(RunRecord(run.output_folder))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
             unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)

@@ -46,28 +46,28 @@ def run_job(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # Progress must show in the log of a submitted job, too.
     parser = _parser(settings_class, description, prog)
+    again = "  " + shlex.join([*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)])
     known, rest = parser.parse_known_args(argv)
     try:
         settings = load_config(settings_class, known.config, _overrides(rest))
         with _terminated_as_interrupted(), looking(Look(known.plain, known.quiet)):
             (plan if known.dry_run else main)(settings)
     except (ConfigError, DataError) as error:
-        return _failed(error, EXIT_BAD_INPUT)
+        return _failed(error, EXIT_BAD_INPUT, "" if known.dry_run else again)
     except BehaviorLMError as error:
-        return _failed(error, EXIT_FAILED)
+        return _failed(error, EXIT_FAILED, "" if known.dry_run else again)
     except KeyboardInterrupt as interruption:
-        again = shlex.join([*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)])
-        lines = [
-            *getattr(interruption, "__notes__", []),
-            "interrupted; run the same command again to continue:",
-        ]
-        print("\n".join([*lines, f"  {again}"]), file=sys.stderr)
+        lines = [*_notes(interruption), "interrupted; run the same command again to continue:", again]
+        print("\n".join(lines), file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
 
-def _failed(error: BehaviorLMError, status: int) -> int:
-    print(f"error: {_with_notes(error)}\nfailed with exit status {status}", file=sys.stderr)
+def _failed(error: BehaviorLMError, status: int, again: str) -> int:
+    lines = [f"error: {error}", *_notes(error)]
+    if again and len(lines) > 1:  # work was begun
+        lines += ["once that is mended, the same command goes on:", again]
+    print("\n".join([*lines, f"failed with exit status {status}"]), file=sys.stderr)
     return status
 
 
@@ -141,5 +141,5 @@ def _keys_help(settings_class: type[Settings]) -> str:
     return "\n".join(lines)
 
 
-def _with_notes(error: BaseException) -> str:
-    return "\n".join([str(error), *getattr(error, "__notes__", [])])
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])

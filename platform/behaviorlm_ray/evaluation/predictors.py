@@ -17,17 +17,21 @@ Predictor = Callable[[], Iterable[ScoreBatch]]
 """Batches in which each of n samples is once, asked for anew in each pass; places in any order."""
 
 
+ScoresAt = Callable[[Int64], NDArray[np.float32]]
+"""Label scores float32[b, K] of the samples at places int64[b]."""
+
+
 @dataclass(frozen=True)
 class ArmScores:
     """Label scores of a model on the validation and the test samples.
 
-    without_history: label scores float32[b, K] of the question alone, for the test samples at places int64[b]. Only an
-    untuned model has them; it is then reported in its PMI form and as mean per token, too.
+    without_history: those of the test samples' questions alone. Only an untuned model has them; it is then reported in
+    its PMI form and as mean per token, too.
     """
 
     validation: Predictor
     test: Predictor
-    without_history: Callable[[Int64], NDArray[np.float32]] | None = None
+    without_history: ScoresAt | None = None
 
 
 def baseline_predictors(log: PreparedLog, rows: SampleRows) -> dict[str, Predictor]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from behaviorlm.baselines import BASELINES
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.summary import summary
 from behaviorlm_ray import storage
@@ -17,10 +18,10 @@ from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.select import SUMMARY
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_count
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
-from behaviorlm_ray.report.page import write_report
+from behaviorlm_ray.report.page import render_report
 from behaviorlm_ray.report.results_table import short_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.report.verdict import verdict
@@ -33,16 +34,6 @@ from behaviorlm_ray.tuning.worker import CURVE
 
 CONFIG = "config.yaml"
 """The resolved configuration of a run, which repeats it."""
-
-BASELINES = {
-    "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
-    "per_user_frequency": ("baseline", "the user's own most frequent behavior so far"),
-    "bigram": ("baseline", "what followed the last behavior most often"),
-    "markov_order_1": ("baseline", "interpolated back-off over the last behavior"),
-    "markov_order_2": ("baseline", "interpolated back-off over the last two behaviors"),
-    "markov_order_3": ("baseline", "interpolated back-off over the last three behaviors"),
-    "markov_order_3_context": ("baseline", "the same, and over the context known before the event"),
-}
 
 
 @dataclass(frozen=True)
@@ -62,8 +53,7 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     for name in (RESULTS, DETAILS):
         storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
     storage.write_replacing(folder / CONFIG, resolved.encode())
-    with storage.writing_file(folder / "report.html") as path, storage.storage_errors(str(folder), "write"):
-        write_report(data, path)
+    storage.write_replacing(folder / "report.html", render_report(data).encode())
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
@@ -84,7 +74,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
     results = _read_json(evaluated.folder / RESULTS)
     details = _read_json(evaluated.folder / DETAILS)
     results["retention"] = shown_retention(results["retention"])
-    notes = {name: _note(name, details["tau"], settings.all_arms) for name in results["models"]}
+    notes = {name: model_note(name, details["tau"], settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
             "title": f"behaviorlm: {settings.name}",
@@ -106,7 +96,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
             "reliability": details["reliability"],
             "stages": [_stage_row(name, output) for name, output in outputs.items()],
             "configuration": settings.model_dump(mode="json"),
-            "commands": [f"python -m jobs.run --config {run.output_folder / CONFIG}"],
+            "commands": [f"behaviorlm run --config {run.output_folder / CONFIG}"],
         }
     )
 
@@ -145,7 +135,7 @@ def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
-def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
+def model_note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
     """Kind and description of a model, "+form" included."""
     plain, _, form = name.partition("+")
     if plain in arms:
@@ -154,7 +144,7 @@ def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> 
             f"{key}: {value}" for key, value in arms[plain].values.items()
         )
     else:
-        kind, description = BASELINES[plain]
+        kind, description = "baseline", BASELINES[plain].description
     forms = {
         "": "",
         "adjusted": f", with logit adjustment (tau {tau.get(plain, 0):g}, chosen on validation)",
@@ -171,7 +161,7 @@ def _dataset(events: EventsConfig, log: PreparedLog) -> dict[str, Any]:
     return {
         "name": events.dataset,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
-        "groups": len(np.unique(group_names(log, targets))),
+        "groups": group_count(log, targets),
         "samples_per_split": {
             split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")
         },

@@ -145,7 +145,7 @@ def summarized(found: Findings) -> dict[str, Any]:
 
 
 def write_winner(folder: Location, winner: RunSettings | None) -> None:
-    """Write winner.yaml, which `jobs.run --config` runs; without a winner, remove that of before."""
+    """Write winner.yaml, which `behaviorlm run --config` runs; without a winner, remove that of before."""
     old = read_bytes(folder / WINNER)
     if winner is not None:
         text = yaml.safe_dump(winner.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

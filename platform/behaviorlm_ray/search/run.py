@@ -31,7 +31,7 @@ from behaviorlm_ray.search.report import REPORT, write_search_report
 from behaviorlm_ray.search.settings import SearchSettings, sure_trials, trial_settings, winning_run
 from behaviorlm_ray.search.space import describe
 from behaviorlm_ray.search.sweep import TaskRow, rules_of, run_tasks
-from behaviorlm_ray.search.trial import evaluate, measure_arm, open_trial, planned_stages
+from behaviorlm_ray.search.trial import measure_arm, open_trial, planned_stages, run_winner
 from behaviorlm_ray.stages.manifests import fingerprint
 from behaviorlm_ray.storage import Location, location, write_replacing
 
@@ -69,7 +69,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> WrittenReport:
             "not measured on test: this is done once, when the search has ended; the same command goes on with it"
         )
     elif settings.evaluate_winner:
-        summary["winner"]["test"], told = evaluate(winner)
+        summary["winner"]["test"], told = run_winner(winner)
         lines += told
         report = _written(settings, summary, folder)
     return WrittenReport(report, lines)

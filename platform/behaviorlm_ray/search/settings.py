@@ -113,7 +113,7 @@ class SearchSettings(Settings):
     )
     run: dict[str, Any] = Field(
         default_factory=dict,
-        description="Keys of the run (see jobs.run --help) for all trials, put over those of `base`.",
+        description="Keys of the run (see behaviorlm run --help) for all trials, put over those of `base`.",
     )
     space: dict[str, Dimension] = Field(
         min_length=1,

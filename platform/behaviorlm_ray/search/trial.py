@@ -20,6 +20,7 @@ from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelErro
 from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 from behaviorlm.files.patient_reads import repeat_patiently
 from behaviorlm_ray.cluster.failures import causes
+from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.pipeline.b_tune import b_tune
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import Run, open_run
@@ -28,7 +29,6 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import steps_of
 from behaviorlm_ray.pipeline.validate import validate, validate_rung
 from behaviorlm_ray.report.results import write_results
-from behaviorlm_ray.report.wording import PRIMARY
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.settings import WINNING_ARM, SchedulerSettings, trial_settings
@@ -130,7 +130,7 @@ def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[t
         yield plan.name, stage.recipe, plan.output is not None
 
 
-def evaluate(winner: RunSettings) -> tuple[dict[str, Any], list[str]]:
+def run_winner(winner: RunSettings) -> tuple[dict[str, Any], list[str]]:
     """The winner's own run to the end: its endpoint on test and where its report is; and that report in lines."""
     trial = open_trial(winner)
     report = write_results(trial.run, trial.runner)

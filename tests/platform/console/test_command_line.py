@@ -187,12 +187,12 @@ def test_errors_of_this_project_are_messages_with_a_status(
         problem.add_note("its files are kept in /there")
         raise problem
 
-    assert run_job(JobSettings, fail, ["--log=x"], plan=fail) == status
-    assert run_job(JobSettings, fail, ["--log=x", "--dry-run"], plan=fail) == status
-    told = (
-        f"error: the thing in row 7 is bad\nits files are kept in /there\nfailed with exit status {status}\n"
-    )
-    assert capsys.readouterr().err == told * 2
+    assert run_job(JobSettings, fail, ["--log=x y"], plan=fail, prog="behaviorlm thing") == status
+    assert run_job(JobSettings, fail, ["--log=x y", "--dry-run"], plan=fail) == status
+    told = "error: the thing in row 7 is bad\nits files are kept in /there\n"
+    again = "once that is mended, the same command goes on:\n  behaviorlm thing '--log=x y'\n"
+    last = f"failed with exit status {status}\n"
+    assert capsys.readouterr().err == told + again + last + told + last
 
 
 def test_an_interrupt_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS
-from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -36,7 +36,7 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
         )
         for name in ("untuned", "one_stage")
     }
-    return evaluate(
+    return compare(
         log, samples, scores, tau_grid=CHOICE_TAUS, resamples=50, seed=0, tail_minimum_targets=minimum
     )
 
@@ -55,6 +55,12 @@ def test_every_model_is_adjusted_and_has_a_front_the_untuned_one_too(log: Prepar
             measured = found.results["models"][model]
             assert points[tau]["anchor_accuracy"] == measured["anchor"]["accuracy"]["value"]
             assert points[tau]["tail_macro_recall"] == measured["tail"]["macro_recall_at_least_10"]["value"]
+
+
+def test_it_is_counted_how_many_groups_choices_rest_on_and_how_many_tables(log: PreparedLog) -> None:
+    samples = compared(log, 1).results["samples"]
+    assert (samples["validation"], samples["validation_groups"]) == (70, 2)  # the first user of each part
+    assert (samples["all"], samples["groups"]) == (80, 4)
 
 
 def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: PreparedLog) -> None:

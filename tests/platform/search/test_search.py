@@ -32,9 +32,9 @@ from behaviorlm_ray.search.run import check_trials, plan_search
 from behaviorlm_ray.search.settings import SearchSettings, base_run, trial_settings, winning_run
 from behaviorlm_ray.search.trial import reason
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.stages.stage import in_order
 from behaviorlm_ray.storage import Location, S3Location, write_replacing
+from tests.platform.single_stage import run_stage
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
 
 SPACE = {"auxiliary.0.weight": [0.1, 0.5], "selection.balance": [0.1, 0.3, 0.5]}

@@ -18,7 +18,8 @@ from behaviorlm_ray.search.objective import ObjectiveSettings, front_numbers, ra
 from behaviorlm_ray.search.proposals import parameter_importance, random_point
 from behaviorlm_ray.search.settings import SchedulerSettings, SearchSettings
 from behaviorlm_ray.search.space import grid_points, single_changes
-from behaviorlm_ray.stages.running import StageResult, run_stage
+from behaviorlm_ray.stages.attempts import StageResult
+from tests.platform.single_stage import run_stage
 
 SPACE: dict[str, Any] = {
     "selection": {

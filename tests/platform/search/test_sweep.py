@@ -19,8 +19,8 @@ from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.sweep import TaskRow, TaskSearcher, rules_of
 from behaviorlm_ray.search.trial import OUTCOME, TROUBLE
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import write_replacing
+from tests.platform.single_stage import run_stage
 
 SPACE = {"selection.balance": [0.1, 0.5, 0.9], "auxiliary.0.weight": [0.1, 0.2, 0.4]}
 

@@ -21,9 +21,9 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput, plan_stage
 from behaviorlm_ray.stages.lease import decode_record
 from behaviorlm_ray.stages.leftovers import remove_scratch
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import Location
 from tests.platform.damage import DAMAGES, Damage, flip_a_bit
+from tests.platform.single_stage import run_stage
 
 CONFIG = {"share": 0.1, "names": ["a", "b"]}
 INPUTS = {"log": "0" * 64}
@@ -345,7 +345,7 @@ CHILD = """
 import sys
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageResult
-from behaviorlm_ray.stages.running import run_stage
+from tests.platform.single_stage import run_stage
 
 def body(folder):
     storage.write_replacing(folder.checkpoints / "step_1", b"state")
