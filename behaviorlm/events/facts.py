@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from behaviorlm.events.identity import RULES, look_alike_keys, look_alikes, suspected_nulls
+from behaviorlm.events.identity import RULES, SHORT_NUMBER, look_alike_keys, look_alikes, suspected_nulls
 
 Key = TypeVar("Key", bound=str | int)
 
@@ -29,7 +29,8 @@ class LogFacts(BaseModel):
     rows by rule {behavior: {bits: rows}}, rows by split label, and the lowest and highest order.
 
     Of whole users: how many, {events of a user: users}, the largest with their events, users that look like a missing
-    value with their events, users written in several ways, users that look alike, and counts as `build_timelines` gives
+    value with their events, users written in several ways, users that look alike, users that are numbers in short
+    (1e+05), and counts as `build_timelines` gives
     them. anchors and tail: behaviors on each side of the cut; None before it is made.
     """
 
@@ -53,6 +54,8 @@ class LogFacts(BaseModel):
     respelled_examples: list[str] = []
     look_alike_users: int = 0
     look_alike_examples: list[list[str]] = []
+    short_users: int = 0
+    short_examples: list[str] = []
     counts: dict[str, int] = {}
     anchors: int | None = None
     tail: int | None = None
@@ -79,6 +82,8 @@ class LogFacts(BaseModel):
             respelled_examples=(self.respelled_examples + other.respelled_examples)[:MOST_SHOWN],
             look_alike_users=self.look_alike_users + other.look_alike_users,
             look_alike_examples=(self.look_alike_examples + other.look_alike_examples)[:MOST_SHOWN],
+            short_users=self.short_users + other.short_users,
+            short_examples=(self.short_examples + other.short_examples)[:MOST_SHOWN],
             counts=_sum(self.counts, other.counts),
             anchors=self.anchors if self.anchors is not None else other.anchors,
             tail=self.tail if self.tail is not None else other.tail,
@@ -154,6 +159,7 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
     alike = users.filter(pc.is_in(keys, value_set=shared))
     missing = np.flatnonzero(np.logical_or(*suspected_nulls(users)))
     respelled = _respelled_users(events)
+    short = users.filter(pc.match_substring_regex(users, SHORT_NUMBER))
     return LogFacts(
         users=len(users),
         sizes=dict(zip(by_size.tolist(), users_of_size.tolist(), strict=True)),
@@ -163,6 +169,8 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
         respelled_examples=respelled[:MOST_SHOWN],
         look_alike_users=len(alike),
         look_alike_examples=look_alikes(alike[:1000].to_pylist())[:MOST_SHOWN],
+        short_users=len(short),
+        short_examples=short[:MOST_SHOWN].to_pylist(),
         counts=dict(counts),
     )
 

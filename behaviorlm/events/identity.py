@@ -28,6 +28,9 @@ UUID = r"^\{?([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-
 FLOAT = r"^-?\d+\.(?:0+|\d+[eE]\+?\d+)$"
 IDENTITIES = ("user", "group", "session")
 """Roles of columns that name who or what an event belongs to."""
+# As spreadsheets and streams write numbers, with six digits or more of which none is left out on purpose.
+ROUNDED = r"^-?\d\.\d{5,}[eE]\+?\d{1,3}$"
+SHORT_NUMBER = r"^-?\d(?:\.\d+)?[eE]\+\d{2,3}$"
 WHOLE_DIGITS_OF_FLOATS = {pa.float16(): 1 << 11, pa.float32(): 1 << 24, pa.float64(): 1 << 53}
 """Below this every whole number has a value of its own."""
 
@@ -174,10 +177,15 @@ def _by_the_rules(written: pa.Array, is_identity: bool) -> tuple[pa.Array, np.nd
 
 
 def _has_lost_digits(written: pa.Array) -> np.ndarray:
-    """bool[n]: a number that was a float, and so large that a float no longer tells it from the next."""
-    is_float = pc.match_substring_regex(pc.utf8_trim_whitespace(written), FLOAT)
-    numbers = pc.if_else(is_float, pc.utf8_trim_whitespace(written), "0").cast(pa.float64())
-    return np.asarray(pc.greater_equal(pc.abs(numbers), float(1 << 53)))
+    """bool[n]: a number that was a float too large to be told from the next, or that shows fewer digits than it has."""
+    trimmed = pc.utf8_trim_whitespace(written)
+    is_float = pc.match_substring_regex(trimmed, FLOAT)
+    numbers = pc.if_else(is_float, trimmed, "0").cast(pa.float64())
+    lost = np.array(pc.greater_equal(pc.abs(numbers), float(1 << 53)))
+    for index in np.flatnonzero(pc.match_substring_regex(trimmed, ROUNDED)).tolist():
+        mantissa, _, exponent = trimmed[index].as_py().lower().partition("e")
+        lost[index] |= int(exponent) > len(mantissa.partition(".")[2])
+    return lost
 
 
 def _replaced(values: pa.Array, places: np.ndarray, new: pa.Array) -> pa.Array:

@@ -167,9 +167,9 @@ def _identities(raw: pa.Table, role: str, file_path: str, config: EventsConfig) 
         index = spelled.lost_digits
         raise DataError(
             f"{file_path}, row {raw['row'][index]}: the column {source_columns(config)[role]!r} holds "
-            f"{written[index].as_py()!r}: such a number has passed through a float, which tells whole numbers apart up "
-            "to 2^53 only, so that different users may be one; write the column as text or as an integer where it is "
-            "made"
+            f"{written[index].as_py()!r}: such a number has passed through a float or a spreadsheet and lost digits "
+            "(floats tell whole numbers apart up to 2^53 only), so that different users may be one; write the column "
+            "as text or as an integer where it is made"
         )
     return spelled
 

@@ -181,6 +181,12 @@ def _doubts_of_users(facts: LogFacts) -> list[str]:
             f"{facts.look_alike_users:,} users differ only in case, blanks or leading zeros and count as different "
             f"ones: {_listed(pairs, MOST_NAMED)}"
         )
+    if facts.short_users:
+        found.append(
+            f"{facts.short_users:,} {_plural('user', facts.short_users)} in the form of a number in short: "
+            f"{_listed([repr(user) for user in facts.short_examples], MOST_NAMED, facts.short_users)}; they stay text, "
+            "so that 1e+05 and 100000 are two users: write the column as text or as an integer where it is made"
+        )
     for role in ("user", "group"):
         rows = sum(facts.respelled.get(role, {}).values())
         if rows and not (role == "user" and facts.respelled_users):

@@ -1,9 +1,7 @@
-"""What is counted of a log: as polars counts it, the same from any pieces, and whole after JSON."""
-
-from typing import Any
+"""What is counted of a log: as pandas counts it, the same from any pieces, and whole after JSON."""
 
 import numpy as np
-import polars as pl
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -27,7 +25,7 @@ CONFIG = EventsConfig.model_validate(
 )
 
 
-def raw_log(seed: int, rows: int = 2000) -> pl.DataFrame:
+def raw_log(seed: int, rows: int = 2000) -> pd.DataFrame:
     """A log as it is written: missing users, users as floats, padded behaviors, ties, one large user."""
     random = np.random.default_rng(seed)
     users = np.where(random.random(rows) < 0.25, 0, random.integers(0, 60, rows)).astype(str).astype(object)
@@ -38,13 +36,12 @@ def raw_log(seed: int, rows: int = 2000) -> pl.DataFrame:
     orders = random.integers(0, 300, rows).astype(str).astype(object)
     orders[random.random(rows) < 0.03] = "soon"
     labels = random.choice(["train", "val", "test"], rows)
-    return pl.DataFrame(
-        {"user": list(users), "order": list(orders), "behavior": list(behaviors), "split_label": list(labels)}
-    ).with_columns(row=pl.int_range(1, rows + 1, dtype=pl.Int64))
+    columns = {"user": users, "order": orders, "behavior": behaviors, "split_label": labels}
+    return pd.DataFrame(columns, dtype=object).assign(row=range(1, rows + 1))
 
 
-def normalized(frame: pl.DataFrame) -> tuple[pa.Table, pa.Table]:
-    columns = [frame[role].to_list() for role in [*source_columns(CONFIG), "row"]]
+def normalized(frame: pd.DataFrame) -> tuple[pa.Table, pa.Table]:
+    columns = [frame[role].tolist() for role in [*source_columns(CONFIG), "row"]]
     raw = pa.table(columns, schema=table_schema(CONFIG))
     return normalize(raw, QUARANTINE_SCHEMA.empty_table(), 0, "log.csv", CONFIG)
 
@@ -55,43 +52,36 @@ def whole_facts(events: pa.Table, quarantine: pa.Table) -> LogFacts:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_facts_are_what_polars_counts(seed: int) -> None:
+def test_facts_are_what_pandas_counts(seed: int) -> None:
     frame = raw_log(seed)
     facts = whole_facts(*normalized(frame))
-    is_bad = (pl.col("user") == "") | (pl.col("order") == "soon")
-    clean = frame.with_columns(behavior=pl.col("behavior").str.strip_chars())
-    usable = clean.filter(~is_bad).with_columns(user=pl.col("user").str.replace(r"\.0$", ""))
-    bad = clean.filter(is_bad)
-
-    def counted(values: pl.DataFrame, column: str) -> dict[Any, int]:
-        return dict(values[column].value_counts().iter_rows())
+    is_bad = (frame["user"] == "") | (frame["order"] == "soon")
+    clean = frame.assign(behavior=frame["behavior"].str.strip())
+    written, bad = frame[~is_bad], clean[is_bad]
+    usable = clean[~is_bad].assign(user=written["user"].str.removesuffix(".0"))
 
     assert facts.rows == len(frame) and facts.usable == facts.events == len(usable)
-    assert facts.quarantined == {
-        "empty user": (bad["user"] == "").sum(),
-        "unreadable order": (bad["user"] != "").sum(),
-    }
-    assert facts.quarantined_of == counted(bad, "behavior")
-    assert facts.behaviors == counted(usable, "behavior")
-    assert facts.split_labels == counted(usable, "split_label")
-    orders = usable["order"].cast(pl.Int64)
+    no_user = int((bad["user"] == "").sum())
+    assert facts.quarantined == {"empty user": no_user, "unreadable order": len(bad) - no_user}
+    assert facts.quarantined_of == bad["behavior"].value_counts().to_dict()
+    assert facts.behaviors == usable["behavior"].value_counts().to_dict()
+    assert facts.split_labels == usable["split_label"].value_counts().to_dict()
+    orders = usable["order"].astype("int64")
     assert facts.span == (orders.min(), orders.max())
-    sizes = usable.group_by("user").len()
+    sizes = usable.groupby("user").size()
     assert facts.users == len(sizes)
-    assert facts.sizes == counted(sizes, "len")
-    largest = sizes.sort(["len", "user"], descending=[True, False]).head(5)
-    assert facts.largest == list(largest.iter_rows())
-    assert facts.missing_users == {"0": sizes.filter(pl.col("user") == "0")["len"].item()}
+    assert facts.sizes == sizes.value_counts().to_dict()
+    largest = sizes.reset_index(name="events").sort_values(["events", "user"], ascending=[False, True])
+    assert facts.largest == list(largest.head(5).itertuples(index=False, name=None))
+    assert facts.missing_users == {"0": sizes["0"]}
 
-    written = frame.filter(~is_bad)
-    spellings = written.with_columns(name=pl.col("user").str.replace(r"\.0$", "")).group_by("name").n_unique()
-    assert facts.respelled_users == (spellings["user"] > 1).sum()
-    assert facts.respelled["user"] == {4: written["user"].str.ends_with(".0").sum()}
-    padded = written.filter(pl.col("behavior").str.ends_with(" "))
-    stripped = padded.with_columns(pl.col("behavior").str.strip_chars())
-    expected = {name: {1: rows} for name, rows in counted(stripped, "behavior").items()}
-    assert facts.behavior_spellings == expected
-    both = set(written["behavior"].to_list())
+    spellings = written.groupby(usable["user"])["user"].nunique()
+    assert facts.respelled_users == (spellings > 1).sum() > 0
+    assert facts.respelled["user"] == {4: written["user"].str.endswith(".0").sum()}
+    padded = written["behavior"].str.endswith(" ")
+    expected = usable["behavior"][padded].value_counts().to_dict()
+    assert facts.behavior_spellings == {name: {1: rows} for name, rows in expected.items()}
+    both = set(written["behavior"])
     assert set(facts.merged_behaviors) == {name for name in expected if {name, f"{name} "} <= both}
 
 
@@ -101,34 +91,32 @@ def test_facts_of_pieces_add_up_to_those_of_the_whole(seed: int) -> None:
     whole = whole_facts(events, quarantine)
     found = LogFacts(files=1)
     for start in range(0, 2000, 310):
-        batch = (table.filter(pl_between(table, start, start + 310)) for table in (events, quarantine))
+        batch = (table.filter(rows_between(table, start, start + 310)) for table in (events, quarantine))
         found += facts_of_rows(*batch)
     part_of_user = np.array([hash(user) % 3 for user in events["user"].to_pylist()])
     for part in range(3):
         of_part = events.filter(pa.array(part_of_user == part))
         timelines, counts = build_timelines(of_part, CONFIG, SplitConfig(), 1, "d")
         found += facts_of_users(of_part, timelines, counts)
-    differing = {"look_alike_users", "look_alike_examples", "respelled_examples"}
+    differing = {"look_alike_users", "look_alike_examples", "respelled_examples", "short_examples"}
     assert found.model_dump(exclude=differing) == whole.model_dump(exclude=differing)
     assert LogFacts.model_validate_json(whole.model_dump_json()) == whole
     assert whole + LogFacts() == LogFacts() + whole == whole
 
 
-def pl_between(table: pa.Table, low: int, high: int) -> pa.Array:
+def rows_between(table: pa.Table, low: int, high: int) -> pa.Array:
     rows = table["row"].to_numpy()
     return pa.array((rows > low) & (rows <= high))
 
 
 def test_users_that_look_alike_are_counted_where_they_are_together() -> None:
-    frame = raw_log(0, 60).with_columns(
-        user=pl.Series(["ann", "Ann", "a-nn", "bob", "7", "007"] * 10), order=pl.lit("1")
-    )
+    frame = raw_log(0, 60).assign(user=["ann", "Ann", "a-nn", "bob", "7", "007"] * 10, order="1")
     facts = whole_facts(*normalized(frame))
     assert facts.look_alike_users == 5
     assert facts.look_alike_examples == [["007", "7"], ["Ann", "a-nn", "ann"]]
 
 
 def test_an_empty_log_has_no_facts() -> None:
-    events, quarantine = normalized(raw_log(0, 1).clear())
+    events, quarantine = normalized(raw_log(0, 1)[:0])
     facts = whole_facts(events, quarantine)
     assert (facts.rows, facts.users, facts.span, facts.largest, facts.sizes) == (0, 0, None, [], {})
