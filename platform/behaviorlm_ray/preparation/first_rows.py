@@ -75,7 +75,8 @@ def read_first_rows(
         facts = facts.model_copy(update={"anchors": anchors, "tail": len(found) - anchors})
         warnings = found.warnings
     if problems and are_all:
-        raise DataError("\n".join(problems))
+        read = described(FirstRows(facts, are_all, tuple(warnings)), log.events)
+        raise DataError("\n".join([*problems, *read]))
     return FirstRows(facts, are_all, (*problems, *warnings))
 
 
