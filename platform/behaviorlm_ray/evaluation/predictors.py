@@ -39,15 +39,25 @@ def baseline_predictors(log: PreparedLog, rows: SampleRows) -> dict[str, Predict
 
     Baselines see what the models see: the events before the sample and its `context_before`.
     """
-    columns = ["user", "position", "behavior", "split", "is_target"]
-    columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
-    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
-    timelines = timeline_arrays(table, log.vocabulary.names)
-    starts = np.cumsum([0, *(len(part) for part in log.parts)])
-    asked = np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
+    timelines, _ = whole_log(log)
+    asked = asked_rows(log, rows)
     return {
         name: _predictor(baseline, timelines, asked) for name, baseline in fit_baselines(timelines).items()
     }
+
+
+def whole_log(log: PreparedLog) -> tuple[TimelineArrays, pa.Table]:
+    """The log as counting sees it, parts one after another, and the table that it is made from."""
+    columns = ["user", "position", "behavior", "split", "is_target"]
+    columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
+    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
+    return timeline_arrays(table, log.vocabulary.names), table
+
+
+def asked_rows(log: PreparedLog, rows: SampleRows) -> Int64:
+    """The chosen samples as rows of the whole log; int64[n]."""
+    starts = np.cumsum([0, *(len(part) for part in log.parts)])
+    return np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
 
 
 def _predictor(baseline: Baseline, timelines: TimelineArrays, asked: Int64) -> Predictor:

@@ -13,7 +13,9 @@ from behaviorlm.baselines import BASELINES
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.summary import summary
 from behaviorlm_ray import storage
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.arms import ArmSettings
+from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
@@ -58,7 +60,18 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
     results, details = (_read_json(evaluated.folder / name) for name in (RESULTS, DETAILS))
-    lines = ["", *verdict(results, details), "", *short_table(results), "", *example_lines(run, runner), ""]
+    notes = [*data.warnings, *([] if settings.auxiliary else left_out_by_all([]))]
+    told = [f"note: {note}" for note in notes if WITHOUT_VALIDATION not in note]  # which the verdict says
+    lines = [
+        "",
+        *verdict(results, details),
+        *told,
+        "",
+        *short_table(results),
+        "",
+        *example_lines(run, runner),
+        "",
+    ]
     # .../stages/<stage>-<fingerprint>/attempts/<attempt>
     reached = [output.folder.parents[1].name for output in runner.outputs.values()]
     RunRecord(folder).finished_with(reached)

@@ -57,7 +57,23 @@ def test_each_sample_gets_the_scores_of_its_own_question(tmp_path: Path) -> None
     def read(*folders: str) -> StageOutput:
         names = [f"{one}/{name}" for one in folders for name in storage.list_files(folder / one)]
         files = {name: FileRecord(bytes=1, sha256="") for name in names}
-        return StageOutput(Manifest.model_construct(files=files), folder, False)
+        manifest = Manifest(
+            stage="predict_untuned",
+            version=1,
+            fingerprint="",
+            attempt="one",
+            config={},
+            inputs={},
+            files=files,
+            rows={},
+            metrics={},
+            warnings=[],
+            versions={},
+            started="",
+            duration_seconds=0.0,
+            cost={},
+        )
+        return StageOutput(manifest, folder, False)
 
     assert arm_scores(read(SCORES), log, samples).without_history is None
     write_windows(folder / WITHOUT_HISTORY, [(0, chunk) for chunk in chunks], alone)
