@@ -9,6 +9,7 @@ import pyarrow.parquet
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, source_columns
+from behaviorlm.events.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile
 from behaviorlm.events.text import decoded
 from behaviorlm.files.input_files import open_random_access
@@ -33,6 +34,9 @@ def read_parquet_batches(
             for batch in parquet.iter_batches(batch_size=batch_rows, columns=sorted(set(columns.values()))):
                 rows = np.arange(next_row, next_row + batch.num_rows, dtype=np.int64)
                 next_row += batch.num_rows
+                for role in columns.keys() & set(IDENTITIES):
+                    if pa.types.is_floating(batch[columns[role]].type):
+                        refuse_lost_digits(batch[columns[role]], columns[role], source.path)
                 texts = [_as_text(batch[column], column, source) for column in columns.values()]
                 yield decoded(
                     pa.table([*texts, rows], [*columns, "row"]), source, QUARANTINE_SCHEMA.empty_table()
@@ -52,6 +56,8 @@ def _as_text(values: pa.Array, column: str, source: SourceFile) -> pa.Array:
             f"{source.path}: the column {column!r} is of type {values.type}; a plain value is needed"
         )
     if pa.types.is_floating(values.type):
+        # Table tools write NaN where a value is missing.
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         # A whole number that a table tool stored as a fraction (because of nulls) should read as one.
         whole = pc.cast(values, pa.int64(), safe=False)
         if pc.all(pc.equal(pc.cast(whole, values.type, safe=False), values)).as_py() is not False:
