@@ -244,9 +244,7 @@ def test_a_mixture_weighs_counting_by_likelihood(run: FinishedRun) -> None:
 def test_a_fully_tuned_model_is_exported_whole(
     small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = finished_run(
-        tmp_path, small_base, monkeypatch, "model.adaptation=full", "evaluation.arms=[one_stage]"
-    )
+    made = finished_run(tmp_path, small_base, monkeypatch, "model.adaptation=full")
     run = open_finished(str(made.output_folder))
     artifact, lines = exported(run, tmp_path / "out", "one_stage")
     assert artifact.weights is not None and artifact.weights.form == "merged"
