@@ -1,6 +1,7 @@
 """A predictor as the function of a Ray dataset."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -15,7 +16,7 @@ def test_a_dataset_is_answered_as_its_rows_are(ray_cluster: None, small_base: Pa
 
     write_artifact(tmp_path / "fused", small_base, "fused")
     model = BehaviorModel.load(tmp_path / "fused", device="cpu")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"user": number, "history": history(number % 7), "at": "2024-03-03T10:00:00Z"} for number in range(20)
     ]
     dataset = ray.data.from_arrow(pa.Table.from_pylist(rows)).repartition(2)
