@@ -10,7 +10,7 @@ from pydantic import Field
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
-from behaviorlm.events.normalization import INVISIBLE
+from behaviorlm.events.identity import behavior_name
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, LogitAdjusted
 from behaviorlm.scoring.decision_rules import log_prior
@@ -166,13 +166,10 @@ def _names(key: str, names: Sequence[str]) -> Sequence[str]:
 
 def _clean(name: str, longest: int) -> str:
     """As normalization does with the log's names."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     try:
-        text: str = pc.utf8_trim_whitespace(pa.scalar(name)).as_py()
+        text = behavior_name(name)
     except UnicodeEncodeError:
         raise DataError(f"new_names: {name!r} holds half of a character") from None
-    if pc.match_substring_regex(pa.scalar(text), INVISIBLE).as_py() or len(text) > longest:
+    if not text or len(text) > longest:
         raise DataError(f"new_names: {name!r:.200} is empty or longer than {longest} characters")
     return text
