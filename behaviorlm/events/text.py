@@ -15,8 +15,13 @@ def table_schema(config: EventsConfig) -> pa.Schema:
     return pa.schema([*((role, pa.string()) for role in source_columns(config)), ("row", pa.int64())])
 
 
-def decoded(table: pa.Table, source: SourceFile, quarantine: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Bytes to text; rows that are not UTF-8 go to the end of the quarantine. The last column is `row`."""
+def decoded(
+    table: pa.Table, source: SourceFile, quarantine: pa.Table, encoding: str = "UTF-8"
+) -> tuple[pa.Table, pa.Table]:
+    """Bytes to text; rows that are not UTF-8 go to the end of the quarantine. The last column is `row`.
+
+    encoding: what the file is written in, for the reason; it was turned into UTF-8 before.
+    """
     text = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in table.column_names])
     try:
         return table.cast(text), quarantine
@@ -34,6 +39,6 @@ def decoded(table: pa.Table, source: SourceFile, quarantine: pa.Table) -> tuple[
     bad = sorted(bad_values)
     rows = table["row"].to_numpy()[bad].tolist()
     not_text = quarantine_table(
-        source.path, rows, ["not UTF-8"] * len(bad), [bad_values[index] for index in bad]
+        source.path, rows, [f"not {encoding}"] * len(bad), [bad_values[index] for index in bad]
     )
     return table.filter(pa.array(is_text)).cast(text), pa.concat_tables([quarantine, not_text])

@@ -1,0 +1,122 @@
+"""How the files of a log are to be taken apart: the part of the mapping that is about files, not about events."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from behaviorlm.config import Settings
+
+FileFormat = Literal["csv", "jsonl", "parquet"]
+Auto = Literal["auto"]
+Character = Annotated[str, StringConstraints(min_length=1, max_length=1)]
+
+_WRITTEN_CHARACTER = re.compile(r"\\(?:t|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))")
+
+
+class FileConfig(Settings):
+    """What the files of a log are. `auto` never guesses: it takes what a file says of itself, or the common default."""
+
+    format: Auto | FileFormat = Field(
+        default="auto",
+        description="Format of all files; `auto` tells it from the suffix (.csv .tsv .txt .jsonl .ndjson .json "
+        ".parquet .pq .parq, in any case; .gz .bz2 .zst .xz .zip may follow). jsonl: an object a line, or an array.",
+    )
+    encoding: str = Field(
+        default="auto",
+        description="Encoding of CSV and JSON files, any that Python knows (cp1252, utf-16-le, shift_jis). "
+        "`auto`: UTF-8, or UTF-16 and UTF-32 where a file begins with their byte-order mark.",
+    )
+    delimiter: str = Field(
+        default="auto",
+        min_length=1,
+        max_length=8,
+        description="Column separator of CSV files, one character or several (`::`). `auto`: what a first line "
+        "`sep=;` says, a tab in .tsv files, else a comma.",
+    )
+    quote: Auto | Character | None = Field(
+        default="auto",
+        description='Character around CSV values that hold separators; null: none, quotes are text. `auto`: `"`, and '
+        "files whose values all stand in single quotes are refused.",
+    )
+    escape: Auto | Character | None = Field(
+        default="auto",
+        description="Character that takes the meaning from a quote, separator or line end after it (`\\` in files "
+        'of Spark, MySQL, Postgres). null: none. `auto`: none, and files with `\\"` in quoted values are refused.',
+    )
+    skip_rows: int = Field(
+        default=0,
+        ge=0,
+        description="Lines at the beginning of each CSV file to pass over, before its header.",
+    )
+    comment: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Lines of CSV files that begin with this text are passed over.",
+    )
+    column_names: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of the columns of CSV files without a header, in order. null: the first row names them.",
+    )
+    explode: str | list[str] | None = Field(
+        default=None,
+        description="Key of a list in each row of JSON or Parquet, each item of which is an event; several keys for "
+        "lists that run side by side. Keys inside of items are written with dots (`events.action`).",
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, encoding: str) -> str:
+        if encoding != "auto":
+            try:
+                b"".decode(encoding)
+            except (LookupError, ValueError):
+                raise ValueError(
+                    f"{encoding!r} is no text encoding that Python knows; such are utf-8, utf-16-le, cp1252, latin-1, "
+                    "cp1251, shift_jis, gb18030"
+                ) from None
+        return encoding
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter_separates(cls, delimiter: str) -> str:
+        # YAML leaves \t alone where it is not in double quotes; no log is separated by a backslash and a t.
+        delimiter = _WRITTEN_CHARACTER.sub(
+            lambda match: chr(int(match[1] or match[2], 16)) if match[1] or match[2] else "\t", delimiter
+        )
+        if re.search(r"[\r\n\0]", delimiter):
+            raise ValueError("a line end or NUL cannot separate columns")
+        return delimiter
+
+    @field_validator("quote", "escape")
+    @classmethod
+    def _is_ascii(cls, character: str | None) -> str | None:
+        if character is not None and (not character.isascii() or character in "\r\n\0"):
+            raise ValueError(f"{character!r}: one ASCII character, or null for none")
+        return character
+
+    @field_validator("column_names")
+    @classmethod
+    def _names_differ(cls, names: list[str] | None) -> list[str] | None:
+        repeated = sorted({name for name in names or [] if (names or []).count(name) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(map(repr, repeated))} is there more than once")
+        return names
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        signs = {"delimiter": self.delimiter, "quote": self.quote, "escape": self.escape}
+        told = {key: sign for key, sign in signs.items() if sign not in ("auto", None)}
+        if "quote" not in told and self.quote == "auto":
+            told["quote"] = '"'
+        for key, sign in told.items():
+            for other, other_sign in told.items():
+                # An escape that is the quote itself is what doubling is called elsewhere.
+                if key < other and {key, other} != {"escape", "quote"} and other_sign in sign:
+                    raise ValueError(f"{key} {sign!r} and {other} {other_sign!r} must differ")
+        if self.escape not in ("auto", None) and self.escape == told.get("quote"):
+            raise ValueError(
+                f"escape {self.escape!r}: a doubled quote is read anyway; leave escape out or null"
+            )
+        return self
