@@ -14,7 +14,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, source_columns
 from behaviorlm.events.csv_dialects import Dialect
 from behaviorlm.events.csv_text import BLOCK_BYTES, CsvText
-from behaviorlm.events.encodings import name_of_encoding
+from behaviorlm.events.encodings import NO_TEXT, name_of_encoding
 from behaviorlm.events.source_files import (
     MAX_QUARANTINE_VALUE_CHARACTERS,
     ByteStream,
@@ -44,15 +44,17 @@ class CsvHead:
 def csv_head(stream: ByteStream, source: SourceFile, config: EventsConfig) -> CsvHead:
     """The head of a CSV file. Raises DataError for an empty file, for names that are no text, and as CsvText does."""
     text = CsvText(stream, source, config, HEAD_BYTES)
-    head = text.read(HEAD_BYTES)
+    head = b""
+    while len(head) < HEAD_BYTES and (block := text.read(HEAD_BYTES - len(head))):
+        head += block
     if not head.strip():
         raise DataError(f"{source.path} is empty: a CSV file needs a row with the names of its columns")
     names, rows = _first_rows(head, text.dialect, source)
-    if any("\ufffd" in name or "\x00" in name for name in names):
+    if any("\ufffd" in name or NO_TEXT in name or "\x00" in name for name in names):
+        shown = ", ".join(names)[:80].replace(NO_TEXT, "?")
         raise DataError(
-            f"{source.path}: the names of the columns are not {name_of_encoding(config)} text "
-            f"({', '.join(names)[:80]!r}); set events.encoding to the file's own (cp1252, utf-16-le), or convert the "
-            "file to UTF-8"
+            f"{source.path}: the names of the columns are not {name_of_encoding(config)} text ({shown!r}); set "
+            "events.encoding to the file's own (cp1252, utf-16-le), or convert the file to UTF-8"
         )
     beginning = text.beginning.decode("utf-8", errors="replace")
     return CsvHead(names, rows, text.dialect.delimiter.decode(), beginning)
@@ -97,7 +99,7 @@ def read_csv_batches(source: SourceFile, config: EventsConfig) -> Iterator[tuple
         quotes = dialect.without_escaped(row.text.encode()).count(dialect.quote) if dialect.quote else 0
         if quotes % 2 and ("\n" in row.text or "\r" in row.text):
             unclosed.append(number)
-        shown = row.text[:MAX_QUARANTINE_VALUE_CHARACTERS]
+        shown = row.text[:MAX_QUARANTINE_VALUE_CHARACTERS].replace(NO_TEXT, "\ufffd")
         if dialect.has_stand_in:
             shown = shown.replace(dialect.separator.decode(), dialect.delimiter.decode())
         malformed.append((number, f"{row.actual_columns} columns, not {row.expected_columns}: {shown}"))
@@ -128,10 +130,8 @@ def read_csv_batches(source: SourceFile, config: EventsConfig) -> Iterator[tuple
                 ]
                 if batch.num_rows:
                     last_is_multiline = any(_has_line_end(column[-1].as_py()) for column in batch.columns)
-                if dialect.has_stand_in:
-                    arrays = [
-                        pc.replace_substring(array, dialect.separator, dialect.delimiter) for array in arrays
-                    ]
+                for pattern, original in text.replaced():
+                    arrays = [pc.replace_substring(array, pattern, original) for array in arrays]
                 table = pa.table([*arrays, rows], [*columns, "row"])
                 yield decoded(table, source, _malformed_rows(source, passed), name_of_encoding(config))
         except (pa.ArrowInvalid, pa.ArrowKeyError) as error:

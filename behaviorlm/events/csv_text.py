@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_dialects import SEPARATOR_LINE, Dialect, dialect_of
-from behaviorlm.events.encodings import utf8_blocks
-from behaviorlm.events.source_files import ByteStream, SourceFile
+from behaviorlm.events.encodings import NO_TEXT, utf8_blocks, with_valid_text
+from behaviorlm.events.source_files import ByteStream, SourceFile, open_source
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -36,6 +36,8 @@ class CsvText(io.RawIOBase):
         if (line := SEPARATOR_LINE.match(first)) is not None:
             first = first[line.end() :]
         self.quotes = 0
+        self._passed = 0
+        self._has_no_text = False
         self._lines = 1 + config.skip_rows + (line is not None)
         self._waiting = self._refined(_chain(first, blocks))
         self._rest = b""
@@ -44,12 +46,8 @@ class CsvText(io.RawIOBase):
         """Whether it is open for reading: yes."""
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes; all that is left for -1."""
-        if size < 0:
-            whole = self._rest + b"".join(self._waiting)
-            self._rest = b""
-            return whole
+    def read(self, size: int = BLOCK_BYTES) -> bytes:
+        """At most `size` bytes, none at the end."""
         while not self._rest:
             block = next(self._waiting, None)
             if block is None:
@@ -57,6 +55,12 @@ class CsvText(io.RawIOBase):
             self._rest = block
         block, self._rest = self._rest[:size], self._rest[size:]
         return block
+
+    def replaced(self) -> list[tuple[bytes, bytes]]:
+        """(what stands in values, what stood there in the file)."""
+        dialect = self.dialect
+        pairs = [(dialect.separator, dialect.delimiter)] if dialect.has_stand_in else []
+        return [*pairs, (NO_TEXT.encode(), b"\xff")] if self._has_no_text else pairs
 
     def _refined(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
         dialect, config = self.dialect, self.config
@@ -69,15 +73,18 @@ class CsvText(io.RawIOBase):
         if dialect.escape is not None:
             blocks = map(dialect.with_plain_escapes, blocks)
         if config.column_names is not None:
-            yield _header(config.column_names, dialect)
+            blocks = _chain(_header(config.column_names, dialect) + next(blocks, b""), blocks)
         last = b""
-        for block in blocks:
+        for block in with_valid_text(blocks):
             if dialect.escape_is_open:
-                self._refuse_escapes(block, last)
-                self._lines += block.count(b"\n")
+                # A single byte is found many times faster than two.
+                if b"\\" in block or last == b"\\":
+                    self._refuse_escapes(block, last)
                 last = block[-1:]
+                self._passed += len(block)
             if dialect.quote is not None:
                 self.quotes += dialect.without_escaped(block).count(dialect.quote)
+            self._has_no_text = self._has_no_text or (not block.isascii() and NO_TEXT.encode() in block)
             yield block
 
     def _with_stand_ins(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -109,12 +116,23 @@ class CsvText(io.RawIOBase):
         start = 1 + max(block.rfind(b"\n", 0, at), block.rfind(b"\r", 0, at))
         end = _LINE_END.search(block, at)
         line = block[start : end.start() if end else None].decode("utf-8", errors="replace")
-        number = self._lines + block.count(b"\n", 0, at)
+        number = self._lines + _line_ends(self.source, self.config, self._passed + at)
         raise DataError(
             f"{self.source.path}: in line {number} a backslash stands before a quote in a quoted value: "
             f"{line[:120]!r}. If the backslash escapes the quote (Spark, MySQL), set events.escape: '\\'; if it is "
             "text, and quotes are doubled, set events.escape: null"
         )
+
+
+def _line_ends(source: SourceFile, config: EventsConfig, size: int) -> int:
+    """How many lines end in so many bytes of a file after its first lines: read again, for it costs too much before."""
+    found = 0
+    with open_source(source) as stream:
+        text = CsvText(stream, source, config.model_copy(update={"escape": None}))
+        while size > 0 and (block := text.read(min(size, BLOCK_BYTES))):
+            found += len(_LINE_END.findall(block))
+            size -= len(block)
+    return found
 
 
 def _chain(first: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:

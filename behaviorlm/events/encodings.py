@@ -18,6 +18,8 @@ MARKS = (
 """Byte-order marks, the longer first, and what follows them."""
 _NO_TEXT = "\udcff"
 """Stands for what could not be decoded: it is written as the byte 0xFF, which is never text in UTF-8."""
+NO_TEXT = "\U0010fffe\U0010ffff"
+"""The same as text that nobody writes."""
 _CONTROLS = re.compile("[\x80-\x9f]")
 _FIRST_CHARACTERS = re.compile(rb"[\x80-\xff]")
 
@@ -38,6 +40,26 @@ def utf8_blocks(blocks: Iterable[bytes], source: SourceFile, config: EventsConfi
         yield from blocks
     else:
         yield from _decoded(first, blocks, encoding, source)
+
+
+def with_valid_text(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks with `NO_TEXT` in the place of every byte that is not UTF-8: Arrow cannot tell of a row with such."""
+    rest = b""
+    for block in _with_end(blocks):
+        is_last = block is None
+        waiting = rest + (block or b"")
+        if waiting.isascii():
+            rest = b""
+            yield waiting
+            continue
+        try:
+            _, used = codecs.utf_8_decode(waiting, "strict", is_last)
+            rest = waiting[used:]
+            yield waiting[:used] if rest else waiting
+        except UnicodeDecodeError:
+            text, used = codecs.utf_8_decode(waiting, "behaviorlm.mark", is_last)
+            rest = waiting[used:]
+            yield text.replace(_NO_TEXT, NO_TEXT).encode()
 
 
 def name_of_encoding(config: EventsConfig) -> str:
@@ -101,6 +123,11 @@ def _encoded(text: str, encoding: str) -> bytes:
         # These are controls that nobody writes: the file is in cp1252, where they are quotes and dashes.
         text = _CONTROLS.sub(_NO_TEXT, text)
     return text.encode("utf-8", "surrogateescape")
+
+
+def _with_end(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
+    yield from blocks
+    yield None
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:

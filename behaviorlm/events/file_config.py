@@ -70,7 +70,7 @@ class FileConfig(Settings):
     def _encoding_is_known(cls, encoding: str) -> str:
         if encoding != "auto":
             try:
-                b"".decode(encoding)
+                b" ".decode(encoding, errors="ignore")
             except (LookupError, ValueError):
                 raise ValueError(
                     f"{encoding!r} is no text encoding that Python knows; such are utf-8, utf-16-le, cp1252, latin-1, "
