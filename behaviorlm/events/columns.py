@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig, source_columns
+from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_files import HEAD_BYTES, CsvHead, csv_head
 from behaviorlm.events.csv_remedies import head_problem, remedy
+from behaviorlm.events.explode import file_columns
 from behaviorlm.events.json_lines import head_columns
 from behaviorlm.events.parquet_files import parquet_columns
 from behaviorlm.events.source_files import SourceFile, listed, open_source, text_of_link
@@ -47,7 +48,7 @@ def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> CheckedF
     key that names it, what is there, and what to do.
     """
     heads = [_head(source, config) for source in files]
-    wanted = set(source_columns(config).values())
+    wanted = set(file_columns(config).values())
     strangers = [
         head.source.path
         for head in heads
@@ -84,7 +85,7 @@ def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings
     if head.csv is not None and (problem := head_problem(head.csv, config)) is not None:
         findings.problems[f"{source.path}: {problem}"] = None
     by_folders = folder_values(source.path)
-    for role, column in source_columns(config).items():
+    for role, column in file_columns(config).items():
         if head.names.count(column) > 1:
             problem = f"the column {column!r} ({_key_of(role)}) is there more than once"
             findings.problems[f"{source.path}: {problem}"] = None
@@ -107,6 +108,9 @@ def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings
 
 def _key_of(role: str) -> str:
     keys = {"order": "events.order.column", "split_label": "events.split_column"}
+    if "@" in role:
+        kind, _, number = role.partition("@")
+        return f"events.explode.{number}.{kind}"
     kind, dot, _ = role.partition(".")
     return f"events.context_{kind}" if dot else keys.get(role, f"events.{role}")
 

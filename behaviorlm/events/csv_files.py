@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig, source_columns
+from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_dialects import Dialect
 from behaviorlm.events.csv_text import BLOCK_BYTES, CsvText
 from behaviorlm.events.encodings import NO_TEXT, name_of_encoding
+from behaviorlm.events.explode import file_columns, file_schema
 from behaviorlm.events.source_files import (
     MAX_QUARANTINE_VALUE_CHARACTERS,
     ByteStream,
@@ -22,7 +23,7 @@ from behaviorlm.events.source_files import (
     open_source,
     quarantine_table,
 )
-from behaviorlm.events.text import decoded, table_schema
+from behaviorlm.events.text import decoded
 
 HEAD_BYTES = 1 << 20
 HEAD_ROWS = 200
@@ -88,8 +89,8 @@ def _first_rows(head: bytes, dialect: Dialect, source: SourceFile) -> tuple[list
 
 
 def read_csv_batches(source: SourceFile, config: EventsConfig) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Stream (table of text with the roles of `source_columns` and row, quarantined rows)."""
-    columns, given = source_columns(config), source.given
+    """Stream (table of text with the roles of `file_columns` and row, quarantined rows)."""
+    columns, given = file_columns(config), source.given
     malformed: list[tuple[int, str]] = []
     unclosed: list[int] = []
 
@@ -144,7 +145,7 @@ def read_csv_batches(source: SourceFile, config: EventsConfig) -> Iterator[tuple
             "it cannot be told apart; double or remove the quote"
         )
     if malformed:
-        yield table_schema(config).empty_table(), _malformed_rows(source, malformed)
+        yield file_schema(config).empty_table(), _malformed_rows(source, malformed)
 
 
 def _open_reader(

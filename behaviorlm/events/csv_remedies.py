@@ -4,8 +4,9 @@ import csv
 import re
 from collections.abc import Iterator
 
-from behaviorlm.events.config import EventsConfig, source_columns
+from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_files import CsvHead
+from behaviorlm.events.explode import file_columns, list_keys
 
 DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01", " ")
 MOST_LINES = 30
@@ -16,7 +17,12 @@ _LIKE_A_VALUE = re.compile(r"[+-]?\d[\d.,:/ TZ+-]*\Z|[0-9a-f]{8}-[0-9a-f]{4}-|ht
 
 def head_problem(head: CsvHead, config: EventsConfig) -> str | None:
     """What is wrong with a head that has the columns it should."""
-    columns = source_columns(config)
+    columns = file_columns(config)
+    if list_keys(config):
+        return (
+            "values of CSV files are no lists, which events.explode names; leave it out, or list "
+            "{order, behavior} pairs"
+        )
     if config.column_names is not None and head.rows:
         first = head.rows[0]
         if len(first) != len(config.column_names):
@@ -35,7 +41,7 @@ def head_problem(head: CsvHead, config: EventsConfig) -> str | None:
             )
     if config.quote == "auto" and len(head.rows) >= MOST_ROWS_QUOTED:
         for role in ("user", "behavior"):
-            if columns[role] in head.names:
+            if columns.get(role) in head.names:
                 at = head.names.index(columns[role])
                 values = [row[at] for row in head.rows if len(row) > at and row[at]]
                 if values and all(_is_in_single_quotes(value) for value in values):
@@ -49,7 +55,7 @@ def head_problem(head: CsvHead, config: EventsConfig) -> str | None:
 
 def remedy(head: CsvHead, config: EventsConfig) -> str:
     """What would bring the columns that the mapping names, to be added to a message; empty where that is not known."""
-    wanted = set(source_columns(config).values())
+    wanted = set(file_columns(config).values())
     for number, delimiter, quote, names in _headers(head.beginning):
         if wanted <= set(names):
             changes = []

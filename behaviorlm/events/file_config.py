@@ -14,6 +14,24 @@ Character = Annotated[str, StringConstraints(min_length=1, max_length=1)]
 _WRITTEN_CHARACTER = re.compile(r"\\(?:t|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))")
 
 
+class EventOfRow(Settings):
+    """One of several events that a wide row holds."""
+
+    order: str = Field(min_length=1, description="Column that orders this event, such as its time.")
+    behavior: str | None = Field(default=None, min_length=1, description="Column with this event's behavior.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The behavior of all events of this kind, in place of a column.",
+    )
+
+    @model_validator(mode="after")
+    def _has_one_behavior(self) -> Self:
+        if (self.behavior is None) == (self.name is None):
+            raise ValueError("set either behavior (a column) or name (the behavior itself)")
+        return self
+
+
 class FileConfig(Settings):
     """What the files of a log are. `auto` never guesses: it takes what a file says of itself, or the common default."""
 
@@ -59,10 +77,12 @@ class FileConfig(Settings):
         min_length=1,
         description="Names of the columns of CSV files without a header, in order. null: the first row names them.",
     )
-    explode: str | list[str] | None = Field(
+    explode: str | list[str] | list[EventOfRow] | None = Field(
         default=None,
-        description="Key of a list in each row of JSON or Parquet, each item of which is an event; several keys for "
-        "lists that run side by side. Keys inside of items are written with dots (`events.action`).",
+        description="Rows that hold several events. A key: of a list in each row of JSON or Parquet, each item "
+        "an event; several keys: of lists that run side by side; keys inside of items are written with dots "
+        "(`events.action`). Or a list of {order, behavior} or {order, name} of columns: each an event of the row "
+        "where it is not empty, and `behavior` and `order.column` of the mapping name no column of the file.",
     )
 
     @field_validator("encoding")

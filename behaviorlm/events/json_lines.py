@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.json
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig, source_columns
+from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.encodings import name_of_encoding, utf8_blocks
-from behaviorlm.events.explode import exploded
+from behaviorlm.events.explode import exploded, file_columns, list_keys
 from behaviorlm.events.json_keys import column_at, keys_in, schema_of, value_at
 from behaviorlm.events.json_values import json_decoder, json_values, layout_of
 from behaviorlm.events.source_files import ByteStream, SourceFile, quarantine_table
@@ -58,8 +58,7 @@ def head_columns(
         for value in values:
             if isinstance(value, dict):
                 sound = True
-                for row in exploded(value, config):
-                    keys.update(dict.fromkeys(keys_in(row)))
+                keys.update(dict.fromkeys(_keys_of_events(value, config)))
     except DataError:
         if is_whole and not sound:
             raise
@@ -69,6 +68,13 @@ def head_columns(
             f"(found {head.lstrip()[:80].decode('utf-8', errors='replace')!r})"
         )
     return list(keys) if sound else None
+
+
+def _keys_of_events(value: Mapping[str, Any], config: EventsConfig) -> list[str]:
+    try:
+        return [key for row in exploded(value, config) for key in keys_in(row)]
+    except ValueError:  # the row is set aside when it is read
+        return []
 
 
 def _head_lines(head: bytes) -> Iterator[Any]:
@@ -82,12 +88,12 @@ def _head_lines(head: bytes) -> Iterator[Any]:
 def read_json_batches(
     stream: ByteStream, source: SourceFile, config: EventsConfig
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Stream (table of text with the roles of `source_columns` and row, quarantined rows).
+    """Stream (table of text with the roles of `file_columns` and row, quarantined rows).
 
     `row` is the line's number, or that of the object where there is not one a line; with `explode` events are counted.
     Raises DataError for a line or an object of over 64 MiB.
     """
-    columns = source_columns(config)
+    columns = file_columns(config)
     blocks = json_blocks(stream, source, config)
     first = next(blocks)
     layout = layout_of(first[:LAYOUT_BYTES])
@@ -103,7 +109,7 @@ def read_json_batches(
         return
     next_row = 1
     for block in _of_whole_lines(whole, source):
-        table = _parse_block(block, columns, next_row) if config.explode is None else None
+        table = _parse_block(block, columns, next_row) if not list_keys(config) else None
         if table is not None:
             next_row += table.num_rows
             yield _with_given(table, columns, source), quarantine_table(source.path, [], [], [])
@@ -172,7 +178,7 @@ class _Rows:
     def __init__(self, source: SourceFile, config: EventsConfig, next_row: int) -> None:
         self.next_row = next_row
         self._source, self._config = source, config
-        self._columns = source_columns(config)
+        self._columns = file_columns(config)
         self._values: dict[str, list[str | None]] = {role: [] for role in self._columns}
         self._rows: list[int] = []
         self._bad_rows: list[int] = []
@@ -187,7 +193,7 @@ class _Rows:
     def add_line(self, line: bytes) -> None:
         """Add what a line holds; nothing for a blank one."""
         if not line.strip():
-            self.next_row += self._config.explode is None
+            self.next_row += not list_keys(self._config)
             return
         shown = line[:400].decode("utf-8", errors="replace")
         try:

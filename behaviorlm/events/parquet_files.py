@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig, source_columns
-from behaviorlm.events.explode import list_keys
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.explode import file_columns, list_keys
 from behaviorlm.events.json_keys import Way, column_ways
 from behaviorlm.events.parquet_text import as_text, is_readable
 from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, quarantine_table
@@ -35,9 +35,10 @@ def parquet_columns(source: SourceFile, config: EventsConfig) -> list[str]:
     Raises DataError where a column that the mapping names is of a type that is not read.
     """
     with open_parquet(source) as parquet:
+        _check_lists(parquet.schema_arrow, source, config)
         schema = _flat_schema(parquet.schema_arrow, config)
     problems = []
-    for column in dict.fromkeys(source_columns(config).values()):
+    for column in dict.fromkeys(file_columns(config).values()):
         for way in column_ways(schema, column)[:1]:
             value_type = _type_at(schema, way)
             if not is_readable(value_type):
@@ -50,11 +51,11 @@ def parquet_columns(source: SourceFile, config: EventsConfig) -> list[str]:
 def read_parquet_batches(
     source: SourceFile, config: EventsConfig, batch_rows: int
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Stream (table of text with the roles of `source_columns` and row, quarantined rows).
+    """Stream (table of text with the roles of `file_columns` and row, quarantined rows).
 
     With `explode` events are counted, not rows.
     """
-    columns = source_columns(config)
+    columns = file_columns(config)
     next_row = 1
     with open_parquet(source) as parquet:
         ways = _ways(parquet.schema_arrow, source, config)
@@ -83,7 +84,7 @@ def _ways(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> dict[s
     """How each column is reached. Raises DataError for one that is not there, or there in two ways."""
     flat = _flat_schema(schema, config)
     found = {}
-    for column in source_columns(config).values():
+    for column in file_columns(config).values():
         if column in source.given:
             continue
         ways = column_ways(flat, column)
@@ -137,6 +138,18 @@ def _with_items(table: pa.Table, lists: list[str], parents: pa.Array) -> pa.Tabl
         for name in table.column_names
     ]
     return pa.table(arrays, table.column_names)
+
+
+def _check_lists(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> None:
+    for key in list_keys(config):
+        at = schema.get_field_index(key)
+        if at < 0 or not (
+            pa.types.is_list(schema.field(at).type) or pa.types.is_large_list(schema.field(at).type)
+        ):
+            there = f"of type {schema.field(at).type}" if at >= 0 else "not there"
+            raise DataError(
+                f"{source.path}: the list {key!r} (events.explode) is {there}; a column of lists is needed"
+            )
 
 
 def _flat_schema(schema: pa.Schema, config: EventsConfig) -> pa.Schema:

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_files import read_csv_batches
+from behaviorlm.events.explode import narrow
 from behaviorlm.events.json_lines import read_json_batches
 from behaviorlm.events.parquet_files import read_parquet_batches
 from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, open_source
@@ -22,6 +23,7 @@ def read_table_batches(source: SourceFile, config: EventsConfig, batch_rows: int
     type.
     """
     for table, quarantine in _read(source, config, batch_rows):
+        table, quarantine = narrow(table, quarantine, config)
         table = table.cast(table_schema(config))
         yield table.slice(0, batch_rows), quarantine
         for start in range(batch_rows, table.num_rows, batch_rows):
