@@ -9,6 +9,7 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_files import HEAD_BYTES, CsvHead, csv_head
 from behaviorlm.events.csv_remedies import head_problem, remedy
 from behaviorlm.events.explode import file_columns
+from behaviorlm.events.foreign_files import refuse_foreign
 from behaviorlm.events.json_lines import head_columns
 from behaviorlm.events.parquet_files import parquet_columns
 from behaviorlm.events.source_files import SourceFile, listed, open_source, text_of_link
@@ -136,7 +137,9 @@ def _head(source: SourceFile, config: EventsConfig) -> Head:
     if source.format == "parquet":
         return Head(source, parquet_columns(source, config))
     with open_source(source) as stream:
-        if source.format == "jsonl":
-            return Head(source, head_columns(stream, source, config, HEAD_BYTES))
-        csv = csv_head(stream, source, config)
-        return Head(source, csv.names, csv)
+        head = stream.read(HEAD_BYTES)
+    refuse_foreign(head, source)
+    if source.format == "jsonl":
+        return Head(source, head_columns(head, source, config, is_whole=len(head) < HEAD_BYTES))
+    csv = csv_head(head, source, config)
+    return Head(source, csv.names, csv)

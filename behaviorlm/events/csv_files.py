@@ -18,7 +18,6 @@ from behaviorlm.events.encodings import NO_TEXT, name_of_encoding
 from behaviorlm.events.explode import file_columns, file_schema
 from behaviorlm.events.source_files import (
     MAX_QUARANTINE_VALUE_CHARACTERS,
-    ByteStream,
     SourceFile,
     open_source,
     quarantine_table,
@@ -42,15 +41,16 @@ class CsvHead:
     beginning: str
 
 
-def csv_head(stream: ByteStream, source: SourceFile, config: EventsConfig) -> CsvHead:
-    """The head of a CSV file. Raises DataError for an empty file, for names that are no text, and as CsvText does."""
-    text = CsvText(stream, source, config, HEAD_BYTES)
-    head = b""
-    while len(head) < HEAD_BYTES and (block := text.read(HEAD_BYTES - len(head))):
-        head += block
+def csv_head(raw: bytes, source: SourceFile, config: EventsConfig) -> CsvHead:
+    """What the first bytes of a CSV file, unpacked, say.
+
+    Raises DataError for an empty file, for names that are no text, and as CsvText does.
+    """
+    text = CsvText(io.BytesIO(raw), source, config)
+    head = b"".join(iter(text.read, b""))
     if not head.strip():
         raise DataError(f"{source.path} is empty: a CSV file needs a row with the names of its columns")
-    names, rows = _first_rows(head, text.dialect, source)
+    names, rows = _first_rows(head, text.dialect, source, is_cut=len(raw) >= HEAD_BYTES)
     if any("\ufffd" in name or NO_TEXT in name or "\x00" in name for name in names):
         shown = ", ".join(names)[:80].replace(NO_TEXT, "?")
         raise DataError(
@@ -61,7 +61,9 @@ def csv_head(stream: ByteStream, source: SourceFile, config: EventsConfig) -> Cs
     return CsvHead(names, rows, text.dialect.delimiter.decode(), beginning)
 
 
-def _first_rows(head: bytes, dialect: Dialect, source: SourceFile) -> tuple[list[str], list[list[str]]]:
+def _first_rows(
+    head: bytes, dialect: Dialect, source: SourceFile, is_cut: bool
+) -> tuple[list[str], list[list[str]]]:
     """(names of the columns, the first rows)."""
     delimiter, separator = dialect.delimiter.decode(), dialect.separator.decode()
     rows = csv.reader(
@@ -83,7 +85,7 @@ def _first_rows(head: bytes, dialect: Dialect, source: SourceFile) -> tuple[list
             raise DataError(
                 f"{source.path}: its first row cannot be read as CSV ({error}); look for a quote that is never closed"
             ) from None
-    if len(head) >= HEAD_BYTES:
+    if is_cut and len(found) <= HEAD_ROWS:
         found[1:] = found[1:-1]  # the head may end inside a row
     return found[0], found[1:]
 

@@ -24,11 +24,9 @@ class CsvText(io.RawIOBase):
     beginning: the first bytes as they stand in the file, as UTF-8. quotes: how many were read that are not escaped.
     """
 
-    def __init__(
-        self, stream: ByteStream, source: SourceFile, config: EventsConfig, block_bytes: int = BLOCK_BYTES
-    ) -> None:
+    def __init__(self, stream: ByteStream, source: SourceFile, config: EventsConfig) -> None:
         self.source, self.config = source, config
-        blocks = utf8_blocks(iter(lambda: stream.read(block_bytes), b""), source, config)
+        blocks = utf8_blocks(iter(lambda: stream.read(BLOCK_BYTES), b""), source, config)
         first = _with_lines(blocks, config.skip_rows)
         self.beginning = first[:BEGINNING_BYTES]
         first = first[_end_of_lines(first, config.skip_rows) :]

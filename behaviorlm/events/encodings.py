@@ -71,9 +71,11 @@ def _settled(marked: str | None, source: SourceFile, config: EventsConfig) -> st
     if config.encoding == "auto":
         return marked or "utf-8"
     name = codecs.lookup(config.encoding).name
+    if marked is not None and name in ("utf-16", "utf-32") and marked.startswith(name):
+        return marked
     name = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(name, name)
-    if marked in (None, name) or config.encoding.lower().replace("_", "-") in ("utf-16", "utf-32"):
-        return marked or name
+    if marked in (None, name):
+        return name
     raise DataError(
         f"{source.path}: begins with the byte-order mark of {marked}, but events.encoding is {config.encoding}; leave "
         "events.encoding out for such files"

@@ -41,16 +41,13 @@ def json_blocks(stream: ByteStream, source: SourceFile, config: EventsConfig) ->
     yield from blocks
 
 
-def head_columns(
-    stream: ByteStream, source: SourceFile, config: EventsConfig, head_bytes: int
-) -> list[str] | None:
-    """All keys of the objects in the head of a file, in order of appearance; None if it holds no object.
+def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole: bool) -> list[str] | None:
+    """All keys of the objects in the first bytes of a file, in order of appearance; None if they hold no object.
 
-    Keys of objects in objects come with dots. Raises DataError if nothing of the head is a JSON object.
+    Keys of objects in objects come with dots. Raises DataError if nothing there is a JSON object.
     """
-    head = next(json_blocks(io.BytesIO(stream.read(head_bytes)), source, config))
+    head = next(json_blocks(io.BytesIO(raw), source, config))
     layout = layout_of(head[:LAYOUT_BYTES])
-    is_whole = len(head) < head_bytes
     keys: dict[str, None] = {}
     sound = False
     values = _head_lines(head) if layout == "lines" else json_values([head], layout, source)

@@ -115,6 +115,11 @@ def find_files(config: EventsConfig) -> FoundLog:
         "end; both are read"
         for path, first, is_certain in equal_files({file.path: file.size for file in files})
     ]
+    notes += [
+        f"{path} seems to be {without_packing(path)} in a packed form: both are read"
+        for path in found.sizes
+        if packing_of(path) and without_packing(path) in found.sizes
+    ]
     if not files and not missing and not unknown:
         missing.append(
             f"events.paths: {', '.join(config.paths)}: the folder holds no file with a suffix of "
@@ -205,7 +210,9 @@ def _notes(found: FoundFiles, passed_over: Sequence[str]) -> list[str]:
         reason = f"the suffix {suffix} is not read" if suffix else "no suffix says what they are"
         notes.append(f"passed over, for {reason} (set format to read them): {listed(paths)}")
     if found.broken:
-        notes.append(f"passed over, for these links lead nowhere: {listed(in_natural_order(found.broken))}")
+        notes.append(
+            f"passed over, for these are links to nowhere, or no files: {listed(in_natural_order(found.broken))}"
+        )
     if found.hidden:
         notes.append(
             f"passed over: {found.hidden:,} hidden files, folders and markers (named with a dot or underscore in front)"

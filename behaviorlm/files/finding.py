@@ -16,8 +16,8 @@ class FoundFiles:
     """What some paths name.
 
     sizes: bytes by path. named: those that a path or glob names itself, not a folder around them. hidden: files and
-    folders in folders whose name begins with a dot or an underscore. broken: links that lead nowhere. repeated: (path,
-    the same file or folder by another name, by which it is read).
+    folders in folders whose name begins with a dot or an underscore. broken: links that lead nowhere, and what is no
+    file. repeated: (path, the same file or folder by another name, by which it is read).
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -36,7 +36,7 @@ def find_locally(pattern: str, found: FoundFiles) -> bool:
     for candidate in candidates:
         if os.path.isdir(candidate):
             _find_below(candidate, found)
-        elif not os.path.exists(candidate):
+        elif not os.path.isfile(candidate):
             found.broken.append(candidate)
         elif not is_there and _is_marker(candidate):
             found.hidden += 1
@@ -93,9 +93,9 @@ def _add_files(directory: str, names: list[str], found: FoundFiles) -> None:
         path = os.path.join(directory, name)
         if name.startswith(_HIDDEN):
             found.hidden += 1
-        elif not os.path.exists(path):
+        elif not os.path.isfile(path):
             found.broken.append(path)
-        elif os.path.isfile(path):
+        else:
             found.sizes[path] = os.path.getsize(path)
 
 
