@@ -102,7 +102,10 @@ def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings
                 source.path
             )
         else:
-            problem = f"no column {column!r} ({_key_of(role)}); {_there(head, column, config)}"
+            is_first = not any(
+                problem.startswith(f"{source.path}: no column") for problem in findings.problems
+            )
+            problem = f"no column {column!r} ({_key_of(role)}); {_there(head, column, config, is_first)}"
             findings.problems[f"{source.path}: {problem}"] = None
     return given
 
@@ -116,7 +119,7 @@ def _key_of(role: str) -> str:
     return f"events.context_{kind}" if dot else keys.get(role, f"events.{role}")
 
 
-def _there(head: Head, column: str, config: EventsConfig) -> str:
+def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> str:
     names = list(head.names or ())
     if (leads_to := text_of_link(head.source.path)) is not None:
         return f"it holds only {leads_to!r}, a link that was copied as text: name that file instead"
@@ -124,7 +127,7 @@ def _there(head: Head, column: str, config: EventsConfig) -> str:
     similar = [name for name in names if _is_similar(name, column)]
     if similar:
         shown += f"; did you mean {' or '.join(map(repr, similar[:3]))}?"
-    told = remedy(head.csv, config) if head.csv is not None else ""
+    told = remedy(head.csv, config) if head.csv is not None and with_remedy else ""
     return f"{shown}{told}"
 
 

@@ -8,7 +8,7 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_files import CsvHead
 from behaviorlm.events.explode import file_columns, list_keys
 
-DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01", " ")
+DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01")
 MOST_LINES = 30
 """So many lines at the beginning of a file are tried as its header."""
 MOST_ROWS_QUOTED = 2

@@ -57,12 +57,13 @@ def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole:
                 sound = True
                 keys.update(dict.fromkeys(_keys_of_events(value, config)))
     except DataError:
-        if is_whole and not sound:
+        if is_whole and not sound and b"\0" not in head:
             raise
     if not sound and head.strip() and not (layout == "array" and head.strip() == b"[]"):
+        in_utf16 = "; NUL bytes in it speak for events.encoding: utf-16-le" if b"\0" in head else ""
         raise DataError(
             f"{source.path}: no JSON object at its beginning; write one object a line, or an array of objects "
-            f"(found {head.lstrip()[:80].decode('utf-8', errors='replace')!r})"
+            f"(found {head.lstrip()[:80].decode('utf-8', errors='replace')!r}{in_utf16})"
         )
     return list(keys) if sound else None
 
@@ -77,7 +78,7 @@ def _keys_of_events(value: Mapping[str, Any], config: EventsConfig) -> list[str]
 def _head_lines(head: bytes) -> Iterator[Any]:
     for line in head.splitlines():
         try:
-            yield json.loads(line)
+            yield _DECODER.decode(line.decode("utf-8").strip())
         except (ValueError, RecursionError):
             continue
 
@@ -162,9 +163,12 @@ def _parse_block(block: bytes, columns: dict[str, str], first_line: int) -> pa.T
     lines = block.count(b"\n") + (not block.endswith(b"\n"))
     if table.num_rows != lines:
         return None
-    found = {name: column_at(table, name) for name in names}
-    if any(column is None for column in found.values()):
-        return None
+    found = {}
+    for name in names:
+        column = column_at(table, name)
+        if column is None:
+            return None
+        found[name] = column
     rows = np.arange(first_line, first_line + lines, dtype=np.int64)
     return pa.table([*(found[name].cast(pa.string()) for name in columns.values()), rows], [*columns, "row"])
 

@@ -50,15 +50,24 @@ def json_values(blocks: Iterable[bytes], layout: Layout, source: SourceFile) -> 
         while text.sign():
             yield text.value()
         return
-    text.sign()
+    while text.sign():  # mostly one array, but some write one a line
+        yield from _values_of_array(text)
+
+
+def _values_of_array(text: "_Text") -> Iterator[Any]:
+    if text.sign() != "[":
+        raise text.problem("no array, as before")
     text.at += 1
+    is_first = True
     while (sign := text.sign()) != "]":
-        if text.count:
+        if not is_first:
             if sign != ",":
                 raise text.problem("the array has no end" if not sign else "no comma before the next")
             text.at += 1
             text.sign()
         yield text.value()
+        is_first = False
+    text.at += 1
 
 
 class _Text:

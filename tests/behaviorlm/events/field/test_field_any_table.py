@@ -188,7 +188,12 @@ def packed(content: bytes, packing: str) -> bytes:
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr("inside", content)
         return buffer.getvalue()
-    return {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}[packing](content)
+    packs: dict[str, Callable[[bytes], bytes]] = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+    }
+    return packs[packing](content) if packing else content
 
 
 def test_any_table_as_json() -> None:
@@ -204,8 +209,8 @@ def test_any_table_as_json() -> None:
     )
     def each(table: list[list[Row]], layout: str, packing: str, is_ascii: bool, nesting: str) -> None:
         def value(user: str, behavior: str, step: int) -> dict[str, Any]:
-            inner = {"user": user, "time": step}
-            nested = {
+            inner: dict[str, Any] = {"user": user, "time": step}
+            nested: dict[str, dict[str, Any]] = {
                 "flat": inner,
                 "nested": {"p": inner, "other": [1, {"x": None}]},
                 "deep": {"p": {"q.r": inner}},
@@ -224,7 +229,10 @@ def test_any_table_as_json() -> None:
             else:
                 text = json.dumps(values, ensure_ascii=is_ascii, indent=2 if layout == "indented" else None)
             contents.append(packed(text.encode(), packing))
-        keys = {"user": f"{prefix}user", "order": {"column": f"{prefix}time", "kind": "integer"}}
+        keys: dict[str, Any] = {
+            "user": f"{prefix}user",
+            "order": {"column": f"{prefix}time", "kind": "integer"},
+        }
         check(table, contents, f".json{packing}", tally, **keys)
 
     each()

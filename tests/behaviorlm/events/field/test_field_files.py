@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,6 +30,14 @@ def zstd(content: bytes) -> bytes:
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(content)
     return sink.getvalue().to_pybytes()
+
+
+PACKS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd,
+}
 
 
 def read(folder: Path, **changes: object) -> tuple[list[str], str]:
@@ -102,8 +111,13 @@ def test_a_damaged_packing_is_refused_by_name(tmp_path: Path, packing: str, dama
             archive.writestr("log.csv", text)
         content = bytearray((tmp_path / "log.csv.zip").read_bytes())
     else:
-        pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}[packing]
-        content = bytearray(pack(text))
+        packs: dict[str, Callable[[bytes], bytes]] = {
+            ".gz": gzip.compress,
+            ".bz2": bz2.compress,
+            ".xz": lzma.compress,
+            ".zst": zstd,
+        }
+        content = bytearray(packs[packing](text))
     if damage == "cut":
         del content[len(content) // 2 :]
     elif damage == "flipped":
@@ -129,7 +143,7 @@ def test_a_zip_of_one_file_is_read_and_of_several_refused_by_their_names(tmp_pat
 
 
 def test_whatever_is_passed_over_is_named(tmp_path: Path) -> None:
-    others = {
+    others: dict[str, bytes | str] = {
         "a.xlsx": b"PK",
         "b.log": "x",
         "LICENSE": "x",

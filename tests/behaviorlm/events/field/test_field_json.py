@@ -10,7 +10,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.events.log import find_log
 from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences, written
 
-NESTED = {"user": "p.id", "behavior": "event", "order": {"column": "p.time"}}
+NESTED: dict[str, Any] = {"user": "p.id", "behavior": "event", "order": {"column": "p.time"}}
 
 
 def lines(*rows: Any) -> str:
@@ -63,6 +63,8 @@ ROWS = [event("a", 1), event("b", 2), event("c", 3, "v")]
         "\ufeff\n" + json.dumps(ROWS),
         "".join(json.dumps(row, indent=2) + "\n" for row in ROWS),
         "".join(json.dumps(row, indent=2) for row in ROWS),
+        "".join(json.dumps([row]) + "\n" for row in ROWS),
+        json.dumps(ROWS[:2]) + "\n\n[]" + json.dumps(ROWS[2:]),
         lines(*ROWS).replace("\n", "\r\n"),
         lines(*ROWS).replace("\n", "\n\n"),
         lines(*ROWS).encode("utf-16"),
@@ -110,6 +112,14 @@ def test_a_file_in_which_nobody_has_the_user_costs_its_rows_where_others_have_it
         find_log(mapping(tmp_path, **NESTED))
 
 
+@pytest.mark.parametrize("content", [lines(*ROWS), json.dumps(ROWS)])
+def test_utf16_without_a_mark_is_refused_until_it_is_named(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DataError, match=r"no JSON object at its beginning.*events\.encoding: utf-16-le"):
+        read(tmp_path, content.encode("utf-16-le"), **NESTED)
+    found = read(tmp_path, content.encode("utf-16-le"), encoding="utf-16-le", **NESTED)
+    assert found == ({"u": ["a", "b"], "v": ["c"]}, [])
+
+
 def test_nan_is_nothing_and_numbers_keep_their_digits(tmp_path: Path) -> None:
     content = '{"user": 12345678901234567890, "action": 1.50, "time": "2024-01-01", "x": NaN}\n'
     _, timelines, _ = read_log(mapping(written(tmp_path, {"log.jsonl": content}), context_after=["x"]))
@@ -126,7 +136,7 @@ SESSIONS = lines(
 
 
 def test_each_item_of_a_list_is_an_event(tmp_path: Path) -> None:
-    keys = {"behavior": "events.a", "order": {"column": "events.t"}, "explode": "events"}
+    keys: dict[str, Any] = {"behavior": "events.a", "order": {"column": "events.t"}, "explode": "events"}
     found = ({"u": ["y", "x"], "v": ["z"]}, [("malformed row", 3), ("empty time", 5)])
     assert read(tmp_path, SESSIONS, **keys) == found
 
@@ -136,7 +146,7 @@ def test_lists_side_by_side_keep_their_order_where_they_tie(tmp_path: Path) -> N
         {"user": "u", "action": ["c", "a", "b"], "step": [1, 1, 1]},
         {"user": "u", "action": ["d"], "step": [1, 2]},
     )
-    keys = {"order": {"column": "step", "kind": "integer"}, "explode": ["action", "step"]}
+    keys: dict[str, Any] = {"order": {"column": "step", "kind": "integer"}, "explode": ["action", "step"]}
     assert read(tmp_path, content, **keys) == ({"u": ["c", "a", "b"]}, [("malformed row", 4)])
 
 
@@ -153,7 +163,7 @@ def test_a_response_around_the_events_is_taken_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
 def test_wide_rows_hold_several_events(tmp_path: Path, name: str) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"user": "u", "opened": "2024-01-01", "paid": "2024-01-02", "last": "close", "last_at": "2024-01-03"},
         {"user": "u", "opened": "2024-01-05", "paid": None, "last": None, "last_at": None},
         {"user": "v", "opened": None, "paid": "2024-01-02", "last": "close", "last_at": None},
