@@ -1,8 +1,7 @@
 """The columns of a log: every file's head is looked at, and what is missing is named with what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import unquote
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
@@ -12,9 +11,8 @@ from behaviorlm.events.explode import file_columns
 from behaviorlm.events.foreign_files import refuse_foreign
 from behaviorlm.events.json_lines import head_columns
 from behaviorlm.events.parquet_files import parquet_columns
-from behaviorlm.events.source_files import SourceFile, listed, open_source, text_of_link
+from behaviorlm.events.source_files import SourceFile, folder_values, listed, open_source, text_of_link
 
-NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 MOST_COLUMNS = 40
 
 
@@ -66,16 +64,6 @@ def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> CheckedF
         raise DataError("\n".join(findings.problems))
     notes += [f"{what} {column!r}: {listed(paths)}" for (column, what), paths in findings.lacking.items()]
     return CheckedFiles(tuple(kept), tuple(notes))
-
-
-def folder_values(path: str) -> Mapping[str, str | None]:
-    """What the folders of a path say of the rows below them: {day: 2024-05-31} for …/day=2024-05-31/…"""
-    pairs = [part.partition("=") for part in path.split("/")[:-1]]
-    return {
-        unquote(name): None if value == NO_PARTITION else unquote(value)
-        for name, sign, value in pairs
-        if sign
-    }
 
 
 def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings) -> dict[str, str | None]:

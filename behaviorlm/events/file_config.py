@@ -3,13 +3,11 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings
 
 FileFormat = Literal["csv", "jsonl", "parquet"]
-Auto = Literal["auto"]
-Character = Annotated[str, StringConstraints(min_length=1, max_length=1)]
 
 _WRITTEN_CHARACTER = re.compile(r"\\(?:t|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4}))")
 
@@ -35,7 +33,7 @@ class EventOfRow(Settings):
 class FileConfig(Settings):
     """What the files of a log are. `auto` never guesses: it takes what a file says of itself, or the common default."""
 
-    format: Auto | FileFormat = Field(
+    format: Literal["auto", "csv", "jsonl", "parquet"] = Field(
         default="auto",
         description="Format of all files; `auto` tells it from the suffix (.csv .tsv .txt .jsonl .ndjson .json "
         ".parquet .pq .parq, in any case; .gz .bz2 .zst .xz .zip may follow). jsonl: an object a line, or an array.",
@@ -52,12 +50,12 @@ class FileConfig(Settings):
         description="Column separator of CSV files, one character or several (`::`). `auto`: what a first line "
         "`sep=;` says, a tab in .tsv files, else a comma.",
     )
-    quote: Auto | Character | None = Field(
+    quote: str | None = Field(
         default="auto",
         description='Character around CSV values that hold separators; null: none, quotes are text. `auto`: `"`, and '
         "files whose values all stand in single quotes are refused.",
     )
-    escape: Auto | Character | None = Field(
+    escape: str | None = Field(
         default="auto",
         description="Character that takes the meaning from a quote, separator or line end after it (`\\` in files "
         'of Spark, MySQL, Postgres). null: none. `auto`: none, and files with `\\"` in quoted values are refused.',
@@ -77,7 +75,12 @@ class FileConfig(Settings):
         min_length=1,
         description="Names of the columns of CSV files without a header, in order. null: the first row names them.",
     )
-    explode: str | list[str] | list[EventOfRow] | None = Field(
+    explode: (
+        str
+        | Annotated[list[str], Field(min_length=1)]
+        | Annotated[list[EventOfRow], Field(min_length=1)]
+        | None
+    ) = Field(
         default=None,
         description="Rows that hold several events. A key: of a list in each row of JSON or Parquet, each item "
         "an event; several keys: of lists that run side by side; keys inside of items are written with dots "
@@ -111,9 +114,9 @@ class FileConfig(Settings):
 
     @field_validator("quote", "escape")
     @classmethod
-    def _is_ascii(cls, character: str | None) -> str | None:
-        if character is not None and (not character.isascii() or character in "\r\n\0"):
-            raise ValueError(f"{character!r}: one ASCII character, or null for none")
+    def _is_one_character(cls, character: str | None) -> str | None:
+        if character not in ("auto", None) and not re.fullmatch(r"[\t -~]", character):
+            raise ValueError("one ASCII character, null for none, or auto")
         return character
 
     @field_validator("column_names")

@@ -113,10 +113,20 @@ def _column(table: pa.Table, column: str, way: Way, source: SourceFile) -> pa.Ar
         ) from None
 
 
+def _is_list(value_type: pa.DataType) -> bool:
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(kind(value_type) for kind in kinds)
+
+
 def _explode(
     table: pa.Table, lists: list[str], next_row: int, source: SourceFile
 ) -> tuple[pa.Table, pa.Table, int]:
     """(a row for each item of the lists, quarantined rows, the number of the next row)."""
+    for key in lists:
+        values = table[key]
+        table = table.set_column(
+            table.column_names.index(key), key, values.cast(pa.large_list(values.type.value_type))
+        )
     lengths = [pc.list_value_length(table[key]) for key in lists]
     is_sound = lengths[0].is_valid()
     for length in lengths[1:]:
@@ -143,9 +153,7 @@ def _with_items(table: pa.Table, lists: list[str], parents: pa.Array) -> pa.Tabl
 def _check_lists(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> None:
     for key in list_keys(config):
         at = schema.get_field_index(key)
-        if at < 0 or not (
-            pa.types.is_list(schema.field(at).type) or pa.types.is_large_list(schema.field(at).type)
-        ):
+        if at < 0 or not _is_list(schema.field(at).type):
             there = f"of type {schema.field(at).type}" if at >= 0 else "not there"
             raise DataError(
                 f"{source.path}: the list {key!r} (events.explode) is {there}; a column of lists is needed"
@@ -156,7 +164,7 @@ def _flat_schema(schema: pa.Schema, config: EventsConfig) -> pa.Schema:
     """The schema with items in the place of the lists that are exploded."""
     fields = []
     for field in schema:
-        is_list = field.name in list_keys(config) and hasattr(field.type, "value_type")
+        is_list = field.name in list_keys(config) and _is_list(field.type)
         fields.append(pa.field(field.name, field.type.value_type) if is_list else field)
     return pa.schema(fields)
 
@@ -178,7 +186,7 @@ def _names(fields: Any, prefix: str = "") -> list[str]:
 
 
 def _unreadable(source: SourceFile, column: str, value_type: pa.DataType) -> str:
-    if pa.types.is_list(value_type) or pa.types.is_large_list(value_type):
+    if _is_list(value_type):
         remedy = f"if each of its items is an event, set events.explode: {column}"
     elif pa.types.is_struct(value_type):
         remedy = f"name a value in it with a dot, such as {column}.{value_type.field(0).name}"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -32,6 +33,7 @@ SUFFIXES: dict[str, FileFormat] = {
 }
 COMMON_SUFFIXES = (".txt", ".json")
 """Suffixes of much that is no log: in a folder, files of these count where they hold any of the log's columns."""
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 MOST_NAMES = 10
 """How many files a sentence lists by name."""
 
@@ -114,6 +116,7 @@ def find_files(config: EventsConfig) -> FoundLog:
         else f"{path} and {first} seem to be the same: of one size, and equal at the beginning, the middle and the "
         "end; both are read"
         for path, first, is_certain in equal_files({file.path: file.size for file in files})
+        if folder_values(path) == folder_values(first)
     ]
     notes += [
         f"{path} seems to be {without_packing(path)} in a packed form: both are read"
@@ -144,6 +147,16 @@ def format_of(path: str) -> FileFormat | None:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error})") from None
     return known
+
+
+def folder_values(path: str) -> Mapping[str, str | None]:
+    """What the folders of a path say of the rows below them: {day: 2024-05-31} for …/day=2024-05-31/…"""
+    pairs = [part.partition("=") for part in path.split("/")[:-1]]
+    return {
+        unquote(name): None if value == NO_PARTITION else unquote(value)
+        for name, sign, value in pairs
+        if sign
+    }
 
 
 def listed(paths: Sequence[str]) -> str:

@@ -202,7 +202,7 @@ def test_a_nul_byte_is_text(tmp_path: Path) -> None:
     [
         ({"encoding": "utf-9"}, "'utf-9' is no text encoding"),
         ({"encoding": "base64"}, "'base64' is no text encoding"),
-        ({"quote": "ab"}, "at most 1 character"),
+        ({"quote": "ab"}, "one ASCII character, null"),
         ({"quote": ";", "delimiter": ";"}, "must differ"),
         ({"escape": '"'}, "a doubled quote is read anyway"),
         ({"delimiter": "\n"}, "line end"),

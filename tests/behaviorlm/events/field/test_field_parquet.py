@@ -143,10 +143,15 @@ def test_values_inside_of_structs_and_lists(tmp_path: Path) -> None:
 
 
 def test_lists_side_by_side(tmp_path: Path) -> None:
-    folder = write(tmp_path / "log.parquet", user=["u", "v"], action=[["a", "b"], ["c"]], step=[[5, 5], [1]])
+    folder = write(
+        tmp_path / "log.parquet",
+        user=["u", "v"],
+        action=[["a", "b"], ["c", "d"]],
+        step=pa.array([[5, 5], [1, 0]], pa.list_(pa.int8(), 2)),
+    )
     order = {"column": "step", "kind": "integer"}
     _, timelines, _ = read_log(mapping(folder, order=order, explode=["action", "step"]))
-    assert sequences(timelines) == {"u": ["a", "b"], "v": ["c"]}
+    assert sequences(timelines) == {"u": ["a", "b"], "v": ["d", "c"]}
 
 
 @pytest.mark.parametrize(("key", "there"), [("action", "of type string"), ("p.events", "not there")])
