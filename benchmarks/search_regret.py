@@ -18,10 +18,10 @@ from scipy.stats import spearmanr
 from behaviorlm.config import read_settings, validate_settings
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm_ray.cluster.connection import connected
+from behaviorlm_ray.search.findings import SUMMARY
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL
 from behaviorlm_ray.search.run import check_trials, search, search_folder
 from behaviorlm_ray.search.settings import SearchSettings, base_run
-from behaviorlm_ray.search.summary import SUMMARY
 from behaviorlm_ray.storage import read_text
 
 
@@ -137,11 +137,9 @@ def table(search_summary: dict[str, Any], grid_summary: dict[str, Any]) -> list[
             f"| {summary['cost'] / unshared:.3f} | {metrics[ANCHOR]:.4f} | {metrics[TAIL]:.4f} | {metrics[MEAN]:.4f} |"
         )
     regret = regret_of(search_summary, grid_summary)
-    repeated = {stage: times for stage, times in search_summary["stages"].items() if times > 1}
     lines += [
         "",
         f"unshared: {unshared:,.0f} tokens; regret {100 * regret:.2f} points of the objective",
-        f"stages that ran more than once: {repeated or 'none'}",
         *(
             f"rung {rung}: rank correlation with the whole tuning {value:.2f} over {trials} trials"
             for rung, trials, value in correlation_with_grid(search_summary, grid_summary)

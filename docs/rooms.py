@@ -28,6 +28,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "scoring",
         "selection",
         "baselines",
+        "predictor",
     ],
     "behaviorlm_ray": [
         "storage",
@@ -40,6 +41,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "evaluation",
         "pipeline",
         "report",
+        "export",
         "upkeep",
         "search",
         "commands",

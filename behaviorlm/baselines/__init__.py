@@ -1,6 +1,8 @@
 """What any method has to beat: predictions by counting, on the same samples and the same context."""
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,28 +29,58 @@ class Baseline(Protocol):
         ...
 
 
+WITH_CONTEXT = "markov_order_3_context"
+"""Fitted only if the log has context known before the event."""
+
+
+class BaselineKind(NamedTuple):
+    """What the report says about a baseline, and what fits it."""
+
+    description: str
+    fit: Callable[[TimelineArrays], Baseline]
+
+
+BASELINES: Mapping[str, BaselineKind] = {
+    "most_frequent": BaselineKind("the most frequent behavior of the training targets", fit_most_frequent),
+    "per_user_frequency": BaselineKind(
+        "the user's own most frequent behavior so far", fit_per_user_frequency
+    ),
+    "bigram": BaselineKind("what followed the last behavior most often", fit_bigram),
+    "markov_order_1": BaselineKind(
+        "interpolated back-off over the last behavior", partial(fit_markov, order=1)
+    ),
+    "markov_order_2": BaselineKind(
+        "interpolated back-off over the last two behaviors", partial(fit_markov, order=2)
+    ),
+    "markov_order_3": BaselineKind(
+        "interpolated back-off over the last three behaviors", partial(fit_markov, order=3)
+    ),
+    WITH_CONTEXT: BaselineKind(
+        "the same, and over the context known before the event",
+        partial(fit_markov, order=3, use_context=True),
+    ),
+}
+"""Every baseline by name, in the order of the tables."""
+
+
 def fit_baselines(timelines: TimelineArrays) -> dict[str, Baseline]:
     """Every baseline by name, fitted on the training events; weights chosen on validation, never on test.
 
-    `markov_order_3_context` also conditions on the context known before the event; it is there if the log has
-    any. Raises DataError without training events.
+    Raises DataError without training events.
     """
     if not len(timelines.training_rows()):
         raise DataError("baselines need training events, and the timelines have none; check the split")
-    fitted: dict[str, Baseline] = {
-        "most_frequent": fit_most_frequent(timelines),
-        "per_user_frequency": fit_per_user_frequency(timelines),
-        "bigram": fit_bigram(timelines),
+    return {
+        name: kind.fit(timelines)
+        for name, kind in BASELINES.items()
+        if name != WITH_CONTEXT or timelines.contexts > 1
     }
-    for order in (1, 2, 3):
-        fitted[f"markov_order_{order}"] = fit_markov(timelines, order)
-    if timelines.contexts > 1:
-        fitted["markov_order_3_context"] = fit_markov(timelines, 3, use_context=True)
-    return fitted
 
 
 __all__ = [
+    "BASELINES",
     "Baseline",
+    "BaselineKind",
     "Markov",
     "MostFrequent",
     "PerUserFrequency",

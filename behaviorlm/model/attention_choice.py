@@ -44,7 +44,7 @@ def choose_attention(model: PreTrainedModel | PeftModel) -> TreeAttention:
         model.train(was_training)
     if attention.kind == "plain":
         logger.warning(
-            "%s gives other numbers on token trees than on plain sequences: plain sequences are used "
+            "model: %s gives other numbers on token trees than on plain sequences: plain sequences are used "
             "(same numbers, slower)",
             config.model_type,
         )

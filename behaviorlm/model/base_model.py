@@ -24,6 +24,7 @@ from transformers import (
 
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.weight_files import check_weight_files
 
 if TYPE_CHECKING:
     from transformers import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
 # What a model is made of, at the top of its folder: network, weights, tokenizer, chat template.
-_MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -81,7 +82,7 @@ def base_folder(config: ModelConfig) -> Path:
         )
     try:
         folder = huggingface_hub.snapshot_download(
-            config.base, revision=config.revision, allow_patterns=list(_MODEL_FILES), ignore_patterns=["*/*"]
+            config.base, revision=config.revision, allow_patterns=list(MODEL_FILES), ignore_patterns=["*/*"]
         )
     # The hub's client raises errors of its own, of the HTTP client and of the system, with no common parent.
     except Exception as error:
@@ -150,9 +151,6 @@ def load_model(config: ModelConfig) -> "PreTrainedModel":
     Raises ModelError for a folder without usable weights, for weights that do not fill the model, and for
     anything but a causal language model.
     """
-    from transformers import AutoModelForCausalLM
-
-    folder = base_folder(config)
     model_config = load_model_config(config)
     options: dict[str, Any] = {
         "trust_remote_code": config.trust_remote_code,
@@ -162,10 +160,34 @@ def load_model(config: ModelConfig) -> "PreTrainedModel":
     if config.random_init:
         return _random_model(config, model_config, options)
     require_weights(config)
+    return _filled_model(base_folder(config), model_config, options)
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Raise ModelError where `load_model` would for the weights; only their headers are read, without memory."""
+    require_weights(config)
+    if config.random_init:
+        return
+    model_config = load_model_config(config)
+    options = {"trust_remote_code": config.trust_remote_code, "attn_implementation": _attention(model_config)}
+    _filled_model(base_folder(config), model_config, options | {"device_map": "meta"})
+
+
+def _filled_model(folder: Path, model_config: PretrainedConfig, options: dict[str, Any]) -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
     with _readable(folder, "its weights"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=model_config, use_safetensors=True, output_loading_info=True, **options
-        )
+        shows_progress = logging.is_progress_bar_enabled()
+        if "device_map" in options:
+            logging.disable_progress_bar()  # nothing is loaded
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, config=model_config, use_safetensors=True, output_loading_info=True, **options
+            )
+        finally:
+            if shows_progress:
+                logging.enable_progress_bar()
         model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -179,9 +201,12 @@ def load_model(config: ModelConfig) -> "PreTrainedModel":
 
 
 def require_weights(config: ModelConfig) -> None:
-    """Raise ModelError where the base's folder holds no weights and none are to be drawn."""
+    """Raise ModelError where the base's folder holds no whole files of weights and none are to be drawn."""
     folder = base_folder(config)
-    if not config.random_init and not list(folder.glob("*.safetensors")):
+    if config.random_init:
+        return
+    check_weight_files(folder)
+    if not list(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder} holds no *.safetensors weights; convert other formats with model.save_pretrained, or "
             "set model.random_init: true to draw new weights"
@@ -231,7 +256,7 @@ def model_fingerprint(config: ModelConfig) -> str:
     digest = hashlib.sha256()
     loading = config.model_dump(include={"dtype", "random_init", "random_init_seed", "config_overrides"})
     digest.update(json.dumps(loading, sort_keys=True).encode())
-    names = {path.name for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+    names = {path.name for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
     for name in sorted(names):
         with (folder / name).open("rb") as file:
             digest.update(f"\0{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())

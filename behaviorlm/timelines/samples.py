@@ -54,7 +54,7 @@ def build_timelines(
     check_split_settings(split_config, events_config)
     events = events.combine_chunks()
     _check_zones(events, events_config)
-    sorting, is_repeat, counts = _rows_in_order(events, events_config)
+    sorting, is_repeat, counts = rows_in_order(events, events_config)
     table = events.take(pa.array(sorting)).combine_chunks()
     starts = user_starts(_array(table["user"]))
     sizes = np.diff(np.append(starts, table.num_rows))
@@ -75,7 +75,7 @@ def build_timelines(
     return timelines, counts
 
 
-def _rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+def rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """Which rows stay, by user, order, file, row; whether each repeats the one before; what was counted on the way."""
     counts = {"events_read": events.num_rows}
     user_rank = _codes(events["user"], ranked=True)

@@ -161,9 +161,21 @@ def test_every_trial_of_a_search_config_is_a_valid_run(path: Path, monkeypatch: 
 def test_the_header_of_a_config_holds_its_own_commands(name: str) -> None:
     text = (CONFIGS / name).read_text(encoding="utf-8")
     header = text[: text.index("\nname:") + 1]
-    assert f"#   python -m jobs.run --config jobs/configs/{name} --dry-run\n" in header
-    assert f"#   python -m jobs.run --config jobs/configs/{name}\n" in header
+    assert f"#   behaviorlm run --config jobs/configs/{name} --dry-run\n" in header
+    assert f"#   behaviorlm run --config jobs/configs/{name}\n" in header
     assert ("use_gpu: true" in text) == ("Untested at size" in header)
+
+
+COMMANDS = ("#   behaviorlm ", "#   python -m benchmarks.")
+
+
+def test_every_command_in_a_config_is_that_of_the_project() -> None:
+    typed = {
+        path: [line for line in path.read_text(encoding="utf-8").splitlines() if "--config" in line]
+        for path in CONFIGS.rglob("*.yaml")
+    }
+    assert sum(map(len, typed.values())) > 20
+    assert not [line for lines in typed.values() for line in lines if not line.startswith(COMMANDS)]
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ["torch", "transformers", "tokenizers", "peft", "deepspeed", "ray", "boto3", "botocore", "optuna"]
 HEAVY += ["matplotlib", "scipy", "sklearn", "pandas", "polars", "pyarrow.dataset", "pyarrow.parquet"]
 FOR_THE_WORK = {"ray", "deepspeed", "matplotlib", "optuna", "sklearn", "polars"}
-FOR_NETWORKS = {"peft", "scipy"}
-"""A plan lays out a network only to try the adapter on it."""
+FOR_NETWORKS = {"scipy"}
+"""A plan lays out a network to hold the headers of the weights against it."""
+FOR_ADAPTERS = {"peft"}
 
 RUN = [
     ["--config", "jobs/configs/demo.yaml", "--evnts.user=x", "--events.order.time_zone=UTC"],
@@ -46,6 +47,7 @@ STUDY = [
 OTHERS = {
     "search": SEARCH,
     "study": STUDY,
+    "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],
@@ -93,6 +95,14 @@ def test_help_and_what_is_refused_load_nothing_heavy(job: str) -> None:
     assert all(statuses[1:]), statuses
 
 
+@pytest.mark.parametrize(
+    ("job", "config"), [("run", "demo"), ("search", "search/demo"), ("study", "study/world")]
+)
+def test_what_only_prints_a_configuration_loads_nothing_heavy(job: str, config: str) -> None:
+    arguments = [["--config", f"jobs/configs/{config}.yaml", "--print-config"], ["--print-schema"]]
+    assert first_screens(job, arguments) == [[0, []], [0, []]]
+
+
 def test_what_is_heavy_is_seen_where_it_is_loaded(tmp_path: Path) -> None:
     """A dry run that gets past its settings loads what it needs, so the test above can fail."""
     config = tmp_path / "config.yaml"
@@ -116,6 +126,6 @@ def test_a_plan_loads_what_reads_inputs_and_not_what_does_the_work(tmp_path: Pat
     )
     (full, of_full), (lora, of_lora) = told
     assert (full, lora) == (0, 0)
-    assert not (FOR_THE_WORK | FOR_NETWORKS).intersection(of_full)
+    assert not (FOR_THE_WORK | FOR_ADAPTERS).intersection(of_full)
     assert not FOR_THE_WORK.intersection(of_lora)
-    assert {"torch", "transformers"} <= set(of_full) and set(of_lora) >= FOR_NETWORKS
+    assert {"torch", "transformers"} <= set(of_full) and set(of_lora) >= FOR_NETWORKS | FOR_ADAPTERS

@@ -2,7 +2,7 @@
 
 Synthetic, and a stand-in: it has about a million parameters, knows a few templates and nothing about real language.
 It has read knowledge sentences and small talk, and never a log nor a prompt of this project. `behaviorlm/assets/base`
-holds the one that the demo uses, made by `jobs.pretrain` with its defaults.
+holds the one that the demo uses, made by `behaviorlm pretrain` with its defaults.
 """
 
 import json

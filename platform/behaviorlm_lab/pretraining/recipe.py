@@ -42,5 +42,5 @@ def read_recipe(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: cannot read the recipe: {error}") from error
     missing = [key for key in KEYS if not isinstance(found, dict) or key not in found]
     if missing:
-        raise ModelError(f"{path}: no recipe of jobs.pretrain, it lacks {', '.join(missing)}")
+        raise ModelError(f"{path}: no recipe of behaviorlm pretrain, it lacks {', '.join(missing)}")
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from behaviorlm.config import flattened
 from behaviorlm.errors import ConfigError
 from behaviorlm_lab.study.settings import SEEDED, StudySettings
 from behaviorlm_ray.pipeline import conversations, evaluate, predict, prepare, score, select, tune, validate
@@ -71,17 +72,6 @@ def check_same_making(records: Iterable[tuple[str, Record]]) -> None:
             same[1].setdefault("base", made["base"])
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted keys; lists and empty mappings are values."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= flattened(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
-
-
 def _compare(name: str, made: dict[str, Any], other_name: str, other: dict[str, Any], *, whole: bool) -> None:
     """whole: of one condition; else only keys that both have and no condition changes."""
     changed = [
@@ -94,9 +84,14 @@ def _compare(name: str, made: dict[str, Any], other_name: str, other: dict[str, 
         if one == two or (key == "base" and not both):
             continue
         if whole or (both and key not in changed and not key.startswith(own)):
+            kind, _, of = key.partition(".")
+            told, remedy = key, "remove what is out of date and run it again"
+            if kind in ("stages", "packages"):
+                told = f"the version of {'the stage ' if kind == 'stages' else ''}{of}"
+                remedy = "go on with what began it, or remove its records"
             raise ConfigError(
-                f"{name}: {key} is {one!r}, but {two!r} in {other_name}; the records of a study are made alike: remove "
-                "what is out of date and run it again, or give the study another name"
+                f"{name}: {told} is {one!r}, but {two!r} in {other_name}; the records of a study are made alike: "
+                f"{remedy}, or give the study another name"
             )
 
 

@@ -33,7 +33,7 @@ class Condition(Settings):
     )
     base: Literal["shipped", "recipe", "random"] = Field(
         default="shipped",
-        description="shipped: the run's model.base; recipe: made by jobs.pretrain's recipe with `knowledge` and "
+        description="shipped: the run's model.base; recipe: made by behaviorlm pretrain's recipe with `knowledge` and "
         "`pretraining_steps`; random: the same shape and tokenizer, never trained.",
     )
     knowledge: float = Field(

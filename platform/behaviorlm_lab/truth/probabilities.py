@@ -6,14 +6,11 @@ start on, as a model with a bounded history sees them.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm_lab.world.clock import hours_of_week
 from behaviorlm_lab.world.generator import (
-    PLACES,
     UNKNOWN,
     Floats,
     Generator,
@@ -26,37 +23,8 @@ BATCH = 512
 """Windows filtered at once: about 4 MB of beliefs each for the main world."""
 
 
-def filtered_probabilities(
-    generator: Generator,
-    times: Sequence[datetime],
-    behaviors: Sequence[int],
-    places: Sequence[str],
-) -> Floats:
-    """p*(behavior t | all events before t, clock of t) for every event of one timeline, float64[n, K].
-
-    `behaviors` are indices into `generator.names`; a place that is not among PLACES counts as unknown.
-    """
-    return filtered_timelines(generator, [_timeline(times, behaviors, places)])[0]
-
-
-def windowed_probabilities(
-    generator: Generator,
-    times: Sequence[datetime],
-    behaviors: Sequence[int],
-    places: Sequence[str],
-    starts: NDArray[np.integer],
-) -> Floats:
-    """p*(behavior t | events starts[t] ... t - 1, clock of t) for every event of one timeline, float64[n, K].
-
-    `starts` is int[n], 0 <= starts[t] <= t. Each window begins with the stationary prior, as a timeline does. One
-    approximation: what lies right before the window is not known, and the window's first event is treated as following
-    nothing, although a person may have repeated herself. The whole-history truth is the bound, this is a reference.
-    """
-    return windowed_timelines(generator, [_timeline(times, behaviors, places)], [starts])[0]
-
-
 def filtered_timelines(generator: Generator, timelines: Sequence[Timeline]) -> list[Floats]:
-    """`filtered_probabilities` of many timelines, one float64[n, K] each."""
+    """p*(behavior t | all events before t, clock of t) for every event, one float64[n, K] for each timeline."""
     return windowed_timelines(
         generator, timelines, [np.zeros(len(timeline), np.int64) for timeline in timelines]
     )
@@ -65,9 +33,12 @@ def filtered_timelines(generator: Generator, timelines: Sequence[Timeline]) -> l
 def windowed_timelines(
     generator: Generator, timelines: Sequence[Timeline], starts: Sequence[NDArray[np.integer]]
 ) -> list[Floats]:
-    """`windowed_probabilities` of many timelines, one float64[n, K] each; `starts` holds one int[n] per timeline.
+    """p*(behavior t | events starts[t] ... t - 1, clock of t) for every event, one float64[n, K] for each timeline.
 
-    Events that share a start share one pass. Raises ValueError for starts that do not fit.
+    `starts` holds one int[n] for each timeline, 0 <= starts[t] <= t, else ValueError. Each window begins with the
+    stationary prior, as a timeline does. One approximation: what lies right before the window is not known, and the
+    window's first event is treated as following nothing, although a person may have repeated herself. The whole-history
+    truth is the bound, this is a reference. Events that share a start share one pass.
     """
     result = [np.empty((len(timeline), len(generator.names))) for timeline in timelines]
     windows: list[tuple[int, int, int]] = []  # (length, timeline, start)
@@ -111,10 +82,3 @@ def _filter(
         probabilities, belief = generator.filter_step(belief[:alive], moments)
         previous = behaviors[:, step]
         yield probabilities
-
-
-def _timeline(times: Sequence[datetime], behaviors: Sequence[int], places: Sequence[str]) -> Timeline:
-    indices = [PLACES.index(place) if place in PLACES else UNKNOWN for place in places]
-    return Timeline(
-        hours_of_week(times), np.asarray(behaviors, np.int64).reshape(-1), np.array(indices, np.int64)
-    )

@@ -12,19 +12,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm_lab.world.clock import (
-    CELL_OF_HOUR,
-    CELLS,
-    SLOT_NAMES,
-    first_time,
-    hour_of_week,
-    next_time,
-)
+from behaviorlm_lab.world.clock import CELL_OF_HOUR, CELLS, SLOT_NAMES
 from behaviorlm_lab.world.generator import (
+    JOB_WORDS,
     JOBS,
+    PLACE_WORDS,
     PLACES,
     UNKNOWN,
-    Event,
     Floats,
     Habit,
     Integers,
@@ -32,6 +26,7 @@ from behaviorlm_lab.world.generator import (
     Moments,
     draw,
     normalized,
+    simulated,
 )
 
 ERRANDS_VERSION = 1
@@ -170,23 +165,19 @@ class ErrandsWorld:
         return predicted, normalized(moved)
 
     def simulate_life(self, seed: int, user_index: int, events: tuple[int, int]) -> Life:
-        """One user, from the tables above and random numbers of her own."""
-        random = np.random.default_rng([*self.version.encode(), seed, user_index])
+        """One user, from the tables above."""
+        return simulated(self, seed, user_index, events, self._begin, self._step)
+
+    def _begin(self, random: np.random.Generator) -> tuple[int, int]:
         persona = int(random.random() * len(self.persona_job))
-        state = draw(self.stationary[persona], random)
-        length = events[0] + int(random.random() * (events[1] - events[0] + 1))
-        time, previous = first_time(random), UNKNOWN
-        timeline: list[Event] = []
-        states: list[int] = []
-        for _ in range(length):
-            states.append(state)
-            hour = hour_of_week(time)
-            previous = draw(self.hidden_probabilities(persona, state, hour, previous), random)
-            place = draw(self.place[state // LONGEST, self.persona_job[persona]], random)
-            timeline.append(Event(time, self.names[previous], PLACES[place]))
-            state = draw(self.transition[persona, state], random)
-            time = next_time(time, random)
-        return Life(timeline, persona, states)
+        return persona, draw(self.stationary[persona], random)
+
+    def _step(
+        self, persona: int, state: int, hour: int, previous: int, random: np.random.Generator
+    ) -> tuple[int, int, int]:
+        behavior = draw(self.hidden_probabilities(persona, state, hour, previous), random)
+        place = draw(self.place[state // LONGEST, self.persona_job[persona]], random)
+        return behavior, place, draw(self.transition[persona, state], random)
 
     def _beginnings(self) -> Floats:
         """Distribution of the state when an activity begins, float64[P, Z]."""
@@ -237,11 +228,9 @@ def errands_world() -> ErrandsWorld:
 
 
 def _habits() -> tuple[Habit, ...]:
-    where = {"out": "out of the house", "home": "at home", "job": "where they work"}
     habits = [Habit(name, "slot", SLOT_NAMES[int(np.argmax(slots))]) for name, slots in COMMON_SLOTS.items()]
-    who = ("office workers", "students", "people who work at home")
     for name, first, _, _, one, other, _, place in ACTIVITIES:
-        habits += [Habit(ending, "place", where[place]) for ending in (one, other)]
+        habits += [Habit(ending, "place", PLACE_WORDS[place]) for ending in (one, other)]
         if name in LIKED_BY_JOB:
-            habits.append(Habit(first, "job", who[LIKED_BY_JOB.index(name)]))
+            habits.append(Habit(first, "job", JOB_WORDS[LIKED_BY_JOB.index(name)]))
     return tuple(habits)

@@ -4,7 +4,7 @@ A world hides a *persona* (one of P, fixed for a user) and a *state* (one of Z, 
 text, truth and frontier know only this interface, so that a second, different world runs through the same code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm_lab.world.clock import hours_of_week
+from behaviorlm_lab.world.clock import first_time, hour_of_week, hours_of_week, next_time
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -23,6 +23,9 @@ JOBS = ("office", "campus", "home")
 PLACES = (*JOBS, "out")
 UNKNOWN = -1
 """Instead of an index: no previous behavior, or a place that is not known."""
+PLACE_WORDS = {"out": "out of the house", "home": "at home", "job": "where they work"}
+JOB_WORDS = ("office workers", "students", "people who work at home")
+"""Where things are done and who does them, in the text; the latter by the index of the job."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,30 @@ def simulate_user(
 ) -> list[Event]:
     """The events of one user, oldest first; see `Generator.simulate_life`."""
     return generator.simulate_life(seed, user_index, events).events
+
+
+Begin = Callable[[np.random.Generator], tuple[int, int]]
+"""Draws persona and state of a user."""
+
+Step = Callable[[int, int, int, int, np.random.Generator], tuple[int, int, int]]
+"""Draws behavior, place and next state, given persona, state, hour of the week and previous behavior."""
+
+
+def simulated(
+    world: "Generator", seed: int, user_index: int, events: tuple[int, int], begin: Begin, step: Step
+) -> Life:
+    """`Generator.simulate_life` of a world that draws so, with random numbers of the user's own."""
+    random = np.random.default_rng([*world.version.encode(), seed, user_index])
+    persona, state = begin(random)
+    length = events[0] + int(random.random() * (events[1] - events[0] + 1))
+    time, behavior = first_time(random), UNKNOWN
+    life = Life([], persona, [])
+    for _ in range(length):
+        life.states.append(state)
+        behavior, place, state = step(persona, state, hour_of_week(time), behavior, random)
+        life.events.append(Event(time, world.names[behavior], PLACES[place]))
+        time = next_time(time, random)
+    return life
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from behaviorlm_lab.world.clock import SLOT_NAMES
-from behaviorlm_lab.world.generator import JOBS, PLACES, Floats, Habit, draw
+from behaviorlm_lab.world.generator import JOB_WORDS, JOBS, PLACE_WORDS, PLACES, Floats, Habit, draw
 from behaviorlm_lab.world.tables import Chain, World
 
 WORLD_VERSION = 2
@@ -37,40 +37,18 @@ COMMON = (
     Common("open music", 17, (1.4, 0.7, 1.2, 0.7), ("take the bus", "play a game")),
     Common("watch a video", 13, (0.3, 0.8, 1.8, 1.6), ("play a game", "order food"), weekend=1.5),
     Common("make coffee", 11, (2.4, 1.0, 0.4, 0.1), ("read the news", "read messages")),
-    Common(
-        "take the bus", 9.5, (2.2, 0.9, 1.0, 0.1), ("read messages", "open music"), weekend=0.4, place="out"
-    ),
+    Common("take the bus", 9.5, (2.2, 0.9, 1.0, 0.1), ("read messages", "open music"), weekend=0.4, place="out"),
     Common("read the news", 8.5, (2.2, 0.9, 0.5, 0.4), ("take the bus", "make coffee")),
     Common("play a game", 7.5, (0.2, 0.6, 1.8, 2.0), ("watch a video", "order food"), weekend=1.6),
     Common("order food", 6.5, (0.1, 1.6, 1.8, 0.3), ("watch a video", "open music"), weekend=1.3),
-    Common(
-        "set an alarm", 6, (0.2, 0.1, 1.0, 5.0), ("read messages", "watch a video"), weekend=0.6, place="home"
-    ),
-    Common(
-        "write a report",
-        6.5,
-        (1.2, 1.8, 0.4, 0.1),
-        ("make coffee", "open music"),
-        weekend=0.3,
-        jobs=(3.0, 0.5, 0.5),
-    ),
-    Common(
-        "study a book",
-        7.5,
-        (0.8, 1.4, 1.2, 0.6),
-        ("make coffee", "watch a video"),
-        weekend=0.7,
-        jobs=(0.4, 3.0, 0.6),
-    ),
-    Common(
-        "cook a meal",
-        5.5,
-        (0.4, 1.5, 2.0, 0.1),
-        ("watch a video", "open music"),
-        weekend=1.3,
-        jobs=(0.6, 0.4, 3.0),
-    ),
-)
+    Common("set an alarm", 6, (0.2, 0.1, 1.0, 5.0), ("read messages", "watch a video"), weekend=0.6, place="home"),
+    Common("write a report", 6.5, (1.2, 1.8, 0.4, 0.1), ("make coffee", "open music"),
+           weekend=0.3, jobs=(3.0, 0.5, 0.5)),
+    Common("study a book", 7.5, (0.8, 1.4, 1.2, 0.6), ("make coffee", "watch a video"),
+           weekend=0.7, jobs=(0.4, 3.0, 0.6)),
+    Common("cook a meal", 5.5, (0.4, 1.5, 2.0, 0.1), ("watch a video", "open music"),
+           weekend=1.3, jobs=(0.6, 0.4, 3.0)),
+)  # fmt: skip
 
 CHAINS = (
     (("book a flight", "pack a bag", "check in", "call a taxi"), 0.54),
@@ -190,8 +168,6 @@ def _places(names: tuple[str, ...]) -> Floats:
 
 def _habits() -> tuple[Habit, ...]:
     """What the tables say, in words: usual slot, weekends, fixed place, and what a job does more than others."""
-    where = {"out": "out of the house", "home": "at home"}
-    who = ("office workers", "students", "people who work at home")
     habits = []
     for behavior in COMMON:
         slot = SLOT_NAMES[int(np.argmax(behavior.slots))]
@@ -201,9 +177,9 @@ def _habits() -> tuple[Habit, ...]:
                 Habit(behavior.name, "day", "on weekends" if behavior.weekend > 1 else "on weekdays")
             )
         if behavior.place is not None:
-            habits.append(Habit(behavior.name, "place", where[behavior.place]))
+            habits.append(Habit(behavior.name, "place", PLACE_WORDS[behavior.place]))
         if max(behavior.jobs) > 1:
-            habits.append(Habit(behavior.name, "job", who[int(np.argmax(behavior.jobs))]))
-    habits += [Habit(name, "place", where[place]) for name, place in TAIL_PLACES.items()]
+            habits.append(Habit(behavior.name, "job", JOB_WORDS[int(np.argmax(behavior.jobs))]))
+    habits += [Habit(name, "place", PLACE_WORDS[place]) for name, place in TAIL_PLACES.items()]
     habits += [Habit(name, "slot", "during the day") for chain, _ in CHAINS for name in chain]
     return tuple(habits)

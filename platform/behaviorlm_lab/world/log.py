@@ -12,7 +12,6 @@ from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_lab.world.generator import Generator, simulate_user
 from behaviorlm_lab.world.process import default_world
 
-LOG_COLUMNS = ("user", "time", "behavior", "place")
 USERS_PER_PART = 1000
 
 

@@ -12,11 +12,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm_lab.world.clock import CELL_OF_HOUR, IS_WORKING_HOUR, first_time, hour_of_week, next_time
+from behaviorlm_lab.world.clock import CELL_OF_HOUR, IS_WORKING_HOUR
 from behaviorlm_lab.world.generator import (
-    PLACES,
     UNKNOWN,
-    Event,
     Floats,
     Habit,
     Integers,
@@ -24,6 +22,7 @@ from behaviorlm_lab.world.generator import (
     Moments,
     draw,
     normalized,
+    simulated,
 )
 
 
@@ -195,25 +194,21 @@ class World:
         return result
 
     def simulate_life(self, seed: int, user_index: int, events: tuple[int, int]) -> Life:
-        """One user, from the tables above and random numbers of her own."""
-        random = np.random.default_rng([*self.version.encode(), seed, user_index])
-        persona = draw(self.persona_prior, random)
-        state = draw(self.stationary, random)
-        length = events[0] + int(random.random() * (events[1] - events[0] + 1))
-        time, previous = first_time(random), UNKNOWN
-        timeline: list[Event] = []
-        states: list[int] = []
-        for _ in range(length):
-            hour = hour_of_week(time)
-            states.append(state)
-            if random.random() < self.strength[state]:
-                behavior = int(self.stage_behavior[state])
-                state = draw(self.after_emission[state], random)
-            else:
-                usual = self.usual_probabilities(np.array([hour]), np.array([previous]))
-                behavior = draw(usual[0, persona], random)
-                state = draw(self.after_silence[state], random)
-            place = draw(self.place[behavior, self.persona_job[persona], IS_WORKING_HOUR[hour]], random)
-            timeline.append(Event(time, self.names[behavior], PLACES[place]))
-            time, previous = next_time(time, random), behavior
-        return Life(timeline, persona, states)
+        """One user, from the tables above."""
+        return simulated(self, seed, user_index, events, self._begin, self._step)
+
+    def _begin(self, random: np.random.Generator) -> tuple[int, int]:
+        return draw(self.persona_prior, random), draw(self.stationary, random)
+
+    def _step(
+        self, persona: int, state: int, hour: int, previous: int, random: np.random.Generator
+    ) -> tuple[int, int, int]:
+        if random.random() < self.strength[state]:
+            behavior = int(self.stage_behavior[state])
+            state = draw(self.after_emission[state], random)
+        else:
+            usual = self.usual_probabilities(np.array([hour]), np.array([previous]))
+            behavior = draw(usual[0, persona], random)
+            state = draw(self.after_silence[state], random)
+        place = draw(self.place[behavior, self.persona_job[persona], IS_WORKING_HOUR[hour]], random)
+        return behavior, place, state

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.autoscaler.v2.schema import ClusterStatus
 from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.exceptions import RpcError
 
 WAIT_SECONDS = 30.0
 """After so long, and then so often, a job says what it waits for."""
@@ -104,7 +105,7 @@ def _watch(address: str, report: Callable[[str], None], every_seconds: float, st
     while not stop.wait(every_seconds):
         try:
             status = get_cluster_status(address)
-        except Exception:
+        except RpcError:
             continue  # The head may be away for a moment; the job itself will say so if it stays away.
         waited = set(unserved(status))
         lasting = waited & previous

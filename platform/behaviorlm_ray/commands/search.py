@@ -6,6 +6,7 @@ The same command goes on with a search that was interrupted.
 from collections.abc import Sequence
 
 from behaviorlm_ray.console.command_line import run_job
+from behaviorlm_ray.console.shown import log_folder, shown
 from behaviorlm_ray.search.settings import SearchSettings, base_run
 
 
@@ -26,9 +27,12 @@ def run_search(settings: SearchSettings) -> None:
     """Validate everything, then run the trials."""
     run = base_run(settings)
     from behaviorlm_ray.cluster.connection import connected
-    from behaviorlm_ray.search.run import check_trials, search
+    from behaviorlm_ray.search.run import check_trials, search, search_folder
 
-    check_trials(settings, run, is_written=True)
-    with connected(allow_unauthenticated=run["execution"]["allow_unauthenticated_cluster"]):
-        report = search(settings, run)
-    print(f"wrote the report to {report}")
+    def check() -> None:
+        check_trials(settings, run, is_written=True)
+
+    unsafe = run["execution"]["allow_unauthenticated_cluster"]
+    with shown(log_folder(search_folder(settings, run)), check), connected(allow_unauthenticated=unsafe):
+        written = search(settings, run)
+    print("\n".join([*written.lines, f"wrote the report to {written.place}"]))

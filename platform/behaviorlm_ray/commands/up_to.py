@@ -1,20 +1,17 @@
 """What the commands of the pipeline share: validate first, then plan or run up to a stage, and say what was written."""
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.command_line import run_job
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.console.shown import LOGS, shown
+from behaviorlm_ray.console.shown import log_folder, shown
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
 
 if TYPE_CHECKING:
     from behaviorlm_ray.pipeline.run import Run
     from behaviorlm_ray.stages.stage import Stage
-    from behaviorlm_ray.storage import Location
 
 Goal = Literal["prepare", "a_tune", "score", "select", "b_tune", "evaluate"]
 
@@ -59,8 +56,9 @@ def _plan(goal: Goal, settings: RunSettings) -> None:
     from behaviorlm_ray.pipeline.run import open_run
 
     run = open_run(with_absolute_paths(settings))
-    check_inputs(run, is_written=False)
-    print("\n".join(describe_plan(run, _declared(goal)(run))))
+    with shown(None, lambda: check_inputs(run, is_written=False)):
+        lines = describe_plan(run, _declared(goal)(run))
+    print("\n".join(lines))
 
 
 def _run(goal: Goal, settings: RunSettings) -> str:
@@ -68,16 +66,27 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     import ray
 
     from behaviorlm_ray.cluster.connection import connected, unused_gpus
+    from behaviorlm_ray.cluster.surroundings import ray_address
+    from behaviorlm_ray.pipeline.capacity import capacity_here, require_capacity
     from behaviorlm_ray.pipeline.input_checks import check_inputs
     from behaviorlm_ray.pipeline.run import open_run
     from behaviorlm_ray.report.results import write_results
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
-    check_inputs(run, is_written=True)  # before anything is written, a log too
-    with shown(_log_folder(run.output_folder)):
+    # with a Ray of its own, which never grows, and a model to run
+    is_alone = ray_address() == "local" and goal != "prepare"
+
+    def look() -> None:
+        if is_alone and not ray.is_initialized():
+            require_capacity(settings, capacity_here())
+        check_inputs(run, is_written=True)
+
+    with shown(log_folder(run.output_folder), look):
         runner = run.runner(RunRecord(run.output_folder))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
+            if is_alone:
+                require_capacity(settings, ray.cluster_resources())
             unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
             if unused:
                 screen().says(unused)
@@ -86,10 +95,3 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     if report is None:
         return f"wrote {output.manifest.stage} to {output.folder}"
     return "\n".join([*report.lines, f"wrote the report to {report.place}"])
-
-
-def _log_folder(output_folder: "Location") -> Path:
-    """Where what libraries print goes: beside the results, on this machine where those are on S3."""
-    if isinstance(output_folder, Path):
-        return output_folder / LOGS
-    return Path(tempfile.gettempdir()) / f"behaviorlm-{LOGS}" / output_folder.name

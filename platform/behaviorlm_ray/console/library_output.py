@@ -14,21 +14,53 @@ from pathlib import Path
 from typing import TextIO
 
 COLOR = re.compile(r"\x1b\[\d+m")
-OURS = re.compile(r"(?:\(.*?pid=\d+.*?\) )?(?P<line>(?:tuning|scoring|prepare|storage|input): .*)")
+OURS = re.compile(
+    r"(?:\(.*?pid=\d+.*?\) )?(?P<line>(?:tuning|scoring|prepare|storage|input|model|trial \d+): .*)"
+)
 """A line of this project, as a worker printed it, perhaps behind Ray's prefix."""
 
 STEP = re.compile(r"tuning: (?P<words>step \d+/\d+, .*)")
 
 
+class LibraryLog:
+    """Where it goes: into memory, and from `begin` on into a file. State: either."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: bytes = b""
+        self._path: Path | None = None
+
+    def write(self, chunk: bytes) -> None:
+        """Add to it."""
+        with self._lock:
+            if self._path is None:
+                self._held += chunk
+                return
+            with open(self._path, "ab") as file:
+                file.write(chunk)
+
+    def begin(self, path: Path) -> None:
+        """Make the file, with what was held."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            path.write_bytes(self._held)
+            self._path = path
+
+    def told(self) -> str:
+        """For who has to find out what went wrong: the file's place, or what no file has."""
+        if self._path is not None:
+            return f"what libraries and workers printed is in {self._path}"
+        return self._held.decode("utf-8", "replace").strip()
+
+
 @contextmanager
 def library_output_in(
-    log: Path, tell: Callable[[str], None], progress: Callable[[str, str], None]
+    log: LibraryLog, tell: Callable[[str], None], progress: Callable[[str, str], None]
 ) -> Iterator[TextIO]:
-    """Send what this process and its Ray print to a file for the block; yields the stream that people see.
+    """Send what this process and its Ray print to a log for the block; yields the stream that people see.
 
     tell: called with each line of ours; progress: with ("tuning", words) for its steps.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(number) for number in (1, 2)]
@@ -57,15 +89,15 @@ def library_output_in(
 
 def _pump(
     reader: int,
-    log: Path,
+    log: LibraryLog,
     tell: Callable[[str], None],
     progress: Callable[[str, str], None],
     done: threading.Event,
 ) -> None:
     left = b""
-    with open(log, "ab", buffering=0) as file, os.fdopen(reader, "rb", buffering=0) as pipe:
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
         while chunk := pipe.read(65536):
-            file.write(chunk)
+            log.write(chunk)
             *lines, left = (left + chunk).split(b"\n")
             for line in lines:
                 _pick(line.decode("utf-8", "replace"), tell, progress)

@@ -27,7 +27,7 @@ class LiveScreen:
         self._took: dict[str, float] = {}
         self._said: list[str] = []
         self._before = ""
-        self._spinner = Spinner("dots")
+        self._turning: Text | Spinner = Spinner("dots")
         self._live = Live(
             get_renderable=self._view,
             console=self._console,
@@ -38,7 +38,9 @@ class LiveScreen:
         self._live.start()
 
     def close(self) -> None:
-        """Leave the view as it is last, and the terminal to others."""
+        """Leave the view as it is last, what still runs as cut off, and the terminal to others."""
+        self._turning, self._before = Text("✗", style="red"), ""
+        self._live.transient = not self._states.labels
         self._live.stop()
 
     def expects(self, labels: Sequence[str]) -> None:
@@ -89,7 +91,7 @@ class LiveScreen:
             return mark, Text(label), Text(words, style="dim"), Text(_time(self._took.get(label, 0.0)))
         if label == self._states.running:
             elapsed = time.monotonic() - self._began[label]
-            return self._spinner, Text(label, style="bold"), Text(self._states.progress), Text(_time(elapsed))
+            return self._turning, Text(label, style="bold"), Text(self._states.progress), Text(_time(elapsed))
         return Text("·", style="dim"), Text(label, style="dim"), Text(""), Text("")
 
 

@@ -31,7 +31,7 @@ class Screen(Protocol):
         """Something worth saying: a warning, or what is waited for."""
 
     def summary(self) -> list[str]:
-        """What was finished and what was cut off, for who interrupts."""
+        """What was finished and what was cut off, by an interruption or a failure."""
 
 
 class StageStates:

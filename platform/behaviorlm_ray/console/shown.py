@@ -1,16 +1,20 @@
 """The screen that a job's command line asks for, around its work; what libraries print goes into a log meanwhile."""
 
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from behaviorlm_ray.console.library_output import library_output_in
+from behaviorlm_ray.console.library_output import LibraryLog, library_output_in
 from behaviorlm_ray.console.screen import Lines, Screen, screen, shown_on
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.storage import Location
 
 LOGS = "logs"
 
@@ -36,28 +40,53 @@ def looking(look: Look) -> Iterator[None]:
         _look.reset(before)
 
 
+def log_folder(results: "Location") -> Path:
+    """Where what libraries print goes: beside the results, on this machine where those are on S3."""
+    return (
+        results / LOGS
+        if isinstance(results, Path)
+        else Path(tempfile.gettempdir()) / f"behaviorlm-{LOGS}" / results.name
+    )
+
+
 @contextmanager
-def shown(logs: Path) -> Iterator[None]:
+def shown(logs: Path | None, check: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Show the work of the block: live on a terminal, else in lines. What libraries print lies below `logs`.
 
-    An error of the block gets a note that says where; an interruption one that says what is kept. Where standard output
-    is not the process's own, as in a notebook, nothing is turned away.
+    check: what has to hold before the first file is written; it is shown, too. logs: None where no file may be. An
+    error or an interruption gets notes that say what is kept; an error also where the log is, or what it would hold.
+    Where standard output is not the process's own, as in a notebook, nothing is turned away.
     """
     if not _is_the_process_own(sys.stdout):
+        check()
         yield
         return
-    log = logs / f"{datetime.now():%Y-%m-%d-%H%M%S}.log"
-    with library_output_in(log, _say, _progress) as stream:
-        try:
-            with _screen_on(stream) as chosen, shown_on(chosen):
-                yield
-        except KeyboardInterrupt as interruption:
-            for line in chosen.summary():
-                interruption.add_note(line)
-            raise
-        except BaseException as error:
-            error.add_note(f"what libraries and workers printed is in {log}")
-            raise
+    log = LibraryLog()
+    try:
+        with (
+            library_output_in(log, _say, _progress) as stream,
+            _screen_on(stream) as chosen,
+            shown_on(chosen),
+            _saying_what_is_kept(chosen),
+        ):
+            check()
+            if logs is not None:
+                log.begin(logs / f"{datetime.now():%Y-%m-%d-%H%M%S}.log")
+            yield
+    except Exception as error:
+        if told := log.told():
+            error.add_note(told)
+        raise
+
+
+@contextmanager
+def _saying_what_is_kept(chosen: Screen) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        for line in chosen.summary():
+            error.add_note(line)
+        raise
 
 
 @contextmanager

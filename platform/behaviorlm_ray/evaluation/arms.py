@@ -1,16 +1,15 @@
 """One model measured: what is chosen on validation in one pass, and what is measured on test in another."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.metrics.outcomes import Choices
+from behaviorlm.metrics.outcomes import Choices, Outcomes
 from behaviorlm.metrics.score_batches import (
     Arrays,
-    Kept,
     Rule,
     ScoreBatch,
     first_choices,
@@ -60,13 +59,16 @@ class Rules:
 class MeasuredArm:
     """A model on the test samples.
 
-    kept: with its choices along the front only where they are asked for; its forms are the decision rules that change
-    the ranking: "pmi", "per_token", "adjusted", those there are. choice: None without validation samples.
+    outcomes: of the scores themselves. forms: outcomes under the decision rules that change the ranking: "pmi",
+    "per_token", "adjusted", those there are. choice: None without validation samples. front_choices: what is chosen at
+    each point of the front, int32[n, points], where that is asked for.
     """
 
-    kept: Kept
+    outcomes: Outcomes
+    forms: dict[str, Outcomes]
     choice: TauChoice | None
     front: AdjustmentFront
+    front_choices: NDArray[np.int32] | None
 
 
 def measure_arm(
@@ -83,7 +85,7 @@ def measure_arm(
     )
     assert kept.choices is not None
     front = adjustment_front(kept.choices, test, rules.vocabulary.is_anchor)
-    return MeasuredArm(kept if keep_front else replace(kept, choices=None), choice, front)
+    return MeasuredArm(kept.outcomes, kept.forms, choice, front, kept.choices if keep_front else None)
 
 
 def choose_on_validation(predictor: Predictor, targets: Targets, rules: Rules) -> TauChoice:

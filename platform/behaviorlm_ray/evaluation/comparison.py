@@ -12,12 +12,12 @@ import numpy as np
 
 from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm.metrics.score_batches import Kept, keep_predictions
+from behaviorlm.metrics.score_batches import keep_predictions
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm_ray.evaluation.arms import MeasuredArm, Rules, measure_arm
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
-from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 
 PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
@@ -26,15 +26,11 @@ PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
 
 @dataclass(frozen=True)
 class Comparison:
-    """What evaluation found; `results` has the form of results.json, `details` of details.json.
-
-    kept: what is kept of the predictions of each model and baseline, before any decision rule.
-    """
+    """What evaluation found; `results` has the form of results.json, `details` of details.json."""
 
     results: dict[str, Any]
     details: dict[str, Any]
     warnings: list[str]
-    kept: dict[str, Kept]
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,18 @@ class Resampling:
     seed: int
 
 
-def evaluate(
+@dataclass(frozen=True)
+class _Measured:
+    """All that is told of the samples. outcomes: of every form of every predictor, in the order of the tables."""
+
+    facts: SampleFacts
+    outcomes: dict[str, Outcomes]
+    arms: dict[str, MeasuredArm]
+    held: HeldAgainstTruth | None
+    resampling: Resampling
+
+
+def compare(
     log: PreparedLog,
     samples: EvaluatedSamples,
     scores: Mapping[str, ArmScores],
@@ -66,57 +73,45 @@ def evaluate(
     known = None if truth is None else truth.open().about(log, samples.test)
     baselines = baseline_predictors(log, samples.test)
     rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
-    kept = {
-        name: keep_predictions(batches(), facts.targets, len(facts.vocabulary))
+    outcomes = {
+        name: keep_predictions(batches(), facts.targets, len(facts.vocabulary)).outcomes
         for name, batches in baselines.items()
     }
     arms = {
         name: measure_arm(of_arm, facts.validation, facts.targets, rules, keep_front=known is not None)
         for name, of_arm in scores.items()
     }
-    kept |= {name: arm.kept for name, arm in arms.items()}
-    measured = _outcomes(kept)
+    for name, arm in arms.items():
+        outcomes |= {name: arm.outcomes, **{f"{name}+{form}": found for form, found in arm.forms.items()}}
     held = None
     if known is not None:
         held = known.hold(
-            {name: model.predicted for name, model in measured.items()},
-            {name: arm.kept.choices for name, arm in arms.items() if arm.kept.choices is not None},
+            {name: model.predicted for name, model in outcomes.items()},
+            {name: arm.front_choices for name, arm in arms.items() if arm.front_choices is not None},
         )
-    resampling = Resampling(resamples, seed)
+    measured = _Measured(facts, outcomes, arms, held, Resampling(resamples, seed))
     return Comparison(
-        _results(facts, measured, arms, held, resampling),
-        _details(facts, measured, arms, held, resampling),
-        [_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)],
-        kept,
+        _results(measured),
+        _details(measured),
+        [
+            *([] if len(facts.validation) else [WITHOUT_VALIDATION]),
+            *(_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)),
+        ],
     )
 
 
-def _outcomes(kept: Mapping[str, Kept]) -> dict[str, Outcomes]:
-    """The outcomes of every form of every predictor, in the order of the tables."""
-    found: dict[str, Outcomes] = {}
-    for name, of_predictor in kept.items():
-        found[name] = of_predictor.outcomes
-        found |= {f"{name}+{form}": of_form for form, of_form in of_predictor.forms.items()}
-    return found
-
-
-def _results(
-    facts: SampleFacts,
-    measured: Mapping[str, Outcomes],
-    arms: Mapping[str, MeasuredArm],
-    held: HeldAgainstTruth | None,
-    resampling: Resampling,
-) -> dict[str, Any]:
+def _results(measured: _Measured) -> dict[str, Any]:
+    facts, held = measured.facts, measured.held
     is_anchor = facts.vocabulary.is_anchor
     return {
         "ceiling": None if held is None else held.ceiling,
         "in_expectation": None if held is None else _in_expectation(held),
         "models": {
-            name: bootstrap(model, is_anchor, facts.groups, facts.is_repeat, **vars(resampling))
-            for name, model in measured.items()
+            name: bootstrap(model, is_anchor, facts.groups, facts.is_repeat, **vars(measured.resampling))
+            for name, model in measured.outcomes.items()
         },
         "validation": {
-            name: asdict(arm.choice.plain) for name, arm in arms.items() if arm.choice is not None
+            name: asdict(arm.choice.plain) for name, arm in measured.arms.items() if arm.choice is not None
         },
         "samples": _counts(facts),
     }
@@ -133,18 +128,13 @@ def _counts(facts: SampleFacts) -> dict[str, int]:
         "repeats": int(facts.is_repeat.sum()),
         "changes": int((~facts.is_repeat).sum()),
         "validation": len(facts.validation),
+        "validation_groups": facts.validation_groups,
         "groups": len(np.unique(facts.groups)),
     }
 
 
-def _details(
-    facts: SampleFacts,
-    measured: Mapping[str, Outcomes],
-    arms: Mapping[str, MeasuredArm],
-    held: HeldAgainstTruth | None,
-    resampling: Resampling,
-) -> dict[str, Any]:
-    vocabulary = facts.vocabulary
+def _details(measured: _Measured) -> dict[str, Any]:
+    vocabulary, held, arms = measured.facts.vocabulary, measured.held, measured.arms
     choices = {name: arm.choice for name, arm in arms.items() if arm.choice is not None}
     truth = None
     fronts = {name: arm.front for name, arm in arms.items()}
@@ -162,14 +152,14 @@ def _details(
         },
         "fronts": {name: front.to_json() for name, front in fronts.items()},
         "truth": truth,
-        "comparisons": _comparisons(measured, list(arms), facts, resampling),
+        "comparisons": _comparisons(measured),
         "per_behavior": {
             name: per_behavior_table(
                 model, vocabulary.names, vocabulary.is_anchor, vocabulary.counts
             ).to_pylist()
-            for name, model in measured.items()
+            for name, model in measured.outcomes.items()
         },
-        "reliability": {name: reliability(model).to_pylist() for name, model in measured.items()},
+        "reliability": {name: reliability(model).to_pylist() for name, model in measured.outcomes.items()},
     }
 
 
@@ -192,31 +182,28 @@ def _nothing_to_choose_by(name: str, rules: Rules) -> str:
     )
 
 
-def _comparisons(
-    measured: Mapping[str, Outcomes],
-    models: Sequence[str],
-    facts: SampleFacts,
-    resampling: Resampling,
-) -> list[dict[str, Any]]:
+def _comparisons(measured: _Measured) -> list[dict[str, Any]]:
     """One model, A+B where it is compared and else the last arm, against every other one on the endpoint."""
+    facts, models = measured.facts, list(measured.arms)
     subject = "ab_tuned" if "ab_tuned" in models else models[-1] if models else ""
-    pairs = [(subject, name) for name in measured if name != subject and subject]
     result = []
-    for first, second in pairs:
+    for name, outcomes in measured.outcomes.items():
+        if not subject or name == subject:
+            continue
         difference = paired_difference(
-            measured[first],
-            measured[second],
+            measured.outcomes[subject],
+            outcomes,
             facts.vocabulary.is_anchor,
             facts.groups,
             facts.is_repeat,
-            **vars(resampling),
+            **vars(measured.resampling),
         )
         for group, metric in (("all", "accuracy"), *PRIMARY):
             found = difference[group][metric]
             result.append(
                 {
-                    "first": first,
-                    "second": second,
+                    "first": subject,
+                    "second": name,
                     "group": group,
                     "metric": metric,
                     "difference": found["value"],

@@ -31,7 +31,7 @@ class TruthSettings(Settings):
     """Which synthetic world the log is from, so that models can be held against what can be known."""
 
     world: str = Field(
-        description="The world, as in `jobs.world --generator`: an entry point of the group `behaviorlm.oracles`."
+        description="The world, as in `behaviorlm world --generator`: an entry point of the group `behaviorlm.oracles`."
     )
     opaque_seed: int | None = Field(
         default=None, ge=0, description="Seed of the codes that stand for names in the log; null: real names."

@@ -17,17 +17,21 @@ Predictor = Callable[[], Iterable[ScoreBatch]]
 """Batches in which each of n samples is once, asked for anew in each pass; places in any order."""
 
 
+ScoresAt = Callable[[Int64], NDArray[np.float32]]
+"""Label scores float32[b, K] of the samples at places int64[b]."""
+
+
 @dataclass(frozen=True)
 class ArmScores:
     """Label scores of a model on the validation and the test samples.
 
-    without_history: label scores float32[b, K] of the question alone, for the test samples at places int64[b]. Only an
-    untuned model has them; it is then reported in its PMI form and as mean per token, too.
+    without_history: those of the test samples' questions alone. Only an untuned model has them; it is then reported in
+    its PMI form and as mean per token, too.
     """
 
     validation: Predictor
     test: Predictor
-    without_history: Callable[[Int64], NDArray[np.float32]] | None = None
+    without_history: ScoresAt | None = None
 
 
 def baseline_predictors(log: PreparedLog, rows: SampleRows) -> dict[str, Predictor]:
@@ -35,15 +39,25 @@ def baseline_predictors(log: PreparedLog, rows: SampleRows) -> dict[str, Predict
 
     Baselines see what the models see: the events before the sample and its `context_before`.
     """
-    columns = ["user", "position", "behavior", "split", "is_target"]
-    columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
-    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
-    timelines = timeline_arrays(table, log.vocabulary.names)
-    starts = np.cumsum([0, *(len(part) for part in log.parts)])
-    asked = np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
+    timelines, _ = whole_log(log)
+    asked = asked_rows(log, rows)
     return {
         name: _predictor(baseline, timelines, asked) for name, baseline in fit_baselines(timelines).items()
     }
+
+
+def whole_log(log: PreparedLog) -> tuple[TimelineArrays, pa.Table]:
+    """The log as counting sees it, parts one after another, and the table that it is made from."""
+    columns = ["user", "position", "behavior", "split", "is_target"]
+    columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
+    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
+    return timeline_arrays(table, log.vocabulary.names), table
+
+
+def asked_rows(log: PreparedLog, rows: SampleRows) -> Int64:
+    """The chosen samples as rows of the whole log; int64[n]."""
+    starts = np.cumsum([0, *(len(part) for part in log.parts)])
+    return np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
 
 
 def _predictor(baseline: Baseline, timelines: TimelineArrays, asked: Int64) -> Predictor:

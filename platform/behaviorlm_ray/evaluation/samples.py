@@ -7,7 +7,20 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.timelines.vocabulary import Vocabulary
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import (
+    PreparedLog,
+    SampleRows,
+    count,
+    gather,
+    group_count,
+    group_names,
+)
+
+WITHOUT_VALIDATION = (
+    "there is no validation sample, so nothing is chosen by any: no model is shown with logit adjustment (+adjusted); "
+    "raise split.validation, or mark some events as validation in events.split_column"
+)
+"""What a comparison leaves out without validation samples."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,8 @@ class EvaluatedSamples:
 class SampleFacts:
     """Of n test samples: targets int32[n] (-1: unseen in training), is_repeat bool[n], groups object[n].
 
-    vocabulary: what targets are indexes of. validation: targets of the validation samples, int32[v].
+    vocabulary: what targets are indexes of. Of the validation samples: targets, int32[v], and how many groups they are
+    of.
     """
 
     vocabulary: Vocabulary
@@ -30,6 +44,7 @@ class SampleFacts:
     is_repeat: NDArray[np.bool_]
     groups: NDArray[np.object_]
     validation: NDArray[np.int32]
+    validation_groups: int
 
 
 def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:
@@ -42,4 +57,5 @@ def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:
         gather(log, samples.test, "is_repeat"),
         group_names(log, samples.test),
         gather(log, samples.validation, "behavior"),
+        group_count(log, samples.validation),
     )

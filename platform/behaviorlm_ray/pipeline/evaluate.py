@@ -4,23 +4,32 @@ import json
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.evaluation.comparison import evaluate as compare
-from behaviorlm_ray.evaluation.predictors import ArmScores
+from behaviorlm_ray.evaluation.comparison import compare
+from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
-from behaviorlm_ray.pipeline.input_checks import check_samples
 from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, evaluated_samples, predict
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
+from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, rests_on, union_rows
-from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores, read_in_order
+from behaviorlm_ray.preparation.prepared_log import (
+    PreparedLog,
+    SampleRows,
+    count,
+    distinct_questions,
+    rests_on,
+    union_rows,
+)
+from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 6
+VERSION = 7
 
 RESULTS = "results.json"
 DETAILS = "details.json"
@@ -82,13 +91,18 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:
     """What `predict` wrote, to be read in batches."""
     files = open_scores(predicted.folder / SCORES, union_rows(samples.validation, samples.test))
-    behaviors, alone = len(log.vocabulary), None
-    if WITHOUT_HISTORY in predicted.manifest.files:
-        number = count(samples.test)
-        in_order = read_in_order(storage.local_copy(predicted.folder / WITHOUT_HISTORY), number, behaviors)
-        alone = ScoresByPlace(in_order, number, behaviors)
+    behaviors = len(log.vocabulary)
     return ArmScores(
         partial(files.batches, samples.validation, behaviors),
         partial(files.batches, samples.test, behaviors),
-        alone,
+        _without_history(predicted, log, samples.test) if predicted.files(f"{WITHOUT_HISTORY}/*") else None,
     )
+
+
+def _without_history(predicted: StageOutput, log: PreparedLog, rows: SampleRows) -> ScoresAt:
+    questions, question_of = distinct_questions(log, rows)
+    number, behaviors = len(questions.lengths()), len(log.vocabulary)
+    every = [np.arange(number)]
+    batches = open_scores(predicted.folder / WITHOUT_HISTORY, every).batches(every, behaviors)
+    scores = ScoresByPlace(batches, number, behaviors)
+    return lambda places: scores(question_of[places])

@@ -1,13 +1,12 @@
 """What the stages that score a model have in common: the work, where it goes, and what earlier attempts left of it."""
 
+from collections.abc import Callable
 from dataclasses import replace
-
-import numpy as np
 
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
-from behaviorlm_ray.scoring.pool import Scored, ScoringPool, score, score_without_history
+from behaviorlm_ray.scoring.pool import Scored, ScoringPool, score
 from behaviorlm_ray.scoring.replica import ScoringTask
 from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
@@ -30,32 +29,24 @@ def scoring_task(
 
 
 def score_into(
-    folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, settings: RunSettings
+    folder: StageFolder,
+    path: str,
+    task: ScoringTask,
+    rows: SampleRows,
+    settings: RunSettings,
+    scoring: Callable[..., Scored] = score,
 ) -> Scored:
-    """Score into a path of the stage's output, with what earlier attempts left there."""
-    earlier = [attempt / path for attempt in folder.earlier]
-    return score(_owned(folder, path, task), rows, folder.output / path, _pool(settings), earlier)
+    """Score into a path of the stage's output, with what earlier attempts left there.
 
-
-def score_questions_into(
-    folder: StageFolder, path: str, task: ScoringTask, rows: SampleRows, settings: RunSettings
-) -> np.ndarray:
-    """Score each sample's question alone, likewise; float32 [n, K] in order of rows."""
-    earlier = [attempt / path for attempt in folder.earlier]
-    owned = _owned(folder, path, task)
-    return score_without_history(owned, rows, folder.output / path, _pool(settings), earlier)
-
-
-def _owned(folder: StageFolder, path: str, task: ScoringTask) -> ScoringTask:
-    """The task with its owner: the stage, whose fingerprint tells the version of its code, and the place in it."""
-    return replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
-
-
-def _pool(settings: RunSettings) -> ScoringPool:
+    scoring: `score`, or `score_questions` for the samples' questions alone.
+    """
+    # the owner is the stage, whose fingerprint tells the version of its code, and the place in it
+    owned = replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
     execution = settings.execution
-    return ScoringPool(
+    pool = ScoringPool(
         execution.scoring_actors,
         execution.windows_per_batch,
         execution.cpus_per_actor,
         execution.tuning.use_gpu,
     )
+    return scoring(owned, rows, folder.output / path, pool, [attempt / path for attempt in folder.earlier])

@@ -2,9 +2,6 @@
 
 import json
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.scoring.cloze_questions import read_cloze
@@ -28,12 +25,11 @@ from behaviorlm_ray.preparation.prepared_log import (
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 4
+VERSION = 5
 
 SCORES = "scores"
-WITHOUT_HISTORY = "without_history.parquet"
-ALONE = "without_history"
-"""Folder of the scores of distinct questions, until all are there."""
+WITHOUT_HISTORY = "without_history"
+"""Folder of the scores of the test samples' distinct questions; of an untuned model only."""
 RETENTION = "retention.json"
 
 
@@ -80,7 +76,8 @@ def validation_samples(log: PreparedLog, settings: RunSettings) -> SampleRows:
 
 def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
     # here, because these bring Ray Data, which a plan does without
-    from behaviorlm_ray.pipeline.model_scores import score_into, score_questions_into, scoring_task
+    from behaviorlm_ray.pipeline.model_scores import score_into, scoring_task
+    from behaviorlm_ray.scoring.pool import score_questions
     from behaviorlm_ray.scoring.retention import measure_retention
     from behaviorlm_ray.scoring.score_files import check_scores
 
@@ -91,11 +88,7 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     scored = score_into(folder, SCORES, task, both, settings)
     check_scores(folder.output / SCORES, both)
     if "model" not in made and count(samples.test):
-        alone = score_questions_into(folder, ALONE, task, samples.test, settings)
-        table = pa.table({"label_scores": pa.array(list(alone), pa.list_(pa.float32()))})
-        with storage.writing_file(folder.output / WITHOUT_HISTORY) as path:
-            pq.write_table(table, path)
-        storage.remove_folder(folder.output / ALONE)
+        score_into(folder, WITHOUT_HISTORY, task, samples.test, settings, score_questions)
     held_out = {}
     if "conversations" in made:
         for source in settings.auxiliary:

@@ -126,14 +126,16 @@ def _measured(
         scored = score_into(folder, path, task, asked, settings)
         return read_measures(folder.output / path, asked), scored.tokens
 
-    names = list(judges)
-    if len(names) == 1:
-        return judged(names[0], rows)
-    halves = [rows_of_half(log, rows, 1 - half) for half in (0, 1)]
-    found = [judged(name, asked) for name, asked in zip(names, halves, strict=True)]
-    merged = {}
-    for measure in found[0][0]:
-        merged[measure] = np.empty(count(rows))
-        for (measures, _), asked in zip(found, halves, strict=True):
-            merged[measure][places_in(rows, asked)] = measures[measure]
-    return merged, sum(tokens for _, tokens in found)
+    if len(judges) == 1:
+        return judged(next(iter(judges)), rows)
+    measures: Measures = {}
+    tokens = 0
+    for half, name in enumerate(judges):
+        asked = rows_of_half(log, rows, 1 - half)
+        if not count(asked):  # a limit for each behavior may leave one half nothing
+            continue
+        found, more = judged(name, asked)
+        for measure, values in found.items():
+            measures.setdefault(measure, np.empty(count(rows)))[places_in(rows, asked)] = values
+        tokens += more
+    return measures, tokens

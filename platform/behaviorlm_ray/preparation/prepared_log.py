@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptTokens
-from behaviorlm.timelines.parts import Int64, TimelinePart, Window, load_part
+from behaviorlm.timelines.parts import Int32, Int64, TimelinePart, TokenRuns, Window, load_part, token_runs
 from behaviorlm.timelines.sample_ids import id_keys, id_words, uniform_keys
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray import storage
@@ -164,9 +164,27 @@ def count(rows: Sequence[Int64]) -> int:
     return sum(len(chosen) for chosen in rows)
 
 
+def group_count(log: PreparedLog, rows: SampleRows) -> int:
+    """How many groups the samples are of."""
+    return len(np.unique(group_names(log, rows)))
+
+
 def rests_on(log: PreparedLog, rows: SampleRows) -> str:
     """What a figure over these samples rests on, in words."""
-    return f"{count(rows)} samples of {len(np.unique(group_names(log, rows)))} groups"
+    return f"{count(rows)} samples of {group_count(log, rows)} groups"
+
+
+def distinct_questions(log: PreparedLog, rows: SampleRows) -> tuple[TokenRuns, Int64]:
+    """The questions of the samples, each once, and which of them each sample has; int64[n]."""
+    found: dict[bytes, Int32] = {}
+    which = []
+    for part, chosen in zip(log.parts, rows, strict=True):
+        for row in chosen:
+            question = part.questions[row]
+            found.setdefault(question.tobytes(), question)
+            which.append(question.tobytes())
+    place = {key: index for index, key in enumerate(found)}
+    return token_runs(list(found.values())), np.array([place[key] for key in which], np.int64)
 
 
 def union_rows(first: SampleRows, second: SampleRows) -> SampleRows:

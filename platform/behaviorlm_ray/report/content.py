@@ -8,7 +8,7 @@ that a misspelled part is noticed.
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Row(BaseModel):
@@ -61,21 +61,8 @@ class Results(_Row):
     )
     retention: dict[str, dict[str, Interval]] = Field(
         default_factory=dict,
-        description="{model: {measure: interval}} of general knowledge left; a bare number is a value "
-        "without interval, and {measure: interval} without models belongs to the run",
+        description="{model: {measure: interval}} of general knowledge left",
     )
-
-    @field_validator("retention", mode="before")
-    @classmethod
-    def _with_models_and_intervals(cls, retention: Any) -> Any:
-        if not isinstance(retention, dict):
-            return retention or {}
-        if any(_is_measured(value) for value in retention.values()):
-            retention = {"this run": retention}
-        return {
-            model: {name: _as_interval(value) for name, value in measures.items()}
-            for model, measures in retention.items()
-        }
 
 
 class ModelNote(_Part):
@@ -101,9 +88,6 @@ class DatasetSummary(_Part):
     quarantined: dict[str, int] = Field(default_factory=dict, description="Rows set aside, by reason")
     repeat_rate: float | None = Field(
         default=None, description="Share of targets that repeat the behavior right before them"
-    )
-    more: dict[str, Any] = Field(
-        default_factory=dict, description="Further facts {what: value}, freely nested"
     )
 
 
@@ -222,12 +206,3 @@ class ReportData(_Part):
         default_factory=dict, description="The resolved configuration, plain data"
     )
     commands: list[str] = Field(default_factory=list, description="Commands that repeat the run")
-
-
-def _is_measured(value: Any) -> bool:
-    """A number, an interval, or nothing: not a mapping of measures."""
-    return not isinstance(value, dict) or (bool(value) and set(value) <= {"value", "low", "high", "p"})
-
-
-def _as_interval(value: Any) -> Any:
-    return value if isinstance(value, dict | Interval) else {"value": value}

@@ -1,18 +1,15 @@
 """From `ReportData` to one HTML file that needs nothing else: no script, font, image or network."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from behaviorlm.errors import StorageError
+from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.report import plots, wording
 from behaviorlm_ray.report.content import (
     BehaviorRow,
@@ -39,30 +36,13 @@ class MetricTable:
     best: dict[str, str] = field(default_factory=dict)
 
 
-def write_report(data: ReportData, path: Path) -> None:
-    """Write the report as one HTML file (UTF-8), replacing an older one as a whole; folders are made.
-
-    Raises StorageError if it cannot be written.
-    """
-    page = render_report(data).encode("utf-8")
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            partial = Path(file.name)
-            file.write(page)
-        partial.chmod(0o644)
-        os.replace(partial, path)
-    except OSError as error:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
-        raise StorageError(
-            f"the report could not be written to {path}: {error}; free space or choose another place"
-        ) from error
-
-
 def render_report(data: ReportData) -> str:
     """The report as an HTML document."""
+    return filled("behaviorlm_ray.report", "template.html", data=data, **_view(data))
+
+
+def filled(room: str, name: str, **values: Any) -> str:
+    """The HTML document that a template of a room makes of these values, in the style of the report."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -77,10 +57,9 @@ def render_report(data: ReportData) -> str:
         metric=wording.metric_label,
         group=wording.group_label,
     )
-    folder = files("behaviorlm_ray.report")
-    template = environment.from_string((folder / "template.html").read_text(encoding="utf-8"))
-    style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # our own file
-    return template.render(data=data, style=style, **_view(data)).lstrip()
+    template = environment.from_string((files(room) / name).read_text(encoding="utf-8"))
+    style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
+    return template.render(style=style, **values).lstrip()
 
 
 def _view(data: ReportData) -> dict[str, Any]:
@@ -89,15 +68,11 @@ def _view(data: ReportData) -> dict[str, Any]:
     return {
         "warnings": _warnings(data),
         "samples": wording.facts(data.results.samples),
-        "facts": wording.facts(data.dataset.more) if data.dataset else [],
-        "primary": wording.PRIMARY,
+        "primary": PRIMARY,
         "endpoint": [
             (
                 name,
-                *(
-                    _interval(data, name, group, metric)
-                    for group, metric in (*wording.PRIMARY, ("all", "accuracy"))
-                ),
+                *(_interval(data, name, group, metric) for group, metric in (*PRIMARY, ("all", "accuracy"))),
             )
             for name in data.results.models
         ],
@@ -116,10 +91,8 @@ def _view(data: ReportData) -> dict[str, Any]:
         },
         "groups": [(group, _metric_tables(data, group)) for group in groups],
         "group_meanings": wording.GROUP_MEANINGS,
-        "primary_comparisons": _paired(c for c in data.comparisons if (c.group, c.metric) in wording.PRIMARY),
-        "other_comparisons": _paired(
-            c for c in data.comparisons if (c.group, c.metric) not in wording.PRIMARY
-        ),
+        "primary_comparisons": _paired(c for c in data.comparisons if (c.group, c.metric) in PRIMARY),
+        "other_comparisons": _paired(c for c in data.comparisons if (c.group, c.metric) not in PRIMARY),
         "verdict": _verdict,
         "retention_measures": _union(data.results.retention.values()),
         "nothing": Interval(),
@@ -155,7 +128,7 @@ def _interval(data: ReportData, model: str, group: str, metric: str) -> Interval
 
 def _endpoint_plot(data: ReportData) -> Markup | None:
     kinds = _kinds(data)
-    x, y = wording.PRIMARY
+    x, y = PRIMARY
     models = [
         (kinds[name], _interval(data, name, *x), _interval(data, name, *y)) for name in data.results.models
     ]

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import yaml
 
+from behaviorlm.baselines import BASELINES
 from behaviorlm_ray import storage
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.arms import ArmSettings
+from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.select import SUMMARY
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_count
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
-from behaviorlm_ray.report.page import write_report
+from behaviorlm_ray.report.page import render_report
 from behaviorlm_ray.report.results_table import short_table
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.report.verdict import verdict
@@ -32,20 +35,10 @@ from behaviorlm_ray.tuning.worker import CURVE
 CONFIG = "config.yaml"
 """The resolved configuration of a run, which repeats it."""
 
-BASELINES = {
-    "most_frequent": ("baseline", "the most frequent behavior of the training targets"),
-    "per_user_frequency": ("baseline", "the user's own most frequent behavior so far"),
-    "bigram": ("baseline", "what followed the last behavior most often"),
-    "markov_order_1": ("baseline", "interpolated back-off over the last behavior"),
-    "markov_order_2": ("baseline", "interpolated back-off over the last two behaviors"),
-    "markov_order_3": ("baseline", "interpolated back-off over the last three behaviors"),
-    "markov_order_3_context": ("baseline", "the same, and over the context known before the event"),
-}
-
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """Where the report is, and the verdict, the main table and an example in words, in lines."""
+    """Where a report is, and what is said of it in lines: of a run the verdict, the main table, an example in words."""
 
     place: Location
     lines: list[str]
@@ -60,13 +53,23 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     for name in (RESULTS, DETAILS):
         storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
     storage.write_replacing(folder / CONFIG, resolved.encode())
-    with storage.writing_file(folder / "report.html") as path, storage.storage_errors(str(folder), "write"):
-        write_report(data, path)
+    storage.write_replacing(folder / "report.html", render_report(data).encode())
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
     results, details = (_read_json(evaluated.folder / name) for name in (RESULTS, DETAILS))
-    lines = ["", *verdict(results, details), "", *short_table(results), "", *example_lines(run, runner), ""]
+    notes = [*data.warnings, *([] if settings.auxiliary else left_out_by_all([]))]
+    told = [f"note: {note}" for note in notes if WITHOUT_VALIDATION not in note]  # which the verdict says
+    lines = [
+        "",
+        *verdict(results, details),
+        *told,
+        "",
+        *short_table(results),
+        "",
+        *example_lines(run, runner),
+        "",
+    ]
     # .../stages/<stage>-<fingerprint>/attempts/<attempt>
     reached = [output.folder.parents[1].name for output in runner.outputs.values()]
     RunRecord(folder).finished_with(reached)
@@ -82,7 +85,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
     results = _read_json(evaluated.folder / RESULTS)
     details = _read_json(evaluated.folder / DETAILS)
     results["retention"] = shown_retention(results["retention"])
-    notes = {name: _note(name, details["tau"], settings.all_arms) for name in results["models"]}
+    notes = {name: model_note(name, details["tau"], settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
             "title": f"behaviorlm: {settings.name}",
@@ -104,7 +107,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
             "reliability": details["reliability"],
             "stages": [_stage_row(name, output) for name, output in outputs.items()],
             "configuration": settings.model_dump(mode="json"),
-            "commands": [f"python -m jobs.run --config {run.output_folder / CONFIG}"],
+            "commands": [f"behaviorlm run --config {run.output_folder / CONFIG}"],
         }
     )
 
@@ -143,7 +146,7 @@ def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
-def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
+def model_note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
     """Kind and description of a model, "+form" included."""
     plain, _, form = name.partition("+")
     if plain in arms:
@@ -152,7 +155,7 @@ def _note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> 
             f"{key}: {value}" for key, value in arms[plain].values.items()
         )
     else:
-        kind, description = BASELINES[plain]
+        kind, description = "baseline", BASELINES[plain].description
     forms = {
         "": "",
         "adjusted": f", with logit adjustment (tau {tau.get(plain, 0):g}, chosen on validation)",
@@ -169,7 +172,7 @@ def _dataset(name: str, log: PreparedLog) -> dict[str, Any]:
     return {
         "name": name,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
-        "groups": len(np.unique(group_names(log, targets))),
+        "groups": group_count(log, targets),
         "samples_per_split": {
             split: counts.get(f"samples_{split}", 0) for split in ("train", "validation", "test")
         },

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from behaviorlm_ray.console.tables import table_lines
+
 COLUMNS = (
     ("anchor accuracy", "anchor", "accuracy", True),
     ("tail macro recall ≥ 10", "tail", "macro_recall_at_least_10", True),
@@ -65,10 +67,7 @@ def short_table(results: Mapping[str, Any]) -> list[str]:
         rows.append([name, *cells, *(_expected_cells(expected["models"].get(name, {})) if expected else [])])
     if expected:
         rows.append(["bound", *([""] * len(shown)), *_expected_cells(expected["bound"])])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return table_lines(rows)
 
 
 def _expected_cells(found: Mapping[str, float | None]) -> list[str]:

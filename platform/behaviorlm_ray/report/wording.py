@@ -5,8 +5,6 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
-
 GROUPS = {
     "all": "All behaviors",
     "anchor": "Anchor behaviors",

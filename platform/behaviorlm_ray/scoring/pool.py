@@ -15,23 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
 from behaviorlm.errors import ClusterError, StorageError
-from behaviorlm.timelines.parts import (
-    token_runs,
-)
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.failures import memory_problem
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, distinct_questions
 from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores
 from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica, score_batch
-from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import Location
 
 BLOCKS_PER_ACTOR = 32
@@ -144,34 +139,22 @@ def _map(
     )
 
 
-def score_without_history(
+def score_questions(
     task: ScoringTask,
     rows: SampleRows,
     folder: Location,
     pool: ScoringPool,
     earlier: Sequence[Location] = (),
-) -> np.ndarray:
-    """Label scores of each chosen sample's question alone, for the PMI form; float32 [n, K] in order of rows.
-
-    Samples with the same question share one score. Scores of the distinct questions stay in files below `folder`;
-    earlier: such folders of attempts that were cut short.
+) -> Scored:
+    """Score likewise the `distinct_questions` of the chosen samples, each alone, as samples of one part, for the PMI
+    form.
     """
-    questions = [
-        part.questions[row] for part, chosen in zip(task.log.parts, rows, strict=True) for row in chosen
-    ]
-    distinct = {question.tobytes(): question for question in questions}
-    place = {key: index for index, key in enumerate(distinct)}
-    alone = token_runs(list(distinct.values()))
-    told = hashlib.sha256(alone.offsets.tobytes() + alone.values.tobytes()).hexdigest()
-    asked = replace(task, questions=alone, owner=f"{task.owner}, questions {told}")
-    numbers = list(range(len(distinct)))
+    questions, _ = distinct_questions(task.log, rows)
+    told = hashlib.sha256(questions.offsets.tobytes() + questions.values.tobytes()).hexdigest()
+    asked = replace(task, questions=questions, owner=f"{task.owner}, questions {told}")
+    numbers = list(range(len(questions.lengths())))
     chunks = [(0, numbers[start : start + QUESTIONS]) for start in range(0, len(numbers), QUESTIONS)]
-    _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
-    behaviors, all_of_them = len(task.log.vocabulary), [np.arange(len(distinct))]
-    scores = np.empty((len(distinct), behaviors), np.float32)
-    for batch in open_scores(folder, all_of_them).batches(all_of_them, behaviors):
-        scores[batch.places] = batch.label_scores
-    return scores[[place[question.tobytes()] for question in questions]]
+    return _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
 
 
 def _window_table(windows: list[tuple[int, list[int]]]) -> pa.Table:

@@ -17,7 +17,7 @@ from behaviorlm.model.adapters import load_trained
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
-from behaviorlm.scoring.label_scoring import LabelScorer, label_scorer
+from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer
 from behaviorlm.selection.difficulty import difficulty_measures
 from behaviorlm.timelines.parts import TokenRuns, labels_with_terminator, window_tokens, write_prompts
 from behaviorlm.trees.token_tree import TreeWriter
@@ -25,9 +25,6 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.scoring.kept_scores import write_scores
 from behaviorlm_ray.storage import Location
-
-TREE_TOKENS = 1024
-"""Tokens of prompts that go through the model as one tree: dense masks grow with the square."""
 
 KEPT_SECONDS = 5.0
 """How long a process keeps a replica after its last batch: the next batch of a pool comes at once."""
@@ -105,7 +102,7 @@ class _Replica:
         tokens = 0
         for index, (part, window) in enumerate(zip(parts, rows, strict=True)):
             size = window_tokens(self.task.log.parts[part], window, np.ones(len(window), dtype=np.int64))
-            if not groups or tokens + size > TREE_TOKENS:
+            if not groups or tokens + size > PROMPT_TOKENS:
                 groups.append([])
                 tokens = 0
             groups[-1].append(index)

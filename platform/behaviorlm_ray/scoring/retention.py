@@ -10,9 +10,10 @@ from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm.scoring.cloze import cloze_accuracy
 from behaviorlm.scoring.cloze_questions import ClozeQuestion
+from behaviorlm.scoring.label_scoring import PROMPT_TOKENS
 from behaviorlm.training.schedule import fit_packs
 from behaviorlm.trees.token_tree import TreeWriter
-from behaviorlm_ray.scoring.replica import TREE_TOKENS, ScoringTask, open_model
+from behaviorlm_ray.scoring.replica import ScoringTask, open_model
 
 CLOZE = "cloze"
 """What the answers to cloze questions are called among the sources of conversations."""
@@ -58,7 +59,7 @@ def _losses(tree_model: TreeModel, conversations: Sequence[Conversation]) -> dic
     device = next(tree_model.parameters()).device
     sums = np.zeros(len(conversations))
     tokens = np.zeros(len(conversations))
-    for pack in fit_packs([len(talk.token_ids) for talk in conversations], TREE_TOKENS):
+    for pack in fit_packs([len(talk.token_ids) for talk in conversations], PROMPT_TOKENS):
         writer = TreeWriter()
         for item, index in enumerate(pack):
             talk = conversations[index]

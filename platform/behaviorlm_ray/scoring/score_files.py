@@ -110,37 +110,22 @@ def read_measures(folder: Location, rows: SampleRows) -> dict[str, NDArray[np.fl
 class ScoresByPlace:
     """Label scores of n samples, float32[n, K], spooled to a file that vanishes with the process, and read by place.
 
-    batches: those of all samples in their order. Raises StorageError where temporary files have no room.
+    batches: those of all samples, in any order. Raises StorageError where temporary files have no room.
     """
 
     def __init__(self, batches: Iterable[ScoreBatch], samples: int, behaviors: int) -> None:
         with storage.storage_errors(tempfile.gettempdir(), "write"):
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as this object
             for batch in batches:
-                self._file.write(np.ascontiguousarray(batch.label_scores, np.float32).data)
+                for place, scores in zip(batch.places.tolist(), batch.label_scores, strict=True):
+                    self._file.seek(4 * behaviors * place)
+                    self._file.write(np.ascontiguousarray(scores, np.float32).data)
             self._file.flush()
         self._scores = np.memmap(self._file, np.float32, "r", shape=(samples, behaviors))
 
     def __call__(self, places: Int64) -> NDArray[np.float32]:
         """The scores at these places; float32[b, K]."""
         return np.asarray(self._scores[places])
-
-
-def read_in_order(path: Path, samples: int, behaviors: int) -> Iterator[ScoreBatch]:
-    """Batches of a file that holds the `label_scores` of n samples, a row each, in their order.
-
-    Raises StorageError where it holds others.
-    """
-    others = StorageError(f"{path} does not hold the scores of {samples} samples: score again")
-    done = 0
-    for values in _label_scores(path, path, rows_per_batch(behaviors)):
-        number = len(values) // behaviors
-        if len(values) % behaviors or done + number > samples:
-            raise others
-        yield ScoreBatch(np.arange(done, done + number), values.reshape(number, behaviors))
-        done += number
-    if done != samples:
-        raise others
 
 
 def _label_scores(folder: Location, path: Path, rows: int) -> Iterator[NDArray[np.float32]]:

@@ -5,12 +5,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from behaviorlm_ray.search.settings import SearchSettings
-
 if TYPE_CHECKING:
     from behaviorlm_ray.search.trial import trainable
 
-__all__ = ["SearchSettings", "trainable"]
+__all__ = ["trainable"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,25 +1,20 @@
 """What a search cost, in tokens that went through a model, and what it would have cost with nothing shared."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.search.decisions import Outcome
-from behaviorlm_ray.stages.leftovers import ERROR_FILE
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest, read_manifest
 from behaviorlm_ray.storage import Location
-
-WITHOUT_MODEL = ("prepare", "conversations", "select")
-"""Stages through which no token of a model goes."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What stages took: tokens through a model, passes over the training samples, GPU-hours."""
+    """What stages took: tokens through a model, GPU-hours."""
 
     tokens: float
-    sample_epochs: float
     gpu_hours: float
 
 
@@ -42,21 +37,14 @@ class StageCosts:
     def spent(self, outcomes: Iterable[Outcome]) -> Spent:
         """What all stages together took that these tasks used, each once; of a rung, what is beyond the one before."""
         tokens = hours = 0.0
-        samples, samples_of_log = 0, 1
-        for folder, name in {
-            folder: name for outcome in outcomes for name, folder in outcome.stages.items()
-        }.items():
+        for folder in dict.fromkeys(folder for outcome in outcomes for folder in outcome.stages.values()):
             manifest = self.manifest(folder)
-            is_tuning = "steps" in manifest.rows
             tokens += manifest.cost.get("tokens", 0.0)
-            samples += manifest.rows.get("samples", 0) if is_tuning else 0
-            if name == "prepare":
-                samples_of_log = max(samples_of_log, manifest.rows.get("samples_train", 0))
-            if name not in WITHOUT_MODEL:
+            if "tokens" in manifest.cost:  # a model ran
                 # of a tuning the seconds of its steps: its attempt may have waited for GPUs
                 seconds = manifest.cost.get("seconds", manifest.duration_seconds)
-                hours += seconds / 3600 * self._gpus[0 if is_tuning else 1]
-        return Spent(tokens, samples / samples_of_log, hours)
+                hours += seconds / 3600 * self._gpus[0 if "steps" in manifest.rows else 1]
+        return Spent(tokens, hours)
 
     def whole(self, outcome: Outcome) -> float:
         """Tokens of this trial from nothing to the end of its B-Tuning and one validation, with nothing shared.
@@ -72,52 +60,12 @@ class StageCosts:
             total += tokens
         return total
 
-    def uncounted(self, folders: Iterable[str]) -> list[str]:
-        """Stages that ran a model and say nothing of its tokens: those of an older version."""
-        return sorted(
-            folder
-            for folder in folders
-            if self.manifest(folder).stage not in WITHOUT_MODEL and "tokens" not in self.manifest(folder).cost
-        )
-
     def are_there(self, outcome: Outcome) -> bool:
         """Whether all stages of a task still have their manifest. Raises StorageError if storage does not answer."""
         for folder in set(outcome.stages.values()) - self._manifests.keys():
             content = storage.read_bytes(self._root / "stages" / folder / "manifest.json")
             try:
-                if content is None:
-                    return False
-                self._manifests[folder] = decode_manifest(content)
-            except StorageError:  # damaged
+                self._manifests[folder] = decode_manifest(content or b"")
+            except StorageError:  # damaged or gone
                 return False
         return True
-
-
-def attempts_of_stages(root: Location) -> dict[str, list[str]]:
-    """The attempts that lie below the root, by stage folder (`<stage>-<fingerprint>`)."""
-    stages = root / "stages"
-    return {name: storage.list_folders(stages / name / "attempts") for name in storage.list_folders(stages)}
-
-
-def times_run(
-    root: Location, before: Mapping[str, Sequence[str]], used: Iterable[str]
-) -> tuple[dict[str, int], dict[str, int]]:
-    """How often each stage in use ran since `before`, and how many of its attempts were cut short.
-
-    An attempt ran if it finished or failed; one that was cut short, by the end of its process, is gone on with by the
-    next from its checkpoints and is counted apart. Stages in use that were there before have 0; one that only failed
-    is named too.
-    """
-    used = set(used)
-    ran = dict.fromkeys(sorted(used), 0)
-    cut: dict[str, int] = {}
-    for folder, attempts in attempts_of_stages(root).items():
-        stage = root / "stages" / folder
-        committed = read_manifest(stage).attempt if folder in used else None
-        for attempt in set(attempts) - set(before.get(folder, ())):
-            failed = storage.read_bytes(stage / "attempts" / attempt / ERROR_FILE) is not None
-            if attempt == committed or failed:
-                ran[folder] = ran.get(folder, 0) + 1
-            elif folder in used:
-                cut[folder] = cut.get(folder, 0) + 1
-    return ran, cut

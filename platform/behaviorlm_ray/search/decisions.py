@@ -4,10 +4,6 @@ A search is a row of tasks; each brings one trial to one rung. Task k is decided
 k - c + 1, c being the number of trials at a time: the latest that must have ended for it to start. Which of the others
 happens to end sooner never matters. So the same settings make the same row of tasks with the same outcomes, however
 fast each ran, and a search that was killed anywhere goes on with exactly the row that it would have had.
-
-From a rung at most 1/reduction of the trials that reached it go on, the best first. All trials start before one goes
-on, so that each is held against all others; where a budget may end the search sooner, going on comes first, so that
-something is whole by then.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -81,27 +77,24 @@ def _decided(rules: Rules, tasks: Sequence[Task], known: Sequence[Outcome]) -> T
     """The next task as these outcomes suggest it; None if they leave nothing to do."""
     if rules.exhausted(known):
         return None
-    begins, goes_on = _beginning(rules, tasks, known), _going_on(rules, tasks, known)
-    task = goes_on or begins if rules.settings.budget.may_end_before_all_trials else begins or goes_on
-    whole = any(
-        outcome.task.rung == rules.settings.scheduler.number_of_rungs - 1 and outcome.error is None
-        for outcome in known
-    )
+    # Each trial is held against all others, unless the search may end before: then something is to be whole by then.
+    first, second = (_going_on, _beginning) if rules.settings.budget.limits else (_beginning, _going_on)
+    task = first(rules, tasks, known) or second(rules, tasks, known)
+    last = rules.settings.scheduler.number_of_rungs - 1
+    whole = any(outcome.task.rung == last and outcome.error is None for outcome in known)
     if task is not None or whole or len(known) < len(tasks):
         return task
     # Too few trials for a share of them to go on, or those that did failed: at least one has to come to the end.
     started = {(task.trial, task.rung) for task in tasks}
-    for rung in reversed(range(rules.settings.scheduler.number_of_rungs - 1)):
-        for best in _best_first(rules, known, rung):
-            if (best.trial, rung + 1) not in started:
-                return _next_rung(best, len(tasks))
-    return None
+    best_first = (best for rung in reversed(range(last)) for best in _best_first(rules, known, rung))
+    left = (best for best in best_first if (best.trial, best.rung + 1) not in started)
+    return next((_next_rung(best, len(tasks)) for best in left), None)
 
 
 def _beginning(rules: Rules, tasks: Sequence[Task], known: Sequence[Outcome]) -> Task | None:
     """The next trial up to its first rung; None if there is none."""
-    trial = 1 + max((task.trial for task in tasks), default=-1)
-    if rules.settings.budget.trials is not None and trial >= rules.settings.budget.trials:
+    trial, most = 1 + max((task.trial for task in tasks), default=-1), rules.settings.budget.trials
+    if most is not None and trial >= most:
         return None
     parameters = rules.proposer.propose(trial, _known_trials(tasks, known))
     if parameters is None:
@@ -114,9 +107,9 @@ def _next_rung(task: Task, number: int) -> Task:
 
 
 def _going_on(rules: Rules, tasks: Sequence[Task], known: Sequence[Outcome]) -> Task | None:
-    """The next trial to leave a rung for the one above; None if no rung has a place left, or nobody for it."""
+    """The best trial to leave a rung for the one above; None if no rung has a place left, or nobody for it."""
     rungs = range(rules.settings.scheduler.number_of_rungs - 1)
-    for rung in reversed(rungs) if rules.settings.budget.may_end_before_all_trials else rungs:
+    for rung in reversed(rungs) if rules.settings.budget.limits else rungs:
         above = {task.trial for task in tasks if task.rung == rung + 1}
         places = sum(outcome.task.rung == rung for outcome in known) // rules.settings.scheduler.reduction
         # Among as many as there are places, as in ASHA: a bad one does not go on because the good ones have.
@@ -135,9 +128,8 @@ def _best_first(rules: Rules, known: Sequence[Outcome], rung: int) -> list[Task]
 
 def _known_trials(tasks: Sequence[Task], known: Sequence[Outcome]) -> list[KnownTrial]:
     """Every trial that has started, with the outcome of its highest rung that is known."""
-    highest = {outcome.task.trial: outcome for outcome in sorted(known, key=lambda known: known.task.rung)}
-    started = {task.trial: task.parameters for task in tasks}
-    return [
-        (parameters, highest[trial].metrics if trial in highest else None)
-        for trial, parameters in sorted(started.items(), key=lambda item: item[0])
-    ]
+    highest = {
+        outcome.task.trial: outcome.metrics for outcome in sorted(known, key=lambda known: known.task.rung)
+    }
+    started = {task.trial: task.parameters for task in sorted(tasks, key=lambda task: task.trial)}
+    return [(parameters, highest.get(trial)) for trial, parameters in started.items()]

@@ -1,19 +1,25 @@
-"""What a search found: its trials and the winner; and what it says where it has none, or a budget ended it."""
+"""What a search found: its trials and the winner, what it writes down of them, and what it says where it has none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import yaml
 from pydantic import Field
+from scipy.stats import spearmanr
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import ClusterError, ModelError
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Ending, Outcome, Task
-from behaviorlm_ray.search.objective import ANCHOR, ObjectiveSettings, ranked, reaches
+from behaviorlm_ray.search.objective import ANCHOR, MEAN, ObjectiveSettings, front_numbers, ranked, reaches
 from behaviorlm_ray.search.settings import SearchSettings, sure_trials
 from behaviorlm_ray.search.space import Parameters, describe
+from behaviorlm_ray.storage import Location, read_bytes, remove_if, write_replacing
 
+SUMMARY = "summary.json"
+WINNER = "winner.yaml"
 RETRY_FAILED = "to run them again, repeat the command with --retry_failed=true"
 
 
@@ -47,7 +53,7 @@ class TrialOutcome(Settings):
 
 @dataclass(frozen=True)
 class Findings:
-    """What a search has found so far: its trials, how its tasks ended, and why it did.
+    """What a search has found so far: its trials, how its tasks ended, what they cost, and why it ended.
 
     floor: least anchor accuracy; reference: the arm that the floor is relative to, as it was measured.
     """
@@ -55,6 +61,7 @@ class Findings:
     settings: SearchSettings
     trials: list[TrialOutcome]
     outcomes: list[Outcome]
+    costs: StageCosts
     floor: float | None = None
     reference: Outcome | None = None
     ending: Ending = "whole"
@@ -80,13 +87,13 @@ def trials_of(
         ended = [outcomes[task.number] for task in own if task.number in outcomes]
         measured = [outcome for outcome in ended if outcome.error is None]
         last = measured[-1] if measured else Outcome(task=own[0])
-        error = next((outcome.error for outcome in ended if outcome.error is not None), None)
         is_whole = bool(measured) and last.task.rung == rungs - 1
-        status = "failed" if error is not None else "unfinished" if len(ended) < len(own) else "stopped"
-        trial = {
+        status = "unfinished" if len(ended) < len(own) else "finished" if is_whole else "stopped"
+        error = next((outcome.error for outcome in ended if outcome.error is not None), None)
+        trial = last.model_dump(include={"metrics", "steps", "steps_of_whole", "stages"}) | {
             "trial": number,
             "parameters": own[0].parameters,
-            "status": "finished" if status == "stopped" and is_whole else status,
+            "status": status if error is None else "failed",
             "rungs": [
                 {"rung": outcome.task.rung + 1, "steps": outcome.steps, "metrics": outcome.metrics}
                 for outcome in measured
@@ -94,8 +101,7 @@ def trials_of(
             "cost": costs.spent(measured).tokens if measured else None,
             "error": error,
         }
-        last_known = last.model_dump(include={"metrics", "steps", "steps_of_whole", "stages"})
-        trials.append(TrialOutcome.model_validate(trial | last_known))
+        trials.append(TrialOutcome.model_validate(trial))
     return trials
 
 
@@ -113,21 +119,88 @@ def finished(trials: Sequence[TrialOutcome]) -> list[TrialOutcome]:
     return [trial for trial in trials if trial.status == "finished"]
 
 
+def summarized(found: Findings) -> dict[str, Any]:
+    """What summary.json holds."""
+    objective, best = found.settings.objective, found.best
+    spent = found.costs.spent(found.charged)
+    used = sorted({stage for outcome in found.charged for stage in outcome.stages.values()})
+    # later rungs replace earlier ones
+    whole = {each.task.trial: found.costs.whole(each) for each in found.outcomes if each.error is None}
+    rungs = found.settings.scheduler.number_of_rungs
+    return {
+        "ended_by": found.ending,
+        "trials": [trial.model_dump(mode="json", exclude={"stages"}) for trial in found.trials],
+        "stages": {stage: found.costs.manifest(stage).cost.get("tokens", 0.0) for stage in used},
+        "cost": spent.tokens,
+        "cost_unshared": sum(whole.values()),
+        "cost_unit": "tokens through a model: tuning, scoring of difficulty, validation",
+        "gpu_hours": spent.gpu_hours,
+        "objective": objective.model_dump(mode="json") | {"floor_value": found.floor},
+        "winner": best and best.model_dump(mode="json", include={"trial", "parameters", "metrics"}),
+        "pareto": front_of(found.trials),
+        "alike": alike(found.trials),
+        "rung_correlation": rung_correlation(found.trials, rungs, objective.compared_by),
+        "compared_by": objective.compared_by,
+    }
+
+
+def write_winner(folder: Location, winner: RunSettings | None) -> None:
+    """Write winner.yaml, which `behaviorlm run --config` runs; without a winner, remove that of before."""
+    old = read_bytes(folder / WINNER)
+    if winner is not None:
+        text = yaml.safe_dump(winner.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        write_replacing(folder / WINNER, text.encode())
+    elif old is not None:
+        remove_if(folder / WINNER, old)
+
+
+def front_of(trials: Sequence[TrialOutcome]) -> list[int]:
+    """Numbers of the whole trials that no other beats in one metric without being worse in the other."""
+    whole = finished(trials)
+    fronts = front_numbers([trial.metrics for trial in whole])
+    return [trial.trial for trial, front in zip(whole, fronts, strict=True) if front == 0]
+
+
+def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:
+    """Numbers of trials that came to one and the same measured model: what they differ in changed nothing of it."""
+    groups: dict[str, list[int]] = {}
+    for trial in trials:
+        measured = [folder for name, folder in trial.stages.items() if name.startswith("validate_")]
+        if measured:
+            groups.setdefault(measured[-1], []).append(trial.trial)
+    return [numbers for numbers in groups.values() if len(numbers) > 1]
+
+
+def rung_correlation(trials: Sequence[TrialOutcome], rungs: int, metric: str = MEAN) -> list[dict[str, Any]]:
+    """Spearman's rank correlation of a metric between each rung and the last, over trials measured at both.
+
+    With early stopping these are the best of each rung only, which makes the correlation lower than over all trials.
+    None where fewer than three trials were at both, or where all are equal.
+    """
+    found = []
+    at = [{each.rung: each.metrics[metric] or 0.0 for each in trial.rungs} for trial in trials]
+    for rung in range(1, rungs):
+        pairs = [(values[rung], values[rungs]) for values in at if {rung, rungs} <= values.keys()]
+        value = None
+        if len(pairs) > 2 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
+            value = float(spearmanr(*zip(*pairs, strict=True)).statistic)
+        found.append({"rung": rung, "last": rungs, "trials": len(pairs), "spearman": value})
+    return found
+
+
 def budget_ended(found: Findings) -> str:
     """A line that says that a budget ended the search, and what it left out."""
-    settings = found.settings
+    settings, began = found.settings, len(found.trials)
     which = "budget.wall_seconds" if found.ending == "time" else "the budget"
-    is_grid = settings.algorithm.name == "grid"
-    total = len(list(sure_trials(settings))) if is_grid else settings.budget.trials
-    left_out = 0 if total is None else total - len(found.trials)
+    total = len(sure_trials(settings)) if settings.algorithm.name == "grid" else settings.budget.trials or 0
     tuned = len(finished(found.trials))
     return (
-        f"{which} is used up: {tuned} trials were tuned whole, {len(found.trials) - tuned} were not, {left_out} of "
-        f"{total} never began; raise it and run the same command again, and it goes on"
+        f"{which} is used up: {tuned} trials were tuned whole, {began - tuned} were not, {total - began} of {total} "
+        "never began; raise it and run the same command again, and it goes on"
     )
 
 
-def check_for_winner(found: Findings, costs: StageCosts) -> None:
+def check_for_winner(found: Findings) -> None:
     """Say why there is no winner, if there is none: ModelError below the floor, ClusterError without a whole trial."""
     if found.best is not None:
         return
@@ -139,39 +212,36 @@ def check_for_winner(found: Findings, costs: StageCosts) -> None:
             f"{nearest.metrics[ANCHOR]:.4f}, with {describe(nearest.parameters)}. Lower the floor or widen the space; "
             "what ran is in the summary and is not run again"
         )
-    limits = found.settings.budget.model_dump(exclude={"trials"}, exclude_none=True)
-    lines = list(dict.fromkeys(outcome.error for outcome in found.outcomes if outcome.error))
-    if lines:
-        lines = ["no trial was tuned whole", *lines, RETRY_FAILED]
+    limits = found.settings.budget.limits
+    lines = ["no trial was tuned whole"]
+    if errors := list(dict.fromkeys(outcome.error for outcome in found.outcomes if outcome.error)):
+        lines += [*errors, RETRY_FAILED]
     elif limits:
         lines = [
             "the budget was used up before one trial was tuned whole; raise budget and run the same command again: "
             "it goes on from what is finished"
         ]
     if limits:
-        spent = costs.spent(found.charged)
-        used = f"tokens {spent.tokens:g}, sample-epochs {spent.sample_epochs:.2f}"
-        lines.append(f"used so far: {used}; allowed: {limits}")
-    raise ClusterError("\n".join(lines or ["no trial was tuned whole"]))
+        spent = found.costs.spent(found.charged)
+        lines.append(f"used so far: tokens {spent.tokens:g}; allowed: {limits}")
+    raise ClusterError("\n".join(lines))
 
 
-def check_budget(found: Findings, costs: StageCosts) -> None:
+def check_budget(found: Findings) -> None:
     """Raise ClusterError if a limit is below what every trial took that was tuned whole.
 
     What a trial takes is known when one has ended: only then is its selection made and its B-Tuning counted.
     """
     measured = [outcome for outcome in found.outcomes if outcome.error is None]
     spent = [
-        costs.spent(outcome for outcome in measured if outcome.task.trial == trial.trial)
+        vars(found.costs.spent(outcome for outcome in measured if outcome.task.trial == trial.trial))
         for trial in finished(found.trials)
     ]
     problems = [
         f"budget.{name}: {limit:g} is less than one trial takes, {least:g} at least; raise it and run the same command "
         "again: what was tuned is in the summary and is not run again"
-        for name in ("tokens", "sample_epochs", "gpu_hours")
-        if spent
-        and (limit := getattr(found.settings.budget, name)) is not None
-        and limit < (least := min(getattr(each, name) for each in spent))
+        for name, limit in found.settings.budget.limits.items()
+        if spent and limit < (least := min(each.get(name, 0.0) for each in spent))
     ]
     if problems:
         raise ClusterError("\n".join(problems))

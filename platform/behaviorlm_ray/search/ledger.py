@@ -1,7 +1,6 @@
 """What a search knows of itself on storage: two files for each task, so that a killed search goes on.
 
     <root>/<search>/tasks-<identity>/
-        start.json             which attempts of stages were there before the search began
         decided-000012.json    what task 12 is, written once, before it starts
         task-000012.json       how it ended, written once
 
@@ -9,7 +8,6 @@ A task that was decided and has not ended is run again, and its stages go on fro
 also where the budget or the number of trials at a time, from which decisions follow, has been changed since.
 """
 
-import json
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -19,10 +17,8 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.storage import Location
 
-Attempts = dict[str, list[str]]
-"""Names of the attempts of each stage, by the stage's folder."""
-
 Model = TypeVar("Model", Task, Outcome)
+DECIDED, ENDED = "decided-{:06d}.json", "task-{:06d}.json"
 
 
 class Ledger:
@@ -41,26 +37,19 @@ class Ledger:
                 task = self._read(name, Task)
                 self.decided[task.number] = task
 
-    def attempts_before(self, now: Attempts) -> Attempts:
-        """The attempts that were there when the search began: `now`, if it begins now."""
-        path = self.folder / "start.json"
-        storage.write_exclusive(path, json.dumps(now, indent=1).encode())
-        found: Attempts = json.loads(storage.read_text(path))
-        return found
-
     def decide(self, task: Task) -> Task:
         """Write what the task of this number is. A second process may have done so first; its decision stays."""
-        self.decided[task.number] = self._write(_decided(task.number), task)
+        self.decided[task.number] = self._write(DECIDED.format(task.number), task)
         return self.decided[task.number]
 
     def record(self, outcome: Outcome) -> None:
         """Write how a task ended. A second process of the same search may have done so first; its outcome stays."""
-        self.outcomes[outcome.task.number] = self._write(_ended(outcome.task.number), outcome)
+        self.outcomes[outcome.task.number] = self._write(ENDED.format(outcome.task.number), outcome)
 
     def forget(self, number: int) -> None:
         """Remove an outcome, and all of later tasks, which may have followed from it."""
-        later = [_ended(known) for known in self.outcomes if known >= number]
-        for name in later + [_decided(known) for known in self.decided if known > number]:
+        later = [ENDED.format(known) for known in self.outcomes if known >= number]
+        for name in later + [DECIDED.format(known) for known in self.decided if known > number]:
             content = storage.read_bytes(self.folder / name)
             if content is not None:
                 storage.remove_if(self.folder / name, content)
@@ -79,11 +68,3 @@ class Ledger:
             raise StorageError(
                 f"{self.folder / name} is damaged; remove it and run the same command again: finished stages are reused"
             ) from None
-
-
-def _decided(number: int) -> str:
-    return f"decided-{number:06d}.json"
-
-
-def _ended(number: int) -> str:
-    return f"task-{number:06d}.json"

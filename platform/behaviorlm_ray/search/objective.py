@@ -12,7 +12,7 @@ ANCHOR, TAIL, MEAN = "anchor_accuracy", "tail_macro_recall", "objective"
 METRICS = (MEAN, ANCHOR, TAIL)
 Metrics = Mapping[str, float | None]
 
-_FLOOR = re.compile(r"(?:(?P<arm>[a-z][a-z0-9_]*)\s*)?(?P<number>(?:[+-]\s*)?[0-9.]+)?")
+_FLOOR = re.compile(r"([a-z][a-z0-9_]*)\s*([+-]\s*\d*\.?\d+)?|(\d*\.?\d+)")
 
 
 class ObjectiveSettings(Settings):
@@ -40,10 +40,10 @@ class ObjectiveSettings(Settings):
             read_floor(self.floor)
         return self
 
-
-def compared_by(objective: ObjectiveSettings) -> str:
-    """The one metric by which reports compare trials: that which the winner has most of; of two, their mean."""
-    return TAIL if objective.name == "tail" else MEAN
+    @property
+    def compared_by(self) -> str:
+        """The one metric by which reports compare trials: that which the winner has most of; of two, their mean."""
+        return TAIL if self.name == "tail" else MEAN
 
 
 class Floor(NamedTuple):
@@ -56,17 +56,12 @@ class Floor(NamedTuple):
 def read_floor(text: str | float) -> Floor:
     """`one_stage - 0.005` or `0.62`. Raises ValueError."""
     found = _FLOOR.fullmatch(str(text).strip())
-    try:
-        if found is None or not (found["arm"] or found["number"]):
-            raise ValueError
-        number = (found["number"] or "+0").replace(" ", "")
-        if (number[0] in "+-") != (found["arm"] is not None):
-            raise ValueError
-        floor = Floor(found["arm"], float(number))
-    except ValueError:
+    if found is None:
         raise ValueError(
             f"floor: {text!r} is neither a number nor an arm with a change, such as 'one_stage - 0.005'"
-        ) from None
+        )
+    arm, change, number = found.groups()
+    floor = Floor(arm, float((change or number or "0").replace(" ", "")))
     if not -1 <= floor.change <= 1:
         raise ValueError(f"floor: accuracies lie in 0 to 1 (0.5 points are 0.005), got {text!r}")
     return floor
@@ -74,21 +69,18 @@ def read_floor(text: str | float) -> Floor:
 
 def ranked(objective: ObjectiveSettings, floor: float | None, trials: Sequence[Metrics]) -> list[int]:
     """Places of the trials, the best first; of equal ones the earlier. Below a floor, the nearest to it is best."""
-    keys: list[tuple[float, ...]]
-    if objective.name == "mean":
-        keys = [(as_number(trial[MEAN]),) for trial in trials]
-    elif objective.name == "tail":
+    keys: list[tuple[float, ...]] = [(as_number(trial[MEAN]),) for trial in trials]
+    if objective.name == "tail":
         assert floor is not None
         keys = [
             (1.0, as_number(trial[TAIL])) if reaches(trial, floor) else (0.0, as_number(trial[ANCHOR]))
             for trial in trials
         ]
-    else:
-        keys = [
-            (-front, as_number(trial[MEAN]))
-            for front, trial in zip(_front_numbers(trials), trials, strict=True)
-        ]
-    return sorted(range(len(keys)), key=lambda place: (tuple(-part for part in keys[place]), place))
+    elif objective.name == "multi":
+        keys = [(-front, *mean) for front, mean in zip(front_numbers(trials), keys, strict=True)]
+    return sorted(
+        range(len(keys)), key=keys.__getitem__, reverse=True
+    )  # which keeps equal ones in their order
 
 
 def reaches(trial: Metrics, floor: float) -> bool:
@@ -96,37 +88,22 @@ def reaches(trial: Metrics, floor: float) -> bool:
     return as_number(trial[ANCHOR]) >= floor - 1e-9
 
 
-def pareto_front(trials: Sequence[Metrics]) -> list[int]:
-    """Places of the trials that no other one beats in anchor accuracy or tail macro recall without being worse."""
-    return [place for place, front in enumerate(_front_numbers(trials)) if front == 0]
-
-
 def described_metrics(metrics: Metrics) -> str:
     """`objective 0.4213, anchor_accuracy 0.5012, …`."""
-    return ", ".join(
-        f"{name} {'none' if (value := metrics.get(name)) is None else format(value, '.4f')}"
-        for name in METRICS
-    )
+    numbers = {name: metrics.get(name) for name in METRICS}
+    return ", ".join(f"{name} {'none' if it is None else format(it, '.4f')}" for name, it in numbers.items())
+
+
+def front_numbers(trials: Sequence[Metrics]) -> list[int]:
+    """0 for trials that no other dominates, 1 for those that only trials of front 0 dominate, and so on."""
+    pairs = [(as_number(trial[ANCHOR]), as_number(trial[TAIL])) for trial in trials]
+    numbers: dict[tuple[float, float], int] = {}
+    for pair in sorted(set(pairs), reverse=True):  # so all that may dominate it are numbered
+        above = [front for other, front in numbers.items() if other[1] >= pair[1]]
+        numbers[pair] = 1 + max(above, default=-1)
+    return [numbers[pair] for pair in pairs]
 
 
 def as_number(value: float | None) -> float:
     """Without a sample of its group a metric is None: as bad as can be, alike for all trials."""
     return -1.0 if value is None else value
-
-
-def _front_numbers(trials: Sequence[Metrics]) -> list[int]:
-    """0 for trials that no other dominates, 1 for those that only trials of front 0 dominate, and so on."""
-    pairs = [(as_number(trial[ANCHOR]), as_number(trial[TAIL])) for trial in trials]
-    numbers: dict[int, int] = {}
-    for front in range(len(pairs)):
-        left = [place for place in range(len(pairs)) if place not in numbers]
-        numbers |= {
-            place: front
-            for place in left
-            if not any(_dominates(pairs[other], pairs[place]) for other in left)
-        }
-    return [numbers[place] for place in range(len(pairs))]
-
-
-def _dominates(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    return first != second and first[0] >= second[0] and first[1] >= second[1]

@@ -5,18 +5,19 @@ killed proposes the same again. Optuna draws, and finds which keys mattered; the
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, Metrics, ObjectiveSettings, as_number
 from behaviorlm_ray.search.space import (
     COUNTABLE,
+    AlgorithmSettings,
     Dimension,
     Parameters,
     Space,
@@ -29,7 +30,7 @@ ATTEMPTS = 100
 """Draws after which a space counts as used up: a point that was tried already is never tried again."""
 LEAST_TRIALS = 4
 """Fewer say nothing of a key's importance."""
-
+MAXIMIZED = {"mean": [MEAN], "tail": [TAIL], "multi": [ANCHOR, TAIL]}
 
 KnownTrial = tuple[Parameters, Metrics | None]
 """A trial as a proposal sees it, with the metrics of its highest rung; None: still running; empty: failed."""
@@ -51,15 +52,15 @@ class Proposer:
         if self.algorithm.name == "grid":
             return self._points[number]
         tried = [parameters for parameters, _ in known]
+        return next((found for found in self._candidates(number, known) if found not in tried), None)
+
+    def _candidates(self, number: int, known: Sequence[KnownTrial]) -> Iterable[Parameters]:
+        """Points, the most wanted first."""
         if self.algorithm.name == "optuna" and number >= self.algorithm.startup_trials:
-            found = self._by_tpe(number, known)
-            if found not in tried:
-                return found
+            yield self._by_tpe(number, known)
         for attempt in range(ATTEMPTS):
-            found = random_point(self.space, self.algorithm.seed, number, attempt)
-            if found not in tried:
-                return found
-        return next((found for found in self._points if found not in tried), None)
+            yield random_point(self.space, self.algorithm.seed, number, attempt)
+        yield from self._points
 
     @cached_property
     def _points(self) -> list[Parameters]:
@@ -72,27 +73,21 @@ class Proposer:
     def _by_tpe(self, number: int, known: Sequence[KnownTrial]) -> Parameters:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = optuna.samplers.TPESampler(
+            sampler = TPESampler(
                 seed=self.algorithm.seed * 1_000_003 + number,
                 n_startup_trials=1,  # the first ones are drawn by us
-                constant_liar=self.objective.name
-                != "multi",  # running trials count as bad, so that others differ
+                # running trials count as bad, so that others differ
+                constant_liar=self.objective.name != "multi",
             )
-        study = _study(sampler, len(self._values({})))
-        study.add_trials([self._frozen(trial) for trial in known])
-        return _asked(study, self.space)
-
-    def _frozen(self, trial: KnownTrial) -> FrozenTrial:
-        """A trial of the search as Optuna keeps it."""
-        parameters, metrics = trial
-        if not metrics:
-            return _frozen(self.space, parameters, TrialState.RUNNING if metrics is None else TrialState.FAIL)
-        below = None if self.floor is None else {"anchor_floor": self.floor - as_number(metrics.get(ANCHOR))}
-        return _frozen(self.space, parameters, TrialState.COMPLETE, self._values(metrics), below)
-
-    def _values(self, metrics: Metrics) -> list[float]:
-        names = {"mean": [MEAN], "tail": [TAIL], "multi": [ANCHOR, TAIL]}[self.objective.name]
-        return [as_number(metrics.get(name)) for name in names]
+        maximized = MAXIMIZED[self.objective.name]
+        frozen = []
+        for parameters, metrics in known:
+            values = None if metrics is None else [as_number(metrics[name]) for name in maximized if metrics]
+            below = None
+            if metrics and self.floor is not None:
+                below = {"anchor_floor": self.floor - as_number(metrics[ANCHOR])}
+            frozen.append(_frozen(self.space, parameters, values, below))
+        return _asked(self.space, sampler, frozen, objectives=len(maximized))
 
 
 def random_point(space: Space, *seed: int) -> Parameters:
@@ -100,7 +95,7 @@ def random_point(space: Space, *seed: int) -> Parameters:
     mixed = 0
     for part in seed:
         mixed = (mixed * 1_000_003 + part) % 2**32
-    return _asked(_study(optuna.samplers.RandomSampler(mixed)), space)
+    return _asked(space, RandomSampler(mixed))
 
 
 def parameter_importance(
@@ -115,55 +110,55 @@ def parameter_importance(
     changed = [key for key in everywhere if len({repr(parameters[key]) for parameters, _ in trials}) > 1]
     if len(trials) < LEAST_TRIALS or len({value for _, value in trials}) < 2 or not changed:
         return {}
-    study = _study(optuna.samplers.RandomSampler(seed))
-    study.add_trials(
-        [_frozen(space, parameters, TrialState.COMPLETE, [value]) for parameters, value in trials]
-    )
+    study = _study(RandomSampler(seed), [_frozen(space, parameters, [value]) for parameters, value in trials])
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     return optuna.importance.get_param_importances(study, evaluator=evaluator, params=changed)
 
 
-def distribution_of(dimension: Dimension) -> BaseDistribution:
+def _study(sampler: BaseSampler, known: Iterable[FrozenTrial], objectives: int = 1) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=sampler, directions=["maximize"] * objectives)
+    study.add_trials(known)
+    return study
+
+
+def _asked(
+    space: Space, sampler: BaseSampler, known: Iterable[FrozenTrial] = (), objectives: int = 1
+) -> Parameters:
+    """The next point that a study asks for."""
+    study = _study(sampler, known, objectives)
+    drawn = study.ask({key: _distribution(dimension) for key, dimension in space.items()}).params
+    choices = {key: dimension.choice for key, dimension in space.items()}
+    return point(
+        space, {key: drawn[key] if choice is None else choice[drawn[key]] for key, choice in choices.items()}
+    )
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
     """The dimension in Optuna's words; of a choice, the place in its list (values may be lists themselves)."""
     if dimension.choice is not None:
         return CategoricalDistribution(range(len(dimension.choice)))
     low, high = dimension.bounds
     if dimension.integer is not None:
         return IntDistribution(int(low), int(high))
-    return FloatDistribution(low, high, log=dimension.is_log)
-
-
-def _study(sampler: optuna.samplers.BaseSampler, objectives: int = 1) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(sampler=sampler, directions=["maximize"] * objectives)
-
-
-def _asked(study: optuna.Study, space: Space) -> Parameters:
-    """The next point that a study asks for."""
-    drawn = study.ask({key: distribution_of(dimension) for key, dimension in space.items()}).params
-    return point(
-        space,
-        {
-            key: drawn[key] if dimension.choice is None else dimension.choice[drawn[key]]
-            for key, dimension in space.items()
-        },
-    )
+    return FloatDistribution(low, high, log=dimension.log_uniform is not None)
 
 
 def _frozen(
     space: Space,
     parameters: Parameters,
-    state: TrialState,
-    values: Sequence[float] | None = None,
+    values: Sequence[float] | None,
     constraints: dict[str, float] | None = None,
 ) -> FrozenTrial:
-    return optuna.trial.create_trial(
-        state=state,
-        values=values,
+    """A trial of the search as Optuna keeps it. values: None: still running; empty: failed."""
+    ended = TrialState.COMPLETE if values else TrialState.FAIL
+    return create_trial(
+        state=TrialState.RUNNING if values is None else ended,
+        values=values or None,
         params={
             key: value if (choice := space[key].choice) is None else choice.index(value)
             for key, value in parameters.items()
         },
-        distributions={key: distribution_of(space[key]) for key in parameters},
+        distributions={key: _distribution(space[key]) for key in parameters},
         constraints=constraints,
     )

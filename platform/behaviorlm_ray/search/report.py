@@ -1,20 +1,19 @@
 """The report of a search as one HTML page that opens offline, from its summary."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.ticker import PercentFormatter
 
-from behaviorlm_ray.report import wording
 from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, METRICS, TAIL, compared_by
+from behaviorlm_ray.report.page import filled
+from behaviorlm_ray.report.wording import readable
+from behaviorlm_ray.search.findings import WINNER
+from behaviorlm_ray.search.objective import ANCHOR, MEAN, METRICS, TAIL
 from behaviorlm_ray.search.proposals import parameter_importance
 from behaviorlm_ray.search.settings import SearchSettings
-from behaviorlm_ray.search.summary import WINNER
 from behaviorlm_ray.storage import Location, write_replacing
 
 REPORT = "report.html"
@@ -30,22 +29,13 @@ def write_search_report(settings: SearchSettings, summary: Mapping[str, Any], fo
 
 def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Location) -> str:
     """The page."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        measured=wording.measured, count=wording.count, percent=wording.percent, readable=wording.readable
-    )
-    template = environment.from_string(
-        (files("behaviorlm_ray.search") / "search.html").read_text(encoding="utf-8")
-    )
-    style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
-    metric = compared_by(settings.objective)
+    metric = settings.objective.compared_by
     compared = compared_trials(summary["trials"], metric)
-    winner, floor = summary["winner"], summary["objective"]["floor_value"]
-    return template.render(
+    winner, floor, named = summary["winner"], summary["objective"]["floor_value"], metric.replace("_", " ")
+    return filled(
+        "behaviorlm_ray.search",
+        "search.html",
         settings=settings,
-        style=style,
         summary=summary,
         # a trial that failed has no metrics; the table shows dashes
         trials=[
@@ -56,15 +46,12 @@ def render_search_report(settings: SearchSettings, summary: Mapping[str, Any], f
         floor=floor,
         front_plot=_front_plot(summary["trials"], summary["pareto"], floor, winner and winner["trial"]),
         importance_plot=_importance_plot(parameter_importance(settings.space, compared)),
-        slices=_slices(settings, compared, metric.replace("_", " ")),
-        metric=metric.replace("_", " "),
-        compared_at="tuned whole"
-        if settings.scheduler.name == "none"
-        else "at the first rung, where all were measured alike",
+        slices=_slices(settings, compared, named),
+        metric=named,
         configuration=yaml.safe_dump(
             settings.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
         ),
-    ).lstrip()
+    )
 
 
 def compared_trials(
@@ -78,17 +65,6 @@ def compared_trials(
     ]
 
 
-def _slices(
-    settings: SearchSettings, compared: Sequence[tuple[dict[str, Any], float]], metric: str
-) -> list[tuple[str, Markup]]:
-    plots = []
-    for number, (key, dimension) in enumerate(settings.space.items()):
-        points = [(parameters[key], value) for parameters, value in compared if key in parameters]
-        if points:
-            plots.append((key, _slice_plot(f"slice-{number}", key, points, metric, dimension.is_log)))
-    return plots
-
-
 def _front_plot(
     trials: Sequence[Mapping[str, Any]], front: Sequence[int], floor: float | None, best: int | None
 ) -> Markup | None:
@@ -99,7 +75,7 @@ def _front_plot(
         return None
     whole = {trial["trial"] for trial in trials if trial["status"] == "finished"}
     with drawing(WIDTH, 380) as figure:
-        axes = figure.add_subplot()
+        axes = figure.add_subplot(xlabel="anchor accuracy", ylabel="tail macro recall")
         for trial, (x, y) in points.items():
             color, alpha = (INKS["tuned"], 1.0) if trial in whole else (INKS["muted"], 0.5)
             fill = color if trial == best else "none"
@@ -111,8 +87,6 @@ def _front_plot(
             axes.plot(xs, ys, color=INKS["tail"], linewidth=1.4, zorder=0)
         if floor is not None:
             axes.axvline(floor, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_xlabel("anchor accuracy")
-        axes.set_ylabel("tail macro recall")
         return inline(figure, "front", "Trials by anchor accuracy and tail macro recall on validation")
 
 
@@ -122,25 +96,35 @@ def _importance_plot(importance: Mapping[str, float]) -> Markup | None:
         return None
     names, shares = zip(*reversed(list(importance.items())), strict=True)
     with drawing(WIDTH, 60 + 34 * len(names)) as figure:
-        axes = figure.add_subplot()
-        axes.barh([wording.readable(name) for name in names], shares, color=INKS["series-1"], height=0.6)
-        axes.set_xlim(0, 1)
+        axes = figure.add_subplot(xlim=(0, 1))
+        axes.barh([readable(name) for name in names], shares, color=INKS["series-1"], height=0.6)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(visible=False, axis="y")
         return inline(figure, "importance", "Share of the objective's variance that each key explains")
 
 
-def _slice_plot(
-    name: str, key: str, points: Sequence[tuple[Any, float]], metric: str, is_log: bool
-) -> Markup:
-    """A metric against one key. Values that are no numbers stand side by side by their text."""
-    values, measured = zip(*points, strict=True)
-    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    with drawing(300, 230) as figure:
-        axes = figure.add_subplot()
-        shown = list(values) if is_number else [wording.readable(value) for value in values]
-        axes.plot(shown, measured, "o", markersize=6, color=INKS["series-1"], markerfacecolor="none")
-        if is_number and is_log:
-            axes.set_xscale("log")
-        axes.set_ylabel(metric)
-        return inline(figure, name, f"{metric} against {wording.readable(key)}")
+def _slices(
+    settings: SearchSettings, compared: Sequence[tuple[dict[str, Any], float]], metric: str
+) -> dict[str, Markup]:
+    """A metric against each key. Values that are no numbers stand side by side by their text."""
+    plots = {}
+    for number, (key, dimension) in enumerate(settings.space.items()):
+        points = [(parameters[key], value) for parameters, value in compared if key in parameters]
+        if not points:
+            continue
+        is_number = all(isinstance(at, int | float) and not isinstance(at, bool) for at, _ in points)
+        shown = [at if is_number else readable(at) for at, _ in points]
+        with drawing(300, 230) as figure:
+            axes = figure.add_subplot(
+                xscale="log" if is_number and dimension.log_uniform else None, ylabel=metric
+            )
+            axes.plot(
+                shown,
+                [value for _, value in points],
+                "o",
+                markersize=6,
+                color=INKS["series-1"],
+                markerfacecolor="none",
+            )
+            plots[key] = inline(figure, f"slice-{number}", f"{metric} against {readable(key)}")
+    return plots

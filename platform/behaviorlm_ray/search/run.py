@@ -1,42 +1,43 @@
 """A search from its settings to its summary, winner and report; and its plan."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from behaviorlm.errors import ModelError
+from behaviorlm_ray.console.screen import screen
+from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.search.cost import StageCosts, attempts_of_stages
+from behaviorlm_ray.report.results import WrittenReport
+from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome
 from behaviorlm_ray.search.findings import (
     RETRY_FAILED,
+    SUMMARY,
+    WINNER,
     Findings,
     budget_ended,
     check_budget,
     check_for_winner,
+    summarized,
     trials_of,
+    write_winner,
 )
 from behaviorlm_ray.search.ledger import Ledger
 from behaviorlm_ray.search.objective import ANCHOR, ObjectiveSettings, described_metrics, read_floor
 from behaviorlm_ray.search.report import REPORT, write_search_report
-from behaviorlm_ray.search.settings import SearchSettings, sure_trials, trial_settings
+from behaviorlm_ray.search.settings import SearchSettings, sure_trials, trial_settings, winning_run
 from behaviorlm_ray.search.space import describe
-from behaviorlm_ray.search.summary import (
-    SUMMARY,
-    WINNER,
-    summarized,
-    winning_run,
-    write_summary,
-    write_winner,
-)
 from behaviorlm_ray.search.sweep import TaskRow, rules_of, run_tasks
-from behaviorlm_ray.search.trial import check_trial, evaluate, measure_arm, open_trial, planned_stages
+from behaviorlm_ray.search.trial import measure_arm, open_trial, planned_stages, run_winner
 from behaviorlm_ray.stages.manifests import fingerprint
-from behaviorlm_ray.storage import Location, location
+from behaviorlm_ray.storage import Location, location, write_replacing
 
 
-def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
-    """Run, or go on with, a search; write summary.json, winner.yaml and report.html. Returns the report's path.
+def search(settings: SearchSettings, run: Mapping[str, Any]) -> WrittenReport:
+    """Run, or go on with, a search; write summary.json, winner.yaml and report.html.
 
     run: `base_run(settings)`. Needs an initialized Ray with the dashboard on. A trial that fails is recorded with its
     error and ends nothing. After the summary: ClusterError if no trial was tuned whole or the budget is below one,
@@ -44,120 +45,115 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     """
     limit = settings.budget.wall_seconds
     deadline = None if limit is None else time.monotonic() + limit
-    root, folder = search_root(run), search_folder(settings, run)
+    folder = search_folder(settings, run)
     base = open_trial(trial_settings(run, {}), folder)
     ledger = Ledger(folder / f"tasks-{_identity(settings, run, base.run.inputs.hashes())[:12]}")
-    before = ledger.attempts_before(attempts_of_stages(root))
-    costs = StageCosts(root, _gpus(base.run.settings))
+    execution = base.run.settings.execution
+    gpus = (execution.tuning.workers, execution.scoring_actors) if execution.tuning.use_gpu else (0, 0)
+    costs = StageCosts(base.run.settings.storage.place, gpus)
     _forget(ledger, settings, costs)
     floor, reference = floor_of(settings.objective, lambda arm: measure_arm(base, arm))
     row = TaskRow(rules_of(settings, floor, costs, reference), ledger, deadline)
     run_tasks(settings, run, row)
     trials = trials_of(row.tasks, ledger.outcomes, settings.scheduler.number_of_rungs, costs)
-    found = Findings(settings, trials, row.outcomes(), floor, reference, row.ending())
-    best = found.best
+    found = Findings(settings, trials, row.outcomes(), costs, floor, reference, row.ending())
+    summary, best = summarized(found), found.best
     winner = None if best is None else winning_run(run, best.parameters, settings.winner_name)
-    summary = summarized(found, costs, root, before)
-    write_summary(folder, summary)
     write_winner(folder, winner)
-    write_search_report(settings, summary, folder)
-    _tell(found, summary, costs)
+    report = _written(settings, summary, folder)
+    _tell(found, summary)
     assert best is not None and winner is not None
-    print(f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation")
+    lines = [f"winner: {describe(best.parameters)}: {described_metrics(best.metrics)} on validation"]
     if settings.evaluate_winner and found.ending == "time":
-        print(
+        lines.append(
             "not measured on test: this is done once, when the search has ended; the same command goes on with it"
         )
     elif settings.evaluate_winner:
-        summary["winner"]["test"] = evaluate(winner)
-        write_summary(folder, summary)
+        summary["winner"]["test"], told = run_winner(winner)
+        lines += told
+        report = _written(settings, summary, folder)
+    return WrittenReport(report, lines)
+
+
+def _written(settings: SearchSettings, summary: Mapping[str, Any], folder: Location) -> Location:
+    """Write summary.json and the report. Returns the report's path."""
+    write_replacing(folder / SUMMARY, json.dumps(summary, indent=1).encode())
     return write_search_report(settings, summary, folder)
 
 
-def _tell(found: Findings, summary: Mapping[str, Any], costs: StageCosts) -> None:
+def _tell(found: Findings, summary: Mapping[str, Any]) -> None:
     """Say what came out besides the winner. Raises as `search` does after the summary."""
     for numbers in summary["alike"]:
         named = ", ".join(str(number + 1) for number in numbers)
-        print(f"trials {named} came to the same model: what they differ in changed nothing")
+        screen().says(f"trials {named} came to the same model: what they differ in changed nothing")
     if found.ending == "interrupted":
         raise KeyboardInterrupt
     failed = sum(trial.status == "failed" for trial in found.trials)
     if failed:
-        print(f"{failed} of {len(found.trials)} trials failed; {RETRY_FAILED}")
+        screen().says(f"{failed} of {len(found.trials)} trials failed; {RETRY_FAILED}")
     if found.ending in ("budget", "time"):
-        print(budget_ended(found))
-    check_for_winner(found, costs)
-    check_budget(found, costs)
+        screen().says(budget_ended(found))
+    check_for_winner(found)
+    check_budget(found)
 
 
 def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
     """Lines that say which trials there are and how many stages they would run. Raises errors of the inputs."""
     check_trials(settings, run, is_written=False)
-    known = list(sure_trials(settings)) if settings.algorithm.name == "grid" else []
-    algorithm, scheduler, objective = settings.algorithm, settings.scheduler, settings.objective
+    algorithm, scheduler = settings.algorithm, settings.scheduler
     lines = [f"search {settings.name}: plan (nothing was run or written)", ""]
-    lines.append(f"trials: {len(known) or settings.budget.trials}")
-    stages: dict[str, dict[str, bool]] = {}
-    for number, parameters in enumerate(known, 1):
-        for name, recipe, is_there in planned_stages(run, parameters):
-            stages.setdefault(name, {})[recipe] = is_there
-        lines.append(f"  {number}. {describe(parameters)}")
-    if known:
-        lines += _stage_lines(stages, len(known))
+    if algorithm.name == "grid":
+        lines += _planned_grid(settings, run)
     else:
+        lines.append(f"trials: {settings.budget.trials}")
         lines.append(f"  chosen by {algorithm.name} (seed {algorithm.seed}) as the search goes on")
     at = [f"1/{scheduler.reduction ** (scheduler.rungs - rung)}" for rung in range(1, scheduler.rungs)]
     rungs = f", rungs at {', '.join(at)} and the whole" if scheduler.name == "asha" else ""
-    budget = settings.budget.model_dump(exclude_none=True)
-    floor = f", anchor accuracy at least {objective.floor}" if objective.floor else ""
+    floor = f", anchor accuracy at least {settings.objective.floor}" if settings.objective.floor else ""
     return [
         *lines,
         "",
-        f"algorithm: {algorithm.name}",
         f"scheduler: {scheduler.name}{rungs}",
-        f"budget: {', '.join(f'{key} {value:g}' for key, value in budget.items()) or 'none'}",
-        f"objective: {objective.name}{floor}, on validation samples",
-        f"trials at a time: {settings.max_concurrent_trials}",
+        f"objective: {settings.objective.name}{floor}, on validation samples",
         f"outputs: {search_folder(settings, run)}: {SUMMARY}, {WINNER}, {REPORT}",
     ]
 
 
+def _planned_grid(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
+    """The trials of a grid, and how many of each stage they need."""
+    trials = sure_trials(settings)
+    lines = [f"trials: {len(trials)}"]
+    stages: dict[str, dict[str, bool]] = {}
+    for number, parameters in enumerate(trials, 1):
+        lines.append(f"  {number}. {describe(parameters)}")
+        for name, recipe, is_there in planned_stages(run, parameters):
+            stages.setdefault(name, {})[recipe] = is_there
+    lines += ["", f"stages: distinct ones that {len(trials)} trials need, all tuned whole"]
+    all_to_run = 0
+    for name, finished in stages.items():
+        distinct, reused = len(finished), sum(finished.values())
+        all_to_run += distinct - reused
+        shared = "shared by all trials" if distinct == 1 else f"{len(trials) / distinct:g} trials each"
+        shared = "one for each trial" if distinct == len(trials) > 1 else shared
+        lines.append(f"  {name:<22} {distinct:>4}, to run {distinct - reused}, to reuse {reused}; {shared}")
+    unshared = len(trials) * len(stages)
+    return [*lines, f"  at most {all_to_run} stages to run, instead of {unshared} with nothing shared"]
+
+
 def check_trials(settings: SearchSettings, run: Mapping[str, Any], *, is_written: bool) -> None:
     """Look at everything that trials read from outside, each once. Raises ConfigError."""
-    checked = set()
+    different: dict[str, RunSettings] = {}
     for parameters in sure_trials(settings):
         trial = trial_settings(run, parameters)
         sources = [source.model_copy(update={"weight": 0.0, "ratio": 0.0}) for source in trial.auxiliary]
-        read = repr((trial.events, trial.model, sources))
-        if read not in checked:
-            checked.add(read)
-            check_trial(trial, is_written=is_written)
-
-
-def search_root(run: Mapping[str, Any]) -> Location:
-    """The folder of all runs and searches."""
-    return location(run["storage"]["root"], run["storage"]["patience_seconds"])
+        different.setdefault(repr((trial.events, trial.model, sources)), trial)
+    for trial in different.values():
+        check_inputs(open_run(trial), is_written=is_written)
 
 
 def search_folder(settings: SearchSettings, run: Mapping[str, Any]) -> Location:
     """Where the search keeps what it finds."""
-    return search_root(run) / settings.name
-
-
-def _stage_lines(stages: Mapping[str, Mapping[str, bool]], trials: int) -> list[str]:
-    lines = ["", f"stages: distinct ones that {trials} trials need, all tuned whole"]
-    for name, finished in stages.items():
-        reused = sum(finished.values())
-        shared = "shared by all trials" if len(finished) == 1 else f"{trials / len(finished):g} trials each"
-        shared = "one for each trial" if len(finished) == trials > 1 else shared
-        lines.append(
-            f"  {name:<22} {len(finished):>4}, to run {len(finished) - reused}, to reuse {reused}; {shared}"
-        )
-    to_run = sum(not is_there for finished in stages.values() for is_there in finished.values())
-    return [
-        *lines,
-        f"  at most {to_run} stages to run, instead of {trials * len(stages)} with nothing shared",
-    ]
+    return location(run["storage"]["root"], run["storage"]["patience_seconds"]) / settings.name
 
 
 def _identity(settings: SearchSettings, run: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -175,7 +171,9 @@ def _forget(ledger: Ledger, settings: SearchSettings, costs: StageCosts) -> None
         lost = not costs.are_there(outcome)
         if lost or (settings.retry_failed and outcome.error is not None):
             why = "its stages are gone" if lost else "it failed"
-            print(f"task {number} (trial {outcome.task.trial + 1}) and what followed run again: {why}")
+            screen().says(
+                f"task {number} (trial {outcome.task.trial + 1}) and what followed run again: {why}"
+            )
             ledger.forget(number)
             return
 
@@ -189,7 +187,7 @@ def floor_of(
     floor = read_floor(objective.floor)
     if floor.arm is None:
         return floor.change, None
-    print(f"floor: {floor.arm} is measured first")
+    screen().says(f"floor: {floor.arm} is measured first")
     reference = measured(floor.arm)
     anchor = reference.metrics[ANCHOR]
     if anchor is None:
@@ -198,8 +196,3 @@ def floor_of(
             "validation sample has an anchor; give more validation samples (split, evaluation.max_validation_samples)"
         )
     return anchor + floor.change, reference
-
-
-def _gpus(settings: RunSettings) -> tuple[int, int]:
-    execution = settings.execution
-    return (execution.tuning.workers, execution.scoring_actors) if execution.tuning.use_gpu else (0, 0)

@@ -1,41 +1,42 @@
 """What a search is told: the run it varies, space, algorithm, scheduler, budget and objective; all checked before."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from behaviorlm.config import Settings, validate_settings, with_values
+from behaviorlm.config import Settings, flattened, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.config_files import read_config
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_absolute_paths
-from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
 from behaviorlm_ray.search.space import (
     COUNTABLE,
+    AlgorithmSettings,
     Dimension,
     Parameters,
     combinations,
-    flattened,
     grid_points,
     problems_of_conditions,
     read_space,
     single_changes,
 )
 
+SAME_SAMPLES = "trials must be compared on the same validation samples"
+SAME_TARGETS = "trials must be compared on the same targets"
 NOT_SEARCHED = {
     "name": "it only names the run",
     "storage": "it only says where results are kept",
     "execution": "it changes where and how widely work runs, not what comes out",
-    "split": "trials must be compared on the same validation samples",
-    "evaluation": "trials must be compared on the same validation samples",
+    "split": SAME_SAMPLES,
+    "evaluation": SAME_SAMPLES,
     "arms": "trials are the run itself, not its arms",
-    "events": "trials must be compared on the same targets",
+    "events": SAME_TARGETS,
     "vocabulary": "trials must be compared on the same anchors and tail",
-    "prompt.min_history": "trials must be compared on the same targets",
+    "prompt.min_history": SAME_TARGETS,
 }
 WINNING_ARM: Tuning = "ab_tuned"
 TRIED_OUT = 64
@@ -81,10 +82,6 @@ class BudgetSettings(Settings):
     trials: int | None = Field(
         default=None, ge=1, description="Trials; null: all points of a grid; random and optuna need a number."
     )
-    sample_epochs: Limit = Field(
-        None,
-        description="Samples trained on by all stages together, in passes over the training samples; null: no limit.",
-    )
     tokens: Limit = Field(None, description="Tokens through a model in all stages together; null: no limit.")
     wall_seconds: Limit = Field(
         None,
@@ -98,9 +95,14 @@ class BudgetSettings(Settings):
     )
 
     @property
-    def may_end_before_all_trials(self) -> bool:
-        """Whether anything but the number of trials is limited."""
-        return any(value is not None for key, value in self if key != "trials")
+    def limits(self) -> dict[str, float]:
+        """What is limited besides the number of trials: by it a search may end before all of them."""
+        return self.model_dump(exclude={"trials"}, exclude_none=True)
+
+
+def _or_name_alone(schema: dict[str, Any]) -> None:
+    """In the schema for editors: a section, or only its name."""
+    schema["anyOf"] = [{"$ref": schema.pop("$ref")}, {"type": "string"}]
 
 
 class SearchSettings(Settings):
@@ -116,7 +118,7 @@ class SearchSettings(Settings):
     )
     run: dict[str, Any] = Field(
         default_factory=dict,
-        description="Keys of the run (see jobs.run --help) for all trials, put over those of `base`.",
+        description="Keys of the run (see behaviorlm run --help) for all trials, put over those of `base`.",
     )
     space: dict[str, Dimension] = Field(
         min_length=1,
@@ -124,14 +126,20 @@ class SearchSettings(Settings):
         "source), what it may be: a list of values, or one of the keys below.",
     )
     algorithm: AlgorithmSettings = Field(
-        default=AlgorithmSettings(), description="How points of the space are chosen; a name alone will do."
+        default=AlgorithmSettings(),
+        json_schema_extra=_or_name_alone,
+        description="How points of the space are chosen; a name alone will do.",
     )
     scheduler: SchedulerSettings = Field(
-        default=SchedulerSettings(), description="Which trials are tuned to the end; a name alone will do."
+        default=SchedulerSettings(),
+        json_schema_extra=_or_name_alone,
+        description="Which trials are tuned to the end; a name alone will do.",
     )
     budget: BudgetSettings = Field(default=BudgetSettings(), description="When to stop.")
     objective: ObjectiveSettings = Field(
-        default=ObjectiveSettings(), description="What the winner has most of; a name alone will do."
+        default=ObjectiveSettings(),
+        json_schema_extra=_or_name_alone,
+        description="What the winner has most of; a name alone will do.",
     )
     max_concurrent_trials: int = Field(
         default=1,
@@ -153,7 +161,9 @@ class SearchSettings(Settings):
         description="Whether to run the winner's whole run, evaluation.arms on test included, after the search.",
     )
 
-    @field_validator("space", mode="before")
+    @field_validator(
+        "space", mode="before", json_schema_input_type=dict[str, Dimension | list[Any] | dict[str, Any]]
+    )
     @classmethod
     def _dotted(cls, space: Any) -> Any:
         return read_space(space) if isinstance(space, Mapping) else space
@@ -174,19 +184,20 @@ class SearchSettings(Settings):
         if self.name == "stages":
             problems.append("name: 'stages' is the folder of all stages; choose another name")
         problems += problems_of_conditions(self.space)
-        if self.algorithm.name == "grid":
+        if self.algorithm.name != "grid":
+            if self.budget.trials is None:
+                problems.append(f"budget.trials: algorithm {self.algorithm.name} needs a number of trials")
+        elif combinations(self.space) > COUNTABLE:
+            problems.append(
+                f"space: a grid of {combinations(self.space):,} combinations, above {COUNTABLE:,}; give fewer values, "
+                "or take algorithm random or optuna"
+            )
+        else:
             problems += [
-                f"space.{key}: a grid needs values of a range: give points (3, say) beside it, or a list of values"
+                f"space.{key}: a grid needs values of a range: give them as a list"
                 for key, dimension in self.space.items()
-                if dimension.values() is None
+                if dimension.choice is None
             ]
-            if combinations(self.space) > COUNTABLE:
-                problems.append(
-                    f"space: a grid of {combinations(self.space):,} combinations, above {COUNTABLE:,}; give fewer "
-                    "values, or take algorithm random or optuna"
-                )
-        elif self.budget.trials is None:
-            problems.append(f"budget.trials: algorithm {self.algorithm.name} needs a number of trials")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -204,6 +215,12 @@ def trial_settings(run: Mapping[str, Any], parameters: Mapping[str, Any]) -> Run
     return with_absolute_paths(validate_settings(RunSettings, data, f"the trial with {described}"))
 
 
+def winning_run(run: Mapping[str, Any], parameters: Parameters, name: str) -> RunSettings:
+    """The run of the winner: the base run with its parameters, under a name of its own, A+B among its arms."""
+    arms = list(dict.fromkeys([*run["evaluation"]["arms"], WINNING_ARM]))
+    return trial_settings(with_values(run, {"name": name, "evaluation.arms": arms}), parameters)
+
+
 def base_run(settings: SearchSettings) -> dict[str, Any]:
     """The run that all trials start from: `base` with `run` put over it, paths absolute, validated as a run.
 
@@ -218,9 +235,8 @@ def base_run(settings: SearchSettings) -> dict[str, Any]:
         raise ConfigError("\n".join(problems))
     run = base.model_dump(mode="json")
     for changes in (single_changes(settings.space), sure_trials(settings)):
-        found = [problem for parameters in changes if (problem := _problem(run, parameters))]
-        if found:
-            raise ConfigError("\n".join(["space: not every trial is a valid run", *dict.fromkeys(found)]))
+        if found := dict.fromkeys(_problems_of(run, changes)):
+            raise ConfigError("\n".join(["space: not every trial is a valid run", *found]))
     return run
 
 
@@ -239,20 +255,18 @@ def _problems_with(settings: SearchSettings, base: RunSettings) -> Iterator[str]
         )
 
 
-def sure_trials(settings: SearchSettings) -> Iterator[Parameters]:
+def _problems_of(run: Mapping[str, Any], trials: Iterable[Parameters]) -> Iterator[str]:
+    for parameters in trials:
+        try:
+            trial_settings(run, parameters)
+        except ConfigError as error:
+            yield str(error)
+
+
+def sure_trials(settings: SearchSettings) -> list[Parameters]:
     """Trials known before the search begins: a grid's, else points drawn from the space for checks."""
     if settings.algorithm.name == "grid":
-        yield from grid_points(settings.space)[: settings.budget.trials]
-    else:
-        from behaviorlm_ray.search.proposals import random_point  # Optuna takes a while to load
+        return grid_points(settings.space)[: settings.budget.trials]
+    from behaviorlm_ray.search.proposals import random_point  # Optuna takes a while to load
 
-        for number in range(TRIED_OUT):
-            yield random_point(settings.space, settings.algorithm.seed, number, 0)
-
-
-def _problem(run: Mapping[str, Any], parameters: Parameters) -> str | None:
-    try:
-        trial_settings(run, parameters)
-    except ConfigError as error:
-        return str(error)
-    return None
+    return [random_point(settings.space, settings.algorithm.seed, number, 0) for number in range(TRIED_OUT)]

@@ -1,14 +1,13 @@
-"""The space of a search: what each key of the run may be, which keys depend on others, and points of the space."""
+"""The space of a search: what each key of the run may be, which keys depend on others; and points of the space."""
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from behaviorlm.config import Settings
+from behaviorlm.config import Settings, flattened
 
 Parameters = dict[str, Any]
 """Dotted keys of a run and the values that a trial gives them."""
@@ -32,9 +31,6 @@ class Dimension(Settings):
     integer: tuple[int, int] | None = Field(
         default=None, description="Any whole number of [low, high], both included."
     )
-    points: int | None = Field(
-        default=None, ge=2, description="For a grid: so many values of a range, evenly spaced, ends included."
-    )
     when: dict[str, Any] = Field(
         default={},
         description="The key only exists in trials in which keys that stand before it have these values, such as "
@@ -51,13 +47,11 @@ class Dimension(Settings):
                 raise ValueError("choice: give at least one value")
             if any(value in self.choice[:index] for index, value in enumerate(self.choice)):
                 raise ValueError(f"choice: each value may stand there once, got {self.choice}")
-            if self.points is not None:
-                raise ValueError("points: a choice has its values already")
             return self
         low, high = self.bounds
         if low >= high:
             raise ValueError(f"{given[0]}: give [low, high] with low < high, got [{low}, {high}]")
-        if self.is_log and low <= 0:
+        if self.log_uniform is not None and low <= 0:
             raise ValueError(f"{given[0]}: low must be above 0, got {low}")
         return self
 
@@ -68,67 +62,45 @@ class Dimension(Settings):
         assert found is not None
         return found
 
-    @property
-    def is_log(self) -> bool:
-        """Whether it is a range that is even in the logarithm."""
-        return self.log_uniform is not None
 
-    def values(self) -> list[Any] | None:
-        """The values of a grid; None for a range without `points`."""
-        if self.choice is not None or self.points is None:
-            return self.choice
-        low, high = self.bounds
-        spaced = np.geomspace(low, high, self.points) if self.is_log else np.linspace(low, high, self.points)
-        if self.integer is not None:
-            return list(dict.fromkeys(round(value) for value in spaced.tolist()))
-        return [float(f"{value:.12g}") for value in spaced.tolist()]
+class AlgorithmSettings(Settings):
+    """How points of the space are chosen."""
 
-    def ends(self) -> list[Any]:
-        """All values of a choice, the ends of a range: what is tried out before anything starts."""
-        return self.choice if self.choice is not None else list(self.bounds)
+    name: Literal["grid", "random", "optuna"] = Field(
+        default="grid",
+        description="grid: every combination. random: points at random. optuna: the tree-structured Parzen estimator "
+        "(TPE) on what trials found so far; with objective multi, the multi-objective TPE; with a floor, under that "
+        "constraint.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of random points and of TPE.")
+    startup_trials: int = Field(
+        default=10, ge=1, description="optuna: so many trials at random before TPE chooses."
+    )
 
 
 Space = Mapping[str, Dimension]
 
 
-def flattened(
-    nested: Mapping[str, Any], is_leaf: Callable[[Any], bool] = lambda value: False, prefix: str = ""
-) -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; of two that name the same key, the later one. Leaves stay as they are."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping) and value and not is_leaf(value):
-            flat |= flattened(value, is_leaf, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def read_space(nested: Mapping[str, Any]) -> dict[str, Any]:
     """`{"a": {"b": [1, 2]}}` as `{"a.b": {"choice": [1, 2]}}`; of two that name the same key, the later one."""
-    flat = flattened(nested, lambda value: bool(value.keys() & {*KINDS, "when", "points"}))
+    flat = flattened(nested, lambda value: bool(value.keys() & {*KINDS, "when"}))
     return {key: value if isinstance(value, Mapping) else {"choice": value} for key, value in flat.items()}
 
 
-def problems_of_conditions(space: Space) -> list[str]:
+def problems_of_conditions(space: Space) -> Iterator[str]:
     """What is wrong with `when`, a line each."""
-    problems = []
-    before: list[str] = []
-    for key, dimension in space.items():
+    for place, (key, dimension) in enumerate(space.items()):
+        before = list(space)[:place]
         for other, allowed in dimension.when.items():
             if other not in before:
-                problems.append(
+                yield (
                     f"space.{key}.when: {other!r} is not a key of the space that stands before it; "
                     f"there: {', '.join(before) or 'none'}"
                 )
-                continue
-            possible = space[other].choice
-            if possible is None:
-                problems.append(f"space.{key}.when: {other} is a range; only a choice can be asked for")
+            elif (possible := space[other].choice) is None:
+                yield f"space.{key}.when: {other} is a range; only a choice can be asked for"
             elif unknown := [value for value in _listed(allowed) if value not in possible]:
-                problems.append(f"space.{key}.when: {other} is never {unknown}; it may be {possible}")
-        before.append(key)
-    return problems
+                yield f"space.{key}.when: {other} is never {unknown}; it may be {possible}"
 
 
 def point(space: Space, values: Mapping[str, Any]) -> Parameters:
@@ -143,23 +115,22 @@ def point(space: Space, values: Mapping[str, Any]) -> Parameters:
 
 
 def grid_points(space: Space) -> list[Parameters]:
-    """Every combination of the grid's values; the last key varies fastest. All dimensions must have values."""
-    combined = itertools.product(*(dimension.values() or [] for dimension in space.values()))
+    """Every combination of a space of choices; the last key varies fastest."""
+    combined = itertools.product(*(dimension.choice or [] for dimension in space.values()))
     made = [point(space, dict(zip(space, values, strict=True))) for values in combined]
     return list({repr(each): each for each in made}.values())
 
 
 def combinations(space: Space) -> int:
     """How many combinations a grid goes through, conditions apart."""
-    return math.prod(len(dimension.values() or []) for dimension in space.values())
+    return math.prod(len(dimension.choice or []) for dimension in space.values())
 
 
 def single_changes(space: Space) -> Iterator[Parameters]:
     """Each value (of ranges: the ends) on its own, with only what its condition asks for."""
     for key, dimension in space.items():
-        needed = _needed(space, dimension)
-        for value in dimension.ends():
-            yield needed | {key: value}
+        for value in dimension.choice or dimension.bounds:
+            yield _needed(space, dimension) | {key: value}
 
 
 def describe(parameters: Parameters) -> str:

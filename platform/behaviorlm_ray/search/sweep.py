@@ -11,14 +11,14 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Decision, Ending, Outcome, Rules, Task, next_task
 from behaviorlm_ray.search.ledger import Ledger
 from behaviorlm_ray.search.objective import described_metrics
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.space import describe
-from behaviorlm_ray.search.task import OUTCOME, TROUBLE, run_task
-from behaviorlm_ray.search.trial import RESOURCES
+from behaviorlm_ray.search.trial import OUTCOME, RESOURCES, TROUBLE, run_task
 
 
 def run_tasks(settings: SearchSettings, run: Mapping[str, Any], row: "TaskRow") -> None:
@@ -58,12 +58,11 @@ def rules_of(
     settings: SearchSettings, floor: float | None, costs: StageCosts, reference: Outcome | None = None
 ) -> Rules:
     """What the search's decisions follow from. reference: what the floor is relative to, a part of what is spent."""
-    paid = [] if reference is None else [reference]
+    paid, limits = ([] if reference is None else [reference]), settings.budget.limits
 
     def is_exhausted(outcomes: Sequence[Outcome]) -> bool:
-        spent = costs.spent([*outcomes, *paid])
-        limits = settings.budget.model_dump(include=set(vars(spent)), exclude_none=True)
-        return any(getattr(spent, name) >= limit for name, limit in limits.items())
+        spent = vars(costs.spent([*outcomes, *paid])) if limits else {}
+        return any(spent.get(name, 0.0) >= limit for name, limit in limits.items())
 
     return Rules(settings, floor, is_exhausted)
 
@@ -113,12 +112,12 @@ class TaskRow:
         rungs = self._rules.settings.scheduler.number_of_rungs
         at = f" at rung {task.rung + 1} of {rungs}" if rungs > 1 else ""
         result = f"failed: {outcome.error}" if outcome.error else described_metrics(outcome.metrics)
-        print(f"trial {task.trial + 1}{at}, {describe(task.parameters)}: {result}", flush=True)
+        screen().says(f"trial {task.trial + 1}{at}, {describe(task.parameters)}: {result}")
 
     def outcomes(self) -> list[Outcome]:
         """How those of the tasks ended that did, in their order."""
-        ended = (self.ledger.outcomes.get(task.number) for task in self.tasks)
-        return [outcome for outcome in ended if outcome is not None]
+        ended = self.ledger.outcomes
+        return [ended[task.number] for task in self.tasks if task.number in ended]
 
     def ending(self) -> Ending:
         """Why the search ended; of one in which no task runs any more."""
@@ -142,29 +141,23 @@ class TaskSearcher(Searcher):
         self._row, self._run, self._settings = row, run, settings
         self._running: dict[str, Task] = {}
 
-    def set_search_properties(
-        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
-    ) -> bool:
-        """The space is ours, not Tune's."""
-        return not config
-
     def suggest(self, trial_id: str) -> Any:
         """The next task as a configuration of `run_task`; None to wait."""
         try:
             decision = self._row.start()
         except StorageError as error:  # Tune would only log it
             self._row.stop(error)
-            return Searcher.FINISHED
-        if isinstance(decision, Task):
-            self._running[trial_id] = decision
-            return {
-                "run": dict(self._run),
-                "search": self._settings.name,
-                "scheduler": self._settings.scheduler.model_dump(mode="json"),
-                "task": decision.model_dump(mode="json"),
-                "retries": self._settings.retries,
-            }
-        return Searcher.FINISHED if decision == "end" else None
+            decision = "end"
+        if not isinstance(decision, Task):
+            return Searcher.FINISHED if decision == "end" else None
+        self._running[trial_id] = decision
+        return {
+            "run": dict(self._run),
+            "search": self._settings.name,
+            "scheduler": self._settings.scheduler.model_dump(mode="json"),
+            "task": decision.model_dump(mode="json"),
+            "retries": self._settings.retries,
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

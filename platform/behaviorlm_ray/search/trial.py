@@ -1,18 +1,26 @@
 """One trial of a search: a run with some keys changed, measured on validation at each rung of its B-Tuning.
 
-All that a search asks of a run's stages it asks here.
+All that a search asks of a run's stages it asks here. A task of a search is one trial up to one rung, in a process of
+Tune; how it ended is its outcome, but for trouble with storage, which is nobody's failure.
 """
 
 import json
 import logging
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray.data
 from ray import tune
+from ray.exceptions import RayTaskError
 
 from behaviorlm.config import validate_settings
+from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
+from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
+from behaviorlm.files.patient_reads import repeat_patiently
+from behaviorlm_ray.cluster.failures import causes
+from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.pipeline.b_tune import b_tune
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import Run, open_run
@@ -21,7 +29,6 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import steps_of
 from behaviorlm_ray.pipeline.validate import validate, validate_rung
 from behaviorlm_ray.report.results import write_results
-from behaviorlm_ray.report.wording import PRIMARY
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.objective import METRICS
 from behaviorlm_ray.search.settings import WINNING_ARM, SchedulerSettings, trial_settings
@@ -32,6 +39,10 @@ from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage
 from behaviorlm_ray.storage import Location, read_text
 
+Error = TypeVar("Error", bound=BehaviorLMError)
+OUTCOME, TROUBLE = "outcome", "trouble"
+FOR_GOOD = (ConfigError, DataError, ModelError)
+"""Errors that the same trial would meet again: not retried."""
 # A trial only waits for Ray Train and Ray Data, which ask for CPUs and GPUs of their own. With a CPU of its own it
 # would wait forever where theirs take all. Tune wants some resource: one byte of memory.
 RESOURCES = tune.PlacementGroupFactory([{"memory": 1}])
@@ -74,36 +85,25 @@ class Trial:
     run: Run
     runner: Runner
 
-    @property
-    def stages(self) -> dict[str, str]:
-        """Folders of the stages so far, by name."""
-        return _folders(self.runner.outputs)
-
 
 def open_trial(settings: RunSettings, record_in: Location | None = None) -> Trial:
-    """The trial with these settings, its inputs looked at. Raises ConfigError.
+    """The trial with these settings, all that it reads from outside looked at. Raises ConfigError.
 
     record_in: where it is written which stages were asked for; None: the folder of its run.
     """
-    check_trial(settings, is_written=True)
     run = open_run(settings)
+    check_inputs(run, is_written=True)
     return Trial(run, run.runner(RunRecord(record_in or run.output_folder)))
-
-
-def check_trial(settings: RunSettings, *, is_written: bool) -> None:
-    """Look at all that a trial reads from outside. Raises ConfigError."""
-    check_inputs(open_run(settings), is_written=is_written)
 
 
 def measure(trial: Trial, scheduler: SchedulerSettings, task: Task) -> Outcome:
     """Bring a trial to a rung and measure it there. Needs an initialized Ray. Raises the project's errors."""
     run, runner = trial.run, trial.runner
     steps, _ = steps_of(run.settings.b_tuning, runner.run(select(run)).manifest.rows["samples"])
-    stops = [scheduler.stop_step(rung, steps) for rung in range(task.rung + 1)]
-    stop = stops[-1]
+    *earlier, stop = sorted({scheduler.stop_step(rung, steps) for rung in range(task.rung + 1)})
     tuned: Stage | None = None
-    for earlier in sorted({earlier for earlier in stops if earlier < stop}):
-        tuned = b_tune(run, earlier, tuned)
+    for step in earlier:
+        tuned = b_tune(run, step, tuned)
     is_whole = stop == steps
     goal = (
         validate(run, WINNING_ARM, tuned) if is_whole else validate_rung(run, stop, b_tune(run, stop, tuned))
@@ -117,11 +117,10 @@ def measure_arm(base: Trial, arm: str) -> Outcome:
     """An arm of a run on validation, as an outcome of no task. Raises ConfigError."""
     run = base.run.for_arm(arm)
     check_inputs(run, is_written=True)
-    of_arm = Trial(run, run.runner(base.runner.record))
-    tuning = base.run.settings.all_arms[arm].tuning
-    metrics = _metrics(of_arm.runner.run(validate(run, tuning)))
+    runner = run.runner(base.runner.record)
+    metrics = _metrics(runner.run(validate(run, base.run.settings.all_arms[arm].tuning)))
     task = Task(number=-1, trial=-1, rung=0, parameters={})
-    return Outcome(task=task, metrics=metrics, stages=of_arm.stages)
+    return Outcome(task=task, metrics=metrics, stages=_folders(runner.outputs))
 
 
 def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[tuple[str, str, bool]]:
@@ -131,15 +130,81 @@ def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[t
         yield plan.name, stage.recipe, plan.output is not None
 
 
-def evaluate(winner: RunSettings) -> dict[str, Any]:
-    """The winner's own run to the end: its endpoint on test, and where its report is."""
+def run_winner(winner: RunSettings) -> tuple[dict[str, Any], list[str]]:
+    """The winner's own run to the end: its endpoint on test and where its report is; and that report in lines."""
     trial = open_trial(winner)
     report = write_results(trial.run, trial.runner)
-    print("\n".join(report.lines))
     measured = json.loads(read_text(report.place.parent / "results.json"))["models"][WINNING_ARM]
     names = ("anchor_accuracy", "tail_macro_recall")
     found = {name: measured[group][metric] for name, (group, metric) in zip(names, PRIMARY, strict=True)}
-    return found | {"report": str(report.place)}
+    return found | {"report": str(report.place)}, report.lines
+
+
+def run_task(config: dict[str, Any]) -> None:
+    """Run one task in a process of Tune and report its outcome; its own failure is an outcome, too."""
+    quieten()
+    task = Task.model_validate(config["task"])
+    try:
+        # as text: Tune flattens what is nested
+        tune.report({OUTCOME: _outcome(config, task).model_dump_json()})
+    except StorageError as error:
+        tune.report({TROUBLE: str(error)})
+
+
+def _outcome(config: Mapping[str, Any], task: Task) -> Outcome:
+    """How the task ended. Raises StorageError if storage fails: that says nothing of the trial."""
+    scheduler = SchedulerSettings.model_validate(config["scheduler"])
+    attempt = 0
+    while True:
+        trial: Trial | None = None
+        try:
+            trial = open_patiently(config, task)
+            return measure(trial, scheduler, task)
+        except Exception as error:
+            of_storage, is_last = storage_error(error), attempt >= config["retries"]
+            if of_storage is not None and is_last:
+                raise of_storage from error
+            if is_last or (of_storage is None and isinstance(error, FOR_GOOD)):
+                stages = {} if trial is None else _folders(trial.runner.outputs)
+                return Outcome(task=task, error=reason(error), stages=stages)
+            traceback.print_exc()
+            print(f"trial {task.trial + 1}: {reason(error)}; trying again from its checkpoints", flush=True)
+        attempt += 1
+
+
+def open_patiently(config: Mapping[str, Any], task: Task, clock: Clock = SYSTEM_CLOCK) -> Trial:
+    """The trial. Storage was looked at before the search began: it is given time to come back.
+
+    Raises ConfigError as `open_trial` does; where storage is its cause, only when the storage's patience is over.
+    """
+
+    def opened(repeats: int) -> Trial:
+        settings = trial_settings(config["run"], task.parameters)
+        return open_trial(settings, settings.storage.place / config["search"])
+
+    def judge(error: Exception, repeats: int, is_over: bool) -> str:
+        if is_over or storage_error(error) is None:
+            raise error
+        return f"trial {task.trial + 1}: {reason(error)}"
+
+    return repeat_patiently(opened, judge, config["run"]["storage"]["patience_seconds"], clock)
+
+
+def storage_error(error: BaseException) -> StorageError | None:
+    """The trouble with storage that an error is, or of which it came; None if it came of something else."""
+    return _cause(error, StorageError)
+
+
+def reason(error: BaseException) -> str:
+    """The project's own error inside what came up, else the last line of it."""
+    own = _cause(error, BehaviorLMError)
+    return str(own or str(error).strip().rpartition("\n")[2]) or type(error).__name__
+
+
+def _cause(error: BaseException, kind: type[Error]) -> Error | None:
+    """The first of a kind that an error is or came of, but for what Ray makes of one, which is of its kind too."""
+    of_kind = (each for each in causes(error) if isinstance(each, kind))
+    return next((each for each in of_kind if not isinstance(each, RayTaskError)), None)
 
 
 def _folders(outputs: Mapping[str, StageOutput]) -> dict[str, str]:

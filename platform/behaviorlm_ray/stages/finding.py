@@ -72,7 +72,7 @@ def plan_stage(
     config: Mapping[str, Any],
     inputs: Mapping[str, Manifest | str | None],
 ) -> StagePlan:
-    """What `run_stage` would do, without doing it. An input that is None is one that does not exist yet."""
+    """What running a stage would do, without doing it. An input that is None is one that does not exist yet."""
     missing = sorted(key for key, value in inputs.items() if value is None)
     if missing:
         return StagePlan(name, "unknown", f"depends on {', '.join(missing)}, which must run first")
@@ -99,7 +99,7 @@ def identify(
     config: Mapping[str, Any],
     inputs: Mapping[str, Manifest | str],
 ) -> Identity:
-    """The identity of a stage of these arguments of `run_stage`. Raises ConfigError where it is not plain JSON."""
+    """The identity of a stage (see `StageCall`). Raises ConfigError where it is not plain JSON."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"a stage is named in lower case letters, digits and underscores, not {name!r}")
     hashes = {

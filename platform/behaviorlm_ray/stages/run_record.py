@@ -1,4 +1,4 @@
-"""What runs and stages say of themselves while they work, for whoever looks at a root: jobs.status and jobs.clean.
+"""What runs and stages say of themselves while they work, for whoever looks at a root: the commands status and clean.
 
 <root>/<run>/stages.json names the folders of the stages that a run, search or study asked for; runs share stages.
 """

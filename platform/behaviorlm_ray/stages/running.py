@@ -56,26 +56,6 @@ def one_after_another(attempts: Sequence[Attempt]) -> Iterator[tuple[int, StageR
             yield index, error
 
 
-def run_stage(
-    root: str | Location,
-    name: str,
-    version: int,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Manifest | str],
-    body: Callable[[StageFolder], StageResult],
-    *,
-    lease_seconds: float = LEASE_SECONDS,
-    report: Report = print,
-) -> StageOutput:
-    """The output of a stage: the committed one if all of its files verify, else what `body` makes now.
-
-    A group of one, see `run_group`; the other arguments are those of `StageCall`.
-    """
-    call = StageCall(name, version, config, inputs, body)
-    [output] = run_group(root, [call], lease_seconds=lease_seconds, report=report)
-    return output
-
-
 def run_group(
     root: str | Location,
     calls: Sequence[StageCall],

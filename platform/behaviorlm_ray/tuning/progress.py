@@ -1,4 +1,4 @@
-"""What a tuning run shows while it runs: a line in the log, gauges for Ray's metrics, a file that jobs.status reads."""
+"""What a tuning run shows while it runs: a line in the log, gauges for Ray's metrics, a file that `status` reads."""
 
 import json
 import resource

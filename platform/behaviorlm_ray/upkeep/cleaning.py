@@ -1,10 +1,10 @@
-"""What jobs.clean does and shows: the list with its total, then, if that is wanted, the removal of each row."""
+"""What the command clean does and shows: the list with its total, then, if that is wanted, the removal of each row."""
 
 from collections.abc import Callable, Collection
 
 from behaviorlm.errors import StorageError
+from behaviorlm_ray.console.tables import size_text, table_lines
 from behaviorlm_ray.upkeep.removal import Found, Kind, Removable, find_removable, remove
-from behaviorlm_ray.upkeep.tables import size_text, table_lines
 
 NAMES: dict[Kind, str] = {"stages": "stage", "attempts": "old attempts", "copies": "copies"}
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.tables import age_text
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
 from behaviorlm_ray.stages.manifests import decode_manifest
 from behaviorlm_ray.stages.running import LEASE_SECONDS
@@ -19,7 +20,6 @@ from behaviorlm_ray.storage import Location
 from behaviorlm_ray.upkeep.copies import copies_size, remove_copies
 from behaviorlm_ray.upkeep.reach import asked_for, reached
 from behaviorlm_ray.upkeep.stage_states import StageStatus, is_gone, list_files, stages_under
-from behaviorlm_ray.upkeep.tables import age_text
 
 Kind = Literal["attempts", "stages", "copies"]
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.tables import age_text
 from behaviorlm_ray.stages.host import machine_identity, process_start
 from behaviorlm_ray.stages.lease import LeaseRecord, decode_record
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest
@@ -21,7 +22,6 @@ from behaviorlm_ray.stages.root import open_root
 from behaviorlm_ray.stages.run_record import PROGRESS_FILE
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.step_folders import step_of
-from behaviorlm_ray.upkeep.tables import age_text
 
 LIST_TRIES = 5
 """Files come and go while a running stage is listed."""

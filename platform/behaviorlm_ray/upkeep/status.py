@@ -1,4 +1,4 @@
-"""What jobs.status prints: each run below a root with the stage that it is at, then each stage."""
+"""What the command status prints: each run below a root with the stage that it is at, then each stage."""
 
 import time
 from collections.abc import Iterable
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.tables import age_text, table_lines
 from behaviorlm_ray.stages.run_record import read_asked
 from behaviorlm_ray.upkeep.stage_states import StageStatus, State, stages_under
-from behaviorlm_ray.upkeep.tables import age_text, table_lines
 
 HEADER = ("stage", "state", "progress", "age", "owner or error", "look in")
 

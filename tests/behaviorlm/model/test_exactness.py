@@ -93,7 +93,7 @@ def test_a_recurrent_model_falls_back_to_plain_sequences_says_so_and_gives_the_s
     with caplog.at_level(logging.WARNING):
         attention = choose_attention(model)
     assert attention.kind == "plain"
-    assert "plain sequences are used" in caplog.text
+    assert "model: " in caplog.text and "plain sequences are used" in caplog.text
     tree = random_tree(seed=3)
     loss, _, _ = TreeModel(model, attention, parts=2)(pack_tensors(tree, "cpu"))
     assert loss.item() == pytest.approx(plain_loss(model, tree).item(), rel=1e-5)

@@ -1,5 +1,6 @@
 """What a job says while it waits for machines, about a real Ray and about states of an autoscaler."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,9 @@ from ray.autoscaler.v2.schema import (
     ResourceRequestByCount,
     Stats,
 )
+from ray.exceptions import RpcError
 
+from behaviorlm_ray.cluster import waiting
 from behaviorlm_ray.cluster.waiting import telling_what_is_waited_for, waiting_message
 
 
@@ -86,3 +89,25 @@ def test_groups_that_are_not_placed_are_told_and_no_demand_is_silence() -> None:
     told = waiting_message(status(resource_demands=ResourceDemandSummary(placement_group_demand=[group])))
     assert told is not None and "waiting for 2 x {CPU: 1}" in told
     assert waiting_message(status(resource_demands=ResourceDemandSummary())) is None
+
+
+def test_a_head_that_is_away_for_a_moment_is_waited_for_and_a_fault_of_ours_is_not_hidden(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[ClusterStatus | Exception] = [RpcError("away"), status(), RpcError("away"), status()]
+
+    def asked(address: str) -> ClusterStatus:
+        if not answers:
+            stop.set()
+            raise TypeError("not an answer of Ray's")
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(waiting, "get_cluster_status", asked)
+    lines: list[str] = []
+    stop = threading.Event()
+    with pytest.raises(TypeError, match="not an answer"):
+        waiting._watch("head", lines.append, 0.001, stop)
+    assert len(lines) == 1 and lines[0].startswith("waiting for 3 x {CPU: 2, GPU: 1}")

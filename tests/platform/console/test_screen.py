@@ -20,10 +20,17 @@ from pathlib import Path
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.console.shown import Look, looking, shown
 
+def check():
+    print("noise of a check")
+    screen().progresses("hashing the log", "1/2 files")
+    time.sleep(0.4)
+    if end == "refuse":
+        raise ValueError("a file is missing")
+
 end, *flags = sys.argv[2:]
 with looking(Look("plain" in flags, "quiet" in flags)):
     try:
-        with shown(Path(sys.argv[1])):
+        with shown(Path(sys.argv[1]), check):
             screen().expects(["prepare", "a_tune"])
             screen().starts("prepare")
             screen().ends("prepare", "/runs/prepare", True)
@@ -32,6 +39,7 @@ with looking(Look("plain" in flags, "quiet" in flags)):
             os.write(2, b"noise of native code\\n")
             print("(RayTrainWorker pid=7, ip=1.2.3.4) tuning: step 3/9, loss 2.5, 4 s left")
             print("(RayTrainWorker pid=7) tuning: continuing from step 2")
+            print("\\x1b[36m(MapBatches(score_batch) pid=8)\\x1b[0m model: plain sequences are used")
             time.sleep(0.6)
             if end == "interrupt":
                 raise KeyboardInterrupt
@@ -79,25 +87,34 @@ def test_in_a_pipe_each_stage_has_a_line_at_its_start_and_end_and_noise_is_in_th
         "prepare: reused from /runs/prepare",
         "a_tune: started",
         "tuning: continuing from step 2",
+        "model: plain sequences are used",
         "a_tune: written to /runs/a_tune",
         "the result",
     ]
     [log] = (tmp_path / "logs").iterdir()
-    assert {"noise of a library", "noise of native code"} <= set(log.read_text().splitlines())
+    noise = [line for line in log.read_text().splitlines() if line.startswith("noise")]
+    assert noise[0] == "noise of a check" and {"noise of a library", "noise of native code"} == set(noise[1:])
+
+
+def test_what_is_refused_leaves_no_folder_and_what_libraries_printed_is_told(tmp_path: Path) -> None:
+    assert in_a_pipe(tmp_path / "logs", "refuse") == ["notes: noise of a check", "the result"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_quiet_tells_only_what_is_worth_saying_and_the_result(tmp_path: Path) -> None:
-    assert in_a_pipe(tmp_path, "end", "quiet") == ["tuning: continuing from step 2", "the result"]
+    told = in_a_pipe(tmp_path, "end", "quiet")
+    assert told == ["tuning: continuing from step 2", "model: plain sequences are used", "the result"]
 
 
-def test_a_failure_names_the_log_and_an_interruption_what_is_kept(tmp_path: Path) -> None:
+def test_a_failure_and_an_interruption_say_what_is_kept_and_a_failure_where_the_log_is(
+    tmp_path: Path,
+) -> None:
     [failed] = [line for line in in_a_pipe(tmp_path / "a", "fail") if line.startswith("notes:")]
     [log] = (tmp_path / "a").iterdir()
-    assert failed == f"notes: what libraries and workers printed is in {log}"
+    kept = "kept: prepare; cut off: a_tune (step 3/9, loss 2.5, 4 s left); it goes on from what it has kept"
+    assert failed == f"notes: {kept}; what libraries and workers printed is in {log}"
     [cut] = [line for line in in_a_pipe(tmp_path / "b", "interrupt") if line.startswith("notes:")]
-    assert cut == (
-        "notes: kept: prepare; cut off: a_tune (step 3/9, loss 2.5, 4 s left); it goes on from what it has kept"
-    )
+    assert cut == f"notes: {kept}"
 
 
 def test_a_terminal_shows_one_live_view_with_progress_and_no_noise(tmp_path: Path) -> None:
@@ -107,6 +124,19 @@ def test_a_terminal_shows_one_live_view_with_progress_and_no_noise(tmp_path: Pat
     assert "noise" not in plain and "step 3/9" in plain and "reused" in plain
     assert plain.rstrip().splitlines()[-1] == "the result"
     assert "\x1b[32m" in seen, "what is done is green"
+
+
+def test_the_view_that_a_failure_leaves_says_what_was_cut_off(tmp_path: Path) -> None:
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(tmp_path, "fail"))
+    marked = [line.split()[:2] for line in plain.splitlines() if line.startswith(("✓", "✗"))]
+    assert marked[-2:] == [["✓", "prepare"], ["✗", "a_tune"]]
+
+
+def test_what_was_done_before_the_first_stage_leaves_nothing_on_a_terminal(tmp_path: Path) -> None:
+    seen = on_a_terminal(tmp_path / "logs", "refuse")
+    assert "hashing the log: 1/2 files" in seen
+    last = seen.rpartition("\x1b[2K")[2]
+    assert "hashing" not in last and "notes: noise of a check" in last and "the result" in last
 
 
 def test_no_color_and_plain_are_heeded_on_a_terminal(tmp_path: Path) -> None:

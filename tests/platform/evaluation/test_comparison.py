@@ -5,9 +5,9 @@ import pytest
 
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS
-from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
-from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.results_table import results_table
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
@@ -36,7 +36,7 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
         )
         for name in ("untuned", "one_stage")
     }
-    return evaluate(
+    return compare(
         log, samples, scores, tau_grid=CHOICE_TAUS, resamples=50, seed=0, tail_minimum_targets=minimum
     )
 
@@ -57,6 +57,12 @@ def test_every_model_is_adjusted_and_has_a_front_the_untuned_one_too(log: Prepar
             assert points[tau]["tail_macro_recall"] == measured["tail"]["macro_recall_at_least_10"]["value"]
 
 
+def test_it_is_counted_how_many_groups_choices_rest_on_and_how_many_tables(log: PreparedLog) -> None:
+    samples = compared(log, 1).results["samples"]
+    assert (samples["validation"], samples["validation_groups"]) == (70, 2)  # the first user of each part
+    assert (samples["all"], samples["groups"]) == (80, 4)
+
+
 def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: PreparedLog) -> None:
     found = compared(log, 1000)
     assert found.details["tau"] == {"untuned": 0.0, "one_stage": 0.0}
@@ -66,6 +72,21 @@ def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: P
     assert "no tail behavior with 1000 targets; raise split.validation" in found.warnings[0]
     models = found.results["models"]
     assert models["one_stage+adjusted"] == models["one_stage"]
+
+
+def test_without_validation_nothing_is_adjusted_and_a_warning_says_so(log: PreparedLog) -> None:
+    nobody = [np.arange(0)] * 2
+    scores = np.random.default_rng(2).normal(size=(80, 5)).astype(np.float32)
+    found = compare(
+        log,
+        EvaluatedSamples(nobody, [np.arange(45, 85)] * 2),
+        {"one_stage": ArmScores(in_batches(scores[:0], 16), in_batches(scores, 16))},
+        tau_grid=CHOICE_TAUS,
+        resamples=50,
+        seed=0,
+    )
+    assert found.details["tau"] == {} and "one_stage+adjusted" not in found.results["models"]
+    assert found.warnings == [WITHOUT_VALIDATION]
 
 
 def test_the_table_has_a_dash_where_the_endpoint_in_expectation_counts_nothing(log: PreparedLog) -> None:

@@ -29,7 +29,7 @@ from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.evaluation.arms import Rules, measure_arm
-from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
@@ -98,7 +98,7 @@ def streamed(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]], step: i
             in_batches(of_arm["test"], step, 2),
             None if alone is None else alone.__getitem__,
         )
-    return evaluate(log, samples_of(log), arms, tau_grid=GRID, resamples=60, seed=4)
+    return compare(log, samples_of(log), arms, tau_grid=GRID, resamples=60, seed=4)
 
 
 def by_sorting(scores: np.ndarray, targets: np.ndarray) -> Outcomes:
@@ -183,6 +183,7 @@ def in_memory(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]]) -> tup
         "repeats": sum(is_repeat),
         "changes": sum(~is_repeat),
         "validation": len(on_validation),
+        "validation_groups": len(set(group_names(log, samples_of(log).validation))),
         "groups": len(set(groups)),
     }
     results = {
@@ -257,11 +258,10 @@ def test_batches_of_any_size_give_the_numbers_of_all_scores_in_memory(
 
 
 def test_what_is_kept_says_the_targets_probability_and_the_first_behaviors(log: PreparedLog) -> None:
-    scores = made_scores(log)
-    kept = streamed(log, scores, 7).kept
-    assert set(ARMS) < set(kept) and "bigram" in kept
-    whole, summary = scores["one_stage"]["test"].astype(np.float64), kept["one_stage"].summary
+    scores = made_scores(log)["one_stage"]["test"]
     targets = gather(log, samples_of(log).test, "behavior")
+    summary = keep_predictions(in_batches(scores, 7, 2)(), targets, scores.shape[1]).summary
+    whole = scores.astype(np.float64)
     seen = targets >= 0
     probability = np.exp(whole) / np.exp(whole).sum(axis=1, keepdims=True)
     assert np.isnan(summary.target_score[~seen]).all()
@@ -343,12 +343,12 @@ def test_no_predictor_takes_an_array_of_all_its_scores(large_log: PreparedLog) -
 
 
 def test_memory_does_not_grow_with_samples_times_behaviors_times_arms(large_log: PreparedLog) -> None:
-    def compare(samples: int) -> None:
+    def of_so_many(samples: int) -> None:
         rows = EvaluatedSamples([np.arange(2, 12)], [np.arange(20, 20 + samples)])
         arms = {f"arm_{number}": replace(arm_of(samples), validation=made_up(10)) for number in range(3)}
-        evaluate(large_log, rows, arms, tau_grid=(0.0,), resamples=5, seed=0)
+        compare(large_log, rows, arms, tau_grid=(0.0,), resamples=5, seed=0)
 
-    compare(40)
-    few, many = (peak_of(partial(compare, samples)) for samples in (100, 800))
+    of_so_many(40)
+    few, many = (peak_of(partial(of_so_many, samples)) for samples in (100, 800))
     one_array = 700 * MANY * 4
     assert many - few < one_array / 2, (few, many, one_array)

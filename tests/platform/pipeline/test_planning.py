@@ -96,6 +96,21 @@ def test_what_was_not_read_is_not_claimed(tmp_path: Path, small_base: Path) -> N
     assert described(first(run, 6), events) == ["of all 6 rows: 3 users, order 0 to 35"]
 
 
+def test_a_plan_tells_what_is_left_out_and_what_this_machine_lacks(
+    tmp_path: Path, small_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    many = "execution.tuning.workers=999"
+    run = run_of(tmp_path, small_base, "log.csv", [row(0), row(2), row(4)], many)
+    lines = describe_plan(run, prepare(run))
+    assert "not measured" in lines[lines.index("left out") + 1]
+    lacking = [line for line in lines if line.startswith("  not here: ")]
+    assert "999 workers" in lacking[0]
+    assert "RAY_TMPDIR" in lacking[-1]  # where tests without Ray let none start
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.5:6379")
+    assert not [line for line in describe_plan(run, prepare(run)) if "not here" in line]
+
+
 def test_a_row_that_ends_preparation_is_told_by_the_plan(tmp_path: Path, small_base: Path) -> None:
     run = run_of(tmp_path, small_base, "log.csv", [row(0), row(1, time="2024-05-31 14:05:09")])
     with pytest.raises(DataError, match=r"log\.csv: some times have a zone"):

@@ -42,11 +42,12 @@ from behaviorlm_ray.scoring import replica as replicas
 from behaviorlm_ray.scoring import score_files
 from behaviorlm_ray.scoring.replica import ScoringTask, open_scorer, score_function
 from behaviorlm_ray.scoring.retention import measure_retention
+from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
-from behaviorlm_ray.stages.running import run_stage
 from tests.platform.score_reading import whole_scores
+from tests.platform.single_stage import run_stage
 from tests.platform.small_runs import log_rows, run_settings, write_log
 
 POOL = scoring.ScoringPool(actors=2, windows_per_batch=3, cpus_per_actor=1, use_gpu=False)
@@ -84,6 +85,17 @@ def tuned(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> li
         folders.append(tmp_path_factory.mktemp("tuned") / "model")
         save_trained(model, folders[-1])
     return folders
+
+
+def trained_stage(root: Path, name: str, model: Path) -> StageOutput:
+    """A finished stage that holds the model, as one of tuning does."""
+
+    def body(stage: StageFolder) -> StageResult:
+        with storage.writing(stage.output) as output:
+            shutil.copytree(model, output / "model")
+        return StageResult()
+
+    return run_stage(root, name, 1, {}, {}, body)
 
 
 def task_of(
@@ -339,17 +351,9 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
     tmp_path: Path,
     with_reference: bool,
 ) -> None:
-    def finished(name: str, folder: Path) -> StageOutput:
-        def body(stage: StageFolder) -> StageResult:
-            with storage.writing(stage.output) as output:
-                shutil.copytree(folder, output / "model")
-            return StageResult()
-
-        return run_stage(tmp_path, name, 1, {}, {}, body)
-
     names = ("model_half_0", "model_half_1", "reference_half_0", "reference_half_1")
     models: dict[str, StageOutput] = {
-        name: finished(name, folder)
+        name: trained_stage(tmp_path, name, folder)
         for name, folder in zip(names, tuned, strict=True)
         if with_reference or name.startswith("model")
     }
@@ -388,6 +392,34 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
     assert ("reducible" in table.column_names) == with_reference
     if with_reference:
         np.testing.assert_allclose(table["reducible"].to_numpy(), expected - reference, atol=1e-4)
+
+
+def test_a_limit_that_leaves_one_half_nothing_to_judge_is_no_failure(
+    settings: RunSettings, prepared_stage: StageOutput, log: PreparedLog, tuned: list[Path], tmp_path: Path
+) -> None:
+    rows = prepared.rows_of_split(log, "train")
+    few, seed = next(
+        (few, seed)
+        for seed in range(5000)
+        if len(set(prepared.half_of(log, few := prepared.limit_per_behavior(log, rows, 1, seed)))) == 1
+    )
+    changes = {"source": "cross_fit", "max_per_behavior": 1, "seed": seed}
+    changed = settings.model_copy(
+        update={"difficulty": settings.difficulty.model_copy(update=changes)},
+    )
+    models = {f"model_half_{half}": trained_stage(tmp_path, f"half_{half}", tuned[half]) for half in (0, 1)}
+    scored = run_stage(
+        tmp_path,
+        "score",
+        1,
+        {},
+        {},
+        lambda folder: score_difficulty(folder, {"prepared": prepared_stage, **models}, changed),
+    )
+    table = pq.read_table(scored.folder / "difficulty.parquet")
+    assert table["sample_id"].to_pylist() == [bytes(one) for one in prepared.gather(log, few, "sample_id")]
+    assert set(table["judge"].to_pylist()) == {1 - prepared.half_of(log, few)[0]}
+    assert np.isfinite(table["nll"].to_numpy()).all()
 
 
 def test_what_two_judges_scored_is_selected_from_both_halves_alike(
@@ -437,7 +469,15 @@ def test_questions_without_history_are_scored_once_and_kept_for_a_later_attempt(
     monkeypatch.setattr(scoring, "QUESTIONS", 5)
     rows = prepared.rows_of_split(log, "train")
     task = task_of(settings, log, None)
-    scores = scoring.score_without_history(task, rows, tmp_path / "first", POOL)
+    scoring.score_questions(task, rows, tmp_path / "first", POOL)
+    found, question_of = prepared.distinct_questions(log, rows)
+    every = [np.arange(len(found.lengths()))]
+
+    def scores_in(folder: Path) -> np.ndarray:
+        batches = open_scores(folder, every).batches(every, len(log.vocabulary))
+        return ScoresByPlace(batches, len(every[0]), len(log.vocabulary))(question_of)
+
+    scores = scores_in(tmp_path / "first")
     questions = [part.questions[row] for part, few in zip(log.parts, rows, strict=True) for row in few]
     distinct = list({question.tobytes(): question for question in questions}.values())
     assert 2 * scoring.QUESTIONS < len(distinct) < len(questions)
@@ -459,10 +499,8 @@ def test_questions_without_history_are_scored_once_and_kept_for_a_later_attempt(
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
     capsys.readouterr()
     nothing_to_score = replace(task, trained=tmp_path / "no such model")
-    again = scoring.score_without_history(
-        nothing_to_score, rows, tmp_path / "second", POOL, [tmp_path / "first"]
-    )
-    np.testing.assert_array_equal(again, scores)
+    scoring.score_questions(nothing_to_score, rows, tmp_path / "second", POOL, [tmp_path / "first"])
+    np.testing.assert_array_equal(scores_in(tmp_path / "second"), scores)
     assert f"{len(distinct)} questions are there already" in capsys.readouterr().out
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "first").iterdir()}
 

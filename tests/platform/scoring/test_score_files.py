@@ -9,12 +9,12 @@ import pytest
 
 from behaviorlm.errors import StorageError
 from behaviorlm.metrics import score_batches
+from behaviorlm.metrics.score_batches import ScoreBatch
 from behaviorlm_ray.preparation.prepared_log import SampleRows
 from behaviorlm_ray.scoring.score_files import (
     ScoresByPlace,
     check_scores,
     open_scores,
-    read_in_order,
     read_measures,
 )
 
@@ -134,19 +134,12 @@ def test_measures_come_in_the_order_of_the_samples(tmp_path: Path) -> None:
     assert found["rank"].tolist() == (-found["nll"]).tolist()
 
 
-@pytest.mark.parametrize("row_group", [2, 100])
-def test_scores_by_place_are_those_of_the_file(
-    tmp_path: Path, row_group: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(score_batches, "BATCH_BYTES", 3 * BEHAVIORS * 4)
+def test_scores_by_place_are_those_of_batches_in_any_order() -> None:
     scores = np.random.default_rng(0).normal(size=(10, BEHAVIORS)).astype(np.float32)
-    table = pa.table({"label_scores": pa.array(list(scores), pa.list_(pa.float32()))})
-    pq.write_table(table, tmp_path / "alone.parquet", row_group_size=row_group)
-    batches = list(read_in_order(tmp_path / "alone.parquet", 10, BEHAVIORS))
-    assert max(len(batch.places) for batch in batches) == 3 or row_group == 2
-    alone = ScoresByPlace(batches, 10, BEHAVIORS)
+    batches = [
+        ScoreBatch(np.array(places), scores[places]) for places in ([9, 2, 5], [0, 1, 3, 4], [8, 7, 6])
+    ]
+    by_place = ScoresByPlace(batches, 10, BEHAVIORS)
     places = np.array([7, 0, 9, 7])
-    assert np.array_equal(alone(places), scores[places])
-    for samples, behaviors in ((9, BEHAVIORS), (11, BEHAVIORS), (10, 2), (10, 5)):
-        with pytest.raises(StorageError, match="does not hold the scores"):
-            list(read_in_order(tmp_path / "alone.parquet", samples, behaviors))
+    assert np.array_equal(by_place(places), scores[places])
+    assert np.array_equal(by_place(np.arange(10)), scores)

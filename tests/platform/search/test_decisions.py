@@ -9,12 +9,11 @@ import pytest
 from pydantic import TypeAdapter
 
 from behaviorlm.config import load_settings
-from behaviorlm_ray.search.algorithm import AlgorithmSettings
 from behaviorlm_ray.search.decisions import Outcome, Rules, Task, next_task
 from behaviorlm_ray.search.objective import ObjectiveSettings
 from behaviorlm_ray.search.proposals import KnownTrial, Proposer
 from behaviorlm_ray.search.settings import SearchSettings
-from behaviorlm_ray.search.space import Dimension, read_space
+from behaviorlm_ray.search.space import AlgorithmSettings, Dimension, read_space
 
 GRID = {"a": [0, 1, 2], "b": [0, 1, 2], "c": [0, 1, 2]}
 RANGES = {

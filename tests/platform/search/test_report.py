@@ -49,10 +49,10 @@ def summary(*trials: dict[str, Any], winner: int | None) -> dict[str, Any]:
     return {
         "ended_by": "whole",
         "trials": list(trials),
-        "stages": {"a_tune-0123": 1},
+        "stages": {"a_tune-0123": 250.0},
         "cost": 300.0,
         "cost_unshared": 1000.0,
-        "sample_epochs": 1.5,
+        "gpu_hours": 1.5,
         "objective": {"floor_value": None},
         "winner": best,
         "pareto": [each["trial"] for each in trials if each["status"] == "finished"],
@@ -86,7 +86,7 @@ def test_the_report_shows_winner_front_trials_keys_rungs_and_cost(tmp_path: Path
     assert page.startswith("<!DOCTYPE html>")
     assert not re.search(r"""(?:src|href)=["'](?!#)|https?://(?!www\.w3\.org)|<script|@import""", page)
     assert "diverged &lt;script&gt;" in page and "&lt;b&gt;hard&lt;/b&gt;" in page
-    assert f"python -m jobs.run --config {tmp_path / 'winner.yaml'}" in page
+    assert f"behaviorlm run --config {tmp_path / 'winner.yaml'}" in page
     assert page.count("<svg") == 1 + 1 + 2  # front, importance, a slice for each key
     assert "30" in page and "a_tune-0123" in page
     assert "Trials 1, 4 came to the same model" in page

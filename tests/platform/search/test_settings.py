@@ -1,6 +1,7 @@
 """What a search may be told: spaces, conditions, objectives, rungs, budgets; and what is refused, all at once."""
 
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,31 @@ from behaviorlm.errors import ClusterError, ConfigError, ModelError
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome, Task
 from behaviorlm_ray.search.findings import Findings, TrialOutcome, check_for_winner
-from behaviorlm_ray.search.objective import ObjectiveSettings, ranked, read_floor
+from behaviorlm_ray.search.objective import ObjectiveSettings, front_numbers, ranked, read_floor
 from behaviorlm_ray.search.proposals import parameter_importance, random_point
 from behaviorlm_ray.search.settings import SchedulerSettings, SearchSettings
 from behaviorlm_ray.search.space import grid_points, single_changes
-from behaviorlm_ray.stages.running import StageResult, run_stage
+from behaviorlm_ray.stages.attempts import StageResult
+from tests.platform.single_stage import run_stage
 
 SPACE: dict[str, Any] = {
     "selection": {
         "within": ["mixed", "random"],
-        "hard_share": {"uniform": [0, 1], "points": 3, "when": {"selection.within": "mixed"}},
+        "hard_share": {"uniform": [0, 1], "when": {"selection.within": "mixed"}},
     },
-    "b_tuning.learning_rate": {"log_uniform": [1e-4, 1e-2], "points": 3},
-    "b_tuning.max_steps": {"integer": [3, 5], "points": 2},
+    "b_tuning.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+    "b_tuning.max_steps": {"integer": [3, 5]},
+}
+GRID: dict[str, Any] = {
+    "selection.within": ["mixed", "random"],
+    "selection.hard_share": {"choice": [0.0, 0.5, 1.0], "when": {"selection.within": "mixed"}},
+    "b_tuning.learning_rate": [1e-4, 1e-3, 1e-2],
+    "b_tuning.max_steps": [3, 5],
 }
 
 
 def read(**keys: Any) -> SearchSettings:
-    return load_settings(SearchSettings, data={"name": "s", "space": SPACE} | keys)
+    return load_settings(SearchSettings, data={"name": "s", "space": GRID} | keys)
 
 
 def test_a_grid_has_every_combination_once_and_keys_only_where_their_condition_holds() -> None:
@@ -60,7 +68,7 @@ def test_a_list_is_a_choice_whatever_its_values_are() -> None:
 
 
 def test_random_points_lie_in_their_ranges_and_follow_from_the_seed() -> None:
-    space = read(algorithm="random", budget={"trials": 3}).space
+    space = read(space=SPACE, algorithm="random", budget={"trials": 3}).space
     drawn = [random_point(space, seed) for seed in range(300)]
     assert drawn[7] == random_point(space, 7)
     rates = [point["b_tuning.learning_rate"] for point in drawn]
@@ -71,7 +79,7 @@ def test_random_points_lie_in_their_ranges_and_follow_from_the_seed() -> None:
 
 
 def test_each_value_is_tried_with_what_its_condition_asks_for() -> None:
-    changes = list(single_changes(read().space))
+    changes = list(single_changes(read(space=SPACE, algorithm="random", budget={"trials": 3}).space))
     assert {"selection.within": "mixed", "selection.hard_share": 1.0} in changes
     assert {"b_tuning.learning_rate": 1e-2} in changes
 
@@ -87,7 +95,6 @@ def test_each_value_is_tried_with_what_its_condition_asks_for() -> None:
         ({"uniform": [0, math.inf]}, "finite number"),
         ({"uniform": [0, 1], "choice": [1]}, "exactly one of"),
         ({"when": {"selection.within": "mixed"}}, "exactly one of"),
-        ({"choice": [1], "points": 3}, "a choice has its values already"),
         ({"uniform": [0, 1], "step": 2}, "unknown key"),
         (0.3, "Input should be a valid list; got 0.3"),
         ({"uniform": [0, 1]}, "a grid needs values of a range"),
@@ -105,7 +112,7 @@ def test_conditions_ask_for_values_that_can_be() -> None:
         read(space={"selection.within": ["mixed", "random"], "selection.seed": when})
     of_range = {"choice": [1], "when": {"selection.balance": 0.5}}
     with pytest.raises(ConfigError, match="is a range; only a choice can be asked for"):
-        read(space={"selection.balance": {"uniform": [0, 1], "points": 2}, "selection.seed": of_range})
+        read(space={"selection.balance": {"uniform": [0, 1]}, "selection.seed": of_range})
 
 
 def test_several_problems_are_told_together() -> None:
@@ -175,6 +182,20 @@ def test_below_the_floor_the_nearest_is_best_and_none_is_worst() -> None:
     assert ranked(ObjectiveSettings(name="tail", floor=0.6), 0.6, trials) == [3, 1, 2, 0, 4]
 
 
+def test_a_front_is_what_nothing_beats_when_those_before_it_are_taken_away() -> None:
+    drawn = random.Random(0)
+    pairs = [(drawn.randrange(6) / 5, drawn.randrange(6) / 5) for _ in range(40)]
+    found = front_numbers([{"anchor_accuracy": anchor, "tail_macro_recall": tail} for anchor, tail in pairs])
+    for number, (anchor, tail) in zip(found, pairs, strict=True):
+        beaten_by = [
+            other
+            for other, pair in zip(found, pairs, strict=True)
+            if pair[0] >= anchor and pair[1] >= tail and pair != (anchor, tail)
+        ]
+        assert max(beaten_by, default=-1) == number - 1
+    assert len(set(found)) > 3
+
+
 def test_rungs_are_where_they_are_said_to_be() -> None:
     asha = SchedulerSettings(name="asha")
     assert [asha.stop_step(rung, 100) for rung in range(3)] == [12, 34, 100]
@@ -204,6 +225,8 @@ def test_importance_finds_the_key_that_matters() -> None:
     assert sum(found.values()) == pytest.approx(1)
     assert parameter_importance(space, trials[:2]) == {}
     assert parameter_importance(space, [(point, 0.5) for point, _ in trials]) == {}
+    apart = [({"c": 1} | ({"a": 0.5} if number % 2 else {}), float(number)) for number in range(9)]
+    assert parameter_importance(space, apart) == {}  # what all have never changed
 
 
 def trial(number: int, status: str, anchor: float | None = None) -> TrialOutcome:
@@ -255,11 +278,11 @@ def test_a_search_without_a_winner_says_why(
         for number, error in enumerate(errors)
     ]
     costs = StageCosts(tmp_path, (0, 0))
-    found = Findings(settings, trials, outcomes, 0.7 if settings.objective.floor else None)
+    found = Findings(settings, trials, outcomes, costs, 0.7 if settings.objective.floor else None)
     with pytest.raises(kind, match=message):
-        check_for_winner(found, costs)
+        check_for_winner(found)
     if found.floor is not None:
-        check_for_winner(replace(found, trials=[*trials, trial(2, "finished", 0.7)]), costs)
+        check_for_winner(replace(found, trials=[*trials, trial(2, "finished", 0.7)]))
 
 
 def committed(root: Path, tokens: float) -> str:

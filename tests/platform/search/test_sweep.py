@@ -17,10 +17,10 @@ from behaviorlm_ray.search.findings import Findings, budget_ended, check_budget,
 from behaviorlm_ray.search.ledger import Ledger
 from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.search.sweep import TaskRow, TaskSearcher, rules_of
-from behaviorlm_ray.search.task import OUTCOME, TROUBLE
+from behaviorlm_ray.search.trial import OUTCOME, TROUBLE
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import write_replacing
+from tests.platform.single_stage import run_stage
 
 SPACE = {"selection.balance": [0.1, 0.5, 0.9], "auxiliary.0.weight": [0.1, 0.2, 0.4]}
 
@@ -120,13 +120,13 @@ def test_a_budget_that_is_used_up_is_told_with_what_it_left_out(tmp_path: Path) 
     assert len(row.tasks) == 3 and row.ending() == "budget"
     costs = StageCosts(tmp_path, (0, 0))
     trials = trials_of(row.tasks, row.ledger.outcomes, 1, costs)
-    found = Findings(settings, trials, row.outcomes(), ending=row.ending())
+    found = Findings(settings, trials, row.outcomes(), costs, ending=row.ending())
     assert "3 trials were tuned whole, 0 were not, 6 of 9 never began" in budget_ended(found)
 
-    check_budget(found, costs)
+    check_budget(found)
     below = replace(found, settings=settings_of(scheduler="none", budget={"tokens": 99}))
     with pytest.raises(ClusterError, match=r"budget\.tokens: 99 is less than one trial takes, 100 at least"):
-        check_budget(below, costs)
+        check_budget(below)
 
 
 def searcher(row: TaskRow, settings: SearchSettings) -> TaskSearcher:

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError, StorageError
 from behaviorlm_ray.search.decisions import Task
 from behaviorlm_ray.search.settings import SearchSettings, base_run
-from behaviorlm_ray.search.task import STORAGE_PAUSE, open_patiently, storage_error
+from behaviorlm_ray.search.trial import open_patiently, reason, storage_error
 from behaviorlm_ray.storage import S3Location
 from tests.platform.s3_faults import FaultyProxy
 from tests.platform.small_runs import log_rows, run_data, write_log
@@ -35,7 +36,7 @@ def test_a_task_waits_for_storage_that_fails_for_a_while(
     trial = open_patiently({"run": run_on_s3, "search": "mine"}, TASK, clock)
     assert trial.run.settings.selection.balance == 0.5
     assert proxy.happened == ["AccessDenied"] * 3
-    assert clock.time - begun == 3 * STORAGE_PAUSE
+    assert 0 < clock.time - begun < run_on_s3["storage"]["patience_seconds"]
     assert "permission denied" in capsys.readouterr().out
 
 
@@ -65,3 +66,9 @@ def test_trouble_with_storage_is_told_from_a_trials_own_errors() -> None:
     assert storage_error(ConfigError("no such key")) is None
     assert storage_error(DataError("empty")) is None
     assert storage_error(RuntimeError("boom")) is None
+
+
+def test_an_error_that_ray_handed_on_and_that_names_it_as_its_cause_is_followed_to_its_end() -> None:
+    told = DataError("the log is empty")
+    told.__cause__ = RayTaskError("trainable", "Traceback …", told)  # as a stage raises it
+    assert storage_error(told) is None and reason(told) == "the log is empty"

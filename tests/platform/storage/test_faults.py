@@ -16,9 +16,10 @@ from behaviorlm.files.clock import SYSTEM_CLOCK
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
-from behaviorlm_ray.stages.running import StageCall, run_group, run_stage
+from behaviorlm_ray.stages.running import StageCall, run_group
 from behaviorlm_ray.storage import S3Location, s3_access
 from tests.platform.s3_faults import FaultyProxy
+from tests.platform.single_stage import run_stage
 from tests.platform.stages.simulation import VirtualClock, host
 
 CONTENT = b"content " * 5000

@@ -6,8 +6,8 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import Manifest
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import Location
+from tests.platform.single_stage import run_stage
 
 
 def finished_stage(

@@ -63,7 +63,7 @@ def test_a_search_reaches_the_stages_of_its_tasks_and_of_its_floor(root: Locatio
 
 def test_a_search_that_has_not_ended_is_known_by_its_record_only(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "sweep" / "tasks-0123")
-    ledger.attempts_before({})
+    storage.write_replacing(ledger.folder / "start.json", b"{}")  # with which an earlier version began
     assert "the search sweep has not ended" in reach_of(tmp_path).unknown[0]
     ledger.decide(TASK)
     assert "the search sweep has not ended" in reach_of(tmp_path).unknown[0]

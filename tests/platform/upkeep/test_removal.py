@@ -13,10 +13,10 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker, decode_record
 from behaviorlm_ray.stages.run_record import RunRecord
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.storage import Location, S3Location
 from behaviorlm_ray.upkeep.removal import Found, find_removable, remove
 from behaviorlm_ray.upkeep.stage_states import stages_under
+from tests.platform.single_stage import run_stage
 from tests.platform.upkeep.stored_stages import below_stages, chain, finished_stage, folder_of
 
 

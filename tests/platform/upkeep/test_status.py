@@ -18,12 +18,12 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker, decode_record
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
-from behaviorlm_ray.stages.running import run_stage
 from behaviorlm_ray.stages.stage import Stage
 from behaviorlm_ray.storage import S3Location
 from behaviorlm_ray.upkeep.stage_states import StageStatus, stages_under
 from behaviorlm_ray.upkeep.status import status_lines
 from jobs import status as status_job
+from tests.platform.single_stage import run_stage
 
 Body = Callable[[StageFolder], StageResult]
 
@@ -102,7 +102,7 @@ def test_a_stage_that_ended_early_has_its_last_error(
 def test_a_killed_process_leaves_an_interrupted_stage(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from behaviorlm_ray.stages.running import run_stage\n"
+        "from tests.platform.single_stage import run_stage\n"
         "run_stage(sys.argv[1], 'score', 1, {}, {}, lambda folder: os.kill(os.getpid(), 9))\n"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)

@@ -413,6 +413,29 @@ def test_a_study_whose_settings_changed_does_not_go_on_with_old_records(
                 refused(changed)
 
 
+@pytest.mark.parametrize(
+    ("place", "of", "told"),
+    [
+        ("stages", "predict", "the version of the stage predict"),
+        ("packages", "numpy", "the version of numpy"),
+    ],
+)
+def test_a_study_begun_with_other_code_is_refused_by_what_has_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, of: str, told: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    settings = study(root=str(tmp_path), conditions={"main": {}})
+    made = provenance(study_run(settings, "main", 3, {}), settings, "main", "abc")
+    earlier = made | {place: made[place] | {of: "0"}}
+    write_record(study_folder(settings) / "records", {**made_record("main", 3, {}), "made": earlier})
+    words = (
+        rf"main-3\.json: {told} is '0', but .* in this study's main; .*: go on with what began it, or remove"
+    )
+    for refused in (plan_study, run_study):
+        with pytest.raises(ConfigError, match=words):
+            refused(settings)
+
+
 def test_the_records_in_docs_were_made_with_the_keys_that_the_study_has_today(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

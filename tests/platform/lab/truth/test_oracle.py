@@ -13,13 +13,13 @@ from behaviorlm.config import load_settings
 from behaviorlm.errors import DataError
 from behaviorlm.scoring.config import CHOICE_TAUS
 from behaviorlm_lab.truth.oracle import WorldOracle, main_world, second_world
-from behaviorlm_lab.truth.probabilities import filtered_probabilities
+from behaviorlm_lab.truth.probabilities import filtered_timelines
 from behaviorlm_lab.world.errands import errands_world
-from behaviorlm_lab.world.generator import Generator, simulate_user
+from behaviorlm_lab.world.generator import Generator, simulate_user, timeline_of
 from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.opaque import OpaqueWorld
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_ray.evaluation.comparison import Comparison, evaluate
+from behaviorlm_ray.evaluation.comparison import Comparison, compare
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
@@ -70,12 +70,7 @@ def test_it_is_the_world_s_own_filter_in_the_order_of_the_vocabulary(log: Prepar
         users = part.table["user"].to_pylist()
         for row in chosen:
             events = simulate_user(world, SEED, int(users[row].removeprefix("user-")))
-            own = filtered_probabilities(
-                world,
-                [event.time for event in events],
-                [world.names.index(event.behavior) for event in events],
-                [event.place for event in events],
-            )
+            [own] = filtered_timelines(world, [timeline_of(world, events)])
             place = int(row - part.user_start[row])
             assert np.allclose(truth.whole[done], own[place][columns], rtol=0, atol=1e-12)
             if part.window_start[row] == part.user_start[row]:
@@ -123,7 +118,7 @@ def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comp
     """What evaluation says of one model, whose scores are made by `make`."""
     samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
     validation, test = (in_batches(make(chosen), 64) for chosen in (samples.validation, samples.test))
-    return evaluate(
+    return compare(
         log,
         samples,
         {"model": ArmScores(validation, test)},

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from behaviorlm.errors import DataError
 from behaviorlm_lab.truth.probabilities import (
-    filtered_probabilities,
     filtered_timelines,
-    windowed_probabilities,
     windowed_timelines,
 )
 from behaviorlm_lab.world.clock import CELL_OF_HOUR, CELLS, HOURS, IS_WORKING_HOUR
@@ -229,12 +227,10 @@ def test_a_window_over_everything_is_the_whole_history_and_batches_change_nothin
     events = [simulate_user(world, 3, user, (1, 30)) for user in range(12)]
     together = filtered_timelines(world, [timeline_of(world, timeline) for timeline in events])
     for timeline, expected in zip(events, together, strict=True):
-        arrays = timeline_of(world, timeline)
-        arguments = ([e.time for e in timeline], arrays.behaviors.tolist(), [e.place for e in timeline])
-        np.testing.assert_allclose(filtered_probabilities(world, *arguments), expected, atol=1e-14)
-        starts = np.zeros(len(timeline), np.int64)
-        window = windowed_probabilities(world, *arguments, starts)
-        np.testing.assert_allclose(window, expected, atol=1e-14)
+        alone = [timeline_of(world, timeline)]
+        np.testing.assert_allclose(filtered_timelines(world, alone)[0], expected, atol=1e-14)
+        window = windowed_timelines(world, alone, [np.zeros(len(timeline), np.int64)])
+        np.testing.assert_allclose(window[0], expected, atol=1e-14)
 
 
 def test_a_window_knows_only_its_events_and_wrong_starts_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""Typed configuration: loading YAML, overrides from a command line, and errors reported all at once."""
+"""Groups of settings, each key described once: loaded, validated with all problems at once, and told."""
 
 import difflib
 import types
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from behaviorlm.config.overrides import with_overrides
+from behaviorlm.config.written import Written, plain_copy, read_yaml
 from behaviorlm.errors import ConfigError
 
 
@@ -45,58 +46,19 @@ def load_settings(
 
     Raises ConfigError that lists every problem with the path of the key, the value and what is allowed.
     """
-    return validate_settings(
-        settings_class, read_settings(path, overrides, data), str(path or "the configuration")
-    )
+    values = read_settings(path, overrides, data, settings_class)
+    return validate_settings(settings_class, values, str(path or "the configuration"))
 
 
 def read_settings(
-    path: str | Path | None, overrides: Sequence[str] = (), data: Mapping[str, Any] | None = None
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+    settings_class: type[Settings] | None = None,
 ) -> dict[str, Any]:
     """The plain nested dictionary of a YAML file (or of `data`) after overrides. Raises ConfigError."""
-    merged: dict[str, Any] = _plain_copy(data or {})
-    if path is not None:
-        merged = _plain_copy(
-            _read_yaml(Path(path))
-        )  # an alias (*name) must not share what an override changes
-    problems = []
-    for override in overrides:
-        problem = _apply_override(merged, override)
-        if problem:
-            problems.append(problem)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    text: dict[str, Any] = _whole_text(merged, "")
-    return text
-
-
-def _whole_text(value: Any, key: str) -> Any:
-    """The value with halves of characters joined: JSON writes an emoji as two escapes, which YAML reads apart."""
-    if isinstance(value, dict):
-        return {_whole_text(name, key): _whole_text(item, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(value, list):
-        return [_whole_text(item, f"{key}.{index}") for index, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    try:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError:
-        raise ConfigError(
-            f"{key.removeprefix('.')}: {value!r} holds half of a character (an escape of \\ud800 to \\udfff without "
-            "its other half); write the character itself"
-        ) from None
-
-
-def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a nested dictionary with the values of dotted keys set; an index addresses an item of a list.
-
-    Raises ConfigError naming all keys that have no place in it.
-    """
-    merged: dict[str, Any] = _plain_copy(data)
-    problems = [_set_value(merged, key, _plain_copy(value)) for key, value in values.items()]
-    if any(problems):
-        raise ConfigError("\n".join(problem for problem in problems if problem))
-    return merged
+    written = Written(plain_copy(data or {}), {}) if path is None else read_yaml(Path(path))
+    return with_overrides(written, overrides, settings_class).values
 
 
 def validate_settings(settings_class: type[SettingsT], data: Mapping[str, Any], source: str) -> SettingsT:
@@ -112,71 +74,9 @@ def describe_settings(settings_class: type[Settings], prefix: str = "") -> list[
     return list(_describe(settings_class, prefix))
 
 
-def parse_yaml(content: bytes, source: str) -> dict[str, Any]:
-    """The keys and values of a UTF-8 YAML file that was read from `source`. Raises ConfigError naming it."""
-    try:
-        loaded = yaml.safe_load(content.decode("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{source} is not readable YAML: {error}") from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{source} must hold keys and values at its top level, not {type(loaded).__name__}")
-    return loaded
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(f"--config: there is no file {path}") from None
-    except OSError as error:
-        raise ConfigError(f"{path} is not readable YAML: {error}") from None
-    return parse_yaml(content, str(path))
-
-
-def _plain_copy(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain_copy(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_copy(item) for item in value]
-    return value
-
-
-def _apply_override(merged: dict[str, Any], override: str) -> str | None:
-    """Set one `a.b.c=value` in place, the value read as YAML. Returns the problem, if any."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        return f"{override!r}: an override is written key.of.the.config=value"
-    try:
-        value = yaml.safe_load(text) if text else None
-    except yaml.YAMLError as error:
-        return f"{key}: the value {text!r} is not YAML: {error}"
-    return _set_value(merged, key, value)
-
-
-def _set_value(merged: dict[str, Any], key: str, value: Any) -> str | None:
-    """Set `a.b.c` in place (an index addresses an item of a list). Returns the problem, if any."""
-    *parents, last = key.split(".")
-    node: Any = merged
-    for part in parents:
-        if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
-                return f"{key}: {part!r} is not an index of a list of {len(node)}"
-            node = node[int(part)]
-        elif isinstance(node, dict):
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
-        else:
-            return f"{key}: {part!r} lies inside the plain value {node!r}"
-    if isinstance(node, list):
-        if not last.isdigit() or int(last) >= len(node):
-            return f"{key}: {last!r} is not an index of a list of {len(node)}"
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        return f"{key}: {last!r} lies inside the plain value {node!r}"
-    return None
+def json_schema(settings_class: type[Settings]) -> dict[str, Any]:
+    """The JSON schema of a configuration file, for editors: every key with its description, type and default."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | settings_class.model_json_schema()
 
 
 def _readable(error: ValidationError, settings_class: type[Settings], source: str) -> str:

@@ -1,0 +1,178 @@
+"""Answers: from log probabilities to ranked behaviors under a decision rule. Pure; no model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from behaviorlm.config import Settings
+from behaviorlm.errors import DataError
+from behaviorlm.events.normalization import INVISIBLE
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, LogitAdjusted
+from behaviorlm.scoring.decision_rules import log_prior
+
+Float64 = NDArray[np.float64]
+
+
+class Answer(Settings):
+    """One behavior that may come next."""
+
+    behavior: str = Field(description="Its name.")
+    id: int | None = Field(description="Its place in the vocabulary; null for a name given with the request.")
+    probability: float = Field(
+        description="How likely it is, among the candidates; over all of them these sum to 1."
+    )
+    group: Literal["anchor", "tail"] = Field(description="A new name is tail.")
+    is_trained: bool = Field(description="Whether the log's training part had it.")
+    score: float = Field(
+        description="What it is ranked by: log probability before calibration, adjusted by the decision rule."
+    )
+
+
+class Contribution(Settings):
+    """What one event of the history adds to the first answer."""
+
+    event: int = Field(description="Its place in the history that was handed over, from 0.")
+    behavior: str = Field(description="What happened.")
+    probability_without: float = Field(description="Of the first answer, had this event not happened.")
+    adds: float = Field(description="Probability minus that.")
+
+
+class Prediction(Settings):
+    """The answer to one request."""
+
+    answers: list[Answer] = Field(description="The best first, under the decision rule.")
+    abstains: bool = Field(description="Whether no answer is sure enough (min_probability).")
+    events_given: int = Field(description="Events handed over.")
+    events_used: int = Field(description="Events that the prediction rests on.")
+    warnings: list[str] = Field(default=[], description="What was left out or not known.")
+    contributions: list[Contribution] | None = Field(default=None, description="Where asked for.")
+
+    @property
+    def behavior(self) -> str | None:
+        """What comes next; None if it abstains."""
+        return None if self.abstains else self.answers[0].behavior
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What may be answered.
+
+    names: C distinct ones. ids: int64[C], each one's place in the vocabulary, -1 for new ones. prior: float64[C], log
+    share among the training targets. is_anchor, is_trained: bool[C].
+    """
+
+    names: tuple[str, ...]
+    ids: NDArray[np.int64]
+    prior: Float64
+    is_anchor: NDArray[np.bool_]
+    is_trained: NDArray[np.bool_]
+
+
+def candidates(
+    artifact: Artifact,
+    allow: Sequence[str] | None = None,
+    deny: Sequence[str] = (),
+    new_names: Sequence[str] = (),
+) -> Candidates:
+    """The vocabulary, or of it only `allow`, without `deny`, and further names.
+
+    Raises DataError for names that are not known, for a new one that is, or one that a log would not have, and where
+    nothing is left.
+    """
+    known = {name: place for place, name in enumerate(artifact.names)}
+    new = [_clean(name, artifact.events.max_behavior_characters) for name in _names("new_names", new_names)]
+    taken = sorted(set(new) & known.keys())
+    if taken or len(set(new)) < len(new):
+        raise DataError(f"new_names: each must be there once and not in the vocabulary: {taken or new}")
+    allowed = None if allow is None else set(_names("allow", allow))
+    denied = set(_names("deny", deny))
+    unknown = sorted(((allowed or set()) | denied) - known.keys() - set(new))
+    if unknown:
+        raise DataError(
+            f"allow, deny: unknown behaviors {', '.join(map(repr, unknown[:8]))}; new ones are given as new_names"
+        )
+    names = [
+        name
+        for name in (*artifact.names, *new)
+        if (allowed is None or name in allowed) and name not in denied
+    ]
+    if not names:
+        raise DataError("allow and deny leave no behavior to answer with")
+    ids = np.array([known.get(name, -1) for name in names], np.int64)
+    counts = np.append(artifact.counts, np.zeros(len(new), np.int64))
+    # of the whole vocabulary, so that a share does not depend on who else may be answered
+    prior = np.append(log_prior(artifact.counts), np.full(len(new), _log_share_of_new(artifact.counts)))
+    places = np.array(
+        [known.get(name, len(known) + (new.index(name) if name in new else 0)) for name in names]
+    )
+    return Candidates(
+        tuple(names),
+        ids,
+        prior[places],
+        np.append(artifact.is_anchor, np.zeros(len(new), bool))[places],
+        counts[places] > 0,
+    )
+
+
+def calibrated(
+    log_probabilities: Float64, is_anchor: NDArray[np.bool_], calibration: Calibration | None
+) -> Float64:
+    """Log probabilities float64[n, C] with those of each group rescaled, and normalized again; is_anchor bool[C]."""
+    if calibration is None:
+        return log_probabilities
+    temperature = np.where(is_anchor, calibration.anchor_temperature, calibration.tail_temperature)
+    shift = np.where(is_anchor, 0.0, calibration.tail_shift)
+    return normalize_label_scores(log_probabilities / temperature[None, :] + shift[None, :])
+
+
+def decided(log_probabilities: Float64, prior: Float64, rule: DecisionRule) -> Float64:
+    """What a rule ranks by, float64[n, C], of log probabilities before calibration; prior: as in `Candidates`."""
+    if isinstance(rule, LogitAdjusted):
+        return log_probabilities - rule.tau * prior[None, :]
+    return log_probabilities
+
+
+def ranked(log_probabilities: Float64, scores: Float64, chosen: Candidates, k: int) -> list[Answer]:
+    """The first k of one request, by falling score; of equal ones the first of the vocabulary. Both float64[C]."""
+    order = np.argsort(-scores, kind="stable")[:k]
+    return [
+        Answer(
+            behavior=chosen.names[place],
+            id=int(chosen.ids[place]) if chosen.ids[place] >= 0 else None,
+            probability=float(np.exp(log_probabilities[place])),
+            group="anchor" if chosen.is_anchor[place] else "tail",
+            is_trained=bool(chosen.is_trained[place]),
+            score=float(scores[place]),
+        )
+        for place in order.tolist()
+    ]
+
+
+def _log_share_of_new(counts: NDArray[np.int64]) -> float:
+    """As `log_prior` has it for a behavior without a training target."""
+    return float(-np.log(counts.sum() + len(counts)))
+
+
+def _names(key: str, names: Sequence[str]) -> Sequence[str]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{key} must be a list of names, not {names!r:.100}")
+    return names
+
+
+def _clean(name: str, longest: int) -> str:
+    """As normalization does with the log's names."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        text: str = pc.utf8_trim_whitespace(pa.scalar(name)).as_py()
+    except UnicodeEncodeError:
+        raise DataError(f"new_names: {name!r} holds half of a character") from None
+    if pc.match_substring_regex(pa.scalar(text), INVISIBLE).as_py() or len(text) > longest:
+        raise DataError(f"new_names: {name!r:.200} is empty or longer than {longest} characters")
+    return text

@@ -1,0 +1,254 @@
+"""Back-off counts as an artifact keeps them: without what few events would give away, in Arrow.
+
+A history of two or more behaviors, or one with its context, that few events stand behind is somebody's history. Such
+counts are dropped, and what trust a history loses goes to the shorter one below it: probabilities still sum to 1, and
+the most frequent histories predict as before.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from behaviorlm.baselines import Markov, TimelineArrays, fit_markov
+from behaviorlm.baselines.markov import CONTEXT, LevelCounts
+from behaviorlm.errors import DataError
+from behaviorlm.predictor.artifact import CONTEXTS, COUNTS
+from behaviorlm.timelines.splits import TRAIN
+
+ORDER = 3
+MINIMUM = 5
+"""Events that must stand behind a count of a longer history (our choice)."""
+
+PRIOR_LEVEL = -1
+_SCHEMA = pa.schema(
+    [
+        ("level", pa.int32()),
+        ("key", pa.int64()),
+        ("trust", pa.float64()),
+        ("behaviors", pa.list_(pa.int32())),
+        ("counts", pa.list_(pa.float64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counting, ready to be asked.
+
+    columns: the context's, `before.*`. contexts: the code of each combination of values that is known; all others have
+    the code `unknown_context`.
+    """
+
+    markov: Markov
+    columns: tuple[str, ...]
+    contexts: dict[tuple[str | None, ...], int]
+    unknown_context: int
+
+    @property
+    def order(self) -> int:
+        """Past behaviors that are looked at."""
+        return max(level.added for level in self.markov.levels)
+
+    def context_codes(self, events: pa.Table) -> NDArray[np.int32]:
+        """The code of each row's context, int32[n]. Columns that are not there are unknown."""
+        missing = pa.nulls(len(events), pa.string())
+        values = [
+            (events[name] if name in events.column_names else missing).to_pylist() for name in self.columns
+        ]
+        rows = zip(*values, strict=True) if values else [()] * len(events)
+        return np.array([self.contexts.get(row, self.unknown_context) for row in rows], np.int32)
+
+    def log_probabilities(
+        self, pasts: Sequence[Sequence[int]], contexts: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """float32[n, K] after each past: ids of behaviors, the latest last, -1 for unknown ones."""
+        recent = [np.asarray(past[-self.order :], np.int32) for past in pasts]
+        sizes = np.array([len(past) + 1 for past in recent], np.int64)
+        ends = np.cumsum(sizes)
+        rows = ends - 1
+        total = int(sizes.sum())
+        behavior = np.full(total, -1, np.int32)
+        behavior[np.setdiff1d(np.arange(total), rows)] = np.concatenate(
+            [np.zeros(0, np.int32), *recent]
+        )  # the row itself is what is asked for
+        context = np.full(total, self.unknown_context, np.int32)
+        context[rows] = contexts
+        timelines = TimelineArrays(
+            behavior=behavior,
+            user_start=np.repeat(ends - sizes, sizes),
+            is_target=np.zeros(total, bool),
+            split=np.full(total, TRAIN, np.int8),
+            context=context,
+            behaviors=len(self.markov.prior),
+            contexts=self.unknown_context + 1,
+        )
+        return self.markov.predict(timelines, rows)
+
+
+def fit_counts(timelines: TimelineArrays, events: pa.Table, columns: Sequence[str]) -> Counts:
+    """Back-off counting over the last three behaviors, and over the context where the log has any.
+
+    events: the rows of `timelines`, with the context's columns. Weights are chosen on validation.
+    """
+    with_context = timelines.contexts > 1
+    roomy = replace(timelines, contexts=timelines.contexts + 1)  # one code more, for what is unknown
+    codes, first = np.unique(timelines.context, return_index=True)
+    known = {}
+    if with_context:
+        rows = [events[name].take(pa.array(first)).to_pylist() for name in columns]
+        known = dict(zip(zip(*rows, strict=True), codes.tolist(), strict=True))
+    markov = fit_markov(roomy, ORDER, use_context=with_context)
+    return Counts(markov, tuple(columns) if with_context else (), known, timelines.contexts)
+
+
+def without_rare(counts: Counts, minimum: int = MINIMUM) -> tuple[Counts, int, int]:
+    """The same counts without rare long histories; how many pairs of history and behavior are left, how many gone.
+
+    Longer histories are those of two behaviors on, and all that name a context.
+    """
+    markov, values = counts.markov, len(counts.markov.prior) + 2
+    levels: list[LevelCounts] = []
+    trusts: list[NDArray[np.float64]] = []
+    places: list[NDArray[np.int64]] = []
+    kept = dropped = 0
+    for level, trust in zip(markov.levels, markov.trust, strict=True):
+        is_long = _names_context(level, markov.levels) or level.added > 1
+        keep = level.counts >= (minimum if is_long else 0)
+        state = np.repeat(np.arange(len(level.keys)), np.diff(level.starts))
+        left = np.bincount(state[keep], level.counts[keep], len(level.keys)).astype(np.float64)
+        known = left > 0
+        base_keys = level.keys
+        if level.base >= 0:
+            radix = counts.unknown_context + 1 if level.added == CONTEXT else values
+            base = places[level.base][level.keys // radix]
+            known &= base >= 0
+            base_keys = base * radix + level.keys % radix
+            keep &= known[state]
+        place = np.where(known, np.cumsum(known) - 1, -1)
+        sizes = np.bincount(state[keep], minlength=len(level.keys))[known]
+        levels.append(
+            LevelCounts(
+                level.base,
+                level.added,
+                base_keys[known],
+                left[known],
+                np.cumsum([0, *sizes]),
+                level.behaviors[keep],
+                level.counts[keep],
+            )
+        )
+        trusts.append((trust * left / level.totals)[known])
+        places.append(place)
+        kept, dropped = kept + int(keep.sum()), dropped + int((~keep).sum())
+    used = _contexts_in(levels, counts.unknown_context + 1)
+    contexts = {values: code for values, code in counts.contexts.items() if code in used}
+    pruned = _without_empty(Markov(markov.prior, tuple(levels), tuple(trusts)))
+    return replace(counts, markov=pruned, contexts=contexts), kept, dropped
+
+
+def write_counts(counts: Counts, folder: Path) -> None:
+    """Write both Arrow files: a row for each history with what followed it, and the known contexts by code."""
+    markov = counts.markov
+    tables = [_prior_rows(markov.prior)]
+    for number, (level, trust) in enumerate(zip(markov.levels, markov.trust, strict=True)):
+        starts = pa.array(level.starts.astype(np.int32))
+        columns = [
+            pa.array(np.full(len(level.keys), number, np.int32)),
+            pa.array(level.keys),
+            pa.array(trust),
+            pa.ListArray.from_arrays(starts, pa.array(level.behaviors)),
+            pa.ListArray.from_arrays(starts, pa.array(level.counts)),
+        ]
+        tables.append(pa.table(columns, schema=_SCHEMA))
+    about = {
+        "levels": json.dumps([[level.base, level.added] for level in markov.levels]),
+        "unknown_context": str(counts.unknown_context),
+    }
+    _write(pa.concat_tables(tables).combine_chunks().replace_schema_metadata(about), folder / COUNTS)
+    rows = sorted(counts.contexts.items(), key=lambda item: item[1])
+    contexts = {"code": pa.array([code for _, code in rows], pa.int64())}
+    for place, name in enumerate(counts.columns):
+        contexts[name] = pa.array([values[place] for values, _ in rows], pa.string())
+    _write(pa.table(contexts), folder / CONTEXTS)
+
+
+def read_counts(folder: Path, behaviors: int) -> Counts:
+    """The inverse of `write_counts`, for a vocabulary of so many. Raises DataError for files that are not such."""
+    try:
+        table, contexts = (
+            pa.ipc.open_file(pa.BufferReader((folder / name).read_bytes())).read_all()
+            for name in (COUNTS, CONTEXTS)
+        )
+        about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        markov = _markov_of(table.cast(_SCHEMA), json.loads(about["levels"]), behaviors)
+        columns = tuple(contexts.column_names[1:])
+        values = [contexts[name].to_pylist() for name in columns]
+        known = (
+            dict(zip(zip(*values, strict=True), contexts["code"].to_pylist(), strict=True)) if values else {}
+        )
+        return Counts(markov, columns, known, int(about["unknown_context"]))
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, IndexError) as error:
+        raise DataError(f"{folder / COUNTS} cannot be read ({error}); export it again") from None
+
+
+def _without_empty(markov: Markov) -> Markov:
+    """Without levels of which nothing is left: what refines one is empty, too."""
+    left = [number for number, level in enumerate(markov.levels) if len(level.keys)]
+    place = {number: new for new, number in enumerate(left)} | {-1: -1}
+    levels = tuple(replace(markov.levels[number], base=place[markov.levels[number].base]) for number in left)
+    return Markov(markov.prior, levels, tuple(markov.trust[number] for number in left))
+
+
+def _names_context(level: LevelCounts, levels: Sequence[LevelCounts]) -> bool:
+    """Whether the level, or one that it refines, is about the context."""
+    return level.added == CONTEXT or (level.base >= 0 and _names_context(levels[level.base], levels))
+
+
+def _contexts_in(levels: Sequence[LevelCounts], radix: int) -> set[int]:
+    """Codes of contexts that a count is left of."""
+    return {
+        int(code)
+        for level in levels
+        if level.added == CONTEXT
+        for code in np.unique(level.keys % radix if level.base >= 0 else level.keys)
+    }
+
+
+def _prior_rows(prior: NDArray[np.float64]) -> pa.Table:
+    everything = [[np.arange(len(prior), dtype=np.int32)], [prior]]
+    return pa.table([[PRIOR_LEVEL], [0], [1.0], *everything], schema=_SCHEMA)
+
+
+def _markov_of(table: pa.Table, chain: Sequence[Sequence[int]], behaviors: int) -> Markov:
+    level_of = table["level"].to_numpy()
+    prior = np.array(table["counts"][int(np.flatnonzero(level_of == PRIOR_LEVEL)[0])].as_py(), np.float64)
+    if len(prior) != behaviors:
+        raise ValueError(f"counts of {len(prior)} behaviors, not {behaviors}")
+    levels, trusts = [], []
+    for number, (base, added) in enumerate(chain):
+        rows = table.filter(pa.array(level_of == number)).combine_chunks()
+        counts, followers = (
+            pa.concat_arrays([pa.array([], kind), *(chunk.flatten() for chunk in rows[name].chunks)])
+            for name, kind in (("counts", pa.float64()), ("behaviors", pa.int32()))
+        )
+        sizes = [len(entry) for entry in rows["counts"]]
+        starts = np.cumsum([0, *sizes]).astype(np.int64)
+        of_entry = np.repeat(np.arange(len(rows)), sizes)
+        totals = np.bincount(of_entry, counts.to_numpy(), len(rows)).astype(np.float64)
+        levels.append(
+            LevelCounts(
+                base, added, rows["key"].to_numpy(), totals, starts, followers.to_numpy(), counts.to_numpy()
+            )
+        )
+        trusts.append(rows["trust"].to_numpy())
+    return Markov(prior, tuple(levels), tuple(trusts))
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)

@@ -1,0 +1,197 @@
+"""Histories as the log has them: normalized, in order, without what cannot be used or must not be known.
+
+Nothing is refused that can be told instead: what is left out, and why, is said with the answer.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from behaviorlm.errors import DataError
+from behaviorlm.events.config import context_columns, source_columns
+from behaviorlm.events.normalization import normalize
+from behaviorlm.events.source_files import QUARANTINE_SCHEMA
+from behaviorlm.events.times import read_times
+from behaviorlm.predictor.artifact import EventMapping
+from behaviorlm.predictor.requests import Request, RequestText, request_text
+from behaviorlm.timelines.samples import rows_in_order
+
+_ANY_NAME = "x"
+"""What stands for the behavior that is asked for."""
+_ANY_TIME = "2000-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class History:
+    """A history as the log has it.
+
+    events: behavior, before.*, after.* (strings) in order. given: for each the place of its event among those handed
+    over, int64[n]. now: one row, before.*. earlier: events of the user before the first.
+    """
+
+    events: pa.Table
+    given: NDArray[np.int64]
+    now: pa.Table
+    earlier: int = 0
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def size(self) -> int:
+        """Events."""
+        return len(self.given)
+
+
+class _MixedZones(DataError):
+    """Times with and without a zone meet, and the log names no zone."""
+
+
+def read_histories(requests: Sequence[Request], mapping: EventMapping) -> list[History]:
+    """Each request's history. Raises DataError naming the request, the event and the value that cannot be read."""
+    if not requests:
+        return []
+    columns = [request_text(f"request {number}", request, mapping) for number, request in enumerate(requests)]
+    try:
+        return _read(requests, columns, mapping)
+    except _MixedZones:
+        if len(requests) > 1:  # each may be sound by itself
+            pairs = zip(requests, columns, strict=True)
+            return [history for one, of in pairs for history in _read([one], [of], mapping)]
+        raise
+
+
+def _read(
+    requests: Sequence[Request], columns: Sequence[RequestText], mapping: EventMapping
+) -> list[History]:
+    """All at once: events of all requests, then what is asked for, in one table."""
+    raw, users = _raw_table(columns, mapping)
+    try:
+        events, unusable = normalize(raw, QUARANTINE_SCHEMA.empty_table(), 0, "the history", mapping)
+    except DataError:
+        raise _MixedZones(
+            f"{columns[0].where}: some times of its history or `at` have a zone and some have none, so they cannot be "
+            "put in order; give all with a zone, or all without"
+        ) from None
+    bounds = np.cumsum([0, *(of.size for of in columns)])
+    moments = _moments(events, int(bounds[-1]))
+    for number, request in enumerate(requests):
+        if number not in moments:
+            raise DataError(
+                f"{columns[number].where}: at: {request.at!r} cannot be read as {mapping.order.kind}"
+            )
+    is_event = events["row"].to_numpy() < bounds[-1]
+    asked, events = events.filter(pa.array(~is_event)), events.filter(pa.array(is_event))
+    reasons: list[Counter[str]] = [Counter() for _ in requests]
+    for row, reason in zip(unusable["row"].to_pylist(), unusable["reason"].to_pylist(), strict=True):
+        reasons[users[row]][reason] += 1
+    user = np.array(users, np.int64)[events["row"].to_numpy()]
+    future = _after(events, user, requests, columns, moments)
+    for number in user[future].tolist():
+        reasons[number]["later than `at`"] += 1
+    stands = np.array([not of.is_ordered for of in columns], bool)[user]
+    order = np.where(stands, events["row"].to_numpy(), events["order"].to_numpy())
+    events = events.set_column(
+        events.column_names.index("order"), events.schema.field("order"), pa.array(order)
+    )
+    sound = events.filter(pa.array(~future))
+    sorting, _, _ = rows_in_order(sound, mapping)
+    ordered = sound.take(pa.array(sorting))
+    rows = ordered["row"].to_numpy()
+    user = np.array(users, np.int64)[rows]
+    starts = np.searchsorted(user, np.arange(len(requests) + 1))
+    before, after = context_columns(mapping)
+    shown, now = ordered.select(["behavior", *before, *after]), asked.select(before)
+    found = []
+    for number, (request, of_request) in enumerate(zip(requests, columns, strict=True)):
+        start, stop = int(starts[number]), int(starts[number + 1])
+        given = rows[start:stop] - bounds[number]
+        left_out = of_request.size - len(given) - reasons[number].total()
+        found.append(
+            History(
+                _blind(shown.slice(start, stop - start), mapping, of_request.is_ordered),
+                given,
+                _blind(now.slice(number, 1), mapping, request.at is not None),
+                request.earlier_events,
+                (*of_request.warnings, *_told(reasons[number], given, left_out, of_request.is_ordered)),
+            )
+        )
+    return found
+
+
+def _raw_table(columns: Sequence[RequestText], mapping: EventMapping) -> tuple[pa.Table, list[int]]:
+    """The text of all events, then of what is asked for, as a log's reader hands it on; the request of each row."""
+    users = [number for number, of in enumerate(columns) for _ in range(of.size)] + list(range(len(columns)))
+    any_order = _ANY_TIME if mapping.order.kind == "time" else "0"
+    texts: dict[str, list[str | None]] = {}
+    for role in source_columns(mapping):
+        if role == "user":
+            texts[role] = [f"{number:012d}" for number in users]
+            continue
+        values: list[str | None] = []
+        for of in columns:
+            blank = role == "order" and not of.is_ordered
+            values += [None] * of.size if blank else of.texts[role]
+        texts[role] = values + [_ANY_NAME if role == "behavior" else of.now.get(role) for of in columns]
+    naive = _is_naive(columns, mapping)
+    if naive:
+        any_order = _ANY_TIME.removesuffix("Z")
+    if mapping.order.time_format is not None:
+        any_order = datetime(2000, 1, 1).strftime(mapping.order.time_format)
+    ordered = [of.is_ordered for of in columns for _ in range(of.size)]
+    ordered += [of.now["order"] is not None for of in columns]
+    texts["order"] = [text if has else any_order for text, has in zip(texts["order"], ordered, strict=True)]
+    raw = {role: pa.array(values, pa.string()) for role, values in texts.items()}
+    return pa.table({**raw, "row": pa.array(range(len(users)), pa.int64())}), users
+
+
+def _is_naive(columns: Sequence[RequestText], mapping: EventMapping) -> bool:
+    """Whether what stands for times that were not given must be without a zone to go with those that were."""
+    if mapping.order.kind != "time" or mapping.order.time_zone is not None:
+        return False
+    given = [text for of in columns for text in (*of.texts["order"], of.now["order"]) if text is not None]
+    times = read_times(pa.array(given, pa.string()), mapping.order)
+    return bool((times.is_readable & ~times.is_zoned).any())
+
+
+def _moments(events: pa.Table, first: int) -> dict[int, int]:
+    """The order of what is asked for, by request."""
+    rows, order = events["row"].to_numpy(), events["order"].to_numpy()
+    return {int(row) - first: int(value) for row, value in zip(rows, order, strict=True) if row >= first}
+
+
+def _after(
+    events: pa.Table,
+    user: NDArray[np.int64],
+    requests: Sequence[Request],
+    columns: Sequence[RequestText],
+    moments: Mapping[int, int],
+) -> NDArray[np.bool_]:
+    """bool[n]: events that come after what is asked for, of which a predictor must not know."""
+    limits = [
+        moments[number] if request.at is not None and of.is_ordered else np.iinfo(np.int64).max
+        for number, (request, of) in enumerate(zip(requests, columns, strict=True))
+    ]
+    return events["order"].to_numpy() > np.array(limits, np.int64)[user]
+
+
+def _blind(table: pa.Table, mapping: EventMapping, knows_time: bool) -> pa.Table:
+    """Without the clock where the time is not known."""
+    if knows_time:
+        return table
+    for name in mapping.clock:
+        place = table.column_names.index(f"before.{name}")
+        table = table.set_column(place, f"before.{name}", pa.nulls(len(table), pa.string()))
+    return table
+
+
+def _told(reasons: Counter[str], given: NDArray[np.int64], left_out: int, is_ordered: bool) -> list[str]:
+    told = [f"{number} of its events left out: {reason}" for reason, number in reasons.items()]
+    if left_out:
+        told.append(f"{left_out} of its events left out as preparation does: duplicates or repeats")
+    if is_ordered and (np.diff(given) < 0).any():
+        told.append("the events were not in order of time; they were sorted")
+    return told

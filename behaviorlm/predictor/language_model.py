@@ -1,0 +1,145 @@
+"""The language model of an artifact: loaded from its folder, and label scores of any names after prompts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from behaviorlm.errors import DataError, ModelError
+from behaviorlm.model.adapters import load_trained
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.attention_choice import choose_attention
+from behaviorlm.model.base_model import load_model, model_fingerprint
+from behaviorlm.model.config import ModelConfig
+from behaviorlm.predictor.artifact import OWN_BASE, Artifact, SharedTokens, Weights
+from behaviorlm.predictor.histories import History
+from behaviorlm.predictor.prompts import Prompt, build_prompts, trees
+from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer
+from behaviorlm.trees.token_tree import Int32
+
+KEPT_SCORERS = 8
+"""Label tries that are kept for sets of names asked for again."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded. device: None for CUDA where there is any. base: a folder or hub name in place of the
+    artifact's own base. max_tokens: tokens that go through the model at a time.
+    """
+
+    device: str | None = None
+    base: str | None = None
+    trust_remote_code: bool = False
+    max_tokens: int = 8192
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model with its tokenizer. State: label tries of the sets of names that were asked for last."""
+
+    artifact: Artifact
+    tokens: SharedTokens
+    model: nn.Module
+    attention: TreeAttention
+    encoder: PromptEncoder
+    max_tokens: int
+    _scorers: dict[tuple[str, ...], LabelScorer] = field(default_factory=dict)
+
+    def prompts(self, histories: Sequence[History], names: tuple[str, ...]) -> list[Prompt]:
+        """The prompts after which any of the names may follow. Raises DataError where there is no room for them."""
+        longest = max(len(label) for label in self._scorer(names).label_ids) - len(self.tokens.terminator_ids)
+        usual = max(map(len, self.tokens.label_ids))
+        return build_prompts(histories, self.encoder, self.artifact.prompt, self.tokens, max(longest, usual))
+
+    def label_scores(self, prompts: Sequence[Prompt], names: tuple[str, ...]) -> NDArray[np.float32]:
+        """log P(name, terminator | prompt), float32[n, names]."""
+        scores = np.empty((len(prompts), len(names)), np.float32)
+        instruction = np.array(self.tokens.instruction_ids, np.int32)
+        scorer = self._scorer(names)
+        for places, write in trees(prompts, instruction, PROMPT_TOKENS):
+            scores[places] = scorer.score(write)
+        return scores
+
+    def _scorer(self, names: tuple[str, ...]) -> LabelScorer:
+        known = self._scorers.pop(names, None)
+        if known is None:
+            known = label_scorer(self.model, self.attention, self._labels(names), self.max_tokens)
+        self._scorers[names] = known  # the one that was asked for last is the last
+        while len(self._scorers) > KEPT_SCORERS:
+            del self._scorers[next(iter(self._scorers))]
+        return known
+
+    def _labels(self, names: tuple[str, ...]) -> list[Int32]:
+        terminator = np.array(self.tokens.terminator_ids, np.int32)
+        encoded = self.encoder.encode_names(names)
+        seen: dict[bytes, str] = {}
+        for name, ids in zip(names, encoded, strict=True):
+            other = seen.setdefault(ids.tobytes(), name)
+            if not len(ids) or other != name:
+                raise DataError(
+                    f"the behavior {name!r} cannot be told from {other!r}: both become the same tokens"
+                )
+        return [np.concatenate([ids, terminator]) for ids in encoded]
+
+
+def load_language_model(folder: Path, artifact: Artifact, loading: Loading) -> LanguageModel:
+    """Load what the folder holds. Raises ModelError for another base, another tokenizer, code that may not run."""
+    weights, tokens = artifact.weights, artifact.tokens
+    assert weights is not None and tokens is not None
+    config = _base_config(folder, weights, loading)
+    if weights.form == "adapter":
+        loaded: Any = load_trained(config, folder)
+    else:
+        loaded = load_model(config)
+    device = loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = loaded.to(device).eval().requires_grad_(False)
+    encoder = PromptEncoder(_tokenizer(folder, loading), artifact.prompt)
+    for behavior, stored, ids in zip(
+        artifact.behaviors, tokens.label_ids, encoder.encode_names(artifact.names), strict=True
+    ):
+        if stored != ids.tolist():
+            raise ModelError(
+                f"{folder}: the tokenizer makes other tokens of {behavior.name!r} than when the model was exported; "
+                "restore its files, or install the version of transformers that the card names"
+            )
+    return LanguageModel(artifact, tokens, model, choose_attention(model), encoder, loading.max_tokens)
+
+
+def _base_config(folder: Path, weights: Weights, loading: Loading) -> ModelConfig:
+    config = weights.base
+    if config.trust_remote_code and not loading.trust_remote_code:
+        raise ModelError(
+            f"{folder}: the base model brings Python code of its own; load(…, trust_remote_code=True) lets it run"
+        )
+    changed: dict[str, Any] = {}
+    if loading.base is not None:
+        changed = {"base": loading.base, "revision": None}
+    elif config.base in (".", OWN_BASE):
+        changed = {"base": str(folder / config.base)}
+    config = config.model_copy(update=changed)
+    found = model_fingerprint(config) if weights.form != "merged" else weights.base_fingerprint
+    if found != weights.base_fingerprint:
+        raise ModelError(
+            f"{config.base} is another base model than that of {folder} (fingerprint {found[:12]}…, not "
+            f"{weights.base_fingerprint[:12]}…); give the one that it was tuned from, at the same revision"
+        )
+    return config
+
+
+def _tokenizer(folder: Path, loading: Loading) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=loading.trust_remote_code
+        )
+    except (
+        Exception
+    ) as error:  # a damaged file surfaces as any of OSError, ValueError, KeyError, one of Rust code
+        raise ModelError(f"{folder}: the tokenizer cannot be loaded ({error}); export it again") from error
+    return tokenizer

@@ -1,0 +1,8 @@
+"""`behaviorlm export` for `python -m` and `ray job submit`."""
+
+import sys
+
+from behaviorlm_ray.commands.export import main
+
+if __name__ == "__main__":
+    sys.exit(main(prog="python -m jobs.export"))

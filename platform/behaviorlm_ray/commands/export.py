@@ -1,0 +1,65 @@
+"""Export a finished run's best predictor into a folder that predicts anywhere, after checking it.
+
+%(prog)s --run runs/my_app --to exported/my_app [--model ab_tuned] [--merged]
+
+Without --model the best on validation is exported: a model, counting alone, or a mixture of both (NAME+counts). The
+folder's scores are compared with the run's first; where they differ nothing is written. Needs no Ray.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
+from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from behaviorlm_ray.export.run_folder import read_run_folder
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Export. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--run", required=True, metavar="DIR", help="folder of a finished run, local or s3://bucket/prefix")
+    add(
+        "--to", required=True, metavar="DIR", help="where to write, local or s3://bucket/prefix; empty so far"
+    )
+    add(
+        "--model",
+        metavar="NAME",
+        help="an arm of the run, counts, or NAME+counts; default: the best on validation",
+    )
+    add("--merged", action="store_true", help="whole weights in place of an adapter, for any server")
+    add(
+        "--minimum",
+        type=int,
+        default=5,
+        metavar="N",
+        help="drop counts of longer histories below N (default 5)",
+    )
+    add("--base", metavar="DIR", help="where the base model lies, if it has moved since the run")
+    options = parser.parse_args(arguments)
+    if options.minimum < 1:
+        parser.error("--minimum must be 1 or more")
+    try:
+        read_run_folder(options.run)  # before anything heavy is loaded
+        from behaviorlm_ray.export.exporting import ExportPlan, export
+
+        lines = export(
+            ExportPlan(options.run, options.to, options.model, options.merged, options.minimum, options.base)
+        )
+    except (ConfigError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except BehaviorLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print("\n".join(lines))
+    return 0

@@ -1,0 +1,185 @@
+"""The model card: README.md with Hugging Face metadata, written from the artifact and the run's results."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from behaviorlm.predictor.artifact import Artifact, LogitAdjusted
+from behaviorlm_ray.evaluation.comparison import PRIMARY
+from behaviorlm_ray.export.choice import Chosen
+from behaviorlm_ray.export.finished_run import FinishedRun
+
+SHOWN = (
+    ("all", "accuracy"),
+    *PRIMARY,
+    ("all", "mrr"),
+    ("all", "recall_at_5"),
+    ("all", "expected_calibration_error"),
+)
+
+
+def write_card(path: Path, artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> None:
+    """Write it."""
+    text = "\n".join([*_metadata(artifact), "", *_text(artifact, run, compared)])
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _metadata(artifact: Artifact) -> Iterator[str]:
+    weights = artifact.weights
+    library = "peft" if weights is not None and weights.form == "adapter" else "transformers"
+    about: dict[str, Any] = {
+        "library_name": library if weights is not None else "behaviorlm",
+        "tags": ["behaviorlm", "next-behavior-prediction", artifact.predictor.kind],
+        "license": "other",
+        "model-index": [
+            {
+                "name": artifact.origin.run,
+                "results": [
+                    {
+                        "task": {"type": "next-behavior-prediction", "name": "Next behavior prediction"},
+                        "dataset": {"type": "private", "name": artifact.origin.dataset},
+                        "metrics": [
+                            {"type": f"{group}_{metric}", "value": round(value, 4)}
+                            for group, metric in SHOWN
+                            if (value := _value(artifact.metrics, group, metric)) is not None
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    if weights is not None and "/" in weights.base.base:
+        about["base_model"] = weights.base.base
+    yield "---"
+    yield yaml.safe_dump(about, sort_keys=False, allow_unicode=True).rstrip()
+    yield "---"
+
+
+def _text(artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> Iterator[str]:
+    origin, counts = artifact.origin, run.log.counts
+    anchors = int(artifact.is_anchor.sum())
+    yield from (f"# {_plain(origin.run)}: what a user does next", "")
+    yield (
+        f"Predicts the next of {len(artifact.names)} behaviors ({anchors} anchors, the others tail), "
+        f"given what a user did before. Kind: {artifact.predictor.kind} ({_plain(origin.predictor)}); decision rule: "
+        f"{_rule(artifact)}."
+    )
+    yield from ("", "```python", "from behaviorlm.predictor.behavior_model import BehaviorModel", "")
+    yield from (
+        'model = BehaviorModel.load("this/folder")',
+        "model.predict(history, context, at=now, k=5)",
+        "```",
+        "",
+    )
+    yield from ("## Data", "")
+    yield (
+        f"{_plain(origin.dataset)}: {counts.get('events', '?')} events of {counts.get('users', '?')} users; targets: "
+        f"{counts.get('samples_train', '?')} training, {counts.get('samples_validation', '?')} validation, "
+        f"{counts.get('samples_test', '?')} test. Fingerprint of the log: {origin.fingerprints.get('log', '?')[:16]}."
+    )
+    yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
+    yield from ("Chosen on validation, by the mean of anchor accuracy and tail macro recall:", "")
+    for one in compared:
+        value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
+        yield f"- {one.name}: {value} ({one.rule_in_words})"
+    yield from ("", "## How sure it is", "", *_sureness(artifact), "")
+    yield from ("## Privacy and limits", "", *_limits(artifact), "")
+    yield from ("## License and owner", "", *_license(artifact))
+
+
+def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
+    """A row for it, and one for each predictor by counting of the run."""
+    yield f"| predictor | {' | '.join(f'{group} {metric}' for group, metric in SHOWN)} |"
+    yield f"|---|{'---:|' * len(SHOWN)}"
+    rows = {f"**{_plain(artifact.origin.predictor)}, as exported**": artifact.metrics}
+    arms = set(run.arms)
+    rows |= {
+        name: found for name, found in run.results["models"].items() if name.partition("+")[0] not in arms
+    }
+    for name, found in rows.items():
+        yield f"| {name} | {' | '.join(_cell(found, group, metric) for group, metric in SHOWN)} |"
+    samples = run.results["samples"]
+    yield ""
+    yield f"{samples['all']} samples of {samples['groups']} groups; 95 % intervals over groups."
+
+
+def _sureness(artifact: Artifact) -> Iterator[str]:
+    before, after = artifact.uncalibrated, artifact.metrics
+    if before is None:
+        yield "Probabilities are the predictor's own: validation has too few samples of a group to calibrate them."
+    else:
+        yield "Probabilities were calibrated on validation. Expected calibration error on the test part:"
+        yield from ("", "| group | before | after |", "|---|---:|---:|")
+        for group in ("all", "anchor", "tail"):
+            cells = [_cell(found, group, "expected_calibration_error") for found in (before, after)]
+            yield f"| {group} | {' | '.join(cells)} |"
+    yield ""
+    if not artifact.thresholds:
+        yield "There were no validation samples to tell."
+        return
+    yield "`predict(min_probability=…)` abstains below a probability; on validation that gave:"
+    yield from ("", "| min_probability | answered | right of these |", "|---:|---:|---:|")
+    for one in artifact.thresholds[::2]:
+        precision = "" if one.precision is None else f"{one.precision:.3f}"
+        yield f"| {one.min_probability:.2f} | {one.coverage:.3f} | {precision} |"
+
+
+def _limits(artifact: Artifact) -> Iterator[str]:
+    yield "- No user name and no history of the log is in this folder; names of behaviors are."
+    if artifact.counting is not None:
+        counting = artifact.counting
+        yield (
+            f"- Counts of histories of two and more behaviors, and of any with their context, are kept from "
+            f"{counting.minimum} events on: {counting.kept} pairs are here, {counting.dropped} rarer ones were dropped."
+        )
+    if artifact.weights is not None:
+        yield "- Weights can remember what they were tuned on; nothing here bounds how much."
+    unseen = [behavior.name for behavior in artifact.behaviors if not behavior.count]
+    if unseen:
+        yield f"- Never seen in training: {', '.join(_plain(name) for name in unseen)}."
+    found = artifact.verification
+    if found is not None:
+        yield (
+            f"- Checked when it was exported: the scores of {found.samples} held-out samples equal the run's to "
+            f"{found.largest_difference:.2g} nats ({found.dtype}; allowed {found.tolerance:g})."
+        )
+
+
+def _license(artifact: Artifact) -> Iterator[str]:
+    if artifact.weights is not None:
+        base = artifact.weights.base.base
+        named = (
+            base if "/" in base else f"in this folder, fingerprint {artifact.weights.base_fingerprint[:16]}"
+        )
+        yield f"- Base model: {named}. Its license binds this one, too; see there, and set `license` above."
+    yield from ("- Owner: (fill in)", "- Intended use: (fill in)", "- Contact: (fill in)")
+
+
+def _rule(artifact: Artifact) -> str:
+    rule = artifact.decision
+    return (
+        f"logit adjustment, tau {rule.tau:g}"
+        if isinstance(rule, LogitAdjusted)
+        else "the most probable first"
+    )
+
+
+def _cell(found: Mapping[str, Any], group: str, metric: str) -> str:
+    of = found.get(group, {}).get(metric)
+    if of is None or of["value"] is None:
+        return ""
+    low, high = of.get("low"), of.get("high")
+    return f"{of['value']:.3f}" + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
+
+
+def _value(found: Mapping[str, Any], group: str, metric: str) -> float | None:
+    value: float | None = found.get(group, {}).get(metric, {}).get("value")
+    return value
+
+
+def _plain(text: str) -> str:
+    """Text of a log or a config as it cannot be taken for Markdown, HTML or a line of its own."""
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", re.sub(r"\s+", " ", text))

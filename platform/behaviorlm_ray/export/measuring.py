@@ -1,0 +1,130 @@
+"""What an exported predictor is worth: calibration and coverage on validation, its metrics on the test part."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.metrics import bootstrap
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.metrics.outcomes import Outcomes, outcomes
+from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep
+from behaviorlm.predictor.answers import calibrated, decided
+from behaviorlm.predictor.artifact import Calibration, Intervals, Threshold
+from behaviorlm_ray.export.choice import Chosen, Measured
+
+THRESHOLDS = tuple(step / 20 for step in range(20))
+CALIBRATED_ON = 4_000_000
+"""Log probabilities that calibration looks at, at most; so many validation samples are taken, evenly over all."""
+LEAST_SAMPLES = 50
+"""Validation samples of each group without which probabilities stay as they are (our choice)."""
+
+
+def fit_calibration(measured: Measured, chosen: Chosen) -> Calibration | None:
+    """The calibration under which the validation targets are most likely; None with too few of them."""
+    targets, is_anchor = measured.run.facts.validation, measured.run.facts.vocabulary.is_anchor
+    known = np.flatnonzero(targets >= 0)
+    of_anchor = int(is_anchor[targets[known]].sum())
+    if min(of_anchor, len(known) - of_anchor) < LEAST_SAMPLES:
+        return None
+    number = max(1, CALIBRATED_ON // len(is_anchor))
+    taken = known[np.unique(np.linspace(0, len(known) - 1, min(number, len(known))).astype(np.int64))]
+    place = np.full(len(targets), -1, np.int64)
+    place[taken] = np.arange(len(taken))
+    log_probabilities = np.empty((len(taken), len(is_anchor)))
+    for batch in measured.batches(chosen, measured.run.samples.validation, validation=True)():
+        of = place[batch.places]
+        log_probabilities[of[of >= 0]] = normalize_label_scores(batch.label_scores)[of >= 0]
+    return most_likely(log_probabilities, targets[taken], is_anchor)
+
+
+def most_likely(
+    log_probabilities: NDArray[np.float64], targets: NDArray[np.integer], is_anchor: NDArray[np.bool_]
+) -> Calibration:
+    """Of log probabilities float64[n, K] and targets int[n], by negative log-likelihood; temperatures from .1 to 10."""
+    from scipy.optimize import minimize  # takes a while to load
+
+    rows = np.arange(len(targets))
+
+    def of(values: NDArray[np.float64]) -> Calibration:
+        anchor, tail = np.exp(values[:2]).tolist()
+        return Calibration(anchor_temperature=anchor, tail_temperature=tail, tail_shift=float(values[2]))
+
+    def loss(values: NDArray[np.float64]) -> float:
+        return -float(calibrated(log_probabilities, is_anchor, of(values))[rows, targets].mean())
+
+    widest = float(np.log(10))
+    bounds = [(-widest, widest), (-widest, widest), (-5.0, 5.0)]
+    return of(minimize(loss, np.zeros(3), method="L-BFGS-B", bounds=bounds).x)
+
+
+def metrics_on_test(
+    measured: Measured, chosen: Chosen, calibration: Calibration | None
+) -> tuple[Intervals, Intervals]:
+    """Every metric on the run's test samples, with intervals: as it is served, and without calibration.
+
+    Accuracies and ranks are those under the decision rule; confidence is the first answer's probability.
+    """
+    facts, evaluation = measured.run.facts, measured.run.settings.evaluation
+
+    def reduce(batch: ScoreBatch) -> Arrays:
+        log_probabilities = normalize_label_scores(batch.label_scores)
+        found = outcomes(
+            _ranked_by(log_probabilities, measured, chosen), facts.targets[batch.places], batch.places
+        )
+        shown = calibrated(log_probabilities, facts.vocabulary.is_anchor, calibration)
+        row = np.arange(len(shown))
+        return {
+            "predicted": found.predicted,
+            "rank": found.rank,
+            "served": np.exp(shown[row, found.predicted]),
+            "plain": np.exp(log_probabilities[row, found.predicted]),
+        }
+
+    batches = measured.batches(chosen, measured.run.samples.test, validation=False)
+    kept = keep(batches(), len(facts.targets), reduce)
+    served = Outcomes(facts.targets, kept["predicted"], kept["rank"], kept["served"], len(facts.vocabulary))
+    both = [
+        bootstrap(
+            one,
+            facts.vocabulary.is_anchor,
+            facts.groups,
+            facts.is_repeat,
+            resamples=evaluation.bootstrap_samples,
+            seed=evaluation.seed,
+        )
+        for one in (served, replace(served, confidence=kept["plain"]))
+    ]
+    return both[0], both[1]
+
+
+def coverage(measured: Measured, chosen: Chosen, calibration: Calibration | None) -> list[Threshold]:
+    """How many validation samples are answered, and how many of these rightly, by the least probability asked for."""
+    targets, is_anchor = measured.run.facts.validation, measured.run.facts.vocabulary.is_anchor
+    if not len(targets):
+        return []
+
+    def reduce(batch: ScoreBatch) -> Arrays:
+        log_probabilities = normalize_label_scores(batch.label_scores)
+        first = _ranked_by(log_probabilities, measured, chosen).argmax(axis=1)
+        shown = calibrated(log_probabilities, is_anchor, calibration)
+        return {"first": first, "probability": np.exp(shown[np.arange(len(first)), first])}
+
+    batches = measured.batches(chosen, measured.run.samples.validation, validation=True)
+    found = keep(batches(), len(targets), reduce)
+    is_right = found["first"] == targets
+    answered = [found["probability"] >= threshold for threshold in THRESHOLDS]
+    return [
+        Threshold(
+            min_probability=threshold,
+            coverage=float(chosen_ones.mean()),
+            precision=float(is_right[chosen_ones].mean()) if chosen_ones.any() else None,
+        )
+        for threshold, chosen_ones in zip(THRESHOLDS, answered, strict=True)
+    ]
+
+
+def _ranked_by(
+    log_probabilities: NDArray[np.float64], measured: Measured, chosen: Chosen
+) -> NDArray[np.float64]:
+    return decided(log_probabilities, measured.rules.prior, chosen.rule)

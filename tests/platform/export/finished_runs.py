@@ -1,0 +1,75 @@
+"""Finished runs made in this process: the run's own stages, with Ray's part of them done one after another.
+
+What a stage is, reads and writes is the run's; only how work is spread is not, and a tuned model is a random adapter.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from behaviorlm.model.adapters import add_adapter, save_trained
+from behaviorlm.model.base_model import load_model
+from behaviorlm_ray import storage
+from behaviorlm_ray.pipeline import tune
+from behaviorlm_ray.pipeline.run import Run, open_run
+from behaviorlm_ray.preparation import passes
+from behaviorlm_ray.preparation.plan import PreparationPlan
+from behaviorlm_ray.report.results import write_results
+from behaviorlm_ray.scoring import pool, retention
+from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.run_record import RunRecord
+from behaviorlm_ray.stages.stage import Made
+from behaviorlm_ray.storage import Location
+from tests.platform.small_runs import log_rows, run_settings, write_log
+
+
+def finished_run(root: Path, base: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Run:
+    """A run of the arms `untuned` and `one_stage` over a small log, with results and report."""
+    monkeypatch.setattr(passes, "_run_tasks", _run_tasks)
+    monkeypatch.setattr(pool, "_score_windows", _score_windows)
+    monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
+    monkeypatch.setattr(tune, "_tune", _tune)
+    log = write_log(root / "log.csv", log_rows(21, users=20))
+    arms = "evaluation.arms=[untuned, one_stage]"
+    run = open_run(run_settings(root / "runs", base, log, overrides=(arms, *overrides)))
+    write_results(run, run.runner(RunRecord(run.output_folder)))
+    log.unlink()  # nothing of an export may need it
+    return run
+
+
+def _run_tasks(
+    name: str, function: Any, tasks: int, plan: PreparationPlan, unit: str
+) -> list[dict[str, Any]]:
+    return [{"task": number, **function(number, plan)} for number in range(tasks)]
+
+
+def _score_windows(
+    task: ScoringTask,
+    windows: list[tuple[int, list[int]]],
+    folder: Location,
+    size: Any,
+    earlier: Sequence[Location],
+) -> pool.Scored:
+    storage.make_folder(folder)
+    replica = WritingReplica(task, folder)
+    for start in range(0, len(windows), size.windows_per_batch):
+        replica(pool._window_table(windows[start : start + size.windows_per_batch]))
+    return pool.Scored(sum(len(chosen) for _, chosen in windows), 0)
+
+
+def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) -> StageResult:
+    """A random adapter, in place of hours."""
+    config = run.settings.model
+    model = add_adapter(load_model(config), config, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    with storage.writing(folder.output / tune.MODEL) as place:
+        save_trained(model, place)
+    return StageResult(rows={"steps": 1})

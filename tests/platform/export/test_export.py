@@ -1,0 +1,241 @@
+"""Export of a finished run: the folder says what the run said, nothing else is handed over, and refusals are named."""
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from behaviorlm.errors import ConfigError, ModelError, StorageError
+from behaviorlm.predictor.artifact import Artifact, FusedPredictor, read_artifact
+from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
+from behaviorlm.predictor.requests import Request
+from behaviorlm_ray import storage
+from behaviorlm_ray.commands.export import main
+from behaviorlm_ray.evaluation.arms import measure_arm
+from behaviorlm_ray.export import exporting
+from behaviorlm_ray.export.choice import Measured
+from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
+from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
+from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.scoring.score_files import open_scores
+from behaviorlm_ray.storage import S3Location
+from tests.platform.export.finished_runs import finished_run
+
+
+@pytest.fixture(scope="module")
+def run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        made: Run = finished_run(tmp_path_factory.mktemp("export"), small_base, monkeypatch)
+    return open_finished(str(made.output_folder))
+
+
+def exported(
+    run: FinishedRun, to: Path, model: str | None = None, **options: object
+) -> tuple[Artifact, list[str]]:
+    lines = export(ExportPlan(str(run.folder), str(to), model, **options))  # type: ignore[arg-type]
+    return read_artifact(to), lines
+
+
+@pytest.mark.parametrize(
+    ("name", "merged"),
+    [
+        ("one_stage", False),
+        ("one_stage", True),
+        ("untuned", False),
+        ("untuned", True),
+        ("one_stage+counts", False),
+        ("counts", False),
+    ],
+)
+def test_every_held_out_sample_is_scored_as_in_the_run(
+    run: FinishedRun, name: str, merged: bool, tmp_path: Path
+) -> None:
+    artifact, _ = exported(run, tmp_path / "out", name, merged=merged)
+    model = BehaviorModel.load(tmp_path / "out", device="cpu")
+    rows = run.samples.test
+    histories = prepared_histories(run, rows)
+    arm = name.removesuffix("+counts")
+    if arm in run.arms:
+        behaviors = len(run.log.vocabulary)
+        expected = np.empty((len(histories), behaviors), np.float32)
+        held_out = [np.union1d(*both) for both in zip(run.samples.validation, rows, strict=True)]
+        for batch in open_scores(run.score_folder(arm), held_out).batches(rows, behaviors):
+            expected[batch.places] = batch.label_scores
+        assert np.abs(model.parts.label_scores(histories) - expected).max() < 1e-4
+    measured = Measured(run, 5)
+    chosen, _ = measured.choose(name)
+    assert artifact.predictor == chosen.predictor and artifact.decision == chosen.rule
+    best: dict[int, np.ndarray] = {}
+    for batch in measured.batches(chosen, rows, validation=False)():
+        best |= dict(zip(batch.places.tolist(), np.asarray(batch.label_scores), strict=True))
+    found = model.predict_histories(histories, Choices(k=99))
+    for place, prediction in enumerate(found):
+        exponents = np.exp(best[place] - best[place].max())
+        expected_of = exponents / exponents.sum()
+        assert [answer.probability for answer in prediction.answers] == pytest.approx(
+            [float(expected_of[answer.id]) for answer in prediction.answers if answer.id is not None],
+            abs=1e-5,
+        )
+
+
+def test_a_request_in_the_logs_own_words_is_scored_as_the_prepared_one(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    exported(run, tmp_path / "out", "one_stage+counts")
+    model = BehaviorModel.load(tmp_path / "out", device="cpu")
+    part, chosen = next(
+        (p, rows) for p, rows in zip(run.log.parts, run.samples.test, strict=True) if len(rows)
+    )
+    row = int(chosen[-1])
+    events = part.table.slice(int(part.user_start[row]), row - int(part.user_start[row])).to_pylist()
+    asked = part.table.slice(row, 1).to_pylist()[0]
+
+    def moment(event: dict[str, int]) -> str:
+        return str(np.datetime64(event["order"], "us")) + "Z"
+
+    history = [
+        {
+            "time": moment(event),
+            "behavior": event["behavior"],
+            "room": event["before.room"],
+            "result": event["after.result"],
+        }
+        for event in events
+    ]
+    request = Request(history, {"room": asked["before.room"]}, moment(asked))
+    assert model.read([request])[0].warnings == ()
+    only = [np.array([row]) if one is part else np.zeros(0, np.int64) for one in run.log.parts]
+    prepared = model.log_probabilities(prepared_histories(run, only))
+    assert np.abs(model.log_probabilities(model.read([request])) - prepared).max() < 1e-5
+
+
+def test_the_best_on_validation_is_exported_and_all_that_were_compared_are_told(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    artifact, lines = exported(run, tmp_path / "out")
+    measured = Measured(run, 5)
+    chosen, compared = measured.choose(None)
+    assert [one.name for one in compared][:3] == ["counts", "untuned", "one_stage"]
+    assert artifact.origin.predictor == chosen.name
+    assert chosen.objective == max(one.objective or 0 for one in compared)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for one in compared:
+        assert any(line.startswith(f"  {one.name}: {one.objective:.3f}") for line in lines)
+        assert f"- {one.name}: {one.objective:.3f}" in card
+    # a model's objective is that which the run's own comparison found
+    facts, arm = run.facts, compared[2]
+    of_arm = measure_arm(
+        run.scores("one_stage"), facts.validation, facts.targets, measured.rules, keep_front=False
+    )
+    assert of_arm.choice is not None and arm.objective == of_arm.choice.chosen.objective
+
+
+def test_metrics_of_a_plain_model_are_those_of_the_runs_results(run: FinishedRun, tmp_path: Path) -> None:
+    artifact, _ = exported(run, tmp_path / "out", "one_stage")
+    name = "one_stage" if artifact.decision.kind == "plain" else "one_stage+adjusted"
+    expected = run.results["models"][name]
+    assert artifact.metrics["all"]["accuracy"] == pytest.approx(expected["all"]["accuracy"])
+    assert artifact.metrics["anchor"]["accuracy"] == pytest.approx(expected["anchor"]["accuracy"])
+    sure = artifact.thresholds
+    assert sure[0].coverage == 1.0 and all(a.coverage >= b.coverage for a, b in pairwise(sure))
+
+
+def test_the_card_is_readable_to_the_hub_and_the_folder_names_no_user_and_no_path(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    exported(run, tmp_path / "out", "one_stage+counts")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    metadata = yaml.safe_load(card.split("---")[1])
+    assert metadata["library_name"] == "peft" and metadata["model-index"][0]["results"][0]["metrics"]
+    assert "Counts of histories of two and more behaviors" in card
+    users = {name.encode() for part in run.log.parts for name in set(part.table["user"].to_pylist())}
+    needles = [
+        *users,
+        str(tmp_path).encode(),
+        str(run.folder.parent).encode(),
+        str(run.settings.model.base).encode(),
+    ]
+    assert len(users) == 20
+    (tmp_path / "out" / "planted.txt").write_text("user 3 é", encoding="utf-8")
+    files = [path for path in sorted((tmp_path / "out").rglob("*")) if path.is_file()]
+    found = [path.name for path in files if any(needle in path.read_bytes() for needle in needles)]
+    assert found == ["planted.txt"]
+    assert not [path for path in files if path.suffix in (".bin", ".pt", ".pkl", ".pickle")]
+
+
+def test_a_folder_that_scores_otherwise_is_refused_and_leaves_nothing(
+    run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = exporting._stored
+    monkeypatch.setattr(exporting, "_stored", lambda *asked: original(*asked) + 0.001)
+    with pytest.raises(ModelError, match="does not score as the run did"):
+        exported(run, tmp_path / "out", "one_stage")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_exported_is_refused_by_name(
+    run: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "runs"
+    assert isinstance(run.folder, Path)
+    shutil.copytree(run.folder.parent, root)
+    (root / "begun").mkdir()
+    (root / "begun" / "stages.json").write_text(json.dumps({"stages": []}), encoding="utf-8")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+
+    def refused(*arguments: str) -> str:
+        assert main([*arguments]) in (1, 2)
+        return capsys.readouterr().err
+
+    to = ["--to", str(tmp_path / "out")]
+    assert "finished ones in" in refused("--run", str(root / "absent"), *to)
+    assert "small" in refused("--run", str(root / "absent"), *to)
+    assert "has not finished" in refused("--run", str(root / "begun"), *to)
+    names = "there are untuned, one_stage, counts, untuned+counts, one_stage+counts"
+    assert names in refused("--run", str(root / "small"), *to, "--model", "ab_tuned")
+    assert "holds files already" in refused("--run", str(root / "small"), "--to", str(tmp_path / "full"))
+    other = shutil.copytree(run.settings.model.base, tmp_path / "other")
+    (other / "generation_config.json").unlink()
+    chosen = ["--run", str(root / "small"), *to, "--model", "one_stage"]
+    assert "is not the base model of" in refused(*chosen, "--base", str(other))
+    [tuned] = (root / "stages").glob("one_stage-*")
+    shutil.rmtree(tuned)
+    assert "is no longer below" in refused(*chosen)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_moved_is_exported_from_where_it_is_and_the_base_from_where_it_lies(
+    run: FinishedRun, tmp_path: Path
+) -> None:
+    assert isinstance(run.folder, Path)
+    shutil.copytree(run.folder.parent, tmp_path / "moved")
+    base = shutil.copytree(run.settings.model.base, tmp_path / "base")
+    plan = ExportPlan(str(tmp_path / "moved" / "small"), str(tmp_path / "out"), "one_stage", base=str(base))
+    export(plan)
+    assert BehaviorModel.load(tmp_path / "out", device="cpu").predict().answers
+
+
+def test_on_s3_it_is_written_whole_and_opened_again(
+    run: FinishedRun, s3_root: S3Location, tmp_path: Path
+) -> None:
+    place = str(s3_root / "exported")
+    export(ExportPlan(str(run.folder), place, "one_stage+counts"))
+    exported(run, tmp_path / "out", "one_stage+counts")
+    here = BehaviorModel.load(tmp_path / "out", device="cpu").predict([{"behavior": "door"}])
+    assert BehaviorModel.load(place, device="cpu").predict([{"behavior": "door"}]) == here
+    with pytest.raises(ConfigError, match="it is no exported predictor"):
+        BehaviorModel.load(str(s3_root / "absent"))
+    with pytest.raises((ConfigError, StorageError)):
+        BehaviorModel.load("s3://no-such-bucket-at-all/x")
+    assert storage.list_files(s3_root / "exported")
+
+
+def test_a_mixture_weighs_counting_by_likelihood(run: FinishedRun) -> None:
+    chosen, _ = Measured(run, 5).choose("one_stage+counts")
+    assert isinstance(chosen.predictor, FusedPredictor) and 0 < chosen.predictor.counts_weight < 1
+    assert isinstance(run.model("one_stage"), object) and run.model("untuned") is None

@@ -1,0 +1,29 @@
+"""What a finished run says of its models: every baseline is described where it is fitted."""
+
+import numpy as np
+import pytest
+
+from behaviorlm.baselines import BASELINES, BaselineKind, TimelineArrays, fit_baselines, fit_most_frequent
+from behaviorlm_ray.report.results import model_note
+
+
+def two_users(contexts: int) -> TimelineArrays:
+    rows = np.arange(8)
+    return TimelineArrays(
+        behavior=(rows % 3).astype(np.int32),
+        user_start=rows // 4 * 4,
+        is_target=rows % 4 > 0,
+        split=np.zeros(8, np.int8),
+        context=np.zeros(8, np.int32),
+        behaviors=3,
+        contexts=contexts,
+    )
+
+
+def test_a_baseline_more_is_fitted_and_described_by_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BASELINES, "mine", BaselineKind("what I count", fit_most_frequent))
+    fitted = fit_baselines(two_users(contexts=2))
+    assert "mine" in fitted and list(fitted) == list(BASELINES)
+    notes = {name: model_note(name, {}, {}) for name in fitted}
+    assert notes["mine"] == {"kind": "baseline", "description": "what I count"}
+    assert len({note["description"] for note in notes.values()} - {""}) == len(BASELINES)
