@@ -17,7 +17,7 @@ from behaviorlm.events.file_config import FileFormat
 from behaviorlm.files.equal_files import equal_files
 from behaviorlm.files.finding import FoundFiles, drop_second_names, find_locally, in_natural_order
 from behaviorlm.files.input_files import find_on_s3, is_on_s3
-from behaviorlm.files.unpacking import open_unpacked, packed_name, packing_of, without_packing
+from behaviorlm.files.unpacking import PackingError, open_unpacked, packed_name, packing_of, without_packing
 
 SUFFIXES: dict[str, FileFormat] = {
     ".csv": "csv",
@@ -144,6 +144,8 @@ def format_of(path: str) -> FileFormat | None:
     if known is None and packing_of(path) == "zip":
         try:
             return SUFFIXES.get(_suffix(packed_name(path)))
+        except PackingError as error:
+            raise DataError(str(error)) from None
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error})") from None
     return known
@@ -180,6 +182,8 @@ def open_source(source: SourceFile) -> Iterator[ByteStream]:
     try:
         with open_unpacked(source.path) as stream:
             yield stream
+    except PackingError as error:
+        raise DataError(str(error)) from None
     except OSError as error:
         raise DataError(f"{source.path}: cannot be read ({error})") from None
 

@@ -13,8 +13,12 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from behaviorlm.errors import DataError
 from behaviorlm.files.input_files import open_bytes
+
+
+class PackingError(OSError):
+    """A file cannot be unpacked; the message begins with its path."""
+
 
 PACKINGS = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz", ".zip": "zip"}
 """How a file is packed, by the last suffix of its name."""
@@ -50,7 +54,7 @@ def packing_of_bytes(head: bytes) -> str | None:
 def open_unpacked(path: str) -> Iterator[IO[bytes]]:
     """Open a local file or an object for reading what is packed in it, or as it is where nothing is packed.
 
-    The first bytes decide. Raises OSError, and DataError for what is damaged, for a name that promises a packing
+    The first bytes decide. Raises OSError, as PackingError for what is damaged, for a name that promises a packing
     which is not there, and for a zip file with more than one file in it.
     """
     with open_bytes(path) as stored:
@@ -58,7 +62,7 @@ def open_unpacked(path: str) -> Iterator[IO[bytes]]:
         packing = packing_of_bytes(head)
         named = packing_of(path)
         if packing is None and named is not None and head:
-            raise DataError(
+            raise PackingError(
                 f"{path}: its name says {named}, but it is not a {named} file (it begins with {head[:8]!r}); rename it "
                 "or fetch it again"
             )
@@ -69,13 +73,15 @@ def open_unpacked(path: str) -> Iterator[IO[bytes]]:
             with _unpacked(stored, packing, path) as unpacked:
                 yield unpacked
         except (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
-            if isinstance(error, OSError) and not _tells_of_damage(error):
+            if isinstance(error, PackingError) or (
+                isinstance(error, OSError) and not _tells_of_damage(error)
+            ):
                 raise
             raise _damaged(path, packing, error) from None
 
 
 def packed_name(path: str) -> str:
-    """The name of the only file in a zip file. Raises OSError, and DataError where it holds none or several."""
+    """The name of the only file in a zip file. Raises OSError, as PackingError for none or several."""
     with open_bytes(path) as stored:
         try:
             return _only_member(zipfile.ZipFile(stored), path).filename
@@ -92,7 +98,7 @@ def _unpacked(stored: IO[bytes], packing: str, path: str) -> Iterator[IO[bytes]]
                 with archive.open(member) as unpacked:
                     yield unpacked
             except NotImplementedError as error:
-                raise DataError(f"{path}: {member.filename} cannot be unpacked ({error})") from None
+                raise PackingError(f"{path}: {member.filename} cannot be unpacked ({error})") from None
     elif packing == "zstd":
         with pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), "zstd") as unpacked:
             yield unpacked
@@ -112,24 +118,24 @@ def _only_member(archive: zipfile.ZipFile, path: str) -> zipfile.ZipInfo:
     ]
     if len(members) != 1:
         names = ", ".join(info.filename for info in members[:10]) + (", …" if len(members) > 10 else "")
-        raise DataError(
+        raise PackingError(
             f"{path}: a zip file is read where it holds one file; this one holds {len(members)}"
             f"{f' ({names})' if members else ''}; unpack it and name the folder"
         )
     if members[0].flag_bits & 1:
-        raise DataError(f"{path}: {members[0].filename} in it is encrypted; unpack it")
+        raise PackingError(f"{path}: {members[0].filename} in it is encrypted; unpack it")
     return members[0]
 
 
 def _tells_of_damage(error: OSError) -> bool:
     """Whether it comes from unpacking: bzip2 and Arrow's zstd have no error of their own for that."""
     return isinstance(error, gzip.BadGzipFile) or any(
-        words in str(error) for words in ("Invalid data stream", "compress")
+        words in str(error) for words in ("Invalid data stream", "Truncated compressed stream", "ZSTD")
     )
 
 
-def _damaged(path: str, packing: str, error: Exception) -> DataError:
-    return DataError(
+def _damaged(path: str, packing: str, error: Exception) -> PackingError:
+    return PackingError(
         f"{path}: a {packing} file that ends too early or is damaged ({error}); fetch or write it again"
     )
 
