@@ -73,6 +73,10 @@ def _is_text(value_type: pa.DataType) -> bool:
 
 
 def _floats(values: pa.Array) -> pa.Array:
+    try:
+        return values.cast(pa.int64()).cast(pa.string())  # all are whole, as most such columns are
+    except pa.ArrowInvalid:
+        pass
     values = pc.if_else(pc.is_nan(values.cast(pa.float64())), pa.scalar(None, values.type), values)
     wide = values.cast(pa.float64())
     is_whole = pc.and_(pc.equal(pc.floor(wide), wide), pc.less_equal(pc.abs(wide), _EXACT))
