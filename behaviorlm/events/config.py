@@ -84,7 +84,8 @@ class EventsConfig(FileConfig):
         description="Column with what a split or a bootstrap may not tear apart; null: the user.",
     )
     split_column: str | None = Field(
-        default=None, description="Column with train, validation or test, for splits by column."
+        default=None,
+        description="Column with train, validation or test (or val, valid, dev, …), for splits by column.",
     )
     context_before: list[str] = Field(
         default=[], description="Context columns known before the event (shown for the event to predict)."
@@ -94,6 +95,11 @@ class EventsConfig(FileConfig):
     )
     clock: list[Literal["weekday", "hour"]] = Field(
         default=[], description="Context derived from the time and known before the event. Needs kind: time."
+    )
+    null_values: list[str] = Field(
+        default=["\\N"],
+        description="Texts that stand for a missing value in any column, whole, blanks around them aside; the "
+        "empty text always does.",
     )
     max_behavior_characters: int = Field(
         default=120, ge=1, description="Longer behavior names go to the quarantine."
@@ -105,6 +111,12 @@ class EventsConfig(FileConfig):
     )
     max_quarantine_share: float = Field(
         default=0.01, ge=0, le=1, description="Share of unusable rows above which the job fails."
+    )
+    max_quarantine_share_of_behavior: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of a behavior's own rows (two or more of them) above which the job fails; 1: never.",
     )
     exact_duplicates: Literal["keep", "drop"] = Field(
         default="keep",

@@ -11,6 +11,7 @@ import pyarrow.parquet
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.explode import file_columns, list_keys
+from behaviorlm.events.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.events.json_keys import Way, column_ways
 from behaviorlm.events.parquet_text import as_text, is_readable
 from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, quarantine_table
@@ -72,8 +73,8 @@ def read_parquet_batches(
                 texts = [
                     pa.repeat(pa.scalar(source.given[column], pa.string()), table.num_rows)
                     if column in source.given
-                    else _column(table, column, ways[column], source)
-                    for column in columns.values()
+                    else _column(table, role, column, ways[column], source)
+                    for role, column in columns.items()
                 ]
                 yield decoded(pa.table([*texts, rows], [*columns, "row"]), source, broken)
         except (pa.ArrowInvalid, OSError) as error:
@@ -97,13 +98,15 @@ def _ways(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> dict[s
     return found
 
 
-def _column(table: pa.Table, column: str, way: Way, source: SourceFile) -> pa.Array:
+def _column(table: pa.Table, role: str, column: str, way: Way, source: SourceFile) -> pa.Array:
     values = table[way[0]]
     if len(way) > 1:
         values = pc.struct_field(values, list(way[1:]))
     whole = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
     if not is_readable(whole.type):
         raise DataError(_unreadable(source, column, whole.type))
+    if role in IDENTITIES and pa.types.is_floating(whole.type):
+        refuse_lost_digits(whole, column, source.path)
     try:
         return as_text(whole)
     except (ValueError, pa.ArrowException) as error:

@@ -45,6 +45,7 @@ QUARANTINE_SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("value", pa.string()),
+        pa.field("behavior", pa.string()),  # null where it could not be read
     ]
 )
 # Enough to recognize a row; a quarantine must not repeat the log.
@@ -167,10 +168,19 @@ def listed(paths: Sequence[str]) -> str:
     return ", ".join(paths[:MOST_NAMES]) + more
 
 
-def quarantine_table(path: str, rows: list[int], reasons: list[str], values: list[str | None]) -> pa.Table:
-    """Quarantined rows of one file; values are cut to 200 characters."""
-    cut = [value if value is None else value[:MAX_QUARANTINE_VALUE_CHARACTERS] for value in values]
-    return pa.table([[path] * len(rows), rows, reasons, cut], schema=QUARANTINE_SCHEMA)
+def quarantine_table(
+    path: str,
+    rows: list[int],
+    reasons: list[str],
+    values: list[str | None],
+    behaviors: Sequence[str | None] | None = None,
+) -> pa.Table:
+    """Quarantined rows of one file; values are cut to 200 characters. behaviors: None where they are not known."""
+    cut, named = (
+        [text if text is None else text[:MAX_QUARANTINE_VALUE_CHARACTERS] for text in texts]
+        for texts in (values, behaviors or [None] * len(rows))
+    )
+    return pa.table([[path] * len(rows), rows, reasons, cut, named], schema=QUARANTINE_SCHEMA)
 
 
 @contextmanager

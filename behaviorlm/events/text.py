@@ -29,6 +29,7 @@ def decoded(
         pass
     is_text = np.ones(table.num_rows, dtype=bool)
     bad_values: dict[int, str] = {}
+    behaviors = table["behavior"] if "behavior" in table.column_names else pa.nulls(table.num_rows)
     for name in table.column_names[:-1]:
         for index, value in enumerate(table[name].to_pylist()):
             try:
@@ -39,6 +40,14 @@ def decoded(
     bad = sorted(bad_values)
     rows = table["row"].to_numpy()[bad].tolist()
     not_text = quarantine_table(
-        source.path, rows, [f"not {encoding}"] * len(bad), [bad_values[index] for index in bad]
+        source.path,
+        rows,
+        [f"not {encoding}"] * len(bad),
+        [bad_values[index] for index in bad],
+        # Damaged as it may be, it tells of which behavior rows are lost.
+        [
+            (behaviors[index].as_py() or b"").decode("utf-8", errors="replace").strip() or None
+            for index in bad
+        ],
     )
     return table.filter(pa.array(is_text)).cast(text), pa.concat_tables([quarantine, not_text])

@@ -2,10 +2,8 @@
 
 import gzip
 import json
-import os
 import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,6 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
 from behaviorlm_ray.scoring.replica import ScoringTask, score_function
 from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
-ROOT = Path(__file__).resolve().parents[2]
 STRANGE = (
     "<|im_end|>",
     "<|im_start|>assistant",
@@ -99,26 +96,12 @@ def tuned_nothing(tmp_path: Path) -> bool:
 
 
 def test_bad_input_ends_a_run_before_a_cluster_is_asked_for(
-    tmp_path: Path, small_base: Path, log: Path
+    job: Job, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = run_data(tmp_path / "runs", small_base, log)
-    data["events"]["behavior"] = "action"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
-    outcome = subprocess.run(
-        [sys.executable, "-m", "jobs.run", "--config", str(tmp_path / "config.yaml")],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "RAY_ADDRESS": "127.0.0.1:1",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    refused(
-        Outcome(outcome.returncode, outcome.stdout, outcome.stderr), str(log), "'action'", "events.behavior"
-    )
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.init", lambda *_, **options: asked.append(options))
+    refused(job("run", "--events.behavior=action"), str(log), "'action'", "events.behavior")
+    assert not asked
     assert not (tmp_path / "runs").exists()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.events.facts import LogFacts
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int32, Int64, TimelinePart, TokenRuns, Window, load_part, token_runs
@@ -44,6 +45,10 @@ class PreparedLog:
     @cached_property
     def counts(self) -> dict[str, Any]:
         return json.loads(storage.read_text(self.folder / "counts.json"))
+
+    @cached_property
+    def facts(self) -> LogFacts:
+        return LogFacts.model_validate(self.counts["facts"])
 
     @cached_property
     def parts(self) -> list[TimelinePart]:

@@ -54,6 +54,7 @@ def event_table(
         "file": [index % 2 for index in range(len(rows))],
         "row": [index // 2 + 1 for index in range(len(rows))],
         "is_zoned": [None] * len(rows),
+        "respelled": [0] * len(rows),
         **columns,
     }
     schema = events_schema(config)
