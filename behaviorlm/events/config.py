@@ -4,25 +4,17 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from behaviorlm.config import Settings
+from behaviorlm.events.file_config import FileConfig
 from behaviorlm.events.order import OrderConfig, format_problem
 
-FileFormat = Literal["csv", "jsonl", "parquet"]
 
-
-class EventsConfig(Settings):
+class EventsConfig(FileConfig):
     """The mapping from a log's files and columns to events. Every choice here is ours, not the paper's."""
 
     dataset: str = Field(min_length=1, description="Name of the log; part of every sample's id.")
     paths: list[str] = Field(
         min_length=1,
         description="Files, folders (read recursively) and globs (** crosses folders), local or s3://bucket/key.",
-    )
-    format: Literal["auto", "csv", "jsonl", "parquet"] = Field(
-        default="auto", description="Format of all files; `auto` tells it from the suffix (.gz may follow)."
-    )
-    delimiter: str = Field(
-        default=",", min_length=1, max_length=1, description="Column separator of CSV files."
     )
     user: str = Field(min_length=1, description="Column with the user.")
     behavior: str = Field(min_length=1, description="Column with the behavior's name.")
@@ -42,7 +34,8 @@ class EventsConfig(Settings):
         description="Column with what a split or a bootstrap may not tear apart; null: the user.",
     )
     split_column: str | None = Field(
-        default=None, description="Column with train, validation or test, for splits by column."
+        default=None,
+        description="Column with train, validation or test (or val, valid, dev, …), for splits by column.",
     )
     context_before: list[str] = Field(
         default=[], description="Context columns known before the event (shown for the event to predict)."
@@ -52,6 +45,11 @@ class EventsConfig(Settings):
     )
     clock: list[Literal["weekday", "hour"]] = Field(
         default=[], description="Context derived from the time and known before the event. Needs kind: time."
+    )
+    null_values: list[str] = Field(
+        default=["\\N"],
+        description="Texts that stand for a missing value in any column, whole, blanks around them aside; the "
+        "empty text always does.",
     )
     max_behavior_characters: int = Field(
         default=120, ge=1, description="Longer behavior names go to the quarantine."
@@ -63,6 +61,12 @@ class EventsConfig(Settings):
     )
     max_quarantine_share: float = Field(
         default=0.01, ge=0, le=1, description="Share of unusable rows above which the job fails."
+    )
+    max_quarantine_share_of_behavior: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of a behavior's own rows (two or more of them) above which the job fails; 1: never.",
     )
     max_tie_share: float = Field(
         default=0.01,

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.reading import check_columns, read_table_batches
+from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.settling import Head, settle_order
-from behaviorlm.events.source_files import SourceFile, list_files
+from behaviorlm.events.source_files import SourceFile, find_files
 
 HEAD_ROWS = 1_000
 MOST_HEADS = 100
@@ -32,10 +33,10 @@ class SourceLog:
 
 def find_log(config: EventsConfig) -> SourceLog:
     """Find the files and read their heads only. Raises ConfigError and DataError, all problems of a kind at once."""
-    files = list_files(config)
-    check_columns(config, files)
-    settled, notes = settle_order(config, read_heads(files, config))
-    return SourceLog(tuple(files), settled, tuple(notes))
+    found = find_files(config)
+    checked = check_columns(config, found.files)
+    settled, notes = settle_order(config, read_heads(checked.files, config))
+    return SourceLog(checked.files, settled, (*found.notes, *checked.notes, *notes))
 
 
 def read_heads(files: Sequence[SourceFile], config: EventsConfig) -> list[Head]:

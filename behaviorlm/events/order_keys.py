@@ -1,6 +1,6 @@
 """What puts the events of a batch in order: each column of the order as whole numbers, and what cannot be read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.events.durations import read_durations
 from behaviorlm.events.exact_numbers import read_integers
+from behaviorlm.events.identity import is_missing
 from behaviorlm.events.order import OrderColumn, OrderConfig
 from behaviorlm.events.times import Times, read_times
 
@@ -49,7 +50,11 @@ def remainder_name(role: str) -> str:
 
 
 def read_order_keys(
-    columns: Mapping[str, pa.Array], order: OrderConfig, rows: pa.Array, path: str
+    columns: Mapping[str, pa.Array],
+    order: OrderConfig,
+    null_values: Sequence[str],
+    rows: pa.Array,
+    path: str,
 ) -> OrderKeys:
     """Read the order's columns of text by role. rows: int64 [n], their numbers in the file `path`, for messages.
 
@@ -62,7 +67,6 @@ def read_order_keys(
         text = columns[column.role]
         trimmed = pc.utf8_trim_whitespace(text)
         what = WHAT[column.kind] + (f" in {column.name}" if column.role != "order" else "")
-        problems.append((f"empty {what}", _is_empty(trimmed), text))
         if column.kind == "integer":
             keys[column.role], readable, beyond = read_integers(trimmed)
             _refuse_beyond(beyond, text, column, rows, path)
@@ -75,14 +79,20 @@ def read_order_keys(
             keys[column.role], keys[remainder_name(column.role)] = times.utc, times.remainder
             readable = times.is_readable
             all_times[column.role] = times
+        problems.append((f"empty {what}", _is_missing(text, readable, null_values), text))
         problems.append((f"unreadable {what}", ~readable, text))
         if column.kind == "time" and not times.is_in_range.all():
             problems.append((f"{what} out of range", ~times.is_in_range, text))
     return OrderKeys(keys, all_times, problems)
 
 
-def _is_empty(trimmed: pa.Array) -> Bool:
-    return np.asarray(pc.fill_null(pc.match_substring_regex(trimmed, r"^[\p{Cc}\p{Cf}\pZ]*$"), True))
+def _is_missing(text: pa.Array, readable: Bool, null_values: Sequence[str]) -> Bool:
+    """bool[n]: nothing, or a text that stands for it."""
+    # Nothing that can be read is among the texts that stand for nothing by default.
+    asked = np.arange(len(text)) if list(null_values) != ["\\N"] else np.flatnonzero(~readable)
+    missing = np.zeros(len(text), dtype=bool)
+    missing[asked] = np.asarray(is_missing(text.take(pa.array(asked)), null_values))
+    return missing
 
 
 def _refuse_beyond(beyond: Bool, text: pa.Array, column: OrderColumn, rows: pa.Array, path: str) -> None:

@@ -138,7 +138,7 @@ def _raw_table(columns: Sequence[RequestText], mapping: EventMapping) -> tuple[p
     texts: dict[str, list[str | None]] = {}
     for role in source_columns(mapping):
         if role == "user":
-            texts[role] = [f"{number:012d}" for number in users]
+            texts[role] = [f"request {number:012d}" for number in users]
             continue
         given = [text for of in columns for text in of.texts[role]]
         texts[role] = given + [_ANY_NAME if role == "behavior" else of.now.get(role) for of in columns]

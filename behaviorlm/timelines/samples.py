@@ -9,7 +9,14 @@ from behaviorlm.events.config import EventsConfig, context_columns
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.ordering import Ordering, directions, put_in_order, same_as_before, value_codes
 from behaviorlm.timelines.sample_ids import SAMPLE_ID_TYPE, sample_ids
-from behaviorlm.timelines.splits import SPLIT_NAMES, TRAIN, assign_splits, check_split_settings, user_starts
+from behaviorlm.timelines.splits import (
+    SPLIT_NAMES,
+    TRAIN,
+    assign_splits,
+    check_split_settings,
+    torn_user,
+    user_starts,
+)
 
 
 def timeline_schema(config: EventsConfig) -> pa.Schema:
@@ -177,11 +184,8 @@ def _check_groups(table: pa.Table, starts: np.ndarray) -> None:
     torn = np.flatnonzero(same_user & (group != np.roll(group, 1)))
     if len(torn):
         index = int(torn[0])
-        raise DataError(
-            f"user {table['user'][index].as_py()!r} is in the groups "
-            f"{table['group'][index - 1].as_py()!r} and {table['group'][index].as_py()!r}, which "
-            "split.by=group could tear apart; give each user one group (events.group), or split by time"
-        )
+        groups = (table["group"][place].as_py() for place in (index - 1, index))
+        raise DataError(torn_user(table["user"][index].as_py(), *groups))
 
 
 def _count(timelines: pa.Table, starts: np.ndarray) -> dict[str, int]:

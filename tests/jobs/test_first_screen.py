@@ -141,4 +141,4 @@ def test_a_plan_loads_what_reads_inputs_and_not_what_does_the_work(tmp_path: Pat
     assert (full, lora, absent) == (0, 0, 2)
     assert not (FOR_THE_WORK | FOR_ADAPTERS).intersection(of_full)
     assert not FOR_THE_WORK.intersection([*of_lora, *of_absent])
-    assert {"torch", "transformers"} <= set(of_full) and set(of_lora) >= FOR_NETWORKS | FOR_ADAPTERS
+    assert {"torch", "transformers"} | FOR_NETWORKS <= set(of_full) and set(of_lora) >= FOR_ADAPTERS

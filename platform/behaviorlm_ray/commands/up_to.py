@@ -92,6 +92,10 @@ def _run(goal: Goal, settings: RunSettings) -> str:
                 screen().says(unused)
             output = runner.run(_declared(goal)(run))
         report = write_results(run, runner) if goal == "evaluate" else None
+    if goal == "prepare":
+        from behaviorlm_ray.pipeline.prepare import described
+
+        return "\n".join([*described(output, run.settings), f"wrote prepare to {output.folder}"])
     if report is None:
         return f"wrote {output.manifest.stage} to {output.folder}"
     return "\n".join([*report.lines, f"wrote the report to {report.place}"])

@@ -10,6 +10,7 @@ from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelErro
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog, read_events
 from behaviorlm.events.normalization import check_quarantine as check_rows
+from behaviorlm.events.summary import check_quarantined_behaviors
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import check_weights, load_tokenizer, max_positions, weights_dtype
 from behaviorlm.prompts.config import AuxiliarySource
@@ -199,10 +200,12 @@ def _check_adapter(settings: RunSettings) -> None:
 
 
 def check_quarantined_rows(prepared: StageOutput, events: EventsConfig) -> None:
-    """Hold a preparation, perhaps one made under another limit, against `max_quarantine_share`. Raises DataError."""
-    reasons = prepared.manifest.metrics["quarantined"]
+    """Hold a preparation, perhaps one made under other limits, against the quarantine's shares. Raises DataError."""
+    metrics, table = prepared.manifest.metrics, prepared.folder / QUARANTINE
+    reasons = metrics["quarantined"]
     usable = prepared.manifest.rows["rows"] - sum(reasons.values())
-    check_rows(reasons, usable, events, prepared.folder / QUARANTINE)
+    check_rows(reasons, usable, events, table)
+    check_quarantined_behaviors(metrics["quarantined_of"], events, table)
 
 
 def check_quarantined_conversations(encoded: StageOutput, sources: Sequence[AuxiliarySource]) -> None:

@@ -31,7 +31,8 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     lines += ["", "input", f"  {settings.events.dataset}: {len(log.files)} file(s), {size:.1f} MiB"]
     lines += [f"  {note}" for note in log.notes]
     with patience(settings.storage.patience_seconds):
-        lines += [f"  {line}" for line in described(read_first_rows(log), settings.events)]
+        first_rows = read_first_rows(log, settings.split, settings.prompt.min_history, settings.vocabulary)
+    lines += [f"  {line}" for line in described(first_rows, settings.events)]
     lines += [f"  {described_source(first)}" for first in run.inputs.first_conversations]
     lines += ["", "samples and tokens", *_samples(run, runner)]
     lines += [

@@ -1,5 +1,6 @@
 """The stage `prepare`: timelines, vocabulary and prompt from the log's files."""
 
+from behaviorlm.events.summary import told, worst_losses
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
 from behaviorlm_ray.pipeline.run import Run, plain
@@ -11,7 +12,7 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 2
-DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_tie_share")
+DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_behavior", "max_tie_share")
 
 
 def prepare(run: Run) -> Stage:
@@ -41,11 +42,12 @@ def prepare(run: Run) -> Stage:
         )
         found = passes.prepare_log(plan, settings.vocabulary)
         rows = {name: value for name, value in found.counts.items() if isinstance(value, int)}
-        quarantined = found.counts["quarantined"]
+        facts = found.facts
         warnings = [] if too_few is None else [too_few]
         warnings += found.warnings
-        warnings += [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
-        return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=warnings)
+        warnings += [f"{number} rows in quarantine: {reason}" for reason, number in facts.quarantined.items()]
+        metrics = {"quarantined": facts.quarantined, "quarantined_of": worst_losses(facts)}
+        return StageResult(rows=rows, metrics=metrics, warnings=warnings)
 
     return Stage(
         name="prepare",
@@ -68,3 +70,8 @@ def prepare(run: Run) -> Stage:
 def open_log(prepared: StageOutput, settings: RunSettings) -> PreparedLog:
     """The prepared log of a finished preparation."""
     return PreparedLog(prepared.folder, settings.prompt)
+
+
+def described(prepared: StageOutput, settings: RunSettings) -> list[str]:
+    """What was read of the whole log, in lines."""
+    return told(open_log(prepared, settings).facts, settings.events)

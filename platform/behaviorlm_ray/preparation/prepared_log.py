@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.facts import LogFacts
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int32, Int64, TimelinePart, TokenRuns, Window, load_part, token_runs
@@ -53,6 +54,10 @@ class PreparedLog:
             return events  # prepared before they were settled
         settled = json.loads(storage.read_text(self.folder / ORDER))
         return events.model_copy(update={"order": events.order.model_copy(update=settled)})
+
+    @cached_property
+    def facts(self) -> LogFacts:
+        return LogFacts.model_validate(self.counts["facts"])
 
     @cached_property
     def parts(self) -> list[TimelinePart]:

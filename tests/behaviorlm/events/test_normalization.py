@@ -141,7 +141,7 @@ def test_a_time_that_cannot_be_read_goes_to_the_quarantine_with_its_text(text: s
     events, quarantine = normalized(mapping(), order=[text, "2024-05-31T14:05:09Z"])
     assert events.num_rows == 1
     assert quarantine.to_pylist() == [
-        {"file": "log.csv", "row": 1, "reason": "unreadable time", "value": text}
+        {"file": "log.csv", "row": 1, "reason": "unreadable time", "value": text, "behavior": "a"}
     ]
 
 
@@ -333,7 +333,7 @@ def test_an_empty_batch_has_the_full_schema() -> None:
 
 def test_what_was_quarantined_while_reading_is_passed_on() -> None:
     config = mapping()
-    earlier = pa.table([["log.csv"], [9], ["malformed row"], ["x"]], schema=QUARANTINE_SCHEMA)
+    earlier = pa.table([["log.csv"], [9], ["malformed row"], ["x"], [None]], schema=QUARANTINE_SCHEMA)
     _, quarantine = normalize(table_schema(config).empty_table(), earlier, 0, "log.csv", config)
     assert quarantine.equals(earlier)
 
