@@ -10,9 +10,12 @@ TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Where it is set, every process of the tests would compile the whole project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests without Ray run side by side; two that each start one disturb each other, so those with Ray run in one process.
 PYTEST := $(BIN)/python -m pytest
-SIDE_BY_SIDE := -n 2 --dist worksteal
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 .PHONY: install demo serve-demo cluster-demo chaos test test-fast test-all lint format bench clean
 .DEFAULT_GOAL := test

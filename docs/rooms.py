@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PACKAGES = {
@@ -104,6 +105,7 @@ def place_of(name: str) -> int | None:
     return rooms.index(room) if room in rooms else None
 
 
+@cache  # tests look at the same modules again and again
 def _imports(text: str) -> frozenset[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for node in ast.walk(ast.parse(text)):

@@ -1,5 +1,6 @@
 """What tests share: a Ray of their own, and hypothesis without deadlines (the machine may be busy)."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,6 +36,30 @@ WORKER_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+gc.disable()  # while test modules bring in the libraries, whose objects stay
+
+
+def pytest_collection_finish() -> None:
+    """From now on garbage is collected, but not looked for among what the libraries brought."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)  # unknown where pytest-xdist is switched off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file run in one process, as its fixtures are made once a process; so do all tests of tuning, whose
+    workers are forked from a server that takes seconds to start.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "tuning" if "platform/tuning/" in file else file
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks

@@ -99,9 +99,13 @@ def functions_with_more_parameters_than(root: Path, parameters: int) -> set[str]
 
 def _functions(root: Path) -> Iterator[tuple[Module, ast.FunctionDef | ast.AsyncFunctionDef]]:
     for module in modules(root).values():
-        for node in ast.walk(ast.parse(module.text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield module, node
+        yield from ((module, node) for node in _functions_of(module.text))
+
+
+@cache
+def _functions_of(text: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    nodes = ast.walk(ast.parse(text))
+    return [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
 
 
 def _entry_points(root: Path) -> set[str]:

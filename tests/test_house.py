@@ -197,8 +197,9 @@ def test_every_method_module_imports_without_ray_deepspeed_and_boto3() -> None:
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in python_files(METHOD)]
     modules = [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
     script = f"""
-import importlib, importlib.machinery, sys
+import gc, importlib, importlib.machinery, sys
 
+gc.disable()  # what is imported stays
 find = importlib.machinery.PathFinder.find_spec
 
 def find_present(name, path=None, target=None):
@@ -234,4 +235,4 @@ def test_test_files_are_not_endless() -> None:
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
         for path in python_files(ROOT / "tests")
     }
-    assert not {path: length for path, length in lengths.items() if length > 600}
+    assert not {path: length for path, length in lengths.items() if length > 400}

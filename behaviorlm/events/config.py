@@ -2,73 +2,13 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from behaviorlm.config import Settings
-
-FileFormat = Literal["csv", "jsonl", "parquet"]
-EpochUnit = Literal["auto", "seconds", "milliseconds", "microseconds", "nanoseconds"]
+from behaviorlm.events.file_config import FileConfig
+from behaviorlm.events.order import OrderConfig, format_problem
 
 
-class OrderConfig(Settings):
-    """What puts the events of a user in order."""
-
-    column: str = Field(min_length=1, description="Column that orders the events of a user.")
-    kind: Literal["time", "integer"] = Field(
-        default="time",
-        description="`time`: ISO 8601 (2024-05-31T14:05:09.5+02:00; zone and fraction may be absent) or "
-        "an epoch number; `integer`: any whole number, such as a step.",
-    )
-    time_zone: str | None = Field(
-        default=None,
-        description="IANA name (Europe/Prague): the zone of times written without one, and of the clock "
-        "columns. null: such times count as UTC, and a log that mixes both kinds is refused.",
-    )
-    time_format: str | None = Field(
-        default=None,
-        description="strptime pattern (%d/%m/%Y %H:%M:%S) of times not in ISO 8601; whole seconds, without "
-        "a zone.",
-    )
-    epoch_unit: EpochUnit = Field(
-        default="auto",
-        description="Unit of epoch numbers. `auto` tells it from the number of digits (9-10 seconds, 12-13 "
-        "milliseconds, 15-16 microseconds, 18-19 nanoseconds), which is right from 1973 on.",
-    )
-
-    @field_validator("time_zone")
-    @classmethod
-    def _time_zone_exists(cls, zone: str | None) -> str | None:
-        if zone is not None:
-            import pyarrow as pa  # here, for most logs name no zone, and a config is read without it
-            import pyarrow.compute as pc
-
-            try:
-                pc.assume_timezone(
-                    pa.nulls(1, pa.timestamp("us")), timezone=zone
-                )  # a value would load pandas
-            except pa.ArrowInvalid:
-                raise ValueError(
-                    f"{zone!r} is not a time zone known here; use an IANA name such as UTC"
-                ) from None
-        return zone
-
-    @field_validator("time_format")
-    @classmethod
-    def _time_format_is_usable(cls, pattern: str | None) -> str | None:
-        if pattern is not None and (
-            "%" not in pattern or "%z" in pattern or "%Z" in pattern or "%f" in pattern
-        ):
-            raise ValueError("write a strptime pattern without %z, %Z and %f")
-        return pattern
-
-    @model_validator(mode="after")
-    def _time_settings_need_times(self) -> Self:
-        if self.kind == "integer" and (self.time_zone or self.time_format or self.epoch_unit != "auto"):
-            raise ValueError("time_zone, time_format and epoch_unit have a meaning only with kind: time")
-        return self
-
-
-class EventsConfig(Settings):
+class EventsConfig(FileConfig):
     """The mapping from a log's files and columns to events. Every choice here is ours, not the paper's."""
 
     dataset: str = Field(min_length=1, description="Name of the log; part of every sample's id.")
@@ -76,21 +16,26 @@ class EventsConfig(Settings):
         min_length=1,
         description="Files, folders (read recursively) and globs (** crosses folders), local or s3://bucket/key.",
     )
-    format: Literal["auto", "csv", "jsonl", "parquet"] = Field(
-        default="auto", description="Format of all files; `auto` tells it from the suffix (.gz may follow)."
-    )
-    delimiter: str = Field(
-        default=",", min_length=1, max_length=1, description="Column separator of CSV files."
-    )
     user: str = Field(min_length=1, description="Column with the user.")
     behavior: str = Field(min_length=1, description="Column with the behavior's name.")
     order: OrderConfig = Field(description="What orders the events of a user.")
+    session: str | None = Field(
+        default=None,
+        description="Column with the session: a user's sessions follow each other by their first event, the events of "
+        "one by the order. null: all events of a user by the order.",
+    )
+    histories_cross_sessions: bool = Field(
+        default=True,
+        description="Whether the history of an event reaches into the user's earlier sessions. Needs session where "
+        "false.",
+    )
     group: str | None = Field(
         default=None,
         description="Column with what a split or a bootstrap may not tear apart; null: the user.",
     )
     split_column: str | None = Field(
-        default=None, description="Column with train, validation or test, for splits by column."
+        default=None,
+        description="Column with train, validation or test (or val, valid, dev, …), for splits by column.",
     )
     context_before: list[str] = Field(
         default=[], description="Context columns known before the event (shown for the event to predict)."
@@ -100,6 +45,11 @@ class EventsConfig(Settings):
     )
     clock: list[Literal["weekday", "hour"]] = Field(
         default=[], description="Context derived from the time and known before the event. Needs kind: time."
+    )
+    null_values: list[str] = Field(
+        default=["\\N"],
+        description="Texts that stand for a missing value in any column, whole, blanks around them aside; the "
+        "empty text always does.",
     )
     max_behavior_characters: int = Field(
         default=120, ge=1, description="Longer behavior names go to the quarantine."
@@ -112,6 +62,19 @@ class EventsConfig(Settings):
     max_quarantine_share: float = Field(
         default=0.01, ge=0, le=1, description="Share of unusable rows above which the job fails."
     )
+    max_quarantine_share_of_behavior: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of a behavior's own rows (two or more of them) above which the job fails; 1: never.",
+    )
+    max_tie_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of events equal in order to the one before above which a warning says what would put them "
+        "in order.",
+    )
     exact_duplicates: Literal["keep", "drop"] = Field(
         default="keep",
         description="Events equal in user, order, behavior, group, split and context to an earlier one.",
@@ -122,8 +85,15 @@ class EventsConfig(Settings):
 
     @model_validator(mode="after")
     def _columns_fit_together(self) -> Self:
-        if self.clock and self.order.kind != "time":
+        if self.clock and not self.order.has_time:
             raise ValueError("clock needs order.kind: time; an integer order has no weekday or hour")
+        if "hour" in self.clock:
+            first = next(column for column in self.order.columns if column.kind == "time")
+            problem = format_problem(first.time_format, needs_hour=True)
+            if problem is not None:
+                raise ValueError(f"order.time_format {first.time_format!r}: {problem}")
+        if self.session is None and not self.histories_cross_sessions:
+            raise ValueError("histories_cross_sessions: false needs session, the column with the session")
         context = self.context_before + self.context_after
         if self.behavior in context:
             raise ValueError(
@@ -145,9 +115,13 @@ class EventsConfig(Settings):
 def source_columns(config: EventsConfig) -> dict[str, str]:
     """The columns to read: role -> column of the log.
 
-    Roles are user, order, behavior, and where configured group, split_label, before.<column>, after.<column>.
+    Roles are user, order (order_2, … for its further columns), behavior, and where configured session, group,
+    split_label, before.<column>, after.<column>.
     """
-    columns = {"user": config.user, "order": config.order.column, "behavior": config.behavior}
+    columns = {"user": config.user, "behavior": config.behavior}
+    columns.update({column.role: column.name for column in config.order.columns})
+    if config.session is not None:
+        columns["session"] = config.session
     if config.group is not None:
         columns["group"] = config.group
     if config.split_column is not None:

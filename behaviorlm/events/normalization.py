@@ -2,6 +2,7 @@
 used.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,38 +10,40 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig, context_columns
+from behaviorlm.events.config import EventsConfig, context_columns, source_columns
+from behaviorlm.events.identity import OneSpelling, behavior_names, identities, is_missing
+from behaviorlm.events.order_keys import key_names, read_order_keys
 from behaviorlm.events.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
-from behaviorlm.events.times import Times, read_times
+from behaviorlm.events.times import Times
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-# Text in which nothing would be seen: control and format characters and all kinds of space.
-INVISIBLE = r"^[\p{Cc}\p{Cf}\pZ]*$"
-# pandas writes whole numbers beside nulls as fractions.
-WHOLE_NUMBER = r"^([+-]?\d{1,18})(?:\.0*)?$"
 MICROSECONDS_PER_DAY = 86_400_000_000
 
 
 def events_schema(config: EventsConfig) -> pa.Schema:
     """Schema of normalized events.
 
-    user, group, behavior string; order int64 (microseconds since the epoch in UTC, or the integer);
-    split_label string, null without a split column; before.* and after.* string, null where absent; file
-    int32 (index in the sorted list of files); row int64 (see `events.reading`); is_zoned bool: whether the
-    time carried its own zone, null for an integer order.
+    user, group, behavior string; order int64 (microseconds since the epoch in UTC or of a duration, or the integer)
+    and the further keys of `order_keys.key_names`, int64; session string, where configured; split_label string, null
+    without a split column; before.* and after.* string, null where absent; file int32 (index in the list of files); row
+    int64 (see `events.reading`); is_zoned bool: whether the (first) time carried its own zone, null for an order
+    without times; respelled uint16: the rules of `events.identity` that changed the user (bits 0 to 3), the behavior (4
+    to 7) and the group (8 to 11).
     """
     before, after = context_columns(config)
     return pa.schema(
         [
             pa.field("user", pa.string(), nullable=False),
             pa.field("group", pa.string(), nullable=False),
-            pa.field("order", pa.int64(), nullable=False),
+            *(pa.field(name, pa.int64(), nullable=False) for name in key_names(config.order)),
+            *([pa.field("session", pa.string(), nullable=False)] if config.session is not None else []),
             pa.field("behavior", pa.string(), nullable=False),
             pa.field("split_label", pa.string()),
             *(pa.field(name, pa.string()) for name in [*before, *after]),
             pa.field("file", pa.int32(), nullable=False),
             pa.field("row", pa.int64(), nullable=False),
             pa.field("is_zoned", pa.bool_()),
+            pa.field("respelled", pa.uint16(), nullable=False),
         ]
     )
 
@@ -51,53 +54,54 @@ def normalize(
     """Turn one batch of text (`events.reading.read_table_batches`) into events and quarantined rows.
 
     Returns (table of `events_schema`, table of `events.source_files.QUARANTINE_SCHEMA` that begins with
-    `quarantine`), rows in the order of the file. White space around behaviors and context values is removed;
-    newlines and control characters inside stay. Raises DataError where times with and without a zone are
-    mixed and no zone is configured.
+    `quarantine`), rows in the order of the file. Users, groups and behaviors come in one spelling (`events.identity`);
+    white space around other values is removed; newlines and control characters inside stay. Raises DataError where
+    times with and without a zone are mixed and no zone is configured, and for users and groups that a float has
+    garbled.
     """
     raw = raw.combine_chunks()
-    user, behavior = _array(raw, "user"), pc.utf8_trim_whitespace(_array(raw, "behavior"))
-    group = _array(raw, "group") if config.group is not None else user
-    order_text = _array(raw, "order")
-    times: Times | None = None
-    if config.order.kind == "time":
-        times = read_times(order_text, config.order)
-        order, order_is_readable = times.utc, times.is_readable
-    else:
-        order, order_is_readable = _read_integers(order_text)
+    behaviors = behavior_names(_array(raw, "behavior"), config.null_values)
+    users = _identities(raw, "user", file_path, config)
+    groups = _identities(raw, "group", file_path, config) if config.group is not None else users
+    is_header = _is_header(raw, config)
+    behavior = pc.if_else(is_header, pa.scalar(None, pa.string()), behaviors.text)
+    order_text = {column.role: _array(raw, column.role) for column in config.order.columns}
+    read = read_order_keys(order_text, config.order, config.null_values, _array(raw, "row"), file_path)
+    times = next(iter(read.times.values()), None)
 
     too_long = pc.greater(pc.utf8_length(behavior), config.max_behavior_characters)
-    order_name = "time" if times is not None else "order"
     # Of several reasons the first of this list is given.
     problems = [
-        ("empty user", _invisible(user), user),
-        ("empty behavior", _invisible(behavior), behavior),
+        ("repeated header", np.asarray(is_header), _array(raw, "behavior")),
+        ("empty user", _null(users.text), _array(raw, "user")),
+        ("empty behavior", _null(behavior), _array(raw, "behavior")),
         ("over-long behavior", _mask(too_long), behavior),
-        (f"empty {order_name}", _invisible(order_text), order_text),
-        (f"unreadable {order_name}", ~order_is_readable, order_text),
-        ("empty group", _invisible(group), group),
+        *read.problems,
+        ("empty group", _null(groups.text), _array(raw, "group" if config.group is not None else "user")),
     ]
-    usable, set_aside = _set_aside(raw, problems, file_path)
-    if times is not None and config.order.time_zone is None:
-        _check_zones(raw, times, usable, file_path, order_text)
+    sessions = _identities(raw, "session", file_path, config) if config.session is not None else None
+    if sessions is not None:
+        problems.append(("empty session", _null(sessions.text), _array(raw, "session")))
+    usable, set_aside = _set_aside(raw, problems, file_path, behavior)
+    if config.order.time_zone is None:
+        for role, found in read.times.items():
+            _check_zones(raw, found, usable, file_path, order_text[role])
 
+    nothing = pa.nulls(raw.num_rows, pa.string())
     columns: dict[str, pa.Array] = {
-        "user": user,
-        "group": group,
-        "order": pa.array(order),
+        "user": users.text,
+        "group": groups.text,
+        **{name: pa.array(values) for name, values in read.keys.items()},
         "behavior": behavior,
-        "split_label": _array(raw, "split_label")
-        if config.split_column
-        else pa.nulls(raw.num_rows, pa.string()),
+        "split_label": _context(_array(raw, "split_label"), config) if config.split_column else nothing,
         "file": pa.array(np.full(raw.num_rows, file_index, dtype=np.int32)),
         "row": _array(raw, "row"),
         "is_zoned": pa.array(times.is_zoned) if times is not None else pa.nulls(raw.num_rows, pa.bool_()),
+        "respelled": pa.array(_respelled(users, behaviors, groups if config.group is not None else None)),
+        **_context_columns(raw, times, config),
     }
-    for name in [*(f"before.{name}" for name in config.context_before), *context_columns(config)[1]]:
-        columns[name] = _context(_array(raw, name), config.max_context_characters)
-    for name in config.clock:
-        assert times is not None
-        columns[f"before.{name}"] = _clock(times.clock, name)
+    if sessions is not None:
+        columns["session"] = sessions.text
     schema = events_schema(config)
     rows = pa.array(np.flatnonzero(usable))
     events = pa.table([columns[name].take(rows) for name in schema.names], schema=schema)
@@ -105,11 +109,15 @@ def normalize(
 
 
 def check_quarantine(
-    reasons: Mapping[str, int], event_count: int, config: EventsConfig, table: object = "the quarantine table"
+    reasons: Mapping[str, int],
+    event_count: int,
+    config: EventsConfig,
+    table: object = "the quarantine table",
+    examples: Mapping[str, str] | None = None,
 ) -> None:
     """Raise DataError if more than `max_quarantine_share` of all rows, events and quarantined ones, are quarantined.
 
-    table: where each quarantined row is listed, for the message.
+    For the message: table, where each quarantined row is listed, and of each reason a row.
     """
     quarantined = sum(reasons.values())
     rows = quarantined + event_count
@@ -117,10 +125,12 @@ def check_quarantine(
         listed = ", ".join(
             f"{reason}: {count}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
         )
+        shown = "; ".join(f"{row} ({reason})" for reason, row in (examples or {}).items())
         raise DataError(
             f"{config.dataset}: {quarantined} of {rows} rows cannot be used ({quarantined / rows:.2%}; allowed are "
-            f"{config.max_quarantine_share:.2%} by events.max_quarantine_share): {listed}. Each is listed with file "
-            f"and row in {table}; correct the log or the mapping, or raise the share"
+            f"{config.max_quarantine_share:.2%} by events.max_quarantine_share): {listed}. "
+            f"{f'For example {shown}. ' if shown else ''}Each is listed with "
+            f"file and row in {table}; correct the log or the mapping, or raise the share"
         )
 
 
@@ -137,13 +147,41 @@ def _mask(values: pa.Array) -> np.ndarray:
     return np.asarray(pc.fill_null(values, False))
 
 
-def _invisible(values: pa.Array) -> np.ndarray:
-    """bool[n]: null, or text of which nothing is seen."""
-    return np.asarray(pc.fill_null(pc.match_substring_regex(values, INVISIBLE), True))
+def _is_header(raw: pa.Table, config: EventsConfig) -> pa.BooleanArray:
+    """bool[n]: the names of the columns once more, as files laid one after another have them."""
+    names = (
+        pc.equal(_array(raw, role), source_columns(config)[role]) for role in ("user", "behavior", "order")
+    )
+    return pc.fill_null(functools.reduce(pc.and_, names), False)
+
+
+def _null(values: pa.Array) -> np.ndarray:
+    return np.asarray(values.is_null())
+
+
+def _identities(raw: pa.Table, role: str, file_path: str, config: EventsConfig) -> OneSpelling:
+    """Users or groups in one spelling. Raises DataError where digits were lost."""
+    written = _array(raw, role)
+    spelled = identities(written, config.null_values)
+    if spelled.lost_digits is not None:
+        index = spelled.lost_digits
+        raise DataError(
+            f"{file_path}, row {raw['row'][index]}: the column {source_columns(config)[role]!r} holds "
+            f"{written[index].as_py()!r}: such a number has passed through a float or a spreadsheet and lost digits "
+            "(floats tell whole numbers apart up to 2^53 only), so that different users may be one; write the column "
+            "as text or as an integer where it is made"
+        )
+    return spelled
+
+
+def _respelled(users: OneSpelling, behaviors: OneSpelling, groups: OneSpelling | None) -> np.ndarray:
+    """uint16[n], as in `events_schema`."""
+    bits = users.rules.astype(np.uint16) | behaviors.rules.astype(np.uint16) << 4
+    return bits if groups is None else bits | groups.rules.astype(np.uint16) << 8
 
 
 def _set_aside(
-    raw: pa.Table, problems: Sequence[tuple[str, np.ndarray, pa.Array]], file_path: str
+    raw: pa.Table, problems: Sequence[tuple[str, np.ndarray, pa.Array]], file_path: str, behavior: pa.Array
 ) -> tuple[np.ndarray, list[pa.Table]]:
     """bool[n] whether a row can be used, and a table of those that cannot for each (reason, bool[n], values)."""
     usable = np.ones(raw.num_rows, dtype=bool)
@@ -152,25 +190,15 @@ def _set_aside(
         bad = np.flatnonzero(mask & usable)
         usable[bad] = False
         if len(bad):
-            tables.append(_quarantined(raw, bad, file_path, reason, values))
+            rows = pa.array(bad)
+            shown, named = (
+                pc.utf8_slice_codeunits(texts.take(rows), 0, MAX_QUARANTINE_VALUE_CHARACTERS)
+                for texts in (values, behavior)
+            )
+            file, why = (pa.array([text] * len(bad), pa.string()) for text in (file_path, reason))
+            columns = [file, _array(raw, "row").take(rows), why, shown, named]
+            tables.append(pa.table(columns, schema=QUARANTINE_SCHEMA))
     return usable, tables
-
-
-def _quarantined(raw: pa.Table, bad: np.ndarray, file_path: str, reason: str, values: pa.Array) -> pa.Table:
-    rows = pa.array(bad)
-    shown = pc.utf8_slice_codeunits(values.take(rows), 0, MAX_QUARANTINE_VALUE_CHARACTERS)
-    constant = [pa.array([text] * len(bad), pa.string()) for text in (file_path, reason)]
-    return pa.table(
-        [constant[0], _array(raw, "row").take(rows), constant[1], shown], schema=QUARANTINE_SCHEMA
-    )
-
-
-def _read_integers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers int64[n] (0 where unreadable) and bool[n] whether readable."""
-    trimmed = pc.utf8_trim_whitespace(text)
-    is_readable = _mask(pc.match_substring_regex(trimmed, WHOLE_NUMBER))
-    digits = pc.replace_substring_regex(trimmed, r"(^\+)|(\.0*$)", "")
-    return pc.if_else(pa.array(is_readable), digits, "0").cast(pa.int64()).to_numpy(), is_readable
 
 
 def _check_zones(
@@ -189,8 +217,18 @@ def _check_zones(
         )
 
 
-def _context(values: pa.Array, max_characters: int) -> pa.Array:
-    """Trimmed and cut context values; null where nothing is seen."""
+def _context_columns(raw: pa.Table, times: Times | None, config: EventsConfig) -> dict[str, pa.Array]:
+    names = [*(f"before.{name}" for name in config.context_before), *context_columns(config)[1]]
+    columns = {name: _context(_array(raw, name), config) for name in names}
+    for name in config.clock:
+        assert times is not None
+        columns[f"before.{name}"] = _clock(times.clock, name)
+    return columns
+
+
+def _context(values: pa.Array, config: EventsConfig) -> pa.Array:
+    """Trimmed and cut context values; null where nothing is seen or a text stands for nothing."""
+    max_characters = config.max_context_characters
     trimmed = pc.utf8_trim_whitespace(values)
     # Contexts repeat: the work is done once per distinct value.
     encoded = trimmed.dictionary_encode()
@@ -198,7 +236,8 @@ def _context(values: pa.Array, max_characters: int) -> pa.Array:
     is_long = pc.greater(pc.utf8_length(distinct), max_characters)
     cut = pc.binary_join_element_wise(pc.utf8_slice_codeunits(distinct, 0, max_characters - 1), "…", "")
     distinct = pc.if_else(is_long, cut, distinct)
-    distinct = pc.if_else(pa.array(_invisible(distinct)), pa.scalar(None, pa.string()), distinct)
+    missing = is_missing(distinct, config.null_values)
+    distinct = pc.if_else(missing, pa.scalar(None, pa.string()), distinct)
     return distinct.take(encoded.indices)
 
 

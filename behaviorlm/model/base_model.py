@@ -24,6 +24,7 @@ from transformers import (
 
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.weight_files import check_weight_files
 
 if TYPE_CHECKING:
     from transformers import (
@@ -150,9 +151,6 @@ def load_model(config: ModelConfig) -> "PreTrainedModel":
     Raises ModelError for a folder without usable weights, for weights that do not fill the model, and for
     anything but a causal language model.
     """
-    from transformers import AutoModelForCausalLM
-
-    folder = base_folder(config)
     model_config = load_model_config(config)
     options: dict[str, Any] = {
         "trust_remote_code": config.trust_remote_code,
@@ -162,10 +160,34 @@ def load_model(config: ModelConfig) -> "PreTrainedModel":
     if config.random_init:
         return _random_model(config, model_config, options)
     require_weights(config)
+    return _filled_model(base_folder(config), model_config, options)
+
+
+def check_weights(config: ModelConfig) -> None:
+    """Raise ModelError where `load_model` would for the weights; only their headers are read, without memory."""
+    require_weights(config)
+    if config.random_init:
+        return
+    model_config = load_model_config(config)
+    options = {"trust_remote_code": config.trust_remote_code, "attn_implementation": _attention(model_config)}
+    _filled_model(base_folder(config), model_config, options | {"device_map": "meta"})
+
+
+def _filled_model(folder: Path, model_config: PretrainedConfig, options: dict[str, Any]) -> "PreTrainedModel":
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
     with _readable(folder, "its weights"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=model_config, use_safetensors=True, output_loading_info=True, **options
-        )
+        shows_progress = logging.is_progress_bar_enabled()
+        if "device_map" in options:
+            logging.disable_progress_bar()  # nothing is loaded
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, config=model_config, use_safetensors=True, output_loading_info=True, **options
+            )
+        finally:
+            if shows_progress:
+                logging.enable_progress_bar()
         model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -179,9 +201,12 @@ def load_model(config: ModelConfig) -> "PreTrainedModel":
 
 
 def require_weights(config: ModelConfig) -> None:
-    """Raise ModelError where the base's folder holds no weights and none are to be drawn."""
+    """Raise ModelError where the base's folder holds no whole files of weights and none are to be drawn."""
     folder = base_folder(config)
-    if not config.random_init and not list(folder.glob("*.safetensors")):
+    if config.random_init:
+        return
+    check_weight_files(folder)
+    if not list(folder.glob("*.safetensors")):
         raise ModelError(
             f"{folder} holds no *.safetensors weights; convert other formats with model.save_pretrained, or "
             "set model.random_init: true to draw new weights"

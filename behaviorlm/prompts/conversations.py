@@ -6,10 +6,11 @@ That A-Tuning mixes such conversations in is the paper's; format, ratio, weight 
 import glob
 import hashlib
 import io
+import itertools
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from behaviorlm.errors import DataError
-from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_random_access, open_unpacked
+from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_random_access
+from behaviorlm.files.unpacking import open_unpacked
 from behaviorlm.prompts.config import AuxiliarySource
 
 Message = dict[str, str]
@@ -55,19 +57,49 @@ def read_conversations(source: AuxiliarySource) -> ConversationSet:
     last, each with text. Raises DataError naming the file for missing or unreadable files and for too many
     unusable rows.
     """
-    conversations: list[list[Message]] = []
-    quarantine: list[QuarantinedConversation] = []
+    found = _gathered(source, _read_all(source))
+    check_quarantine(source, found.quarantine_counts, len(found.conversations), found.quarantine[:1])
+    return found
+
+
+@dataclass(frozen=True)
+class FirstConversations:
+    """Those among the first rows of a source, and whether they are all of it."""
+
+    read: ConversationSet
+    are_all: bool
+
+
+def read_first_conversations(source: AuxiliarySource, most: int) -> FirstConversations:
+    """The conversations among the first `most` rows of a source.
+
+    Raises DataError as `read_conversations` does for missing and unreadable files, and where none of them can be used;
+    where they are all, for too many unusable ones as well.
+    """
+    rows = list(itertools.islice(_read_all(source), most + 1))
+    found, are_all = _gathered(source, rows[:most]), len(rows) <= most
+    if are_all or not found.conversations:
+        check_quarantine(source, found.quarantine_counts, len(found.conversations), found.quarantine[:1])
+    return FirstConversations(found, are_all)
+
+
+def _read_all(source: AuxiliarySource) -> Iterator[tuple[str, int, Any]]:
+    """(file, 1-based row, what stands under its messages key)."""
     for path in source_files(source):
-        for row, value in _read_rows(path, source):
-            checked = _checked_messages(value)
-            if isinstance(checked, str):
-                quarantine.append(QuarantinedConversation(path, row, checked))
-            else:
-                conversations.append(checked)
-    found = ConversationSet(conversations, quarantine)
-    if not conversations and not quarantine:
+        yield from ((path, row, value) for row, value in _read_rows(path, source))
+
+
+def _gathered(source: AuxiliarySource, rows: Iterable[tuple[str, int, Any]]) -> ConversationSet:
+    """Rows sorted into usable ones and others. Raises DataError where there is none."""
+    found = ConversationSet([], [])
+    for path, row, value in rows:
+        checked = _checked_messages(value)
+        if isinstance(checked, str):
+            found.quarantine.append(QuarantinedConversation(path, row, checked))
+        else:
+            found.conversations.append(checked)
+    if not found.conversations and not found.quarantine:
         raise DataError(f"auxiliary source {source.name!r}: {', '.join(source.paths)} hold no conversations")
-    check_quarantine(source, found.quarantine_counts, len(conversations), quarantine[:1])
     return found
 
 

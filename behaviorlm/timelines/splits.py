@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,19 @@ from behaviorlm.timelines.config import SplitConfig
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLIT_NAMES = ("train", "validation", "test")
+SPLIT_LABELS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "validation": VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    "dev": VALIDATION,
+    "development": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+"""What a split column may hold, in capitals or small letters. `eval` and `holdout` mean validation to some and test to
+others, so they are not among them."""
 
 
 def check_split_settings(split_config: SplitConfig, events_config: EventsConfig) -> None:
@@ -23,6 +37,49 @@ def check_split_settings(split_config: SplitConfig, events_config: EventsConfig)
         )
 
 
+def check_rows(events: pa.Table, path: str, config: SplitConfig) -> None:
+    """Raise DataError, with file and row, for what in some rows of a file already stands against the split.
+
+    That is a label that is none, and a user in two groups where whole groups are split.
+    """
+    if config.by == "column":
+        is_wrong = pc.is_null(_split_of(events["split_label"].combine_chunks()))
+        index = pc.index(is_wrong, True).as_py()
+        if index >= 0:
+            raise DataError(
+                f"{path}, row {events['row'][index]}: {_wrong_labels(events['split_label'].filter(is_wrong))}"
+            )
+    elif config.by == "group":
+        torn = events.group_by("user").aggregate([("group", "count_distinct")])
+        torn = torn.filter(pc.greater(torn["group_count_distinct"], 1))
+        if len(torn):
+            user = pc.min(torn["user"])
+            rows = events.filter(pc.equal(events["user"], user))
+            index = pc.index(pc.not_equal(rows["group"], rows["group"][0]), True).as_py()
+            raise DataError(
+                f"{path}, rows {rows['row'][0]} and {rows['row'][index]}: "
+                f"{torn_user(user.as_py(), rows['group'][0].as_py(), rows['group'][index].as_py())}"
+            )
+
+
+def check_labels(labels: Mapping[str, int]) -> None:
+    """Raise DataError where the labels of a whole log, {label: events}, leave nothing to train on."""
+    splits = _split_of(pa.array(list(labels), pa.string())).to_pylist()
+    if TRAIN not in splits:
+        listed = ", ".join(f"{label!r} ({events:,} events)" for label, events in labels.items())
+        raise DataError(
+            f"events.split_column: no event is in the split train; the column holds {listed or 'nothing'}"
+        )
+
+
+def torn_user(user: str, one: str, other: str) -> str:
+    """What is wrong with a user in two groups."""
+    return (
+        f"user {user!r} is in the groups {one!r} and {other!r}, which split.by=group could tear apart; give each user "
+        "one group (events.group), or split by time"
+    )
+
+
 def assign_splits(timelines: pa.Table, config: SplitConfig) -> np.ndarray:
     """Split of every event: int8[n], 0 train, 1 validation, 2 test.
 
@@ -31,7 +88,7 @@ def assign_splits(timelines: pa.Table, config: SplitConfig) -> np.ndarray:
       are validation. A user with too few events for one of each share asked for is all train.
     - group: a hash of seed and group in [0, 1): below `test` test, then below `test + validation` validation.
       Shares hold for groups, on average.
-    - column: the labels train, validation, test. Raises DataError for any other.
+    - column: SPLIT_LABELS. Raises DataError for any other.
     """
     if config.by == "time":
         return _by_time(timelines["user"].combine_chunks(), config)
@@ -84,12 +141,21 @@ def _hash_share(seed: int, group: str) -> float:
 
 
 def _by_column(labels: pa.Array) -> np.ndarray:
-    index = pc.index_in(labels, value_set=pa.array(SPLIT_NAMES))
+    index = _split_of(labels)
     if index.null_count:
-        wrong = labels.filter(pc.is_null(index))
-        shown = ", ".join(
-            f"{entry['values']!r} ({entry['counts']:,} events)"
-            for entry in wrong.value_counts().to_pylist()[:5]
-        )
-        raise DataError(f"events.split_column holds {shown}; allowed are {', '.join(SPLIT_NAMES)}")
-    return index.to_numpy().astype(np.int8)
+        raise DataError(_wrong_labels(labels.filter(pc.is_null(index))))
+    return index.to_numpy()
+
+
+def _split_of(labels: pa.Array) -> pa.Array:
+    """int8[n], null for what is no label."""
+    folded = pc.utf8_lower(pc.utf8_trim_whitespace(labels))
+    found = pc.index_in(folded, value_set=pa.array(list(SPLIT_LABELS)), skip_nulls=True)
+    return pa.array(list(SPLIT_LABELS.values()), pa.int8()).take(found)
+
+
+def _wrong_labels(wrong: pa.Array | pa.ChunkedArray) -> str:
+    counted = sorted(wrong.value_counts().to_pylist(), key=lambda entry: -entry["counts"])
+    shown = ", ".join(f"{entry['values']!r} ({entry['counts']:,} events)" for entry in counted[:5])
+    more = f" and {len(counted) - 5:,} others" if len(counted) > 5 else ""
+    return f"events.split_column holds {shown}{more}; allowed are {', '.join(SPLIT_LABELS)}, in any case"

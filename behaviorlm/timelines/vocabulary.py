@@ -1,7 +1,7 @@
 """The closed set of behavior names, their training counts, and the cut into anchors and tail."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
+from behaviorlm.events.identity import behavior_name
 from behaviorlm.timelines.config import VocabularyConfig
 
 
@@ -95,6 +96,15 @@ class Vocabulary:
         return cls(names, counts, is_anchor)
 
 
+def check_behaviors(names: Collection[str]) -> None:
+    """Raise DataError where there is one behavior only."""
+    if len(names) == 1:
+        raise DataError(
+            f"the log holds one behavior only, {next(iter(names))!r}, so there is nothing to predict; is "
+            "events.behavior the right column?"
+        )
+
+
 def build_vocabulary(counts: Mapping[str, int], config: VocabularyConfig) -> Vocabulary:
     """Vocabulary from the number of training targets per behavior.
 
@@ -110,14 +120,11 @@ def build_vocabulary(counts: Mapping[str, int], config: VocabularyConfig) -> Voc
     known = {name: count for name, count in counts.items() if count > 0}
     for name in config.extra_names:
         # As normalization does with the log's names.
-        if not name.strip():
+        spelled = behavior_name(name)
+        if not spelled:
             raise DataError(f"vocabulary.extra_names holds the empty name {name!r}; remove it")
-        known.setdefault(name.strip(), 0)
-    if len(known) == 1:
-        raise DataError(
-            f"the log holds one behavior only, {next(iter(known))!r}, so there is nothing to predict; is "
-            "events.behavior the right column?"
-        )
+        known.setdefault(spelled, 0)
+    check_behaviors(known)
     names = tuple(sorted(known, key=lambda name: (-known[name], name)))
     # Exact: in floating point a share of just the threshold may come out above it.
     threshold = Fraction(str(config.anchor_threshold)) * total

@@ -1,7 +1,7 @@
 """The KubeRay files against KubeRay's schemas and the autoscaler, and what no schema says."""
 
-import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from ray._private import ray_constants
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from cluster.demo import s3_endpoint
@@ -225,21 +226,15 @@ def environment_of(group: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_a_worker_that_is_evicted_has_time_to_drain_before_it_is_killed() -> None:
+def test_a_worker_that_is_evicted_has_time_to_drain_before_it_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for group in cluster_spec()["workerGroupSpecs"]:
         settings, pod = environment_of(group), group["template"]["spec"]
-        read = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                f"from ray._private import ray_constants; print(ray_constants.{DRAIN_SECONDS})",
-            ],
-            env={**os.environ, **settings},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        seconds = float(read.stdout)
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        read = runpy.run_path(str(ray_constants.__file__))  # as in a process that starts with these settings
+        seconds = float(read[DRAIN_SECONDS])
         assert seconds == float(settings[DRAIN_SECONDS])  # the name that Ray reads
         assert 60 <= seconds <= pod["terminationGracePeriodSeconds"] - 30
         assert pod["terminationGracePeriodSeconds"] <= 120  # what EC2 gives

@@ -15,11 +15,10 @@ import yaml
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from behaviorlm_lab.world.log import write_log
 from behaviorlm_ray.upkeep.status import stages_under
 from cluster.local_cluster import CONFIG, MARK, RAY, ROOT, LocalCluster, end_marked, local_cluster
 from tests.cluster.scheduling import launched
-from tests.platform.small_runs import save_base, write_conversations
+from tests.jobs.demo_inputs import demo_inputs
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -61,25 +60,14 @@ def cluster() -> Iterator[LocalCluster]:
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of the demo's configuration: inputs of our own, and many steps with a checkpoint after each."""
-    folder = tmp_path_factory.mktemp("local")
-    write_log(folder / "events.jsonl.gz", 12, seed=0)
-    save_base(folder / "base")
-    write_conversations(folder / "talks.jsonl")
     settings = {
-        "storage.root": str(folder / "runs"),
-        "events.paths": [str(folder / "events.jsonl.gz")],
-        "model.base": str(folder / "base"),
-        "auxiliary.0.paths": [str(folder / "talks.jsonl")],
-        "auxiliary.1.paths": [str(folder / "talks.jsonl")],
-        "evaluation.cloze": None,
         "a_tuning.epochs": 40,
         "a_tuning.max_steps": 60,
         "a_tuning.samples_per_step": 8,
-        "execution.tuning.workers": 1,
         "execution.tuning.checkpoint_every_steps": 1,
         "execution.tuning.progress_every_seconds": 0,
     }
-    return [f"--{key}={json.dumps(value)}" for key, value in settings.items()]
+    return demo_inputs(tmp_path_factory.mktemp("local"), settings)
 
 
 def ray(cluster: LocalCluster, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -2,10 +2,8 @@
 
 import gzip
 import json
-import os
 import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,6 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
 from behaviorlm_ray.scoring.replica import ScoringTask, score_function
 from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
-ROOT = Path(__file__).resolve().parents[2]
 STRANGE = (
     "<|im_end|>",
     "<|im_start|>assistant",
@@ -99,26 +96,12 @@ def tuned_nothing(tmp_path: Path) -> bool:
 
 
 def test_bad_input_ends_a_run_before_a_cluster_is_asked_for(
-    tmp_path: Path, small_base: Path, log: Path
+    job: Job, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = run_data(tmp_path / "runs", small_base, log)
-    data["events"]["behavior"] = "action"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
-    outcome = subprocess.run(
-        [sys.executable, "-m", "jobs.run", "--config", str(tmp_path / "config.yaml")],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "RAY_ADDRESS": "127.0.0.1:1",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    refused(
-        Outcome(outcome.returncode, outcome.stdout, outcome.stderr), str(log), "'action'", "events.behavior"
-    )
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.init", lambda *_, **options: asked.append(options))
+    refused(job("run", "--events.behavior=action"), str(log), "'action'", "events.behavior")
+    assert not asked
     assert not (tmp_path / "runs").exists()
 
 
@@ -204,7 +187,7 @@ def test_times_in_formats_that_cannot_be_read_fail_with_counts(
 ) -> None:
     rows = log_rows(33, users=6)
     for index in range(0, len(rows), 3):
-        rows[index] = {**rows[index], "time": "31.05.2024 14:05"}
+        rows[index] = {**rows[index], "time": "in May"}
     path = write_log(tmp_path / "formats.csv", rows)
     outcome = job("prepare", f"--events.paths=[{path}]")
     refused(
@@ -213,9 +196,12 @@ def test_times_in_formats_that_cannot_be_read_fail_with_counts(
         "events.max_quarantine_share",
         "quarantine",
     )
-    everything = write_log(tmp_path / "all.csv", [row for row in rows if row["time"].startswith("31")])
+    everything = write_log(tmp_path / "all.csv", [row for row in rows if row["time"] == "in May"])
     outcome = job("run", "--dry-run", f"--events.paths=[{everything}]")
-    refused(outcome, "events.paths: none of", str(everything), "row 1", "'31.05.2024 14:05'", "events.order")
+    refused(outcome, str(everything), "row 1", "'in May'", "events.order.time_format")
+    german = write_log(tmp_path / "german.csv", [{**row, "time": "31.05.2024 14:05"} for row in rows])
+    outcome = job("run", "--dry-run", f"--events.paths=[{german}]")
+    refused(outcome, str(german), "row 1", "'31.05.2024 14:05'", 'events.order.time_format: "%d.%m.%Y %H:%M"')
 
 
 def test_iso_times_and_epoch_seconds_may_be_mixed(ray_cluster: None, job: Job, tmp_path: Path) -> None:

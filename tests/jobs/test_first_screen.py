@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ["torch", "transformers", "tokenizers", "peft", "deepspeed", "ray", "boto3", "botocore", "optuna"]
 HEAVY += ["matplotlib", "scipy", "sklearn", "pandas", "polars", "pyarrow.dataset", "pyarrow.parquet"]
 FOR_THE_WORK = {"ray", "deepspeed", "matplotlib", "optuna", "sklearn", "polars"}
-FOR_NETWORKS = {"peft", "scipy"}
-"""A plan lays out a network only to try the adapter on it."""
+FOR_NETWORKS = {"scipy"}
+"""A plan lays out a network to hold the headers of the weights against it."""
+FOR_ADAPTERS = {"peft"}
 
 RUN = [
     ["--config", "jobs/configs/demo.yaml", "--evnts.user=x", "--events.order.time_zone=UTC"],
@@ -55,25 +56,29 @@ OTHERS = {
 """Command lines of a job that are refused; those of all other jobs are RUN."""
 
 DRIVER = f"""
-import json, runpy, sys
+import gc, json, runpy, sys
 
-told = []
-for arguments in json.loads(sys.argv[2]):
-    sys.argv[:] = [sys.argv[0], *arguments]
+gc.disable()  # what is imported stays
+loaded, told = set(), []
+for job, arguments in json.loads(sys.argv[1]):
+    sys.argv[:] = [job, *arguments]
     try:
-        runpy.run_module(NAME, run_name="__main__")
+        runpy.run_module(f"jobs.{{job}}", run_name="__main__")
     except SystemExit as ended:
-        told.append([ended.code, [name for name in {HEAVY!r} if name in sys.modules]])
+        new = [name for name in {HEAVY!r} if name in sys.modules and name not in loaded]
+        loaded.update(new)
+        told.append([ended.code, new])
 print(json.dumps(told))
 """
 
 
-def first_screens(job: str, command_lines: list[list[str]]) -> list[Any]:
-    """(exit status, heavy modules loaded so far) after each command line of a job, in one process of its own."""
-    driver = "import sys\nNAME = sys.argv[1]\n" + DRIVER
+def first_screens(command_lines: list[tuple[str, list[str]]]) -> list[Any]:
+    """(exit status, heavy modules that came with it) of each job with its arguments, one after the other in one
+    process of their own.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
     ended = subprocess.run(
-        [sys.executable, "-c", driver, f"jobs.{job}", json.dumps(command_lines)],
+        [sys.executable, "-c", DRIVER, json.dumps(command_lines)],
         cwd=ROOT,
         env=environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"},
         capture_output=True,
@@ -85,27 +90,40 @@ def first_screens(job: str, command_lines: list[list[str]]) -> list[Any]:
     return told
 
 
+@pytest.fixture(scope="module")
+def screens_of_jobs() -> dict[str, list[Any]]:
+    """What `first_screens` tells of the help of each job, and of each of its command lines that is refused."""
+    typed = [
+        (job, arguments)
+        for job in commands(ROOT / "pyproject.toml")
+        for arguments in [["--help"], *OTHERS.get(job, RUN)]
+    ]
+    told: dict[str, list[Any]] = {}
+    for (job, _), screen in zip(typed, first_screens(typed), strict=True):
+        told.setdefault(job, []).append(screen)
+    return told
+
+
 @pytest.mark.parametrize("job", commands(ROOT / "pyproject.toml"))
-def test_help_and_what_is_refused_load_nothing_heavy(job: str) -> None:
-    refused = OTHERS.get(job, RUN)
-    told = first_screens(job, [["--help"], *refused])
-    assert [loaded for _, loaded in told] == [[]] * (1 + len(refused))
+def test_help_and_what_is_refused_load_nothing_heavy(job: str, screens_of_jobs: dict[str, list[Any]]) -> None:
+    told = screens_of_jobs[job]
+    assert len(told) == 1 + len(OTHERS.get(job, RUN))
+    assert not [module for _, loaded in told for module in loaded]
     statuses = [status for status, _ in told]
     assert statuses[0] == 0
     assert all(statuses[1:]), statuses
 
 
-def test_what_is_heavy_is_seen_where_it_is_loaded(tmp_path: Path) -> None:
-    """A dry run that gets past its settings loads what it needs, so the test above can fail."""
-    config = tmp_path / "config.yaml"
-    config.write_text((ROOT / "jobs/configs/demo.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    arguments = ["--config", str(config), "--dry-run", f"--events.paths=[{tmp_path}/absent.csv]"]
-    [(status, loaded)] = first_screens("prepare", [arguments])
-    assert status == 2
-    assert "torch" in loaded
+@pytest.mark.parametrize(
+    ("job", "config"), [("run", "demo"), ("search", "search/demo"), ("study", "study/world")]
+)
+def test_what_only_prints_a_configuration_loads_nothing_heavy(job: str, config: str) -> None:
+    arguments = [["--config", f"jobs/configs/{config}.yaml", "--print-config"], ["--print-schema"]]
+    assert first_screens([(job, asked) for asked in arguments]) == [[0, []], [0, []]]
 
 
 def test_a_plan_loads_what_reads_inputs_and_not_what_does_the_work(tmp_path: Path) -> None:
+    """What is heavy is seen where it is loaded, so the test above can fail."""
     log = write_log(tmp_path / "log.csv", log_rows(1, users=12))
     data = run_data(tmp_path / "runs", save_base(tmp_path / "base"), log)
     data["auxiliary"] = [{"name": "talk", "paths": [str(write_conversations(tmp_path / "talk.jsonl"))]}]
@@ -114,10 +132,14 @@ def test_a_plan_loads_what_reads_inputs_and_not_what_does_the_work(tmp_path: Pat
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     dry_run = ["--config", str(tmp_path / "config.yaml"), "--dry-run"]
     told = first_screens(
-        "run", [[*dry_run, "--model.adaptation=full"], [*dry_run, "--model.adaptation=lora"]]
+        [
+            ("run", [*dry_run, "--model.adaptation=full"]),
+            ("run", [*dry_run, "--model.adaptation=lora"]),
+            ("prepare", [*dry_run, f"--events.paths=[{tmp_path}/absent.csv]"]),
+        ]
     )
-    (full, of_full), (lora, of_lora) = told
-    assert (full, lora) == (0, 0)
-    assert not (FOR_THE_WORK | FOR_NETWORKS).intersection(of_full)
-    assert not FOR_THE_WORK.intersection(of_lora)
-    assert {"torch", "transformers"} <= set(of_full) and set(of_lora) >= FOR_NETWORKS
+    (full, of_full), (lora, of_lora), (absent, of_absent) = told
+    assert (full, lora, absent) == (0, 0, 2)
+    assert not (FOR_THE_WORK | FOR_ADAPTERS).intersection(of_full)
+    assert not FOR_THE_WORK.intersection([*of_lora, *of_absent])
+    assert {"torch", "transformers"} | FOR_NETWORKS <= set(of_full) and set(of_lora) >= FOR_ADAPTERS

@@ -2,19 +2,28 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from behaviorlm_lab.pretraining.base_model import CURVE_STEPS, make_base_model
+from behaviorlm_lab.pretraining.base_model import make_base_model
 from behaviorlm_lab.pretraining.check import TOLERANCE, compare
 from behaviorlm_lab.pretraining.recipe import ASSET
 from behaviorlm_lab.world.process import default_world
 from jobs import pretrain
+from tests.platform.lab.little_text import little_text
 
 
+@pytest.fixture(name="little_text")
+def _little_text() -> Iterator[None]:
+    with little_text():
+        yield
+
+
+@pytest.mark.usefixtures("little_text")
 def test_it_makes_the_model_that_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "base"
     arguments = ["--folder", str(folder), "--size", "small", "--generator", "second", "--steps", "3"]
@@ -35,9 +44,11 @@ def test_a_dial_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small base whose curve has two points. Do not change it: it is shared."""
-    return make_base_model(tmp_path_factory.mktemp("small") / "base", steps=CURVE_STEPS + 1, size="small")
+    with little_text():
+        return make_base_model(tmp_path_factory.mktemp("small") / "base", steps=3, size="small")
 
 
+@pytest.mark.usefixtures("little_text")
 def test_a_folder_is_checked_against_its_recipe(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +64,7 @@ def test_a_folder_is_checked_against_its_recipe(
     assert f"{folder} is NOT what its recipe makes" in out and "tokenizer.json" in out
 
 
+@pytest.mark.usefixtures("little_text")
 def test_another_curve_or_other_weights_are_not_what_the_recipe_makes(small: Path, tmp_path: Path) -> None:
     again, folder = small, Path(shutil.copytree(small, tmp_path / "base"))
     recipe = json.loads((folder / "pretraining.json").read_text())

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from behaviorlm_lab.world.log import write_log
 from cluster.local_cluster import RAY, ROOT, clean_environment
+from tests.jobs.demo_inputs import demo_inputs
 from tests.platform.ray_heads import ray_head
-from tests.platform.small_runs import save_base, write_conversations
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]  # Ray's start-up takes long on a busy machine
 
@@ -49,27 +48,16 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of the demo's configuration: absolute inputs of our own, and few steps."""
-    folder = tmp_path_factory.mktemp("submitted")
-    write_log(folder / "events.jsonl.gz", 12, seed=0)
-    save_base(folder / "base")
-    write_conversations(folder / "talks.jsonl")
     settings = {
-        "storage.root": str(folder / "runs"),
-        "events.paths": [str(folder / "events.jsonl.gz")],
-        "model.base": str(folder / "base"),
-        "auxiliary.0.paths": [str(folder / "talks.jsonl")],
-        "auxiliary.1.paths": [str(folder / "talks.jsonl")],
-        "evaluation.cloze": None,
         "a_tuning.max_steps": 2,
         "b_tuning.max_steps": 2,
         "evaluation.arms": ["ab_tuned"],
         "evaluation.max_samples": 40,
         "evaluation.max_validation_samples": 20,
         "evaluation.bootstrap_samples": 50,
-        "execution.tuning.workers": 1,
         "execution.scoring_actors": 1,
     }
-    return [f"--{key}={json.dumps(value)}" for key, value in settings.items()]
+    return demo_inputs(tmp_path_factory.mktemp("submitted"), settings)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import json
 import multiprocessing
 import os
 import signal
@@ -22,18 +23,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
+from behaviorlm_ray import storage
+from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import prepare_process
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 
 VOCABULARY = 61
 SAMPLES_PER_PACK = 3
-HEAVY = [
-    "tests.platform.tuning_runs",
-    "deepspeed.runtime.zero.stage3",
-    "deepspeed.runtime.zero.muon.muon_optimizer",
-]
-"""What each worker would import anew otherwise; the last takes most of a second, and every optimizer asks for it."""
 
 
 def toy_model(dtype: torch.dtype = torch.float32, adapter: bool = True, dropout: float = 0.0) -> TreeModel:
@@ -159,6 +156,19 @@ def trained_parameters(output_folder: Path) -> dict[str, torch.Tensor]:
     return load_file(output_folder / "model" / "trained.safetensors")
 
 
+def lineage_of(file: Location) -> list[dict[str, Any]]:
+    """The lines of a lineage."""
+    return [json.loads(line) for line in storage.read_text(file).splitlines()]
+
+
+def assert_each_sample_once(lineage: Location, pack_counts: Sequence[int]) -> None:
+    """The steps of a lineage used the samples of the toy schedule, in order."""
+    lines, schedule = lineage_of(lineage), ToySchedule(tuple(pack_counts))
+    used = [sample for line in lines for sample in line["sample_ids"]]
+    assert used == [sample.hex() for step in range(len(schedule)) for sample in schedule.sample_ids(step)]
+    assert sum(line["samples"] for line in lines) == len(used)
+
+
 def toy_task(folder: Path, **changes: Any) -> TuningTask:
     """A task over four steps; `folder` gets checkpoints/ and output/."""
     defaults: dict[str, Any] = {
@@ -186,10 +196,10 @@ def relative_distance(left: dict[str, torch.Tensor], right: dict[str, torch.Tens
 def run_workers(function: Callable[..., None], workers: int, *arguments: Any) -> list[int]:
     """Call function(*arguments) in `workers` processes joined by gloo. Returns their exit codes.
 
-    The processes are forked from a server that has imported the heavy libraries once.
+    The processes are forked from a server that has imported the heavy libraries once (see warm_server).
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
+    context.set_forkserver_preload(["tests.platform.warm_server"])
     # The server may have been started by another test, with that one's environment.
     storage = {
         name: value for name, value in os.environ.items() if name == "TMPDIR" or name.startswith("AWS_")

@@ -1,10 +1,8 @@
 """Connecting to Ray: the cluster a job was submitted to, or one of its own on this machine."""
 
-import ipaddress
 import logging
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,26 +11,22 @@ from typing import Any
 import ray
 
 from behaviorlm.errors import ClusterError, ConfigError
+from behaviorlm_ray.cluster.asking import authentication_problem, check_served
 from behaviorlm_ray.cluster.signals import signal_kept
+from behaviorlm_ray.cluster.surroundings import (
+    START_HERE,
+    check_machine,
+    check_reached,
+    ray_address,
+    ray_folder,
+)
 from behaviorlm_ray.cluster.waiting import telling_what_is_waited_for
 from behaviorlm_ray.console.screen import screen
+from behaviorlm_ray.storage.full_disk import is_disk_full
 
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 HUB_VARIABLES = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 """What this process knows of the model hub, and workers on other machines must know to load the same base."""
-ASKING_SECONDS = 60.0
-"""How long a head may take to serve or to refuse a caller without a token."""
-ASK_WITHOUT_TOKEN = """
-import sys
-from ray._raylet import GcsClient
-from ray.exceptions import AuthenticationError
-
-try:
-    GcsClient(address=sys.argv[1])
-    print("served")
-except AuthenticationError:
-    print("refused")
-"""
 
 
 @contextmanager
@@ -61,11 +55,17 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     Never attaches to a cluster that was not named, as a bare `ray.init()` may: it could be somebody else's. The
     dashboard is on: Ray Train and Ray Tune ask it for the state of their workers, and a sweep hangs without it.
     Workers get HUB_VARIABLES as they are here. Raises ConfigError for a cluster that other machines reach and that
-    asks for no token, unless that is allowed.
+    asks for no token, unless that is allowed, and for a RAY_ADDRESS that is none; ClusterError, within a minute, for a
+    cluster that does not answer and a machine on which Ray does not start.
     """
     if ray.is_initialized():
         return False
-    address = os.environ.get("RAY_ADDRESS") or "local"
+    address = _resolved(ray_address())
+    if address == "local":
+        check_machine()
+    else:
+        check_reached(address)
+        check_served(address)
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     options: dict[str, Any] = {}
@@ -74,8 +74,11 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
         # this machine gets no notice of preemption, and each tuning would start a process that waits for one
         os.environ.setdefault(WATCHER, "0")
     options["runtime_env"] = {"worker_process_setup_hook": _worker_set_up()}
-    with signal_kept(signal.SIGTERM):  # Ray would make it exit without a word
-        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
+    try:
+        with signal_kept(signal.SIGTERM):  # Ray would make it exit without a word
+            ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING, **options)
+    except Exception as error:  # of many kinds, with no common parent
+        raise ClusterError(start_problem(error, address)) from error
     if address == "local":
         return True
     reached = ray.get_runtime_context().gcs_address
@@ -87,59 +90,27 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     return True
 
 
-def authentication_problem(address: str) -> str | None:
-    """What is wrong with the cluster at `address` (host:port): others reach it, and it serves who has no token."""
-    if is_loopback(address):
-        return None
-    remedy = (
-        "Start it with RAY_AUTH_MODE=token (docs/cluster.md), or say that this network is safe with "
-        "--execution.allow_unauthenticated_cluster=true"
-    )
-    try:
-        if asks_for_token(address):
-            return None
-    except ClusterError as error:
-        return f"{error}. {remedy}"
+def start_problem(error: Exception, address: str) -> str:
+    """What Ray said as it did not start or was not reached, in one line with what to do."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    if "ersion mismatch" in said:
+        return (
+            f"the cluster at {address} and this job differ ({said}): run the job with what the cluster runs "
+            "(docs/cluster.md)"
+        )
+    if is_disk_full(error):
+        return f"Ray cannot start: a disk is full ({said}); free some, or set RAY_TMPDIR to a folder on another disk"
+    if "/dev/shm" in said:
+        return f"Ray cannot start: {said} Give it more shared memory (docker run --shm-size=4g)"
+    if address == "local":
+        return (
+            f"Ray does not start on this machine ({said}); the usual causes are a limit of processes, files or memory "
+            "(ulimit -a), taken ports and a firewall on this machine, and what it wrote is in "
+            f"{ray_folder()}/session_latest/logs"
+        )
     return (
-        f"the Ray cluster at {address} can be reached from other machines and asks for no token: whoever reaches it "
-        f"can run code on it. {remedy}"
+        f"the Ray cluster at {address} cannot be used ({said}); look at it with `ray status`, or {START_HERE}"
     )
-
-
-def asks_for_token(address: str) -> bool:
-    """Whether the head at `address` (host:port) refuses a caller without a token.
-
-    It is asked, by a process of its own: that this process has a token says nothing about the cluster, and Ray reads
-    only once in a process whether it has one. Raises ClusterError where the head neither serves nor refuses.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
-    try:
-        asked = subprocess.run(
-            [sys.executable, "-c", ASK_WITHOUT_TOKEN, address],
-            env=environment | {"RAY_AUTH_MODE": "disabled"},
-            capture_output=True,
-            text=True,
-            timeout=ASKING_SECONDS,
-            check=False,
-        )
-        answer = asked.stdout.strip().rpartition("\n")[2]
-        said = asked.stderr.strip().rpartition("\n")[2]
-    except subprocess.TimeoutExpired:
-        answer, said = "", f"no answer for {ASKING_SECONDS:.0f} s"
-    if answer not in ("served", "refused"):
-        raise ClusterError(
-            f"whether the Ray cluster at {address} asks for a token could not be found out ({said})"
-        )
-    return answer == "refused"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address (host:port) is reached from this machine alone."""
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def unused_gpus(resources: Mapping[str, float], use_gpu: bool) -> str | None:
@@ -149,6 +120,22 @@ def unused_gpus(resources: Mapping[str, float], use_gpu: bool) -> str | None:
         return None
     have = "a GPU" if count == 1 else f"{count} GPUs"
     return f"the cluster has {have} that this run does not use: --execution.tuning.use_gpu=true uses them"
+
+
+def _resolved(address: str) -> str:
+    """`auto` as the address of the Ray that runs on this machine. Raises ClusterError where none does."""
+    if address != "auto":
+        return address
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except ConnectionError as error:
+        raise ClusterError(
+            f"RAY_ADDRESS=auto: no one Ray runs on this machine ({' '.join(str(error).split())}); name it by "
+            f"host:port, or {START_HERE}"
+        ) from error
+    return found or "local"
 
 
 def _worker_set_up() -> Callable[[], None]:

@@ -66,20 +66,36 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     import ray
 
     from behaviorlm_ray.cluster.connection import connected, unused_gpus
+    from behaviorlm_ray.cluster.surroundings import ray_address
+    from behaviorlm_ray.pipeline.capacity import capacity_here, require_capacity
     from behaviorlm_ray.pipeline.input_checks import check_inputs
     from behaviorlm_ray.pipeline.run import open_run
     from behaviorlm_ray.report.results import write_results
     from behaviorlm_ray.stages.run_record import RunRecord
 
     run = open_run(with_absolute_paths(settings))
-    with shown(log_folder(run.output_folder), lambda: check_inputs(run, is_written=True)):
+    # with a Ray of its own, which never grows, and a model to run
+    is_alone = ray_address() == "local" and goal != "prepare"
+
+    def look() -> None:
+        if is_alone and not ray.is_initialized():
+            require_capacity(settings, capacity_here())
+        check_inputs(run, is_written=True)
+
+    with shown(log_folder(run.output_folder), look):
         runner = run.runner(RunRecord(run.output_folder))
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
+            if is_alone:
+                require_capacity(settings, ray.cluster_resources())
             unused = unused_gpus(ray.cluster_resources(), settings.execution.tuning.use_gpu)
             if unused:
                 screen().says(unused)
             output = runner.run(_declared(goal)(run))
         report = write_results(run, runner) if goal == "evaluate" else None
+    if goal == "prepare":
+        from behaviorlm_ray.pipeline.prepare import described
+
+        return "\n".join([*described(output, run.settings), f"wrote prepare to {output.folder}"])
     if report is None:
         return f"wrote {output.manifest.stage} to {output.folder}"
     return "\n".join([*report.lines, f"wrote the report to {report.place}"])

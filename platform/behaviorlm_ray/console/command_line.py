@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import shlex
 import shutil
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from behaviorlm.config import Settings, describe_settings
+from behaviorlm.config import Settings, describe_settings, json_schema, resolved_text
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
 from behaviorlm_ray.console.config_files import load_config
 from behaviorlm_ray.console.shown import Look, looking
@@ -40,16 +41,23 @@ def run_job(
 
     0 done; 2 wrong command line, configuration or data (all problems at once, on stderr, and before `main`
     starts where validation can find them); 1 any other failure of this project; 130 interrupted, by Ctrl-C or by
-    SIGTERM, which `ray job stop` sends. The last line says which. `--help` exits at once, as argparse does. An error
-    that is not this project's own goes on, with its traceback.
+    SIGTERM, which `ray job stop` sends. The last line says which. `--help` exits at once, as argparse does;
+    `--print-config` and `--print-schema` print and run nothing. An error that is not this project's own goes on, with
+    its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # Progress must show in the log of a submitted job, too.
     parser = _parser(settings_class, description, prog)
     again = "  " + shlex.join([*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)])
     known, rest = parser.parse_known_args(argv)
+    if known.print_schema:
+        print(json.dumps(json_schema(settings_class), indent=1, ensure_ascii=False))
+        return 0
     try:
-        settings = load_config(settings_class, known.config, _overrides(rest))
+        settings, written = load_config(settings_class, _only_one(known.config), _overrides(rest))
+        if known.print_config:
+            print(resolved_text(settings.model_dump(mode="json"), written), end="")
+            return 0
         with _terminated_as_interrupted(), looking(Look(known.plain, known.quiet)):
             (plan if known.dry_run else main)(settings)
     except (ConfigError, DataError) as error:
@@ -101,14 +109,36 @@ def _parser(settings_class: type[Settings], description: str, prog: str | None) 
         usage="%(prog)s --config FILE [--dry-run] [--plain | --quiet] [--key.of.the.config=VALUE ...]",
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="a YAML file with the keys below, local or s3://bucket/key"
+        "--config",
+        metavar="FILE",
+        action="append",
+        help="a YAML file with the keys below, local or s3://bucket/key",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="validate everything and print the plan; run and write nothing"
     )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print every key's value as YAML that runs again, with where it comes from, and end",
+    )
+    parser.add_argument(
+        "--print-schema",
+        action="store_true",
+        help="print the JSON schema of the config, for editors, and end",
+    )
     parser.add_argument("--plain", action="store_true", help="lines instead of the live view of a terminal")
     parser.add_argument("--quiet", action="store_true", help="only warnings, errors and the result")
     return parser
+
+
+def _only_one(configs: list[str] | None) -> str | None:
+    """The file of --config. Raises ConfigError where several are given: all but one would be passed over."""
+    if configs is not None and len(configs) > 1:
+        raise ConfigError(
+            f"--config stands {len(configs)} times, for {' and '.join(configs)}: keep one of them"
+        )
+    return configs[0] if configs else None
 
 
 def _overrides(arguments: list[str]) -> list[str]:
@@ -133,7 +163,7 @@ def _overrides(arguments: list[str]) -> list[str]:
 
 def _keys_help(settings_class: type[Settings]) -> str:
     width = max(60, min(110, shutil.get_terminal_size().columns))
-    lines = ["keys of the config (each also an option, the value written as YAML):"]
+    lines = ["keys of the config (each also an option; text as it is, any other value written as YAML):"]
     for key in describe_settings(settings_class):
         default = "required" if key.default == "required" else f"default {key.default}"
         lines.append(f"  {key.path}  ({key.type}; {default})")

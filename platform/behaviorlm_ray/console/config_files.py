@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from behaviorlm.config import Settings, load_settings, parse_yaml, read_settings, validate_settings
+from behaviorlm.config import (
+    Settings,
+    Written,
+    parse_yaml,
+    read_settings,
+    read_written,
+    validate_settings,
+    with_overrides,
+)
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import S3Location
@@ -20,25 +28,32 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 def load_config(
     settings_class: type[SettingsT], path: str | None = None, overrides: Sequence[str] = ()
-) -> SettingsT:
-    """`load_settings` of a local file or of s3://bucket/key. Relative paths in it start in the working directory.
+) -> tuple[SettingsT, Written]:
+    """The settings of a local file or of s3://bucket/key, and how they were written. Relative paths in it start in
+    the working directory.
 
     Raises ConfigError for a missing object and as `load_settings` does, StorageError where S3 refuses or fails.
     """
     if path is None or "://" not in path:
-        return load_settings(settings_class, path, overrides)
-    data = read_config(path, "--config")
-    return validate_settings(settings_class, read_settings(None, overrides, data), path)
+        written = read_written(path, overrides, settings_class)
+    else:
+        written = with_overrides(_stored(path, "--config"), overrides, settings_class)
+    return validate_settings(settings_class, written.values, path or "the configuration"), written
 
 
 def read_config(path: str | None, key: str) -> dict[str, Any]:
     """What a local file or s3://bucket/key holds, not validated; {} for None. `key` names it in errors, as above."""
     if path is None:
         return {}
-    if "://" not in path:
-        if not Path(path).exists():
-            raise ConfigError(f"{key}: there is no file {path}")
-        return read_settings(path)
+    if "://" in path:
+        return _stored(path, key).values
+    if not Path(path).exists():
+        raise ConfigError(f"{key}: there is no file {path}")
+    return read_settings(path)
+
+
+def _stored(path: str, key: str) -> Written:
+    """What s3://bucket/key holds."""
     place = storage.location(path, PATIENCE_SECONDS)
     if not isinstance(place, S3Location) or not place.key:
         raise ConfigError(f"{key}: {path} names a bucket, not a file in it (s3://bucket/key)")

@@ -17,7 +17,7 @@ from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm_ray.evaluation.arms import MeasuredArm, Rules, measure_arm
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
-from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 
 PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
@@ -93,7 +93,10 @@ def compare(
     return Comparison(
         _results(measured),
         _details(measured),
-        [_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)],
+        [
+            *([] if len(facts.validation) else [WITHOUT_VALIDATION]),
+            *(_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)),
+        ],
     )
 
 

@@ -16,6 +16,12 @@ from behaviorlm_ray.preparation.prepared_log import (
     group_names,
 )
 
+WITHOUT_VALIDATION = (
+    "there is no validation sample, so nothing is chosen by any: no model is shown with logit adjustment (+adjusted); "
+    "raise split.validation, or mark some events as validation in events.split_column"
+)
+"""What a comparison leaves out without validation samples."""
+
 
 @dataclass(frozen=True)
 class EvaluatedSamples:

@@ -4,6 +4,7 @@ from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.prompts.conversations import conversation_id, read_conversations, split_holdout
 from behaviorlm.prompts.encoded_conversations import encode_conversations
+from behaviorlm_ray.pipeline.conversation_checks import HOLDOUT_SEED, left_out
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_conversations
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -12,9 +13,6 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 1
-
-HOLDOUT_SEED = 0
-"""Which conversations are held out never changes, so that what one model is measured on no other has seen."""
 
 
 def conversations(run: Run) -> Stage:
@@ -59,6 +57,7 @@ def _encode(folder: StageFolder, made: Made, settings: RunSettings) -> StageResu
         rows |= {f"{source.name}.{name}": value for name, value in encoded.counts.items()}
         rows[f"{source.name}.holdout"] = int(is_holdout.sum())
         quarantined[source.name] = found.quarantine_counts
+        warnings += left_out(source, int(is_holdout.sum()))
         warnings += [
             f"{source.name}: {n} conversations set aside: {why}" for why, n in found.quarantine_counts.items()
         ]

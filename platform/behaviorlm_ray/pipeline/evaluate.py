@@ -11,10 +11,10 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.evaluation.comparison import compare
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
-from behaviorlm_ray.pipeline.input_checks import check_samples
 from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, evaluated_samples, predict
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
+from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,

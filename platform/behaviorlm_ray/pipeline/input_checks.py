@@ -2,27 +2,34 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from behaviorlm.errors import ConfigError, DataError, ModelError, StorageError
+from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog, read_events
 from behaviorlm.events.normalization import check_quarantine as check_rows
+from behaviorlm.events.summary import check_quarantined_behaviors
 from behaviorlm.files.patient_reads import patience
-from behaviorlm.model.base_model import load_tokenizer, max_positions, require_weights, weights_dtype
+from behaviorlm.model.base_model import check_weights, load_tokenizer, max_positions, weights_dtype
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray.cluster.submission import is_submitted_job
+from behaviorlm_ray.cluster.surroundings import ray_address
 from behaviorlm_ray.pipeline.run import Run
-from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
+from behaviorlm_ray.pipeline.sample_checks import tunings
+from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.plan import QUARANTINE
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, require_both_halves, rows_of_split
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.root import open_root
 from behaviorlm_ray.storage import check_root
 from behaviorlm_ray.tuning.precision import keeps_masters
+
+LEAST_SAMPLE = 4
+"""Tokens that any sample has beside the instruction: a line of history, a question, a name."""
 
 
 def check_inputs(run: Run, *, is_written: bool) -> None:
@@ -33,12 +40,14 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
     """
     settings, inputs = run.settings, run.inputs
     checks: list[Callable[[], object]] = [
+        ray_address,  # a mistyped one
         lambda: _check_root(settings, is_written),
         lambda: check_log(inputs.source),
         lambda: inputs.log,
         lambda: check_model(settings),
         lambda: inputs.base,
         lambda: inputs.conversations(settings.auxiliary),
+        lambda: inputs.first_conversations,
         lambda: inputs.cloze,
         *(partial(_check_arm, run, arm) for arm in settings.evaluation.arms),
     ]
@@ -48,10 +57,10 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         try:
             with patience(settings.storage.patience_seconds):
                 check()
-        except (ConfigError, DataError, ModelError, StorageError) as error:
+        except BehaviorLMError as error:
             if isinstance(error, StorageError):
                 of_storage = error
-            if str(error) not in problems:
+            if not any(str(error) in problem for problem in problems):
                 problems.append(str(error))
     if problems and is_submitted_job():
         problems.append(
@@ -66,7 +75,8 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
 
 def _check_root(settings: RunSettings, is_written: bool) -> None:
     try:
-        check_root(settings.storage.place, is_written=is_written)
+        # of a folder it is only looked at whether one may write
+        check_root(settings.storage.place, is_written=is_written or isinstance(settings.storage.place, Path))
         open_root(settings.storage.place, is_written=False)
     except StorageError as error:
         raise StorageError(f"storage.root: {error}") from error
@@ -108,13 +118,13 @@ def check_log(log: SourceLog) -> None:
 
 
 def check_model(settings: RunSettings) -> None:
-    """Whether the base can do what the run asks of it; its weights are not read.
+    """Whether the base can do what the run asks of it; of its weights only the headers are read.
 
     Raises ModelError for a folder without a model, else ConfigError with all that does not fit: tokenizer and prompt,
     lengths of conversations and, where any arm is tuned, dtype, ZeRO stage and adapter.
     """
-    require_weights(settings.model)
-    checks = [_check_prompt, check_conversation_lengths]
+    check_weights(settings.model)
+    checks = [_check_prompt, check_conversation_lengths, _check_cloze_lengths]
     if any(settings.all_arms[arm].tuning != "untuned" for arm in settings.evaluation.arms):
         checks += [_check_precision, _check_adapter]
     problems = []
@@ -142,7 +152,39 @@ def check_conversation_lengths(settings: RunSettings) -> None:
 
 def _check_prompt(settings: RunSettings) -> None:
     encoder = PromptEncoder(load_tokenizer(settings.model), settings.prompt)
-    encoder.prompt_tokens([], max_positions(settings.model), 0)
+    prompt = encoder.prompt_tokens([], max_positions(settings.model), 0)
+    least = len(prompt.instruction_ids) + LEAST_SAMPLE
+    used = {
+        key
+        for arm in settings.evaluation.arms
+        for key in tunings(settings, settings.all_arms[arm])
+        if getattr(settings, key).max_tokens < least
+    }
+    if used:
+        raise ConfigError(
+            "\n".join(
+                f"{key}.max_tokens: {getattr(settings, key).max_tokens} tokens hold no sample, for the instruction "
+                f"alone takes {len(prompt.instruction_ids)}; raise it, or shorten prompt.instruction"
+                for key in sorted(used)
+            )
+        )
+
+
+def _check_cloze_lengths(settings: RunSettings) -> None:
+    """Whether the base has positions for the cloze questions; what is wrong with their file is told elsewhere."""
+    path = settings.evaluation.cloze
+    if path is None:
+        return
+    tokenizer, limit = load_tokenizer(settings.model), max_positions(settings.model)
+    with suppress(DataError):
+        for number, question in enumerate(read_cloze(path), 1):
+            answers = (question.right, *question.wrong)
+            tokens = len(tokenizer.encode(question.prefix + max(answers, key=len)))
+            if tokens > limit:
+                raise ConfigError(
+                    f"evaluation.cloze: question {number} of {path} has {tokens} tokens, more than the {limit} "
+                    "positions of the base model: shorten or drop it"
+                )
 
 
 def _check_precision(settings: RunSettings) -> None:
@@ -157,32 +199,13 @@ def _check_adapter(settings: RunSettings) -> None:
     check_adapter(settings.model)
 
 
-def check_samples(settings: RunSettings, log: PreparedLog) -> None:
-    """Whether the prepared log has what the arms to be compared need. Raises DataError."""
-    for name in settings.evaluation.arms:
-        arm = settings.all_arms[name]
-        changed = with_changed_keys(settings, arm.values, f"arms.{name}.values")
-        has_b = arm.tuning == "ab_tuned"
-        if arm.tuning == "a_tuned" or (has_b and changed.b_tuning_from == "a_tuned"):
-            log.vocabulary.require_anchors()
-        share = changed.selection.anchor_share
-        if has_b and share is not None and share < 1:
-            log.vocabulary.require_tail()
-        crossed = changed.difficulty.source == "cross_fit"
-        if has_b and (crossed or changed.difficulty.measure == "reducible"):
-            require_both_halves(log, anchors=crossed and changed.b_tuning_from == "a_tuned")
-    if not count(rows_of_split(log, "test")):
-        raise DataError(
-            "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "
-            "events have test events, with split.by: group only some groups), or run the jobs up to b_tune alone"
-        )
-
-
 def check_quarantined_rows(prepared: StageOutput, events: EventsConfig) -> None:
-    """Hold a preparation, perhaps one made under another limit, against `max_quarantine_share`. Raises DataError."""
-    reasons = prepared.manifest.metrics["quarantined"]
+    """Hold a preparation, perhaps one made under other limits, against the quarantine's shares. Raises DataError."""
+    metrics, table = prepared.manifest.metrics, prepared.folder / QUARANTINE
+    reasons = metrics["quarantined"]
     usable = prepared.manifest.rows["rows"] - sum(reasons.values())
-    check_rows(reasons, usable, events, prepared.folder / QUARANTINE)
+    check_rows(reasons, usable, events, table)
+    check_quarantined_behaviors(metrics["quarantined_of"], events, table)
 
 
 def check_quarantined_conversations(encoded: StageOutput, sources: Sequence[AuxiliarySource]) -> None:

@@ -12,6 +12,7 @@ from behaviorlm.model.base_model import model_fingerprint, removed_dropout
 from behaviorlm.prompts.conversations import AuxiliarySource, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray.console.progress_lines import ProgressLines
+from behaviorlm_ray.pipeline.conversation_checks import FirstConversations, read_first
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.storage import hash_file, location
 
@@ -56,6 +57,11 @@ class RunInputs:
     def conversations(self, sources: Sequence[AuxiliarySource]) -> dict[str, str]:
         """{"source_0": a hash of the first source's content, ...}. Raises DataError or StorageError."""
         return {f"source_{number}": self._of_source(source) for number, source in enumerate(sources)}
+
+    @property
+    def first_conversations(self) -> list[FirstConversations]:
+        """What the first conversations of each source are like. Raises DataError, ModelError or StorageError."""
+        return self._once("first conversations", lambda: read_first(self._settings))
 
     def hashes(self) -> dict[str, str]:
         """Content hashes of what decides the run's stages, but for cloze questions."""

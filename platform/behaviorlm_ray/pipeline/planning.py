@@ -1,6 +1,12 @@
 """The dry run for people: which stages would run or be reused, over what, with which resources, and what comes out."""
 
+from behaviorlm.errors import ClusterError
 from behaviorlm.files.patient_reads import patience
+from behaviorlm_ray.cluster.surroundings import check_machine, ray_address
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
+from behaviorlm_ray.pipeline.capacity import capacity_here, lacking
+from behaviorlm_ray.pipeline.conversation_checks import described as described_source
+from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.preparation.first_rows import described, read_first_rows
@@ -23,17 +29,18 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     log = run.inputs.source
     size = sum(file.size for file in log.files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {len(log.files)} file(s), {size:.1f} MiB"]
+    lines += [f"  {note}" for note in log.notes]
     with patience(settings.storage.patience_seconds):
-        lines += [f"  {line}" for line in described(read_first_rows(log), settings.events)]
-    lines += [
-        f"  auxiliary {s.name}: {s.ratio:g} per sample, weight {s.weight:g}" for s in settings.auxiliary
-    ]
+        first_rows = read_first_rows(log, settings.split, settings.prompt.min_history, settings.vocabulary)
+    lines += [f"  {line}" for line in described(first_rows, settings.events)]
+    lines += [f"  {described_source(first)}" for first in run.inputs.first_conversations]
     lines += ["", "samples and tokens", *_samples(run, runner)]
     lines += [
         f"  {stage.label}: {told}"
         for stage, _ in plans
         if stage.estimate is not None and (told := stage.estimate(runner.made_for(stage)))
     ]
+    lines += ["", "left out", *(f"  {line}" for line in _left_out(run, runner) or ["nothing"])]
     tuning = settings.execution.tuning
     device = "GPU" if tuning.use_gpu else "CPU"
     lines += [
@@ -43,12 +50,34 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
         f"{' + 1 GPU' if tuning.use_gpu else ''}, ZeRO {tuning.zero_stage}, on {device}",
         f"  scoring: up to {settings.execution.scoring_actors} replica(s) x {settings.execution.cpus_per_actor} CPU"
         f"{' + 1 GPU' if tuning.use_gpu else ''}",
+        *(f"  not here: {problem}" for problem in _lacking_here(run)),
         "",
         "outputs",
         f"  {run.output_folder}: report.html, results.json, details.json, config.yaml, tensorboard/",
         f"  {runner.root / 'stages'}: every stage with its manifest",
     ]
     return lines
+
+
+def _left_out(run: Run, runner: Runner) -> list[str]:
+    """What the report will not have, for want of conversations or of validation samples."""
+    lines = left_out_by_all(run.inputs.first_conversations)
+    prepared = runner.outputs.get(prepare(run).recipe)
+    if prepared is not None and not count(rows_of_split(open_log(prepared, run.settings), "validation")):
+        lines.append(WITHOUT_VALIDATION)
+    return lines
+
+
+def _lacking_here(run: Run) -> list[str]:
+    """What this machine lacks for a Ray of its own; nothing where RAY_ADDRESS names a cluster."""
+    if ray_address() != "local":
+        return []
+    problems = lacking(run.settings, capacity_here())
+    try:
+        check_machine()
+    except ClusterError as error:
+        problems.append(str(error))
+    return problems
 
 
 def _samples(run: Run, runner: Runner) -> list[str]:

@@ -1,5 +1,6 @@
 """The stage `prepare`: timelines, vocabulary and prompt from the log's files."""
 
+from behaviorlm.events.summary import told, worst_losses
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
 from behaviorlm_ray.pipeline.run import Run, plain
@@ -10,13 +11,14 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 1
+VERSION = 2
+DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_behavior", "max_tie_share")
 
 
 def prepare(run: Run) -> Stage:
     """The log as a run reads it. Its check raises DataError for too many unusable rows, also of what is reused."""
     settings = run.settings
-    events = plain(settings.events)
+    events = settings.events.model_dump(mode="json", exclude_defaults=True)
 
     def body(folder: StageFolder, made: Made) -> StageResult:
         # here, because it brings Ray Data, which a plan does without
@@ -27,6 +29,8 @@ def prepare(run: Run) -> Stage:
         partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
             screen().says(f"prepare: {too_few}")
+        for note in run.inputs.source.notes:
+            screen().says(f"prepare: {note}")
         plan = PreparationPlan(
             run.inputs.source,
             settings.split,
@@ -38,18 +42,20 @@ def prepare(run: Run) -> Stage:
         )
         found = passes.prepare_log(plan, settings.vocabulary)
         rows = {name: value for name, value in found.counts.items() if isinstance(value, int)}
-        quarantined = found.counts["quarantined"]
+        facts = found.facts
         warnings = [] if too_few is None else [too_few]
         warnings += found.warnings
-        warnings += [f"{number} rows in quarantine: {reason}" for reason, number in quarantined.items()]
-        return StageResult(rows=rows, metrics={"quarantined": quarantined}, warnings=warnings)
+        warnings += [f"{number} rows in quarantine: {reason}" for reason, number in facts.quarantined.items()]
+        metrics = {"quarantined": facts.quarantined, "quarantined_of": worst_losses(facts)}
+        return StageResult(rows=rows, metrics=metrics, warnings=warnings)
 
     return Stage(
         name="prepare",
         version=VERSION,
         identity={
-            # not where the files lie, nor how many bad rows are tolerated
-            "events": {key: events[key] for key in events if key not in ("paths", "max_quarantine_share")},
+            # not where the files lie, nor how many bad rows are tolerated; without keys at their default, so that
+            # one that is added later leaves what is finished as it is
+            "events": {key: events[key] for key in events if key not in DECIDES_NOTHING},
             "split": plain(settings.split),
             "vocabulary": plain(settings.vocabulary),
             "prompt": plain(settings.prompt),
@@ -65,3 +71,8 @@ def prepare(run: Run) -> Stage:
 def open_log(prepared: StageOutput, settings: RunSettings) -> PreparedLog:
     """The prepared log of a finished preparation."""
     return PreparedLog(prepared.folder, settings.prompt)
+
+
+def described(prepared: StageOutput, settings: RunSettings) -> list[str]:
+    """What was read of the whole log, in lines."""
+    return told(open_log(prepared, settings).facts, settings.events)

@@ -12,6 +12,7 @@ from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import count
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 3
@@ -48,8 +49,17 @@ def _validate(run: Run, name: str, model: Stage | None) -> Stage:
             **({} if model is None else {"model": model}),
         },
         body=lambda folder, made: _measure(folder, made, run.settings),
+        input_checks={"prepared": lambda prepared: _check_validation(prepared, run.settings)},
         arm=run.arm,
     )
+
+
+def _check_validation(prepared: StageOutput, settings: RunSettings) -> None:
+    """Whether a search can choose by the validation samples, before anything is tuned."""
+    from behaviorlm_ray.evaluation.validation import require_validation
+
+    log = open_log(prepared, settings)
+    require_validation(log, validation_samples(log, settings), settings.evaluation.tail_minimum_targets)
 
 
 def _measure(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:

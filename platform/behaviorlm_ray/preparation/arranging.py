@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behaviorlm.events.facts import facts_of_users
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder
-from behaviorlm.timelines.parts import history_tokens, run_starts
+from behaviorlm.timelines.parts import history_starts, history_tokens
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
-from behaviorlm.timelines.splits import SPLIT_NAMES
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.storage import Location
@@ -21,16 +21,18 @@ def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     """Order, split and tokenize the timelines of one part."""
     found = plan.scratch / f"{number:05d}"
     tables = [_read_stream(found / name) for name in storage.list_files(found)]
-    report: dict[str, Any] = {"behaviors": {}, "counts": {}, "longest_question": 0, "history_tokens": []}
+    report: dict[str, Any] = {"behaviors": {}, "facts": {}, "longest_question": 0, "history_tokens": []}
     if not tables:
         return report
+    events = pa.concat_tables(tables)
     timelines, counts = build_timelines(
-        pa.concat_tables(tables),
+        events,
         plan.log.events,
         plan.split,
         plan.prompt.min_history,
         plan.log.events.dataset,
     )
+    report["facts"] = facts_of_users(events, timelines, counts).model_dump(mode="json")
     encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
     questions = encoder.encode_questions(timelines)
     timelines = timelines.append_column("line_ids", encoder.encode_lines(timelines))
@@ -43,8 +45,6 @@ def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     report["behaviors"] = training_target_counts(timelines)
     report["longest_question"] = int(pc.max(pc.list_value_length(questions)).as_py() or 0)
     report["history_tokens"] = _history_tokens(timelines, plan.prompt)
-    samples = {f"samples_{name}": counts[f"{name}_targets"] for name in SPLIT_NAMES}
-    report["counts"] = {name: counts[name] for name in ("events", "users", "repeats")} | samples | counts
     return report
 
 
@@ -58,6 +58,6 @@ def _read_stream(place: Location) -> pa.Table:
 def _history_tokens(timelines: pa.Table, prompt: PromptConfig) -> list[list[int]]:
     """[tokens, samples] for each length of history that samples have before the model's room is known."""
     lengths = pc.list_value_length(timelines["line_ids"]).to_numpy().astype(np.int64)
-    tokens = history_tokens(run_starts(timelines["user"]), lengths, prompt.max_events, prompt.stride)
+    tokens = history_tokens(history_starts(timelines), lengths, prompt.max_events, prompt.stride)
     found, counts = np.unique(tokens[timelines["is_target"].to_numpy()], return_counts=True)
     return np.stack([found, counts], axis=1).tolist()

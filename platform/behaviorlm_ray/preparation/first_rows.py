@@ -1,17 +1,24 @@
 """What the first rows of a log are like, read as preparation reads them: shown in a plan, before anything runs."""
 
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog
-from behaviorlm.events.normalization import normalize
+from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
 from behaviorlm.events.reading import read_table_batches
+from behaviorlm.events.source_files import QUARANTINE_SCHEMA
+from behaviorlm.events.summary import check_quarantined_behaviors, doubts, told, worst_losses
+from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
+from behaviorlm.timelines.samples import build_timelines, training_target_counts
+from behaviorlm.timelines.splits import check_labels, check_rows
+from behaviorlm.timelines.tie_breakers import warning_of_ties
+from behaviorlm.timelines.vocabulary import build_vocabulary
 
 MOST_ROWS = 100_000
 """Rows of a log that a plan looks at (our choice): enough to show a wrong mapping, and read within a second."""
@@ -21,23 +28,25 @@ MOST_ROWS = 100_000
 class FirstRows:
     """The first rows of a log, over its files in their order.
 
-    are_all: whether the log ends with them. span: lowest and highest order of usable rows, as in `normalize`; None
-    without any. reasons: rows that cannot be used, by reason.
+    facts: of them, the files being those that were begun. are_all: whether the log ends with them. problems: what would
+    end the preparation of these rows alone, or what it would warn of, and may not be so of the whole log.
     """
 
-    rows: int
+    facts: LogFacts
     are_all: bool
-    users: int
-    span: tuple[int, int] | None
-    reasons: Mapping[str, int]
+    problems: tuple[str, ...] = ()
 
 
-def read_first_rows(log: SourceLog, most: int = MOST_ROWS) -> FirstRows:
-    """Read at most `most` rows. Raises DataError where preparation would for one of them."""
-    rows, are_all = 0, True
-    users = pa.array([], pa.string())
-    orders: list[int] = []
-    reasons: Counter[str] = Counter()
+def read_first_rows(
+    log: SourceLog,
+    split: SplitConfig,
+    min_history: int,
+    vocabulary: VocabularyConfig,
+    most: int = MOST_ROWS,
+) -> FirstRows:
+    """Read at most `most` rows. Raises DataError where preparation would for one of them, or for all of the log."""
+    rows, are_all, begun = 0, True, 0
+    usable, unusable = [events_schema(log.events).empty_table()], [QUARANTINE_SCHEMA.empty_table()]
     batches = (
         (index, file.path, *batch)
         for index, file in enumerate(log.files)
@@ -45,34 +54,60 @@ def read_first_rows(log: SourceLog, most: int = MOST_ROWS) -> FirstRows:
     )
     for index, path, text, broken in batches:
         raw, malformed = _first(text, broken, most - rows)
-        usable, unusable = normalize(raw, malformed, index, path, log.events)
-        rows += len(usable) + len(unusable)
-        users = pc.unique(pa.concat_arrays([users, *usable["user"].chunks]))
-        reasons.update(_counts(unusable["reason"]))
-        if len(usable):
-            orders += pc.min_max(usable["order"]).as_py().values()
+        events, quarantined = normalize(raw, malformed, index, path, log.events)
+        check_rows(events, path, split)
+        usable.append(events)
+        unusable.append(quarantined)
+        rows, begun = rows + len(events) + len(quarantined), index + 1
         are_all = len(raw) + len(malformed) == len(text) + len(broken)
         if not are_all:
             break
-    span = (min(orders), max(orders)) if orders else None
-    return FirstRows(rows, are_all, len(users), span, reasons)
+    events, quarantined = pa.concat_tables(usable), pa.concat_tables(unusable)
+    timelines, counts = build_timelines(events, log.events, split, min_history, log.events.dataset)
+    facts = facts_of_rows(events, quarantined, begun) + facts_of_users(events, timelines, counts)
+    problems = _problems_of(facts, log.events, split)
+    tied = warning_of_ties(log, counts)
+    warnings = [] if tied is None else [tied]
+    try:
+        found = build_vocabulary(training_target_counts(timelines), vocabulary)
+    except DataError as error:
+        problems.append(str(error))
+    else:
+        anchors = int(np.sum(found.is_anchor))
+        facts = facts.model_copy(update={"anchors": anchors, "tail": len(found) - anchors})
+        warnings += found.warnings
+    if problems and are_all:
+        read = described(FirstRows(facts, are_all, tuple(warnings)), log.events)
+        raise DataError("\n".join([*problems, *read]))
+    return FirstRows(facts, are_all, (*problems, *warnings))
+
+
+def _problems_of(facts: LogFacts, events: EventsConfig, split: SplitConfig) -> list[str]:
+    """What would end the first pass of preparation, were these rows all."""
+    table = "the quarantine table that `prepare` writes"
+    checks = [
+        lambda: check_quarantine(facts.quarantined, facts.usable, events, table, facts.examples),
+        lambda: check_quarantined_behaviors(worst_losses(facts), events, table),
+    ]
+    if split.by == "column":
+        checks.append(lambda: check_labels(facts.split_labels))
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except DataError as error:
+            problems.append(str(error))
+    return problems
 
 
 def described(first: FirstRows, events: EventsConfig) -> list[str]:
-    """The first rows in at most two lines."""
-    span = ""
-    if first.span is not None and events.order.kind == "time":
-        begin, end = (
-            str(np.datetime64(order, "us").astype("M8[m]")).replace("T", " ") for order in first.span
-        )
-        span = f", {begin} to {end} UTC"
-    elif first.span is not None:
-        span = f", order {first.span[0]} to {first.span[1]}"
-    lines = [f"of {'all' if first.are_all else 'the first'} {first.rows:,} rows: {first.users:,} users{span}"]
-    if first.reasons:
-        listed = ", ".join(f"{reason}: {number:,}" for reason, number in Counter(first.reasons).most_common())
-        lines.append(f"{sum(first.reasons.values()):,} of these cannot be used ({listed})")
-    return lines
+    """What the first rows are like, and what is wrong with them, in lines."""
+    rows = first.facts.rows
+    which = "all" if first.are_all else "the first"
+    more = "" if first.are_all else " (there are more; `prepare` reads them all)"
+    lines = [f"of {which} {rows:,} rows{more}:", *(f"  {line}" for line in told(first.facts, events))]
+    lines += [f"  note: {doubt}" for doubt in doubts(first.facts)]
+    return lines + [f"  of these rows: {problem}" for problem in first.problems]
 
 
 def _first(raw: pa.Table, malformed: pa.Table, most: int) -> tuple[pa.Table, pa.Table]:
@@ -82,7 +117,3 @@ def _first(raw: pa.Table, malformed: pa.Table, most: int) -> tuple[pa.Table, pa.
         return raw, malformed
     end = np.partition(numbers, most)[most]
     return raw.filter(pc.less(raw["row"], end)), malformed.filter(pc.less(malformed["row"], end))
-
-
-def _counts(reasons: pa.ChunkedArray) -> dict[str, int]:
-    return {item["values"]: item["counts"] for item in pc.value_counts(reasons).to_pylist()}

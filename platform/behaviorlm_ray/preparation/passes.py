@@ -15,28 +15,35 @@ import numpy as np
 import ray
 
 from behaviorlm.errors import DataError, StorageError
+from behaviorlm.events.facts import LogFacts
 from behaviorlm.events.normalization import check_quarantine
+from behaviorlm.events.summary import check_quarantined_behaviors, doubts, summary, worst_losses
 from behaviorlm.model.base_model import load_tokenizer, max_positions
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.timelines.config import VocabularyConfig
-from behaviorlm.timelines.vocabulary import build_vocabulary
+from behaviorlm.timelines.splits import SPLIT_NAMES, check_labels
+from behaviorlm.timelines.tie_breakers import warning_of_ties
+from behaviorlm.timelines.vocabulary import build_vocabulary, check_behaviors
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
-from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
+from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan
 from behaviorlm_ray.preparation.reading import read_file
 
 MAX_PARTITIONS = 256
+OF_THE_FILES = ("ascending_rows", "descending_rows")
+"""Counts that tell of how the rows lie in files and parts, not of the log."""
 Task = Callable[[int, PreparationPlan], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What preparation found: counts for the report, and warnings."""
+    """What preparation found: counts, all facts of the log, and warnings."""
 
     counts: dict[str, Any]
+    facts: LogFacts
     warnings: list[str]
 
 
@@ -63,40 +70,49 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
     read = _run_tasks("read", read_file, len(plan.log.files), plan, "files")
-    rows, reasons = _rows_and_reasons(read)
-    check_quarantine(reasons, rows - reasons.total(), plan.log.events, plan.folder / QUARANTINE)
-    _check_zones(plan, read)
+    facts = _together(read)
+    _check_first_pass(plan, read, facts, vocabulary_config.extra_names)
     built = _run_tasks("arranged", build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
+    facts += _together(built)
     behaviors: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
     for report in built:
         behaviors.update(report["behaviors"])
-        counts.update(report["counts"])
     vocabulary = build_vocabulary(dict(behaviors), vocabulary_config)
     encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
     longest = max((report["longest_question"] for report in built), default=0)
     prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
     storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
+    # Not the dates between which numbers are credible: they differ from day to day.
+    settled = plan.log.events.order.model_dump(mode="json", include={"epoch_unit", "time_format"})
+    storage.write_replacing(plan.folder / ORDER, json.dumps(settled).encode())
     storage.write_replacing(plan.folder / "prompt.json", prompt.to_json().encode())
     limit = prompt.max_history_tokens
     lengths = [length for report in built for length in report["history_tokens"]]
-    counts["samples_with_cut_history"] = sum(number for tokens, number in lengths if tokens > limit)
-    summary = {
-        "rows": rows,
-        "quarantined": dict(reasons),
-        **dict(counts),
+    cut = sum(number for tokens, number in lengths if tokens > limit)
+    anchors = int(np.sum(vocabulary.is_anchor))
+    facts = facts.model_copy(update={"anchors": anchors, "tail": len(vocabulary.names) - anchors})
+    counts = {
+        "rows": facts.rows,
+        "quarantined": facts.quarantined,
+        **{name: number for name, number in facts.counts.items() if name not in OF_THE_FILES},
+        **{f"samples_{name}": facts.counts[f"{name}_targets"] for name in SPLIT_NAMES},
+        "samples_with_cut_history": cut,
         "behaviors": len(vocabulary.names),
-        "anchors": int(np.sum(vocabulary.is_anchor)),
-        "tail": int(np.sum(~vocabulary.is_anchor)),
+        "anchors": anchors,
+        "tail": facts.tail,
     }
-    storage.write_replacing(plan.folder / "counts.json", json.dumps(summary, indent=2).encode())
-    warnings = list(vocabulary.warnings)
-    if cut := counts["samples_with_cut_history"]:
+    content = {**counts, "facts": facts.model_dump(mode="json")}
+    storage.write_replacing(plan.folder / "counts.json", json.dumps(content, indent=2).encode())
+    said = doubts(facts)
+    if tied := warning_of_ties(plan.log, facts.counts):
+        said.append(tied)
+    if cut:
         samples = sum(number for _, number in lengths)
-        warnings.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
-        screen().says(f"prepare: {warnings[-1]}")
-    return PreparationReport(summary, warnings)
+        said.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
+    for line in said:
+        screen().says(f"prepare: {line}")
+    return PreparationReport(counts, facts, [*vocabulary.warnings, *said])
 
 
 def _run_tasks(
@@ -145,18 +161,28 @@ def _warning_of_cut_histories(cut: int, samples: int, limit: int, prompt: Prompt
     )
 
 
-def _rows_and_reasons(read: Iterable[dict[str, Any]]) -> tuple[int, Counter[str]]:
-    """Rows of all files, and how many of them cannot be used for each reason."""
-    rows, reasons = 0, Counter[str]()
-    for report in read:
-        rows += report["rows"]
-        reasons.update(report["reasons"])
-    return rows, reasons
+def _together(reports: Iterable[dict[str, Any]]) -> LogFacts:
+    return sum((LogFacts.model_validate(report["facts"]) for report in reports), LogFacts())
+
+
+def _check_first_pass(
+    plan: PreparationPlan, read: Sequence[dict[str, Any]], facts: LogFacts, extra_names: Sequence[str]
+) -> None:
+    """All that can be known of a log before its users are together. Raises DataError."""
+    events, table = plan.log.events, plan.folder / QUARANTINE
+    if facts.quarantined:
+        screen().says(f"prepare: {summary(facts, events)['quarantine']}; each is listed in {table}")
+    check_quarantine(facts.quarantined, facts.usable, events, table, facts.examples)
+    check_quarantined_behaviors(worst_losses(facts), events, table)
+    check_behaviors({*facts.behaviors, *extra_names})
+    if plan.split.by == "column":
+        check_labels(facts.split_labels)
+    _check_zones(plan, read)
 
 
 def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
     """Over all files: what lies in one part must not decide whether a log is refused."""
-    if plan.log.events.order.kind != "time" or plan.log.events.order.time_zone is not None:
+    if not plan.log.events.order.has_time or plan.log.events.order.time_zone is not None:
         return
     first: dict[str, str] = {}
     for file, report in zip(plan.log.files, read, strict=True):

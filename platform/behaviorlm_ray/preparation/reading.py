@@ -1,7 +1,6 @@
 """First pass of preparation: each log file is read and normalized, and each event goes to the part of its user."""
 
 import hashlib
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from behaviorlm.events.facts import LogFacts, facts_of_rows
+from behaviorlm.events.identity import look_alike_keys
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.files.patient_reads import patience
+from behaviorlm.timelines.splits import check_rows
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
 
@@ -31,15 +33,14 @@ def _distribute(index: int, plan: PreparationPlan, scratch: Path) -> tuple[dict[
     """Write the events of a file below `scratch`, by part. Returns the report and the rows that cannot be used."""
     file = plan.log.files[index]
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
-    reasons: Counter[str] = Counter()
+    facts = LogFacts(files=1)
     quarantined: list[pa.Table] = []
-    rows = 0
     zones: dict[str, int] = {}
     for raw, malformed in read_table_batches(file, plan.log.events):
         events, unusable = normalize(raw, malformed, index, file.path, plan.log.events)
         zones = _first_rows_by_zone(events) | zones
-        rows += len(events) + len(unusable)
-        reasons.update(unusable["reason"].to_pylist())
+        check_rows(events, file.path, plan.split)
+        facts += facts_of_rows(events, unusable)
         if len(unusable):
             quarantined.append(unusable)
         partition = _partition_of(events["user"].combine_chunks(), plan.partitions)
@@ -52,7 +53,7 @@ def _distribute(index: int, plan: PreparationPlan, scratch: Path) -> tuple[dict[
             writers[number].write_table(chosen)
     for writer in writers.values():
         writer.close()
-    return {"rows": rows, "reasons": dict(reasons), "zones": zones}, quarantined
+    return {"facts": facts.model_dump(mode="json"), "zones": zones}, quarantined
 
 
 def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
@@ -65,11 +66,11 @@ def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
 
 
 def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
-    """The part of each user, by a hash of the name; int64 [n]."""
+    """The part of each user, by a hash of what users that look alike have in common; int64 [n]."""
     encoded = users.dictionary_encode()
     digests = [
-        int.from_bytes(hashlib.blake2b(user.encode(), digest_size=8).digest(), "big") % partitions
-        for user in encoded.dictionary.to_pylist()
+        int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % partitions
+        for key in look_alike_keys(encoded.dictionary).to_pylist()
     ]
     return (
         np.array(digests, dtype=np.int64)[encoded.indices.to_numpy()]

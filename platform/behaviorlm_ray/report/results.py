@@ -10,8 +10,12 @@ import numpy as np
 import yaml
 
 from behaviorlm.baselines import BASELINES
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.summary import summary
 from behaviorlm_ray import storage
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.arms import ArmSettings
+from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
@@ -56,7 +60,18 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
     results, details = (_read_json(evaluated.folder / name) for name in (RESULTS, DETAILS))
-    lines = ["", *verdict(results, details), "", *short_table(results), "", *example_lines(run, runner), ""]
+    notes = [*data.warnings, *([] if settings.auxiliary else left_out_by_all([]))]
+    told = [f"note: {note}" for note in notes if WITHOUT_VALIDATION not in note]  # which the verdict says
+    lines = [
+        "",
+        *verdict(results, details),
+        *told,
+        "",
+        *short_table(results),
+        "",
+        *example_lines(run, runner),
+        "",
+    ]
     # .../stages/<stage>-<fingerprint>/attempts/<attempt>
     reached = [output.folder.parents[1].name for output in runner.outputs.values()]
     RunRecord(folder).finished_with(reached)
@@ -82,7 +97,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
                 f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
             ],
             "synthetic": settings.evaluation.truth is not None,
-            "dataset": _dataset(settings.events.dataset, log),
+            "dataset": _dataset(settings.events, log),
             "results": results,
             "models": notes,
             "comparisons": details["comparisons"],
@@ -152,12 +167,12 @@ def model_note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]
     return {"kind": kind, "description": description + forms[form]}
 
 
-def _dataset(name: str, log: PreparedLog) -> dict[str, Any]:
+def _dataset(events: EventsConfig, log: PreparedLog) -> dict[str, Any]:
     """The whole log, not only what was evaluated."""
     counts = log.counts
     targets = [np.flatnonzero(part.is_target) for part in log.parts]
     return {
-        "name": name,
+        "name": events.dataset,
         **{key: counts.get(key) for key in ("rows", "users", "behaviors", "anchors", "tail")},
         "groups": group_count(log, targets),
         "samples_per_split": {
@@ -165,6 +180,7 @@ def _dataset(name: str, log: PreparedLog) -> dict[str, Any]:
         },
         "quarantined": counts["quarantined"],
         "repeat_rate": float(gather(log, targets, "is_repeat").mean()),
+        "as_read": summary(log.facts, events),
     }
 
 

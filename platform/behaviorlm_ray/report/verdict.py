@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from behaviorlm_ray.evaluation.comparison import PRIMARY
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 
 
 def verdict(results: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
@@ -18,6 +19,8 @@ def verdict(results: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]
         if value is not None
     }
     samples = results["samples"]
+    if not samples["validation"]:
+        return [f"no model is ahead: {WITHOUT_VALIDATION}"]
     if not chosen:
         return ["no model is ahead: validation had nothing to choose by (split.validation)"]
     best = max(chosen, key=lambda name: chosen[name])

@@ -100,6 +100,11 @@ class BudgetSettings(Settings):
         return self.model_dump(exclude={"trials"}, exclude_none=True)
 
 
+def _or_name_alone(schema: dict[str, Any]) -> None:
+    """In the schema for editors: a section, or only its name."""
+    schema["anyOf"] = [{"$ref": schema.pop("$ref")}, {"type": "string"}]
+
+
 class SearchSettings(Settings):
     """A search over one run's configuration."""
 
@@ -121,14 +126,20 @@ class SearchSettings(Settings):
         "source), what it may be: a list of values, or one of the keys below.",
     )
     algorithm: AlgorithmSettings = Field(
-        default=AlgorithmSettings(), description="How points of the space are chosen; a name alone will do."
+        default=AlgorithmSettings(),
+        json_schema_extra=_or_name_alone,
+        description="How points of the space are chosen; a name alone will do.",
     )
     scheduler: SchedulerSettings = Field(
-        default=SchedulerSettings(), description="Which trials are tuned to the end; a name alone will do."
+        default=SchedulerSettings(),
+        json_schema_extra=_or_name_alone,
+        description="Which trials are tuned to the end; a name alone will do.",
     )
     budget: BudgetSettings = Field(default=BudgetSettings(), description="When to stop.")
     objective: ObjectiveSettings = Field(
-        default=ObjectiveSettings(), description="What the winner has most of; a name alone will do."
+        default=ObjectiveSettings(),
+        json_schema_extra=_or_name_alone,
+        description="What the winner has most of; a name alone will do.",
     )
     max_concurrent_trials: int = Field(
         default=1,
@@ -150,7 +161,9 @@ class SearchSettings(Settings):
         description="Whether to run the winner's whole run, evaluation.arms on test included, after the search.",
     )
 
-    @field_validator("space", mode="before")
+    @field_validator(
+        "space", mode="before", json_schema_input_type=dict[str, Dimension | list[Any] | dict[str, Any]]
+    )
     @classmethod
     def _dotted(cls, space: Any) -> Any:
         return read_space(space) if isinstance(space, Mapping) else space

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.reading import check_columns, read_table_batches
+from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import list_files
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.sample_ids import sample_ids
@@ -47,12 +48,14 @@ def event_table(
         "user": users,
         "group": users,
         "order": orders,
+        "order_remainder": [0] * len(rows),
         "behavior": behaviors,
         "split_label": [None] * len(rows),
         "before.place": places,
         "file": [index % 2 for index in range(len(rows))],
         "row": [index // 2 + 1 for index in range(len(rows))],
         "is_zoned": [None] * len(rows),
+        "respelled": [0] * len(rows),
         **columns,
     }
     schema = events_schema(config)

@@ -87,7 +87,22 @@ def test_by_column_the_labels_are_taken() -> None:
     assert assign_splits(timelines([4], labels=labels), SplitConfig(by="column")).tolist() == [0, 2, 1, 0]
 
 
-@pytest.mark.parametrize("wrong", ["dev", "Train", None])
+def test_by_column_other_words_and_capitals_mean_the_same() -> None:
+    labels: list[str | None] = [
+        "Train",
+        " TRAINING ",
+        "val",
+        "Valid",
+        "DEV",
+        "development",
+        "Test",
+        "testing",
+    ]
+    found = assign_splits(timelines([8], labels=labels), SplitConfig(by="column"))
+    assert found.tolist() == [0, 0, 1, 1, 1, 1, 2, 2] and found.dtype == np.int8
+
+
+@pytest.mark.parametrize("wrong", ["eval", "holdout", "0", None])
 def test_by_column_another_label_is_refused_and_shown(wrong: str | None) -> None:
     with pytest.raises(
         DataError, match=rf"events\.split_column holds {wrong!r} \(2 events\); allowed are train"

@@ -125,7 +125,7 @@ def calls_to_schedule(chunks: list[Chunk], limit: int) -> int:
 @pytest.mark.parametrize("timelines", [1, 10, 31])
 def test_few_timelines_of_very_many_samples_take_work_that_grows_with_the_samples(timelines: int) -> None:
     """With fewer than samples_per_step / cap timelines every step reaches the cap of all of them."""
-    samples = 200_000
+    samples = 60_000
     chunks = chunks_of([(number % timelines, 4) for number in range(samples // 4)])
     few = calls_to_schedule(chunks[: len(chunks) // 4], limit=20 * samples // 4)
     assert calls_to_schedule(chunks, limit=20 * samples) < 4.5 * few

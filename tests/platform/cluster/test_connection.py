@@ -9,21 +9,16 @@ import pytest
 import ray
 
 from behaviorlm.errors import ClusterError
-from behaviorlm_ray.cluster import connection as cluster
-from behaviorlm_ray.cluster.connection import (
-    HUB_VARIABLES,
-    asks_for_token,
-    authentication_problem,
-    is_loopback,
-    unused_gpus,
-)
+from behaviorlm_ray.cluster import asking as cluster
+from behaviorlm_ray.cluster.asking import asks_for_token, authentication_problem, is_loopback
+from behaviorlm_ray.cluster.connection import HUB_VARIABLES, unused_gpus
 from cluster.local_cluster import clean_environment
-from tests.platform.ray_heads import ray_head
+from tests.platform.ray_heads import RayHead, ray_head
 
 CONNECT = """
 import sys
 import ray
-from behaviorlm.errors import ConfigError
+from behaviorlm.errors import ClusterError, ConfigError
 from behaviorlm_ray.cluster.connection import connect
 
 try:
@@ -31,6 +26,17 @@ try:
     print("connected", ray.is_initialized())
 except ConfigError as error:
     print("refused", ray.is_initialized(), error)
+except ClusterError as error:
+    print("failed", ray.is_initialized(), error)
+"""
+PRETEND = """
+import json, sys
+from ray._raylet import GcsClient
+
+client = GcsClient(address=sys.argv[1])
+known = json.loads(client.internal_kv_get(b"CLUSTER_METADATA", namespace=b"cluster"))
+told = json.dumps(known | {"ray_version": "2.9.3", "python_version": "3.10.1"}).encode()
+client.internal_kv_put(b"CLUSTER_METADATA", told, True, namespace=b"cluster")
 """
 A_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
 
@@ -47,6 +53,11 @@ def connected_by_a_job(address: str, environment: dict[str, str], *arguments: st
     )
     assert run.returncode == 0, run.stderr[-2000:]
     return run.stdout
+
+
+def pretend_other_versions(head: RayHead) -> None:
+    """Let the head say that it runs an older Ray and another Python."""
+    subprocess.run([sys.executable, "-c", PRETEND, head.address], env=head.environment, check=True)
 
 
 @pytest.fixture
@@ -81,6 +92,17 @@ def test_a_cluster_that_asks_for_a_token_is_used_by_who_has_it() -> None:
         assert asks_for_token(head.address)
         assert authentication_problem(head.address) is None
         assert connected_by_a_job(head.address, head.environment).endswith("connected True\n")
+        for environment in (
+            clean_environment() | {"RAY_AUTH_MODE": "disabled"},
+            clean_environment() | A_TOKEN,
+        ):
+            said = connected_by_a_job(head.address, environment)
+            assert said.startswith(f"failed False the Ray cluster at {head.address} asks for a token")
+            assert len(said.splitlines()) == 1 and "docs/cluster.md" in said
+        pretend_other_versions(head)
+        said = connected_by_a_job(head.address, head.environment)
+        assert said.startswith(f"failed False the cluster at {head.address} and this job differ")
+        assert len(said.splitlines()) == 1 and "Ray: 2.9.3" in said
 
 
 ASK_A_WORKER = """

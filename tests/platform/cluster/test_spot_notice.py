@@ -53,7 +53,7 @@ class Metadata(BaseHTTPRequestHandler):
 def metadata() -> Iterator[str]:
     Metadata.ends, Metadata.asked = None, 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
@@ -110,7 +110,7 @@ def test_a_call_that_fails_is_repeated_until_ray_takes_it(metadata: str, tmp_pat
 
 
 def test_it_gives_up_when_the_machine_goes(metadata: str, tmp_path: Path) -> None:
-    Metadata.ends = datetime.now(UTC) + timedelta(seconds=3)
+    Metadata.ends = datetime.now(UTC) + timedelta(seconds=2)
     script = ray_script(tmp_path, failures=10_000)
     assert not watch(functools.partial(drain_this_node, ray=script), metadata, 0.2)
     assert len(calls_of(tmp_path)) > 1

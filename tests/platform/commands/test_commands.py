@@ -1,6 +1,7 @@
 """The command `behaviorlm`: what it lists, what it hands on, and what it says to a name that it does not know."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,9 @@ from behaviorlm_ray.commands.__main__ import PROJECT, commands, main, overview
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def typed(
-    *arguments: str, place: Path = ROOT, paths: tuple[Path, ...] = ()
-) -> subprocess.CompletedProcess[str]:
+def typed(*arguments: str, place: Path) -> subprocess.CompletedProcess[str]:
     """`python -m behaviorlm_ray.commands …` in a process of its own."""
-    searched = os.pathsep.join(map(str, [ROOT, ROOT / "platform", *paths]))
+    searched = os.pathsep.join(map(str, [ROOT, ROOT / "platform"]))
     return subprocess.run(
         [sys.executable, "-m", "behaviorlm_ray.commands", *arguments],
         cwd=place,
@@ -32,20 +31,20 @@ def test_the_overview_has_a_line_for_each_command_whose_module_it_does_not_impor
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert PROJECT == ROOT / "pyproject.toml"
-    told = typed("--help").stdout
+    script = (
+        "import runpy, sys\nsys.argv = ['', '--help']\n"
+        "try:\n    runpy.run_module('behaviorlm_ray.commands', run_name='__main__', alter_sys=True)\n"
+        "finally:\n    print([name for name in sys.modules if name.startswith('behaviorlm_ray.commands.')])"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"}
+    told = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    ).stdout
     for name, place in commands(PROJECT).items():
         [line] = [line for line in told.splitlines() if line.startswith(f"  {name} ")]
         assert len(line.split()) > 4 and line.endswith(".") and len(line) <= 120, line
         assert place.startswith(("behaviorlm_ray.commands.", "behaviorlm_lab.commands."))
-    script = (
-        "import sys\nfrom behaviorlm_ray.commands.__main__ import main\nmain(['--help'])\n"
-        "print([name for name in ('pydantic', 'behaviorlm_ray.commands.run', 'numpy') if name in sys.modules])"
-    )
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"}
-    printed = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    assert "behaviorlm_ray.commands.run" not in printed.splitlines()[-1]
+    assert told.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(
@@ -66,28 +65,32 @@ def test_an_unknown_command_names_the_nearest(
 
 
 @pytest.mark.parametrize("name", commands(PROJECT))
-def test_usage_says_what_was_typed(name: str) -> None:
-    assert typed(name, "--help").stdout.startswith(f"usage: python -m behaviorlm_ray.commands {name} ")
-    job = subprocess.run(
-        [sys.executable, "-m", f"jobs.{name}", "--help"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'platform'}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert job.stdout.startswith(f"usage: python -m jobs.{name} ")
+def test_usage_says_what_was_typed(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, arguments in (("behaviorlm_ray.commands", [name]), (f"jobs.{name}", [])):
+        monkeypatch.setattr(sys, "argv", ["", *arguments, "--help"])
+        for loaded in (module, f"{module}.__main__"):
+            monkeypatch.delitem(sys.modules, loaded, raising=False)  # as in a process of its own
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)  # what `python -m` does
+        assert not ended.value.code
+        assert capsys.readouterr().out.startswith(f"usage: {' '.join(['python -m', module, *arguments])} ")
 
 
-def test_arguments_and_the_exit_status_are_handed_on(tmp_path: Path) -> None:
+def test_arguments_and_the_exit_status_are_handed_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ended = typed("run", "--config", "absent.yaml", place=tmp_path)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "error: --config: there is no file absent.yaml" in ended.stderr
-    ended = typed("status", "--root", str(tmp_path), place=tmp_path)
-    assert ended.returncode == 0 and str(tmp_path) in ended.stdout
+    assert main(["status", "--root", str(tmp_path)]) == 0
+    assert str(tmp_path) in capsys.readouterr().out
 
 
-def test_a_command_of_another_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
+def test_a_command_of_another_package_is_found_by_its_entry_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "brought.py").write_text(
         '"""Greet.\n\nMore."""\ndef main(arguments, prog):\n    print(prog, arguments)\n    return 7\n'
     )
@@ -98,10 +101,12 @@ def test_a_command_of_another_package_is_found_by_its_entry_point(tmp_path: Path
     (tmp_path / "brought-1.dist-info" / "entry_points.txt").write_text(
         "[behaviorlm.commands]\ngreet = brought:main\n"
     )
-    assert "  greet     Greet.\n" in typed("--help", paths=(tmp_path,)).stdout
-    ended = typed("greet", "--loud", "you", paths=(tmp_path,))
-    assert ended.returncode == 7
-    assert ended.stdout == "python -m behaviorlm_ray.commands greet ['--loud', 'you']\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/somewhere/behaviorlm"])
+    assert main(["--help"]) == 0
+    assert "  greet     Greet.\n" in capsys.readouterr().out
+    assert main(["greet", "--loud", "you"]) == 7
+    assert capsys.readouterr().out == "behaviorlm greet ['--loud', 'you']\n"
 
 
 def test_jobs_run_where_nothing_is_installed(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line of all jobs: overrides, help for every key, all errors at once, exit statuses."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +66,48 @@ def test_runs_with_the_settings_of_the_file(calls: Calls, config: str) -> None:
     assert [settings.log for settings in calls.ran] == ["events.csv"]
     assert calls.ran[0].tuning == TuningSettings(steps=3)
     assert not calls.planned
+
+
+def test_a_printed_configuration_runs_again_as_the_same(
+    calls: Calls, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["--config", config, "--log=%d: *.csv", "--sources.1.weight=3"]
+    assert calls.job(*typed, "--print-config") == 0
+    printed = capsys.readouterr().out
+    assert not calls.ran and not calls.planned
+    for line in (
+        "log: '%d: *.csv'",
+        f"steps: 3  # {config}:2",
+        "weight: 1.0  # default",
+        "weight: 3.0  # command",
+    ):
+        assert line in re.sub(" +#", "  #", printed)
+    (tmp_path / "printed.yaml").write_text(printed, encoding="utf-8")
+    assert calls.job(*typed) == calls.job("--config", str(tmp_path / "printed.yaml")) == 0
+    assert calls.ran[0] == calls.ran[1]
+
+
+def test_what_is_not_valid_is_not_printed(
+    calls: Calls, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calls.job("--config", config, "--print-config", "--tuning.steps=many") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_the_schema_is_printed_without_a_configuration(
+    calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calls.job("--print-schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["properties"]["log"]["type"] == "string" and schema["required"] == ["log"]
+
+
+def test_a_second_file_is_refused_with_both(
+    calls: Calls, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calls.job("--config", config, "--config=other.yaml") == 2
+    assert f"--config stands 2 times, for {config} and other.yaml" in capsys.readouterr().err
+    assert not calls.ran
 
 
 def test_dry_run_plans_and_does_not_run(calls: Calls, config: str) -> None:

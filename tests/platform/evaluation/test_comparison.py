@@ -7,7 +7,7 @@ from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS
 from behaviorlm_ray.evaluation.comparison import Comparison, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
-from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.results_table import results_table
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
@@ -72,6 +72,21 @@ def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: P
     assert "no tail behavior with 1000 targets; raise split.validation" in found.warnings[0]
     models = found.results["models"]
     assert models["one_stage+adjusted"] == models["one_stage"]
+
+
+def test_without_validation_nothing_is_adjusted_and_a_warning_says_so(log: PreparedLog) -> None:
+    nobody = [np.arange(0)] * 2
+    scores = np.random.default_rng(2).normal(size=(80, 5)).astype(np.float32)
+    found = compare(
+        log,
+        EvaluatedSamples(nobody, [np.arange(45, 85)] * 2),
+        {"one_stage": ArmScores(in_batches(scores[:0], 16), in_batches(scores, 16))},
+        tau_grid=CHOICE_TAUS,
+        resamples=50,
+        seed=0,
+    )
+    assert found.details["tau"] == {} and "one_stage+adjusted" not in found.results["models"]
+    assert found.warnings == [WITHOUT_VALIDATION]
 
 
 def test_the_table_has_a_dash_where_the_endpoint_in_expectation_counts_nothing(log: PreparedLog) -> None:

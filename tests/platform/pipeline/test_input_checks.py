@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model, check_samples
+from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model
 from behaviorlm_ray.pipeline.run import open_run
+from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
 from tests.platform.preparation.test_prepared_log import random_log
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
@@ -120,3 +121,30 @@ def test_an_empty_half_is_refused_where_arms_are_judged_by_halves(inputs: Path, 
             check_samples(settings_of(inputs, small_base, "evaluation.arms=[one_stage]", key), log)
     with pytest.raises(DataError, match="there is no test sample"):
         check_samples(settings_of(inputs, small_base, arms), log)
+
+
+def test_a_cloze_question_longer_than_the_model_is_refused_before_anything_runs(
+    inputs: Path, small_base: Path
+) -> None:
+    questions = [{"prefix": "word " * length, "right": " a", "wrong": [" b"]} for length in (3, 2000)]
+    path = inputs / "cloze.jsonl"
+    path.write_text("".join(json.dumps(question) + "\n" for question in questions), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"evaluation\.cloze: question 2 of .*cloze\.jsonl has \d+ tokens"):
+        check_inputs(open_run(settings_of(inputs, small_base, f"evaluation.cloze={path}")), is_written=False)
+    path.write_text(json.dumps(questions[0]), encoding="utf-8")
+    check_model(settings_of(inputs, small_base, f"evaluation.cloze={path}"))
+
+
+def test_weights_cut_off_and_packs_smaller_than_the_instruction_are_refused(
+    inputs: Path, small_base: Path
+) -> None:
+    base = inputs / "cut"
+    shutil.copytree(small_base, base)
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ConfigError, match=r"model\.safetensors is no whole file of weights"):
+        check_inputs(open_run(settings_of(inputs, base)), is_written=False)
+    small = ("a_tuning.max_tokens=16", "one_stage.max_tokens=16", "evaluation.arms=[untuned, a_tuned]")
+    with pytest.raises(ConfigError, match=r"^a_tuning\.max_tokens: 16 tokens hold no sample") as raised:
+        check_model(settings_of(inputs, small_base, *small))
+    assert "one_stage" not in str(raised.value)  # no arm is tuned so

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.report.verdict import verdict
 
 
@@ -24,7 +25,7 @@ def results() -> dict[str, Any]:
     }
     return {
         "models": models,
-        "samples": {"all": 70, "groups": 9},
+        "samples": {"all": 70, "groups": 9, "validation": 40},
         "validation": {"one_stage": {}, "ab_tuned": {}},
     }
 
@@ -50,6 +51,8 @@ def test_nothing_is_claimed_where_validation_or_the_tail_is_missing(results: dic
     assert verdict(results, nothing) == [
         "no model is ahead: validation had nothing to choose by (split.validation)"
     ]
+    empty = results | {"samples": results["samples"] | {"validation": 0}}
+    assert verdict(empty, {"validation": {}}) == [f"no model is ahead: {WITHOUT_VALIDATION}"]
     results["models"]["ab_tuned"] = measured(0.5, None)
     told = verdict(results, {"validation": {"ab_tuned": {"plain": 0.3, "adjusted": None}}})
     assert len(told) == 2 and "tail macro recall none" in told[1]

@@ -9,7 +9,6 @@ import pickle
 import resource
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -30,8 +29,9 @@ from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.behaviorlm.planted_code import assert_pickle_acts, plant_pickle
 from tests.platform.damage import DAMAGES, Damage, flip_a_bit
 from tests.platform.tuning_runs import (
-    ToySchedule,
+    assert_each_sample_once,
     dying_schedule,
+    lineage_of,
     relative_distance,
     run_workers,
     toy_model,
@@ -41,7 +41,7 @@ from tests.platform.tuning_runs import (
     tune_without_ray,
 )
 
-STEPS = (4, 5, 1, 3, 2, 4)
+STEPS = (2, 3, 1, 3, 1, 2)
 FILES = [
     "parameter.safetensors",
     "exp_avg.safetensors",
@@ -67,16 +67,8 @@ def written(root: Location, step: int, identity: dict[str, str] = IDENTITY, scal
     return write_checkpoint(root, step, state, {"weight": (7, 1)}, records, identity)
 
 
-def lineage(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "output" / "lineage.jsonl").read_text().splitlines()]
-
-
-def assert_each_sample_once(folder: Path) -> None:
-    used = [sample for line in lineage(folder) for sample in line["sample_ids"]]
-    schedule = ToySchedule(STEPS)
-    expected = [sample.hex() for step in range(len(STEPS)) for sample in schedule.sample_ids(step)]
-    assert used == expected
-    assert sum(line["samples"] for line in lineage(folder)) == len(expected)
+def lineage(folder: Path) -> Path:
+    return folder / "output" / "lineage.jsonl"
 
 
 def test_what_was_written_is_read_back(root: Location) -> None:
@@ -265,9 +257,9 @@ def test_a_killed_run_is_continued_to_the_same_weights_with_each_sample_used_onc
     assert not (tmp_path / "output").exists()
     later = task(execution=execution(later_stage), attempt="second")
     assert tune_without_ray(later, later_workers) == [0] * later_workers
-    attempts = {line["attempt"]: line["workers"] for line in lineage(tmp_path)}
+    attempts = {line["attempt"]: line["workers"] for line in lineage_of(lineage(tmp_path))}
     assert attempts == {"first": workers, "second": later_workers}
-    assert_each_sample_once(tmp_path)
+    assert_each_sample_once(lineage(tmp_path), STEPS)
     distance = relative_distance(trained_parameters(tmp_path / "output"), uninterrupted)
     assert distance == 0 if (stage, workers) == (later_stage, later_workers) else distance < 1e-4
 
@@ -281,9 +273,7 @@ def test_a_killed_run_is_continued_from_s3(
     assert 0 not in tune_without_ray(task(open_schedule=dying_schedule(STEPS, 5, tmp_path / "died")), 2)
     assert storage.list_folders(s3_root) == ["checkpoints"]
     assert tune_without_ray(task(open_schedule=toy_schedule(STEPS), attempt="second"), 3) == [0, 0, 0]
-    found = [
-        json.loads(line) for line in storage.read_text(s3_root / "output" / "lineage.jsonl").splitlines()
-    ]
+    found = lineage_of(s3_root / "output" / "lineage.jsonl")
     assert {line["attempt"]: line["workers"] for line in found} == {"first": 2, "second": 3}
     assert [line["step"] for line in found] == list(range(len(STEPS)))
     copy = storage.local_copy(s3_root / "output")
@@ -312,9 +302,9 @@ def test_a_finished_run_is_saved_again_without_another_step(
         toy_task, tmp_path, open_schedule=toy_schedule(STEPS), config=CONSTANT_RATE, execution=execution()
     )
     assert tune_without_ray(task(), 2) == [0, 0]
-    (tmp_path / "output" / "lineage.jsonl").unlink()
+    lineage(tmp_path).unlink()
     assert tune_without_ray(task(attempt="second"), 1) == [0]
-    assert {line["attempt"] for line in lineage(tmp_path)} == {"first"}
+    assert {line["attempt"] for line in lineage_of(lineage(tmp_path))} == {"first"}
     assert relative_distance(trained_parameters(tmp_path / "output"), uninterrupted) < 1e-4
 
 

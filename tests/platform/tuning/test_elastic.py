@@ -23,7 +23,9 @@ from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
     ToySchedule,
+    assert_each_sample_once,
     dying_schedule,
+    lineage_of,
     relative_distance,
     run_workers,
     toy_schedule,
@@ -82,11 +84,7 @@ def test_notice_makes_one_checkpoint_at_once_from_which_the_next_attempt_goes_on
     kept = [path.name for path in (tmp_path / "checkpoints").glob("step-*")]
     assert kept == ["step-00000003"]  # not one after each further step
     assert tune_without_ray(task, 1) == [0]
-    lines = [json.loads(line) for line in (tmp_path / "output" / "lineage.jsonl").read_text().splitlines()]
-    used = [sample for line in lines for sample in line["sample_ids"]]
-    assert used == [
-        sample.hex() for step in range(len(steps)) for sample in ToySchedule(steps).sample_ids(step)
-    ]
+    assert_each_sample_once(tmp_path / "output" / "lineage.jsonl", steps)
 
 
 def test_a_long_notice_makes_more_checkpoints_whenever_worker_0_says_so(tmp_path: Path) -> None:
@@ -224,11 +222,9 @@ def test_one_three_and_one_worker_use_each_sample_once_and_end_where_two_fixed_o
     print(driver.stdout)
     assert driver.returncode == 0, driver.stdout[-6000:]
 
-    lines = [json.loads(line) for line in (tmp_path / "output" / "lineage.jsonl").read_text().splitlines()]
-    used = [sample for line in lines for sample in line["sample_ids"]]
-    assert used == [
-        sample.hex() for step in range(len(STEPS)) for sample in ToySchedule(STEPS).sample_ids(step)
-    ]
+    lineage = tmp_path / "output" / "lineage.jsonl"
+    assert_each_sample_once(lineage, STEPS)
+    lines = lineage_of(lineage)
     workers = [count for count, _ in groupby(line["workers"] for line in lines)]
     assert workers[0] == 1 and 3 in workers and workers[-1] == 1, workers
 

@@ -13,7 +13,7 @@ from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
 from tests.platform.tuning_runs import toy_schedule, toy_task, trained_parameters, tune_without_ray
 
-STEPS = (4, 5, 1, 3, 2, 4)
+STEPS = (2, 3, 1, 3, 1, 2)
 
 
 def stage_folder(root: Path) -> StageFolder:

@@ -19,15 +19,16 @@ from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree
-from behaviorlm_ray import storage
-from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.optimizer_step import NotFiniteError
 from behaviorlm_ray.tuning.trainer import START_SECONDS, START_TIMEOUT, start_patience, tune
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
+    SAMPLES_PER_PACK,
     ToySchedule,
+    assert_each_sample_once,
     dying_schedule,
+    lineage_of,
     relative_distance,
     run_workers,
     toy_model,
@@ -46,18 +47,6 @@ def reference(folder: Path) -> Path:
     task = toy_task(folder, open_schedule=toy_schedule(STEPS), config=CONFIG)
     assert tune_without_ray(task, 2) == [0, 0]
     return folder / "output"
-
-
-def used_samples(lineage: Location) -> list[str]:
-    return [
-        sample
-        for line in storage.read_text(lineage).splitlines()
-        for sample in json.loads(line)["sample_ids"]
-    ]
-
-
-def all_samples() -> list[str]:
-    return [sample.hex() for step in range(len(STEPS)) for sample in ToySchedule(STEPS).sample_ids(step)]
 
 
 def test_ray_train_is_told_to_wait_for_machines_unless_fewer_workers_would_do(
@@ -105,8 +94,8 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_in_the_same_weights(tmp_pa
     )
     assert marker.exists()
     assert result.steps == len(STEPS)
-    assert result.samples == len(all_samples())
-    assert used_samples(result.lineage) == all_samples()
+    assert result.samples == sum(STEPS) * SAMPLES_PER_PACK
+    assert_each_sample_once(result.lineage, STEPS)
     uninterrupted = trained_parameters(reference(tmp_path / "reference"))
     assert relative_distance(trained_parameters(tmp_path / "output"), uninterrupted) < 1e-6
 
@@ -242,8 +231,8 @@ def test_a_killed_driver_is_continued_by_the_next_call_with_another_number_of_wo
             attempt="second",
         )
     )
-    assert used_samples(result.lineage) == all_samples()
-    lines = [json.loads(line) for line in storage.read_text(result.lineage).splitlines()]
+    assert_each_sample_once(result.lineage, STEPS)
+    lines = lineage_of(result.lineage)
     assert (lines[0]["workers"], lines[-1]["workers"]) == (2, 3)
     uninterrupted = trained_parameters(reference(tmp_path / "reference"))
     assert relative_distance(trained_parameters(tmp_path / "output"), uninterrupted) < 1e-4

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog, find_log, read_events
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.samples import build_timelines
@@ -41,3 +42,11 @@ def sequences(timelines: pa.Table) -> dict[str, list[str]]:
     for row in timelines.select(["user", "behavior"]).to_pylist():
         found.setdefault(row["user"], []).append(row["behavior"])
     return found
+
+
+def read_facts(config: EventsConfig, split: SplitConfig | None = None) -> LogFacts:
+    """What is told of the whole log. Raises as `read_log`."""
+    log = find_log(config)
+    events, quarantined = (pa.concat_tables(tables) for tables in zip(*read_events(log), strict=True))
+    timelines, counts = build_timelines(events, log.events, split or SplitConfig(), 1, config.dataset)
+    return facts_of_rows(events, quarantined, len(log.files)) + facts_of_users(events, timelines, counts)

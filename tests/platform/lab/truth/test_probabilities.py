@@ -145,32 +145,32 @@ def summed_over_paths_of_errands(world: ErrandsWorld, timeline: Timeline, first:
     return result / result.sum()
 
 
-@settings(max_examples=15)
-@given(seed=st.integers(0, 10**6), length=st.integers(1, 5))
-def test_the_filter_of_the_main_world_equals_the_sum_over_all_hidden_paths(seed: int, length: int) -> None:
-    world, timeline = micro_world(seed), random_timeline(seed, length, 7)
+def assert_filters_equal_sums(
+    world: Generator, timeline: Timeline, seed: int, summed: Callable[..., np.ndarray]
+) -> None:
+    """Of the whole past, and of windows that start anywhere in it."""
+    length = len(timeline)
     starts = np.random.default_rng(seed).integers(0, np.arange(length) + 1)
     whole = filtered_timelines(world, [timeline])[0]
     window = windowed_timelines(world, [timeline], [starts])[0]
     for position in range(length):
-        expected = summed_over_paths_of_main(world, timeline, 0, position)
-        np.testing.assert_allclose(whole[position], expected, atol=1e-12)
-        expected = summed_over_paths_of_main(world, timeline, int(starts[position]), position)
+        np.testing.assert_allclose(whole[position], summed(world, timeline, 0, position), atol=1e-12)
+        expected = summed(world, timeline, int(starts[position]), position)
         np.testing.assert_allclose(window[position], expected, atol=1e-12)
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 10**6), length=st.integers(1, 5))
+def test_the_filter_of_the_main_world_equals_the_sum_over_all_hidden_paths(seed: int, length: int) -> None:
+    timeline = random_timeline(seed, length, 7)
+    assert_filters_equal_sums(micro_world(seed), timeline, seed, summed_over_paths_of_main)
 
 
 @settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), length=st.integers(1, 4))
 def test_the_filter_of_the_second_world_equals_the_sum_over_all_hidden_paths(seed: int, length: int) -> None:
-    world, timeline = micro_errands(seed), random_timeline(seed, length, 5)
-    starts = np.random.default_rng(seed).integers(0, np.arange(length) + 1)
-    whole = filtered_timelines(world, [timeline])[0]
-    window = windowed_timelines(world, [timeline], [starts])[0]
-    for position in range(length):
-        expected = summed_over_paths_of_errands(world, timeline, 0, position)
-        np.testing.assert_allclose(whole[position], expected, atol=1e-12)
-        expected = summed_over_paths_of_errands(world, timeline, int(starts[position]), position)
-        np.testing.assert_allclose(window[position], expected, atol=1e-12)
+    timeline = random_timeline(seed, length, 5)
+    assert_filters_equal_sums(micro_errands(seed), timeline, seed, summed_over_paths_of_errands)
 
 
 @BOTH

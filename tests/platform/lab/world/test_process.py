@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,20 @@ from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_lab.truth.description import describe, log_statistics
 from behaviorlm_lab.world import log
 from behaviorlm_lab.world.errands import errands_world
-from behaviorlm_lab.world.generator import Generator
+from behaviorlm_lab.world.generator import Event, Generator
 from behaviorlm_lab.world.log import log_rows, part_count, write_log, write_part
 from behaviorlm_lab.world.process import PLACES, WORLD_VERSION, default_world, simulate_user
 
 WORLD, ERRANDS = default_world(), errands_world()
-TIMELINES = [simulate_user(WORLD, 5, user) for user in range(600)]
 FROZEN = {
     "main-2": "f74cf0b271ab50555d128adcbb5108e34ec03976f6af55d3594d7f5800f997da",
     "errands-1": "3e5c9ff3b6084a0307fd7d05868b058e7fc8d22cd9530a0c0442f1dbfc2a0eb3",
 }
+
+
+@cache
+def timelines() -> list[list[Event]]:
+    return [simulate_user(WORLD, 5, user) for user in range(600)]
 
 
 @pytest.mark.parametrize("world", [WORLD, ERRANDS], ids=["main", "errands"])
@@ -83,7 +88,7 @@ def test_common_behaviors_are_above_one_percent_and_the_tail_below(
 
 def test_the_log_resembles_the_real_ones_as_the_docs_say() -> None:
     """The five numbers of docs/world.md, for version 2; a real log's are given there."""
-    statistics = log_statistics([[event.behavior for event in timeline] for timeline in TIMELINES])
+    statistics = log_statistics([[event.behavior for event in timeline] for timeline in timelines()])
     assert statistics.anchors == 12
     assert 0.27 < statistics.repeat_rate < 0.31
     assert 1.16 < statistics.tail_exponent < 1.43
@@ -105,7 +110,7 @@ def test_statistics_of_a_log_by_hand() -> None:
 def test_most_causes_are_followed_by_their_effect_within_six_events() -> None:
     followed: dict[str, list[bool]] = {effect: [] for _, effect in WORLD.links}
     elsewhere: list[bool] = []
-    for timeline in TIMELINES:
+    for timeline in timelines():
         names = [event.behavior for event in timeline]
         for position in range(len(names) - 6):
             for cause, effect in WORLD.links:

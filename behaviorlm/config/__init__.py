@@ -1,0 +1,31 @@
+"""Typed configuration: YAML in which nothing stands twice, overrides from a command line, errors all at once."""
+
+from behaviorlm.config.overrides import flattened, read_written, with_overrides, with_values
+from behaviorlm.config.resolved import resolved_text
+from behaviorlm.config.settings import (
+    KeyDescription,
+    Settings,
+    describe_settings,
+    json_schema,
+    load_settings,
+    read_settings,
+    validate_settings,
+)
+from behaviorlm.config.written import Written, parse_yaml
+
+__all__ = [
+    "KeyDescription",
+    "Settings",
+    "Written",
+    "describe_settings",
+    "flattened",
+    "json_schema",
+    "load_settings",
+    "parse_yaml",
+    "read_settings",
+    "read_written",
+    "resolved_text",
+    "validate_settings",
+    "with_overrides",
+    "with_values",
+]

@@ -1,0 +1,158 @@
+"""Groups of settings, each key described once: loaded, validated with all problems at once, and told."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from behaviorlm.config.overrides import with_overrides
+from behaviorlm.config.written import Written, plain_copy, read_yaml
+from behaviorlm.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """A frozen group of settings; unknown keys are refused. Each field carries its description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+@dataclass(frozen=True)
+class KeyDescription:
+    """One key of the configuration as a user sees it."""
+
+    path: str
+    type: str
+    default: str
+    description: str
+
+
+def load_settings(
+    settings_class: type[SettingsT],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+) -> SettingsT:
+    """Read a YAML file, or `data`, apply `a.b.c=value` overrides and validate.
+
+    Raises ConfigError that lists every problem with the path of the key, the value and what is allowed.
+    """
+    values = read_settings(path, overrides, data, settings_class)
+    return validate_settings(settings_class, values, str(path or "the configuration"))
+
+
+def read_settings(
+    path: str | Path | None,
+    overrides: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+    settings_class: type[Settings] | None = None,
+) -> dict[str, Any]:
+    """The plain nested dictionary of a YAML file (or of `data`) after overrides. Raises ConfigError."""
+    written = Written(plain_copy(data or {}), {}) if path is None else read_yaml(Path(path))
+    return with_overrides(written, overrides, settings_class).values
+
+
+def validate_settings(settings_class: type[SettingsT], data: Mapping[str, Any], source: str) -> SettingsT:
+    """Validate a dictionary. `source` names it in the error. Raises ConfigError with all problems at once."""
+    try:
+        return settings_class.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_readable(error, settings_class, source)) from None
+
+
+def describe_settings(settings_class: type[Settings], prefix: str = "") -> list[KeyDescription]:
+    """Every key of a settings class, nested ones by their dotted path; `[]` stands for an index of a list."""
+    return list(_describe(settings_class, prefix))
+
+
+def json_schema(settings_class: type[Settings]) -> dict[str, Any]:
+    """The JSON schema of a configuration file, for editors: every key with its description, type and default."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | settings_class.model_json_schema()
+
+
+def _readable(error: ValidationError, settings_class: type[Settings], source: str) -> str:
+    known = [key.path for key in describe_settings(settings_class)]
+    lines = [f"{source}: {error.error_count()} problem(s)"]
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {path}: unknown key (value {problem['input']!r}){_nearest(path, known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {path}: required, but not given")
+        else:
+            lines.append(f"  {path or '(whole)'}: {problem['msg']}; got {_shortened(problem['input'])}")
+    return "\n".join(lines)
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def _nearest(path: str, known: list[str]) -> str:
+    parent, _, last = path.rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
+    close = difflib.get_close_matches(last, siblings, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; allowed here: {', '.join(sorted(set(siblings)))}" if siblings else ""
+
+
+def _describe(settings_class: type[Settings], prefix: str) -> Iterator[KeyDescription]:
+    for name, field in settings_class.model_fields.items():
+        path = f"{prefix}{name}"
+        nested, is_list = _nested_settings(field.annotation)
+        yield KeyDescription(
+            path, _type_name(field.annotation), _default_text(field), field.description or ""
+        )
+        if nested is not None:
+            yield from _describe(nested, f"{path}.{'[].' if is_list else ''}")
+
+
+def _nested_settings(annotation: Any) -> tuple[type[Settings] | None, bool]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation, False
+    origin = get_origin(annotation)
+    for argument in get_args(annotation):
+        nested, inner_list = _nested_settings(argument)
+        if nested is not None:
+            return nested, inner_list or origin in (list, tuple)
+    return None, False
+
+
+def _type_name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is typing.Literal:
+        return " | ".join(repr(value) for value in get_args(annotation))
+    if origin in (Union, types.UnionType):
+        return " | ".join(_type_name(argument) for argument in get_args(annotation))
+    if origin is typing.Annotated:
+        return _type_name(get_args(annotation)[0])
+    if origin is not None:
+        inner = ", ".join(
+            _type_name(argument) for argument in get_args(annotation) if argument is not Ellipsis
+        )
+        return f"{origin.__name__}[{inner}]"
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return "group"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        value = field.default_factory()  # type: ignore[call-arg]
+        return "see below" if isinstance(value, Settings) else repr(value)
+    if field.default is PydanticUndefined:
+        return "required"
+    return "see below" if isinstance(field.default, Settings) else repr(field.default)

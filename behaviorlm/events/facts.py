@@ -1,0 +1,238 @@
+"""What was read of a log, as one value that adds up: over batches and files, and over parts that hold whole users."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Self, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict
+
+from behaviorlm.events.identity import RULES, SHORT_NUMBER, look_alike_keys, look_alikes, suspected_nulls
+
+Key = TypeVar("Key", bound=str | int)
+
+MOST_SHOWN = 5
+"""Largest users, and examples of a kind, that are kept (our choice)."""
+SHIFTS = {"user": 0, "behavior": 4, "group": 8}
+"""Where the bits of a role's rules lie in the column `respelled` of events."""
+
+
+class LogFacts(BaseModel):
+    """Facts of some rows, or of all the events of some users; `+` adds them, exactly.
+
+    Memory is bounded by the behaviors, the reasons and the different numbers of events that users have.
+
+    Of rows: files, rows (events and quarantined ones), quarantined by reason and by behavior (where it is known), an
+    example of each reason, usable rows by behavior, rows by rule that respelled {role: {bits: rows}}, of behaviors the
+    rows by rule {behavior: {bits: rows}}, rows by split label, and the lowest and highest order.
+
+    Of whole users: how many, {events of a user: users}, the largest with their events, users that look like a missing
+    value with their events, users written in several ways, users that look alike, users that are numbers in short
+    (1e+05), and counts as `build_timelines` gives
+    them. anchors and tail: behaviors on each side of the cut; None before it is made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: int = 0
+    rows: int = 0
+    quarantined: dict[str, int] = {}
+    quarantined_of: dict[str, int] = {}
+    examples: dict[str, str] = {}
+    behaviors: dict[str, int] = {}
+    respelled: dict[str, dict[int, int]] = {}
+    behavior_spellings: dict[str, dict[int, int]] = {}
+    split_labels: dict[str, int] = {}
+    span: tuple[int, int] | None = None
+    users: int = 0
+    sizes: dict[int, int] = {}
+    largest: list[tuple[str, int]] = []
+    missing_users: dict[str, int] = {}
+    respelled_users: int = 0
+    respelled_examples: list[str] = []
+    look_alike_users: int = 0
+    look_alike_examples: list[list[str]] = []
+    short_users: int = 0
+    short_examples: list[str] = []
+    counts: dict[str, int] = {}
+    anchors: int | None = None
+    tail: int | None = None
+
+    def __add__(self, other: Self) -> Self:
+        """Both together. Where only some are kept, those of `self` come first."""
+        ends = [end for span in (self.span, other.span) if span is not None for end in span]
+        return type(self)(
+            files=self.files + other.files,
+            rows=self.rows + other.rows,
+            quarantined=_sum(self.quarantined, other.quarantined),
+            quarantined_of=_sum(self.quarantined_of, other.quarantined_of),
+            examples=other.examples | self.examples,
+            behaviors=_sum(self.behaviors, other.behaviors),
+            respelled=_nested_sum(self.respelled, other.respelled),
+            behavior_spellings=_nested_sum(self.behavior_spellings, other.behavior_spellings),
+            split_labels=_sum(self.split_labels, other.split_labels),
+            span=(min(ends), max(ends)) if ends else None,
+            users=self.users + other.users,
+            sizes=_sum(self.sizes, other.sizes),
+            largest=_largest(self.largest + other.largest),
+            missing_users=_sum(self.missing_users, other.missing_users),
+            respelled_users=self.respelled_users + other.respelled_users,
+            respelled_examples=(self.respelled_examples + other.respelled_examples)[:MOST_SHOWN],
+            look_alike_users=self.look_alike_users + other.look_alike_users,
+            look_alike_examples=(self.look_alike_examples + other.look_alike_examples)[:MOST_SHOWN],
+            short_users=self.short_users + other.short_users,
+            short_examples=(self.short_examples + other.short_examples)[:MOST_SHOWN],
+            counts=_sum(self.counts, other.counts),
+            anchors=self.anchors if self.anchors is not None else other.anchors,
+            tail=self.tail if self.tail is not None else other.tail,
+        )
+
+    @property
+    def usable(self) -> int:
+        """Rows that became events."""
+        return self.rows - sum(self.quarantined.values())
+
+    @property
+    def events(self) -> int:
+        """Events of the timelines, after what was dropped."""
+        return self.counts.get("events", 0)
+
+    @property
+    def merged_behaviors(self) -> dict[str, list[str]]:
+        """Behaviors that were written in more than one way: the rules that made them one."""
+        found = {}
+        for name, rows_by_rule in self.behavior_spellings.items():
+            as_it_is = self.behaviors.get(name, 0) > sum(rows_by_rule.values())
+            if len(rows_by_rule) + as_it_is > 1:
+                found[name] = rules_named(rows_by_rule)
+        return found
+
+    @property
+    def lost_behaviors(self) -> dict[str, tuple[int, int]]:
+        """Behaviors with quarantined rows: (those, all its rows), the largest share first."""
+        found = {
+            name: (lost, lost + self.behaviors.get(name, 0)) for name, lost in self.quarantined_of.items()
+        }
+        return dict(sorted(found.items(), key=lambda item: (-item[1][0] / item[1][1], -item[1][0], item[0])))
+
+
+def facts_of_rows(events: pa.Table, quarantine: pa.Table, files: int = 0) -> LogFacts:
+    """Facts of some rows as `normalize` gives them: a batch, a file, a log."""
+    bits = events["respelled"].to_numpy()
+    respelled = {role: _by_bits(bits, shift) for role, shift in SHIFTS.items()} if bits.any() else {}
+    spellings: dict[str, dict[int, int]] = {}
+    of_behaviors = bits >> SHIFTS["behavior"] & 15
+    if of_behaviors.any():
+        changed = events.select(["behavior"]).append_column("bits", pa.array(of_behaviors))
+        changed = changed.filter(pc.greater(changed["bits"], 0)).group_by(["behavior", "bits"])
+        for item in changed.aggregate([([], "count_all")]).to_pylist():
+            spellings.setdefault(item["behavior"], {})[item["bits"]] = item["count_all"]
+    ends = pc.min_max(events["order"]).as_py()
+    return LogFacts(
+        files=files,
+        rows=len(events) + len(quarantine),
+        quarantined=_value_counts(quarantine["reason"]),
+        quarantined_of=_value_counts(quarantine["behavior"].drop_null()),
+        examples=_examples(quarantine),
+        behaviors=_value_counts(events["behavior"]),
+        respelled={role: rows for role, rows in respelled.items() if rows},
+        behavior_spellings=spellings,
+        split_labels=_value_counts(events["split_label"].drop_null()),
+        span=(ends["min"], ends["max"]) if len(events) else None,
+    )
+
+
+def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, int]) -> LogFacts:
+    """Facts of users all whose events are here: `events` as `normalize` gives them, and what `build_timelines` made.
+
+    Users that look alike are found where all of them are here.
+    """
+    counted = _combined(timelines["user"]).value_counts()
+    users, sizes = counted.field("values"), counted.field("counts").to_numpy()
+    by_size, users_of_size = np.unique(sizes, return_counts=True)
+    largest = np.argsort(-sizes, kind="stable")[: 2 * MOST_SHOWN]
+    keys = look_alike_keys(users)
+    of_keys = keys.value_counts()
+    shared = of_keys.field("values").filter(pc.greater(of_keys.field("counts"), 1))
+    alike = users.filter(pc.is_in(keys, value_set=shared))
+    missing = np.flatnonzero(np.logical_or(*suspected_nulls(users)))
+    respelled = _respelled_users(events)
+    short = users.filter(pc.match_substring_regex(users, SHORT_NUMBER))
+    return LogFacts(
+        users=len(users),
+        sizes=dict(zip(by_size.tolist(), users_of_size.tolist(), strict=True)),
+        largest=_largest([(users[int(index)].as_py(), int(sizes[index])) for index in largest]),
+        missing_users={users[int(index)].as_py(): int(sizes[index]) for index in missing},
+        respelled_users=len(respelled),
+        respelled_examples=respelled[:MOST_SHOWN],
+        look_alike_users=len(alike),
+        look_alike_examples=look_alikes(alike[:1000].to_pylist())[:MOST_SHOWN],
+        short_users=len(short),
+        short_examples=short[:MOST_SHOWN].to_pylist(),
+        counts=dict(counts),
+    )
+
+
+def rules_named(bits: Iterable[int]) -> list[str]:
+    """The rules that any of these combinations of bits names."""
+    together = 0
+    for combination in bits:
+        together |= combination
+    return [name for bit, name in RULES.items() if together & bit]
+
+
+def _sum(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, int]:
+    found = Counter(one)
+    found.update(other)
+    return dict(found)
+
+
+def _nested_sum(
+    one: Mapping[str, Mapping[int, int]], other: Mapping[str, Mapping[int, int]]
+) -> dict[str, dict[int, int]]:
+    return {
+        name: _sum(one.get(name, {}), other.get(name, {})) for name in [*one, *(other.keys() - one.keys())]
+    }
+
+
+def _largest(users: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    return sorted(users, key=lambda item: (-item[1], item[0]))[:MOST_SHOWN]
+
+
+def _value_counts(values: pa.ChunkedArray) -> dict[str, int]:
+    return {item["values"]: item["counts"] for item in values.value_counts().to_pylist()}
+
+
+def _by_bits(bits: np.ndarray, shift: int) -> dict[int, int]:
+    """Rows by the rules of a role that changed them."""
+    combinations, rows = np.unique(bits >> shift & 15, return_counts=True)
+    return {int(bit): int(count) for bit, count in zip(combinations, rows, strict=True) if bit}
+
+
+def _examples(quarantine: pa.Table) -> dict[str, str]:
+    """For each reason its first row, in words."""
+    found: dict[str, str] = {}
+    for reason in pc.unique(quarantine["reason"]).to_pylist():
+        row = quarantine.slice(pc.index(quarantine["reason"], reason).as_py(), 1).to_pylist()[0]
+        value = "nothing" if row["value"] is None else repr(row["value"][:60]).replace("\\\\", "\\")
+        found[reason] = f"{value} in {row['file']}, row {row['row']}"
+    return found
+
+
+def _respelled_users(events: pa.Table) -> list[str]:
+    """Users that were written in more than one way, and how."""
+    bits = events["respelled"].to_numpy() & 15
+    if not bits.any():
+        return []
+    pairs = events.select(["user"]).append_column("bits", pa.array(bits)).group_by("user")
+    several = pairs.aggregate([("bits", "count_distinct"), ("bits", "distinct")])
+    several = several.filter(pc.greater(several["bits_count_distinct"], 1)).sort_by("user")
+    return [
+        f"{item['user']!r} ({', '.join(rules_named(item['bits_distinct']))})" for item in several.to_pylist()
+    ]
+
+
+def _combined(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -1,0 +1,66 @@
+"""Whether a prepared log has room for its samples in every tuning, held against the schedules that tuning makes."""
+
+from pathlib import Path
+
+import pytest
+
+from behaviorlm.errors import DataError
+from behaviorlm.training.packs import Batching, StepSchedule
+from behaviorlm_ray.pipeline.sample_checks import check_samples, tunings
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
+from tests.platform.preparation.test_prepared_log import random_log
+from tests.platform.small_runs import run_settings
+
+
+def settings_of(tmp_path: Path, *overrides: str) -> RunSettings:
+    return run_settings(tmp_path / "runs", tmp_path, tmp_path / "log.csv", overrides=overrides)
+
+
+def schedule(log: PreparedLog, max_tokens: int) -> StepSchedule:
+    """A tuning on all training samples."""
+    return StepSchedule(
+        log.parts, rows_of_split(log, "train"), log.prompt, [], Batching(8, 2, max_tokens, 1, None, 0)
+    )
+
+
+def needed(log: PreparedLog, settings: RunSettings) -> int:
+    """The tokens that the check asks for."""
+    with pytest.raises(DataError) as raised:
+        check_samples(settings, log)
+    return int(str(raised.value).partition("set it to ")[2].partition(" ")[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_asked_for_is_what_tuning_needs_to_the_token(seed: int, tmp_path: Path) -> None:
+    log = random_log(seed, [[30, 20], [40, 3, 9]])
+    settings = settings_of(tmp_path, "evaluation.arms=[one_stage]", "one_stage.max_tokens=16")
+    longest = needed(log, settings)
+    assert len(schedule(log, longest)) > 0
+    with pytest.raises(DataError, match="does not fit into max_tokens"):
+        schedule(log, longest - 1)
+    enough = settings_of(tmp_path, "evaluation.arms=[one_stage]", f"one_stage.max_tokens={longest}")
+    with pytest.raises(DataError, match="there is no test sample"):  # the next thing that is wrong
+        check_samples(enough, log)
+
+
+def test_every_tuning_on_the_way_to_an_arm_is_looked_at(tmp_path: Path) -> None:
+    log = random_log(1, [[30, 20], [40, 3, 9]])
+    arms = "evaluation.arms=[one_stage, ab_tuned, short]"
+    short = "arms={short: {tuning: one_stage, values: {one_stage.max_tokens: 16}}}"
+    for override, message in {
+        "b_tuning.max_tokens=16": r"^b_tuning\.max_tokens: the longest training sample",
+        "a_tuning.max_tokens=16": r"^a_tuning\.max_tokens: ",
+        "b_tuning.max_tokens=512": r"^arms\.short\.values: one_stage\.max_tokens: ",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            check_samples(settings_of(tmp_path, arms, short, override), log)
+
+
+def test_the_tunings_of_an_arm_follow_where_b_tuning_goes_on_from(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    of_one_stage = settings_of(tmp_path, "b_tuning_from=one_stage")
+    arms = settings.all_arms
+    assert tunings(settings, arms["untuned"]) == []
+    assert tunings(settings, arms["ab_tuned"]) == ["a_tuning", "b_tuning"]
+    assert tunings(of_one_stage, arms["ab_tuned"]) == ["one_stage", "b_tuning"]
