@@ -6,6 +6,8 @@ from behaviorlm.config import validate_settings
 from behaviorlm.errors import ConfigError
 from behaviorlm.service.settings import ServeSettings
 
+NAME = "behaviorlm"
+
 
 def application(arguments: dict[str, Any]) -> Any:
     """An application of Ray Serve; arguments: the keys of `ServeSettings`, as in a RayService's `args`."""
@@ -23,21 +25,28 @@ def bound(settings: ServeSettings) -> Any:
 
     wanted = settings.ray_serve
     deployment = serve.deployment(
-        name="behaviorlm",
+        name=NAME,
         num_replicas=wanted.replicas,
         max_ongoing_requests=settings.limits.connections,
         health_check_period_s=10,
         graceful_shutdown_timeout_s=settings.shutdown_seconds,
+        logging_config={"enable_access_log": False},  # a line for each request would hold who asked
         ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
     )
     return deployment(serve.ingress(app)()).bind()
 
 
 def serve_on_ray(settings: ServeSettings) -> None:
-    """Serve on the Ray that is there, or on one of this process's own, until told to end."""
+    """Serve on the Ray that is there, or on one of this process's own, until told to end.
+
+    Then what is queued is answered, and other applications of that Ray go on.
+    """
     serve = _ray_serve()
     serve.start(http_options={"host": settings.host, "port": settings.port})
-    serve.run(bound(settings), name="behaviorlm", blocking=True)
+    try:
+        serve.run(bound(settings), name=NAME, blocking=True)
+    except KeyboardInterrupt:  # SIGTERM, too
+        serve.delete(NAME)
 
 
 def _ray_serve() -> Any:

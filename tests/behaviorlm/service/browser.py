@@ -1,6 +1,7 @@
 """Chromium, driven through its debugging pipe: open a page, run script in it, take a picture. No library, no port."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -100,13 +101,13 @@ class Page:
 def browser_page(browser: str, profile: Path) -> Iterator[Page]:
     """A tab of a browser of its own."""
     to_browser, from_browser = os.pipe(), os.pipe()
+    # as it expects them, at 3 and 4, without either taking the other's place
+    ends = [fcntl.fcntl(handle, fcntl.F_DUPFD, 10) for handle in (to_browser[0], from_browser[1])]
 
     def as_it_expects() -> None:
-        os.dup2(to_browser[0], 3)
-        os.dup2(from_browser[1], 4)
+        os.dup2(ends[0], 3)
+        os.dup2(ends[1], 4)
 
-    for handle in (to_browser[0], from_browser[1]):
-        assert handle > 4
     process = subprocess.Popen(
         [browser, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
         preexec_fn=as_it_expects,
@@ -114,8 +115,8 @@ def browser_page(browser: str, profile: Path) -> Iterator[Page]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    os.close(to_browser[0])
-    os.close(from_browser[1])
+    for handle in (*ends, to_browser[0], from_browser[1]):
+        os.close(handle)
     try:
         yield Page(to_browser[1], from_browser[0])
     finally:
