@@ -201,6 +201,33 @@ BODY = some.fixed_dictionaries(
 )
 
 
+PLAIN = (
+    some.none()
+    | some.booleans()
+    | some.integers()
+    | some.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+)
+ROW = some.dictionaries(some.sampled_from(["time", "behavior", "room", "result", "user"]), PLAIN, max_size=5)
+KNOWN = some.lists(some.sampled_from(NAMES), max_size=4)
+TYPED = some.fixed_dictionaries(
+    {},
+    optional={
+        "history": some.lists(ROW, max_size=5),
+        "context": some.dictionaries(some.sampled_from(["room"]) | TEXT, PLAIN, max_size=3),
+        "at": PLAIN,
+        "earlier_events": some.integers(0, 2**31 - 1),
+        "k": some.integers(1, 100),
+        "allow": KNOWN,
+        "deny": KNOWN,
+        "min_probability": some.floats(0, 1),
+        "explain": some.booleans(),
+    },
+)
+"""What has the right types, and whatever sense."""
+FEEDBACK = some.fixed_dictionaries({"events": some.lists(ROW, max_size=3)})
+
+
 @pytest.fixture(scope="module")
 def hostile_client(
     folders: Any, models: dict[str, BehaviorModel], tmp_path_factory: pytest.TempPathFactory
@@ -216,7 +243,7 @@ def hostile_client(
 
 
 @settings(max_examples=150)
-@given(body=BODY | ANY, path=some.sampled_from(["predict", "feedback"]))
+@given(body=BODY | ANY | TYPED | FEEDBACK, path=some.sampled_from(["predict", "feedback"]))
 def test_no_body_is_an_error_of_the_service(hostile_client: TestClient, body: Any, path: str) -> None:
     text = json.dumps(body).encode()  # NaN and halves of characters as they are
     answer = hostile_client.post(f"/v1/{path}", content=text, headers={"Content-Type": "application/json"})
