@@ -145,6 +145,14 @@ class ServedBehavior(Settings):
     count: int = Field(description="Training targets of the log.")
 
 
+class ServedOrder(Settings):
+    """A column that puts events in order; that of `at`, where it is the first."""
+
+    column: str
+    kind: str = Field(description="time, integer or duration.")
+    time_format: str | None = Field(description="Pattern that it is written by; null: ISO 8601, or a number.")
+
+
 class ServedModel(Settings):
     """What is being served."""
 
@@ -157,10 +165,12 @@ class ServedModel(Settings):
     kind: str = Field(description="model, counts or fused.")
     rule: str = Field(description="What answers are ranked by: plain or logit_adjusted.")
     behaviors: list[ServedBehavior]
-    columns: dict[str, str] = Field(description="Columns of a history: role, and the log's name for it.")
+    columns: dict[str, str] = Field(
+        description="Further columns of a history: role, and the log's name for it."
+    )
     context: list[str] = Field(description="Keys of `context`.")
     clock: list[str] = Field(description="What is taken from `at`.")
-    order: str = Field(description="How times are written: time, integer, or a strptime pattern.")
+    order: list[ServedOrder] = Field(description="What puts events in order; the first counts most.")
     max_events: int = Field(description="Events of a history that a language model sees at most.")
     limits: dict[str, int] = Field(description="What a request may ask for.")
     takes_feedback: bool

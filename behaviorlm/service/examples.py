@@ -1,14 +1,17 @@
 """Examples of requests in the words of the log that a model was tuned on, for the description of the API."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from behaviorlm.events.order import ISO_FORMAT, OrderColumn
+from behaviorlm.events.time_patterns import written_by
 from behaviorlm.predictor.artifact import Artifact
 
 
 def predict_examples(artifact: Artifact) -> dict[str, Any]:
     """One history, many, and what may be said of the answers."""
     history = [example_event(artifact, place) for place in range(2)]
-    asked: dict[str, Any] = {"history": history, "at": _moment(artifact, 2)}
+    asked: dict[str, Any] = {"history": history, "at": _moment(artifact.events.order.columns[0], 2)}
     if artifact.events.context_before:
         asked["context"] = dict.fromkeys(artifact.events.context_before, "somewhere")
     first, last = artifact.names[0], artifact.names[-1]
@@ -34,19 +37,19 @@ def feedback_examples(artifact: Artifact) -> dict[str, Any]:
 def example_event(artifact: Artifact, place: int) -> dict[str, Any]:
     """An event of a made history."""
     mapping = artifact.events
-    event = {
-        mapping.order.column: _moment(artifact, place),
-        mapping.behavior: artifact.names[place % len(artifact.names)],
-    }
+    event: dict[str, Any] = {column.name: _moment(column, place) for column in mapping.order.columns}
+    event[mapping.behavior] = artifact.names[place % len(artifact.names)]
+    if mapping.session is not None:
+        event[mapping.session] = "session 1"
     return event | dict.fromkeys([*mapping.context_before, *mapping.context_after], "somewhere")
 
 
-def _moment(artifact: Artifact, place: int) -> str | int:
-    order = artifact.events.order
-    if order.kind == "integer":
+def _moment(column: OrderColumn, place: int) -> str | int:
+    if column.kind == "integer":
         return place + 1
-    if order.time_format is not None:
-        from datetime import datetime
-
-        return datetime(2024, 3, 1, 18, 5 + place).strftime(order.time_format)
-    return f"2024-03-01T18:{5 + place:02d}:00Z"
+    moment = datetime(2024, 3, 1, 18, 5 + place, tzinfo=UTC)
+    if column.kind == "duration":
+        return moment.strftime("%H:%M" if column.time_format else "%H:%M:%S")
+    if column.time_format in (None, ISO_FORMAT):
+        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return written_by(moment, str(column.time_format))

@@ -72,10 +72,12 @@ def checked_rows(
     """
     mapping = model.artifact.events
     columns = list(dict.fromkeys(source_columns(mapping).values()))
+    required = [mapping.user, mapping.behavior, *mapping.order.names]
+    required += [] if mapping.session is None else [mapping.session]
     for place, event in enumerate(events):
         missing = [
             column
-            for column in (mapping.user, mapping.behavior, mapping.order.column)
+            for column in required
             if not str("" if event.get(column) is None else event[column]).strip()
         ]
         if missing:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from starlette.concurrency import run_in_threadpool
 
 from behaviorlm.errors import BehaviorLMError
+from behaviorlm.events.config import source_columns
 from behaviorlm.predictor.answers import Prediction
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.service.batching import Batcher, QueueFullError
-from behaviorlm.service.bodies import PredictBody, ServedBehavior, ServedModel
+from behaviorlm.service.bodies import PredictBody, ServedBehavior, ServedModel, ServedOrder
 from behaviorlm.service.feedback import FeedbackLog, checked_rows
 from behaviorlm.service.guard import problem
 from behaviorlm.service.measures import Measures
@@ -106,9 +107,8 @@ class Service:
     def describe(self) -> ServedModel:
         """What is being served."""
         artifact, limits = self.model.artifact, self.settings.limits
-        mapping, order = artifact.events, artifact.events.order
-        columns = {"behavior": mapping.behavior, "order": order.column, "user": mapping.user}
-        columns |= {f"context {name}": name for name in (*mapping.context_before, *mapping.context_after)}
+        mapping = artifact.events
+        orders = {column.role for column in mapping.order.columns}
         return ServedModel(
             fingerprint=artifact.fingerprint,
             name=artifact.origin.predictor,
@@ -122,10 +122,13 @@ class Service:
                 ServedBehavior(name=behavior.name, id=place, group=behavior.group, count=behavior.count)
                 for place, behavior in enumerate(artifact.behaviors)
             ],
-            columns=columns,
+            columns={role: name for role, name in source_columns(mapping).items() if role not in orders},
             context=mapping.context_before,
             clock=list(mapping.clock),
-            order=order.time_format or order.kind,
+            order=[
+                ServedOrder(column=column.name, kind=column.kind, time_format=column.time_format)
+                for column in mapping.order.columns
+            ],
             max_events=artifact.prompt.max_events,
             limits=limits.model_dump(include={"body_bytes", "histories", "events", "k", "new_names"}),
             takes_feedback=self.feedback is not None,

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.reading import check_columns, read_table_batches
+from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import list_files
 from behaviorlm.service.feedback import FeedbackLog, FolderFullError
 from behaviorlm.service.settings import FeedbackSettings
