@@ -72,7 +72,7 @@ def windows_of(source: SourceFile, config: EventsConfig, span_bytes: int = SPAN_
         return []
     is_csv, header = source.format == "csv", b""
     if is_csv:
-        if not _is_plain(config) or SEPARATOR_LINE.match(head) or b"\n" not in head:
+        if not _is_plain(config) or SEPARATOR_LINE.match(head) or head.startswith(b"\n") or b"\n" not in head:
             return []
         header = b"" if config.column_names is not None else head[: head.index(b"\n") + 1]
     elif list_keys(config) or layout_of(head) != "lines":
@@ -86,7 +86,7 @@ def windows_of(source: SourceFile, config: EventsConfig, span_bytes: int = SPAN_
 def look_through(window: Window) -> Seen:
     """Read the bytes of a window once. Raises DataError where they cannot be read."""
     cut, before, lines, is_plain = None, 0, 0, True
-    last = b""
+    last = b"\n"  # an empty line at the beginning is one, too
     whole = Span(max(0, window.start - 1), window.stop, 1)
     with open_span(window.source, whole) as stream:
         if window.start:

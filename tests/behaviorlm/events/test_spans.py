@@ -106,6 +106,9 @@ def test_row_groups_of_parquet_are_spans(tmp_path: Path, size: int) -> None:
 UNSURE: dict[str, tuple[str, Callable[[], bytes], dict[str, Any]]] = {
     "a quoted value": ("log.csv", lambda: (CSV + '\nu1,"a\nb",2024-05-01T10:00:00\n').encode(), {}),
     "an empty line": ("log.csv", lambda: CSV.replace("\nu7,", "\n\nu7,").encode(), {}),
+    "an empty line at the beginning": ("log.csv", lambda: b"\n" + CSV.encode(), {}),
+    "an empty line after a mark": ("log.csv", lambda: b"\xef\xbb\xbf\n" + CSV.encode(), {}),
+    "an empty line at the end": ("log.csv", lambda: CSV.encode() + b"\n\n", {}),
     "line ends of two bytes": ("log.csv", lambda: CSV.replace("\n", "\r\n").encode(), {}),
     "an escape": ("log.csv", CSV.encode, {"escape": "\\"}),
     "lines that are passed over": ("log.csv", lambda: b"title\n" + CSV.encode(), {"skip_rows": 1}),
