@@ -111,7 +111,7 @@ class LogDatasource(Datasource):
             metadata = BlockMetadata(
                 num_rows=None,
                 size_bytes=sum(map(_size_in_memory, pieces)),
-                input_files=list(dict.fromkeys(piece.file.path for piece in pieces)),
+                input_files=tuple(dict.fromkeys(piece.file.path for piece in pieces)),
                 exec_stats=None,
             )
             reading = _Reading(pieces, self._events, self._take)
@@ -165,11 +165,9 @@ class _Events:
             write_quarantine(self.quarantine, piece, set_aside)
 
     def _check_zones(self, piece: Piece, events: pa.Table) -> None:
-        others = (
-            np.flatnonzero(events["is_zoned"].to_numpy() != self.is_zoned)
-            if self.is_zoned is not None
-            else []
-        )
+        if self.is_zoned is None:
+            return
+        others = np.flatnonzero(events["is_zoned"].to_numpy() != self.is_zoned)
         if len(others):
             kinds = ("have none", "have a zone") if self.is_zoned else ("have a zone", "have none")
             raise DataError(
