@@ -36,13 +36,16 @@ PACKED = 5.0
 
 
 def read_events(
-    events: EventsConfig, quarantine: str | Path | None = None, span_bytes: int = SPAN_BYTES
+    events: EventsConfig,
+    quarantine: str | Path | None = None,
+    override_num_blocks: int | None = None,
+    span_bytes: int = SPAN_BYTES,
 ) -> ray.data.Dataset:
     """The usable rows of a log, of the columns of `events.normalization.events_schema`, in no order of blocks.
 
     quarantine: a folder, local or on S3, for tables of the rows that cannot be used, one for each file or span that has
     such; None: the first such row ends the reading. How many may be unusable is for the caller to judge (see
-    `events.normalization.check_quarantine`). The log is found at once, and large files are looked through to cut them;
+    `events.normalization.check_quarantine`). override_num_blocks: as of Ray Data's own readers. The log is found at once, and large files are looked through to cut them;
     rows are read when the dataset is. Raises ConfigError and DataError; what a task raises comes from Ray as an error
     that is a DataError too.
     """
@@ -50,7 +53,8 @@ def read_events(
     for note in log.notes:
         screen().says(f"read: {note}")
     place = None if quarantine is None else storage.location(str(quarantine))
-    return log_dataset(pieces_of(log, span_bytes), log.events, _Events(place, _is_zoned(log)))
+    pieces = pieces_of(log, span_bytes)
+    return log_dataset(pieces, log.events, _Events(place, _is_zoned(log)), override_num_blocks)
 
 
 def pieces_of(log: SourceLog, span_bytes: int = SPAN_BYTES) -> list[Piece]:
