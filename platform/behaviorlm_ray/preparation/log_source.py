@@ -45,9 +45,9 @@ def read_events(
 
     quarantine: a folder, local or on S3, for tables of the rows that cannot be used, one for each file or span that has
     such; None: the first such row ends the reading. How many may be unusable is for the caller to judge (see
-    `events.normalization.check_quarantine`). override_num_blocks: as of Ray Data's own readers. The log is found at once, and large files are looked through to cut them;
-    rows are read when the dataset is. Raises ConfigError and DataError; what a task raises comes from Ray as an error
-    that is a DataError too.
+    `events.normalization.check_quarantine`). override_num_blocks: as of Ray Data's own readers. The log is found at
+    once, and large files are looked through to cut them; rows are read when the dataset is. Raises ConfigError and
+    DataError; what a task raises comes from Ray as an error that is a DataError too.
     """
     log = find_log(events)
     for note in log.notes:
