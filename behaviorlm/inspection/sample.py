@@ -1,0 +1,214 @@
+"""The first rows of the files of a log with all their columns as text, read as a run would read them."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from behaviorlm.config import validate_settings
+from behaviorlm.errors import DataError
+from behaviorlm.events.columns import check_columns
+from behaviorlm.events.config import EventsConfig
+from behaviorlm.events.csv_files import HEAD_BYTES, csv_head
+from behaviorlm.events.foreign_files import refuse_foreign
+from behaviorlm.events.json_lines import head_columns
+from behaviorlm.events.json_values import json_values, layout_of
+from behaviorlm.events.parquet_files import open_parquet, parquet_columns
+from behaviorlm.events.parquet_text import is_readable
+from behaviorlm.events.reading import read_table_batches
+from behaviorlm.events.source_files import SourceFile, find_files, folder_values, open_source
+from behaviorlm.files.unpacking import without_packing
+from behaviorlm.inspection.choices import Choice
+from behaviorlm.inspection.csv_looks import csv_choices
+from behaviorlm.inspection.text_encodings import decoded
+
+MOST_FILES = 50
+"""Files that rows are taken from, spread evenly over the log (our choice)."""
+LOOK_BYTES = 256 << 10
+MOST_OBJECTS = 200
+NO_COLUMN = "no column"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The first rows of some files.
+
+    files: of the log, all of them. looked_at: those that rows come from. choices: what the files need to be read.
+    columns: texts by name, nulls where empty, all of one length. broken: rows that could not be read. is_all: whether
+    the log ends with these rows.
+    """
+
+    files: tuple[SourceFile, ...]
+    looked_at: tuple[SourceFile, ...]
+    notes: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    columns: Mapping[str, pa.Array]
+    rows: int
+    broken: int
+    is_all: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, as stored."""
+        return sum(file.size for file in self.files)
+
+
+def read_sample(paths: Sequence[str], most: int) -> Sample:
+    """Find the files, find out how to read them, and read at most `most` rows. Raises ConfigError and DataError."""
+    found = find_files(mapping_of({"paths": list(paths)}))
+    files = [file for file in found.files if file.size]
+    if not files:
+        raise DataError(f"{', '.join(paths)}: all files are empty")
+    chosen = spread(files, MOST_FILES)
+    choices = _choices(chosen[0])
+    keys = {"paths": list(paths), **{choice.key: choice.value for choice in choices}}
+    by_file = {file.path: _names(file, mapping_of(keys)) for file in chosen}
+    counted = Counter(name for names in by_file.values() for name in names)
+    names = sorted(counted, key=lambda name: -counted[name])  # stable: in order of appearance
+    if not names:
+        raise DataError(f"{chosen[0].path}: no columns")
+    config = _reading_all(keys, names)
+    checked = check_columns(config, [file for file in chosen if by_file[file.path]])
+    texts, broken, is_all = [], 0, len(chosen) == len(files)
+    for table, lost, is_whole in _first_rows(checked.files, config, most):
+        texts.append(table)
+        broken += lost
+        is_all &= is_whole
+    text = pa.concat_tables(texts).combine_chunks()
+    if not text.num_rows:
+        raise DataError(f"{chosen[0].path}: no row can be read; what was proposed for the file: {keys}")
+    role_of = dict(zip([names[0], *names[1:2], *names[2:]], text.column_names, strict=False))
+    columns = {name: pa.concat_arrays(text[_role(name, names)].chunks) for name in role_of}
+    return Sample(
+        found.files,
+        tuple(checked.files),
+        (*found.notes, *_differing(by_file, names, len(chosen))),
+        tuple(choices),
+        columns,
+        text.num_rows + broken,
+        broken,
+        is_all,
+    )
+
+
+def spread(files: Sequence[SourceFile], most: int) -> list[SourceFile]:
+    """At most so many of the files, evenly chosen, the first among them."""
+    step = max(1, -(-len(files) // most))
+    return list(files[::step])
+
+
+def mapping_of(keys: Mapping[str, Any]) -> EventsConfig:
+    """A mapping in which what is not among the keys means nothing yet. Raises ConfigError."""
+    unknown = {"dataset": "log", "user": NO_COLUMN, "behavior": NO_COLUMN, "order": {"column": NO_COLUMN}}
+    return validate_settings(EventsConfig, {**unknown, **keys}, "the mapping")
+
+
+def _reading_all(keys: Mapping[str, Any], names: Sequence[str]) -> EventsConfig:
+    """A mapping that reads all columns as text."""
+    order = {"column": names[0], "kind": "integer"}
+    behavior = names[1] if len(names) > 1 else names[0]
+    return mapping_of(
+        {**keys, "user": names[0], "behavior": behavior, "order": order, "context_after": list(names[2:])}
+    )
+
+
+def _role(name: str, names: Sequence[str]) -> str:
+    place = names.index(name)
+    return ("user", "behavior")[place] if place < 2 else f"after.{name}"
+
+
+def _first_rows(
+    files: Sequence[SourceFile], config: EventsConfig, most: int
+) -> Iterator[tuple[pa.Table, int, bool]]:
+    """(text, broken rows, whether the file ends with them) of each file; what short files leave over goes to later
+    ones.
+    """
+    left = most
+    for place, file in enumerate(files):
+        quota = max(1, left // (len(files) - place))
+        rows, broken, is_whole = 0, 0, True
+        parts = []
+        for text, lost in read_table_batches(file, config, min(quota, 1 << 17)):
+            parts.append(text.slice(0, quota - rows))
+            rows += len(parts[-1])
+            broken += len(lost)
+            if rows >= quota:
+                is_whole = rows < quota or len(text) == len(parts[-1])
+                break
+        left -= rows
+        if parts:
+            yield pa.concat_tables(parts), broken, is_whole and rows < quota
+
+
+def _choices(file: SourceFile) -> list[Choice]:
+    """What this file needs to be read. Raises DataError for a file that is something else."""
+    if file.format == "parquet":
+        with open_parquet(file) as parquet:
+            lists = [field.name for field in parquet.schema_arrow if pa.types.is_list(field.type)]
+            structs = [name for name in lists if pa.types.is_struct(parquet.schema_arrow.field(name).type.value_type)]
+        return [Choice("explode", structs[0], "each row holds a list of events under it")] if structs else []
+    with open_source(file) as stream:
+        raw = stream.read(LOOK_BYTES)
+    refuse_foreign(raw, file)
+    text, encoding = decoded(raw)
+    choices = [encoding] if encoding is not None else []
+    if file.format == "csv":
+        is_tabbed = without_packing(file.path).lower().endswith((".tsv", ".tab"))
+        return choices + csv_choices(text, len(raw) == LOOK_BYTES, "\t" if is_tabbed else ",")
+    return choices + _json_choices(text, file)
+
+
+def _json_choices(text: str, file: SourceFile) -> list[Choice]:
+    """The key of a list of events in each object, if there is one."""
+    layout = layout_of(text.encode())
+    lengths: Counter[str] = Counter()
+    objects = 0
+    blocks = text.encode().splitlines() if layout == "lines" else [text.encode()]
+    try:
+        for block in blocks[:MOST_OBJECTS]:
+            for value in json_values([block], "objects" if layout == "lines" else layout, file):
+                if isinstance(value, dict):
+                    objects += 1
+                    for key, inner in value.items():
+                        if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner):
+                            lengths[key] += 1
+                if objects >= MOST_OBJECTS:
+                    break
+    except DataError:
+        pass  # the text ends inside of a value
+    key, count = lengths.most_common(1)[0] if lengths else ("", 0)
+    if count <= objects / 2:
+        return []
+    return [Choice("explode", key, f"{count} of the first {objects} objects hold a list of events under it")]
+
+
+def _names(file: SourceFile, config: EventsConfig) -> list[str]:
+    """The columns of a file that can be read as text, each once."""
+    if file.format == "parquet":
+        names = parquet_columns(file, config)
+        with open_parquet(file) as parquet:
+            unreadable = {
+                field.name for field in parquet.schema_arrow if not is_readable(field.type)
+            } - set(config.explode or [])
+    else:
+        unreadable = set()
+        with open_source(file) as stream:
+            raw = stream.read(HEAD_BYTES)
+        if file.format == "csv":
+            names = csv_head(raw, file, config).names
+        else:
+            names = head_columns(raw, file, config, is_whole=len(raw) < HEAD_BYTES) or []
+    repeated = {name for name, count in Counter(names).items() if count > 1 and file.format == "csv"}
+    parents = {name.rpartition(".")[0] for name in names if "." in name}
+    kept = [name for name in dict.fromkeys(names) if name not in unreadable | repeated | parents and name]
+    return [*kept, *(name for name in folder_values(file.path) if name not in kept)]
+
+
+def _differing(by_file: Mapping[str, Sequence[str]], names: Sequence[str], count: int) -> list[str]:
+    odd = [path for path, own in by_file.items() if set(own) != set(names)]
+    if not odd:
+        return []
+    return [f"{len(odd)} of the {count} files looked at lack columns that others have, such as {odd[0]}: {PurePosixPath(odd[0]).name}"]
