@@ -19,7 +19,7 @@ from behaviorlm.events.json_values import json_values, layout_of
 from behaviorlm.events.parquet_files import open_parquet, parquet_columns
 from behaviorlm.events.parquet_text import is_readable
 from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import SourceFile, find_files, folder_values, open_source
+from behaviorlm.events.source_files import SourceFile, find_files, folder_values, listed, open_source, text_of_link
 from behaviorlm.files.unpacking import without_packing
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.csv_looks import csv_choices
@@ -29,6 +29,7 @@ MOST_FILES = 50
 """Files that rows are taken from, spread evenly over the log (our choice)."""
 LOOK_BYTES = 256 << 10
 MOST_OBJECTS = 200
+MOST_NAMED = 20
 NO_COLUMN = "no column"
 
 
@@ -36,13 +37,15 @@ NO_COLUMN = "no column"
 class Sample:
     """The first rows of some files.
 
-    files: of the log, all of them. looked_at: those that rows come from. choices: what the files need to be read.
+    files: of the log, all of them. looked_at: those that rows come from. paths: what names the files of the log.
+    choices: what the files need to be read.
     columns: texts by name, nulls where empty, all of one length. broken: rows that could not be read. is_all: whether
     the log ends with these rows.
     """
 
     files: tuple[SourceFile, ...]
     looked_at: tuple[SourceFile, ...]
+    paths: tuple[str, ...]
     notes: tuple[str, ...]
     choices: tuple[Choice, ...]
     columns: Mapping[str, pa.Array]
@@ -59,12 +62,11 @@ class Sample:
 def read_sample(paths: Sequence[str], most: int) -> Sample:
     """Find the files, find out how to read them, and read at most `most` rows. Raises ConfigError and DataError."""
     found = find_files(mapping_of({"paths": list(paths)}))
-    files = [file for file in found.files if file.size]
-    if not files:
-        raise DataError(f"{', '.join(paths)}: all files are empty")
+    files, left_out = _of_one_kind(found.files)
     chosen = spread(files, MOST_FILES)
     choices = _choices(chosen[0])
-    keys = {"paths": list(paths), **{choice.key: choice.value for choice in choices}}
+    proposed = _paths_of(files, paths) if left_out else list(paths)
+    keys = {"paths": proposed, **{choice.key: choice.value for choice in choices}}
     by_file = {file.path: _names(file, mapping_of(keys)) for file in chosen}
     counted = Counter(name for names in by_file.values() for name in names)
     names = sorted(counted, key=lambda name: -counted[name])  # stable: in order of appearance
@@ -83,15 +85,42 @@ def read_sample(paths: Sequence[str], most: int) -> Sample:
     role_of = dict(zip([names[0], *names[1:2], *names[2:]], text.column_names, strict=False))
     columns = {name: pa.concat_arrays(text[_role(name, names)].chunks) for name in role_of}
     return Sample(
-        found.files,
+        tuple(files),
         tuple(checked.files),
-        (*found.notes, *_differing(by_file, names, len(chosen))),
+        tuple(proposed),
+        (*found.notes, *left_out, *_differing(by_file, names, len(chosen))),
         tuple(choices),
         columns,
         text.num_rows + broken,
         broken,
         is_all,
     )
+
+
+def _of_one_kind(files: Sequence[SourceFile]) -> tuple[list[SourceFile], list[str]]:
+    """(the files of the format that most bytes are in, sentences on those left out). Raises DataError for none."""
+    notes = [f"{file.path} is empty" for file in files if not file.size]
+    links = [file.path for file in files if text_of_link(file.path) is not None]
+    notes += [f"{path}: left out: it holds only the path of another file, a link that was copied" for path in links]
+    files = [file for file in files if file.size and file.path not in links]
+    sizes: Counter[str] = Counter()
+    for file in files:
+        sizes[file.format] += file.size
+    if not sizes:
+        raise DataError("\n".join(["all files are empty", *notes]))
+    most = sizes.most_common(1)[0][0]
+    others = [file.path for file in files if file.format != most]
+    if others:
+        notes.append(f"left out, for most of the log is in {most}: {listed(others)}")
+    return [file for file in files if file.format == most], notes
+
+
+def _paths_of(files: Sequence[SourceFile], paths: Sequence[str]) -> list[str]:
+    """The files one by one where they are few, else what their names have in common in the folders asked for."""
+    if len(files) <= MOST_NAMED:
+        return [file.path for file in files]
+    suffixes = dict.fromkeys("".join(PurePosixPath(file.path).suffixes[-2:]) for file in files)
+    return [f"{path.rstrip('/')}/**/*{suffix}" for path in paths for suffix in suffixes]
 
 
 def spread(files: Sequence[SourceFile], most: int) -> list[SourceFile]:
@@ -211,4 +240,5 @@ def _differing(by_file: Mapping[str, Sequence[str]], names: Sequence[str], count
     odd = [path for path, own in by_file.items() if set(own) != set(names)]
     if not odd:
         return []
-    return [f"{len(odd)} of the {count} files looked at lack columns that others have, such as {odd[0]}: {PurePosixPath(odd[0]).name}"]
+    lacking = ", ".join(repr(name) for name in names if name not in by_file[odd[0]])
+    return [f"{len(odd)} of the {count} files looked at lack columns that others have: {odd[0]} lacks {lacking}"]
