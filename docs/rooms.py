@@ -29,6 +29,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "scoring",
         "selection",
         "baselines",
+        "inspection",
         "predictor",
     ],
     "behaviorlm_ray": [
@@ -45,6 +46,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "export",
         "upkeep",
         "search",
+        "inspection",
         "commands",
     ],
     "behaviorlm_lab": ["world", "truth", "pretraining", "study", "commands"],

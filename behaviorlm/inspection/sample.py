@@ -13,6 +13,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_files import HEAD_BYTES, csv_head
+from behaviorlm.events.file_config import FileConfig
 from behaviorlm.events.foreign_files import refuse_foreign
 from behaviorlm.events.json_lines import head_columns
 from behaviorlm.events.json_values import json_values, layout_of
@@ -59,14 +60,18 @@ class Sample:
         return sum(file.size for file in self.files)
 
 
-def read_sample(paths: Sequence[str], most: int) -> Sample:
-    """Find the files, find out how to read them, and read at most `most` rows. Raises ConfigError and DataError."""
-    found = find_files(mapping_of({"paths": list(paths)}))
+def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None) -> Sample:
+    """Find the files, find out how to read them, and read at most `most` rows.
+
+    told: how they are read, where that is known. Raises ConfigError and DataError.
+    """
+    known = {} if told is None else {key: getattr(told, key) for key in FileConfig.model_fields}
+    found = find_files(mapping_of({"paths": list(paths), **known}))
     files, left_out = _of_one_kind(found.files)
     chosen = spread(files, MOST_FILES)
-    choices = _choices(chosen[0])
+    choices = _choices(chosen[0]) if told is None else []
     proposed = _paths_of(files, paths) if left_out else list(paths)
-    keys = {"paths": proposed, **{choice.key: choice.value for choice in choices}}
+    keys = {"paths": proposed, **known, **{choice.key: choice.value for choice in choices}}
     by_file = {file.path: _names(file, mapping_of(keys)) for file in chosen}
     counted = Counter(name for names in by_file.values() for name in names)
     names = sorted(counted, key=lambda name: -counted[name])  # stable: in order of appearance
