@@ -17,7 +17,7 @@ from behaviorlm.events.order import OrderColumn, OrderConfig
 from behaviorlm.events.settling import Head, settle_order
 from behaviorlm.events.time_candidates import Candidate, candidate_patterns, meanings
 from behaviorlm.events.times import read_times
-from behaviorlm.inspection.name_words import TIME, speaks_for
+from behaviorlm.inspection.name_words import IDENTIFIERS, STEP, TIME, speaks_for, words_of
 
 MOST_VALUES = 2_000
 MOST = 0.9
@@ -30,7 +30,8 @@ MANY_DIGITS = r"^\d{9,19}(\.\d+)?$"
 class Moments:
     """A column of times or durations as it is read.
 
-    settings: keys of `events.order` beside column. order: int64[n], microseconds, where is_readable. others: how else
+    settings: keys of `events.order` beside column. order: int64[n], places in time, equal for equal moments to the last
+    digit, where is_readable. others: how else
     it could be read, in words. has_hour: whether most tell more than the date. share_zoned: with a zone in their text.
     """
 
@@ -50,6 +51,9 @@ def read_moments(name: str, kind: str, trimmed: pa.Array) -> Moments | None:
     step = max(1, len(values) // MOST_VALUES)
     few = values.take(pa.array(np.arange(0, len(values), step)))
     is_called_time = speaks_for(name, TIME) > 0
+    is_called_number = bool(set(words_of(name)) & (IDENTIFIERS | STEP)) and not is_called_time
+    if kind != "text" and is_called_number:
+        return None
     pattern = LIKE_A_TIME if kind == "text" or is_called_time else MANY_DIGITS
     if not len(few) or np.asarray(pc.match_substring_regex(few, pattern)).mean() < MOST:
         return None
@@ -64,7 +68,8 @@ def read_moments(name: str, kind: str, trimmed: pa.Array) -> Moments | None:
             midnight = times.clock[readable] % 86_400_000_000 == 0
             has_hour = bool(times.has_hour[readable].mean() > 0.5 and not midnight.all())
             zoned = float(times.is_zoned[readable].mean())
-            return Moments("time", settings, reason, others, times.utc, readable, has_hour, zoned)
+            order = _places(times.utc, times.remainder)
+            return Moments("time", settings, reason, others, order, readable, has_hour, zoned)
     if kind == "text":
         order, _, readable = read_durations(trimmed)
         readable = np.asarray(readable) & np.asarray(trimmed.is_valid())
@@ -72,6 +77,17 @@ def read_moments(name: str, kind: str, trimmed: pa.Array) -> Moments | None:
             reason = "hh:mm:ss since a start"
             return Moments("duration", {"kind": "duration"}, reason, (), order, readable, False, 0.0)
     return None
+
+
+def _places(utc: NDArray[np.int64], remainder: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64[n]: the place of each moment among all."""
+    if not remainder.any():
+        return utc
+    by_time = np.lexsort((remainder, utc))
+    later = (np.diff(utc[by_time]) != 0) | (np.diff(remainder[by_time]) != 0)
+    places = np.empty(len(utc), np.int64)
+    places[by_time] = np.append(0, np.cumsum(later))
+    return places
 
 
 Found = tuple[dict[str, Any], str, tuple[str, ...]]

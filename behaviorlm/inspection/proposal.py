@@ -1,7 +1,8 @@
 """A mapping for a log that nobody described: each key with its reason and what else it could be."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,11 +19,13 @@ from behaviorlm.timelines.config import SplitConfig
 MOST_CONTEXTS = 3
 """Context columns that are proposed: each makes every line of history longer (our choice)."""
 MOST_OTHERS = 4
-CLOSE = 2.5
+CLOSE = 1.5
 """How far behind the best a column may be to be named as an alternative."""
 FEW_EVENTS = 8
 """Events of a user, in the middle, below which a split inside of users leaves too little (our choice)."""
 NOT_SURE = 1.0
+MUCH_LOST = 0.1
+"""Share of unusable rows up to which the proposal allows them (our choice): more is no log with a few bad rows."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,21 @@ class Proposal:
     def min_history(self) -> int:
         """As a run has it where nothing is set."""
         return 1
+
+
+    def with_quarantine(self, lost: Mapping[str, int], rows: int) -> "Proposal":
+        """The same with a quarantine as large as the sample needs, where that is more than what is allowed and still few.
+
+        lost: rows by reason.
+        """
+        share = sum(lost.values()) / max(rows, 1)
+        if not self.mapping.max_quarantine_share < share <= MUCH_LOST:
+            return self
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in lost.items())
+        allowed = ceil(share * 150) / 100
+        said = f"{share:.1%} of the rows looked at cannot be used ({reasons}); CHECK that the mapping is not why"
+        choice = Choice("max_quarantine_share", allowed, said, ("correct the log, and leave this out",))
+        return replace(self, events=(*self.events, choice))
 
 
 def propose(sample: Sample, columns: Sequence[Column], paths: Sequence[str]) -> Proposal:
@@ -125,7 +143,7 @@ def _order(found: Sequence[roles.Ordered]) -> Choice:
         reasons.append(f"the rows of a user follow it in {best.in_file:.0%} of the file")
     others = [f"[{', '.join(column.name for column in one.columns)}]" for one in found[1 : 1 + MOST_OTHERS]]
     first = best.columns[0].moments
-    others += [f"{first.settings.get('time_format') or 'epoch'} as {other}" for other in (first.others if first else ())]
+    others += [f"its values as {other}" for other in (first.others if first is not None else ())]
     return Choice("order", value, "; ".join(reasons), tuple(others))
 
 

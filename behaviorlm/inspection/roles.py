@@ -201,7 +201,7 @@ def group(columns: Sequence[Column], user: Column, behavior: Column) -> Column |
     for column in columns:
         if column in (user, behavior) or column.kind not in ("text", "whole number", "UUID") or column.nulls > 0.01:
             continue
-        is_smaller = 2 <= column.distinct <= 0.8 * user.distinct
+        is_smaller = 2 <= column.distinct <= 0.95 * user.distinct
         if is_smaller and speaks_for(column.name, GROUP) >= 2 and determines(user, column):
             return column
     return None

@@ -24,6 +24,15 @@ from behaviorlm.events.source_files import SourceFile, find_files, folder_values
 from behaviorlm.files.unpacking import without_packing
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.csv_looks import csv_choices
+from behaviorlm.inspection.name_words import (
+    BEHAVIOR,
+    PERHAPS_BEHAVIOR,
+    PERHAPS_USER,
+    STEP,
+    TIME,
+    USER,
+    speaks_for,
+)
 from behaviorlm.inspection.text_encodings import decoded
 
 MOST_FILES = 50
@@ -31,6 +40,8 @@ MOST_FILES = 50
 LOOK_BYTES = 256 << 10
 MOST_OBJECTS = 200
 MOST_NAMED = 20
+SHARED = 0.5
+"""Share of columns that files of one log have in common at least (our choice)."""
 NO_COLUMN = "no column"
 
 
@@ -70,9 +81,15 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
     files, left_out = _of_one_kind(found.files)
     chosen = spread(files, MOST_FILES)
     choices = _choices(chosen[0]) if told is None else []
+    by_file = _columns_by_file(chosen, {**known, **{choice.key: choice.value for choice in choices}})
+    if told is None and (others := _of_other_columns(by_file)):
+        left_out.append(f"left out, for they have other columns than the log: {listed(others)}")
+        files = [file for file in files if file.path not in others]
+        chosen = [file for file in chosen if file.path not in others]
+        choices = _choices(chosen[0])
+        by_file = _columns_by_file(chosen, {choice.key: choice.value for choice in choices})
     proposed = _paths_of(files, paths) if left_out else list(paths)
     keys = {"paths": proposed, **known, **{choice.key: choice.value for choice in choices}}
-    by_file = {file.path: _names(file, mapping_of(keys)) for file in chosen}
     counted = Counter(name for names in by_file.values() for name in names)
     names = sorted(counted, key=lambda name: -counted[name])  # stable: in order of appearance
     if not names:
@@ -108,6 +125,10 @@ def _of_one_kind(files: Sequence[SourceFile]) -> tuple[list[SourceFile], list[st
     links = [file.path for file in files if text_of_link(file.path) is not None]
     notes += [f"{path}: left out: it holds only the path of another file, a link that was copied" for path in links]
     files = [file for file in files if file.size and file.path not in links]
+    unsure = [file.path for file in files if not file.is_surely]
+    if unsure and len(unsure) < len(files):
+        notes.append(f"left out, for other files are logs by their names: {listed(unsure)}")
+        files = [file for file in files if file.is_surely]
     sizes: Counter[str] = Counter()
     for file in files:
         sizes[file.format] += file.size
@@ -118,6 +139,31 @@ def _of_one_kind(files: Sequence[SourceFile]) -> tuple[list[SourceFile], list[st
     if others:
         notes.append(f"left out, for most of the log is in {most}: {listed(others)}")
     return [file for file in files if file.format == most], notes
+
+
+def _columns_by_file(files: Sequence[SourceFile], keys: Mapping[str, Any]) -> dict[str, list[str]]:
+    config = mapping_of({"paths": ["log"], **keys})
+    return {file.path: _names(file, config) for file in files}
+
+
+def _of_other_columns(by_file: Mapping[str, Sequence[str]]) -> list[str]:
+    """Files that share hardly any column with those that look most like a log by the names of their columns."""
+    kinds: list[tuple[set[str], list[str]]] = []
+    for path, names in by_file.items():
+        for seen, paths in kinds:
+            if len(seen & set(names)) >= SHARED * min(len(seen), len(names)):
+                seen |= set(names)
+                paths.append(path)
+                break
+        else:
+            kinds.append((set(names), [path]))
+    log = max(kinds, key=lambda kind: (_like_a_log(kind[0]), len(kind[1])))
+    return [path for kind in kinds if kind is not log for path in kind[1]]
+
+
+def _like_a_log(names: set[str]) -> float:
+    roles = ((USER, PERHAPS_USER), (BEHAVIOR, PERHAPS_BEHAVIOR), (TIME, STEP))
+    return sum(max((speaks_for(name, *words) for name in names), default=0.0) for words in roles)
 
 
 def _paths_of(files: Sequence[SourceFile], paths: Sequence[str]) -> list[str]:

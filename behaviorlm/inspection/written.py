@@ -12,12 +12,12 @@ from behaviorlm.inspection.proposal import Proposal
 WIDTH = 110
 
 
-def written(proposal: Proposal, base: str, seen: str) -> str:
-    """The text of a configuration. base: `model.base`. seen: what was looked at, in words."""
+def written(proposal: Proposal, base: str, seen: str, problems: Sequence[str] = ()) -> str:
+    """The text of a configuration. base: `model.base`. seen: what was looked at, in words. problems: what to mend."""
     lines = [
         *_comment(f"Proposed by `behaviorlm inspect` from {seen}. Check each choice; then:", ""),
         "#   behaviorlm run --config <this file> --dry-run",
-        *(line for doubt in proposal.doubts for line in _comment(f"CHECK: {doubt}", "")),
+        *(line for doubt in [*proposal.doubts, *problems] for line in _comment(f"CHECK: {doubt}", "")),
         f"name: {_value(proposal.name)}",
         "events:",
         *_section(proposal.events),

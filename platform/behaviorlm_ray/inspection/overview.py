@@ -56,11 +56,14 @@ def proposed(paths: Sequence[str], rows: int) -> Overview:
     proposal = propose(sample, columns, paths)
     log = find_log(proposal.mapping)
     mapped = look_at_mapped(log, proposal.split_config, VocabularyConfig(), proposal.min_history, rows)
+    allowing = proposal.with_quarantine(mapped.facts.quarantined, mapped.facts.rows)
+    if allowing is not proposal:
+        proposal, log = allowing, find_log(allowing.mapping)
+        mapped = look_at_mapped(log, proposal.split_config, VocabularyConfig(), proposal.min_history, rows)
     remarks = [*proposal.doubts, *_remarks(sample, log, mapped)]
     choices = (*proposal.events, *proposal.split, *proposal.prompt)
-    return Overview(
-        sample, columns, choices, written(proposal, embedded_base(), seen(sample)), log, mapped, tuple(remarks)
-    )
+    text = written(proposal, embedded_base(), seen(sample), mapped.problems)
+    return Overview(sample, columns, choices, text, log, mapped, tuple(remarks))
 
 
 def with_mapping(config: str, rows: int) -> Overview:

@@ -7,7 +7,7 @@ from behaviorlm.events.identity import look_alikes
 from behaviorlm.inspection.mapped import GROUPS
 from behaviorlm_ray.inspection import plots
 from behaviorlm_ray.inspection.overview import Overview
-from behaviorlm_ray.report.page import filled
+from behaviorlm_ray.report.document import filled
 
 MOST_BEHAVIORS = 200
 MOST_COLUMNS = 500
