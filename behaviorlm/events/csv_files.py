@@ -102,9 +102,7 @@ def read_csv_batches(source: SourceFile, config: EventsConfig) -> Iterator[tuple
         quotes = dialect.without_escaped(row.text.encode()).count(dialect.quote) if dialect.quote else 0
         if quotes % 2 and ("\n" in row.text or "\r" in row.text):
             unclosed.append(number)
-        shown = row.text[:MAX_QUARANTINE_VALUE_CHARACTERS].replace(NO_TEXT, "\ufffd")
-        if dialect.has_stand_in:
-            shown = shown.replace(dialect.separator.decode(), dialect.delimiter.decode())
+        shown = dialect.as_written(row.text[:MAX_QUARANTINE_VALUE_CHARACTERS]).replace(NO_TEXT, "\ufffd")
         malformed.append((number, f"{row.actual_columns} columns, not {row.expected_columns}: {shown}"))
         return "skip"
 

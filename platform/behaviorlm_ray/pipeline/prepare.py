@@ -12,7 +12,7 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 2
-DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_behavior")
+DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_behavior", "max_tie_share")
 
 
 def prepare(run: Run) -> Stage:
@@ -29,6 +29,8 @@ def prepare(run: Run) -> Stage:
         partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
             screen().says(f"prepare: {too_few}")
+        for note in run.inputs.source.notes:
+            screen().says(f"prepare: {note}")
         plan = PreparationPlan(
             run.inputs.source,
             settings.split,

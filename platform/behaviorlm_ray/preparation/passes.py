@@ -23,12 +23,13 @@ from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.timelines.config import VocabularyConfig
 from behaviorlm.timelines.splits import SPLIT_NAMES, check_labels
+from behaviorlm.timelines.tie_breakers import warning_of_ties
 from behaviorlm.timelines.vocabulary import build_vocabulary, check_behaviors
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
-from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
+from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan
 from behaviorlm_ray.preparation.reading import read_file
 
 MAX_PARTITIONS = 256
@@ -80,6 +81,9 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     longest = max((report["longest_question"] for report in built), default=0)
     prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
     storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
+    # Not the dates between which numbers are credible: they differ from day to day.
+    settled = plan.log.events.order.model_dump(mode="json", include={"epoch_unit", "time_format"})
+    storage.write_replacing(plan.folder / ORDER, json.dumps(settled).encode())
     storage.write_replacing(plan.folder / "prompt.json", prompt.to_json().encode())
     limit = prompt.max_history_tokens
     lengths = [length for report in built for length in report["history_tokens"]]
@@ -99,6 +103,8 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     content = {**counts, "facts": facts.model_dump(mode="json")}
     storage.write_replacing(plan.folder / "counts.json", json.dumps(content, indent=2).encode())
     said = doubts(facts)
+    if tied := warning_of_ties(plan.log, facts.counts):
+        said.append(tied)
     if cut:
         samples = sum(number for _, number in lengths)
         said.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
@@ -174,7 +180,7 @@ def _check_first_pass(
 
 def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
     """Over all files: what lies in one part must not decide whether a log is refused."""
-    if plan.log.events.order.kind != "time" or plan.log.events.order.time_zone is not None:
+    if not plan.log.events.order.has_time or plan.log.events.order.time_zone is not None:
         return
     first: dict[str, str] = {}
     for file, report in zip(plan.log.files, read, strict=True):

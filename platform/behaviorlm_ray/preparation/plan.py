@@ -12,6 +12,8 @@ from behaviorlm_ray.storage import Location
 
 QUARANTINE = "quarantine"
 """Folder of the tables of rows that cannot be used."""
+ORDER = "order.json"
+"""What was settled for all times of the log: {"epoch_unit", "time_format"}, as keys of events.order."""
 
 
 @dataclass(frozen=True)
