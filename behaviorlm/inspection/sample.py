@@ -21,7 +21,7 @@ from behaviorlm.events.parquet_files import open_parquet, parquet_columns
 from behaviorlm.events.parquet_text import is_readable
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import SourceFile, find_files, folder_values, listed, open_source, text_of_link
-from behaviorlm.files.unpacking import without_packing
+from behaviorlm.files.unpacking import packing_of, without_packing
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.csv_looks import csv_choices
 from behaviorlm.inspection.name_words import (
@@ -52,7 +52,7 @@ class Sample:
     files: of the log, all of them. looked_at: those that rows come from. paths: what names the files of the log.
     choices: what the files need to be read.
     columns: texts by name, nulls where empty, all of one length. broken: rows that could not be read. is_all: whether
-    the log ends with these rows.
+    the log ends with these rows. rows_estimated: about how many rows the log has; None for packed files.
     """
 
     files: tuple[SourceFile, ...]
@@ -64,6 +64,7 @@ class Sample:
     rows: int
     broken: int
     is_all: bool
+    rows_estimated: int | None
 
     @property
     def size(self) -> int:
@@ -116,6 +117,7 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
         text.num_rows + broken,
         broken,
         is_all,
+        text.num_rows + broken if is_all else _estimated_rows(files, chosen[0]),
     )
 
 
@@ -172,6 +174,22 @@ def _paths_of(files: Sequence[SourceFile], paths: Sequence[str]) -> list[str]:
         return [file.path for file in files]
     suffixes = dict.fromkeys("".join(PurePosixPath(file.path).suffixes[-2:]) for file in files)
     return [f"{path.rstrip('/')}/**/*{suffix}" for path in paths for suffix in suffixes]
+
+
+def _estimated_rows(files: Sequence[SourceFile], first: SourceFile) -> int | None:
+    """By what Parquet files say, else by the size of the first lines; None where files are packed."""
+    if first.format == "parquet":
+        few = spread(files, MOST_FILES)
+        rows = 0
+        for file in few:
+            with open_parquet(file) as parquet:
+                rows += parquet.metadata.num_rows
+        return rows * len(files) // len(few)
+    if any(packing_of(file.path) for file in files):
+        return None
+    with open_source(first) as stream:
+        raw = stream.read(HEAD_BYTES)
+    return int(sum(file.size for file in files) * max(raw.count(b"\n"), raw.count(b"\r"), 1) / len(raw))
 
 
 def spread(files: Sequence[SourceFile], most: int) -> list[SourceFile]:

@@ -18,7 +18,7 @@ def written(proposal: Proposal, base: str, seen: str, problems: Sequence[str] = 
         *_comment(f"Proposed by `behaviorlm inspect` from {seen}. Check each choice; then:", ""),
         "#   behaviorlm run --config <this file> --dry-run",
         *(line for doubt in [*proposal.doubts, *problems] for line in _comment(f"CHECK: {doubt}", "")),
-        f"name: {_value(proposal.name)}",
+        f"name: {as_yaml(proposal.name)}",
         "events:",
         *_section(proposal.events),
         "split:",
@@ -27,7 +27,7 @@ def written(proposal: Proposal, base: str, seen: str, problems: Sequence[str] = 
         *_section(proposal.prompt),
         "model:",
         "  # a tiny one that comes along, to see that all works; then name the model that you want to tune",
-        f"  base: {_value(base)}",
+        f"  base: {as_yaml(base)}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -38,7 +38,7 @@ def _section(choices: Sequence[Choice]) -> Iterator[str]:
         if choice.reason or others:
             yield from _comment(f"{choice.reason}.{others}", "  ")
         if choice.key:
-            yield f"  {choice.key}: {_value(choice.value)}"
+            yield f"  {choice.key}: {as_yaml(choice.value)}"
 
 
 def _comment(text: str, indent: str) -> list[str]:
@@ -46,7 +46,7 @@ def _comment(text: str, indent: str) -> list[str]:
     return textwrap.wrap(plain, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ", break_long_words=False)
 
 
-def _value(value: Any) -> str:
-    """On one line."""
+def as_yaml(value: Any) -> str:
+    """A value on one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -43,18 +43,19 @@ def print_look(options: argparse.Namespace) -> None:
         overview = with_mapping(options.mapping, options.rows)
     else:
         overview = proposed(options.paths, options.rows)
-    notes = []
+    cost = []
     if options.base:
         from behaviorlm_ray.inspection.base_cost import cost_lines
 
-        notes += cost_lines(overview, options.base)
+        cost = cost_lines(overview, options.base)
+    notes = [*cost]
     if options.to:
         write_new(options.to, overview.text)
         notes.append(f"wrote {options.to}; next: behaviorlm run --config {options.to} --dry-run")
     if options.html:
         from behaviorlm_ray.inspection.page import rendered
 
-        write_new(options.html, rendered(overview, notes))
+        write_new(options.html, rendered(overview, cost))
         notes.append(f"wrote {options.html}")
     show(overview, Console(width=None if sys.stdout.isatty() else 160, highlight=False), notes)
 

@@ -50,9 +50,9 @@ def cost_lines(overview: Overview, base: str) -> list[str]:
 
 
 def _rows_of_log(overview: Overview) -> float:
-    """Rows of all files, estimated by the bytes of those that were looked at where the log goes on after them."""
+    """About the rows of the log; those of the sample where that cannot be told."""
     sample = overview.sample
-    return float(sample.rows if sample.is_all else max(sample.rows, sample.rows_estimated))
+    return float(max(sample.rows, sample.rows_estimated or 0))
 
 
 def _share(mapped: Mapped, count: str) -> float:

@@ -84,7 +84,8 @@ def seen(sample: Sample) -> str:
     if sample.is_all:
         return f"all {sample.rows:,} rows of {count}"
     of_files = f" of {len(sample.looked_at)} files" if len(sample.files) > 1 else ""
-    return f"the first {sample.rows:,} rows{of_files}, of {count}: a sample; `prepare` reads all"
+    about = f" with about {sample.rows_estimated:,} rows" if sample.rows_estimated else ""
+    return f"the first {sample.rows:,} rows{of_files}, of {count}{about}: a sample; `prepare` reads all"
 
 
 def embedded_base() -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from behaviorlm.baselines import BASELINES
 from behaviorlm.events.identity import look_alikes
 from behaviorlm.inspection.mapped import GROUPS
+from behaviorlm.inspection.written import as_yaml
 from behaviorlm_ray.inspection import plots
 from behaviorlm_ray.inspection.overview import Overview
 from behaviorlm_ray.report.document import filled
@@ -13,8 +14,8 @@ MOST_BEHAVIORS = 200
 MOST_COLUMNS = 500
 
 
-def rendered(overview: Overview, notes: Sequence[str]) -> str:
-    """The document."""
+def rendered(overview: Overview, cost: Sequence[str]) -> str:
+    """The document. cost: what the log would take with a base, in sentences."""
     mapped = overview.mapped
     facts = mapped.facts
     behaviors = sorted(facts.behaviors.items(), key=lambda item: (-item[1], item[0]))
@@ -28,7 +29,8 @@ def rendered(overview: Overview, notes: Sequence[str]) -> str:
         columns=overview.columns[:MOST_COLUMNS],
         choices=[choice for choice in overview.choices if choice.key != "paths"],
         lines=overview.lines,
-        notes=notes,
+        cost=cost,
+        as_yaml=as_yaml,
         behaviors=behaviors[:MOST_BEHAVIORS],
         more_behaviors=max(0, len(behaviors) - MOST_BEHAVIORS),
         alike=look_alikes(facts.behaviors),

@@ -10,7 +10,7 @@ from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
 from behaviorlm_ray.report.plots import shortened
 
 WIDTH = 480
-MOST_NAMED = 30
+MOST_NAMED = 45
 ANCHOR_SHARE = 0.01
 
 
@@ -41,8 +41,10 @@ def behaviors_plot(facts: LogFacts, threshold: float = ANCHOR_SHARE) -> Markup |
             axes.axhline(threshold, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
             axes.set_xlabel("behaviors, most frequent first")
             axes.set_ylabel("share of the events")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axes.xaxis.set_tick_params(which="minor", length=0, labelsize=0)
         axis = axes.xaxis if is_named else axes.yaxis
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3%}".rstrip("0%").rstrip(".") + " %"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         axis.set_tick_params(which="minor", length=0, labelsize=0)
         return inline(figure, "behaviors", "Share of each behavior, with the cut into anchors and tail")
 

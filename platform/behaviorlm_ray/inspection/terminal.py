@@ -11,6 +11,7 @@ from behaviorlm.baselines import BASELINES
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.columns import Column
 from behaviorlm.inspection.mapped import GROUPS
+from behaviorlm.inspection.written import as_yaml
 from behaviorlm_ray.inspection.overview import Overview
 from behaviorlm_ray.report.wording import readable
 
@@ -67,10 +68,8 @@ def _columns(columns: Sequence[Column]) -> Table:
 def _choices(choices: Sequence[Choice]) -> Table:
     rows = []
     for choice in choices:
-        value = choice.value
-        shown = ", ".join(f"{key}: {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
         others = f" (or {', '.join(choice.others[:2])})" if choice.others else ""
-        rows.append([choice.key, _cut(shown, MOST_WIDTH), choice.reason + others])
+        rows.append([choice.key, _cut(as_yaml(choice.value), MOST_WIDTH), choice.reason + others])
     return _table(["proposed", "value", "why"], rows)
 
 
