@@ -1,1 +1,1 @@
-"""A look at a log before any config exists: how its files are read, what its columns are, and a mapping to start from."""
+"""A look at a log before any config exists: its files, its columns, and a mapping to start from."""

@@ -58,6 +58,11 @@ class Column:
         return self.filled / max(self.distinct, 1)
 
     @property
+    def share_of_codes(self) -> float:
+        """Share of the different values that have three digits or more: codes rather than words."""
+        return float(np.asarray(pc.match_substring_regex(self.distinct_values, r"\d.*\d.*\d")).mean())
+
+    @property
     def examples(self) -> list[str]:
         """The most frequent values, or the first ones where no value is frequent."""
         order = np.argsort(-self.counts, kind="stable")[:MOST_EXAMPLES]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 from behaviorlm.inspection.choices import Choice
 
@@ -76,7 +77,7 @@ def csv_choices(text: str, is_cut: bool, default_delimiter: str) -> list[Choice]
 
 def _best(text: str, delimiters: tuple[str, ...], is_cut: bool) -> Reading | None:
     plain = [_read(text, delimiter, '"', None, is_cut) for delimiter in delimiters]
-    doubled = {reading.delimiter[0] for reading in plain if len(reading.delimiter) > 1 and reading.share > FEW}
+    doubled = {one.delimiter[0] for one in plain if len(one.delimiter) > 1 < one.columns and one.share > FEW}
     plain = [reading for reading in plain if reading.delimiter not in doubled and reading.rows]
     best = max(plain, key=lambda reading: reading.score, default=None)
     if best is None or best.columns < 2:
@@ -97,7 +98,7 @@ def _best(text: str, delimiters: tuple[str, ...], is_cut: bool) -> Reading | Non
 def _read(text: str, delimiter: str, quote: str | None, escape: str | None, is_cut: bool) -> Reading:
     separator = STAND_IN if len(delimiter) > 1 else delimiter
     lines = io.StringIO(text.replace(delimiter, STAND_IN) if len(delimiter) > 1 else text, newline="")
-    quoting = csv.QUOTE_MINIMAL if quote is not None else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quote is not None else csv.QUOTE_NONE
     reader = csv.reader(lines, delimiter=separator, quotechar=quote, escapechar=escape, quoting=quoting)
     rows: list[list[str]] = []
     first_lines, before = [], 0
@@ -183,4 +184,6 @@ def _names(best: Reading, comments: list[str]) -> Choice:
         parts = [part.strip() for part in told.split(best.delimiter)]
         if len(set(parts)) == best.columns:
             return Choice("column_names", parts, "the file names its columns in a comment only")
-    return Choice("column_names", names, "the first row is an event, not a header: give them names of your own")
+    return Choice(
+        "column_names", names, "the first row is an event, not a header: give them names of your own"
+    )

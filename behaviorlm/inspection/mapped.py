@@ -48,7 +48,9 @@ class Mapped:
     timelines: pa.Table
 
 
-def look_at_mapped(log: SourceLog, split: SplitConfig, vocabulary: VocabularyConfig, min_history: int, most: int) -> Mapped:
+def look_at_mapped(
+    log: SourceLog, split: SplitConfig, vocabulary: VocabularyConfig, min_history: int, most: int
+) -> Mapped:
     """Read the first rows of some files, spread over the log. Raises DataError where preparation would for a row."""
     events, quarantined, begun, are_all = _first_events(log, most)
     timelines, counts = build_timelines(events, log.events, split, min_history, log.events.dataset)

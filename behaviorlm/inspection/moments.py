@@ -1,4 +1,4 @@
-"""Columns that are times: how they are to be read, settled as a run would, or by what is likeliest where it would ask."""
+"""Columns that are times: how to read them, settled as a run would, or by what is likeliest where it would ask."""
 
 import re
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from behaviorlm.inspection.name_words import IDENTIFIERS, STEP, TIME, speaks_for
 MOST_VALUES = 2_000
 MOST = 0.9
 """Share of the values that must be read for a column to be times (our choice)."""
+EPOCHS_BY_USE = ("unix", "excel", "2001", "1601", "0001", "1904", "1900", "julian")
+"""Of epochs that fit equally well the more common one is proposed (our choice)."""
 LIKE_A_TIME = r"^.{0,12}\d{1,4}[^0-9]{1,8}\d{1,2}.{0,40}$|^\d{8,19}(\.\d+)?$"
 MANY_DIGITS = r"^\d{9,19}(\.\d+)?$"
 
@@ -117,13 +119,16 @@ def _likeliest(values: pa.Array, kind: str) -> Found | None:
         best, *rest = sorted(candidates, key=_span_of)
         reason = f"{best.pattern} reads {best.count} of {min(len(values), MOST_VALUES)} values looked at"
         if rest:
-            reason += ", and the span that it makes is the shortest; CHECK which is the day and which the month"
+            reason += (
+                ", and the span that it makes is the shortest; CHECK which is the day and which the month"
+            )
         swapped = best.pattern.translate(str.maketrans("dm", "md"))
         others = tuple(candidate.pattern for candidate in rest) or ((swapped,) if "%b" in swapped else ())
         return {"kind": "time", "time_format": best.pattern}, reason, others[:3]
     found = [one for one in meanings(values, datetime.now(UTC).date()) if one.share > MOST]
     if not found:
         return None
+    found.sort(key=lambda one: (-round(one.share, 2), EPOCHS_BY_USE.index(one.epoch)))
     others = tuple(one.described for one in found[1:4])
     settings = {"kind": "time", "epoch": found[0].epoch, "epoch_unit": found[0].unit}
     return settings, f"{found[0].described}; CHECK the span", others

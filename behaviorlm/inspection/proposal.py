@@ -53,9 +53,8 @@ class Proposal:
         """As a run has it where nothing is set."""
         return 1
 
-
     def with_quarantine(self, lost: Mapping[str, int], rows: int) -> "Proposal":
-        """The same with a quarantine as large as the sample needs, where that is more than what is allowed and still few.
+        """The same with a quarantine as large as the sample needs, where that is more than allowed and still little.
 
         lost: rows by reason.
         """
@@ -64,7 +63,9 @@ class Proposal:
             return self
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in lost.items())
         allowed = ceil(share * 150) / 100
-        said = f"{share:.1%} of the rows looked at cannot be used ({reasons}); CHECK that the mapping is not why"
+        said = (
+            f"{share:.1%} of the rows looked at cannot be used ({reasons}); CHECK that the mapping is not why"
+        )
         choice = Choice("max_quarantine_share", allowed, said, ("correct the log, and leave this out",))
         return replace(self, events=(*self.events, choice))
 
@@ -116,7 +117,9 @@ def name_of(paths: Sequence[str]) -> str:
     return kept.strip("_-") or "log"
 
 
-def _user_and_behavior(columns: Sequence[Column], who: Sequence[roles.Scored]) -> tuple[roles.Scored, list[roles.Scored]]:
+def _user_and_behavior(
+    columns: Sequence[Column], who: Sequence[roles.Scored]
+) -> tuple[roles.Scored, list[roles.Scored]]:
     """The pair for which most speaks."""
     best: tuple[roles.Scored, list[roles.Scored]] = who[0], []
     score = -np.inf
@@ -130,14 +133,21 @@ def _user_and_behavior(columns: Sequence[Column], who: Sequence[roles.Scored]) -
 def _order(found: Sequence[roles.Ordered]) -> Choice:
     best = found[0]
     several = len(best.columns) > 1
-    settings = [column.moments.settings if column.moments is not None else {"kind": "integer"} for column in best.columns]
-    value: dict[str, Any] = {"column": [column.name for column in best.columns] if several else best.columns[0].name}
+    settings = [
+        column.moments.settings if column.moments is not None else {"kind": "integer"}
+        for column in best.columns
+    ]
+    value: dict[str, Any] = {
+        "column": [column.name for column in best.columns] if several else best.columns[0].name
+    }
     for key in ("kind", "time_format", "epoch", "epoch_unit"):
         default = {"time_format": None, "epoch": "unix", "epoch_unit": "auto"}.get(key)
         given = [one.get(key, default) for one in settings]
         if any(one != default for one in given):
             value[key] = given if several else given[0]
-    reasons = [column.moments.reason for column in best.columns if column.moments is not None] or ["a step number"]
+    reasons = [column.moments.reason for column in best.columns if column.moments is not None] or [
+        "a step number"
+    ]
     reasons.append(f"{best.ties:.1%} of the events are equal in it to the user's event before")
     if best.in_file > 0.5:
         reasons.append(f"the rows of a user follow it in {best.in_file:.0%} of the file")
@@ -153,9 +163,15 @@ def _zone(order: Sequence[Column]) -> Iterator[Choice]:
     if moments is None:
         return
     if moments.share_zoned == 0 and moments.has_hour:
-        yield Choice("", None, "the times name no zone and count as UTC: add time_zone: Europe/Berlin (or whichever) to order")
+        yield Choice(
+            "",
+            None,
+            "the times name no zone and count as UTC: add time_zone: Europe/Berlin (or whichever) to order",
+        )
     elif moments.has_hour:
-        yield Choice("", None, "add time_zone to order for the clock of the users' place: without one it is UTC")
+        yield Choice(
+            "", None, "add time_zone to order for the clock of the users' place: without one it is UTC"
+        )
 
 
 def _told(sitting: Column | None, grouping: Column | None, labels: Column | None) -> Iterator[Choice]:
@@ -163,19 +179,27 @@ def _told(sitting: Column | None, grouping: Column | None, labels: Column | None
         reason = f"{sitting.distinct:,} different ones, {sitting.rows_each:,.1f} rows each, all of one user"
         yield Choice("session", sitting.name, reason, ("leave it out: all events of a user by the order",))
     if grouping is not None:
-        yield Choice("group", grouping.name, f"{grouping.distinct:,} groups; each user is in one", ("the user",))
+        yield Choice(
+            "group", grouping.name, f"{grouping.distinct:,} groups; each user is in one", ("the user",)
+        )
     if labels is not None:
         values = ", ".join(map(str, labels.distinct_values.to_pylist()))
         yield Choice("split_column", labels.name, f"its values are {values}", ("split.by: time",))
 
 
 def _context(
-    columns: Sequence[Column], order: Sequence[Column], user: Column, behavior: Column, taken: Sequence[Column]
+    columns: Sequence[Column],
+    order: Sequence[Column],
+    user: Column,
+    behavior: Column,
+    taken: Sequence[Column],
 ) -> Iterator[Choice]:
     moments = next((column.moments for column in order if column.kind == "time"), None)
     if moments is not None:
         if moments.has_hour:
-            yield Choice("clock", ["weekday", "hour"], "the times tell the hour; both are known before the event")
+            yield Choice(
+                "clock", ["weekday", "hour"], "the times tell the hour; both are known before the event"
+            )
         else:
             yield Choice("clock", ["weekday"], "the times are dates; the weekday is known before the event")
     found = roles.contexts(columns, user, behavior, taken)
@@ -199,13 +223,21 @@ def _split(labels: Column | None, grouping: Column | None, middle: float) -> Cho
         return Choice("by", "column", f"the log brings its own in {labels.name!r}")
     if middle < FEW_EVENTS:
         what = "groups" if grouping is not None else "users"
-        return Choice("by", "group", f"half of the users have {middle:.0f} events or fewer: whole {what} go to a part", ("time",))
+        return Choice(
+            "by",
+            "group",
+            f"half of the users have {middle:.0f} events or fewer: whole {what} go to a part",
+            ("time",),
+        )
     return Choice("by", "time", "the last events of each user are for validation and test", ("group",))
 
 
 def _windows(middle: float) -> Iterator[Choice]:
     most = 32 if middle >= 100 else 16 if middle >= 12 else 8
-    yield Choice("max_events", most, f"past events that a sample sees; half of the users have {middle:.0f} events or fewer in the sample")
+    reason = (
+        f"past events that a sample sees; half of the users have {middle:.0f} events or fewer in the sample"
+    )
+    yield Choice("max_events", most, reason)
     yield Choice("stride", most // 2, "half of it: neighboring samples share tokens")
 
 
@@ -226,8 +258,13 @@ def _doubts(user: roles.Scored, what: Sequence[roles.Scored], order: roles.Order
 
 
 def _nobody(role: str, columns: Sequence[Column]) -> str:
-    shown = ", ".join(f"{column.name} ({column.kind}, {column.distinct:,} different)" for column in columns[:40])
-    return f"no column can be {role}; what is there: {shown}. Write a mapping (docs/own_logs.md) and look at it with --mapping"
+    shown = ", ".join(
+        f"{column.name} ({column.kind}, {column.distinct:,} different)" for column in columns[:40]
+    )
+    return (
+        f"no column can be {role}; what is there: {shown}. Write a mapping (docs/own_logs.md) and look at it with "
+        "--mapping"
+    )
 
 
 def _nested(choices: Sequence[Choice]) -> Mapping[str, Any]:

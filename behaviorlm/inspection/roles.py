@@ -59,9 +59,11 @@ def behaviors(columns: Sequence[Column], user: Column) -> list[Scored]:
 
 
 def _as_user(column: Column) -> Scored | None:
-    if column.kind in ("time", "duration", "number", "list", "empty", "yes or no") or column.distinct < 2:
-        return None
     name = speaks_for(column.name, USER, PERHAPS_USER)
+    if column.kind == "number" and name < 2:
+        return None
+    if column.kind in ("time", "duration", "list", "empty", "yes or no") or column.distinct < 2:
+        return None
     score, said = name, ["called like a user"] if name >= 2 else ["called like one who acts"] if name else []
     if speaks_for(column.name, SESSION):
         score -= 1.5
@@ -82,7 +84,11 @@ def _as_user(column: Column) -> Scored | None:
 
 
 def _as_behavior(column: Column, user: Column) -> Scored | None:
-    if column is user or column.kind in ("time", "duration", "number", "list", "empty") or column.distinct < 2:
+    if (
+        column is user
+        or column.kind in ("time", "duration", "number", "list", "empty")
+        or column.distinct < 2
+    ):
         return None
     name = speaks_for(column.name, BEHAVIOR, PERHAPS_BEHAVIOR)
     score, said = name, ["called like a behavior"] if name >= 2 else []
@@ -94,6 +100,8 @@ def _as_behavior(column: Column, user: Column) -> Scored | None:
     elif column.rows_each < 2:
         score -= 2
     score += {"text": 1.0, "whole number": -1.0, "UUID": -3.0, "yes or no": -1.0}.get(column.kind, 0.0)
+    if column.kind == "text" and column.share_of_codes > 0.5:
+        score -= 1.5
     if column.nulls > 0.5:
         score -= 2
     if column.characters > LONG_TEXT:
@@ -102,7 +110,8 @@ def _as_behavior(column: Column, user: Column) -> Scored | None:
     if varied < 0.3:
         score -= 3
     said.append(
-        f"{column.distinct:,} different ones, {column.rows_each:,.0f} rows each; they change within {varied:.0%} of the users"
+        f"{column.distinct:,} different ones, {column.rows_each:,.0f} rows each; they change within {varied:.0%} of "
+        "the users"
     )
     return Scored(column, score, "; ".join(said))
 
@@ -135,14 +144,19 @@ def orders(columns: Sequence[Column], user: Column, taken: Sequence[Column]) -> 
     steps = [
         column
         for column in columns
-        if column.kind == "whole number" and column is not user and column not in taken and column.nulls < 0.05
+        if column.kind == "whole number"
+        and column is not user
+        and column not in taken
+        and column.nulls < 0.05
         and column.distinct > 1
     ]
     steps.sort(key=lambda column: -speaks_for(column.name, STEP))
     durations = [column for column in columns if column.kind == "duration"]
     found = [ordered(user, [column]) for column in times[:MOST_CANDIDATES]]
     if found and found[0].ties > MANY_TIES:
-        more = [ordered(user, [found[0].columns[0], extra]) for extra in [*durations, *steps[:MOST_CANDIDATES]]]
+        more = [
+            ordered(user, [found[0].columns[0], extra]) for extra in [*durations, *steps[:MOST_CANDIDATES]]
+        ]
         breaking = [one for one in more if one.ties < found[0].ties / 2 and _is_believed(one)]
         found = [*sorted(breaking, key=lambda one: (round(one.ties, 3), -one.in_file))[:2], *found]
     if not found:
@@ -190,16 +204,22 @@ def order_of(column: Column) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 def session(columns: Sequence[Column], user: Column) -> Column | None:
     """A column that is called a session and holds several events of one user each."""
     for column in columns:
-        if column is not user and speaks_for(column.name, SESSION) >= 2 and column.rows_each >= 2:
-            if column.nulls < 0.2 and column.kind in ("text", "whole number", "UUID") and determines(column, user):
-                return column
+        is_usable = column.kind in ("text", "whole number", "UUID", "time") and column.nulls < 0.2
+        if column is user or not is_usable or column.rows_each < 2:
+            continue
+        if speaks_for(column.name, SESSION) >= 2 and determines(column, user):
+            return column
     return None
 
 
 def group(columns: Sequence[Column], user: Column, behavior: Column) -> Column | None:
     """A column that is called a group and puts each user in one of several."""
     for column in columns:
-        if column in (user, behavior) or column.kind not in ("text", "whole number", "UUID") or column.nulls > 0.01:
+        if (
+            column in (user, behavior)
+            or column.kind not in ("text", "whole number", "UUID")
+            or column.nulls > 0.01
+        ):
             continue
         is_smaller = 2 <= column.distinct <= 0.95 * user.distinct
         if is_smaller and speaks_for(column.name, GROUP) >= 2 and determines(user, column):
@@ -210,20 +230,31 @@ def group(columns: Sequence[Column], user: Column, behavior: Column) -> Column |
 def split(columns: Sequence[Column]) -> Column | None:
     """A column of split labels."""
     for column in columns:
-        if column.kind == "text" and 2 <= column.distinct <= 4 and column.nulls < 0.05:
-            if {str(value).casefold() for value in column.distinct_values.to_pylist()} <= SPLIT_VALUES:
-                return column
+        is_usable = column.kind == "text" and 2 <= column.distinct <= 4 and column.nulls < 0.05
+        if is_usable and {value.casefold() for value in column.distinct_values.to_pylist()} <= SPLIT_VALUES:
+            return column
     return None
 
 
-def contexts(columns: Sequence[Column], user: Column, behavior: Column, taken: Sequence[Column]) -> list[Column]:
+def contexts(
+    columns: Sequence[Column], user: Column, behavior: Column, taken: Sequence[Column]
+) -> list[Column]:
     """Columns that may tell something of an event beyond its behavior, those first that tell most."""
     found = {}
     for column in columns:
-        if column in taken or column in (user, behavior) or column.kind not in ("text", "whole number", "yes or no"):
+        if (
+            column in taken
+            or column in (user, behavior)
+            or column.kind not in ("text", "whole number", "yes or no")
+        ):
             continue
         is_sized = 2 <= column.distinct <= 500 and column.rows_each >= 10 and column.characters <= 40
-        if not is_sized or column.nulls > 0.5 or speaks_for(column.name, SESSION) or speaks_for(column.name, USER):
+        if (
+            not is_sized
+            or column.nulls > 0.5
+            or speaks_for(column.name, SESSION)
+            or speaks_for(column.name, USER)
+        ):
             continue
         if determines(behavior, column) or determines(user, column):
             continue
@@ -245,7 +276,9 @@ def _time_score(column: Column, user: Column) -> float:
 
 def _is_believed(one: Ordered) -> bool:
     """Whether a further column is a step: called so, or one by which rows follow each other in the files."""
-    return speaks_for(one.columns[-1].name, STEP) > 0 or one.columns[-1].kind == "duration" or one.in_file > 0.99
+    return (
+        speaks_for(one.columns[-1].name, STEP) > 0 or one.columns[-1].kind == "duration" or one.in_file > 0.99
+    )
 
 
 def _step_score(one: Ordered) -> float:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -16,32 +15,20 @@ from behaviorlm.events.csv_files import HEAD_BYTES, csv_head
 from behaviorlm.events.file_config import FileConfig
 from behaviorlm.events.foreign_files import refuse_foreign
 from behaviorlm.events.json_lines import head_columns
-from behaviorlm.events.json_values import json_values, layout_of
 from behaviorlm.events.parquet_files import open_parquet, parquet_columns
 from behaviorlm.events.parquet_text import is_readable
 from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import SourceFile, find_files, folder_values, listed, open_source, text_of_link
+from behaviorlm.events.source_files import SourceFile, find_files, folder_values, listed, open_source
 from behaviorlm.files.unpacking import packing_of, without_packing
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.csv_looks import csv_choices
-from behaviorlm.inspection.name_words import (
-    BEHAVIOR,
-    PERHAPS_BEHAVIOR,
-    PERHAPS_USER,
-    STEP,
-    TIME,
-    USER,
-    speaks_for,
-)
+from behaviorlm.inspection.file_kinds import of_one_kind, of_other_columns, paths_of
+from behaviorlm.inspection.json_looks import are_events, events_of, first_objects, json_choices, list_keys_of
 from behaviorlm.inspection.text_encodings import decoded
 
 MOST_FILES = 50
 """Files that rows are taken from, spread evenly over the log (our choice)."""
 LOOK_BYTES = 256 << 10
-MOST_OBJECTS = 200
-MOST_NAMED = 20
-SHARED = 0.5
-"""Share of columns that files of one log have in common at least (our choice)."""
 NO_COLUMN = "no column"
 
 
@@ -79,17 +66,17 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
     """
     known = {} if told is None else {key: getattr(told, key) for key in FileConfig.model_fields}
     found = find_files(mapping_of({"paths": list(paths), **known}))
-    files, left_out = _of_one_kind(found.files)
+    files, left_out = of_one_kind(found.files)
     chosen = spread(files, MOST_FILES)
     choices = _choices(chosen[0]) if told is None else []
     by_file = _columns_by_file(chosen, {**known, **{choice.key: choice.value for choice in choices}})
-    if told is None and (others := _of_other_columns(by_file)):
+    if told is None and (others := of_other_columns(by_file)):
         left_out.append(f"left out, for they have other columns than the log: {listed(others)}")
         files = [file for file in files if file.path not in others]
         chosen = [file for file in chosen if file.path not in others]
         choices = _choices(chosen[0])
         by_file = _columns_by_file(chosen, {choice.key: choice.value for choice in choices})
-    proposed = _paths_of(files, paths) if left_out else list(paths)
+    proposed = paths_of(files, paths) if left_out else list(paths)
     keys = {"paths": proposed, **known, **{choice.key: choice.value for choice in choices}}
     counted = Counter(name for names in by_file.values() for name in names)
     names = sorted(counted, key=lambda name: -counted[name])  # stable: in order of appearance
@@ -121,59 +108,9 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
     )
 
 
-def _of_one_kind(files: Sequence[SourceFile]) -> tuple[list[SourceFile], list[str]]:
-    """(the files of the format that most bytes are in, sentences on those left out). Raises DataError for none."""
-    notes = [f"{file.path} is empty" for file in files if not file.size]
-    links = [file.path for file in files if text_of_link(file.path) is not None]
-    notes += [f"{path}: left out: it holds only the path of another file, a link that was copied" for path in links]
-    files = [file for file in files if file.size and file.path not in links]
-    unsure = [file.path for file in files if not file.is_surely]
-    if unsure and len(unsure) < len(files):
-        notes.append(f"left out, for other files are logs by their names: {listed(unsure)}")
-        files = [file for file in files if file.is_surely]
-    sizes: Counter[str] = Counter()
-    for file in files:
-        sizes[file.format] += file.size
-    if not sizes:
-        raise DataError("\n".join(["all files are empty", *notes]))
-    most = sizes.most_common(1)[0][0]
-    others = [file.path for file in files if file.format != most]
-    if others:
-        notes.append(f"left out, for most of the log is in {most}: {listed(others)}")
-    return [file for file in files if file.format == most], notes
-
-
 def _columns_by_file(files: Sequence[SourceFile], keys: Mapping[str, Any]) -> dict[str, list[str]]:
     config = mapping_of({"paths": ["log"], **keys})
     return {file.path: _names(file, config) for file in files}
-
-
-def _of_other_columns(by_file: Mapping[str, Sequence[str]]) -> list[str]:
-    """Files that share hardly any column with those that look most like a log by the names of their columns."""
-    kinds: list[tuple[set[str], list[str]]] = []
-    for path, names in by_file.items():
-        for seen, paths in kinds:
-            if len(seen & set(names)) >= SHARED * min(len(seen), len(names)):
-                seen |= set(names)
-                paths.append(path)
-                break
-        else:
-            kinds.append((set(names), [path]))
-    log = max(kinds, key=lambda kind: (_like_a_log(kind[0]), len(kind[1])))
-    return [path for kind in kinds if kind is not log for path in kind[1]]
-
-
-def _like_a_log(names: set[str]) -> float:
-    roles = ((USER, PERHAPS_USER), (BEHAVIOR, PERHAPS_BEHAVIOR), (TIME, STEP))
-    return sum(max((speaks_for(name, *words) for name in names), default=0.0) for words in roles)
-
-
-def _paths_of(files: Sequence[SourceFile], paths: Sequence[str]) -> list[str]:
-    """The files one by one where they are few, else what their names have in common in the folders asked for."""
-    if len(files) <= MOST_NAMED:
-        return [file.path for file in files]
-    suffixes = dict.fromkeys("".join(PurePosixPath(file.path).suffixes[-2:]) for file in files)
-    return [f"{path.rstrip('/')}/**/*{suffix}" for path in paths for suffix in suffixes]
 
 
 def _estimated_rows(files: Sequence[SourceFile], first: SourceFile) -> int | None:
@@ -246,8 +183,13 @@ def _choices(file: SourceFile) -> list[Choice]:
     if file.format == "parquet":
         with open_parquet(file) as parquet:
             lists = [field.name for field in parquet.schema_arrow if pa.types.is_list(field.type)]
-            structs = [name for name in lists if pa.types.is_struct(parquet.schema_arrow.field(name).type.value_type)]
-        return [Choice("explode", structs[0], "each row holds a list of events under it")] if structs else []
+            items = {name: parquet.schema_arrow.field(name).type.value_type for name in lists}
+        found = [
+            name
+            for name, item in items.items()
+            if pa.types.is_struct(item) and are_events([{field.name: None for field in item}])
+        ]
+        return [Choice("explode", found[0], "each row holds a list of events under it")] if found else []
     with open_source(file) as stream:
         raw = stream.read(LOOK_BYTES)
     refuse_foreign(raw, file)
@@ -256,31 +198,7 @@ def _choices(file: SourceFile) -> list[Choice]:
     if file.format == "csv":
         is_tabbed = without_packing(file.path).lower().endswith((".tsv", ".tab"))
         return choices + csv_choices(text, len(raw) == LOOK_BYTES, "\t" if is_tabbed else ",")
-    return choices + _json_choices(text, file)
-
-
-def _json_choices(text: str, file: SourceFile) -> list[Choice]:
-    """The key of a list of events in each object, if there is one."""
-    layout = layout_of(text.encode())
-    lengths: Counter[str] = Counter()
-    objects = 0
-    blocks = text.encode().splitlines() if layout == "lines" else [text.encode()]
-    try:
-        for block in blocks[:MOST_OBJECTS]:
-            for value in json_values([block], "objects" if layout == "lines" else layout, file):
-                if isinstance(value, dict):
-                    objects += 1
-                    for key, inner in value.items():
-                        if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner):
-                            lengths[key] += 1
-                if objects >= MOST_OBJECTS:
-                    break
-    except DataError:
-        pass  # the text ends inside of a value
-    key, count = lengths.most_common(1)[0] if lengths else ("", 0)
-    if count <= objects / 2:
-        return []
-    return [Choice("explode", key, f"{count} of the first {objects} objects hold a list of events under it")]
+    return choices + json_choices(text, file)
 
 
 def _names(file: SourceFile, config: EventsConfig) -> list[str]:
@@ -288,17 +206,21 @@ def _names(file: SourceFile, config: EventsConfig) -> list[str]:
     if file.format == "parquet":
         names = parquet_columns(file, config)
         with open_parquet(file) as parquet:
-            unreadable = {
-                field.name for field in parquet.schema_arrow if not is_readable(field.type)
-            } - set(config.explode or [])
+            unreadable = {field.name for field in parquet.schema_arrow if not is_readable(field.type)} - set(
+                config.explode or []
+            )
     else:
-        unreadable = set()
+        unreadable = set[str]()
         with open_source(file) as stream:
             raw = stream.read(HEAD_BYTES)
         if file.format == "csv":
             names = csv_head(raw, file, config).names
         else:
             names = head_columns(raw, file, config, is_whole=len(raw) < HEAD_BYTES) or []
+            text, _ = decoded(raw[:LOOK_BYTES])
+            for value in first_objects(text, file):
+                for row in events_of(value, config):
+                    unreadable |= list_keys_of(row)
     repeated = {name for name, count in Counter(names).items() if count > 1 and file.format == "csv"}
     parents = {name.rpartition(".")[0] for name in names if "." in name}
     kept = [name for name in dict.fromkeys(names) if name not in unreadable | repeated | parents and name]
@@ -310,4 +232,6 @@ def _differing(by_file: Mapping[str, Sequence[str]], names: Sequence[str], count
     if not odd:
         return []
     lacking = ", ".join(repr(name) for name in names if name not in by_file[odd[0]])
-    return [f"{len(odd)} of the {count} files looked at lack columns that others have: {odd[0]} lacks {lacking}"]
+    return [
+        f"{len(odd)} of the {count} files looked at lack columns that others have: {odd[0]} lacks {lacking}"
+    ]

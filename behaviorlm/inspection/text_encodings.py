@@ -9,7 +9,9 @@ from behaviorlm.inspection.choices import Choice
 WIDE = ("utf-16-le", "utf-16-be")
 EAST_ASIAN = ("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr")
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_KANA, _HAN, _HANGUL = (re.compile(f"[{signs}]") for signs in ("\u3041-\u30ff", "\u4e00-\u9fff", "\uac00-\ud7a3"))
+_KANA, _HAN, _HANGUL = (
+    re.compile(f"[{signs}]") for signs in ("\u3041-\u30ff", "\u4e00-\u9fff", "\uac00-\ud7a3")
+)
 _CYRILLIC = re.compile("[\u0410-\u044f\u0401\u0451]")
 
 
@@ -24,7 +26,9 @@ def decoded(raw: bytes) -> tuple[str, Choice | None]:
     nulls = [raw[start:4096:2].count(0) for start in (1, 0)]
     if max(nulls) > len(raw[:4096]) / 8:
         name = WIDE[nulls.index(max(nulls))]
-        return _text(raw, name, errors="replace") or "", Choice("encoding", name, "NUL bytes between the letters")
+        return _text(raw, name, errors="replace") or "", Choice(
+            "encoding", name, "NUL bytes between the letters"
+        )
     text = _text(raw, "utf-8")
     if text is not None:
         return text, None
@@ -61,7 +65,7 @@ def _text(raw: bytes, name: str, errors: str = "strict") -> str | None:
 
 
 def _east_asian_share(raw: bytes, name: str) -> float:
-    """How much of what is not ASCII is common in East Asia; kana and hangul, which chance seldom makes, count double."""
+    """How much of what is not ASCII is common in East Asia; kana and hangul, rare by chance, count double."""
     text = _text(raw, name)
     if text is None:
         return 0.0

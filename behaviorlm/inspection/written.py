@@ -43,7 +43,9 @@ def _section(choices: Sequence[Choice]) -> Iterator[str]:
 
 def _comment(text: str, indent: str) -> list[str]:
     plain = "".join(sign if sign.isprintable() else "?" for sign in text)  # a comment must not end early
-    return textwrap.wrap(plain, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ", break_long_words=False)
+    return textwrap.wrap(
+        plain, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ", break_long_words=False
+    )
 
 
 def as_yaml(value: Any) -> str:

@@ -39,10 +39,8 @@ def print_look(options: argparse.Namespace) -> None:
     from behaviorlm_ray.inspection.overview import proposed, with_mapping, write_new
     from behaviorlm_ray.inspection.terminal import show
 
-    if options.mapping:
-        overview = with_mapping(options.mapping, options.rows)
-    else:
-        overview = proposed(options.paths, options.rows)
+    rows = options.rows
+    overview = with_mapping(options.mapping, rows) if options.mapping else proposed(options.paths, rows)
     cost = []
     if options.base:
         from behaviorlm_ray.inspection.base_cost import cost_lines
@@ -73,7 +71,11 @@ def _options(arguments: Sequence[str] | None, prog: str | None) -> argparse.Name
     add("--rows", type=int, default=100_000, metavar="N", help="rows to look at (default 100,000)")
     add("--to", metavar="FILE", help="write what is proposed as a configuration; never over another file")
     add("--html", metavar="FILE", help="write a page with plots; never over another file")
-    add("--base", metavar="DIR", help="a base model: what tokens, samples and memory the log would take with it")
+    add(
+        "--base",
+        metavar="DIR",
+        help="a base model: what tokens, samples and memory the log would take with it",
+    )
     options = parser.parse_args(arguments)
     if bool(options.paths) == bool(options.mapping):
         parser.error("name either the files of a log or a configuration with --mapping")

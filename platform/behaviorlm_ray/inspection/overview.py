@@ -1,4 +1,4 @@
-"""All that a look at a log finds, before a config exists or with one: gathered once, shown on a terminal and as a page."""
+"""All that a look at a log finds, before a config exists or with one, for the terminal and the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from behaviorlm.inspection.mapped import Mapped, look_at_mapped
 from behaviorlm.inspection.proposal import propose
 from behaviorlm.inspection.sample import Sample, read_sample
 from behaviorlm.inspection.written import written
-from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
+from behaviorlm.timelines.config import VocabularyConfig
 from behaviorlm_ray.console.config_files import load_config
 from behaviorlm_ray.pipeline.settings import RunSettings
 

@@ -71,7 +71,11 @@ def users_plot(facts: LogFacts) -> Markup | None:
 
 def times_plot(mapped: Mapped, is_time: bool) -> Markup | None:
     """Events over the span of the log."""
-    if not mapped.timelines.num_rows or mapped.facts.span is None or mapped.facts.span[0] == mapped.facts.span[1]:
+    if (
+        not mapped.timelines.num_rows
+        or mapped.facts.span is None
+        or mapped.facts.span[0] == mapped.facts.span[1]
+    ):
         return None
     counts, edges = events_over_time(mapped)
     with drawing(WIDTH, 200) as figure:

@@ -33,7 +33,9 @@ def _parts(overview: Overview, notes: Sequence[str], width: int) -> Iterator[Ren
     yield _line(f"{overview.seen}; {first.format}, such as {first.path}", width, "bold")
     yield _columns(overview.columns)
     if len(overview.columns) > MOST_COLUMNS:
-        yield _line(f"and {len(overview.columns) - MOST_COLUMNS} columns more; the page of --html has all", width)
+        yield _line(
+            f"and {len(overview.columns) - MOST_COLUMNS} columns more; the page of --html has all", width
+        )
     if overview.choices:
         yield _choices([choice for choice in overview.choices if choice.key and choice.key not in FILE_KEYS])
     yield _facts(overview)
@@ -42,7 +44,9 @@ def _parts(overview: Overview, notes: Sequence[str], width: int) -> Iterator[Ren
     for remark in overview.remarks[:MOST_REMARKS]:
         yield _line(f"! {remark}", width, "yellow")
     if len(overview.remarks) > MOST_REMARKS:
-        yield _line(f"! and {len(overview.remarks) - MOST_REMARKS} remarks more; the page of --html has all", width)
+        yield _line(
+            f"! and {len(overview.remarks) - MOST_REMARKS} remarks more; the page of --html has all", width
+        )
     for note in notes:
         yield _line(note, 10_000)
 
@@ -84,7 +88,10 @@ def _accuracy(overview: Overview) -> Table:
         [BASELINES[name].description, *(f"{of_group[group]:.1%}" for group in groups)]
         for name, of_group in mapped.accuracy.items()
     ]
-    headers = ["counting alone is right about", *(f">{group} ({mapped.targets[group]:,})" for group in groups)]
+    headers = [
+        "counting alone is right about",
+        *(f">{group} ({mapped.targets[group]:,})" for group in groups),
+    ]
     return _table(headers, rows)
 
 

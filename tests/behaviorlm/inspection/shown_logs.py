@@ -13,7 +13,16 @@ import pyarrow.parquet as pq
 Event = tuple[str, datetime, str]
 Sequences = dict[str, list[str]]
 
-ACTIONS = ["App öffnen", "Suchen", "Artikel ansehen", "In den Korb", "Bezahlen", "Abmelden", "Hilfe", "Retoure"]
+ACTIONS = [
+    "App öffnen",
+    "Suchen",
+    "Artikel ansehen",
+    "In den Korb",
+    "Bezahlen",
+    "Abmelden",
+    "Hilfe",
+    "Retoure",
+]
 WEIGHTS = [30, 20, 25, 10, 5, 6, 3, 1]
 
 
@@ -49,8 +58,14 @@ def write_export(path: Path, seed: int) -> Sequences:
     sound = []
     for number, event in enumerate(events):
         user, moment, behavior = event
-        values = [f"{rng.random():.3f}".replace(".", ",") if place % 3 else rng.choice("ABC") for place in range(40)]
-        more = [100_000 + number, f"{rng.randrange(9999) / 100:.2f}".replace(".", ","), rng.choice(["Web", "App", "Laden"])]
+        values = [
+            f"{rng.random():.3f}".replace(".", ",") if place % 3 else rng.choice("ABC") for place in range(40)
+        ]
+        more = [
+            100_000 + number,
+            f"{rng.randrange(9999) / 100:.2f}".replace(".", ","),
+            rng.choice(["Web", "App", "Laden"]),
+        ]
         row = ["10", user, *values, *more, "01.02.2015", f"Text {rng.randrange(10**6)}, frei", "DE"]
         row += [moment.strftime("%d.%m.%Y %H:%M"), behavior]
         bad = number % 100

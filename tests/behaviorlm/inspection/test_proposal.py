@@ -53,11 +53,17 @@ def test_an_export_is_told_with_reasons_and_alternatives(tmp_path: Path) -> None
     proposal = proposal_for(tmp_path / "export.csv")
     assert value_of(proposal, "user") == "KundenNr"
     assert value_of(proposal, "behavior") == "Aktion"
-    assert value_of(proposal, "order") == {"column": "Zeitpunkt", "kind": "time", "time_format": "%d.%m.%Y %H:%M"}
+    assert value_of(proposal, "order") == {
+        "column": "Zeitpunkt",
+        "kind": "time",
+        "time_format": "%d.%m.%Y %H:%M",
+    }
     assert value_of(proposal, "delimiter") == ";"
     user = next(choice for choice in proposal.events if choice.key == "user")
     assert "20 different ones" in user.reason
-    assert proposal.mapping.context_before == []  # never guessed: what gives the answer away ruins every number
+    assert (
+        proposal.mapping.context_before == []
+    )  # never guessed: what gives the answer away ruins every number
 
 
 def test_few_bad_rows_are_allowed_for_and_many_are_not(tmp_path: Path) -> None:
@@ -90,20 +96,27 @@ def test_a_step_that_begins_anew_in_each_session_needs_the_session_before_it(tmp
 
 def test_rows_of_one_day_are_put_in_order_by_the_step_beside_it(tmp_path: Path) -> None:
     rows = [
-        f"{case},2024-01-{1 + step // 5:02},{step},{'wxyz'[(case + step) % 4]}" for case in range(8) for step in range(20)
+        f"{case},2024-01-{1 + step // 5:02},{step},{'wxyz'[(case + step) % 4]}"
+        for case in range(8)
+        for step in range(20)
     ]
     path = written_csv(tmp_path / "log.csv", "case,day,row,activity", rows)
     assert value_of(proposal_for(path), "order") == {"column": ["day", "row"], "kind": ["time", "integer"]}
 
 
 def test_an_identifier_of_nineteen_digits_is_no_time(tmp_path: Path) -> None:
-    rows = [f"u{place % 6},{'pqrs'[place % 5 % 4]},{999_989_901_999_999_995 + 17 * 10**9 * place}" for place in range(200)]
+    rows = [
+        f"u{place % 6},{'pqrs'[place % 5 % 4]},{999_989_901_999_999_995 + 17 * 10**9 * place}"
+        for place in range(200)
+    ]
     path = written_csv(tmp_path / "log.csv", "member,command,message_id", rows)
     assert value_of(proposal_for(path), "order") == {"column": "message_id", "kind": "integer"}
 
 
 def test_bursts_apart_by_nanoseconds_are_no_ties(tmp_path: Path) -> None:
-    rows = [f"u{place % 4},{'pqrs'[place % 5 % 4]},2020-03-10 15:40:54.{place * 7:09}" for place in range(200)]
+    rows = [
+        f"u{place % 4},{'pqrs'[place % 5 % 4]},2020-03-10 15:40:54.{place * 7:09}" for place in range(200)
+    ]
     proposal = proposal_for(written_csv(tmp_path / "log.csv", "user,action,time", rows))
     order = next(choice for choice in proposal.events if choice.key == "order")
     assert order.value == {"column": "time", "kind": "time"}
@@ -111,7 +124,10 @@ def test_bursts_apart_by_nanoseconds_are_no_ties(tmp_path: Path) -> None:
 
 
 def test_of_day_and_month_the_reading_of_the_shorter_span_is_taken_and_the_other_told(tmp_path: Path) -> None:
-    rows = [f"u{place % 4},{'pqrs'[place % 5 % 4]},03/{1 + place % 9:02}/2024 {place % 24:02}:00" for place in range(200)]
+    rows = [
+        f"u{place % 4},{'pqrs'[place % 5 % 4]},03/{1 + place % 9:02}/2024 {place % 24:02}:00"
+        for place in range(200)
+    ]
     proposal = proposal_for(written_csv(tmp_path / "log.csv", "user,action,time", rows))
     order = next(choice for choice in proposal.events if choice.key == "order")
     assert order.value["time_format"] == "%m/%d/%Y %H:%M"
@@ -121,7 +137,7 @@ def test_of_day_and_month_the_reading_of_the_shorter_span_is_taken_and_the_other
 
 def test_a_group_that_holds_whole_users_and_given_labels_are_proposed(tmp_path: Path) -> None:
     rows = [
-        f"h{user // 3},p{user},{'pqrs'[(step + user) % 4]},{step},{'train' if step < 8 else 'valid' if step < 9 else 'test'}"
+        f"h{user // 3},p{user},{'pqrs'[(step + user) % 4]},{step},{['train', 'valid', 'test'][(step > 7) + (step > 8)]}"
         for user in range(30)
         for step in range(10)
     ]
