@@ -4,8 +4,15 @@ import re
 import unicodedata
 
 
+def _folded(text: str) -> str:
+    """Small, without accents and other combining signs."""
+    return "".join(
+        sign for sign in unicodedata.normalize("NFKD", text).casefold() if not unicodedata.combining(sign)
+    )
+
+
 def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+    return frozenset(_folded(text).split())
 
 
 USER = _words(
@@ -84,11 +91,7 @@ IDENTIFIERS = _words(
 def words_of(name: str) -> list[str]:
     """The words of a column's name, small and without accents: userId, user_id and `User ID` are user, id."""
     split = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    plain = (
-        unicodedata.normalize("NFKD", split).encode("ascii", "ignore").decode() if split.isascii() else split
-    )
-    plain = "".join(sign for sign in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(sign))
-    return re.findall(r"[^\W_]+", plain.casefold())
+    return re.findall(r"[^\W_]+", _folded(split))
 
 
 def speaks_for(name: str, words: frozenset[str], perhaps: frozenset[str] = frozenset()) -> float:

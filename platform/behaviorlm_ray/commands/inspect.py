@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
 from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from behaviorlm_ray.console.config_files import load_config
+from behaviorlm_ray.pipeline.settings import RunSettings
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -34,13 +36,14 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 def print_look(options: argparse.Namespace) -> None:
     """What the command does."""
+    settings = load_config(RunSettings, options.mapping, [])[0] if options.mapping else None
     from rich.console import Console
 
     from behaviorlm_ray.inspection.overview import proposed, with_mapping, write_new
     from behaviorlm_ray.inspection.terminal import show
 
     rows = options.rows
-    overview = with_mapping(options.mapping, rows) if options.mapping else proposed(options.paths, rows)
+    overview = proposed(options.paths, rows) if settings is None else with_mapping(settings, rows)
     cost = []
     if options.base:
         from behaviorlm_ray.inspection.base_cost import cost_lines

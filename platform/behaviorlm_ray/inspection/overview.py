@@ -6,7 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from behaviorlm.errors import ConfigError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog, find_log
 from behaviorlm.events.summary import doubts, summary
 from behaviorlm.inspection.choices import Choice
@@ -16,7 +15,6 @@ from behaviorlm.inspection.proposal import propose
 from behaviorlm.inspection.sample import Sample, read_sample
 from behaviorlm.inspection.written import written
 from behaviorlm.timelines.config import VocabularyConfig
-from behaviorlm_ray.console.config_files import load_config
 from behaviorlm_ray.pipeline.settings import RunSettings
 
 EMBEDDED_BASE = "behaviorlm/assets/base"
@@ -66,10 +64,9 @@ def proposed(paths: Sequence[str], rows: int) -> Overview:
     return Overview(sample, columns, choices, text, log, mapped, tuple(remarks))
 
 
-def with_mapping(config: str, rows: int) -> Overview:
+def with_mapping(settings: RunSettings, rows: int) -> Overview:
     """Look at a log under the mapping of a configuration. Raises ConfigError and DataError."""
-    settings, _ = load_config(RunSettings, config, [])
-    events: EventsConfig = settings.events
+    events = settings.events
     sample = read_sample(events.paths, rows, events)
     columns = tuple(look_at(name, values) for name, values in sample.columns.items())
     log = find_log(events)

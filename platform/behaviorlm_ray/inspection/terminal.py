@@ -23,11 +23,13 @@ FILE_KEYS = ("dataset", "paths")
 
 def show(overview: Overview, console: Console, notes: Sequence[str]) -> None:
     """Print it. notes: the last lines, such as what was written."""
-    for part in _parts(overview, notes, console.width):
+    for part in _parts(overview, console.width):
         console.print(part)
+    for note in notes:
+        console.print(Text(readable(note)), soft_wrap=True)
 
 
-def _parts(overview: Overview, notes: Sequence[str], width: int) -> Iterator[RenderableType]:
+def _parts(overview: Overview, width: int) -> Iterator[RenderableType]:
     sample = overview.sample
     first = sample.looked_at[0]
     yield _line(f"{overview.seen}; {first.format}, such as {first.path}", width, "bold")
@@ -47,8 +49,6 @@ def _parts(overview: Overview, notes: Sequence[str], width: int) -> Iterator[Ren
         yield _line(
             f"! and {len(overview.remarks) - MOST_REMARKS} remarks more; the page of --html has all", width
         )
-    for note in notes:
-        yield _line(note, 10_000)
 
 
 def _line(text: str, width: int, style: str = "") -> Text:
