@@ -48,11 +48,6 @@ class Proposal:
         """The choices for the split."""
         return SplitConfig.model_validate(_nested(self.split))
 
-    @property
-    def min_history(self) -> int:
-        """As a run has it where nothing is set."""
-        return 1
-
     def with_quarantine(self, lost: Mapping[str, int], rows: int) -> "Proposal":
         """The same with a quarantine as large as the sample needs, where that is more than allowed and still little.
 
@@ -99,7 +94,7 @@ def propose(sample: Sample, columns: Sequence[Column], paths: Sequence[str]) -> 
         *_told(sitting, grouping, labels),
         *_context(columns, order.columns, user.column, behavior, taken),
     ]
-    middle = _middle_events(user.column)
+    middle = _middle_events(user.column) if sample.is_all else None
     return Proposal(
         name,
         tuple(events),
@@ -214,14 +209,14 @@ def _context(
 
 
 def _middle_events(user: Column) -> float:
-    """How many events the user of the middle has, in the sample."""
+    """How many events the user of the middle has."""
     return float(np.median(user.counts)) if len(user.counts) else 0.0
 
 
-def _split(labels: Column | None, grouping: Column | None, middle: float) -> Choice:
+def _split(labels: Column | None, grouping: Column | None, middle: float | None) -> Choice:
     if labels is not None:
         return Choice("by", "column", f"the log brings its own in {labels.name!r}")
-    if middle < FEW_EVENTS:
+    if middle is not None and middle < FEW_EVENTS:
         what = "groups" if grouping is not None else "users"
         return Choice(
             "by",
@@ -232,11 +227,12 @@ def _split(labels: Column | None, grouping: Column | None, middle: float) -> Cho
     return Choice("by", "time", "the last events of each user are for validation and test", ("group",))
 
 
-def _windows(middle: float) -> Iterator[Choice]:
-    most = 32 if middle >= 100 else 16 if middle >= 12 else 8
-    reason = (
-        f"past events that a sample sees; half of the users have {middle:.0f} events or fewer in the sample"
-    )
+def _windows(middle: float | None) -> Iterator[Choice]:
+    if middle is None:
+        most, reason = 16, "past events that a sample sees; how many a user has cannot be told by these rows"
+    else:
+        most = 32 if middle >= 100 else 16 if middle >= 12 else 8
+        reason = f"past events that a sample sees; half of the users have {middle:.0f} events or fewer"
     yield Choice("max_events", most, reason)
     yield Choice("stride", most // 2, "half of it: neighboring samples share tokens")
 

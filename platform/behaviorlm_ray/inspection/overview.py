@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from behaviorlm.errors import ConfigError
+from behaviorlm.events.config import source_columns
 from behaviorlm.events.log import SourceLog, find_log
 from behaviorlm.events.summary import doubts, summary
 from behaviorlm.inspection.choices import Choice
@@ -14,7 +15,8 @@ from behaviorlm.inspection.mapped import Mapped, look_at_mapped
 from behaviorlm.inspection.proposal import propose
 from behaviorlm.inspection.sample import Sample, read_sample
 from behaviorlm.inspection.written import written
-from behaviorlm.timelines.config import VocabularyConfig
+from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm_ray.pipeline.settings import RunSettings
 
 EMBEDDED_BASE = "behaviorlm/assets/base"
@@ -37,6 +39,12 @@ class Overview:
     remarks: tuple[str, ...]
 
     @property
+    def mapped_first(self) -> list[Column]:
+        """The columns, those that the mapping reads before the others."""
+        read = set(source_columns(self.log.events).values())
+        return sorted(self.columns, key=lambda column: column.name not in read)
+
+    @property
     def lines(self) -> dict[str, str]:
         """What was read under the mapping, {what: in words}."""
         return summary(self.mapped.facts, self.log.events)
@@ -53,12 +61,20 @@ def proposed(paths: Sequence[str], rows: int) -> Overview:
     columns = tuple(look_at(name, values) for name, values in sample.columns.items())
     proposal = propose(sample, columns, paths)
     log = find_log(proposal.mapping)
-    mapped = look_at_mapped(log, proposal.split_config, VocabularyConfig(), proposal.min_history, rows)
+    split, vocabulary = proposal.split_config, VocabularyConfig()
+    mapped = look_at_mapped(log, split, vocabulary, PromptConfig().min_history, rows)
     allowing = proposal.with_quarantine(mapped.facts.quarantined, mapped.facts.rows)
     if allowing is not proposal:
         proposal, log = allowing, find_log(allowing.mapping)
-        mapped = look_at_mapped(log, proposal.split_config, VocabularyConfig(), proposal.min_history, rows)
-    remarks = [*proposal.doubts, *_remarks(sample, log, mapped)]
+        mapped = look_at_mapped(log, split, vocabulary, PromptConfig().min_history, rows)
+    remarks = list(proposal.doubts)
+    if not mapped.are_all and not mapped.accuracy and split.by == "time":
+        by_group = SplitConfig(by="group")
+        mapped = look_at_mapped(log, by_group, vocabulary, PromptConfig().min_history, rows)
+        remarks.append(
+            "these rows hold too few events of each user for a split by time: here they are split by user"
+        )
+    remarks += _remarks(sample, log, mapped)
     choices = (*proposal.events, *proposal.split, *proposal.prompt)
     text = written(proposal, embedded_base(), seen(sample), mapped.problems)
     return Overview(sample, columns, choices, text, log, mapped, tuple(remarks))
