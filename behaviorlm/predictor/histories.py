@@ -111,12 +111,8 @@ def _read(
     found = []
     for number, (request, of_request) in enumerate(zip(requests, columns, strict=True)):
         start, stop = int(starts[number]), int(starts[number + 1])
-        if not mapping.histories_cross_sessions and stop > start:
-            # The next event is taken to be one of the last session.
-            session = in_order.session[start:stop]
-            past = int(np.searchsorted(session, session[-1]))
-            reasons[number]["of an earlier session"] += past
-            start += past
+        past = 0 if mapping.histories_cross_sessions else _before_last_session(in_order.session[start:stop])
+        reasons[number]["of an earlier session"], start = past, start + past
         given = rows[start:stop] - bounds[number]
         left_out = of_request.size - len(given) - reasons[number].total()
         found.append(
@@ -124,11 +120,16 @@ def _read(
                 _blind(shown.slice(start, stop - start), mapping, of_request.is_ordered),
                 given,
                 _blind(now.slice(number, 1), mapping, request.at is not None),
-                0 if reasons[number]["of an earlier session"] else request.earlier_events,
+                0 if past else request.earlier_events,
                 (*of_request.warnings, *_told(reasons[number], given, left_out, of_request.is_ordered)),
             )
         )
     return found
+
+
+def _before_last_session(session: NDArray[np.int64]) -> int:
+    """How many events are of earlier sessions than the last: the next event is taken to be one of that."""
+    return int(np.searchsorted(session, session[-1])) if len(session) else 0
 
 
 def _raw_table(columns: Sequence[RequestText], mapping: EventMapping) -> tuple[pa.Table, list[int]]:

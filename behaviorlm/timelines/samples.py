@@ -149,7 +149,7 @@ def _later_duplicates(events: pa.Table, config: EventsConfig, order: Ordering) -
     for name in ["behavior", "group", "split_label", *before, *after]:
         codes = value_codes(tied[name])
         # Both are at most the number of rows, so their product cannot overflow.
-        key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
+        key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1].astype(np.int64)
     # Stable, so the first of equal keys stays first.
     grouped = np.argsort(key, kind="stable")
     repeats_key = key[grouped][1:] == key[grouped][:-1]

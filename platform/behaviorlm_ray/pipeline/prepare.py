@@ -18,7 +18,7 @@ DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_beh
 def prepare(run: Run) -> Stage:
     """The log as a run reads it. Its check raises DataError for too many unusable rows, also of what is reused."""
     settings = run.settings
-    events = plain(settings.events)
+    events = settings.events.model_dump(mode="json", exclude_defaults=True)
 
     def body(folder: StageFolder, made: Made) -> StageResult:
         # here, because it brings Ray Data, which a plan does without
@@ -53,7 +53,8 @@ def prepare(run: Run) -> Stage:
         name="prepare",
         version=VERSION,
         identity={
-            # not where the files lie, nor how many bad rows are tolerated
+            # not where the files lie, nor how many bad rows are tolerated; without keys at their default, so that
+            # one that is added later leaves what is finished as it is
             "events": {key: events[key] for key in events if key not in DECIDES_NOTHING},
             "split": plain(settings.split),
             "vocabulary": plain(settings.vocabulary),

@@ -33,6 +33,8 @@ from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan
 from behaviorlm_ray.preparation.reading import read_file
 
 MAX_PARTITIONS = 256
+OF_THE_FILES = ("ascending_rows", "descending_rows")
+"""Counts that tell of how the rows lie in files and parts, not of the log."""
 Task = Callable[[int, PreparationPlan], dict[str, Any]]
 
 
@@ -93,7 +95,7 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     counts = {
         "rows": facts.rows,
         "quarantined": facts.quarantined,
-        **facts.counts,
+        **{name: number for name, number in facts.counts.items() if name not in OF_THE_FILES},
         **{f"samples_{name}": facts.counts[f"{name}_targets"] for name in SPLIT_NAMES},
         "samples_with_cut_history": cut,
         "behaviors": len(vocabulary.names),

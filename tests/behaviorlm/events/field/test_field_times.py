@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.log import find_log
-from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences, written
+from tests.behaviorlm.events.field.field_logs import mapping, read_log, written
 
 # Not in the order of time, so that a wrong reading shows in the sequence.
 MOMENTS = pd.DatetimeIndex(
@@ -391,12 +391,3 @@ def test_times_before_and_after_what_is_allowed_are_quarantined(tmp_path: Path) 
     order = {"column": "time", "earliest": "2024-01-01", "latest": "2024-11-30"}
     _, names, quarantined = read_back(tmp_path, texts, order=order)
     assert quarantined == 2 and set(NAMES) - set(names) == {"b5", "b6"}
-
-
-def test_the_field_case_of_a_sequence_by_user(tmp_path: Path) -> None:
-    rows = "u,a,01/13/2024 02:00:00 PM\nv,c,01/13/2024 12:00:00 AM\nu,b,01/13/2024 09:00:00 AM\n"
-    order = {"column": "time", "time_format": "%m/%d/%Y %I:%M:%S %p"}
-    _, timelines, _ = read_log(
-        mapping(written(tmp_path, {"log.csv": f"user,action,time\n{rows}"}), order=order)
-    )
-    assert sequences(timelines) == {"u": ["b", "a"], "v": ["c"]}
