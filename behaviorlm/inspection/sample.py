@@ -81,7 +81,7 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
     counted = Counter(name for names in by_file.values() for name in names)
     names = sorted(counted, key=lambda name: -counted[name])  # stable: in order of appearance
     if not names:
-        raise DataError(f"{chosen[0].path}: no columns")
+        raise DataError(f"{chosen[0].path}: its first object or row names no column")
     config = _reading_all(keys, names)
     checked = check_columns(config, [file for file in chosen if by_file[file.path]])
     texts, broken, is_all = [], 0, len(chosen) == len(files)
