@@ -76,7 +76,8 @@ def csv_choices(text: str, is_cut: bool, default_delimiter: str) -> list[Choice]
 
 
 def _best(text: str, delimiters: tuple[str, ...], is_cut: bool) -> Reading | None:
-    plain = [_read(text, delimiter, '"', None, is_cut) for delimiter in delimiters]
+    quote = "'" if _are_lines_in_single_quotes(text) else '"'
+    plain = [_read(text, delimiter, quote, None, is_cut) for delimiter in delimiters]
     doubled = {one.delimiter[0] for one in plain if len(one.delimiter) > 1 < one.columns and one.share > FEW}
     plain = [reading for reading in plain if reading.delimiter not in doubled and reading.rows]
     best = max(plain, key=lambda reading: reading.score, default=None)
@@ -129,6 +130,11 @@ def _escape(text: str, best: Reading) -> list[Choice]:
 def _ends_in_backslash(text: str, delimiter: str) -> bool:
     ends = re.compile(rf'\\"(?:{re.escape(delimiter)}|\r|\n|\Z)')
     return len(ends.findall(text)) >= text.count('\\"')
+
+
+def _are_lines_in_single_quotes(text: str) -> bool:
+    lines = text.splitlines()[1:MOST_ROWS]
+    return sum("'" in (line[:1], line[-1:]) for line in lines) > len(lines) / 2
 
 
 def _are_single_quoted(best: Reading) -> bool:

@@ -7,11 +7,13 @@ from behaviorlm.events.encodings import MARKS
 from behaviorlm.inspection.choices import Choice
 
 WIDE = ("utf-16-le", "utf-16-be")
-EAST_ASIAN = ("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr")
+EAST_ASIAN = ("gb18030", "shift_jis", "euc_jp", "euc_kr", "big5")
+MUCH = 0.15
+"""Share of kana or hangul in a text of that language at least (our choice)."""
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_KANA, _HAN, _HANGUL = (
-    re.compile(f"[{signs}]") for signs in ("\u3041-\u30ff", "\u4e00-\u9fff", "\uac00-\ud7a3")
-)
+_HAN = re.compile("[\u4e00-\u9fff]")
+_KANA, _HANGUL = re.compile("[\u3041-\u30ff]"), re.compile("[\uac00-\ud7a3]")
+_OWN_SCRIPTS = {"shift_jis": _KANA, "euc_jp": _KANA, "euc_kr": _HANGUL}
 _CYRILLIC = re.compile("[\u0410-\u044f\u0401\u0451]")
 
 
@@ -65,11 +67,12 @@ def _text(raw: bytes, name: str, errors: str = "strict") -> str | None:
 
 
 def _east_asian_share(raw: bytes, name: str) -> float:
-    """How much of what is not ASCII is common in East Asia; kana and hangul, rare by chance, count double."""
+    """How much of what is not ASCII is common where the encoding is used; its own script counts double."""
     text = _text(raw, name)
     if text is None:
         return 0.0
-    foreign = [sign for sign in text if sign >= "\x80"]
-    found = "".join(foreign)
-    score = len(_HAN.findall(found)) + 2 * (len(_KANA.findall(found)) + len(_HANGUL.findall(found)))
-    return score / len(foreign) if foreign else 0.0
+    found = "".join(sign for sign in text if sign >= "\x80")
+    own = _OWN_SCRIPTS.get(name)
+    of_own = len(own.findall(found)) if own is not None else 0
+    is_used = of_own > MUCH * len(found)  # a few come by chance
+    return (len(_HAN.findall(found)) + 2 * of_own * is_used) / len(found) if found else 0.0
