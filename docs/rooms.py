@@ -31,6 +31,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "baselines",
         "inspection",
         "predictor",
+        "service",
     ],
     "behaviorlm_ray": [
         "storage",
@@ -47,6 +48,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "upkeep",
         "search",
         "inspection",
+        "serving",
         "commands",
     ],
     "behaviorlm_lab": ["world", "truth", "pretraining", "study", "commands"],

@@ -49,6 +49,7 @@ OTHERS = {
     "study": STUDY,
     "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
     "inspect": [["--mapping", "absent.yaml"], ["--rows", "0", "log.csv"], []],
+    "serve": [["--modl=x"], ["--model=absent"], ["--model=.", "--dry-run"], ["--model=x", "--host=0.0.0.0"]],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],
