@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -23,6 +24,7 @@ MAX_LINE_BYTES = 64 << 20
 LAYOUT_BYTES = 1 << 20
 MOST_ROWS = 1 << 16
 _DECODER = json_decoder()
+_NULL_LINE = re.compile(rb"^[ \t]*null", re.MULTILINE)
 
 # JSON values that Arrow turns into the same text as the line-by-line way. Fractions are not among them: their
 # digits would be rounded.
@@ -169,6 +171,8 @@ def _parse_block(block: bytes, columns: dict[str, str], first_line: int) -> pa.T
         if column is None:
             return None
         found[name] = column
+    if all(column.null_count for column in found.values()) and _NULL_LINE.search(block):
+        return None  # to Arrow a row without values, line by line no object
     rows = np.arange(first_line, first_line + lines, dtype=np.int64)
     return pa.table([*(found[name].cast(pa.string()) for name in columns.values()), rows], [*columns, "row"])
 

@@ -144,3 +144,14 @@ def test_what_cannot_surely_be_cut_is_read_whole(tmp_path: Path, case: str) -> N
     windows = windows_of(log.files[0], log.events, SPAN_BYTES)
     assert log.files[0].size > 5 * SPAN_BYTES
     assert spans_of(windows, [look_through(window) for window in windows]) == []
+
+
+def test_a_line_of_null_has_one_reason_whatever_lines_are_read_with_it(tmp_path: Path) -> None:
+    lines = [good_object(1), b"null", b'{"user": null}', *map(good_object, range(12, 90))]
+    config = log_of(tmp_path, "log.jsonl", b"\n".join(lines))
+    reasons = [(2, "malformed row"), (3, "empty user")]
+    for content in (b"\n".join(lines), b"\n".join([*lines, b"{broken"])):
+        (tmp_path / "log.jsonl").write_bytes(content)
+        _, quarantine = whole(config)
+        found = zip(quarantine["row"].to_pylist(), quarantine["reason"].to_pylist(), strict=True)
+        assert sorted(found)[:2] == reasons
