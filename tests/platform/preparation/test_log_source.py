@@ -62,13 +62,13 @@ def tables_in(folder: Path) -> pa.Table:
     return pa.concat_tables(tables).sort_by(BY_PLACE).combine_chunks()
 
 
-def count_characters(events: pa.Table) -> pa.Table:
-    return events.append_column("characters", pc.utf8_length(events["behavior"]))
-
-
 def test_read_events_gives_every_row_once_and_composes_with_map_batches(
     ray_cluster: None, mixed: EventsConfig, tmp_path: Path
 ) -> None:
+    # Within the test, so that it is sent as it is: to import this module a worker would load torch.
+    def count_characters(events: pa.Table) -> pa.Table:
+        return events.append_column("characters", pc.utf8_length(events["behavior"]))
+
     dataset = log_source.read_events(mixed, tmp_path / "quarantine", span_bytes=SPAN_BYTES)
     counted = dataset.map_batches(count_characters, batch_format="pyarrow", batch_size=700)
     found = pa.concat_tables(counted.iter_batches(batch_format="pyarrow", batch_size=None))
