@@ -43,6 +43,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "pipeline",
         "report",
         "export",
+        "prediction",
         "upkeep",
         "search",
         "commands",

@@ -1,6 +1,7 @@
 """First pass of preparation: each log file is read and normalized, and each event goes to the part of its user."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from behaviorlm.errors import DataError
 from behaviorlm.events.facts import LogFacts, facts_of_rows
 from behaviorlm.events.identity import look_alike_keys
 from behaviorlm.events.normalization import normalize
@@ -16,10 +18,11 @@ from behaviorlm.events.reading import read_table_batches
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.timelines.splits import check_rows
 from behaviorlm_ray import storage
-from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
+from behaviorlm_ray.preparation.plan import QUARANTINE, ReadingPlan
+from behaviorlm_ray.storage import Location
 
 
-def read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
+def read_file(index: int, plan: ReadingPlan) -> dict[str, Any]:
     """Normalize one file and append each event to the part of its user."""
     with storage.writing(plan.scratch) as scratch, patience(plan.input_patience_seconds):
         report, quarantined = _distribute(index, plan, scratch)
@@ -29,7 +32,34 @@ def read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
     return report
 
 
-def _distribute(index: int, plan: PreparationPlan, scratch: Path) -> tuple[dict[str, Any], list[pa.Table]]:
+def check_zones(plan: ReadingPlan, read: Sequence[dict[str, Any]]) -> None:
+    """Over all files: what lies in one part must not decide whether a log is refused."""
+    if plan.log.events.order.kind != "time" or plan.log.events.order.time_zone is not None:
+        return
+    first: dict[str, str] = {}
+    for file, report in zip(plan.log.files, read, strict=True):
+        for kind, row in report["zones"].items():
+            first.setdefault(kind, f"{file.path}, row {row}")
+    if len(first) == 2:
+        raise DataError(
+            f"some times have a zone ({first['zoned']}) and some have none ({first['naive']}), so they cannot be put "
+            "in order; set events.order.time_zone to the zone of those without"
+        )
+
+
+def read_part(number: int, plan: ReadingPlan) -> pa.Table | None:
+    """The events of one part, in no order, or None: mapped where they are local, else received whole."""
+    found = plan.scratch / f"{number:05d}"
+    tables = [_read_stream(found / name) for name in storage.list_files(found)]
+    return pa.concat_tables(tables) if tables else None
+
+
+def _read_stream(place: Location) -> pa.Table:
+    source = pa.memory_map(str(place)) if isinstance(place, Path) else pa.py_buffer(storage.read_bytes(place))
+    return pa.ipc.open_stream(source).read_all()
+
+
+def _distribute(index: int, plan: ReadingPlan, scratch: Path) -> tuple[dict[str, Any], list[pa.Table]]:
     """Write the events of a file below `scratch`, by part. Returns the report and the rows that cannot be used."""
     file = plan.log.files[index]
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
