@@ -5,8 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings
+from behaviorlm.events.file_config import FileConfig
 
-FileFormat = Literal["csv", "jsonl", "parquet"]
 EpochUnit = Literal["auto", "seconds", "milliseconds", "microseconds", "nanoseconds"]
 
 
@@ -68,19 +68,13 @@ class OrderConfig(Settings):
         return self
 
 
-class EventsConfig(Settings):
+class EventsConfig(FileConfig):
     """The mapping from a log's files and columns to events. Every choice here is ours, not the paper's."""
 
     dataset: str = Field(min_length=1, description="Name of the log; part of every sample's id.")
     paths: list[str] = Field(
         min_length=1,
         description="Files, folders (read recursively) and globs (** crosses folders), local or s3://bucket/key.",
-    )
-    format: Literal["auto", "csv", "jsonl", "parquet"] = Field(
-        default="auto", description="Format of all files; `auto` tells it from the suffix (.gz may follow)."
-    )
-    delimiter: str = Field(
-        default=",", min_length=1, max_length=1, description="Column separator of CSV files."
     )
     user: str = Field(min_length=1, description="Column with the user.")
     behavior: str = Field(min_length=1, description="Column with the behavior's name.")

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.reading import check_columns, read_table_batches
-from behaviorlm.events.source_files import SourceFile, list_files
+from behaviorlm.events.reading import read_table_batches
+from behaviorlm.events.source_files import SourceFile, find_files
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class SourceLog:
 
 def find_log(config: EventsConfig) -> SourceLog:
     """Find the files and read their heads only. Raises ConfigError and DataError, all problems of a kind at once."""
-    files = list_files(config)
-    check_columns(config, files)
-    return SourceLog(tuple(files), config)
+    found = find_files(config)
+    checked = check_columns(config, found.files)
+    return SourceLog(checked.files, config, (*found.notes, *checked.notes))
 
 
 def read_events(log: SourceLog, batch_rows: int = 1 << 17) -> Iterator[tuple[pa.Table, pa.Table]]:

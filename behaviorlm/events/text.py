@@ -15,8 +15,13 @@ def table_schema(config: EventsConfig) -> pa.Schema:
     return pa.schema([*((role, pa.string()) for role in source_columns(config)), ("row", pa.int64())])
 
 
-def decoded(table: pa.Table, source: SourceFile, quarantine: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Bytes to text; rows that are not UTF-8 go to the end of the quarantine. The last column is `row`."""
+def decoded(
+    table: pa.Table, source: SourceFile, quarantine: pa.Table, encoding: str = "UTF-8"
+) -> tuple[pa.Table, pa.Table]:
+    """Bytes to text; rows that are not UTF-8 go to the end of the quarantine. The last column is `row`.
+
+    encoding: what the file is written in, for the reason; it was turned into UTF-8 before.
+    """
     text = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in table.column_names])
     try:
         return table.cast(text), quarantine
@@ -24,7 +29,7 @@ def decoded(table: pa.Table, source: SourceFile, quarantine: pa.Table) -> tuple[
         pass
     is_text = np.ones(table.num_rows, dtype=bool)
     bad_values: dict[int, str] = {}
-    behaviors = table["behavior"]
+    behaviors = table["behavior"] if "behavior" in table.column_names else pa.nulls(table.num_rows)
     for name in table.column_names[:-1]:
         for index, value in enumerate(table[name].to_pylist()):
             try:
@@ -37,7 +42,7 @@ def decoded(table: pa.Table, source: SourceFile, quarantine: pa.Table) -> tuple[
     not_text = quarantine_table(
         source.path,
         rows,
-        ["not UTF-8"] * len(bad),
+        [f"not {encoding}"] * len(bad),
         [bad_values[index] for index in bad],
         # Damaged as it may be, it tells of which behavior rows are lost.
         [

@@ -4,7 +4,6 @@ Endpoint, region and credentials of S3 are those of AWS tools (AWS_ENDPOINT_URL,
 What passes is waited for, see `patient_reads`; a StorageError is raised when patience ends.
 """
 
-import gzip
 import io
 import os
 import re
@@ -67,17 +66,6 @@ def open_bytes(path: str) -> Iterator[IO[bytes]]:
             yield stored
     else:
         with open(path, "rb") as stored:
-            yield stored
-
-
-@contextmanager
-def open_unpacked(path: str) -> Iterator[IO[bytes]]:
-    """The same, through gzip where the path ends in .gz."""
-    with open_bytes(path) as stored:
-        if path.endswith(".gz"):
-            with gzip.open(stored, "rb") as unpacked:
-                yield unpacked  # type: ignore[misc]
-        else:
             yield stored
 
 

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
-from behaviorlm.events.normalization import INVISIBLE
+from behaviorlm.events.identity import behavior_names
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, LogitAdjusted
+from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, EventMapping, LogitAdjusted
 from behaviorlm.scoring.decision_rules import log_prior
 
 Float64 = NDArray[np.float64]
@@ -47,7 +47,9 @@ class Prediction(Settings):
 
     answers: list[Answer] = Field(description="The best first, under the decision rule.")
     abstains: bool = Field(description="Whether no answer is sure enough (min_probability).")
-    events_given: int = Field(description="Events handed over.")
+    events_given: int = Field(
+        description="Usable events of the user, those that earlier_events tells of included."
+    )
     events_used: int = Field(description="Events that the prediction rests on.")
     warnings: list[str] = Field(default=[], description="What was left out or not known.")
     contributions: list[Contribution] | None = Field(default=None, description="Where asked for.")
@@ -85,7 +87,7 @@ def candidates(
     nothing is left.
     """
     known = {name: place for place, name in enumerate(artifact.names)}
-    new = [_clean(name, artifact.events.max_behavior_characters) for name in _names("new_names", new_names)]
+    new = [_clean(name, artifact.events) for name in _names("new_names", new_names)]
     taken = sorted(set(new) & known.keys())
     if taken or len(set(new)) < len(new):
         raise DataError(f"new_names: each must be there once and not in the vocabulary: {taken or new}")
@@ -164,15 +166,16 @@ def _names(key: str, names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def _clean(name: str, longest: int) -> str:
-    """As normalization does with the log's names."""
+def _clean(name: str, events: EventMapping) -> str:
+    """In the one spelling that a log's behaviors have."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     try:
-        text: str = pc.utf8_trim_whitespace(pa.scalar(name)).as_py()
+        text: str | None = behavior_names(pa.array([name], pa.string()), events.null_values).text[0].as_py()
     except UnicodeEncodeError:
         raise DataError(f"new_names: {name!r} holds half of a character") from None
-    if pc.match_substring_regex(pa.scalar(text), INVISIBLE).as_py() or len(text) > longest:
-        raise DataError(f"new_names: {name!r:.200} is empty or longer than {longest} characters")
+    if text is None or len(text) > events.max_behavior_characters:
+        raise DataError(
+            f"new_names: {name!r:.200} is empty or longer than {events.max_behavior_characters} characters"
+        )
     return text

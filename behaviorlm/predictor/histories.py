@@ -129,7 +129,7 @@ def _raw_table(columns: Sequence[RequestText], mapping: EventMapping) -> tuple[p
     texts: dict[str, list[str | None]] = {}
     for role in source_columns(mapping):
         if role == "user":
-            texts[role] = [f"{number:012d}" for number in users]
+            texts[role] = [f"request {number:012d}" for number in users]
             continue
         values: list[str | None] = []
         for of in columns:

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from behaviorlm.errors import DataError
-from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_random_access, open_unpacked
+from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_random_access
+from behaviorlm.files.unpacking import open_unpacked
 from behaviorlm.prompts.config import AuxiliarySource
 
 Message = dict[str, str]

@@ -130,7 +130,7 @@ def open_finished(text: str) -> FinishedRun:
     """The run in a folder, local or on S3. Raises ConfigError where there is none that has finished."""
     found = read_run_folder(text)
     folder, source = found.place, str(found.place / CONFIG_FILE)
-    settings = validate_settings(RunSettings, parse_yaml(found.config, source), source)
+    settings = validate_settings(RunSettings, parse_yaml(found.config, source).values, source)
     root = folder.parent / "stages"
     names = read_asked(folder).finished or storage.list_folders(root)
     outputs = [output for name in names if (output := _output(root / name)) is not None]

@@ -89,6 +89,7 @@ class DatasetSummary(_Part):
     repeat_rate: float | None = Field(
         default=None, description="Share of targets that repeat the behavior right before them"
     )
+    as_read: dict[str, str] = Field(default_factory=dict, description="What was read, {what: in words}")
 
 
 class PairedDifference(_Row):

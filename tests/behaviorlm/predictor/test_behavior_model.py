@@ -88,6 +88,22 @@ def test_a_history_whose_beginning_is_left_out_sees_the_same_window_when_told_so
     assert by_name(models["fused"], events[5:]) != pytest.approx(whole, abs=1e-6)
 
 
+def test_counting_does_not_take_a_cut_history_for_a_whole_one(models: Models) -> None:
+    """What lies before the events that are given is unknown, which is not the beginning of a timeline."""
+    counts = models["counts"].parts.counts
+    assert counts is not None
+    [last] = history(1)
+    place = NAMES.index(last["behavior"])
+    [read] = models["counts"].read([Request([last], ROOM, AT)])
+    context = counts.context_codes(read.now)
+    for earlier, past in ((0, [place]), (1, [-1, place]), (9, [-1, -1, place])):
+        expected = np.exp(counts.log_probabilities([past], context))[0]
+        found = by_name(models["counts"], [last], earlier_events=earlier)
+        assert [found[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=1e-6)
+    whole, cut = (np.exp(counts.log_probabilities([past], context)) for past in ([place], [-1, -1, place]))
+    assert np.abs(whole - cut).max() > 1e-4
+
+
 def test_allow_deny_and_new_names_are_scored_exactly(models: Models) -> None:
     events = history(6)
     new = ["camera off", "lamp", "sauna at night"]

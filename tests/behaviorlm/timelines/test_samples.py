@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.reading import check_columns, read_table_batches
+from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import list_files
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.sample_ids import sample_ids

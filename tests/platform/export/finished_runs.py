@@ -68,8 +68,8 @@ def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) 
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            if "lora_B" in name or config.adaptation == "full":
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     with storage.writing(folder.output / tune.MODEL) as place:
         save_trained(model, place)
     return StageResult(rows={"steps": 1})

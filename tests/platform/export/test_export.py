@@ -239,3 +239,15 @@ def test_a_mixture_weighs_counting_by_likelihood(run: FinishedRun) -> None:
     chosen, _ = Measured(run, 5).choose("one_stage+counts")
     assert isinstance(chosen.predictor, FusedPredictor) and 0 < chosen.predictor.counts_weight < 1
     assert isinstance(run.model("one_stage"), object) and run.model("untuned") is None
+
+
+def test_a_fully_tuned_model_is_exported_whole(
+    small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = finished_run(tmp_path, small_base, monkeypatch, "model.adaptation=full")
+    run = open_finished(str(made.output_folder))
+    artifact, lines = exported(run, tmp_path / "out", "one_stage")
+    assert artifact.weights is not None and artifact.weights.form == "merged"
+    assert any(line.startswith("checked on 32 held-out samples") for line in lines)
+    assert not (tmp_path / "out" / "base").exists()
+    assert sum(behavior.trained_on or 0 for behavior in artifact.behaviors) == sum(artifact.counts)

@@ -12,8 +12,9 @@ import pyarrow.csv
 import pytest
 
 from behaviorlm.errors import DataError, StorageError
+from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig, OrderConfig
-from behaviorlm.events.reading import check_columns, read_table_batches
+from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.source_files import list_files
 from behaviorlm.files import input_files, patient_reads
 from behaviorlm.files.clock import SYSTEM_CLOCK
@@ -22,9 +23,9 @@ from behaviorlm.files.input_files import (
     find_on_s3,
     open_bytes,
     open_random_access,
-    open_unpacked,
 )
 from behaviorlm.files.patient_reads import patience
+from behaviorlm.files.unpacking import open_unpacked
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import read_conversations, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze

@@ -175,7 +175,7 @@ def test_a_plan_tells_what_is_left_out_and_what_this_machine_lacks(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     many = "execution.tuning.workers=999"
-    run = run_of(tmp_path, small_base, "log.csv", [row(0), row(2), row(4)], many)
+    run = run_of(tmp_path, small_base, "log.csv", [row(number) for number in range(8)], many)
     lines = describe_plan(run, prepare(run))
     assert "not measured" in lines[lines.index("left out") + 1]
     lacking = [line for line in lines if line.startswith("  not here: ")]
