@@ -48,6 +48,11 @@ OTHERS = {
     "search": SEARCH,
     "study": STUDY,
     "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
+    "predict": [
+        ["--modl=exported", "--log=a.csv", "--to=out"],
+        ["--model", "absent", "--log", "a.csv", "--to", "out"],
+        ["--model", "s3://bucket/a", "--log", "a.csv", "--to", "out", "--every", "--since=2024-01-01"],
+    ],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],
