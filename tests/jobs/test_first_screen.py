@@ -53,6 +53,11 @@ OTHERS = {
         ["--model", "absent", "--log", "a.csv", "--to", "out"],
         ["--model", "s3://bucket/a", "--log", "a.csv", "--to", "out", "--every", "--since=2024-01-01"],
     ],
+    "check": [
+        ["--model=exported", "--log=a.csv", "--limts.unseen_share=1"],
+        ["--model", "absent", "--log", "a.csv", "--recalibrate"],
+        ["--model", "absent", "--log", "a.csv"],
+    ],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],

@@ -80,9 +80,9 @@ def wanted_of(settings: PredictSettings, mapping: EventsConfig) -> Wanted:
     if settings.every:
         return Wanted("every")
     if settings.since is not None:
-        return Wanted("every", since=_order("since", settings.since, mapping))
+        return Wanted("every", since=order_of("since", settings.since, mapping))
     if settings.at != LATEST:
-        return Wanted("latest", moment=settings.at, until=_order("at", settings.at, mapping))
+        return Wanted("latest", moment=settings.at, until=order_of("at", settings.at, mapping))
     return Wanted("latest")
 
 
@@ -97,7 +97,7 @@ def once(place: Location, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return report
 
 
-def _order(key: str, text: str, mapping: EventsConfig) -> int:
+def order_of(key: str, text: str, mapping: EventsConfig) -> int:
     """The order of a time as the log has it."""
     if mapping.order.kind == "integer":
         try:

@@ -10,7 +10,7 @@ from behaviorlm.events.log import SourceLog, find_log, read_events
 from behaviorlm.events.normalization import check_quarantine
 from behaviorlm.events.summary import check_quarantined_behaviors, worst_losses
 from behaviorlm.files.patient_reads import patience
-from behaviorlm.predictor.artifact import Artifact, read_artifact
+from behaviorlm.predictor.artifact import DESCRIPTION, Artifact, read_artifact
 from behaviorlm.predictor.places import local_folder
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
@@ -70,9 +70,9 @@ def plan_over(
         log = find_log(mapping)
     size = sum(file.size for file in log.files)
     partitions, _ = partition_count(size, settings.partition_megabytes, settings.min_partitions)
+    there = storage.location(settings.model)
     # a name on the hub stays one
-    is_path = "://" in settings.model or storage.list_files(storage.location(settings.model))
-    place = str(storage.location(settings.model)) if is_path else settings.model
+    place = settings.model if storage.read_bytes(there / DESCRIPTION) is None else str(there)
     model = OpenedModel(place, artifact.fingerprint, settings.base, settings.trust_remote_code)
     return PredictionPlan(
         model,
@@ -99,7 +99,7 @@ def planned_manifest(plan: PredictionPlan) -> Manifest:
 def described(plan: PredictionPlan) -> list[str]:
     """What the plan would do, in lines; counts the log. Raises as the job itself would."""
     planned_manifest(plan)
-    rows, events, users, positions = _counted(plan)
+    rows, events, users, positions = counted(plan)
     wanted = plan.wanted
     asked = {"latest": "what comes next, for each user", "every": "every position of every user"}[wanted.kind]
     if wanted.moment is not None:
@@ -186,7 +186,7 @@ def _check(plan: PredictionPlan, facts: LogFacts, read: Sequence[dict[str, Any]]
     check_zones(plan, read)
 
 
-def _counted(plan: PredictionPlan) -> tuple[int, int, int, int]:
+def counted(plan: PredictionPlan) -> tuple[int, int, int, int]:
     """Rows, events, users and positions of the log, by reading it once."""
     wanted = plan.wanted
     users: set[str] = set()

@@ -98,6 +98,76 @@ class PredictSettings(ModelAndLog):
         return self
 
 
+class Limits(Settings):
+    """From where on a figure asks for something. All of them are our choice; set them by what a wrong answer costs."""
+
+    accuracy_loss: float = Field(
+        default=0.03,
+        ge=0,
+        description="Tune again where anchor or tail accuracy is surely lower by more than this than when exported: "
+        "where its interval by users ends below.",
+    )
+    unseen_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Tune again where more of the events have behaviors that the vocabulary does not hold.",
+    )
+    mix_distance: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Tune again where the mix of behaviors lies further from the trained one (total variation: the "
+        "share of events that would have to change) and further than by chance.",
+    )
+    switched_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Tune again where more of the events have behaviors that were tail and are anchors by now, or the "
+        "other way round.",
+    )
+    anchor_threshold: float = Field(
+        default=0.01, ge=0, lt=1, description="Share above which a behavior is an anchor, as the run had it."
+    )
+    calibration_error: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Recalibrate where the expected calibration error of the first answer is surely above.",
+    )
+
+
+class CheckSettings(ModelAndLog):
+    """What a new log says of a predictor: keep it, recalibrate it, or tune again."""
+
+    since: str | None = Field(
+        default=None, description="Only events from then on are judged by; those before are history."
+    )
+    limits: Limits = Field(default=Limits(), description="From where on a figure asks for something.")
+    fail_on: Literal["nothing", "recalibrate", "tune_again"] = Field(
+        default="nothing", description="End with exit status 1 where the verdict is this or graver."
+    )
+    recalibrate: bool = Field(
+        default=False, description="Write the predictor with probabilities that fit this log (--recalibrate)."
+    )
+    to: str | None = Field(
+        default=None, description="Where the recalibrated one goes, local or on S3; empty so far."
+    )
+    work: str | None = Field(
+        default=None,
+        description="Folder that keeps the predictions and check.json, from which an interrupted check goes on; "
+        "every machine must reach it. null: a temporary one on this machine.",
+    )
+    bootstrap_samples: int = Field(default=1000, ge=1, description="Resamples of users behind each interval.")
+
+    @model_validator(mode="after")
+    def _a_place_for_what_is_written(self) -> Self:
+        if self.recalibrate != (self.to is not None):
+            raise ValueError("recalibrate and to belong together: give both or neither")
+        return self
+
+
 def log_mapping(artifact: Artifact, settings: ModelAndLog) -> EventsConfig:
     """How the log is read: as that of the artifact, but for what is set. Raises ConfigError."""
     stored = artifact.events.model_dump(mode="json")

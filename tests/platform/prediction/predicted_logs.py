@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from behaviorlm_ray import storage
 from behaviorlm_ray.prediction.folder import Summary
 from behaviorlm_ray.prediction.plan import PredictionPlan
 from behaviorlm_ray.prediction.running import (
@@ -19,6 +20,7 @@ from behaviorlm_ray.prediction.running import (
     predict_log,
 )
 from behaviorlm_ray.prediction.settings import PredictSettings
+from behaviorlm_ray.storage import Location
 from tests.behaviorlm.predictor.small_artifacts import history
 
 SIZES = (1, 2, 5, 9, 14, 23)
@@ -61,7 +63,7 @@ class HereAndNow:
             task(number, plan)
 
 
-def settings(model: Path, log: Path, to: Path, **keys: Any) -> PredictSettings:
+def settings(model: Path, log: Location, to: Location, **keys: Any) -> PredictSettings:
     return PredictSettings(model=str(model), log=[str(log)], to=str(to), **keys)
 
 
@@ -71,8 +73,8 @@ def predicted(asked: PredictSettings, workers: Any = None) -> Summary:
     return predict_log(plan, planned_manifest(plan), workers or HereAndNow())
 
 
-def rows_of(to: Path) -> pa.Table:
+def rows_of(to: Location) -> pa.Table:
     """All rows, by user and position."""
-    files = sorted((to / "predictions").rglob("*.parquet"))
+    files = sorted(storage.local_copy(to / "predictions").rglob("*.parquet"))
     tables = [pq.ParquetFile(file).read() for file in files]
     return pa.concat_tables(tables).sort_by([("user", "ascending"), ("position", "ascending")])

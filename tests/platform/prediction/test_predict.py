@@ -11,9 +11,11 @@ import pytest
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.predictor.behavior_model import BehaviorModel
+from behaviorlm_ray import storage
 from behaviorlm_ray.prediction import parts
 from behaviorlm_ray.prediction.pool import Pool
 from behaviorlm_ray.prediction.running import described, opened_artifact, plan_prediction
+from behaviorlm_ray.storage import S3Location
 from tests.behaviorlm.predictor.small_artifacts import NAMES, history, write_artifact
 from tests.platform.prediction.predicted_logs import (
     SIZES,
@@ -208,6 +210,23 @@ def test_a_time_that_the_log_could_not_have_is_refused(counting: Path, log: Path
         predicted(settings(counting, log, tmp_path / "out", since="May"))
     with pytest.raises(ValueError, match="every and since exclude each other"):
         settings(counting, log, tmp_path / "out", since="2024-03-01", every=True)
+
+
+def test_a_log_and_its_predictions_may_lie_on_s3(
+    counting: Path, log: Path, tmp_path: Path, s3_root: S3Location
+) -> None:
+    there = s3_root / "log.csv"
+    storage.write_replacing(there, log.read_bytes())
+    asked = settings(counting, there, s3_root / "out", every=True, partition_by="group")
+    with pytest.raises(KeyboardInterrupt):
+        predicted(asked, HereAndNow(4))
+    predicted(asked)
+    predicted(settings(counting, log, tmp_path / "out", every=True, partition_by="group"))
+    assert rows_of(s3_root / "out").equals(rows_of(tmp_path / "out"))
+    names = storage.list_files(s3_root / "out")
+    assert "summary.json" in names and not [
+        name for name in names if name.startswith(("progress", "scratch"))
+    ]
 
 
 @pytest.mark.ray
