@@ -38,7 +38,7 @@ class CheckedPositions:
 def read_checked(folder: Location, summary: Summary, artifact: Artifact) -> CheckedPositions:
     """Those of a folder that is finished."""
     names = pa.array(artifact.names, pa.string())
-    targets, predicted, places, confidence, users, kept = ([] for _ in range(6))  # type: ignore[var-annotated]
+    targets, predicted, places, confidence, users, kept = ([] for _ in range(6))
     kept_places: list[NDArray[np.int64]] = []
     unseen: dict[str, int] = {}
     codes: dict[str, int] = {}
@@ -79,5 +79,5 @@ def _ids(values: pa.ChunkedArray, names: pa.Array) -> NDArray[np.int32]:
     return found
 
 
-def _joined(parts: list, kind: type) -> NDArray:  # type: ignore[type-arg]
+def _joined(parts: list, kind: type) -> NDArray:
     return np.concatenate([np.zeros(0, kind), *parts]).astype(kind)

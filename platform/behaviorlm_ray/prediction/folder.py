@@ -77,7 +77,7 @@ def check_folder(folder: Location, expected: Manifest) -> bool:
     if content is None:
         if others := storage.list_files(folder):
             raise ConfigError(
-                f"to: {folder} holds other files already, such as {others[0]}; remove them, or choose another place"
+                f"{folder} holds other files already, such as {others[0]}; remove them, or choose another place"
             )
         return False
     try:
@@ -88,10 +88,10 @@ def check_folder(folder: Location, expected: Manifest) -> bool:
             if found.get(name) != json.loads(json.dumps(value))
         )
     except (ValueError, AttributeError):
-        raise ConfigError(f"to: {folder / MANIFEST} is damaged; choose another place") from None
+        raise ConfigError(f"{folder / MANIFEST} is damaged; choose another place") from None
     if differing:
         raise ConfigError(
-            f"to: {folder} holds predictions of another job, which differs in {', '.join(differing)}; choose another "
+            f"{folder} holds predictions of another job, which differs in {', '.join(differing)}; choose another "
             "place, or give that job's model, log and keys to go on with it"
         )
     return True
@@ -138,8 +138,8 @@ def finish(plan: PredictionPlan, summary: Summary) -> None:
         content = storage.read_bytes(folder / name)
         if content is not None:
             storage.remove_if(folder / name, content)
-    content = json.dumps(summary.model_dump(mode="json"), indent=1) + "\n"
-    storage.write_replacing(plan.folder / SUMMARY, content.encode())
+    written = json.dumps(summary.model_dump(mode="json"), indent=1) + "\n"
+    storage.write_replacing(plan.folder / SUMMARY, written.encode())
 
 
 def clean(plan: PredictionPlan) -> None:

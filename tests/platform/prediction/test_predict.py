@@ -12,8 +12,9 @@ import pytest
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm_ray import storage
+from behaviorlm_ray.commands.check import main as check_main
+from behaviorlm_ray.commands.predict import main
 from behaviorlm_ray.prediction import parts
-from behaviorlm_ray.prediction.pool import Pool
 from behaviorlm_ray.prediction.running import described, opened_artifact, plan_prediction
 from behaviorlm_ray.storage import S3Location
 from tests.behaviorlm.predictor.small_artifacts import NAMES, history, write_artifact
@@ -229,15 +230,30 @@ def test_a_log_and_its_predictions_may_lie_on_s3(
     ]
 
 
-@pytest.mark.ray
-def test_one_replica_and_two_write_the_same_rows(
-    ray_cluster: None, counting: Path, log: Path, tmp_path: Path
+def test_a_dry_run_prints_the_plan(
+    counting: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [
-        settings(counting, log, tmp_path / f"{number}", every=True, min_partitions=4) for number in (1, 2)
-    ]
-    for number, one in enumerate(asked, 1):
-        predicted(one, Pool(replicas=number))
+    typed = [f"--model={counting}", f"--log={log}", "--to", str(tmp_path / "out"), "--every", "--dry-run"]
+    assert main(typed) == 0 and f"to          {tmp_path / 'out'}" in capsys.readouterr().out
+    assert main([*typed, "--events.usr=uid"]) == 2
+    assert "did you mean 'user'" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_commands_with_one_replica_and_with_two_write_the_same_rows(
+    ray_cluster: None, counting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, sizes = tmp_path / "log.csv", [*SIZES, 20]
+    write_rows(log, user_rows(sizes))
+    read = [f"--model={counting}", f"--log={log}", "--min_partitions=4"]
+    for number in "12":
+        assert main([*read, "--to", str(tmp_path / number), "--every", f"--replicas={number}"]) == 0
     assert rows_of(tmp_path / "1").equals(rows_of(tmp_path / "2"))
     summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in "12"]
-    assert summaries[0] == summaries[1] and summaries[0]["predictions"] == sum(SIZES) + len(SIZES)
+    assert summaries[0] == summaries[1] and summaries[0]["predictions"] == sum(sizes) + len(sizes)
+    assert "81 predictions for 7 users" in capsys.readouterr().out
+    assert (
+        check_main([*read, "--limits.unseen_share=0", "--limits.mix_distance=0", "--fail_on=tune_again"]) == 1
+    )
+    told = capsys.readouterr()
+    assert told.out.count("tune again: ") == 1 and "and fail_on is tune_again" in told.err
