@@ -30,6 +30,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "selection",
         "baselines",
         "predictor",
+        "service",
     ],
     "behaviorlm_ray": [
         "storage",
@@ -46,6 +47,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "prediction",
         "upkeep",
         "search",
+        "serving",
         "commands",
     ],
     "behaviorlm_lab": ["world", "truth", "pretraining", "study", "commands"],

@@ -17,9 +17,9 @@ class TimelineArrays:
     """All timelines one after another, one row per event, arrays of length N.
 
     behavior: int32, vocabulary index, -1 = unseen in training. user_start: int64, the row at which the row's
-    timeline begins. is_target: bool. split: int8, 0 train, 1 validation, 2 test. context: int32, which of
-    `contexts` combinations of context known before the event it has (0 for a log without any).
-    behaviors: size K of the vocabulary.
+    timeline begins (its session, where histories do not cross them). is_target: bool. split: int8, 0 train,
+    1 validation, 2 test. context: int32, which of `contexts` combinations of context known before the event it has
+    (0 for a log without any). behaviors: size K of the vocabulary.
     """
 
     behavior: NDArray[np.int32]
@@ -59,6 +59,9 @@ def timeline_arrays(
             f"row {bad} of the timelines: position {position[bad]} does not continue its user's timeline; "
             "timelines must be whole and in order"
         )
+    if "session_position" in table.column_names:
+        # Histories that do not cross sessions begin with them, for counting as for models.
+        start = rows - table["session_position"].to_numpy()
     columns = context_columns
     if columns is None:
         columns = [name for name in table.column_names if name.startswith("before.")]

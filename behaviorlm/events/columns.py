@@ -98,8 +98,15 @@ def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings
     return given
 
 
+def column_names(source: SourceFile, config: EventsConfig) -> list[str]:
+    """The names of a file's columns, as far as its head tells them."""
+    return list(_head(source, config).names or ())
+
+
 def _key_of(role: str) -> str:
     keys = {"order": "events.order.column", "split_label": "events.split_column"}
+    if role.startswith("order_"):
+        role = "order"
     if "@" in role:
         kind, _, number = role.partition("@")
         return f"events.explode.{number}.{kind}"

@@ -2,70 +2,10 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from behaviorlm.config import Settings
 from behaviorlm.events.file_config import FileConfig
-
-EpochUnit = Literal["auto", "seconds", "milliseconds", "microseconds", "nanoseconds"]
-
-
-class OrderConfig(Settings):
-    """What puts the events of a user in order."""
-
-    column: str = Field(min_length=1, description="Column that orders the events of a user.")
-    kind: Literal["time", "integer"] = Field(
-        default="time",
-        description="`time`: ISO 8601 (2024-05-31T14:05:09.5+02:00; zone and fraction may be absent) or "
-        "an epoch number; `integer`: any whole number, such as a step.",
-    )
-    time_zone: str | None = Field(
-        default=None,
-        description="IANA name (Europe/Prague): the zone of times written without one, and of the clock "
-        "columns. null: such times count as UTC, and a log that mixes both kinds is refused.",
-    )
-    time_format: str | None = Field(
-        default=None,
-        description="strptime pattern (%d/%m/%Y %H:%M:%S) of times not in ISO 8601; whole seconds, without "
-        "a zone.",
-    )
-    epoch_unit: EpochUnit = Field(
-        default="auto",
-        description="Unit of epoch numbers. `auto` tells it from the number of digits (9-10 seconds, 12-13 "
-        "milliseconds, 15-16 microseconds, 18-19 nanoseconds), which is right from 1973 on.",
-    )
-
-    @field_validator("time_zone")
-    @classmethod
-    def _time_zone_exists(cls, zone: str | None) -> str | None:
-        if zone is not None:
-            import pyarrow as pa  # here, for most logs name no zone, and a config is read without it
-            import pyarrow.compute as pc
-
-            try:
-                pc.assume_timezone(
-                    pa.nulls(1, pa.timestamp("us")), timezone=zone
-                )  # a value would load pandas
-            except pa.ArrowInvalid:
-                raise ValueError(
-                    f"{zone!r} is not a time zone known here; use an IANA name such as UTC"
-                ) from None
-        return zone
-
-    @field_validator("time_format")
-    @classmethod
-    def _time_format_is_usable(cls, pattern: str | None) -> str | None:
-        if pattern is not None and (
-            "%" not in pattern or "%z" in pattern or "%Z" in pattern or "%f" in pattern
-        ):
-            raise ValueError("write a strptime pattern without %z, %Z and %f")
-        return pattern
-
-    @model_validator(mode="after")
-    def _time_settings_need_times(self) -> Self:
-        if self.kind == "integer" and (self.time_zone or self.time_format or self.epoch_unit != "auto"):
-            raise ValueError("time_zone, time_format and epoch_unit have a meaning only with kind: time")
-        return self
+from behaviorlm.events.order import OrderConfig, format_problem
 
 
 class EventsConfig(FileConfig):
@@ -79,6 +19,16 @@ class EventsConfig(FileConfig):
     user: str = Field(min_length=1, description="Column with the user.")
     behavior: str = Field(min_length=1, description="Column with the behavior's name.")
     order: OrderConfig = Field(description="What orders the events of a user.")
+    session: str | None = Field(
+        default=None,
+        description="Column with the session: a user's sessions follow each other by their first event, the events of "
+        "one by the order. null: all events of a user by the order.",
+    )
+    histories_cross_sessions: bool = Field(
+        default=True,
+        description="Whether the history of an event reaches into the user's earlier sessions. Needs session where "
+        "false.",
+    )
     group: str | None = Field(
         default=None,
         description="Column with what a split or a bootstrap may not tear apart; null: the user.",
@@ -118,6 +68,13 @@ class EventsConfig(FileConfig):
         le=1,
         description="Share of a behavior's own rows (two or more of them) above which the job fails; 1: never.",
     )
+    max_tie_share: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of events equal in order to the one before above which a warning says what would put them "
+        "in order.",
+    )
     exact_duplicates: Literal["keep", "drop"] = Field(
         default="keep",
         description="Events equal in user, order, behavior, group, split and context to an earlier one.",
@@ -128,8 +85,15 @@ class EventsConfig(FileConfig):
 
     @model_validator(mode="after")
     def _columns_fit_together(self) -> Self:
-        if self.clock and self.order.kind != "time":
+        if self.clock and not self.order.has_time:
             raise ValueError("clock needs order.kind: time; an integer order has no weekday or hour")
+        if "hour" in self.clock:
+            first = next(column for column in self.order.columns if column.kind == "time")
+            problem = format_problem(first.time_format, needs_hour=True)
+            if problem is not None:
+                raise ValueError(f"order.time_format {first.time_format!r}: {problem}")
+        if self.session is None and not self.histories_cross_sessions:
+            raise ValueError("histories_cross_sessions: false needs session, the column with the session")
         context = self.context_before + self.context_after
         if self.behavior in context:
             raise ValueError(
@@ -151,9 +115,13 @@ class EventsConfig(FileConfig):
 def source_columns(config: EventsConfig) -> dict[str, str]:
     """The columns to read: role -> column of the log.
 
-    Roles are user, order, behavior, and where configured group, split_label, before.<column>, after.<column>.
+    Roles are user, order (order_2, … for its further columns), behavior, and where configured session, group,
+    split_label, before.<column>, after.<column>.
     """
-    columns = {"user": config.user, "order": config.order.column, "behavior": config.behavior}
+    columns = {"user": config.user, "behavior": config.behavior}
+    columns.update({column.role: column.name for column in config.order.columns})
+    if config.session is not None:
+        columns["session"] = config.session
     if config.group is not None:
         columns["group"] = config.group
     if config.split_column is not None:

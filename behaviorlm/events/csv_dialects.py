@@ -38,6 +38,10 @@ class Dialect:
         """A column's name with the delimiter in it, if any, as it stands while rows are parsed."""
         return name.replace(self.delimiter.decode(), self.separator.decode()) if self.has_stand_in else name
 
+    def as_written(self, text: str) -> str:
+        """A text of parsed rows as it stands in the file."""
+        return text.replace(self.separator.decode(), self.delimiter.decode()) if self.has_stand_in else text
+
     def ends_open(self, text: bytes, begins_open: bool = False) -> bool:
         """Whether a quoted value goes on after `text`, which begins a row, or is inside of a quoted value."""
         closed = self._closed_from_inside if begins_open else self._closed

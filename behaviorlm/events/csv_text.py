@@ -113,7 +113,7 @@ class CsvText(io.RawIOBase):
     def _refuse_escape(self, block: bytes, at: int) -> None:
         start = 1 + max(block.rfind(b"\n", 0, at), block.rfind(b"\r", 0, at))
         end = _LINE_END.search(block, at)
-        line = block[start : end.start() if end else None].decode("utf-8", errors="replace")
+        line = self.dialect.as_written(block[start : end.start() if end else None].decode(errors="replace"))
         number = self._lines + _line_ends(self.source, self.config, self._passed + at)
         raise DataError(
             f"{self.source.path}: in line {number} a backslash stands before a quote in a quoted value: "

@@ -1,15 +1,22 @@
 """A log as it is read: its files, and a mapping in which all is settled that one look at the whole log settles."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from behaviorlm.events.columns import check_columns
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import SourceFile, find_files
+from behaviorlm.events.settling import Head, settle_order
+from behaviorlm.events.source_files import SourceFile, Span, find_files
+
+HEAD_ROWS = 1_000
+MOST_HEADS = 100
+"""Files whose first rows are looked at, spread evenly over the log (our choice): a look takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +31,65 @@ class SourceLog:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What is read by itself: a file, or a span of it. index: the place of the file in the log."""
+
+    index: int
+    file: SourceFile
+    span: Span | None = None
+
+    @property
+    def begins_file(self) -> bool:
+        """Whether it is a file, or the first span of one."""
+        return self.span is None or self.span.first_row == 1
+
+    @property
+    def name(self) -> str:
+        """A name for files about it. Names sort as pieces do."""
+        return f"{self.index:06d}" if self.span is None else f"{self.index:06d}-{self.span.first_row:012d}"
+
+
 def find_log(config: EventsConfig) -> SourceLog:
     """Find the files and read their heads only. Raises ConfigError and DataError, all problems of a kind at once."""
     found = find_files(config)
     checked = check_columns(config, found.files)
-    return SourceLog(checked.files, config, (*found.notes, *checked.notes))
+    settled, notes = settle_order(config, read_heads(checked.files, config))
+    return SourceLog(checked.files, settled, (*found.notes, *checked.notes, *notes))
+
+
+def read_heads(files: Sequence[SourceFile], config: EventsConfig) -> list[Head]:
+    """The order's columns in rows of the first block of each file, those that have any value, evenly chosen."""
+    step = max(1, -(-len(files) // MOST_HEADS))
+    chosen = [*files[::step], *(files[-1:] if (len(files) - 1) % step else [])]
+    return [head for file in chosen if (head := _head(file, config)) is not None]
+
+
+def _head(file: SourceFile, config: EventsConfig) -> Head | None:
+    for text, _ in read_table_batches(file, config):
+        if not text.num_rows:
+            continue  # all were set aside
+        columns = {one.role: pa.concat_arrays(text[one.role].chunks) for one in config.order.columns}
+        has_value = np.zeros(text.num_rows, bool)
+        for values in columns.values():
+            has_value |= np.asarray(pc.fill_null(pc.not_equal(values, ""), False))
+        rows = np.flatnonzero(has_value)
+        if len(rows):
+            taken = pa.array(rows[:: -(-len(rows) // HEAD_ROWS)])
+            shown = {role: values.take(taken) for role, values in columns.items()}
+            return Head(file.path, shown, pa.concat_arrays(text["row"].chunks).take(taken))
+    return None
 
 
 def read_events(log: SourceLog, batch_rows: int = 1 << 17) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (events, quarantined rows) of all files in their order, see `normalize`. Raises DataError."""
     for index, file in enumerate(log.files):
-        for text, broken in read_table_batches(file, log.events, batch_rows):
-            yield normalize(text, broken, index, file.path, log.events)
+        yield from read_piece(Piece(index, file), log.events, batch_rows)
+
+
+def read_piece(
+    piece: Piece, events: EventsConfig, batch_rows: int = 1 << 17
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Stream (events, quarantined rows) of a piece of a log whose mapping is settled. Raises DataError."""
+    for text, broken in read_table_batches(piece.file, events, batch_rows, piece.span):
+        yield normalize(text, broken, piece.index, piece.file.path, events)

@@ -12,30 +12,31 @@ import pyarrow.compute as pc
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, context_columns, source_columns
 from behaviorlm.events.identity import OneSpelling, behavior_names, identities, is_missing
+from behaviorlm.events.order_keys import key_names, read_order_keys
 from behaviorlm.events.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
-from behaviorlm.events.times import Times, read_times
+from behaviorlm.events.times import Times
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-# pandas writes whole numbers beside nulls as fractions.
-WHOLE_NUMBER = r"^([+-]?\d{1,18})(?:\.0*)?$"
 MICROSECONDS_PER_DAY = 86_400_000_000
 
 
 def events_schema(config: EventsConfig) -> pa.Schema:
     """Schema of normalized events.
 
-    user, group, behavior string; order int64 (microseconds since the epoch in UTC, or the integer);
-    split_label string, null without a split column; before.* and after.* string, null where absent; file
-    int32 (index in the sorted list of files); row int64 (see `events.reading`); is_zoned bool: whether the
-    time carried its own zone, null for an integer order; respelled uint16: the rules of `events.identity` that changed
-    the user (bits 0 to 3), the behavior (4 to 7) and the group (8 to 11).
+    user, group, behavior string; order int64 (microseconds since the epoch in UTC or of a duration, or the integer)
+    and the further keys of `order_keys.key_names`, int64; session string, where configured; split_label string, null
+    without a split column; before.* and after.* string, null where absent; file int32 (index in the list of files); row
+    int64 (see `events.reading`); is_zoned bool: whether the (first) time carried its own zone, null for an order
+    without times; respelled uint16: the rules of `events.identity` that changed the user (bits 0 to 3), the behavior (4
+    to 7) and the group (8 to 11).
     """
     before, after = context_columns(config)
     return pa.schema(
         [
             pa.field("user", pa.string(), nullable=False),
             pa.field("group", pa.string(), nullable=False),
-            pa.field("order", pa.int64(), nullable=False),
+            *(pa.field(name, pa.int64(), nullable=False) for name in key_names(config.order)),
+            *([pa.field("session", pa.string(), nullable=False)] if config.session is not None else []),
             pa.field("behavior", pa.string(), nullable=False),
             pa.field("split_label", pa.string()),
             *(pa.field(name, pa.string()) for name in [*before, *after]),
@@ -64,36 +65,33 @@ def normalize(
     groups = _identities(raw, "group", file_path, config) if config.group is not None else users
     is_header = _is_header(raw, config)
     behavior = pc.if_else(is_header, pa.scalar(None, pa.string()), behaviors.text)
-    order_text = _array(raw, "order")
-    times: Times | None = None
-    if config.order.kind == "time":
-        times = read_times(order_text, config.order)
-        order, order_is_readable = times.utc, times.is_readable
-    else:
-        order, order_is_readable = _read_integers(order_text)
+    order_text = {column.role: _array(raw, column.role) for column in config.order.columns}
+    read = read_order_keys(order_text, config.order, config.null_values, _array(raw, "row"), file_path)
+    times = next(iter(read.times.values()), None)
 
     too_long = pc.greater(pc.utf8_length(behavior), config.max_behavior_characters)
-    order_name = "time" if times is not None else "order"
-    no_order = _missing_orders(order_text, order_is_readable, config)
     # Of several reasons the first of this list is given.
     problems = [
         ("repeated header", np.asarray(is_header), _array(raw, "behavior")),
         ("empty user", _null(users.text), _array(raw, "user")),
         ("empty behavior", _null(behavior), _array(raw, "behavior")),
         ("over-long behavior", _mask(too_long), behavior),
-        (f"empty {order_name}", no_order, order_text),
-        (f"unreadable {order_name}", ~order_is_readable, order_text),
+        *read.problems,
         ("empty group", _null(groups.text), _array(raw, "group" if config.group is not None else "user")),
     ]
+    sessions = _identities(raw, "session", file_path, config) if config.session is not None else None
+    if sessions is not None:
+        problems.append(("empty session", _null(sessions.text), _array(raw, "session")))
     usable, set_aside = _set_aside(raw, problems, file_path, behavior)
-    if times is not None and config.order.time_zone is None:
-        _check_zones(raw, times, usable, file_path, order_text)
+    if config.order.time_zone is None:
+        for role, found in read.times.items():
+            _check_zones(raw, found, usable, file_path, order_text[role])
 
     nothing = pa.nulls(raw.num_rows, pa.string())
     columns: dict[str, pa.Array] = {
         "user": users.text,
         "group": groups.text,
-        "order": pa.array(order),
+        **{name: pa.array(values) for name, values in read.keys.items()},
         "behavior": behavior,
         "split_label": _context(_array(raw, "split_label"), config) if config.split_column else nothing,
         "file": pa.array(np.full(raw.num_rows, file_index, dtype=np.int32)),
@@ -102,6 +100,8 @@ def normalize(
         "respelled": pa.array(_respelled(users, behaviors, groups if config.group is not None else None)),
         **_context_columns(raw, times, config),
     }
+    if sessions is not None:
+        columns["session"] = sessions.text
     schema = events_schema(config)
     rows = pa.array(np.flatnonzero(usable))
     events = pa.table([columns[name].take(rows) for name in schema.names], schema=schema)
@@ -180,15 +180,6 @@ def _respelled(users: OneSpelling, behaviors: OneSpelling, groups: OneSpelling |
     return bits if groups is None else bits | groups.rules.astype(np.uint16) << 8
 
 
-def _missing_orders(text: pa.Array, is_readable: np.ndarray, config: EventsConfig) -> np.ndarray:
-    """bool[n]: no order, or a text that stands for none."""
-    # Nothing that can be read is among the texts that stand for nothing by default.
-    asked = np.arange(len(text)) if config.null_values != ["\\N"] else np.flatnonzero(~is_readable)
-    missing = np.zeros(len(text), dtype=bool)
-    missing[asked] = np.asarray(is_missing(text.take(pa.array(asked)), config.null_values))
-    return missing
-
-
 def _set_aside(
     raw: pa.Table, problems: Sequence[tuple[str, np.ndarray, pa.Array]], file_path: str, behavior: pa.Array
 ) -> tuple[np.ndarray, list[pa.Table]]:
@@ -208,14 +199,6 @@ def _set_aside(
             columns = [file, _array(raw, "row").take(rows), why, shown, named]
             tables.append(pa.table(columns, schema=QUARANTINE_SCHEMA))
     return usable, tables
-
-
-def _read_integers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers int64[n] (0 where unreadable) and bool[n] whether readable."""
-    trimmed = pc.utf8_trim_whitespace(text)
-    is_readable = _mask(pc.match_substring_regex(trimmed, WHOLE_NUMBER))
-    digits = pc.replace_substring_regex(trimmed, r"(^\+)|(\.0*$)", "")
-    return pc.if_else(pa.array(is_readable), digits, "0").cast(pa.int64()).to_numpy(), is_readable
 
 
 def _check_zones(

@@ -20,7 +20,7 @@ def summary(facts: LogFacts, config: EventsConfig) -> dict[str, str]:
     """What was read, {what: in words}: at most ten lines."""
     lines = {"read": f"{facts.files:,} {_plural('file', facts.files)}, {facts.rows:,} rows"}
     if facts.span is not None:
-        lines["time" if config.order.kind == "time" else "order"] = _span(facts.span, config)
+        lines["time" if config.order.first_kind == "time" else "order"] = _span(facts.span, config)
     if facts.users:
         lines["users"] = f"{facts.users:,}{_largest(facts)}"
         lines["events"] = f"{facts.events:,}; {_sizes(facts)}"
@@ -77,7 +77,7 @@ def _behaviors_lose(count: int) -> str:
 
 
 def _span(span: tuple[int, int], config: EventsConfig) -> str:
-    if config.order.kind != "time":
+    if config.order.first_kind != "time":
         return f"{span[0]} to {span[1]}"
     begin, end = (np.datetime64(order, "us") for order in span)
     shown = " to ".join(str(moment.astype("M8[m]")).replace("T", " ") for moment in (begin, end))
@@ -102,7 +102,7 @@ def _sizes(facts: LogFacts) -> str:
 def _order_and_repeats(facts: LogFacts, config: EventsConfig) -> dict[str, str]:
     counts = facts.counts
     read = max(counts["events_read"], 1)
-    what = "time" if config.order.kind == "time" else "order"
+    what = "time" if config.order.first_kind == "time" else "order"
     dropped = {name: "dropped" if counts[f"{name}_dropped"] else "kept" for name in ("duplicates", "repeats")}
     duplicates, repeats = counts["exact_duplicates"], counts["repeats"]
     return {

@@ -6,7 +6,7 @@ Nothing is refused that can be told instead: what is left out, and why, is said 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import context_columns, source_columns
 from behaviorlm.events.normalization import normalize
+from behaviorlm.events.order import ISO_FORMAT, OrderColumn
 from behaviorlm.events.source_files import QUARANTINE_SCHEMA
+from behaviorlm.events.time_patterns import written_by
 from behaviorlm.events.times import read_times
 from behaviorlm.predictor.artifact import EventMapping
 from behaviorlm.predictor.requests import Request, RequestText, request_text
@@ -23,7 +25,8 @@ from behaviorlm.timelines.samples import rows_in_order
 
 _ANY_NAME = "x"
 """What stands for the behavior that is asked for."""
-_ANY_TIME = "2000-01-01T00:00:00Z"
+_ANY_DAY = date(2000, 1, 1)
+_ANY_SESSION = "session"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _read(
     for number, request in enumerate(requests):
         if number not in moments:
             raise DataError(
-                f"{columns[number].where}: at: {request.at!r} cannot be read as {mapping.order.kind}"
+                f"{columns[number].where}: at: {request.at!r} cannot be read as {mapping.order.first_kind}"
             )
     is_event = events["row"].to_numpy() < bounds[-1]
     asked, events = events.filter(pa.array(~is_event)), events.filter(pa.array(is_event))
@@ -98,8 +101,8 @@ def _read(
         events.column_names.index("order"), events.schema.field("order"), pa.array(order)
     )
     sound = events.filter(pa.array(~future))
-    sorting, _, _ = rows_in_order(sound, mapping)
-    ordered = sound.take(pa.array(sorting))
+    in_order, _, _ = rows_in_order(sound, mapping)
+    ordered = sound.take(pa.array(in_order.rows))
     rows = ordered["row"].to_numpy()
     user = np.array(users, np.int64)[rows]
     starts = np.searchsorted(user, np.arange(len(requests) + 1))
@@ -108,6 +111,8 @@ def _read(
     found = []
     for number, (request, of_request) in enumerate(zip(requests, columns, strict=True)):
         start, stop = int(starts[number]), int(starts[number + 1])
+        past = 0 if mapping.histories_cross_sessions else _before_last_session(in_order.session[start:stop])
+        reasons[number]["of an earlier session"], start = past, start + past
         given = rows[start:stop] - bounds[number]
         left_out = of_request.size - len(given) - reasons[number].total()
         found.append(
@@ -115,45 +120,64 @@ def _read(
                 _blind(shown.slice(start, stop - start), mapping, of_request.is_ordered),
                 given,
                 _blind(now.slice(number, 1), mapping, request.at is not None),
-                request.earlier_events,
+                0 if past else request.earlier_events,
                 (*of_request.warnings, *_told(reasons[number], given, left_out, of_request.is_ordered)),
             )
         )
     return found
 
 
+def _before_last_session(session: NDArray[np.int64]) -> int:
+    """How many events are of earlier sessions than the last: the next event is taken to be one of that."""
+    return int(np.searchsorted(session, session[-1])) if len(session) else 0
+
+
 def _raw_table(columns: Sequence[RequestText], mapping: EventMapping) -> tuple[pa.Table, list[int]]:
     """The text of all events, then of what is asked for, as a log's reader hands it on; the request of each row."""
     users = [number for number, of in enumerate(columns) for _ in range(of.size)] + list(range(len(columns)))
-    any_order = _ANY_TIME if mapping.order.kind == "time" else "0"
     texts: dict[str, list[str | None]] = {}
     for role in source_columns(mapping):
         if role == "user":
             texts[role] = [f"request {number:012d}" for number in users]
             continue
-        values: list[str | None] = []
-        for of in columns:
-            blank = role == "order" and not of.is_ordered
-            values += [None] * of.size if blank else of.texts[role]
-        texts[role] = values + [_ANY_NAME if role == "behavior" else of.now.get(role) for of in columns]
-    naive = _is_naive(columns, mapping)
-    if naive:
-        any_order = _ANY_TIME.removesuffix("Z")
-    if mapping.order.time_format is not None:
-        any_order = datetime(2000, 1, 1).strftime(mapping.order.time_format)
-    ordered = [of.is_ordered for of in columns for _ in range(of.size)]
-    ordered += [of.now["order"] is not None for of in columns]
-    texts["order"] = [text if has else any_order for text, has in zip(texts["order"], ordered, strict=True)]
+        given = [text for of in columns for text in of.texts[role]]
+        texts[role] = given + [_ANY_NAME if role == "behavior" else of.now.get(role) for of in columns]
+    are_ordered = [of.is_ordered for of in columns for _ in range(of.size)]
+    for column in mapping.order.columns:
+        filler = _any_order(column, _is_naive(columns, column))
+        has = [*are_ordered, *(of.now.get(column.role) is not None for of in columns)]
+        texts[column.role] = [
+            text if is_given else filler for text, is_given in zip(texts[column.role], has, strict=True)
+        ]
+    if mapping.session is not None:
+        has = [
+            any(text is not None for text in of.texts["session"]) for of in columns for _ in range(of.size)
+        ]
+        has += [False for _ in columns]
+        texts["session"] = [
+            text if is_given else _ANY_SESSION for text, is_given in zip(texts["session"], has, strict=True)
+        ]
     raw = {role: pa.array(values, pa.string()) for role, values in texts.items()}
     return pa.table({**raw, "row": pa.array(range(len(users)), pa.int64())}), users
 
 
-def _is_naive(columns: Sequence[RequestText], mapping: EventMapping) -> bool:
+def _any_order(column: OrderColumn, is_naive: bool) -> str:
+    """What stands for an order that was not given."""
+    if column.kind != "time":
+        return "0"
+    day = column.earliest or column.latest or _ANY_DAY
+    if column.time_format not in (None, ISO_FORMAT):
+        return written_by(datetime(day.year, day.month, day.day), str(column.time_format))
+    return f"{day}T00:00:00{'' if is_naive else 'Z'}"
+
+
+def _is_naive(columns: Sequence[RequestText], column: OrderColumn) -> bool:
     """Whether what stands for times that were not given must be without a zone to go with those that were."""
-    if mapping.order.kind != "time" or mapping.order.time_zone is not None:
+    if column.kind != "time" or column.time_zone is not None:
         return False
-    given = [text for of in columns for text in (*of.texts["order"], of.now["order"]) if text is not None]
-    times = read_times(pa.array(given, pa.string()), mapping.order)
+    role = column.role
+    given = [text for of in columns for text in (*of.texts[role], of.now.get(role)) if text is not None]
+    times = read_times(pa.array(given, pa.string()), column)
     return bool((times.is_readable & ~times.is_zoned).any())
 
 
@@ -189,7 +213,7 @@ def _blind(table: pa.Table, mapping: EventMapping, knows_time: bool) -> pa.Table
 
 
 def _told(reasons: Counter[str], given: NDArray[np.int64], left_out: int, is_ordered: bool) -> list[str]:
-    told = [f"{number} of its events left out: {reason}" for reason, number in reasons.items()]
+    told = [f"{number} of its events left out: {reason}" for reason, number in reasons.items() if number]
     if left_out:
         told.append(f"{left_out} of its events left out as preparation does: duplicates or repeats")
     if is_ordered and (np.diff(given) < 0).any():

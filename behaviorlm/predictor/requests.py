@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import OrderConfig, source_columns
+from behaviorlm.events.config import source_columns
+from behaviorlm.events.order import ISO_FORMAT, OrderColumn
+from behaviorlm.events.time_patterns import written_by
 from behaviorlm.predictor.artifact import EventMapping
 
 Moment = str | int | float | datetime | date
@@ -61,9 +63,10 @@ def request_text(where: str, request: Request, mapping: EventMapping) -> Request
             f"{where}: no event of the history has the column {mapping.behavior!r}, the behavior; columns there: "
             f"{', '.join(map(repr, given)) or 'none'}"
         )
+    of_order = {column.role: column for column in mapping.order.columns}
     texts = {
         role: [
-            _text(value, f"{where}, event {place}, {column!r}", mapping.order if role == "order" else None)
+            _text(value, f"{where}, event {place}, {column!r}", of_order.get(role))
             for place, value in enumerate(given.get(column, [None] * size))
         ]
         for role, column in roles.items()
@@ -75,7 +78,7 @@ def request_text(where: str, request: Request, mapping: EventMapping) -> Request
     is_ordered = any(text is not None for text in texts["order"])
     if size and not is_ordered:
         warnings.append(
-            f"no event has the column {mapping.order.column!r}: they are taken in the order in which they stand"
+            f"no event has the column {mapping.order.names[0]!r}: they are taken in the order in which they stand"
             + (f", {_listed(mapping.clock)} unknown" if mapping.clock else "")
         )
     now = _now(where, request, mapping, warnings)
@@ -100,7 +103,7 @@ def _now(where: str, request: Request, mapping: EventMapping, warnings: list[str
         f"before.{name}": _text(context.get(name), f"{where}, context {name!r}", None)
         for name in mapping.context_before
     }
-    return now | {"order": _text(request.at, f"{where}, at", mapping.order)}
+    return now | {"order": _text(request.at, f"{where}, at", mapping.order.columns[0])}
 
 
 def _values(where: str, history: Any) -> tuple[dict[str, list[Any]], int]:
@@ -146,7 +149,7 @@ def _arrow(history: Any) -> pa.Table | None:
     return history
 
 
-def _text(value: Any, where: str, order: OrderConfig | None) -> str | None:
+def _text(value: Any, where: str, order: OrderColumn | None) -> str | None:
     """A value as a log's reader hands it on; order: that of times. Raises DataError for what is no plain value."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -169,12 +172,13 @@ def _text(value: Any, where: str, order: OrderConfig | None) -> str | None:
     raise DataError(f"{where}: {value!r:.100} is no plain value: give text, a number or a time")
 
 
-def _time_text(value: date, order: OrderConfig | None) -> str:
-    if order is None or order.time_format is None:
+def _time_text(value: date, order: OrderColumn | None) -> str:
+    if order is None or order.time_format in (None, ISO_FORMAT):
         return value.isoformat()
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        value = value.astimezone(ZoneInfo(order.time_zone) if order.time_zone else UTC)
-    return value.strftime(order.time_format)
+    moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(ZoneInfo(order.time_zone) if order.time_zone else UTC)
+    return written_by(moment, str(order.time_format))
 
 
 def _listed(names: Sequence[str]) -> str:

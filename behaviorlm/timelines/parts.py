@@ -104,7 +104,7 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
         path,
         table,
         user_start,
-        window_starts(user_start, lines.lengths(), window),
+        window_starts(history_starts(table), lines.lengths(), window),
         lines,
         questions,
         vocabulary.index(_one_chunk(table["behavior"])),
@@ -124,29 +124,36 @@ def run_starts(users: pa.ChunkedArray) -> Int64:
     return np.maximum.accumulate(np.where(first, row, 0))
 
 
-def window_starts(user_start: Int64, line_tokens: Int64, window: Window) -> Int64:
+def history_starts(table: pa.Table) -> Int64:
+    """The row before which no history of each row reaches: its user's first, or its session's; int64 [n]."""
+    if "session_position" not in table.column_names:
+        return run_starts(table["user"])
+    return np.arange(len(table), dtype=np.int64) - table["session_position"].to_numpy()
+
+
+def window_starts(history_start: Int64, line_tokens: Int64, window: Window) -> Int64:
     """The row at which each row's history begins; int64 [n] (our choice of rule).
 
     The earliest start with at most `max_events` events and `max_history_tokens` tokens of lines, moved up to the next
-    multiple of `stride` in the timeline so that neighboring samples share their prefix; where moving it would leave
-    no history, it stays where it was.
+    multiple of `stride` in the timeline (in the session, where histories do not cross sessions) so that neighboring
+    samples share their prefix; where moving it would leave no history, it stays where it was.
     """
-    row = np.arange(len(user_start), dtype=np.int64)
+    row = np.arange(len(history_start), dtype=np.int64)
     before = np.r_[0, np.cumsum(line_tokens)]
     by_tokens = np.searchsorted(before, before[row] - window.max_history_tokens, side="left")
-    earliest = np.maximum(np.maximum(user_start, row - window.max_events), by_tokens)
-    position = earliest - user_start
-    aligned = user_start + -(-position // window.stride) * window.stride
+    earliest = np.maximum(np.maximum(history_start, row - window.max_events), by_tokens)
+    position = earliest - history_start
+    aligned = history_start + -(-position // window.stride) * window.stride
     return np.where(aligned < row, aligned, np.minimum(earliest, row))
 
 
-def history_tokens(user_start: Int64, line_tokens: Int64, max_events: int, stride: int) -> Int64:
+def history_tokens(history_start: Int64, line_tokens: Int64, max_events: int, stride: int) -> Int64:
     """Tokens of each row's history where only events limit it; int64 [n].
 
     A window has less history than that exactly where its `max_history_tokens` are fewer.
     """
     before = np.r_[0, np.cumsum(line_tokens)]
-    start = window_starts(user_start, line_tokens, Window(max_events, stride, int(before[-1])))
+    start = window_starts(history_start, line_tokens, Window(max_events, stride, int(before[-1])))
     return before[:-1] - before[start]
 
 

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig, context_columns
 from behaviorlm.timelines.config import SplitConfig
+from behaviorlm.timelines.ordering import Ordering, directions, put_in_order, same_as_before, value_codes
 from behaviorlm.timelines.sample_ids import SAMPLE_ID_TYPE, sample_ids
 from behaviorlm.timelines.splits import (
     SPLIT_NAMES,
@@ -19,10 +20,11 @@ from behaviorlm.timelines.splits import (
 
 
 def timeline_schema(config: EventsConfig) -> pa.Schema:
-    """Schema of timelines: rows by user, order, file, row.
+    """Schema of timelines: rows by user, order, file, row (see `ordering.put_in_order`).
 
-    user, group, behavior string; position int32 (0-based in the timeline); order int64; before.*, after.*
-    string; split int8 (0 train, 1 validation, 2 test); is_target bool; is_repeat bool (same behavior as the
+    user, group, behavior string; position int32 (0-based in the timeline); session_position int32 (0-based in the
+    session), only where histories do not cross sessions; order int64, the first of the order's columns; before.*,
+    after.* string; split int8 (0 train, 1 validation, 2 test); is_target bool; is_repeat bool (same behavior as the
     event before); sample_id fixed_size_binary(16).
     """
     before, after = context_columns(config)
@@ -31,6 +33,7 @@ def timeline_schema(config: EventsConfig) -> pa.Schema:
             pa.field("user", pa.string(), nullable=False),
             pa.field("group", pa.string(), nullable=False),
             pa.field("position", pa.int32(), nullable=False),
+            *([] if config.histories_cross_sessions else [pa.field("session_position", pa.int32())]),
             pa.field("order", pa.int64(), nullable=False),
             pa.field("behavior", pa.string(), nullable=False),
             *(pa.field(name, pa.string()) for name in [*before, *after]),
@@ -48,10 +51,12 @@ def build_timelines(
     """Timelines of all users in `events` (normalized events; every user's rows must all be here).
 
     Returns (table of `timeline_schema`, counts). An event is a target if at least `min_history` events of its
-    user come before it. Ties in order are broken by file and row. Independent of the order of the rows of
+    user (of its session, where histories do not cross sessions) come before it. Ties in order are broken by file and
+    row. Independent of the order of the rows of
     `events`.
     Counts: users, events_read, events, tied_events (same user and order as the event before),
-    exact_duplicates, duplicates_dropped, repeats (after dropping duplicates), repeats_dropped, targets,
+    ascending_rows and descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats
+    (after dropping duplicates), repeats_dropped, targets,
     <split>_events, <split>_targets, users_all_train. They add up over partitions by user.
 
     Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a
@@ -61,17 +66,24 @@ def build_timelines(
     check_split_settings(split_config, events_config)
     events = events.combine_chunks()
     _check_zones(events, events_config)
-    sorting, is_repeat, counts = rows_in_order(events, events_config)
-    table = events.take(pa.array(sorting)).combine_chunks()
+    order, is_repeat, counts = rows_in_order(events, events_config)
+    table = events.take(pa.array(order.rows)).combine_chunks()
     starts = user_starts(_array(table["user"]))
     sizes = np.diff(np.append(starts, table.num_rows))
     if split_config.by == "group":
         _check_groups(table, starts)
     position = (np.arange(table.num_rows) - np.repeat(starts, sizes)).astype(np.int32)
+    if events_config.histories_cross_sessions:
+        in_history = position
+    else:
+        begins = np.flatnonzero(~same_as_before(order.user, order.session))
+        lengths = np.diff(np.append(begins, table.num_rows))
+        in_history = (np.arange(table.num_rows) - np.repeat(begins, lengths)).astype(np.int32)
     columns = {
         "position": position,
+        "session_position": in_history,
         "split": assign_splits(table, split_config),
-        "is_target": position >= min_history,
+        "is_target": in_history >= min_history,
         "is_repeat": is_repeat,
         "sample_id": sample_ids(dataset, _array(table["user"]).take(pa.array(starts)).to_pylist(), sizes),
     }
@@ -82,32 +94,33 @@ def build_timelines(
     return timelines, counts
 
 
-def rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Which rows stay, by user, order, file, row; whether each repeats the one before; what was counted on the way."""
-    counts = {"events_read": events.num_rows}
-    user_rank = _codes(events["user"], ranked=True)
-    order = events["order"].to_numpy()
-    file, row = events["file"].to_numpy(), events["row"].to_numpy()
-    sorting = np.lexsort((row, file, order, user_rank))
-
-    is_tied = _same_as_before(user_rank[sorting], order[sorting])
-    is_duplicate = _later_duplicates(events, config, sorting, is_tied)
+def rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[Ordering, np.ndarray, dict[str, int]]:
+    """Which rows stay, in order; whether each repeats the one before; what was counted on the way."""
+    order = put_in_order(events, config)
+    counts = {"events_read": events.num_rows, **directions(events, order, config)}
+    is_duplicate = _later_duplicates(events, config, order)
     counts["exact_duplicates"] = int(is_duplicate.sum())
     counts["duplicates_dropped"] = 0
     if config.exact_duplicates == "drop":
         counts["duplicates_dropped"] = counts["exact_duplicates"]
-        sorting, is_tied = sorting[~is_duplicate], is_tied[~is_duplicate]
-    counts["tied_events"] = int(is_tied.sum())
+        order = _kept(order, ~is_duplicate)
+    counts["tied_events"] = int(order.is_tied.sum())
 
-    behavior = _codes(events["behavior"])
-    is_repeat = _same_as_before(user_rank[sorting], behavior[sorting])
+    behavior = value_codes(events["behavior"])[order.rows]
+    # Where histories do not cross sessions, an event has no event before it in another one.
+    within = (order.user,) if config.histories_cross_sessions else (order.user, order.session)
+    is_repeat = same_as_before(*within, behavior)
     counts["repeats"] = int(is_repeat.sum())
     counts["repeats_dropped"] = 0
     if config.collapse_repeats:
         counts["repeats_dropped"] = counts["repeats"]
-        sorting = sorting[~is_repeat]
-        is_repeat = np.zeros(len(sorting), dtype=bool)
-    return sorting, is_repeat, counts
+        order = _kept(order, ~is_repeat)
+        is_repeat = np.zeros(len(order.rows), dtype=bool)
+    return order, is_repeat, counts
+
+
+def _kept(order: Ordering, stays: np.ndarray) -> Ordering:
+    return Ordering(order.rows[stays], order.user[stays], order.session[stays], order.is_tied[stays])
 
 
 def training_target_counts(timelines: pa.Table) -> dict[str, int]:
@@ -121,43 +134,22 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _codes(column: pa.ChunkedArray, ranked: bool = False) -> np.ndarray:
-    """int64[n]: equal values (and nulls) have equal codes, with `ranked` in the bytewise order of values."""
-    encoded = _array(column).dictionary_encode(null_encoding="encode")
-    codes = encoded.indices.to_numpy().astype(np.int64)
-    if not ranked:
-        return codes
-    rank = np.empty(len(encoded.dictionary), dtype=np.int64)
-    rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank))
-    return rank[codes]
-
-
-def _same_as_before(user: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """bool[n]: same user and same value as the row before."""
-    same = np.zeros(len(user), dtype=bool)
-    same[1:] = (user[1:] == user[:-1]) & (value[1:] == value[:-1])
-    return same
-
-
-def _later_duplicates(
-    events: pa.Table, config: EventsConfig, sorting: np.ndarray, is_tied: np.ndarray
-) -> np.ndarray:
-    """bool[n] over the rows in `sorting`: equal in everything but file and row to one before it.
-
-    `is_tied` bool[n]: same user and order as the row before.
-    """
+def _later_duplicates(events: pa.Table, config: EventsConfig, order: Ordering) -> np.ndarray:
+    """bool[n] over the rows in order: equal in everything but file and row to one before it."""
     # Equal rows lie within one run of ties, and few rows do: only those are looked at.
+    sorting = order.rows
+    is_tied = order.is_tied & same_as_before(order.user, order.session)
     in_run = is_tied.copy()
     in_run[:-1] |= is_tied[1:]
     candidates = np.flatnonzero(in_run)
     is_duplicate = np.zeros(len(sorting), dtype=bool)
     tied = events.take(pa.array(sorting[candidates]))
     before, after = context_columns(config)
-    key = np.cumsum(~is_tied)[candidates]
+    key: np.ndarray = np.cumsum(~is_tied)[candidates]
     for name in ["behavior", "group", "split_label", *before, *after]:
-        codes = _codes(tied[name])
+        codes = value_codes(tied[name])
         # Both are at most the number of rows, so their product cannot overflow.
-        key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1]
+        key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1].astype(np.int64)
     # Stable, so the first of equal keys stays first.
     grouped = np.argsort(key, kind="stable")
     repeats_key = key[grouped][1:] == key[grouped][:-1]
@@ -167,7 +159,7 @@ def _later_duplicates(
 
 def _check_zones(events: pa.Table, config: EventsConfig) -> None:
     if (
-        config.order.kind != "time"
+        not config.order.has_time
         or config.order.time_zone is not None
         or "is_zoned" not in events.column_names
     ):
@@ -186,7 +178,7 @@ def _check_zones(events: pa.Table, config: EventsConfig) -> None:
 
 
 def _check_groups(table: pa.Table, starts: np.ndarray) -> None:
-    group = _codes(table["group"])
+    group = value_codes(table["group"])
     same_user = np.ones(len(group), dtype=bool)
     same_user[starts] = False
     torn = np.flatnonzero(same_user & (group != np.roll(group, 1)))

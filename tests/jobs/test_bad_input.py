@@ -187,7 +187,7 @@ def test_times_in_formats_that_cannot_be_read_fail_with_counts(
 ) -> None:
     rows = log_rows(33, users=6)
     for index in range(0, len(rows), 3):
-        rows[index] = {**rows[index], "time": "31.05.2024 14:05"}
+        rows[index] = {**rows[index], "time": "in May"}
     path = write_log(tmp_path / "formats.csv", rows)
     outcome = job("prepare", f"--events.paths=[{path}]")
     refused(
@@ -196,9 +196,12 @@ def test_times_in_formats_that_cannot_be_read_fail_with_counts(
         "events.max_quarantine_share",
         "quarantine",
     )
-    everything = write_log(tmp_path / "all.csv", [row for row in rows if row["time"].startswith("31")])
+    everything = write_log(tmp_path / "all.csv", [row for row in rows if row["time"] == "in May"])
     outcome = job("run", "--dry-run", f"--events.paths=[{everything}]")
-    refused(outcome, "events.paths: none of", str(everything), "row 1", "'31.05.2024 14:05'", "events.order")
+    refused(outcome, str(everything), "row 1", "'in May'", "events.order.time_format")
+    german = write_log(tmp_path / "german.csv", [{**row, "time": "31.05.2024 14:05"} for row in rows])
+    outcome = job("run", "--dry-run", f"--events.paths=[{german}]")
+    refused(outcome, str(german), "row 1", "'31.05.2024 14:05'", 'events.order.time_format: "%d.%m.%Y %H:%M"')
 
 
 def test_iso_times_and_epoch_seconds_may_be_mixed(ray_cluster: None, job: Job, tmp_path: Path) -> None:

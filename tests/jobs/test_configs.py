@@ -106,6 +106,7 @@ def events(settings: RunSettings) -> pa.Table:
         "user": [f"user-{row % 3}" for row in range(rows)],
         "group": [f"user-{row % 3}" for row in range(rows)],
         "order": np.arange(rows),
+        "order_remainder": np.zeros(rows, dtype=np.int64),
         "behavior": random.choice(BEHAVIORS, rows),
         "split_label": pa.nulls(rows, pa.string()),
         "before.weekday": random.choice(["Mon", "Tue"], rows),

@@ -58,6 +58,7 @@ OTHERS = {
         ["--model", "absent", "--log", "a.csv", "--recalibrate"],
         ["--model", "absent", "--log", "a.csv"],
     ],
+    "serve": [["--modl=x"], ["--model=absent"], ["--model=.", "--dry-run"], ["--model=x", "--host=0.0.0.0"]],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],

@@ -50,6 +50,7 @@ def whole_log(log: PreparedLog) -> tuple[TimelineArrays, pa.Table]:
     """The log as counting sees it, parts one after another, and the table that it is made from."""
     columns = ["user", "position", "behavior", "split", "is_target"]
     columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
+    columns += [name for name in log.parts[0].table.column_names if name == "session_position"]
     table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
     return timeline_arrays(table, log.vocabulary.names), table
 

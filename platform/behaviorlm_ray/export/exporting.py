@@ -33,6 +33,7 @@ from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.counts import MINIMUM, write_counts
 from behaviorlm.predictor.histories import History
 from behaviorlm.predictor.writing import write_description, write_weights
+from behaviorlm.timelines.parts import history_starts
 from behaviorlm_ray import storage
 from behaviorlm_ray.export.card import write_card
 from behaviorlm_ray.export.choice import Chosen, Measured
@@ -126,8 +127,9 @@ def prepared_histories(run: FinishedRun, rows: SampleRows) -> list[History]:
         before = [name for name in part.table.column_names if name.startswith("before.")]
         after = [name for name in part.table.column_names if name.startswith("after.")]
         events = part.table.select(["behavior", *before, *after])
+        starts = history_starts(part.table)
         for row in chosen.tolist():
-            start = int(part.user_start[row])
+            start = int(starts[row])
             now = part.table.select(before).slice(row, 1) if before else events.slice(row, 1)
             found.append(History(events.slice(start, row - start), np.arange(row - start), now))
     return found
@@ -168,7 +170,7 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
                 vocabulary.names, vocabulary.counts, vocabulary.is_anchor, strict=True
             )
         ],
-        events=event_mapping(run.settings.events),
+        events=event_mapping(run.log.as_read(run.settings.events)),
         prompt=run.settings.prompt,
         tokens=tokens,
         weights=weights,

@@ -29,6 +29,7 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     log = run.inputs.source
     size = sum(file.size for file in log.files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {len(log.files)} file(s), {size:.1f} MiB"]
+    lines += [f"  {note}" for note in log.notes]
     with patience(settings.storage.patience_seconds):
         first_rows = read_first_rows(log, settings.split, settings.prompt.min_history, settings.vocabulary)
     lines += [f"  {line}" for line in described(first_rows, settings.events)]

@@ -12,13 +12,13 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 2
-DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_behavior")
+DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_behavior", "max_tie_share")
 
 
 def prepare(run: Run) -> Stage:
     """The log as a run reads it. Its check raises DataError for too many unusable rows, also of what is reused."""
     settings = run.settings
-    events = plain(settings.events)
+    events = settings.events.model_dump(mode="json", exclude_defaults=True)
 
     def body(folder: StageFolder, made: Made) -> StageResult:
         # here, because it brings Ray Data, which a plan does without
@@ -29,6 +29,8 @@ def prepare(run: Run) -> Stage:
         partitions, too_few = partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
             screen().says(f"prepare: {too_few}")
+        for note in run.inputs.source.notes:
+            screen().says(f"prepare: {note}")
         plan = PreparationPlan(
             run.inputs.source,
             settings.split,
@@ -51,7 +53,8 @@ def prepare(run: Run) -> Stage:
         name="prepare",
         version=VERSION,
         identity={
-            # not where the files lie, nor how many bad rows are tolerated
+            # not where the files lie, nor how many bad rows are tolerated; without keys at their default, so that
+            # one that is added later leaves what is finished as it is
             "events": {key: events[key] for key in events if key not in DECIDES_NOTHING},
             "split": plain(settings.split),
             "vocabulary": plain(settings.vocabulary),

@@ -4,11 +4,12 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.events.config import EventsConfig
 from behaviorlm.metrics import bootstrap, reliability
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm_ray import storage
@@ -27,7 +28,7 @@ from behaviorlm_ray.prediction.running import (
     planned_manifest,
     predict_log,
 )
-from behaviorlm_ray.prediction.settings import CheckSettings, Limits, log_mapping
+from behaviorlm_ray.prediction.settings import CheckSettings, Limits
 from behaviorlm_ray.storage import Location
 
 REPORT = "check.json"
@@ -69,13 +70,16 @@ def work_folder(settings: CheckSettings) -> Iterator[Location]:
 def plan_check(settings: CheckSettings, folder: Location) -> PlannedCheck:
     """Look at everything that is read. Raises ConfigError or DataError."""
     artifact = opened_artifact(settings)
-    mapping = log_mapping(artifact, settings)
-    since = None if settings.since is None else order_of("since", settings.since, mapping)
-    plan = plan_over(settings, artifact, mapping, str(folder), Wanted("every", since=since), k=1)
+
+    def wanted(mapping: EventsConfig) -> Wanted:
+        text = settings.since
+        return Wanted("every", since=None if text is None else order_of("since", text, mapping))
+
+    plan = plan_over(settings, artifact, str(folder), wanted, k=1)
     if settings.recalibrate:
         *_, positions = counted(plan)
         every = -(-positions * len(artifact.behaviors) // CALIBRATED_ON)
-        plan = plan_over(settings, artifact, mapping, str(folder), plan.wanted, k=1, kept_every=max(1, every))
+        plan = replace(plan, kept_every=max(1, every))
     return PlannedCheck(artifact, plan, planned_manifest(plan))
 
 

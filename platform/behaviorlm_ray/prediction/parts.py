@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.events.log import Piece, read_piece
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm_ray import storage
 from behaviorlm_ray.prediction.plan import PREDICTIONS, OpenedModel, PredictionPlan, once
 from behaviorlm_ray.prediction.positions import Timelines, timelines
 from behaviorlm_ray.prediction.rows import rows
-from behaviorlm_ray.preparation.reading import read_file, read_part
+from behaviorlm_ray.preparation.reading import distribute, read_part
 
 CHUNK = 8192
 """Predictions that are committed together: so many at most are lost with a process (our choice)."""
@@ -25,7 +26,12 @@ CHUNK = 8192
 
 def read_task(index: int, plan: PredictionPlan) -> dict[str, Any]:
     """Read a file into the parts of its users, unless that was done."""
-    return once(plan.progress / f"read-{index:06d}.json", lambda: read_file(index, plan))
+    piece = Piece(index, plan.log.files[index])
+
+    def read() -> dict[str, Any]:
+        return distribute(piece, read_piece(piece, plan.log.events), plan)
+
+    return once(plan.progress / f"read-{index:06d}.json", read)
 
 
 def predict_task(number: int, plan: PredictionPlan) -> dict[str, Any]:

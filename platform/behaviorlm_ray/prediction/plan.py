@@ -98,16 +98,17 @@ def once(place: Location, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def order_of(key: str, text: str, mapping: EventsConfig) -> int:
-    """The order of a time as the log has it."""
-    if mapping.order.kind == "integer":
-        try:
-            return int(text)
-        except ValueError:
-            raise ConfigError(f"{key}: {text!r} is no whole number, and the log is ordered by one") from None
-    times = read_times(pa.array([text], pa.string()), mapping.order)
-    if not times.is_readable[0]:
+    """The order of a moment as the log has it, in the first of the columns that order it. Raises ConfigError."""
+    column = mapping.order.columns[0]
+    if column.kind == "time":
+        times = read_times(pa.array([text.strip()], pa.string()), column)
+        if times.is_readable[0]:
+            return int(times.utc[0])
+        form = column.time_format or "ISO 8601 or an epoch number"
+        raise ConfigError(f"{key}: {text!r} cannot be read as a time in the log's form ({form})")
+    try:
+        return int(text)
+    except ValueError:
         raise ConfigError(
-            f"{key}: {text!r} cannot be read as a time in the log's form"
-            f" ({mapping.order.time_format or 'ISO 8601 or an epoch number'})"
-        )
-    return int(times.utc[0])
+            f"{key}: {text!r} is no whole number, and the log is ordered by {column.kind}"
+        ) from None

@@ -24,7 +24,8 @@ class Timelines:
     """Whole users in order, and what is asked about them.
 
     events: user, order, behavior, before.*, after.*. first, size: of each of n positions, the user's first row and how
-    many of his events come before; by user, then by size. has_next: bool[n], whether the event is there that comes
+    many of his events come before; by user, then by size. begin: the first row of the history, later than `first` where
+    histories do not cross sessions. has_next: bool[n], whether the event is there that comes
     next. now: one row, before.*: what is known of an event that is not there. unknown: int64[rows + 1], how many events
     up to each row have a behavior that the vocabulary does not hold. users: how many there are.
     """
@@ -32,6 +33,7 @@ class Timelines:
     events: pa.Table
     first: Int64
     size: Int64
+    begin: Int64
     has_next: NDArray[np.bool_]
     now: pa.Table
     unknown: Int64
@@ -51,22 +53,25 @@ def timelines(events: pa.Table, mapping: EventsConfig, wanted: Wanted, artifact:
     if wanted.until is not None:
         events = events.filter(pc.less_equal(events["order"], wanted.until))
     events = events.combine_chunks()
-    sorting, _, _ = rows_in_order(events, mapping)
+    order, _, _ = rows_in_order(events, mapping)
     before, after = context_columns(mapping)
     table = (
-        events.select(["user", "order", "behavior", *before, *after]).take(pa.array(sorting)).combine_chunks()
+        events.select(["user", "order", "behavior", *before, *after])
+        .take(pa.array(order.rows))
+        .combine_chunks()
     )
     starts = user_starts(pc.cast(table["user"], pa.string()).combine_chunks())
     sizes = np.diff(np.append(starts, len(table)))
     first, size = _positions(starts, sizes, table["order"].to_numpy(), wanted)
-    owner = np.searchsorted(starts, first, side="right") - 1
+    has_next = size < sizes[np.searchsorted(starts, first, side="right") - 1]
     known = pc.is_in(table["behavior"], pa.array(artifact.names, pa.string())).to_numpy()
     [of_none] = read_histories([Request(at=wanted.moment)], event_mapping(mapping))
     return Timelines(
         table,
         first,
         size,
-        size < sizes[owner] if len(owner) else np.zeros(0, bool),
+        _begins(first, size, has_next, order.session, mapping),
+        has_next,
         of_none.now,
         np.concatenate([[0], np.cumsum(~known)]).astype(np.int64),
         len(starts),
@@ -81,13 +86,24 @@ def histories(lines: Timelines, chosen: Sequence[int], artifact: Artifact) -> li
     longest = max(artifact.prompt.max_events, artifact.counting.order + 1 if artifact.counting else 0)
     found = []
     for place in chosen:
-        first, size = int(lines.first[place]), int(lines.size[place])
-        seen = min(size, longest)
-        now = context.slice(first + size, 1) if lines.has_next[place] else lines.now
+        begin, row = int(lines.begin[place]), int(lines.next_row[place])
+        seen = min(row - begin, longest)
+        now = context.slice(row, 1) if lines.has_next[place] else lines.now
         if not before:  # a table without columns has no rows
             now = shown.slice(0, 1)
-        found.append(History(shown.slice(first + size - seen, seen), np.arange(seen), now, size - seen))
+        found.append(History(shown.slice(row - seen, seen), np.arange(seen), now, row - begin - seen))
     return found
+
+
+def _begins(
+    first: Int64, size: Int64, has_next: NDArray[np.bool_], session: Int64, mapping: EventsConfig
+) -> Int64:
+    """Where histories begin. What comes after the last event of a user is taken to be of the same session."""
+    if mapping.histories_cross_sessions or not len(session):
+        return first
+    changes = np.flatnonzero(np.append(True, session[1:] != session[:-1]))
+    of = first + size - ~has_next
+    return np.maximum(first, changes[np.searchsorted(changes, of, side="right") - 1])
 
 
 def _positions(starts: Int64, sizes: Int64, order: Int64, wanted: Wanted) -> tuple[Int64, Int64]:

@@ -32,7 +32,7 @@ def schema(mapping: EventsConfig, *, with_probabilities: bool) -> pa.Schema:
     first. actual and what belongs to it: of the next event, where it is there; its place among all, from 1, and its
     probability are null where the vocabulary does not hold it. log_probabilities: before calibration and any rule.
     """
-    order = pa.timestamp("us", "UTC") if mapping.order.kind == "time" else pa.int64()
+    order = pa.timestamp("us", "UTC") if mapping.order.first_kind == "time" else pa.int64()
     fields = [
         pa.field("user", pa.string(), nullable=False),
         pa.field("position", pa.int32(), nullable=False),
@@ -120,7 +120,7 @@ def _actual(lines: Timelines, chosen: NDArray[np.int64], scored: Scored) -> dict
 
 
 def _warnings(artifact: Artifact, lines: Timelines, place: int, scored: Scored, number: int) -> Iterator[str]:
-    first, row = int(lines.first[place]), int(lines.next_row[place])
+    first, row = int(lines.begin[place]), int(lines.next_row[place])
     if row == first:
         yield NO_HISTORY
     if lines.unknown[row] > lines.unknown[first]:

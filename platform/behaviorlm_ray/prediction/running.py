@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts
-from behaviorlm.events.log import SourceLog, find_log, read_events
+from behaviorlm.events.log import Piece, find_log, read_piece
 from behaviorlm.events.normalization import check_quarantine
 from behaviorlm.events.summary import check_quarantined_behaviors, worst_losses
 from behaviorlm.files.patient_reads import patience
@@ -50,22 +50,25 @@ def opened_artifact(settings: ModelAndLog) -> Artifact:
 
 def plan_prediction(settings: PredictSettings, artifact: Artifact) -> PredictionPlan:
     """Look at everything that is read, but for the rows. Raises ConfigError or DataError."""
-    mapping = log_mapping(artifact, settings)
     return plan_over(
         settings,
         artifact,
-        mapping,
         settings.to,
-        wanted_of(settings, mapping),
+        lambda mapping: wanted_of(settings, mapping),
         k=min(settings.k, len(artifact.behaviors)),
         partition_by=settings.partition_by,
     )
 
 
 def plan_over(
-    settings: ModelAndLog, artifact: Artifact, mapping: EventsConfig, to: str, wanted: Wanted, **options: Any
+    settings: ModelAndLog,
+    artifact: Artifact,
+    to: str,
+    wanted: Callable[[EventsConfig], Wanted],
+    **options: Any,
 ) -> PredictionPlan:
-    """A plan for any positions; options: k, partition_by, kept_every."""
+    """A plan for any positions, told from how the log is read; options: k, partition_by, kept_every."""
+    mapping = log_mapping(artifact, settings)
     with patience(settings.input_patience_seconds):
         log = find_log(mapping)
     size = sum(file.size for file in log.files)
@@ -77,7 +80,7 @@ def plan_over(
     return PredictionPlan(
         model,
         log,
-        wanted,
+        wanted(log.events),
         partitions=partitions,
         folder=storage.location(to),
         input_patience_seconds=settings.input_patience_seconds,
@@ -178,12 +181,17 @@ def _report(plan: PredictionPlan, name: str, number: int) -> dict[str, Any]:
     return found
 
 
+def pieces_of_files(plan: PredictionPlan) -> list[Piece]:
+    """Each file is read as a whole, so that a file is what is read once."""
+    return [Piece(index, file) for index, file in enumerate(plan.log.files)]
+
+
 def _check(plan: PredictionPlan, facts: LogFacts, read: Sequence[dict[str, Any]]) -> None:
     """As preparation does. Raises DataError."""
     table, events = plan.folder / QUARANTINE, plan.log.events
     check_quarantine(facts.quarantined, facts.usable, events, table, facts.examples)
     check_quarantined_behaviors(worst_losses(facts), events, table)
-    check_zones(plan, read)
+    check_zones(plan, pieces_of_files(plan), read)
 
 
 def counted(plan: PredictionPlan) -> tuple[int, int, int, int]:
@@ -193,8 +201,8 @@ def counted(plan: PredictionPlan) -> tuple[int, int, int, int]:
     rows = events = recent = 0
     progress = ProgressLines("counting the log", len(plan.log.files), "files")
     with patience(plan.input_patience_seconds):
-        for file in plan.log.files:
-            for usable, unusable in read_events(SourceLog((file,), plan.log.events)):
+        for piece in pieces_of_files(plan):
+            for usable, unusable in read_piece(piece, plan.log.events):
                 rows += len(usable) + len(unusable)
                 events += len(usable)
                 order = usable["order"].to_numpy()

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from behaviorlm.events.facts import facts_of_users
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder
-from behaviorlm.timelines.parts import history_tokens, run_starts
+from behaviorlm.timelines.parts import history_starts, history_tokens
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.plan import PreparationPlan
@@ -48,6 +48,6 @@ def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
 def _history_tokens(timelines: pa.Table, prompt: PromptConfig) -> list[list[int]]:
     """[tokens, samples] for each length of history that samples have before the model's room is known."""
     lengths = pc.list_value_length(timelines["line_ids"]).to_numpy().astype(np.int64)
-    tokens = history_tokens(run_starts(timelines["user"]), lengths, prompt.max_events, prompt.stride)
+    tokens = history_tokens(history_starts(timelines), lengths, prompt.max_events, prompt.stride)
     found, counts = np.unique(tokens[timelines["is_target"].to_numpy()], return_counts=True)
     return np.stack([found, counts], axis=1).tolist()

@@ -17,6 +17,7 @@ from behaviorlm.events.summary import check_quarantined_behaviors, doubts, told,
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
 from behaviorlm.timelines.splits import check_labels, check_rows
+from behaviorlm.timelines.tie_breakers import warning_of_ties
 from behaviorlm.timelines.vocabulary import build_vocabulary
 
 MOST_ROWS = 100_000
@@ -65,7 +66,8 @@ def read_first_rows(
     timelines, counts = build_timelines(events, log.events, split, min_history, log.events.dataset)
     facts = facts_of_rows(events, quarantined, begun) + facts_of_users(events, timelines, counts)
     problems = _problems_of(facts, log.events, split)
-    warnings: list[str] = []
+    tied = warning_of_ties(log, counts)
+    warnings = [] if tied is None else [tied]
     try:
         found = build_vocabulary(training_target_counts(timelines), vocabulary)
     except DataError as error:
@@ -73,7 +75,7 @@ def read_first_rows(
     else:
         anchors = int(np.sum(found.is_anchor))
         facts = facts.model_copy(update={"anchors": anchors, "tail": len(found) - anchors})
-        warnings = found.warnings
+        warnings += found.warnings
     if problems and are_all:
         read = described(FirstRows(facts, are_all, tuple(warnings)), log.events)
         raise DataError("\n".join([*problems, *read]))

@@ -8,7 +8,7 @@ size of a part.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,21 +16,27 @@ import ray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts
+from behaviorlm.events.log import Piece, SourceLog
 from behaviorlm.events.normalization import check_quarantine
 from behaviorlm.events.summary import check_quarantined_behaviors, doubts, summary, worst_losses
+from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer, max_positions
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.timelines.config import VocabularyConfig
 from behaviorlm.timelines.splits import SPLIT_NAMES, check_labels
+from behaviorlm.timelines.tie_breakers import warning_of_ties
 from behaviorlm.timelines.vocabulary import build_vocabulary, check_behaviors
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
-from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan, ReadingPlan
-from behaviorlm_ray.preparation.reading import check_zones, read_file
+from behaviorlm_ray.preparation.log_source import log_dataset, pieces_of
+from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan, ReadingPlan
+from behaviorlm_ray.preparation.reading import Distribution, check_zones
 
+OF_THE_FILES = ("ascending_rows", "descending_rows")
+"""Counts that tell of how the rows lie in files and parts, not of the log."""
 PlanT = TypeVar("PlanT", bound=ReadingPlan)
 Task = Callable[[int, PlanT], dict[str, Any]]
 
@@ -51,9 +57,11 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     """
     for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
-    read = run_tasks("read", read_file, len(plan.log.files), plan, "files")
+    with patience(plan.input_patience_seconds):
+        pieces = pieces_of(plan.log)
+    read = _read_log(pieces, plan)
     facts = _together(read)
-    _check_first_pass(plan, read, facts, vocabulary_config.extra_names)
+    _check_first_pass(plan, pieces, read, facts, vocabulary_config.extra_names)
     built = run_tasks("arranged", build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
     facts += _together(built)
@@ -65,6 +73,9 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     longest = max((report["longest_question"] for report in built), default=0)
     prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
     storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
+    # Not the dates between which numbers are credible: they differ from day to day.
+    settled = plan.log.events.order.model_dump(mode="json", include={"epoch_unit", "time_format"})
+    storage.write_replacing(plan.folder / ORDER, json.dumps(settled).encode())
     storage.write_replacing(plan.folder / "prompt.json", prompt.to_json().encode())
     limit = prompt.max_history_tokens
     lengths = [length for report in built for length in report["history_tokens"]]
@@ -74,7 +85,7 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     counts = {
         "rows": facts.rows,
         "quarantined": facts.quarantined,
-        **facts.counts,
+        **{name: number for name, number in facts.counts.items() if name not in OF_THE_FILES},
         **{f"samples_{name}": facts.counts[f"{name}_targets"] for name in SPLIT_NAMES},
         "samples_with_cut_history": cut,
         "behaviors": len(vocabulary.names),
@@ -84,6 +95,8 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     content = {**counts, "facts": facts.model_dump(mode="json")}
     storage.write_replacing(plan.folder / "counts.json", json.dumps(content, indent=2).encode())
     said = doubts(facts)
+    if tied := warning_of_ties(plan.log, facts.counts):
+        said.append(tied)
     if cut:
         samples = sum(number for _, number in lengths)
         said.append(_warning_of_cut_histories(cut, samples, limit, plan.prompt))
@@ -114,12 +127,27 @@ def run_tasks(
         reported = dataset.map_batches(
             _ReportingTask, fn_constructor_args=(function, plan), batch_size=1, **pool
         )
-    progress = ProgressLines(f"{work}: {name}", tasks, unit)
+    return sorted(_reports(reported, f"{work}: {name}", tasks, unit), key=lambda report: report["task"])
+
+
+def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, Any]]:
+    """Write the events of all pieces to the parts of their users. Returns the reports in the order of the pieces."""
+    take = Distribution(
+        replace(plan, log=SourceLog((), plan.log.events))
+    )  # of the files, each task gets its own
+    dataset = log_dataset(pieces, plan.log.events, take, override_num_blocks=len(pieces))
+    dataset.set_name("read")
+    unit = "files" if len(pieces) == len(plan.log.files) else "pieces of files"
+    return sorted(_reports(dataset, "prepare: read", len(pieces), unit), key=lambda report: report["piece"])
+
+
+def _reports(dataset: ray.data.Dataset, name: str, tasks: int, unit: str) -> list[dict[str, Any]]:
+    """The small reports of all tasks, whose progress is shown. Raises the errors that are among them."""
+    progress = ProgressLines(name, tasks, unit)
     reports = []
-    for batch in reported.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0):
+    for batch in dataset.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0):
         reports += [json.loads(report) for report in batch["report"]]
         progress.add(len(batch["report"]))
-    reports.sort(key=lambda report: report["task"])
     errors = sorted({report["error"] for report in reports if "error" in report})
     if errors:
         of_storage = any(report.get("of_storage") for report in reports)
@@ -158,7 +186,11 @@ def _together(reports: Iterable[dict[str, Any]]) -> LogFacts:
 
 
 def _check_first_pass(
-    plan: PreparationPlan, read: Sequence[dict[str, Any]], facts: LogFacts, extra_names: Sequence[str]
+    plan: PreparationPlan,
+    pieces: Sequence[Piece],
+    read: Sequence[dict[str, Any]],
+    facts: LogFacts,
+    extra_names: Sequence[str],
 ) -> None:
     """All that can be known of a log before its users are together. Raises DataError."""
     events, table = plan.log.events, plan.folder / QUARANTINE
@@ -169,4 +201,4 @@ def _check_first_pass(
     check_behaviors({*facts.behaviors, *extra_names})
     if plan.split.by == "column":
         check_labels(facts.split_labels)
-    check_zones(plan, read)
+    check_zones(plan, pieces, read)

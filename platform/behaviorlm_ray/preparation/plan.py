@@ -11,17 +11,19 @@ from behaviorlm.timelines.splits import SplitConfig
 from behaviorlm_ray.stages.attempts import SCRATCH
 from behaviorlm_ray.storage import Location
 
+MAX_PARTITIONS = 256
 QUARANTINE = "quarantine"
 """Folder of the tables of rows that cannot be used."""
-MAX_PARTITIONS = 256
+ORDER = "order.json"
+"""What was settled for all times of the log: {"epoch_unit", "time_format"}, as keys of events.order."""
 
 
 class ReadingPlan(Protocol):
-    """What the first pass needs: which files, into how many parts by user, and where to leave them."""
+    """What the first pass needs: into how many parts by user, and where to leave them."""
 
     @property
     def log(self) -> SourceLog:
-        """The files and how they are read."""
+        """How the log is read."""
 
     @property
     def split(self) -> SplitConfig:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptTokens
@@ -18,6 +19,7 @@ from behaviorlm.timelines.parts import Int32, Int64, TimelinePart, TokenRuns, Wi
 from behaviorlm.timelines.sample_ids import id_keys, id_words, uniform_keys
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray import storage
+from behaviorlm_ray.preparation.plan import ORDER
 from behaviorlm_ray.storage import Location
 
 
@@ -45,6 +47,13 @@ class PreparedLog:
     @cached_property
     def counts(self) -> dict[str, Any]:
         return json.loads(storage.read_text(self.folder / "counts.json"))
+
+    def as_read(self, events: EventsConfig) -> EventsConfig:
+        """The mapping that it was prepared by, with units and patterns of times as they were settled for the log."""
+        if ORDER not in storage.list_files(self.folder):
+            return events  # prepared before they were settled
+        settled = json.loads(storage.read_text(self.folder / ORDER))
+        return events.model_copy(update={"order": events.order.model_copy(update=settled)})
 
     @cached_property
     def facts(self) -> LogFacts:

@@ -180,7 +180,7 @@ def _dataset(events: EventsConfig, log: PreparedLog) -> dict[str, Any]:
         },
         "quarantined": counts["quarantined"],
         "repeat_rate": float(gather(log, targets, "is_repeat").mean()),
-        "more": summary(log.facts, events),
+        "as_read": summary(log.facts, events),
     }
 
 

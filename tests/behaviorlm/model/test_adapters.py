@@ -74,7 +74,7 @@ def test_pickle_under_the_name_of_the_weights_is_refused_and_not_run(
     marker = tmp_path / "marker"
     weights = next(tuned.glob("*.safetensors"))
     plant_pickle(weights, marker, zipped=True)
-    with pytest.raises(ModelError, match=rf"{tuned}.*cannot be (read|loaded)"):
+    with pytest.raises(ModelError, match=rf"{tuned}.*(cannot be read|is no whole file of weights)"):
         load_trained(config, tuned)
     weights.rename(tuned / "planted.bin")  # torch reads this name as the pickle that it is
     assert_pickle_acts(tuned / "planted.bin", marker)

@@ -105,7 +105,7 @@ def test_pickled_weights_are_refused_with_a_remedy(copied: Path) -> None:
 def test_truncated_weights_are_refused_by_folder(copied: Path) -> None:
     whole = (copied / "model.safetensors").read_bytes()
     (copied / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match="copied: its weights cannot be loaded"):
+    with pytest.raises(ModelError, match=r"copied.* is no whole file of weights"):
         load_model(ModelConfig(base=str(copied)))
 
 

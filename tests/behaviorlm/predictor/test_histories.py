@@ -99,18 +99,19 @@ def test_unknown_columns_and_context_are_told_and_not_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "moment",
+    ("moment", "unit"),
     [
-        datetime(2024, 3, 1, 9, tzinfo=UTC),
-        datetime(2024, 3, 1, 10, tzinfo=timezone(timedelta(hours=1))),
-        "2024-03-01T09:00:00Z",
-        1709283600,
-        1709283600000.0,
-        "1709283600",
+        (datetime(2024, 3, 1, 9, tzinfo=UTC), "seconds"),
+        (datetime(2024, 3, 1, 10, tzinfo=timezone(timedelta(hours=1))), "auto"),
+        ("2024-03-01T09:00:00Z", "auto"),
+        (1709283600, "seconds"),
+        (1709283600000.0, "milliseconds"),
+        ("1709283600", "seconds"),
     ],
 )
-def test_moments_in_every_form_are_the_same(moment: Any) -> None:
-    found = read([{**EVENT, "time": moment}], {"room": None}, moment, clock=["weekday", "hour"])
+def test_moments_in_every_form_are_the_same(moment: Any, unit: str) -> None:
+    order = {"epoch_unit": unit}
+    found = read([{**EVENT, "time": moment}], {"room": None}, moment, clock=["weekday", "hour"], order=order)
     assert found.warnings == ()
     hour = "10" if isinstance(moment, datetime) and moment.utcoffset() else "09"
     assert found.now.to_pylist() == [{"before.room": None, "before.weekday": "Fri", "before.hour": hour}]
@@ -175,3 +176,34 @@ def test_requests_of_which_each_is_sound_need_not_agree_on_zones() -> None:
     found = read_histories([Request([EVENT]), Request(naive, None, "2024-03-02"), Request([EVENT])], MAPPING)
     assert [one.size for one in found] == [1, 1, 1]
     assert {one.events["before.weekday"].to_pylist()[0] for one in found} == {"Fri"}
+
+
+def test_an_order_of_several_columns_is_one_of_a_history_too() -> None:
+    order = {"column": ["visit", "step"], "kind": "integer"}
+    events = [
+        {**EVENT, "visit": visit, "step": step, "behavior": f"{visit}{step}"}
+        for visit, step in [(2, 1), (1, 2), (1, 1)]
+    ]
+    assert behaviors(read(events, {"room": None}, 3, order=order, clock=[])) == ["11", "12", "21"]
+
+
+def test_histories_that_do_not_cross_sessions_are_the_last_session() -> None:
+    events = [
+        {**EVENT, "time": f"2024-03-01T0{place}:00:00Z", "visit": visit, "behavior": str(place)}
+        for place, visit in enumerate("aabba")
+    ]
+    found = read(events, {"room": None}, None, session="visit", histories_cross_sessions=False)
+    assert behaviors(found) == ["2", "3"]
+    assert "3 of its events left out: of an earlier session" in found.warnings
+    assert behaviors(read(events, {"room": None}, None, session="visit")) == ["0", "1", "4", "2", "3"]
+
+
+def test_epoch_numbers_and_datetimes_are_read_by_the_unit_that_was_settled() -> None:
+    events = [
+        {**EVENT, "time": moment, "behavior": str(moment)}
+        for moment in (1_709_280_000_500, 1_709_280_000_000)
+    ]
+    order = {"epoch_unit": "milliseconds"}
+    found = read(events, {"room": None}, datetime(2024, 3, 1, 9, tzinfo=UTC), order=order, clock=["hour"])
+    assert behaviors(found) == ["1709280000000", "1709280000500"]
+    assert found.now["before.hour"].to_pylist() == ["09"]

@@ -48,6 +48,7 @@ def event_table(
         "user": users,
         "group": users,
         "order": orders,
+        "order_remainder": [0] * len(rows),
         "behavior": behaviors,
         "split_label": [None] * len(rows),
         "before.place": places,

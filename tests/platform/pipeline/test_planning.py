@@ -189,3 +189,14 @@ def test_a_row_that_ends_preparation_is_told_by_the_plan(tmp_path: Path, small_b
     run = run_of(tmp_path, small_base, "log.csv", [row(0), row(1, time="2024-05-31 14:05:09")])
     with pytest.raises(DataError, match=r"log\.csv: some times have a zone"):
         describe_plan(run, prepare(run))
+
+
+def test_what_was_settled_for_the_log_and_its_ties_are_told(tmp_path: Path, small_base: Path) -> None:
+    rows = [row(number) | {"time": str(1_704_000_000 + number // 4)} for number in range(8)]
+    run = run_of(tmp_path, small_base, "log.csv", rows)
+    lines = "\n".join(describe_plan(run, prepare(run)))
+    assert (
+        "time: numbers are seconds since 1970 (unix): 2023-12-31 to 2023-12-31 (1704000000 is 2023-12-31"
+        in lines
+    )
+    assert "4 of 8 events (50.0%) are equal in order (time)" in lines and "can be trusted" in lines

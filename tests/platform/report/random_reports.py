@@ -133,7 +133,7 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                 "samples_per_split": {"train": 98765, "validation": 5432, "test": 6543},
                 "quarantined": {"unreadable time": 17, "empty behavior": 4},
                 "repeat_rate": 0.2345,
-                "more": {
+                "as_read": {
                     "time": "2024-01-01 07:18 to 2024-01-04 08:26 UTC (3 days)",
                     "quarantine": "<none>",
                 },

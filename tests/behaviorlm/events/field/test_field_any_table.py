@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def check(
 
 @dataclass(frozen=True)
 class Written:
-    """A way to write CSV, and whether the mapping says what it can leave open."""
+    """A way to write CSV."""
 
     delimiter: str
     quote: str
@@ -101,7 +102,6 @@ class Written:
     header: bool
     comment: str | None
     separator_line: bool
-    tells_all: bool
 
 
 ways = st.builds(
@@ -117,7 +117,6 @@ ways = st.builds(
     st.booleans(),
     st.sampled_from([None, "#", "//"]),
     st.booleans(),
-    st.integers(0, 60).map(lambda number: number % 25 != 24),
 )
 
 
@@ -141,10 +140,11 @@ def as_csv(rows: Sequence[Row], way: Written) -> bytes:
     return (way.line_end.join(lines) + way.line_end).encode(way.encoding)
 
 
-def test_any_table_as_csv() -> None:
+@pytest.mark.parametrize(("tells_escape", "examples"), [(True, 150), (False, 50)])
+def test_any_table_as_csv(tells_escape: bool, examples: int) -> None:
     tally = Tally()
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples, deadline=None)
     @given(tables, ways)
     def each(table: list[list[Row]], way: Written) -> None:
         keys: dict[str, Any] = {"skip_rows": way.preamble, "comment": way.comment}
@@ -156,7 +156,7 @@ def test_any_table_as_csv() -> None:
             keys["column_names"] = HEADER
         if way.quote != '"':
             keys["quote"] = way.quote
-        if way.escape is not None or way.tells_all:
+        if way.escape is not None or tells_escape:
             keys["escape"] = way.escape
 
         def is_right(message: str) -> bool:
@@ -173,7 +173,10 @@ def test_any_table_as_csv() -> None:
         check(table, [as_csv(part, way) for part in table], ".csv", tally, is_right, **keys)
 
     each()
-    tally.check()
+    if (
+        tells_escape
+    ):  # where nobody says whether a backslash escapes, all that have one before a quote are refused
+        tally.check()
 
 
 def packed(content: bytes, packing: str) -> bytes:
