@@ -1,6 +1,7 @@
 """Batch prediction: what `BehaviorModel` says of the same histories, each row once, whatever happens on the way."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.predictor.artifact import read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel
+from behaviorlm.predictor.writing import write_description
 from behaviorlm_ray import storage
 from behaviorlm_ray.commands.check import main as check_main
 from behaviorlm_ray.commands.predict import main
@@ -97,7 +100,7 @@ def test_the_latest_of_each_user_and_as_of_a_time(counting: Path, log: Path, tmp
     for place, row in enumerate(rows_of(tmp_path / "moment").to_pylist()):
         assert row["position"] == min(SIZES[place], 5) and "time_unknown" not in row["warnings"]
         found = model.predict(history(SIZES[place], seed=place), at=moment, k=len(NAMES))
-        assert row["probabilities"] == [answer.probability for answer in found.answers]
+        assert row["probabilities"] == pytest.approx([answer.probability for answer in found.answers])
 
 
 def test_since_a_time_are_the_positions_whose_next_event_came_then_or_later(
@@ -211,6 +214,36 @@ def test_a_time_that_the_log_could_not_have_is_refused(counting: Path, log: Path
         predicted(settings(counting, log, tmp_path / "out", since="May"))
     with pytest.raises(ValueError, match="every and since exclude each other"):
         settings(counting, log, tmp_path / "out", since="2024-03-01", every=True)
+
+
+def test_histories_end_with_their_session_where_they_do_not_cross_sessions(
+    counting: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sessions"
+    shutil.copytree(counting, folder)
+    artifact = read_artifact(folder)
+    events = artifact.events.model_copy(update={"session": "session", "histories_cross_sessions": False})
+    write_description(folder, artifact.model_copy(update={"events": events}))
+    rows = history(9, seed=3)
+    sessions = ["a"] * 4 + ["b"] * 5
+    kept = [row | {"session": session} for row, session in zip(rows, sessions, strict=True)]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(row | {"user": "u"}) + "\n" for row in kept), encoding="utf-8")
+    predicted(settings(folder, log, tmp_path / "out", every=True, k=len(NAMES)))
+    model = BehaviorModel.load(folder)
+    for row in rows_of(tmp_path / "out").to_pylist():
+        position = row["position"]
+        starts_session = position in (0, 4)
+        assert ("no_history" in row["warnings"]) == starts_session
+        following = kept[position] if position < len(kept) else None
+        said = model.predict(
+            [] if starts_session else kept[:position],
+            {"room": following["room"]} if following else None,
+            at=following["time"] if following else None,
+            k=len(NAMES),
+        )
+        assert row["probabilities"] == pytest.approx([answer.probability for answer in said.answers])
+        assert row["events_used"] == said.events_used
 
 
 def test_a_log_and_its_predictions_may_lie_on_s3(
