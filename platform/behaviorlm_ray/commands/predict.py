@@ -1,4 +1,4 @@
-"""Predict what every user of a log does next, or at every position, into Parquet files with each prediction once.
+"""Predict what each user of a log does next, or at every position, into Parquet, each prediction once.
 
 The same command goes on with a job that was interrupted.
 
