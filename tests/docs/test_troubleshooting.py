@@ -26,6 +26,7 @@ COVERED = (
     "behaviorlm/events/parquet_files.py",
     "behaviorlm/events/foreign_files.py",
     "behaviorlm/events/file_config.py",
+    "behaviorlm/inspection",
     "behaviorlm/model",
     "behaviorlm/prompts/conversations.py",
     "behaviorlm/prompts/chat_layout.py",
@@ -33,6 +34,7 @@ COVERED = (
     "platform/behaviorlm_ray/cluster",
     "platform/behaviorlm_ray/console/config_files.py",
     "platform/behaviorlm_ray/console/command_line.py",
+    "platform/behaviorlm_ray/inspection",
     "platform/behaviorlm_ray/pipeline",
     "platform/behaviorlm_ray/tuning/precision.py",
 )
