@@ -45,6 +45,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "pipeline",
         "report",
         "export",
+        "prediction",
         "upkeep",
         "search",
         "inspection",
