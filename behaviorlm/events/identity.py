@@ -45,6 +45,11 @@ PERHAPS_NO_VALUES = {
 }
 # fmt: on
 """Texts of missing values, in small letters."""
+
+THOUSANDS = r"^\d{1,3}(?:,\d{3})+$"
+# A sign, quotes, ="7" of spreadsheets, b'7' of Python, urn:uuid:.
+BEFORE_A_VALUE = r"""^(?:=?"+|b?'|\+|urn:uuid:)(.+?)["']*$"""
+LOOKED_AT = r"""[^!-~]|\.0+$|^=?"|^b?'|^\+|^urn:|\d,\d"""
 ALL_ZEROS = r"^\{?(?:0{8,}|0{8}(?:-0{4}){3}-0{12})\}?$"
 
 RULES: Mapping[int, str] = {
@@ -107,12 +112,16 @@ def refuse_lost_digits(values: pa.Array, column: str, path: str) -> None:
 
 def look_alike_keys(names: pa.Array) -> pa.Array:
     """What names have in common that differ only in case, blanks (`_` and `-` too), invisible characters, Unicode form,
-    leading zeros or a final .0; string[n], the name itself where nothing else is left.
+    leading zeros, a final .0, commas between thousands, or what programs write around a value; string[n], the name
+    itself where nothing else is left.
     """
     folded = pc.utf8_normalize(pc.utf8_lower(names), form="NFKC")
-    odd = np.flatnonzero(pc.match_substring_regex(folded, r"[^!-~]|\.0+$"))
+    odd = np.flatnonzero(pc.match_substring_regex(folded, LOOKED_AT))
     if len(odd):
         mended = pc.replace_substring_regex(folded.take(pa.array(odd)), r"[\pZ\p{Cc}\p{Cf}_\-]", "")
+        mended = pc.replace_substring_regex(mended, BEFORE_A_VALUE, r"\1")
+        without_commas = pc.replace_substring(mended, ",", "")
+        mended = pc.if_else(pc.match_substring_regex(mended, THOUSANDS), without_commas, mended)
         folded = _replaced(folded, odd, pc.replace_substring_regex(mended, r"^(\d+)\.0+$", r"\1"))
     folded = pc.replace_substring(pc.replace_substring(folded, "-", ""), "_", "")
     without_zeros = pc.utf8_ltrim(folded, "0")
