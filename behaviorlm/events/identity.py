@@ -105,7 +105,7 @@ def refuse_lost_digits(values: pa.Array, column: str, path: str) -> None:
     if index >= 0:
         raise DataError(
             f"{path}: the column {column!r} is of type {values.type} and holds {wide[index].as_py():.0f}: from "
-            f"{limit} on such numbers have lost digits, so that different users may be one; write the column as text "
+            f"{limit} on such numbers have lost digits, so that different ones may be equal; write the column as text "
             "or as int64 where it is made"
         )
 
@@ -146,6 +146,18 @@ def suspected_nulls(names: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(surely), np.asarray(pc.is_in(folded, value_set=pa.array(sorted(PERHAPS_NO_VALUES))))
 
 
+def has_lost_digits(written: pa.Array) -> np.ndarray:
+    """bool[n]: a number that was a float too large to be told from the next, or that shows fewer digits than it has."""
+    trimmed = pc.utf8_trim_whitespace(written)
+    is_float = pc.match_substring_regex(trimmed, FLOAT)
+    numbers = pc.if_else(is_float, trimmed, "0").cast(pa.float64())
+    lost = np.array(pc.greater_equal(pc.abs(numbers), float(1 << 53)))
+    for index in np.flatnonzero(pc.match_substring_regex(trimmed, ROUNDED)).tolist():
+        mantissa, _, exponent = trimmed[index].as_py().lower().partition("e")
+        lost[index] |= int(exponent) > len(mantissa.partition(".")[2])
+    return lost
+
+
 def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: bool) -> OneSpelling:
     # Values repeat: the work is done once for each distinct one.
     encoded = values.dictionary_encode()
@@ -158,7 +170,7 @@ def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: 
         spelled, changed[looked_at] = _by_the_rules(written, is_identity)
         distinct = _replaced(distinct, looked_at, spelled)
         if is_identity:
-            lost = looked_at[_has_lost_digits(written)]
+            lost = looked_at[has_lost_digits(written)]
             if len(lost):
                 lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, 0), lost) & _valid(encoded))[0])
     distinct = pc.if_else(is_missing(distinct, null_values), pa.scalar(None, pa.string()), distinct)
@@ -183,18 +195,6 @@ def _by_the_rules(written: pa.Array, is_identity: bool) -> tuple[pa.Array, np.nd
         lower = pc.replace_substring_regex(pc.utf8_lower(before), UUID, r"\1")
         before = changed_to(pc.if_else(pc.match_substring_regex(before, UUID), lower, before), 8)
     return before, bits
-
-
-def _has_lost_digits(written: pa.Array) -> np.ndarray:
-    """bool[n]: a number that was a float too large to be told from the next, or that shows fewer digits than it has."""
-    trimmed = pc.utf8_trim_whitespace(written)
-    is_float = pc.match_substring_regex(trimmed, FLOAT)
-    numbers = pc.if_else(is_float, trimmed, "0").cast(pa.float64())
-    lost = np.array(pc.greater_equal(pc.abs(numbers), float(1 << 53)))
-    for index in np.flatnonzero(pc.match_substring_regex(trimmed, ROUNDED)).tolist():
-        mantissa, _, exponent = trimmed[index].as_py().lower().partition("e")
-        lost[index] |= int(exponent) > len(mantissa.partition(".")[2])
-    return lost
 
 
 def _replaced(values: pa.Array, places: np.ndarray, new: pa.Array) -> pa.Array:

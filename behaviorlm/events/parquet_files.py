@@ -1,6 +1,6 @@
 """Parquet files as tables of text, by the rules that the other formats are read by."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ def read_parquet_batches(
     """
     columns = file_columns(config)
     next_row = 1
+    exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
     with open_parquet(source) as parquet:
         ways = _ways(parquet.schema_arrow, source, config)
         lists = list_keys(config)
@@ -73,7 +74,7 @@ def read_parquet_batches(
                 texts = [
                     pa.repeat(pa.scalar(source.given[column], pa.string()), table.num_rows)
                     if column in source.given
-                    else _column(table, role, column, ways[column], source)
+                    else _column(table, role, column, ways[column], source, exact)
                     for role, column in columns.items()
                 ]
                 yield decoded(pa.table([*texts, rows], [*columns, "row"]), source, broken)
@@ -98,14 +99,17 @@ def _ways(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> dict[s
     return found
 
 
-def _column(table: pa.Table, role: str, column: str, way: Way, source: SourceFile) -> pa.Array:
+def _column(
+    table: pa.Table, role: str, column: str, way: Way, source: SourceFile, exact: Collection[str]
+) -> pa.Array:
+    """A column as text. exact: roles in which no digit may be lost."""
     values = table[way[0]]
     if len(way) > 1:
         values = pc.struct_field(values, list(way[1:]))
     whole = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
     if not is_readable(whole.type):
         raise DataError(_unreadable(source, column, whole.type))
-    if role in IDENTITIES and pa.types.is_floating(whole.type):
+    if role in exact and pa.types.is_floating(whole.type):
         refuse_lost_digits(whole, column, source.path)
     try:
         return as_text(whole)

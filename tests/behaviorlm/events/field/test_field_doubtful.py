@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from behaviorlm.errors import DataError
@@ -66,3 +68,78 @@ def test_names_garbled_before_they_were_written_are_told(tmp_path: Path) -> None
     ]
     assert len(said) == 1 and repr(garbled) in said[0] and repr(names[1]) in said[0]
     assert not any(name in said[0] for name in names[2:])
+
+
+def table_of(rows: list[tuple[str, object]]) -> str:
+    return "user,action,time\n" + "".join(f"{user},x,{value}\n" for user, value in rows)
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d %I:%M:%S", "%m/%d/%Y %I:%M:%S"])
+def test_a_clock_of_twelve_hours_without_am_and_pm_is_told(tmp_path: Path, form: str) -> None:
+    moments = pandas.date_range("2024-01-02", periods=200, freq="71min")
+    pattern = None if form.startswith("%Y") else form.replace("%I", "%H")
+    for shown, is_told in ((form, True), (form.replace("%I", "%H"), False)):
+        rows = [(f"u{at.minute % 4}", at.strftime(shown)) for at in moments]
+        folder = written(tmp_path, {"log.csv": table_of(rows)})
+        notes = find_log(mapping(folder, order={"column": "time", "time_format": pattern})).notes
+        assert any("AM and PM are lost" in note for note in notes) == is_told
+
+
+ANEW = {
+    "a number of the row in each file": ([range(60)] * 4, "integer", True),
+    "seconds of the day": ([[*range(0, 86_400, 3_000)] * 5], "duration", True),
+    "numbers of the whole log": ([range(60), range(60, 120)], "integer", False),
+    "the later file first": ([range(60, 120), range(60)], "integer", False),
+    "a share of all numbers in each file": ([range(0, 120, 2), range(1, 120, 2)], "integer", False),
+    "newest first": ([range(120, 0, -1)], "integer", False),
+    "a bit late": ([[number ^ 3 for number in range(120)]], "integer", False),
+}
+
+
+@pytest.mark.parametrize("case", ANEW)
+def test_an_order_that_begins_anew_without_ties_is_told(tmp_path: Path, case: str) -> None:
+    files, kind, is_told = ANEW[case]
+    for number, values in enumerate(files):
+        rows = [(f"u{place % 7 % 3}", value) for place, value in enumerate(values)]
+        written(tmp_path, {f"part-{number}.csv": table_of(rows)})
+    notes = find_log(mapping(tmp_path, order={"column": "time", "kind": kind})).notes
+    assert any("if it begins anew" in note and "part-" in note for note in notes) == is_told
+
+
+def test_steps_of_each_user_that_begin_at_one_are_no_doubt(tmp_path: Path) -> None:
+    rows = [(f"u{user}", step) for user in range(20) for step in range(1, 9)]
+    folder = written(tmp_path, {"a.csv": table_of(rows[:80]), "b.csv": table_of(rows[80:])})
+    assert not find_log(mapping(folder, order={"column": "time", "kind": "integer"})).notes
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([f"1.7041{number}E+12" for number in range(6, 10)], "time"),
+        ([f"{1.7e18 + number * 1e9:.5E}" for number in range(4)], "integer"),
+        ([repr(1.7e18 + number * 1e9) for number in range(4)], "integer"),
+    ],
+)
+def test_orders_whose_digits_a_program_left_out_are_refused(
+    tmp_path: Path, values: list[str], kind: str
+) -> None:
+    folder = written(tmp_path, {"log.csv": table_of([("u", value) for value in values])})
+    with pytest.raises(
+        DataError, match=r"log\.csv, row 1: .*lost digits, so that events which differ are equal"
+    ):
+        find_log(mapping(folder, order={"column": "time", "kind": kind}))
+
+
+def test_a_double_beyond_what_doubles_tell_apart_is_no_integer_order(tmp_path: Path) -> None:
+    orders = pa.array([1.7e18 + number for number in range(4)])
+    table = pa.table({"user": ["u"] * 4, "action": list("abcd"), "time": orders})
+    pq.write_table(table, tmp_path / "log.parquet")
+    with pytest.raises(DataError, match=r"'time' is of type double .* have lost digits"):
+        find_log(mapping(tmp_path, order={"column": "time", "kind": "integer"}))
+
+
+def test_doubles_as_java_writes_them_are_read(tmp_path: Path) -> None:
+    rows = [("u", f"{(1_704_164_653 + number) / 1e9:.9f}E12") for number in (2, 0, 1)]
+    log, timelines, _ = read_log(mapping(written(tmp_path, {"log.csv": table_of(rows)})))
+    assert log.events.order.epoch_unit == "milliseconds"
+    assert timelines["order"].to_pylist() == [(1_704_164_653 + number) * 1_000_000 for number in range(3)]
