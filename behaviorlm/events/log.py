@@ -51,7 +51,7 @@ def read_heads(files: Sequence[SourceFile], config: EventsConfig) -> list[Head]:
 
 def _head(file: SourceFile, config: EventsConfig) -> Head | None:
     for text, _ in read_table_batches(file, config):
-        columns = {one.role: pa.concat_arrays(text[one.role].chunks) for one in config.order.columns}
+        columns = {one.role: text[one.role].combine_chunks() for one in config.order.columns}
         has_value = np.zeros(text.num_rows, bool)
         for values in columns.values():
             has_value |= np.asarray(pc.fill_null(pc.not_equal(values, ""), False))
@@ -59,7 +59,7 @@ def _head(file: SourceFile, config: EventsConfig) -> Head | None:
         if len(rows):
             taken = pa.array(rows[:: -(-len(rows) // HEAD_ROWS)])
             shown = {role: values.take(taken) for role, values in columns.items()}
-            numbers, users = (pa.concat_arrays(text[name].chunks).take(taken) for name in ("row", "user"))
+            numbers, users = (text[name].combine_chunks().take(taken) for name in ("row", "user"))
             return Head(file.path, shown, numbers, users)
     return None
 
