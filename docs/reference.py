@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from behaviorlm.config import KeyDescription, Settings, describe_settings, json_schema
+from behaviorlm.service.settings import ServeSettings
 from behaviorlm_lab.study.settings import StudySettings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.settings import SearchSettings
@@ -18,6 +19,7 @@ CONFIGURATIONS: dict[str, type[Settings]] = {
     "run": RunSettings,
     "search": SearchSettings,
     "study": StudySettings,
+    "serve": ServeSettings,
 }
 """What a configuration file may be, by the command that reads it."""
 
@@ -25,7 +27,8 @@ INTRODUCTION = """\
 # All keys
 
 Written from the code by `python -m docs.reference`; `behaviorlm COMMAND --help` prints the same. How to choose is in
-[own_logs.md](own_logs.md), [method.md](method.md) and [sweep.md](sweep.md).
+[own_logs.md](own_logs.md), [method.md](method.md), [sweep.md](sweep.md) and
+[serve.md](serve.md).
 
 Every key is also an option: `--events.order.time_format=%d/%m/%Y`, `--auxiliary.0.weight=0.5` (0 is the first of a
 list). Text stands as it is typed; the value of any other key is YAML. A key or a section that stands twice, in a file

@@ -30,6 +30,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "selection",
         "baselines",
         "predictor",
+        "service",
     ],
     "behaviorlm_ray": [
         "storage",
@@ -45,6 +46,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "export",
         "upkeep",
         "search",
+        "serving",
         "commands",
     ],
     "behaviorlm_lab": ["world", "truth", "pretraining", "study", "commands"],

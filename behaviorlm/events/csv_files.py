@@ -19,9 +19,10 @@ from behaviorlm.events.explode import file_columns, file_schema
 from behaviorlm.events.source_files import (
     MAX_QUARANTINE_VALUE_CHARACTERS,
     SourceFile,
-    open_source,
+    Span,
     quarantine_table,
 )
+from behaviorlm.events.spans import open_span
 from behaviorlm.events.text import decoded
 
 HEAD_BYTES = 1 << 20
@@ -90,15 +91,18 @@ def _first_rows(
     return found[0], found[1:]
 
 
-def read_csv_batches(source: SourceFile, config: EventsConfig) -> Iterator[tuple[pa.Table, pa.Table]]:
+def read_csv_batches(
+    source: SourceFile, config: EventsConfig, span: Span | None = None
+) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (table of text with the roles of `file_columns` and row, quarantined rows)."""
     columns, given = file_columns(config), source.given
+    first_row = span.first_row if span is not None else 1
     malformed: list[tuple[int, str]] = []
     unclosed: list[int] = []
 
     def keep_malformed(row: pyarrow.csv.InvalidRow) -> str:
         # The header is row 1 to the parser.
-        number = row.number - 1
+        number = row.number - 2 + first_row
         quotes = dialect.without_escaped(row.text.encode()).count(dialect.quote) if dialect.quote else 0
         if quotes % 2 and ("\n" in row.text or "\r" in row.text):
             unclosed.append(number)
@@ -106,9 +110,9 @@ def read_csv_batches(source: SourceFile, config: EventsConfig) -> Iterator[tuple
         malformed.append((number, f"{row.actual_columns} columns, not {row.expected_columns}: {shown}"))
         return "skip"
 
-    next_row = 1
+    next_row = first_row
     last_is_multiline = False
-    with open_source(source) as stream:
+    with open_span(source, span) as stream:
         text = CsvText(stream, source, config)
         dialect = text.dialect
         try:

@@ -84,7 +84,7 @@ def _head_lines(head: bytes) -> Iterator[Any]:
 
 
 def read_json_batches(
-    stream: ByteStream, source: SourceFile, config: EventsConfig
+    stream: ByteStream, source: SourceFile, config: EventsConfig, first_row: int = 1
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (table of text with the roles of `file_columns` and row, quarantined rows).
 
@@ -94,7 +94,7 @@ def read_json_batches(
     columns = file_columns(config)
     blocks = json_blocks(stream, source, config)
     first = next(blocks)
-    layout = layout_of(first[:LAYOUT_BYTES])
+    layout = layout_of(first[:LAYOUT_BYTES]) if first_row == 1 else "lines"  # only lines have spans
     whole = chain([first], blocks)
     if layout != "lines":
         rows = _Rows(source, config, 1)
@@ -105,7 +105,7 @@ def read_json_batches(
                 rows = _Rows(source, config, rows.next_row)
         yield rows.tables()
         return
-    next_row = 1
+    next_row = first_row
     for block in _of_whole_lines(whole, source):
         table = _parse_block(block, columns, next_row) if not list_keys(config) else None
         if table is not None:

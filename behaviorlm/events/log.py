@@ -13,7 +13,7 @@ from behaviorlm.events.normalization import normalize
 from behaviorlm.events.order_doubts import doubts_of_order
 from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.settling import Head, settle_order
-from behaviorlm.events.source_files import SourceFile, find_files
+from behaviorlm.events.source_files import SourceFile, Span, find_files
 
 HEAD_ROWS = 1_000
 MOST_HEADS = 100
@@ -30,6 +30,25 @@ class SourceLog:
     files: tuple[SourceFile, ...]
     events: EventsConfig
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is read by itself: a file, or a span of it. index: the place of the file in the log."""
+
+    index: int
+    file: SourceFile
+    span: Span | None = None
+
+    @property
+    def begins_file(self) -> bool:
+        """Whether it is a file, or the first span of one."""
+        return self.span is None or self.span.first_row == 1
+
+    @property
+    def name(self) -> str:
+        """A name for files about it. Names sort as pieces do."""
+        return f"{self.index:06d}" if self.span is None else f"{self.index:06d}-{self.span.first_row:012d}"
 
 
 def find_log(config: EventsConfig) -> SourceLog:
@@ -51,6 +70,8 @@ def read_heads(files: Sequence[SourceFile], config: EventsConfig) -> list[Head]:
 
 def _head(file: SourceFile, config: EventsConfig) -> Head | None:
     for text, _ in read_table_batches(file, config):
+        if not text.num_rows:
+            continue  # all were set aside
         columns = {one.role: text[one.role].combine_chunks() for one in config.order.columns}
         has_value = np.zeros(text.num_rows, bool)
         for values in columns.values():
@@ -67,5 +88,12 @@ def _head(file: SourceFile, config: EventsConfig) -> Head | None:
 def read_events(log: SourceLog, batch_rows: int = 1 << 17) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (events, quarantined rows) of all files in their order, see `normalize`. Raises DataError."""
     for index, file in enumerate(log.files):
-        for text, broken in read_table_batches(file, log.events, batch_rows):
-            yield normalize(text, broken, index, file.path, log.events)
+        yield from read_piece(Piece(index, file), log.events, batch_rows)
+
+
+def read_piece(
+    piece: Piece, events: EventsConfig, batch_rows: int = 1 << 17
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Stream (events, quarantined rows) of a piece of a log whose mapping is settled. Raises DataError."""
+    for text, broken in read_table_batches(piece.file, events, batch_rows, piece.span):
+        yield normalize(text, broken, piece.index, piece.file.path, events)

@@ -14,7 +14,7 @@ from behaviorlm.events.explode import file_columns, list_keys
 from behaviorlm.events.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.events.json_keys import Way, column_ways
 from behaviorlm.events.parquet_text import as_text, is_readable
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, quarantine_table
+from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
 from behaviorlm.events.text import decoded
 from behaviorlm.files.input_files import open_random_access
 from behaviorlm.files.unpacking import packing_of
@@ -50,21 +50,22 @@ def parquet_columns(source: SourceFile, config: EventsConfig) -> list[str]:
 
 
 def read_parquet_batches(
-    source: SourceFile, config: EventsConfig, batch_rows: int
+    source: SourceFile, config: EventsConfig, batch_rows: int, span: Span | None = None
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (table of text with the roles of `file_columns` and row, quarantined rows).
 
     With `explode` events are counted, not rows.
     """
     columns = file_columns(config)
-    next_row = 1
     exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
+    next_row = span.first_row if span is not None else 1
     with open_parquet(source) as parquet:
         ways = _ways(parquet.schema_arrow, source, config)
         lists = list_keys(config)
         roots = sorted({way[0] for way in ways.values()} | {key.partition(".")[0] for key in lists})
         try:
-            for batch in parquet.iter_batches(batch_size=batch_rows, columns=roots):
+            groups = None if span is None else list(range(span.start, span.stop))
+            for batch in parquet.iter_batches(batch_size=batch_rows, columns=roots, row_groups=groups):
                 table = pa.table(batch)
                 broken = QUARANTINE_SCHEMA.empty_table()
                 if lists:

@@ -9,20 +9,23 @@ from behaviorlm.events.csv_files import read_csv_batches
 from behaviorlm.events.explode import narrow
 from behaviorlm.events.json_lines import read_json_batches
 from behaviorlm.events.parquet_files import read_parquet_batches
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, open_source
+from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, Span
+from behaviorlm.events.spans import open_span
 from behaviorlm.events.text import table_schema
 
 Batches = Iterator[tuple[pa.Table, pa.Table]]
 
 
-def read_table_batches(source: SourceFile, config: EventsConfig, batch_rows: int = 1 << 17) -> Batches:
-    """Stream a file as (table of text, quarantined rows) with at most `batch_rows` rows of text each.
+def read_table_batches(
+    source: SourceFile, config: EventsConfig, batch_rows: int = 1 << 17, span: Span | None = None
+) -> Batches:
+    """Stream a file, or a span of it, as (table of text, quarantined rows) with at most `batch_rows` rows of text each.
 
     Rows that cannot be read (wrong number of columns, broken JSON, bytes that are not UTF-8) are quarantined.
     Raises DataError naming the file where it cannot be read on: truncated gzip, unclosed quote, unusable
     type.
     """
-    for table, quarantine in _read(source, config, batch_rows):
+    for table, quarantine in _read(source, config, batch_rows, span):
         table, quarantine = narrow(table, quarantine, config)
         table = table.cast(table_schema(config))
         yield table.slice(0, batch_rows), quarantine
@@ -30,11 +33,11 @@ def read_table_batches(source: SourceFile, config: EventsConfig, batch_rows: int
             yield table.slice(start, batch_rows), QUARANTINE_SCHEMA.empty_table()
 
 
-def _read(source: SourceFile, config: EventsConfig, batch_rows: int) -> Batches:
+def _read(source: SourceFile, config: EventsConfig, batch_rows: int, span: Span | None) -> Batches:
     if source.format == "csv":
-        yield from read_csv_batches(source, config)
+        yield from read_csv_batches(source, config, span)
     elif source.format == "parquet":
-        yield from read_parquet_batches(source, config, batch_rows)
+        yield from read_parquet_batches(source, config, batch_rows, span)
     else:
-        with open_source(source) as stream:
-            yield from read_json_batches(stream, source, config)
+        with open_span(source, span) as stream:
+            yield from read_json_batches(stream, source, config, span.first_row if span else 1)

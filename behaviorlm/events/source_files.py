@@ -68,6 +68,18 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Part of a file. start, stop: bytes of CSV and JSON lines, row groups of Parquet. first_row: the number of its
+    first row in the file. header: what is read before it.
+    """
+
+    start: int
+    stop: int
+    first_row: int
+    header: bytes = b""
+
+
+@dataclass(frozen=True)
 class FoundLog:
     """The files of a log in their order, and a sentence on whatever was passed over or found twice."""
 

@@ -29,7 +29,12 @@ def local_folder(place: str | Path, revision: str | None = None) -> Iterator[Pat
     folder = Path(text).expanduser()
     if folder.is_dir():
         yield folder
-    elif folder.exists() or isinstance(place, Path) or not _HUB_NAME.fullmatch(text):
+    elif (
+        folder.exists()
+        or (folder.parent.resolve() != Path.cwd() and folder.parent.is_dir())  # a mistyped folder, not a name
+        or isinstance(place, Path)
+        or not _HUB_NAME.fullmatch(text)
+    ):
         raise ConfigError(
             f"there is no folder {text}; give a folder that `behaviorlm export` wrote, s3://bucket/prefix, or the name "
             "of a repository on the Hugging Face hub (owner/name)"

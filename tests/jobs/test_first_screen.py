@@ -48,6 +48,7 @@ OTHERS = {
     "search": SEARCH,
     "study": STUDY,
     "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
+    "serve": [["--modl=x"], ["--model=absent"], ["--model=.", "--dry-run"], ["--model=x", "--host=0.0.0.0"]],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],

@@ -8,7 +8,7 @@ size of a part.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,10 @@ import ray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts
+from behaviorlm.events.log import Piece, SourceLog
 from behaviorlm.events.normalization import check_quarantine
 from behaviorlm.events.summary import check_quarantined_behaviors, doubts, summary, worst_losses
+from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer, max_positions
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
@@ -29,8 +31,9 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
+from behaviorlm_ray.preparation.log_source import log_dataset, pieces_of
 from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan
-from behaviorlm_ray.preparation.reading import read_file
+from behaviorlm_ray.preparation.reading import Distribution
 
 MAX_PARTITIONS = 256
 OF_THE_FILES = ("ascending_rows", "descending_rows")
@@ -69,9 +72,11 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     """
     for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
-    read = _run_tasks("read", read_file, len(plan.log.files), plan, "files")
+    with patience(plan.input_patience_seconds):
+        pieces = pieces_of(plan.log)
+    read = _read_log(pieces, plan)
     facts = _together(read)
-    _check_first_pass(plan, read, facts, vocabulary_config.extra_names)
+    _check_first_pass(plan, pieces, read, facts, vocabulary_config.extra_names)
     built = _run_tasks("arranged", build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
     facts += _together(built)
@@ -122,12 +127,27 @@ def _run_tasks(
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
     reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1)
+    return sorted(_reports(reported, name, tasks, unit), key=lambda report: report["task"])
+
+
+def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, Any]]:
+    """Write the events of all pieces to the parts of their users. Returns the reports in the order of the pieces."""
+    take = Distribution(
+        replace(plan, log=SourceLog((), plan.log.events))
+    )  # of the files, each task gets its own
+    dataset = log_dataset(pieces, plan.log.events, take, override_num_blocks=len(pieces))
+    dataset.set_name("read")
+    unit = "files" if len(pieces) == len(plan.log.files) else "pieces of files"
+    return sorted(_reports(dataset, "read", len(pieces), unit), key=lambda report: report["piece"])
+
+
+def _reports(dataset: ray.data.Dataset, name: str, tasks: int, unit: str) -> list[dict[str, Any]]:
+    """The small reports of all tasks, whose progress is shown. Raises the errors that are among them."""
     progress = ProgressLines(f"prepare: {name}", tasks, unit)
     reports = []
-    for batch in reported.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0):
+    for batch in dataset.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0):
         reports += [json.loads(report) for report in batch["report"]]
         progress.add(len(batch["report"]))
-    reports.sort(key=lambda report: report["task"])
     errors = sorted({report["error"] for report in reports if "error" in report})
     if errors:
         of_storage = any(report.get("of_storage") for report in reports)
@@ -166,7 +186,11 @@ def _together(reports: Iterable[dict[str, Any]]) -> LogFacts:
 
 
 def _check_first_pass(
-    plan: PreparationPlan, read: Sequence[dict[str, Any]], facts: LogFacts, extra_names: Sequence[str]
+    plan: PreparationPlan,
+    pieces: Sequence[Piece],
+    read: Sequence[dict[str, Any]],
+    facts: LogFacts,
+    extra_names: Sequence[str],
 ) -> None:
     """All that can be known of a log before its users are together. Raises DataError."""
     events, table = plan.log.events, plan.folder / QUARANTINE
@@ -177,17 +201,17 @@ def _check_first_pass(
     check_behaviors({*facts.behaviors, *extra_names})
     if plan.split.by == "column":
         check_labels(facts.split_labels)
-    _check_zones(plan, read)
+    _check_zones(plan, pieces, read)
 
 
-def _check_zones(plan: PreparationPlan, read: Sequence[dict[str, Any]]) -> None:
+def _check_zones(plan: PreparationPlan, pieces: Sequence[Piece], read: Sequence[dict[str, Any]]) -> None:
     """Over all files: what lies in one part must not decide whether a log is refused."""
     if not plan.log.events.order.has_time or plan.log.events.order.time_zone is not None:
         return
     first: dict[str, str] = {}
-    for file, report in zip(plan.log.files, read, strict=True):
+    for piece, report in zip(pieces, read, strict=True):
         for kind, row in report["zones"].items():
-            first.setdefault(kind, f"{file.path}, row {row}")
+            first.setdefault(kind, f"{piece.file.path}, row {row}")
     if len(first) == 2:
         raise DataError(
             f"some times have a zone ({first['zoned']}) and some have none ({first['naive']}), so they cannot be put "

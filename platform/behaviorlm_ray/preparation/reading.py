@@ -1,45 +1,66 @@
-"""First pass of preparation: each log file is read and normalized, and each event goes to the part of its user."""
+"""First pass of preparation: the log is read and normalized, and each event goes to the part of its user."""
 
 import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts, facts_of_rows
 from behaviorlm.events.identity import look_alike_keys
-from behaviorlm.events.normalization import normalize
-from behaviorlm.events.reading import read_table_batches
+from behaviorlm.events.log import Piece
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.timelines.splits import check_rows
 from behaviorlm_ray import storage
+from behaviorlm_ray.preparation.log_source import Batches, write_quarantine
 from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
 
 
-def read_file(index: int, plan: PreparationPlan) -> dict[str, Any]:
-    """Normalize one file and append each event to the part of its user."""
+class Distribution:
+    """Takes the pieces of a log: each event goes to the part of its user. What comes of a piece is its report, as JSON.
+
+    An error of ours is a report too and reaches the user whole.
+    """
+
+    def __init__(self, plan: PreparationPlan) -> None:
+        self.plan = plan
+
+    def __call__(self, piece: Piece, batches: Batches) -> Iterator[pa.Table]:
+        try:
+            report = {"piece": piece.name, **distribute(piece, batches, self.plan)}
+        except (DataError, StorageError) as error:
+            report = {
+                "piece": piece.name,
+                "error": str(error),
+                "of_storage": isinstance(error, StorageError),
+            }
+        yield pa.table({"report": [json.dumps(report)]})
+
+
+def distribute(piece: Piece, batches: Batches, plan: PreparationPlan) -> dict[str, Any]:
+    """Append each event of a piece to the part of its user, and write its quarantine."""
     with storage.writing(plan.scratch) as scratch, patience(plan.input_patience_seconds):
-        report, quarantined = _distribute(index, plan, scratch)
-    if quarantined:
-        with storage.writing_file(plan.folder / QUARANTINE / f"file-{index:06d}.parquet") as path:
-            pq.write_table(pa.concat_tables(quarantined), path)
+        report, quarantined = _distribute(piece, batches, plan, scratch)
+    write_quarantine(plan.folder / QUARANTINE, piece, quarantined)
     return report
 
 
-def _distribute(index: int, plan: PreparationPlan, scratch: Path) -> tuple[dict[str, Any], list[pa.Table]]:
-    """Write the events of a file below `scratch`, by part. Returns the report and the rows that cannot be used."""
-    file = plan.log.files[index]
+def _distribute(
+    piece: Piece, batches: Batches, plan: PreparationPlan, scratch: Path
+) -> tuple[dict[str, Any], list[pa.Table]]:
+    """Write the events of a piece below `scratch`, by part. Returns the report and the rows that cannot be used."""
     writers: dict[int, pa.RecordBatchStreamWriter] = {}
-    facts = LogFacts(files=1)
+    facts = LogFacts(files=int(piece.begins_file))
     quarantined: list[pa.Table] = []
     zones: dict[str, int] = {}
-    for raw, malformed in read_table_batches(file, plan.log.events):
-        events, unusable = normalize(raw, malformed, index, file.path, plan.log.events)
+    for events, unusable in batches:
         zones = _first_rows_by_zone(events) | zones
-        check_rows(events, file.path, plan.split)
+        check_rows(events, piece.file.path, plan.split)
         facts += facts_of_rows(events, unusable)
         if len(unusable):
             quarantined.append(unusable)
@@ -47,7 +68,7 @@ def _distribute(index: int, plan: PreparationPlan, scratch: Path) -> tuple[dict[
         for number in np.unique(partition).tolist():
             chosen = events.filter(pa.array(partition == number))
             if number not in writers:
-                path = scratch / f"{number:05d}" / f"{index:06d}.arrows"
+                path = scratch / f"{number:05d}" / f"{piece.name}.arrows"
                 path.parent.mkdir(exist_ok=True)
                 writers[number] = pa.ipc.new_stream(str(path), chosen.schema)
             writers[number].write_table(chosen)

@@ -8,6 +8,7 @@ from ray.exceptions import RayTaskError
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError, StorageError
+from behaviorlm.files import patient_reads
 from behaviorlm_ray.search.decisions import Task
 from behaviorlm_ray.search.settings import SearchSettings, base_run
 from behaviorlm_ray.search.trial import open_patiently, reason, storage_error
@@ -28,8 +29,13 @@ def run_on_s3(s3_root: S3Location, tmp_path: Path, small_base: Path) -> dict[str
 
 
 def test_a_task_waits_for_storage_that_fails_for_a_while(
-    run_on_s3: dict[str, Any], proxy: FaultyProxy, capsys: pytest.CaptureFixture[str]
+    run_on_s3: dict[str, Any],
+    proxy: FaultyProxy,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # what is waited for is told every ten seconds at most, by whatever clock an earlier test had
+    monkeypatch.setattr(patient_reads, "_last_announced", float("-inf"))
     clock = VirtualClock()
     begun = clock.time
     proxy.plan("AccessDenied", 3, status=403)

@@ -1,0 +1,8 @@
+"""`behaviorlm serve` for `python -m` and `ray job submit`."""
+
+import sys
+
+from behaviorlm_ray.commands.serve import main
+
+if __name__ == "__main__":
+    sys.exit(main(prog="python -m jobs.serve"))

@@ -1,0 +1,1 @@
+"""The service under Ray Serve: the same app, in as many replicas as asked for."""

@@ -1,0 +1,54 @@
+"""The service under Ray Serve: what is missing is told in a line; where it is installed, it answers as the app does."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from behaviorlm.config import load_settings
+from behaviorlm.errors import ConfigError
+from behaviorlm.service.app import build_app
+from behaviorlm.service.settings import ServeSettings
+from behaviorlm_ray.serving import deployment
+from tests.behaviorlm.predictor.small_artifacts import write_artifact
+
+try:
+    from ray import serve as _  # noqa: F401
+
+    IS_INSTALLED = True
+except ImportError:
+    IS_INSTALLED = False
+
+
+@pytest.mark.skipif(IS_INSTALLED, reason="Ray Serve is installed")
+def test_a_missing_ray_serve_is_told_in_a_line_with_what_to_install() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^Ray Serve is not installed here \(\w+\): pip install 'ray\[serve\].*'$"
+    ):
+        deployment.bound(load_settings(ServeSettings, None, ["model=x"]))
+
+
+def test_a_misspelt_argument_of_a_rayservice_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"modl: unknown key .* did you mean 'model'"):
+        deployment.application({"modl": "x"})
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not IS_INSTALLED, reason="ray[serve] is not installed")
+def test_a_replica_answers_as_the_app_does(ray_cluster: Any, tmp_path: Path) -> None:
+    import httpx2
+    from ray import serve
+
+    write_artifact(tmp_path / "one", tmp_path, "counts")
+    keys: dict[str, Any] = {"model": str(tmp_path / "one"), "ray_serve": {"cpus": 0.5}, "port": 8799}
+    body = {"history": [{"behavior": "door"}], "k": 3}
+    try:
+        serve.start(http_options={"port": keys["port"]})
+        serve.run(deployment.application(keys), name="test")
+        answer = httpx2.post(f"http://127.0.0.1:{keys['port']}/v1/predict", json=body).json()
+    finally:
+        serve.shutdown()
+    app = build_app(load_settings(ServeSettings, None, data=keys))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        assert answer == client.post("/v1/predict", json=body).json()
