@@ -24,7 +24,7 @@ def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
     """Raises DataError for what is not Parquet."""
     try:
         return pyarrow.parquet.ParquetFile(open_random_access(source.path))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         packing = packing_of(source.path)
         remedy = f"; Parquet inside of {packing} is not read, unpack it" if packing else ""
         raise DataError(f"{source.path}: not a readable Parquet file ({error}){remedy}") from None

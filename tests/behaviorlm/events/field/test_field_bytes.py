@@ -74,3 +74,14 @@ def test_objects_on_one_line_are_read(tmp_path: Path) -> None:
     folder = written(tmp_path, {"log.json": "".join(map(json.dumps, rows))})
     _, timelines, quarantined = read_log(mapping(folder))
     assert sequences(timelines) == {"u": list("dcba")} and not quarantined.num_rows
+
+
+@pytest.mark.parametrize("damage", [(b"action", b"\x93ction"), (b"PAR1", b"PAR2")])
+def test_a_damaged_end_of_a_parquet_file_is_refused(tmp_path: Path, damage: tuple[bytes, bytes]) -> None:
+    path = tmp_path / "log.parquet"
+    pq.write_table(
+        pa.table({"user": ["u"] * 4, "action": list("abcd"), "time": TIMES}), path, store_schema=False
+    )
+    path.write_bytes(path.read_bytes().replace(*damage))
+    with pytest.raises(DataError, match=r"log\.parquet: "):
+        read_log(mapping(tmp_path))
