@@ -14,6 +14,8 @@ from behaviorlm.events.parquet_files import parquet_columns
 from behaviorlm.events.source_files import SourceFile, folder_values, listed, open_source, text_of_link
 
 MOST_COLUMNS = 40
+NOTHING = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
+"""Bytes that alone are no row: blanks, line ends, byte-order marks."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,19 @@ def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> CheckedF
     key that names it, what is there, and what to do.
     """
     heads = [_head(source, config) for source in files]
+    notes = []
+    empty = [head.source.path for head in heads if head.source.format == "csv" and head.names is None]
+    if empty and len(empty) == len(heads):
+        raise DataError(f"{listed(empty)} is empty: a CSV file needs a row with the names of its columns")
+    if empty:  # as programs leave them for parts without rows
+        notes.append(f"passed over, for there is nothing in them, not even a header: {listed(empty)}")
+        heads = [head for head in heads if head.source.path not in empty]
     wanted = set(file_columns(config).values())
     strangers = [
         head.source.path
         for head in heads
         if not head.source.is_surely and head.names is not None and not wanted & set(head.names)
     ]
-    notes = []
     if strangers and len(strangers) < len(heads):
         notes.append(f"passed over, for they hold none of the log's columns: {listed(strangers)}")
         heads = [head for head in heads if head.source.path not in strangers]
@@ -139,5 +147,7 @@ def _head(source: SourceFile, config: EventsConfig) -> Head:
     refuse_foreign(head, source)
     if source.format == "jsonl":
         return Head(source, head_columns(head, source, config, is_whole=len(head) < HEAD_BYTES))
+    if not head.strip(NOTHING):
+        return Head(source, None)
     csv = csv_head(head, source, config)
     return Head(source, csv.names, csv)

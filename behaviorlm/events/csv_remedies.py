@@ -8,7 +8,7 @@ from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.csv_files import CsvHead
 from behaviorlm.events.explode import file_columns, list_keys
 
-DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01")
+DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01", ", ", "; ")
 MOST_LINES = 30
 """So many lines at the beginning of a file are tried as its header."""
 MOST_ROWS_QUOTED = 2
@@ -39,17 +39,30 @@ def head_problem(head: CsvHead, config: EventsConfig) -> str | None:
                 f"its first row is a header ({', '.join(first)[:80]}); leave events.column_names out, or set "
                 f"events.skip_rows: {config.skip_rows + 1} to give other names"
             )
-    if config.quote == "auto" and len(head.rows) >= MOST_ROWS_QUOTED:
-        for role in ("user", "behavior"):
-            if columns.get(role) in head.names:
-                at = head.names.index(columns[role])
-                values = [row[at] for row in head.rows if len(row) > at and row[at]]
-                if values and all(_is_in_single_quotes(value) for value in values):
-                    return (
-                        f"all values of the column {columns[role]!r} stand in single quotes ({values[0][:40]}); set "
-                        "events.quote: \"'\" to read them without, or events.quote: '\"' where they are part of "
-                        "the values"
-                    )
+    return _quotes_problem(head, config) if len(head.rows) >= MOST_ROWS_QUOTED else None
+
+
+def _quotes_problem(head: CsvHead, config: EventsConfig) -> str | None:
+    """That values stand in quotes which would be part of them."""
+    columns = file_columns(config)
+    for role in ("user", "behavior", "order"):
+        if columns.get(role) not in head.names:
+            continue
+        at = head.names.index(columns[role])
+        values = [row[at] for row in head.rows if len(row) > at and row[at].strip()]
+        if config.quote == "auto" and values and all(_is_in(value.strip(), "'") for value in values):
+            return (
+                f"all values of the column {columns[role]!r} stand in single quotes ({values[0][:40]}); set "
+                "events.quote: \"'\" to read them without, or events.quote: '\"' where they are part of "
+                "the values"
+            )
+        quoted = [value for value in values if value[0] in " \t" and _is_in(value.strip(), '"')]
+        if config.quote is not None and len(quoted) > len(values) / 2:
+            return (
+                f"values of the column {columns[role]!r} have a blank before their quotes ({quoted[0][:40]!r}), which "
+                f"are text there; set events.delimiter: '{head.delimiter} ' (with the blank) to read them without, or "
+                "events.quote: null where they are part of the values"
+            )
     return None
 
 
@@ -67,7 +80,8 @@ def remedy(head: CsvHead, config: EventsConfig) -> str:
                 changes.append(f"events.skip_rows: {number}")
             if changes:
                 return (
-                    f" (only {len(head.names)} here: is events.delimiter really {head.delimiter!r}?"
+                    f" ({'only ' * (len(head.names) < len(wanted))}{len(head.names)} here: is events.delimiter really "
+                    f"{head.delimiter!r}?"
                     * (delimiter != head.delimiter)
                     + f"{' ' if delimiter != head.delimiter else ' ('}set {' and '.join(changes)})"
                 )
@@ -93,6 +107,5 @@ def _headers(beginning: str) -> Iterator[tuple[int, str, str, list[str]]]:
                 yield number, delimiter, quote, names
 
 
-def _is_in_single_quotes(value: str) -> bool:
-    text = value.strip()
-    return len(text) > 1 and text[0] == text[-1] == "'"
+def _is_in(text: str, quote: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] == quote

@@ -45,6 +45,11 @@ PERHAPS_NO_VALUES = {
 }
 # fmt: on
 """Texts of missing values, in small letters."""
+
+THOUSANDS = r"^\d{1,3}(?:,\d{3})+$"
+# A sign, quotes, ="7" of spreadsheets, b'7' of Python, urn:uuid:.
+BEFORE_A_VALUE = r"""^(?:=?"+|b?'|\+|urn:uuid:)(.+?)["']*$"""
+LOOKED_AT = r"""[^!-~]|\.0+$|^=?"|^b?'|^\+|^urn:|\d,\d"""
 ALL_ZEROS = r"^\{?(?:0{8,}|0{8}(?:-0{4}){3}-0{12})\}?$"
 
 RULES: Mapping[int, str] = {
@@ -100,19 +105,23 @@ def refuse_lost_digits(values: pa.Array, column: str, path: str) -> None:
     if index >= 0:
         raise DataError(
             f"{path}: the column {column!r} is of type {values.type} and holds {wide[index].as_py():.0f}: from "
-            f"{limit} on such numbers have lost digits, so that different users may be one; write the column as text "
+            f"{limit} on such numbers have lost digits, so that different ones may be equal; write the column as text "
             "or as int64 where it is made"
         )
 
 
 def look_alike_keys(names: pa.Array) -> pa.Array:
     """What names have in common that differ only in case, blanks (`_` and `-` too), invisible characters, Unicode form,
-    leading zeros or a final .0; string[n], the name itself where nothing else is left.
+    leading zeros, a final .0, commas between thousands, or what programs write around a value; string[n], the name
+    itself where nothing else is left.
     """
     folded = pc.utf8_normalize(pc.utf8_lower(names), form="NFKC")
-    odd = np.flatnonzero(pc.match_substring_regex(folded, r"[^!-~]|\.0+$"))
+    odd = np.flatnonzero(pc.match_substring_regex(folded, LOOKED_AT))
     if len(odd):
         mended = pc.replace_substring_regex(folded.take(pa.array(odd)), r"[\pZ\p{Cc}\p{Cf}_\-]", "")
+        mended = pc.replace_substring_regex(mended, BEFORE_A_VALUE, r"\1")
+        without_commas = pc.replace_substring(mended, ",", "")
+        mended = pc.if_else(pc.match_substring_regex(mended, THOUSANDS), without_commas, mended)
         folded = _replaced(folded, odd, pc.replace_substring_regex(mended, r"^(\d+)\.0+$", r"\1"))
     folded = pc.replace_substring(pc.replace_substring(folded, "-", ""), "_", "")
     without_zeros = pc.utf8_ltrim(folded, "0")
@@ -137,6 +146,18 @@ def suspected_nulls(names: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(surely), np.asarray(pc.is_in(folded, value_set=pa.array(sorted(PERHAPS_NO_VALUES))))
 
 
+def has_lost_digits(written: pa.Array) -> np.ndarray:
+    """bool[n]: a number that was a float too large to be told from the next, or that shows fewer digits than it has."""
+    trimmed = pc.utf8_trim_whitespace(written)
+    is_float = pc.match_substring_regex(trimmed, FLOAT)
+    numbers = pc.if_else(is_float, trimmed, "0").cast(pa.float64())
+    lost = np.array(pc.greater_equal(pc.abs(numbers), float(1 << 53)))
+    for index in np.flatnonzero(pc.match_substring_regex(trimmed, ROUNDED)).tolist():
+        mantissa, _, exponent = trimmed[index].as_py().lower().partition("e")
+        lost[index] |= int(exponent) > len(mantissa.partition(".")[2])
+    return lost
+
+
 def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: bool) -> OneSpelling:
     # Values repeat: the work is done once for each distinct one.
     encoded = values.dictionary_encode()
@@ -149,7 +170,7 @@ def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: 
         spelled, changed[looked_at] = _by_the_rules(written, is_identity)
         distinct = _replaced(distinct, looked_at, spelled)
         if is_identity:
-            lost = looked_at[_has_lost_digits(written)]
+            lost = looked_at[has_lost_digits(written)]
             if len(lost):
                 lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, 0), lost) & _valid(encoded))[0])
     distinct = pc.if_else(is_missing(distinct, null_values), pa.scalar(None, pa.string()), distinct)
@@ -174,18 +195,6 @@ def _by_the_rules(written: pa.Array, is_identity: bool) -> tuple[pa.Array, np.nd
         lower = pc.replace_substring_regex(pc.utf8_lower(before), UUID, r"\1")
         before = changed_to(pc.if_else(pc.match_substring_regex(before, UUID), lower, before), 8)
     return before, bits
-
-
-def _has_lost_digits(written: pa.Array) -> np.ndarray:
-    """bool[n]: a number that was a float too large to be told from the next, or that shows fewer digits than it has."""
-    trimmed = pc.utf8_trim_whitespace(written)
-    is_float = pc.match_substring_regex(trimmed, FLOAT)
-    numbers = pc.if_else(is_float, trimmed, "0").cast(pa.float64())
-    lost = np.array(pc.greater_equal(pc.abs(numbers), float(1 << 53)))
-    for index in np.flatnonzero(pc.match_substring_regex(trimmed, ROUNDED)).tolist():
-        mantissa, _, exponent = trimmed[index].as_py().lower().partition("e")
-        lost[index] |= int(exponent) > len(mantissa.partition(".")[2])
-    return lost
 
 
 def _replaced(values: pa.Array, places: np.ndarray, new: pa.Array) -> pa.Array:

@@ -36,7 +36,7 @@ def layout_of(head: bytes) -> Layout:
         value, _ = json_decoder().raw_decode(text)
     except (ValueError, RecursionError):
         return "lines"
-    return "objects" if isinstance(value, dict) and "\n" in text else "lines"
+    return "objects" if isinstance(value, dict) else "lines"
 
 
 def json_values(blocks: Iterable[bytes], layout: Layout, source: SourceFile) -> Iterator[Any]:

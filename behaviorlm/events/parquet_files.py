@@ -1,6 +1,6 @@
 """Parquet files as tables of text, by the rules that the other formats are read by."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
     """Raises DataError for what is not Parquet."""
     try:
         return pyarrow.parquet.ParquetFile(open_random_access(source.path))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         packing = packing_of(source.path)
         remedy = f"; Parquet inside of {packing} is not read, unpack it" if packing else ""
         raise DataError(f"{source.path}: not a readable Parquet file ({error}){remedy}") from None
@@ -57,6 +57,7 @@ def read_parquet_batches(
     With `explode` events are counted, not rows.
     """
     columns = file_columns(config)
+    exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
     next_row = span.first_row if span is not None else 1
     with open_parquet(source) as parquet:
         ways = _ways(parquet.schema_arrow, source, config)
@@ -74,7 +75,7 @@ def read_parquet_batches(
                 texts = [
                     pa.repeat(pa.scalar(source.given[column], pa.string()), table.num_rows)
                     if column in source.given
-                    else _column(table, role, column, ways[column], source)
+                    else _column(table, role, column, ways[column], source, exact)
                     for role, column in columns.items()
                 ]
                 yield decoded(pa.table([*texts, rows], [*columns, "row"]), source, broken)
@@ -99,22 +100,32 @@ def _ways(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> dict[s
     return found
 
 
-def _column(table: pa.Table, role: str, column: str, way: Way, source: SourceFile) -> pa.Array:
+def _column(
+    table: pa.Table, role: str, column: str, way: Way, source: SourceFile, exact: Collection[str]
+) -> pa.Array:
+    """A column as text. exact: roles in which no digit may be lost."""
     values = table[way[0]]
     if len(way) > 1:
         values = pc.struct_field(values, list(way[1:]))
     whole = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
     if not is_readable(whole.type):
         raise DataError(_unreadable(source, column, whole.type))
-    if role in IDENTITIES and pa.types.is_floating(whole.type):
+    # Doubles hold times to the millisecond; smaller ones not to the minute.
+    is_short = role.startswith("order") and whole.type in (pa.float16(), pa.float32())
+    if is_short or (role in exact and pa.types.is_floating(whole.type)):
         refuse_lost_digits(whole, column, source.path)
     try:
-        return as_text(whole)
+        text = as_text(whole)
     except (ValueError, pa.ArrowException) as error:
         raise DataError(
             f"{source.path}: the column {column!r} of type {whole.type} cannot be read as text ({error}); write it as "
             "text"
         ) from None
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return text.cast(pa.binary())  # some writers call any bytes text; the rows are set aside
+    return text
 
 
 def _is_list(value_type: pa.DataType) -> bool:

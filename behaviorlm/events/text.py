@@ -15,6 +15,14 @@ def table_schema(config: EventsConfig) -> pa.Schema:
     return pa.schema([*((role, pa.string()) for role in source_columns(config)), ("row", pa.int64())])
 
 
+def _is_bytes(value_type: pa.DataType) -> bool:
+    return pa.types.is_binary(value_type) or pa.types.is_large_binary(value_type)
+
+
+def _shown(value: bytes | str | None) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value or ""
+
+
 def decoded(
     table: pa.Table, source: SourceFile, quarantine: pa.Table, encoding: str = "UTF-8"
 ) -> tuple[pa.Table, pa.Table]:
@@ -31,6 +39,8 @@ def decoded(
     bad_values: dict[int, str] = {}
     behaviors = table["behavior"] if "behavior" in table.column_names else pa.nulls(table.num_rows)
     for name in table.column_names[:-1]:
+        if not _is_bytes(table[name].type):
+            continue
         for index, value in enumerate(table[name].to_pylist()):
             try:
                 (value or b"").decode("utf-8")
@@ -45,9 +55,6 @@ def decoded(
         [f"not {encoding}"] * len(bad),
         [bad_values[index] for index in bad],
         # Damaged as it may be, it tells of which behavior rows are lost.
-        [
-            (behaviors[index].as_py() or b"").decode("utf-8", errors="replace").strip() or None
-            for index in bad
-        ],
+        [_shown(behaviors[index].as_py()).strip() or None for index in bad],
     )
     return table.filter(pa.array(is_text)).cast(text), pa.concat_tables([quarantine, not_text])

@@ -36,6 +36,7 @@ NUMERIC_DATES = [
     "%y{0}%m{0}%d",
     "%Y{0}%m{0}%d",
 ]
+DAY_OF_YEAR = "%Y-%j"
 DATES = [
     *(form.format(between) for form in NUMERIC_DATES for between in "/.-"),
     *(
@@ -59,7 +60,7 @@ DATES = [
         "%a %d %b %Y",
         "%a, %b %d, %Y",
     ),
-    *("%Y%m%d", "%y%m%d", "%G-W%V-%u", "%GW%V%u", "%Y-%j", "%d %m %Y"),
+    *("%Y%m%d", "%y%m%d", "%G-W%V-%u", "%GW%V%u", DAY_OF_YEAR, "%d %m %Y"),
 ]
 CLOCKS = [
     *(
@@ -237,7 +238,9 @@ def _patterns_of(text: str) -> Iterator[str]:
         if _whole(pattern).match(text):
             yield pattern
     for day in DATES:
-        if found := _beginning(day).match(text):
+        found = _beginning(day).match(text)
+        # Days of the year have three digits; of fewer, as in 2024-01, they would be months.
+        if found and (day != DAY_OF_YEAR or len(found[0]) == len("2024-001")):
             yield from _rests(day, text[found.end() :])
     for clock in CLOCKS[1:]:
         if found := _beginning(clock).match(text):

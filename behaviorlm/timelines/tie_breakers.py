@@ -113,7 +113,7 @@ def _orders_with(
     for kind in kinds:
         try:
             alone = OrderConfig.model_validate({"column": name, "kind": kind})
-            head = Head(path, {"order": pa.concat_arrays(values.chunks)}, pa.concat_arrays(rows.chunks))
+            head = Head(path, {"order": values.combine_chunks()}, rows.combine_chunks())
             settled, _ = settle_order(
                 EventsConfig(dataset="x", paths=["x"], user="x", behavior="y", order=alone), [head]
             )
