@@ -19,6 +19,8 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "errors",
         "config",
         "files",
+        "times",
+        "log_files",
         "events",
         "prompts",
         "trees",

@@ -41,6 +41,8 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm.files": 284,
     "behaviorlm.metrics": 398,
     "behaviorlm.model": 66,
+    "behaviorlm.times": 178,
+    "behaviorlm.log_files": 178,
     "behaviorlm.events": 178,
     "behaviorlm.prompts": 290,
     "behaviorlm.timelines": 166,

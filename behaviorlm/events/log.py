@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behaviorlm.events.columns import check_columns
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
 from behaviorlm.events.order_doubts import doubts_of_order
-from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.settling import Head, settle_order
-from behaviorlm.events.source_files import SourceFile, Span, find_files
+from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import SourceFile, Span, find_files
 
 HEAD_ROWS = 1_000
 MOST_HEADS = 100

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.durations import read_durations
-from behaviorlm.events.exact_numbers import read_integers
-from behaviorlm.events.order import OrderColumn
 from behaviorlm.events.settling import Head
-from behaviorlm.events.times import read_times
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.times.durations import read_durations
+from behaviorlm.times.exact_numbers import read_integers
+from behaviorlm.times.moments import read_times
+from behaviorlm.times.order import OrderColumn
 
 LEAST_CLOCKS, LEAST_HOURS = 100, 11
 """So many times, over so many hours of the clock, show whether it has twelve or twenty-four (our choice)."""

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.durations import read_durations
-from behaviorlm.events.exact_numbers import read_integers
-from behaviorlm.events.identity import has_lost_digits
-from behaviorlm.events.order import HOURS_AND_MINUTES, ISO_FORMAT, EpochUnit, OrderColumn
-from behaviorlm.events.time_candidates import (
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.identity import has_lost_digits
+from behaviorlm.times.durations import read_durations
+from behaviorlm.times.exact_numbers import read_integers
+from behaviorlm.times.moments import read_times, start_of
+from behaviorlm.times.order import HOURS_AND_MINUTES, ISO_FORMAT, EpochUnit, OrderColumn
+from behaviorlm.times.time_candidates import (
     EARLIEST,
     Meaning,
     advice,
@@ -28,7 +29,6 @@ from behaviorlm.events.time_candidates import (
     latest_of,
     meanings,
 )
-from behaviorlm.events.times import read_times, start_of
 
 Bool = NDArray[np.bool_]
 

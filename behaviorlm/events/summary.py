@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts, rules_named
-from behaviorlm.events.identity import look_alikes, suspected_nulls
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.identity import look_alikes, suspected_nulls
 
 LARGE_USER = 0.2
 """Share of all events from which on a user is told of."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.metrics import bootstrap, reliability
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm_ray import storage

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from behaviorlm.errors import ConfigError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog
-from behaviorlm.events.times import read_times
 from behaviorlm.files.patient_reads import PATIENCE_SECONDS
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.timelines.config import SplitConfig
+from behaviorlm.times.moments import read_times
 from behaviorlm_ray import storage
 from behaviorlm_ray.prediction.settings import LATEST, PartitionBy, PredictSettings
 from behaviorlm_ray.stages.leftovers import SCRATCH

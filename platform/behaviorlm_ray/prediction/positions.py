@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.config import EventsConfig, context_columns
+from behaviorlm.log_files.config import EventsConfig, context_columns
 from behaviorlm.predictor.artifact import Artifact, event_mapping
 from behaviorlm.predictor.histories import History, read_histories
 from behaviorlm.predictor.requests import Request

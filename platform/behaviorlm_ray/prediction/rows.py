@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices, Scored
 from behaviorlm_ray.prediction.positions import Timelines, histories

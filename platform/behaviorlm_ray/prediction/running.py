@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts
 from behaviorlm.events.log import Piece, find_log, read_piece
 from behaviorlm.events.normalization import check_quarantine
 from behaviorlm.events.summary import check_quarantined_behaviors, worst_losses
 from behaviorlm.files.patient_reads import patience
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.predictor.artifact import DESCRIPTION, Artifact, read_artifact
 from behaviorlm.predictor.places import local_folder
 from behaviorlm_ray import storage

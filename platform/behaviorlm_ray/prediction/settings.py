@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, validate_settings
 from behaviorlm.errors import ConfigError
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.predictor.artifact import Artifact
 
 PartitionBy = Literal["nothing", "behavior", "group", "user"]

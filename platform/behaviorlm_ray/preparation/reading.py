@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts, facts_of_rows
-from behaviorlm.events.identity import look_alike_keys
 from behaviorlm.events.log import Piece
 from behaviorlm.files.patient_reads import patience
+from behaviorlm.log_files.identity import look_alike_keys
 from behaviorlm.timelines.splits import check_rows
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.log_source import Batches, write_quarantine

@@ -1,5 +1,6 @@
 """Logs that look right and are not: what gives them away, and what is said of it."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas
@@ -70,7 +71,7 @@ def test_names_garbled_before_they_were_written_are_told(tmp_path: Path) -> None
     assert not any(name in said[0] for name in names[2:])
 
 
-def table_of(rows: list[tuple[str, object]]) -> str:
+def table_of(rows: Sequence[tuple[str, object]]) -> str:
     return "user,action,time\n" + "".join(f"{user},x,{value}\n" for user, value in rows)
 
 
@@ -85,7 +86,7 @@ def test_a_clock_of_twelve_hours_without_am_and_pm_is_told(tmp_path: Path, form:
         assert any("AM and PM are lost" in note for note in notes) == is_told
 
 
-ANEW = {
+ANEW: dict[str, tuple[list[Iterable[int]], str, bool]] = {
     "a number of the row in each file": ([range(60)] * 4, "integer", True),
     "seconds of the day": ([[*range(0, 86_400, 3_000)] * 5], "duration", True),
     "numbers of the whole log": ([range(60), range(60, 120)], "integer", False),

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.exact_numbers import DIGITS, decimal_of, of_distinct
-from behaviorlm.events.order import EpochUnit
+from behaviorlm.times.exact_numbers import DIGITS, decimal_of, of_distinct
+from behaviorlm.times.order import EpochUnit
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]

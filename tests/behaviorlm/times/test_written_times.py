@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from behaviorlm.events.time_patterns import ISO, TimePattern, compile_pattern
-from behaviorlm.events.written_times import read_written
+from behaviorlm.times.time_patterns import ISO, TimePattern, compile_pattern
+from behaviorlm.times.written_times import read_written
 
 PATTERNS = {
     "iso": ISO,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.identity import (
+from behaviorlm.log_files.identity import (
     behavior_name,
     behavior_names,
     identities,

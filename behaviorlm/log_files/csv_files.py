@@ -11,19 +11,19 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_dialects import Dialect
-from behaviorlm.events.csv_text import BLOCK_BYTES, CsvText
-from behaviorlm.events.encodings import NO_TEXT, name_of_encoding
-from behaviorlm.events.explode import file_columns, file_schema
-from behaviorlm.events.source_files import (
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_dialects import Dialect
+from behaviorlm.log_files.csv_text import BLOCK_BYTES, CsvText
+from behaviorlm.log_files.encodings import NO_TEXT, name_of_encoding
+from behaviorlm.log_files.explode import file_columns, file_schema
+from behaviorlm.log_files.source_files import (
     MAX_QUARANTINE_VALUE_CHARACTERS,
     SourceFile,
     Span,
     quarantine_table,
 )
-from behaviorlm.events.spans import open_span
-from behaviorlm.events.text import decoded
+from behaviorlm.log_files.spans import open_span
+from behaviorlm.log_files.text import decoded
 
 HEAD_BYTES = 1 << 20
 HEAD_ROWS = 200

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.json
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.encodings import name_of_encoding, utf8_blocks
-from behaviorlm.events.explode import exploded, file_columns, list_keys
-from behaviorlm.events.json_keys import column_at, keys_in, schema_of, value_at
-from behaviorlm.events.json_values import json_decoder, json_values, layout_of
-from behaviorlm.events.source_files import ByteStream, SourceFile, quarantine_table
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.encodings import name_of_encoding, utf8_blocks
+from behaviorlm.log_files.explode import exploded, file_columns, list_keys
+from behaviorlm.log_files.json_keys import column_at, keys_in, schema_of, value_at
+from behaviorlm.log_files.json_values import json_decoder, json_values, layout_of
+from behaviorlm.log_files.source_files import ByteStream, SourceFile, quarantine_table
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_files import HEAD_BYTES, CsvHead, csv_head
-from behaviorlm.events.csv_remedies import head_problem, remedy
-from behaviorlm.events.explode import file_columns
-from behaviorlm.events.foreign_files import refuse_foreign
-from behaviorlm.events.json_lines import head_columns
-from behaviorlm.events.parquet_files import parquet_columns
-from behaviorlm.events.source_files import SourceFile, folder_values, listed, open_source, text_of_link
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_files import HEAD_BYTES, CsvHead, csv_head
+from behaviorlm.log_files.csv_remedies import head_problem, remedy
+from behaviorlm.log_files.explode import file_columns
+from behaviorlm.log_files.foreign_files import refuse_foreign
+from behaviorlm.log_files.json_lines import head_columns
+from behaviorlm.log_files.parquet_files import parquet_columns
+from behaviorlm.log_files.source_files import SourceFile, folder_values, listed, open_source, text_of_link
 
 MOST_COLUMNS = 40
 NOTHING = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"

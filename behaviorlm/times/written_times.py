@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.time_patterns import MONTHS, WEEKDAYS, Span, TimePattern, layouts
+from behaviorlm.times.time_patterns import MONTHS, WEEKDAYS, Span, TimePattern, layouts
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]

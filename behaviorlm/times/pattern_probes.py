@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pyarrow as pa
 
-from behaviorlm.events.time_patterns import DIRECTIVES, compile_pattern, normal_form
-from behaviorlm.events.written_times import Int64, read_written
+from behaviorlm.times.time_patterns import DIRECTIVES, compile_pattern, normal_form
+from behaviorlm.times.written_times import Int64, read_written
 
 PARTS = ("year", "month", "day", "hour", "minute", "second")
 REMEDIES = {

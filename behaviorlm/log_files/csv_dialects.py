@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.unpacking import without_packing
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.source_files import SourceFile
 
 SEPARATOR_LINE = re.compile(rb'\A"?sep=(.{1,8}?)"?(?:\r\n|\n|\r|\Z)', re.IGNORECASE)
 """What Excel writes and obeys as the first line of a file."""

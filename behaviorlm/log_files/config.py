@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from behaviorlm.events.file_config import FileConfig
-from behaviorlm.events.order import OrderConfig, format_problem
+from behaviorlm.log_files.file_config import FileConfig
+from behaviorlm.times.order import OrderConfig, format_problem
 
 
 class EventsConfig(FileConfig):

@@ -13,15 +13,15 @@ from itertools import pairwise
 from typing import IO, Any
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_dialects import SEPARATOR_LINE, dialect_of
-from behaviorlm.events.encodings import MARKS
-from behaviorlm.events.explode import list_keys
-from behaviorlm.events.json_values import layout_of
-from behaviorlm.events.parquet_files import open_parquet
-from behaviorlm.events.source_files import ByteStream, SourceFile, Span, open_source
 from behaviorlm.files.input_files import open_bytes
 from behaviorlm.files.unpacking import packing_of, packing_of_bytes
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_dialects import SEPARATOR_LINE, dialect_of
+from behaviorlm.log_files.encodings import MARKS
+from behaviorlm.log_files.explode import list_keys
+from behaviorlm.log_files.json_values import layout_of
+from behaviorlm.log_files.parquet_files import open_parquet
+from behaviorlm.log_files.source_files import ByteStream, SourceFile, Span, open_source
 
 SPAN_BYTES = 256 << 20
 """About how much of a file a span holds (our choice); files of up to twice that are read whole."""

@@ -9,15 +9,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.explode import file_columns, list_keys
-from behaviorlm.events.identity import IDENTITIES, refuse_lost_digits
-from behaviorlm.events.json_keys import Way, column_ways
-from behaviorlm.events.parquet_text import as_text, is_readable
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
-from behaviorlm.events.text import decoded
 from behaviorlm.files.input_files import open_random_access
 from behaviorlm.files.unpacking import packing_of
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.explode import file_columns, list_keys
+from behaviorlm.log_files.identity import IDENTITIES, refuse_lost_digits
+from behaviorlm.log_files.json_keys import Way, column_ways
+from behaviorlm.log_files.parquet_text import as_text, is_readable
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
+from behaviorlm.log_files.text import decoded
 
 
 def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.columns import check_columns
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import list_files
+from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import list_files
 
 
 def mapping(*paths: Path | str, **changes: Any) -> EventsConfig:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.epochs import read_epochs
-from behaviorlm.events.order import ISO_FORMAT, OrderColumn
-from behaviorlm.events.time_patterns import ISO, compile_pattern
-from behaviorlm.events.written_times import read_written
+from behaviorlm.times.epochs import read_epochs
+from behaviorlm.times.order import ISO_FORMAT, OrderColumn
+from behaviorlm.times.time_patterns import ISO, compile_pattern
+from behaviorlm.times.written_times import read_written
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]

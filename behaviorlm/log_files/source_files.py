@@ -12,12 +12,12 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.file_config import FileFormat
 from behaviorlm.files.equal_files import equal_files
 from behaviorlm.files.finding import FoundFiles, drop_second_names, find_locally, in_natural_order
 from behaviorlm.files.input_files import find_on_s3, is_on_s3
 from behaviorlm.files.unpacking import PackingError, open_unpacked, packed_name, packing_of, without_packing
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.file_config import FileFormat
 
 SUFFIXES: dict[str, FileFormat] = {
     ".csv": "csv",

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behaviorlm.events.config import EventsConfig, source_columns
-from behaviorlm.events.file_config import EventOfRow
-from behaviorlm.events.json_keys import value_at, with_value
+from behaviorlm.log_files.config import EventsConfig, source_columns
+from behaviorlm.log_files.file_config import EventOfRow
+from behaviorlm.log_files.json_keys import value_at, with_value
 
 
 def list_keys(config: EventsConfig) -> list[str]:

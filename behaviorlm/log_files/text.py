@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from behaviorlm.events.config import EventsConfig, source_columns
-from behaviorlm.events.source_files import SourceFile, quarantine_table
+from behaviorlm.log_files.config import EventsConfig, source_columns
+from behaviorlm.log_files.source_files import SourceFile, quarantine_table
 
 
 def table_schema(config: EventsConfig) -> pa.Schema:

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_files import read_csv_batches
-from behaviorlm.events.explode import narrow
-from behaviorlm.events.json_lines import read_json_batches
-from behaviorlm.events.parquet_files import read_parquet_batches
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile, Span
-from behaviorlm.events.spans import open_span
-from behaviorlm.events.text import table_schema
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_files import read_csv_batches
+from behaviorlm.log_files.explode import narrow
+from behaviorlm.log_files.json_lines import read_json_batches
+from behaviorlm.log_files.parquet_files import read_parquet_batches
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Span
+from behaviorlm.log_files.spans import open_span
+from behaviorlm.log_files.text import table_schema
 
 Batches = Iterator[tuple[pa.Table, pa.Table]]
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from behaviorlm.events.durations import read_durations
-from behaviorlm.events.epochs import EPOCHS, NAMES, UNITS, read_epochs
-from behaviorlm.events.order import EpochUnit
-from behaviorlm.events.pattern_probes import pattern_problem
-from behaviorlm.events.time_patterns import compile_pattern
-from behaviorlm.events.written_times import read_written
+from behaviorlm.times.durations import read_durations
+from behaviorlm.times.epochs import EPOCHS, NAMES, UNITS, read_epochs
+from behaviorlm.times.order import EpochUnit
+from behaviorlm.times.pattern_probes import pattern_problem
+from behaviorlm.times.time_patterns import compile_pattern
+from behaviorlm.times.written_times import read_written
 
 EARLIEST = date(2000, 1, 1)
 """Moments of a log that nobody vouched for lie after this day and before a year from now."""

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterable, Iterator
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_dialects import SEPARATOR_LINE, Dialect, dialect_of
-from behaviorlm.events.encodings import NO_TEXT, utf8_blocks, with_valid_text
-from behaviorlm.events.source_files import ByteStream, SourceFile, open_source
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_dialects import SEPARATOR_LINE, Dialect, dialect_of
+from behaviorlm.log_files.encodings import NO_TEXT, utf8_blocks, with_valid_text
+from behaviorlm.log_files.source_files import ByteStream, SourceFile, open_source
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20

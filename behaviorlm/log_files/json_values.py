@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.source_files import SourceFile
+from behaviorlm.log_files.source_files import SourceFile
 
 Layout = Literal["lines", "array", "objects"]
 MAX_VALUE_CHARACTERS = 64 << 20

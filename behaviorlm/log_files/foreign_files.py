@@ -3,8 +3,8 @@
 import re
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.source_files import SourceFile
 from behaviorlm.files.unpacking import packing_of_bytes
+from behaviorlm.log_files.source_files import SourceFile
 
 _SIGNS = (
     (b"PAR1", "a Parquet file; set events.format: parquet, or rename it"),

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.source_files import SourceFile
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.source_files import SourceFile
 
 MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),

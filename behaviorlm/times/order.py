@@ -205,7 +205,7 @@ def format_problem(pattern: str | None, needs_hour: bool) -> str | None:
     """Why times of this time_format cannot be read, or do not tell the hour; None where all is well."""
     if pattern is None or pattern == ISO_FORMAT:
         return None
-    from behaviorlm.events.pattern_probes import (
+    from behaviorlm.times.pattern_probes import (
         pattern_problem,
     )  # brings pyarrow, which other configs do without
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import Piece, find_log, read_events, read_piece
-from behaviorlm.events.spans import look_through, row_groups, spans_of, windows_of
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.spans import look_through, row_groups, spans_of, windows_of
 from tests.behaviorlm.events.field.field_logs import mapping
 
 ROWS = 4_000

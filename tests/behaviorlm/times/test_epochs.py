@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from behaviorlm.events.epochs import EPOCHS, FIRST, LAST, REMAINDERS, UNITS, read_epochs
+from behaviorlm.times.epochs import EPOCHS, FIRST, LAST, REMAINDERS, UNITS, read_epochs
 
 # Of days, what a table's doubles hold: milliseconds.
 EXACT_UNITS = [unit for unit in UNITS if unit != "days"]

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.epochs import REMAINDERS
-from behaviorlm.events.exact_numbers import decimal_of, of_distinct
-from behaviorlm.events.order import HOURS_AND_MINUTES
-from behaviorlm.events.written_times import REMAINDER_DIGITS
+from behaviorlm.times.epochs import REMAINDERS
+from behaviorlm.times.exact_numbers import decimal_of, of_distinct
+from behaviorlm.times.order import HOURS_AND_MINUTES
+from behaviorlm.times.written_times import REMAINDER_DIGITS
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]

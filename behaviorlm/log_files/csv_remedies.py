@@ -4,9 +4,9 @@ import csv
 import re
 from collections.abc import Iterator
 
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_files import CsvHead
-from behaviorlm.events.explode import file_columns, list_keys
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_files import CsvHead
+from behaviorlm.log_files.explode import file_columns, list_keys
 
 DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01", ", ", "; ")
 MOST_LINES = 30
