@@ -1,1 +1,1 @@
-"""Behavior logs: the mapping of their columns, reading them as text, and normalizing them into events."""
+"""From rows of text to events: one spelling and one order of things, what is set aside, and what was read told back."""

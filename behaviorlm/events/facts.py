@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from behaviorlm.events.identity import RULES, SHORT_NUMBER, look_alike_keys, look_alikes, suspected_nulls
+from behaviorlm.log_files.identity import RULES, SHORT_NUMBER, look_alike_keys, look_alikes, suspected_nulls
 
 Key = TypeVar("Key", bound=str | int)
 

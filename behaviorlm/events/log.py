@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behaviorlm.events.columns import check_columns
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.reading import read_table_batches
+from behaviorlm.events.order_doubts import doubts_of_order
 from behaviorlm.events.settling import Head, settle_order
-from behaviorlm.events.source_files import SourceFile, Span, find_files
+from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import SourceFile, Span, find_files
 
 HEAD_ROWS = 1_000
 MOST_HEADS = 100
@@ -54,7 +55,9 @@ def find_log(config: EventsConfig) -> SourceLog:
     """Find the files and read their heads only. Raises ConfigError and DataError, all problems of a kind at once."""
     found = find_files(config)
     checked = check_columns(config, found.files)
-    settled, notes = settle_order(config, read_heads(checked.files, config))
+    heads = read_heads(checked.files, config)
+    settled, notes = settle_order(config, heads)
+    notes += doubts_of_order(settled, heads)
     return SourceLog(checked.files, settled, (*found.notes, *checked.notes, *notes))
 
 
@@ -69,7 +72,7 @@ def _head(file: SourceFile, config: EventsConfig) -> Head | None:
     for text, _ in read_table_batches(file, config):
         if not text.num_rows:
             continue  # all were set aside
-        columns = {one.role: pa.concat_arrays(text[one.role].chunks) for one in config.order.columns}
+        columns = {one.role: text[one.role].combine_chunks() for one in config.order.columns}
         has_value = np.zeros(text.num_rows, bool)
         for values in columns.values():
             has_value |= np.asarray(pc.fill_null(pc.not_equal(values, ""), False))
@@ -77,7 +80,8 @@ def _head(file: SourceFile, config: EventsConfig) -> Head | None:
         if len(rows):
             taken = pa.array(rows[:: -(-len(rows) // HEAD_ROWS)])
             shown = {role: values.take(taken) for role, values in columns.items()}
-            return Head(file.path, shown, pa.concat_arrays(text["row"].chunks).take(taken))
+            numbers, users = (text[name].combine_chunks().take(taken) for name in ("row", "user"))
+            return Head(file.path, shown, numbers, users)
     return None
 
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig, context_columns, source_columns
-from behaviorlm.events.identity import OneSpelling, behavior_names, identities, is_missing
 from behaviorlm.events.order_keys import key_names, read_order_keys
-from behaviorlm.events.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
-from behaviorlm.events.times import Times
+from behaviorlm.log_files.config import EventsConfig, context_columns, source_columns
+from behaviorlm.log_files.identity import OneSpelling, behavior_names, identities, is_missing
+from behaviorlm.log_files.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
+from behaviorlm.times.moments import Times
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MICROSECONDS_PER_DAY = 86_400_000_000
@@ -26,9 +26,9 @@ def events_schema(config: EventsConfig) -> pa.Schema:
     user, group, behavior string; order int64 (microseconds since the epoch in UTC or of a duration, or the integer)
     and the further keys of `order_keys.key_names`, int64; session string, where configured; split_label string, null
     without a split column; before.* and after.* string, null where absent; file int32 (index in the list of files); row
-    int64 (see `events.reading`); is_zoned bool: whether the (first) time carried its own zone, null for an order
-    without times; respelled uint16: the rules of `events.identity` that changed the user (bits 0 to 3), the behavior (4
-    to 7) and the group (8 to 11).
+    int64 (see `log_files.text`); is_zoned bool: whether the (first) time carried its own zone, null for an order
+    without times; respelled uint16: the rules of `log_files.identity` that changed the user (bits 0 to 3), the
+    behavior (4 to 7) and the group (8 to 11).
     """
     before, after = context_columns(config)
     return pa.schema(
@@ -51,13 +51,13 @@ def events_schema(config: EventsConfig) -> pa.Schema:
 def normalize(
     raw: pa.Table, quarantine: pa.Table, file_index: int, file_path: str, config: EventsConfig
 ) -> tuple[pa.Table, pa.Table]:
-    """Turn one batch of text (`events.reading.read_table_batches`) into events and quarantined rows.
+    """Turn one batch of text (`log_files.reading.read_table_batches`) into events and quarantined rows.
 
-    Returns (table of `events_schema`, table of `events.source_files.QUARANTINE_SCHEMA` that begins with
-    `quarantine`), rows in the order of the file. Users, groups and behaviors come in one spelling (`events.identity`);
-    white space around other values is removed; newlines and control characters inside stay. Raises DataError where
-    times with and without a zone are mixed and no zone is configured, and for users and groups that a float has
-    garbled.
+    Returns (table of `events_schema`, table of `log_files.source_files.QUARANTINE_SCHEMA` that begins with
+    `quarantine`), rows in the order of the file. Users, groups and behaviors come in one spelling
+    (`log_files.identity`); white space around other values is removed; newlines and control characters inside stay.
+    Raises DataError where times with and without a zone are mixed and no zone is configured, and for users and groups
+    that a float has garbled.
     """
     raw = raw.combine_chunks()
     behaviors = behavior_names(_array(raw, "behavior"), config.null_values)

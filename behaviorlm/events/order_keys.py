@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.durations import read_durations
-from behaviorlm.events.exact_numbers import read_integers
-from behaviorlm.events.identity import is_missing
-from behaviorlm.events.order import OrderColumn, OrderConfig
-from behaviorlm.events.times import Times, read_times
+from behaviorlm.log_files.identity import is_missing
+from behaviorlm.times.durations import read_durations
+from behaviorlm.times.exact_numbers import read_integers
+from behaviorlm.times.moments import Times, read_times
+from behaviorlm.times.order import OrderColumn, OrderConfig
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]

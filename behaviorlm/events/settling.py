@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.durations import read_durations
-from behaviorlm.events.exact_numbers import read_integers
-from behaviorlm.events.order import HOURS_AND_MINUTES, ISO_FORMAT, EpochUnit, OrderColumn
-from behaviorlm.events.time_candidates import (
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.identity import has_lost_digits
+from behaviorlm.times.durations import read_durations
+from behaviorlm.times.exact_numbers import read_integers
+from behaviorlm.times.moments import read_times, start_of
+from behaviorlm.times.order import HOURS_AND_MINUTES, ISO_FORMAT, EpochUnit, OrderColumn
+from behaviorlm.times.time_candidates import (
     EARLIEST,
     Meaning,
     advice,
@@ -27,11 +29,12 @@ from behaviorlm.events.time_candidates import (
     latest_of,
     meanings,
 )
-from behaviorlm.events.times import read_times, start_of
 
 Bool = NDArray[np.bool_]
 
 NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
+IN_SHORT = r"^\d\.\d{4,6}[eE]\+"
+"""As spreadsheets and C write numbers of which they leave digits out, where most are so."""
 FEW = 0.1
 """Share of first values that may be unreadable before a pattern that reads them is looked for (our choice)."""
 MOST_SHOWN = 3
@@ -39,11 +42,12 @@ MOST_SHOWN = 3
 
 @dataclass(frozen=True)
 class Head:
-    """The first rows of a file: its columns of text by role, and their numbers."""
+    """The first rows of a file: the order's columns of text by role, their numbers and users."""
 
     path: str
     columns: dict[str, pa.Array]
     rows: pa.Array
+    users: pa.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,9 @@ def _settle_numbers(
     text, column = values.chosen(numbers), values.column
     found = meanings(text, today, _asked(column.epoch))
     if sum(one.share for one in found) > 0.5:
+        rounded = np.asarray(pc.match_substring_regex(values.text, IN_SHORT)) & has_lost_digits(values.text)
+        if rounded.sum() > 0.5 * len(text):
+            _refuse_rounded(values, rounded)
         _refuse_two_units(values, numbers, found, config, today)
         best = found[0]
         index = int(np.flatnonzero(numbers)[0])
@@ -301,10 +308,20 @@ def _settle_durations(values: Values) -> Settled:
     return Settled(column.epoch_unit, HOURS_AND_MINUTES, note=note)
 
 
+def _refuse_rounded(values: Values, rounded: Bool) -> None:
+    if rounded.any():
+        raise DataError(
+            f"{values.where(rounded)}: such a number has passed through a float or a spreadsheet and lost digits, so "
+            "that events which differ are equal; write the column as text or as an integer where it is made"
+        )
+
+
 def _check_numbers(values: Values, time_format: str | None) -> None:
     """Refuse a column of which most first values are no whole numbers, or no durations, saying what they are."""
     column = values.column
     if column.kind == "integer":
+        in_short = np.asarray(pc.match_substring_regex(values.text, "[eE]"))
+        _refuse_rounded(values, in_short & has_lost_digits(values.text))
         _, read, beyond = read_integers(values.text)
         read |= beyond
         what = "no whole number"

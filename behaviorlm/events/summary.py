@@ -1,19 +1,24 @@
 """What was read, told back: ten lines in which a mistake shows at a glance, and what looks wrong, in sentences."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts, rules_named
-from behaviorlm.events.identity import look_alikes, suspected_nulls
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.identity import look_alikes, suspected_nulls
 
 LARGE_USER = 0.2
 """Share of all events from which on a user is told of."""
 MOST_NAMED = 3
 """Examples in a sentence."""
+
+
+GARBLED = re.compile("\ufffd|[\u00c2\u00c3][\u0080-\u00bf\u0152-\u0178\u2013-\u2122]|\u00e2\u20ac")
+"""Letters that could not be read, and UTF-8 that was taken for Latin-1 or Windows-1252."""
 
 
 def summary(facts: LogFacts, config: EventsConfig) -> dict[str, str]:
@@ -178,8 +183,8 @@ def _doubts_of_users(facts: LogFacts) -> list[str]:
     if facts.look_alike_users > 0.001 * facts.users:
         pairs = [" and ".join(map(repr, group)) for group in facts.look_alike_examples]
         found.append(
-            f"{facts.look_alike_users:,} users differ only in case, blanks or leading zeros and count as different "
-            f"ones: {_listed(pairs, MOST_NAMED)}"
+            f"{facts.look_alike_users:,} users differ only in case, blanks, leading zeros, signs or quotes and count "
+            f"as different ones: {_listed(pairs, MOST_NAMED)}"
         )
     if facts.short_users:
         found.append(
@@ -202,8 +207,13 @@ def _doubts_of_behaviors(facts: LogFacts) -> list[str]:
     if alike := look_alikes(facts.behaviors):
         groups = [" and ".join(map(repr, group)) for group in alike]
         found.append(
-            "behaviors that differ only in case, blanks, zeros or normalization count as different ones: "
+            "behaviors that differ only in case, blanks, zeros, quotes or normalization count as different ones: "
             f"{_listed(groups, MOST_NAMED)}; if they are one, make them one in the log"
+        )
+    if garbled := [repr(name) for name in facts.behaviors if GARBLED.search(name)]:
+        found.append(
+            f"behaviors that look as if a program had read their letters in another encoding: "
+            f"{_listed(garbled, MOST_NAMED)}; write the log anew from its source"
         )
     names = list(facts.behaviors)
     surely, perhaps = suspected_nulls(pa.array(names, pa.string()))

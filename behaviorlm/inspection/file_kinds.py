@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.source_files import SourceFile, listed, text_of_link
 from behaviorlm.inspection.name_words import (
     BEHAVIOR,
     PERHAPS_BEHAVIOR,
@@ -15,6 +14,7 @@ from behaviorlm.inspection.name_words import (
     USER,
     speaks_for,
 )
+from behaviorlm.log_files.source_files import SourceFile, listed, text_of_link
 
 MOST_NAMED = 20
 SHARED = 0.5

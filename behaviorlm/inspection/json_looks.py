@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.explode import exploded
-from behaviorlm.events.json_values import json_values, layout_of
-from behaviorlm.events.source_files import SourceFile
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.name_words import BEHAVIOR, PERHAPS_BEHAVIOR, STEP, TIME, speaks_for
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.explode import exploded
+from behaviorlm.log_files.json_values import json_values, layout_of
+from behaviorlm.log_files.source_files import SourceFile
 
 MOST_OBJECTS = 200
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines import BASELINES, TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA
 from behaviorlm.events.summary import check_quarantined_behaviors, worst_losses
 from behaviorlm.inspection.sample import MOST_FILES, spread
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
 from behaviorlm.timelines.splits import check_labels

@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.durations import read_durations
-from behaviorlm.events.order import OrderColumn, OrderConfig
 from behaviorlm.events.settling import Head, settle_order
-from behaviorlm.events.time_candidates import Candidate, candidate_patterns, meanings
-from behaviorlm.events.times import read_times
 from behaviorlm.inspection.name_words import IDENTIFIERS, STEP, TIME, speaks_for, words_of
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.times.durations import read_durations
+from behaviorlm.times.moments import read_times
+from behaviorlm.times.order import OrderColumn, OrderConfig
+from behaviorlm.times.time_candidates import Candidate, candidate_patterns, meanings
 
 MOST_VALUES = 2_000
 MOST = 0.9

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.inspection import roles
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.columns import Column
 from behaviorlm.inspection.sample import Sample, mapping_of
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.timelines.config import SplitConfig
 
 MOST_CONTEXTS = 3

@@ -9,22 +9,22 @@ import pyarrow as pa
 
 from behaviorlm.config import validate_settings
 from behaviorlm.errors import DataError
-from behaviorlm.events.columns import check_columns
-from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_files import HEAD_BYTES, csv_head
-from behaviorlm.events.file_config import FileConfig
-from behaviorlm.events.foreign_files import refuse_foreign
-from behaviorlm.events.json_lines import head_columns
-from behaviorlm.events.parquet_files import open_parquet, parquet_columns
-from behaviorlm.events.parquet_text import is_readable
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import SourceFile, find_files, folder_values, listed, open_source
 from behaviorlm.files.unpacking import packing_of, without_packing
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.csv_looks import csv_choices
 from behaviorlm.inspection.file_kinds import of_one_kind, of_other_columns, paths_of
 from behaviorlm.inspection.json_looks import are_events, events_of, first_objects, json_choices, list_keys_of
 from behaviorlm.inspection.text_encodings import decoded
+from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
+from behaviorlm.log_files.file_config import FileConfig
+from behaviorlm.log_files.foreign_files import refuse_foreign
+from behaviorlm.log_files.json_lines import head_columns
+from behaviorlm.log_files.parquet_files import open_parquet, parquet_columns
+from behaviorlm.log_files.parquet_text import is_readable
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import SourceFile, find_files, folder_values, listed, open_source
 
 MOST_FILES = 50
 """Files that rows are taken from, spread evenly over the log (our choice)."""

@@ -3,8 +3,8 @@
 import codecs
 import re
 
-from behaviorlm.events.encodings import MARKS
 from behaviorlm.inspection.choices import Choice
+from behaviorlm.log_files.encodings import MARKS
 
 WIDE = ("utf-16-le", "utf-16-be")
 EAST_ASIAN = ("gb18030", "shift_jis", "euc_jp", "euc_kr", "big5")

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
-from behaviorlm.events.identity import behavior_names
+from behaviorlm.log_files.identity import behavior_names
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, EventMapping, LogitAdjusted
 from behaviorlm.scoring.decision_rules import log_prior

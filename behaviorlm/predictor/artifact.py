@@ -17,7 +17,7 @@ from pydantic import Field
 
 from behaviorlm.config import Settings, validate_settings
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import PromptConfig
 

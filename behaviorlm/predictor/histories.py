@@ -13,15 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import context_columns, source_columns
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.order import ISO_FORMAT, OrderColumn
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA
-from behaviorlm.events.time_patterns import written_by
-from behaviorlm.events.times import read_times
+from behaviorlm.log_files.config import context_columns, source_columns
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.predictor.artifact import EventMapping
 from behaviorlm.predictor.requests import Request, RequestText, request_text
 from behaviorlm.timelines.samples import rows_in_order
+from behaviorlm.times.moments import read_times
+from behaviorlm.times.order import ISO_FORMAT, OrderColumn
+from behaviorlm.times.time_patterns import written_by
 
 _ANY_NAME = "x"
 """What stands for the behavior that is asked for."""

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import source_columns
-from behaviorlm.events.order import ISO_FORMAT, OrderColumn
-from behaviorlm.events.time_patterns import written_by
+from behaviorlm.log_files.config import source_columns
 from behaviorlm.predictor.artifact import EventMapping
+from behaviorlm.times.order import ISO_FORMAT, OrderColumn
+from behaviorlm.times.time_patterns import written_by
 
 Moment = str | int | float | datetime | date
 

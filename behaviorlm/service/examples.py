@@ -3,9 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from behaviorlm.events.order import ISO_FORMAT, OrderColumn
-from behaviorlm.events.time_patterns import written_by
 from behaviorlm.predictor.artifact import Artifact
+from behaviorlm.times.order import ISO_FORMAT, OrderColumn
+from behaviorlm.times.time_patterns import written_by
 
 
 def predict_examples(artifact: Artifact) -> dict[str, Any]:

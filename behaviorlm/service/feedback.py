@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm.errors import ConfigError, DataError, StorageError
-from behaviorlm.events.config import source_columns
+from behaviorlm.log_files.config import source_columns
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
 from behaviorlm.service.settings import FeedbackSettings

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from starlette.concurrency import run_in_threadpool
 
 from behaviorlm.errors import BehaviorLMError
-from behaviorlm.events.config import source_columns
+from behaviorlm.log_files.config import source_columns
 from behaviorlm.predictor.answers import Prediction
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.service.batching import Batcher, QueueFullError

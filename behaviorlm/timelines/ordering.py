@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.order_keys import key_names, remainder_name
+from behaviorlm.log_files.config import EventsConfig
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]

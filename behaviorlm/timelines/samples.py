@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig, context_columns
+from behaviorlm.log_files.config import EventsConfig, context_columns
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.ordering import Ordering, directions, put_in_order, same_as_before, value_codes
 from behaviorlm.timelines.sample_ids import SAMPLE_ID_TYPE, sample_ids

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.timelines.config import SplitConfig
 
 TRAIN, VALIDATION, TEST = 0, 1, 2

@@ -7,15 +7,15 @@ from itertools import islice
 import pyarrow as pa
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.columns import column_names
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.order import OrderColumn, OrderConfig
-from behaviorlm.events.reading import read_table_batches
 from behaviorlm.events.settling import Head, settle_order
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA, SourceFile
+from behaviorlm.log_files.columns import column_names
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile
 from behaviorlm.timelines.ordering import directions, put_in_order, tie_warning
+from behaviorlm.times.order import OrderColumn, OrderConfig
 
 MOST_ROWS = 20_000
 MOST_COLUMNS = 40
@@ -113,7 +113,7 @@ def _orders_with(
     for kind in kinds:
         try:
             alone = OrderConfig.model_validate({"column": name, "kind": kind})
-            head = Head(path, {"order": pa.concat_arrays(values.chunks)}, pa.concat_arrays(rows.chunks))
+            head = Head(path, {"order": values.combine_chunks()}, rows.combine_chunks())
             settled, _ = settle_order(
                 EventsConfig(dataset="x", paths=["x"], user="x", behavior="y", order=alone), [head]
             )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.identity import behavior_name
+from behaviorlm.log_files.identity import behavior_name
 from behaviorlm.timelines.config import VocabularyConfig
 
 

@@ -48,6 +48,16 @@ OTHERS = {
     "search": SEARCH,
     "study": STUDY,
     "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
+    "predict": [
+        ["--modl=exported", "--log=a.csv", "--to=out"],
+        ["--model", "absent", "--log", "a.csv", "--to", "out"],
+        ["--model", "s3://bucket/a", "--log", "a.csv", "--to", "out", "--every", "--since=2024-01-01"],
+    ],
+    "check": [
+        ["--model=exported", "--log=a.csv", "--limts.unseen_share=1"],
+        ["--model", "absent", "--log", "a.csv", "--recalibrate"],
+        ["--model", "absent", "--log", "a.csv"],
+    ],
     "inspect": [["--mapping", "absent.yaml"], ["--rows", "0", "log.csv"], []],
     "serve": [["--modl=x"], ["--model=absent"], ["--model=.", "--dry-run"], ["--model=x", "--host=0.0.0.0"]],
     "status": [["--rot=runs"]],

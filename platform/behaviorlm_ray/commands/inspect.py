@@ -1,4 +1,4 @@
-"""Look at a log before any config exists: its files and columns, a mapping to start from, and what the log is like.
+"""Look at a log before any config exists: files, columns, a mapping to start from, what the log is like.
 
 %(prog)s logs/ --to config.yaml --html look.html
 %(prog)s --mapping config.yaml

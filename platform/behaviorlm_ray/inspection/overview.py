@@ -6,7 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from behaviorlm.errors import ConfigError
-from behaviorlm.events.config import source_columns
 from behaviorlm.events.log import SourceLog, find_log
 from behaviorlm.events.summary import doubts, summary
 from behaviorlm.inspection.choices import Choice
@@ -15,6 +14,7 @@ from behaviorlm.inspection.mapped import Mapped, look_at_mapped
 from behaviorlm.inspection.proposal import propose
 from behaviorlm.inspection.sample import Sample, read_sample
 from behaviorlm.inspection.written import written
+from behaviorlm.log_files.config import source_columns
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm_ray.pipeline.settings import RunSettings

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from behaviorlm.baselines import BASELINES
-from behaviorlm.events.identity import look_alikes
 from behaviorlm.inspection.mapped import GROUPS
 from behaviorlm.inspection.written import as_yaml
+from behaviorlm.log_files.identity import look_alikes
 from behaviorlm_ray.inspection import plots
 from behaviorlm_ray.inspection.overview import Overview
 from behaviorlm_ray.report.document import filled

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError, StorageError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import SourceLog, read_events
 from behaviorlm.events.normalization import check_quarantine as check_rows
 from behaviorlm.events.summary import check_quarantined_behaviors
 from behaviorlm.files.patient_reads import patience
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.base_model import check_weights, load_tokenizer, max_positions, weights_dtype
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations

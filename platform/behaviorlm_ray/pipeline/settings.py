@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA
 from behaviorlm.events.summary import check_quarantined_behaviors, doubts, told, worst_losses
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
 from behaviorlm.timelines.splits import check_labels, check_rows
@@ -46,6 +46,7 @@ def read_first_rows(
 ) -> FirstRows:
     """Read at most `most` rows. Raises DataError where preparation would for one of them, or for all of the log."""
     rows, are_all, begun = 0, True, 0
+    zones: dict[bool, str] = {}
     usable, unusable = [events_schema(log.events).empty_table()], [QUARANTINE_SCHEMA.empty_table()]
     batches = (
         (index, file.path, *batch)
@@ -56,18 +57,29 @@ def read_first_rows(
         raw, malformed = _first(text, broken, most - rows)
         events, quarantined = normalize(raw, malformed, index, path, log.events)
         check_rows(events, path, split)
+        _note_zones(events, path, zones)
         usable.append(events)
         unusable.append(quarantined)
         rows, begun = rows + len(events) + len(quarantined), index + 1
         are_all = len(raw) + len(malformed) == len(text) + len(broken)
         if not are_all:
             break
+    if len(zones) == 2 and log.events.order.time_zone is None:
+        raise DataError(
+            f"some times have a zone ({zones[True]}) and some have none ({zones[False]}), so they cannot be put in "
+            "order; set events.order.time_zone to the zone of those without"
+        )
     events, quarantined = pa.concat_tables(usable), pa.concat_tables(unusable)
     timelines, counts = build_timelines(events, log.events, split, min_history, log.events.dataset)
     facts = facts_of_rows(events, quarantined, begun) + facts_of_users(events, timelines, counts)
     problems = _problems_of(facts, log.events, split)
     tied = warning_of_ties(log, counts)
     warnings = [] if tied is None else [tied]
+    if log.events.split_column is not None and split.by != "column":
+        warnings.append(
+            f"events.split_column names {log.events.split_column!r}, but split.by is {split.by!r}, so its labels split "
+            "nothing: set split.by: column, or leave the column out"
+        )
     try:
         found = build_vocabulary(training_target_counts(timelines), vocabulary)
     except DataError as error:
@@ -80,6 +92,14 @@ def read_first_rows(
         read = described(FirstRows(facts, are_all, tuple(warnings)), log.events)
         raise DataError("\n".join([*problems, *read]))
     return FirstRows(facts, are_all, (*problems, *warnings))
+
+
+def _note_zones(events: pa.Table, path: str, first: dict[bool, str]) -> None:
+    """Add where the first time with a zone of its own (True) is, and the first without (False)."""
+    for is_zoned in (True, False):
+        index = pc.index(events["is_zoned"], is_zoned).as_py()
+        if index >= 0:
+            first.setdefault(is_zoned, f"{path}, row {events['row'][index]}")
 
 
 def _problems_of(facts: LogFacts, events: EventsConfig, split: SplitConfig) -> list[str]:

@@ -17,10 +17,10 @@ from ray.data.context import DataContext
 from ray.data.datasource import Datasource, ReadTask
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import Piece, SourceLog, find_log, read_piece
-from behaviorlm.events.spans import SPAN_BYTES, look_through, row_groups, spans_of, windows_of
 from behaviorlm.files.unpacking import packing_of
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.spans import SPAN_BYTES, look_through, row_groups, spans_of, windows_of
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage import Location

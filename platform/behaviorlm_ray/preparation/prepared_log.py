@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int32, Int64, TimelinePart, TokenRuns, Window, load_part, token_runs

@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from behaviorlm.baselines import BASELINES
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.summary import summary
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.arms import ArmSettings

@@ -5,11 +5,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from behaviorlm.events.config import EventsConfig, source_columns
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA
-from behaviorlm.events.text import table_schema
+from behaviorlm.log_files.config import EventsConfig, source_columns
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
+from behaviorlm.log_files.text import table_schema
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.samples import build_timelines
 

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.config import EventsConfig, source_columns
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
 from behaviorlm.events.settling import Head, settle_order
-from behaviorlm.events.source_files import QUARANTINE_SCHEMA
-from behaviorlm.events.text import table_schema
+from behaviorlm.log_files.config import EventsConfig, source_columns
+from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
+from behaviorlm.log_files.text import table_schema
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -1,5 +1,7 @@
 """How the rows of CSV files are told apart, found from their text alone."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from behaviorlm.inspection.csv_looks import csv_choices
@@ -10,7 +12,7 @@ ROWS = [
 ]
 
 
-def text_of(rows: list[tuple[str, ...]], delimiter: str, header: bool = True) -> str:
+def text_of(rows: Sequence[tuple[str, ...]], delimiter: str, header: bool = True) -> str:
     lines = [("user", "action", "time"), *rows] if header else rows
     return "\n".join(delimiter.join(line) for line in lines) + "\n"
 

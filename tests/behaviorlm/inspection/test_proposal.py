@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from behaviorlm.errors import DataError
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.log import find_log, read_events
 from behaviorlm.inspection.columns import look_at
 from behaviorlm.inspection.proposal import Proposal, propose
 from behaviorlm.inspection.sample import read_sample
+from behaviorlm.log_files.config import EventsConfig
 from tests.behaviorlm.inspection.shown_logs import Sequences, write_days, write_export, write_nested_json
 
 

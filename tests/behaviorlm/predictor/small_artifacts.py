@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from behaviorlm.baselines import timeline_arrays
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.adapters import add_adapter
 from behaviorlm.model.base_model import load_model, load_tokenizer, max_positions
 from behaviorlm.model.config import LoraSettings, ModelConfig

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from behaviorlm.errors import ConfigError, StorageError
-from behaviorlm.events.columns import check_columns
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import normalize
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import list_files
+from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import list_files
 from behaviorlm.service.feedback import FeedbackLog, FolderFullError
 from behaviorlm.service.settings import FeedbackSettings
 from tests.behaviorlm.predictor.small_artifacts import EVENTS, history

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.columns import check_columns
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import list_files
+from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import list_files
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.sample_ids import sample_ids
 from behaviorlm.timelines.samples import build_timelines, timeline_schema, training_target_counts

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.splits import assign_splits, check_split_settings, user_starts
 

@@ -12,10 +12,6 @@ import pyarrow.csv
 import pytest
 
 from behaviorlm.errors import DataError, StorageError
-from behaviorlm.events.columns import check_columns
-from behaviorlm.events.config import EventsConfig, OrderConfig
-from behaviorlm.events.reading import read_table_batches
-from behaviorlm.events.source_files import list_files
 from behaviorlm.files import input_files, patient_reads
 from behaviorlm.files.clock import SYSTEM_CLOCK
 from behaviorlm.files.input_files import (
@@ -26,6 +22,10 @@ from behaviorlm.files.input_files import (
 )
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.files.unpacking import open_unpacked
+from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.config import EventsConfig, OrderConfig
+from behaviorlm.log_files.reading import read_table_batches
+from behaviorlm.log_files.source_files import list_files
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import read_conversations, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze

@@ -98,6 +98,25 @@ def test_rows_that_cannot_be_parsed_count_where_they_stand(tmp_path: Path, small
         first(run, 5)
 
 
+def test_files_with_and_without_a_zone_are_refused_by_name(tmp_path: Path, small_base: Path) -> None:
+    paths = [
+        write_log(tmp_path / "a.csv", [row(0), row(1)]),
+        write_log(tmp_path / "b.csv", [row(number, time=f"2024-04-0{number} 06:30:00") for number in (2, 3)]),
+    ]
+    run = open_run(run_settings(tmp_path / "runs", small_base, *paths))
+    with pytest.raises(
+        DataError, match=r"have a zone \(.*a\.csv, row 1\) and some have none \(.*b\.csv, row 1\)"
+    ):
+        first(run, 10)
+
+
+def test_a_split_column_that_splits_nothing_is_told(tmp_path: Path, small_base: Path) -> None:
+    rows = [row(number) | {"part": "train"} for number in range(8)]
+    run = run_of(tmp_path, small_base, "log.csv", rows, "events.split_column=part")
+    told = [problem for problem in first(run, 10).problems if "its labels split nothing" in problem]
+    assert len(told) == 1 and "'part'" in told[0] and "'time'" in told[0]
+
+
 def test_files_are_one_log(tmp_path: Path, small_base: Path) -> None:
     paths = [
         write_log(tmp_path / name, [row(2 * number), row(2 * number + 1)])

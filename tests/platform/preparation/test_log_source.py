@@ -11,7 +11,7 @@ import pytest
 
 from behaviorlm.errors import DataError
 from behaviorlm.events import log as events_log
-from behaviorlm.events.config import EventsConfig
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm_ray.preparation import log_source, passes
 from tests.behaviorlm.events.field.field_logs import mapping
 from tests.platform.preparation.test_passes import Prepare, all_events, prepare  # noqa: F401  # a fixture
@@ -96,7 +96,7 @@ def test_preparation_by_spans_prepares_what_it_does_by_files(
     by_spans, same_report = prepare("by_spans", path)
     assert all_events(by_spans) == all_events(by_files)
     assert same_report.facts.model_dump() == report.facts.model_dump() and report.facts.files == 1
-    tables = [tables_in(log.folder / "quarantine") for log in (by_files, by_spans)]
+    tables = [tables_in(Path(str(log.folder)) / "quarantine") for log in (by_files, by_spans)]
     assert tables[0] == tables[1] and tables[0]["row"].to_pylist() == [101]
 
 
@@ -111,8 +111,10 @@ def test_a_task_reads_pieces_that_follow_each_other_and_each_is_named_once(mixed
         assert len(read) == tasks
         names = [name for task in read for block in task() for name in block["name"].to_pylist()]
         assert names == ["000000", "000001", "000002", "000003"]
-        assert sum(task.metadata.size_bytes for task in read) == source.estimate_inmemory_data_size()
-    assert [path for task in read for path in task.metadata.input_files] == [file.path for file in log.files]
+        assert sum(task.metadata.size_bytes or 0 for task in read) == source.estimate_inmemory_data_size()
+    assert [path for task in read for path in task.metadata.input_files or ()] == [
+        file.path for file in log.files
+    ]
 
 
 def test_a_task_that_is_tried_again_leaves_one_quarantine(mixed: EventsConfig, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from behaviorlm.events.config import EventsConfig
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog, find_log, read_events
+from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.samples import build_timelines
 

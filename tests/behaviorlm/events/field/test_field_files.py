@@ -13,7 +13,7 @@ import pytest
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.log import find_log
-from behaviorlm.events.source_files import list_files
+from behaviorlm.log_files.source_files import list_files
 from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences, written
 
 HEADER = "user,action,time\n"

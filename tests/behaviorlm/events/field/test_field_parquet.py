@@ -12,7 +12,7 @@ import pytest
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.log import find_log
-from behaviorlm.events.parquet_text import as_text, is_readable
+from behaviorlm.log_files.parquet_text import as_text, is_readable
 from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences
 
 IDS = [uuid.UUID(int=number * 2**100 + 7) for number in range(3)]

@@ -1,0 +1,153 @@
+"""The columns of a log: every file's head is looked at, and what is missing is named with what to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from behaviorlm.errors import DataError
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_files import HEAD_BYTES, CsvHead, csv_head
+from behaviorlm.log_files.csv_remedies import head_problem, remedy
+from behaviorlm.log_files.explode import file_columns
+from behaviorlm.log_files.foreign_files import refuse_foreign
+from behaviorlm.log_files.json_lines import head_columns
+from behaviorlm.log_files.parquet_files import parquet_columns
+from behaviorlm.log_files.source_files import SourceFile, folder_values, listed, open_source, text_of_link
+
+MOST_COLUMNS = 40
+NOTHING = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
+"""Bytes that alone are no row: blanks, line ends, byte-order marks."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a file's head says. names: its columns; None for a JSON file without any row. csv: for CSV files."""
+
+    source: SourceFile
+    names: Sequence[str] | None
+    csv: CsvHead | None = None
+
+
+@dataclass(frozen=True)
+class CheckedFiles:
+    """Files with what they lack (`SourceFile.given`), and sentences on what is left out or empty."""
+
+    files: tuple[SourceFile, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Findings:
+    problems: dict[str, None] = field(default_factory=dict)
+    lacking: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+
+def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> CheckedFiles:
+    """Read only the heads of the files and check that the configured columns are there.
+
+    A context column may be missing in files as long as one has it; a JSON object may leave out any key. A column may
+    be named by folders (day=2024-05-31). Raises DataError with all missing columns at once: the file, the column, the
+    key that names it, what is there, and what to do.
+    """
+    heads = [_head(source, config) for source in files]
+    notes = []
+    empty = [head.source.path for head in heads if head.source.format == "csv" and head.names is None]
+    if empty and len(empty) == len(heads):
+        raise DataError(f"{listed(empty)} is empty: a CSV file needs a row with the names of its columns")
+    if empty:  # as programs leave them for parts without rows
+        notes.append(f"passed over, for there is nothing in them, not even a header: {listed(empty)}")
+        heads = [head for head in heads if head.source.path not in empty]
+    wanted = set(file_columns(config).values())
+    strangers = [
+        head.source.path
+        for head in heads
+        if not head.source.is_surely and head.names is not None and not wanted & set(head.names)
+    ]
+    if strangers and len(strangers) < len(heads):
+        notes.append(f"passed over, for they hold none of the log's columns: {listed(strangers)}")
+        heads = [head for head in heads if head.source.path not in strangers]
+    seen = {name for head in heads for name in head.names or ()}
+    findings = _Findings()
+    kept = [replace(head.source, given=_given(head, seen, config, findings)) for head in heads]
+    if findings.problems:
+        raise DataError("\n".join(findings.problems))
+    notes += [f"{what} {column!r}: {listed(paths)}" for (column, what), paths in findings.lacking.items()]
+    return CheckedFiles(tuple(kept), tuple(notes))
+
+
+def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings) -> dict[str, str | None]:
+    """The columns that a file lacks without harm, and their value in all its rows; what is wrong is noted."""
+    if head.names is None:
+        return {}
+    source, given = head.source, dict[str, str | None]()
+    if head.csv is not None and (problem := head_problem(head.csv, config)) is not None:
+        findings.problems[f"{source.path}: {problem}"] = None
+    by_folders = folder_values(source.path)
+    for role, column in file_columns(config).items():
+        if head.names.count(column) > 1:
+            problem = f"the column {column!r} ({_key_of(role)}) is there more than once"
+            findings.problems[f"{source.path}: {problem}"] = None
+        elif column in head.names:
+            continue
+        elif column in by_folders:
+            given[column] = by_folders[column]
+        elif column in seen and source.format == "jsonl":
+            findings.lacking.setdefault((column, "no object at the beginning has"), []).append(source.path)
+        elif column in seen and "." in role:
+            given[column] = None
+            findings.lacking.setdefault((column, "read as empty, where there is no column"), []).append(
+                source.path
+            )
+        else:
+            is_first = not any(
+                problem.startswith(f"{source.path}: no column") for problem in findings.problems
+            )
+            problem = f"no column {column!r} ({_key_of(role)}); {_there(head, column, config, is_first)}"
+            findings.problems[f"{source.path}: {problem}"] = None
+    return given
+
+
+def column_names(source: SourceFile, config: EventsConfig) -> list[str]:
+    """The names of a file's columns, as far as its head tells them."""
+    return list(_head(source, config).names or ())
+
+
+def _key_of(role: str) -> str:
+    keys = {"order": "events.order.column", "split_label": "events.split_column"}
+    if role.startswith("order_"):
+        role = "order"
+    if "@" in role:
+        kind, _, number = role.partition("@")
+        return f"events.explode.{number}.{kind}"
+    kind, dot, _ = role.partition(".")
+    return f"events.context_{kind}" if dot else keys.get(role, f"events.{role}")
+
+
+def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> str:
+    names = list(head.names or ())
+    if (leads_to := text_of_link(head.source.path)) is not None:
+        return f"it holds only {leads_to!r}, a link that was copied as text: name that file instead"
+    shown = "columns there: " + ", ".join(names[:MOST_COLUMNS]) + (", …" if len(names) > MOST_COLUMNS else "")
+    similar = [name for name in names if _is_similar(name, column)]
+    if similar:
+        shown += f"; did you mean {' or '.join(map(repr, similar[:3]))}?"
+    told = remedy(head.csv, config) if head.csv is not None and with_remedy else ""
+    return f"{shown}{told}"
+
+
+def _is_similar(name: str, column: str) -> bool:
+    plain = [text.strip().strip("\"'").casefold() for text in (name, column)]
+    return plain[0] == plain[1] or plain[0].rpartition(".")[2] == plain[1]
+
+
+def _head(source: SourceFile, config: EventsConfig) -> Head:
+    if source.format == "parquet":
+        return Head(source, parquet_columns(source, config))
+    with open_source(source) as stream:
+        head = stream.read(HEAD_BYTES)
+    refuse_foreign(head, source)
+    if source.format == "jsonl":
+        return Head(source, head_columns(head, source, config, is_whole=len(head) < HEAD_BYTES))
+    if not head.strip(NOTHING):
+        return Head(source, None)
+    csv = csv_head(head, source, config)
+    return Head(source, csv.names, csv)

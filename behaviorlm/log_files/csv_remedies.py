@@ -1,0 +1,111 @@
+"""What to set where a CSV file does not have the columns that it should: the mapping that its beginning fits."""
+
+import csv
+import re
+from collections.abc import Iterator
+
+from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_files import CsvHead
+from behaviorlm.log_files.explode import file_columns, list_keys
+
+DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01", ", ", "; ")
+MOST_LINES = 30
+"""So many lines at the beginning of a file are tried as its header."""
+MOST_ROWS_QUOTED = 2
+_LIKE_A_VALUE = re.compile(r"[+-]?\d[\d.,:/ TZ+-]*\Z|[0-9a-f]{8}-[0-9a-f]{4}-|https?://|\{|\[", re.IGNORECASE)
+
+
+def head_problem(head: CsvHead, config: EventsConfig) -> str | None:
+    """What is wrong with a head that has the columns it should."""
+    columns = file_columns(config)
+    if list_keys(config):
+        return (
+            "values of CSV files are no lists, which events.explode names; leave it out, or list "
+            "{order, behavior} pairs"
+        )
+    if config.column_names is not None and head.rows:
+        first = head.rows[0]
+        if len(first) != len(config.column_names):
+            return (
+                f"its first row has {len(first)} values, but events.column_names names {len(config.column_names)}"
+                f"{remedy(head, config)}"
+            )
+        if any(
+            value.strip() == name
+            for name, value in zip(config.column_names, first, strict=True)
+            if name in columns.values()
+        ):
+            return (
+                f"its first row is a header ({', '.join(first)[:80]}); leave events.column_names out, or set "
+                f"events.skip_rows: {config.skip_rows + 1} to give other names"
+            )
+    return _quotes_problem(head, config) if len(head.rows) >= MOST_ROWS_QUOTED else None
+
+
+def _quotes_problem(head: CsvHead, config: EventsConfig) -> str | None:
+    """That values stand in quotes which would be part of them."""
+    columns = file_columns(config)
+    for role in ("user", "behavior", "order"):
+        if columns.get(role) not in head.names:
+            continue
+        at = head.names.index(columns[role])
+        values = [row[at] for row in head.rows if len(row) > at and row[at].strip()]
+        if config.quote == "auto" and values and all(_is_in(value.strip(), "'") for value in values):
+            return (
+                f"all values of the column {columns[role]!r} stand in single quotes ({values[0][:40]}); set "
+                "events.quote: \"'\" to read them without, or events.quote: '\"' where they are part of "
+                "the values"
+            )
+        quoted = [value for value in values if value[0] in " \t" and _is_in(value.strip(), '"')]
+        if config.quote is not None and len(quoted) > len(values) / 2:
+            return (
+                f"values of the column {columns[role]!r} have a blank before their quotes ({quoted[0][:40]!r}), which "
+                f"are text there; set events.delimiter: '{head.delimiter} ' (with the blank) to read them without, or "
+                "events.quote: null where they are part of the values"
+            )
+    return None
+
+
+def remedy(head: CsvHead, config: EventsConfig) -> str:
+    """What would bring the columns that the mapping names, to be added to a message; empty where that is not known."""
+    wanted = set(file_columns(config).values())
+    for number, delimiter, quote, names in _headers(head.beginning):
+        if wanted <= set(names):
+            changes = []
+            if delimiter != head.delimiter:
+                changes.append(f"events.delimiter: {delimiter!r}")
+            if quote == "'":
+                changes.append('events.quote: "\'"')
+            if number != config.skip_rows:
+                changes.append(f"events.skip_rows: {number}")
+            if changes:
+                return (
+                    f" ({'only ' * (len(head.names) < len(wanted))}{len(head.names)} here: is events.delimiter really "
+                    f"{head.delimiter!r}?"
+                    * (delimiter != head.delimiter)
+                    + f"{' ' if delimiter != head.delimiter else ' ('}set {' and '.join(changes)})"
+                )
+    if any(_LIKE_A_VALUE.match(name.strip()) for name in head.names) and config.column_names is None:
+        return " (that looks like a row of data: if the file has no header, name its columns in events.column_names)"
+    if len(head.names) == 1:
+        return f" (only one: is events.delimiter really {head.delimiter!r}?)"
+    return ""
+
+
+def _headers(beginning: str) -> Iterator[tuple[int, str, str, list[str]]]:
+    """(lines before it, delimiter, quote, names) of all that could be the header."""
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", beginning)[:MOST_LINES]):
+        for delimiter in DELIMITERS:
+            for quote in ('"', "'"):
+                if len(delimiter) > 1:
+                    names = [name.strip(quote) for name in line.split(delimiter)]
+                else:
+                    try:
+                        names = next(csv.reader([line], delimiter=delimiter, quotechar=quote), [])
+                    except csv.Error:
+                        continue
+                yield number, delimiter, quote, names
+
+
+def _is_in(text: str, quote: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] == quote
