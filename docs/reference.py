@@ -12,6 +12,7 @@ from behaviorlm.config import KeyDescription, Settings, describe_settings, json_
 from behaviorlm.service.settings import ServeSettings
 from behaviorlm_lab.study.settings import StudySettings
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.prediction.settings import CheckSettings, PredictSettings
 from behaviorlm_ray.search.settings import SearchSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +20,8 @@ CONFIGURATIONS: dict[str, type[Settings]] = {
     "run": RunSettings,
     "search": SearchSettings,
     "study": StudySettings,
+    "predict": PredictSettings,
+    "check": CheckSettings,
     "serve": ServeSettings,
 }
 """What a configuration file may be, by the command that reads it."""

@@ -1,6 +1,6 @@
 """Spans of large files: rows that can be read by themselves and keep the numbers that they have in the file.
 
-Only where that is certain: rows of CSV files without quotes, JSON lines, and row groups of Parquet.
+Only where that is certain: rows of CSV files without quotes below the header, JSON lines, row groups of Parquet.
 """
 
 import codecs
@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.config import EventsConfig
-from behaviorlm.events.csv_dialects import SEPARATOR_LINE
+from behaviorlm.events.csv_dialects import SEPARATOR_LINE, dialect_of
 from behaviorlm.events.encodings import MARKS
 from behaviorlm.events.explode import list_keys
 from behaviorlm.events.json_values import layout_of
@@ -66,16 +66,21 @@ def windows_of(source: SourceFile, config: EventsConfig, span_bytes: int = SPAN_
         return []
     with open_source(source) as stream:
         head = stream.read(HEAD_BYTES)
-    head = head.removeprefix(codecs.BOM_UTF8)
     marks = [mark for mark, name in MARKS if name != "utf-8"]
     if packing_of(source.path) or _stored_packing(source) or head.startswith(tuple(marks)):
         return []
+    text = head.removeprefix(codecs.BOM_UTF8)
     is_csv, header = source.format == "csv", b""
     if is_csv:
-        if not _is_plain(config) or SEPARATOR_LINE.match(head) or head.startswith(b"\n") or b"\n" not in head:
+        if not _is_plain(config) or SEPARATOR_LINE.match(text) or text.startswith(b"\n") or b"\n" not in text:
             return []
-        header = b"" if config.column_names is not None else head[: head.index(b"\n") + 1]
-    elif list_keys(config) or layout_of(head) != "lines":
+        if config.column_names is None:
+            header = head[: head.index(b"\n") + 1]
+            first_row = text[: text.index(b"\n")]
+            has_quotes = config.quote is not None
+            if b"\r" in first_row or (has_quotes and dialect_of(text, source, config).ends_open(first_row)):
+                return []
+    elif list_keys(config) or layout_of(text) != "lines":
         return []
     quote = b'"' if config.quote == "auto" else (config.quote or "").encode()
     count = source.size // span_bytes
@@ -87,15 +92,16 @@ def look_through(window: Window) -> Seen:
     """Read the bytes of a window once. Raises DataError where they cannot be read."""
     cut, before, lines, is_plain = None, 0, 0, True
     last = b"\n"  # an empty line at the beginning is one, too
-    whole = Span(max(0, window.start - 1), window.stop, 1)
-    with open_span(window.source, whole) as stream:
+    with _reading(window.source) as stored:
         if window.start:
-            last = stream.read(1)
+            stored.seek(window.start - 1)
+            last = stored.read(1)
         place = window.start
-        while block := stream.read(BLOCK_BYTES):
+        while block := stored.read(min(BLOCK_BYTES, window.stop - place)):
             if window.is_csv and is_plain:
-                has_quote = bool(window.quote) and window.quote in block
-                has_blank = b"\n\n" in block or (last == b"\n" and block[:1] == b"\n")
+                after_header = len(window.header) if place == 0 else 0
+                has_quote = bool(window.quote) and block.find(window.quote, after_header) >= 0
+                has_blank = (last == b"\n" and block[:1] == b"\n") or b"\n\n" in block
                 is_plain = not has_quote and not has_blank and b"\r" not in block
             if cut is None and window.start and place == window.start and (found := _CUT.search(block)):
                 cut, before = place + found.end(), block.count(b"\n", 0, found.end())
@@ -146,13 +152,10 @@ def open_span(source: SourceFile, span: Span | None) -> Iterator[ByteStream]:
         with open_source(source) as stream:
             yield stream
         return
-    try:
-        with open_bytes(source.path) as stored:
-            stored.seek(span.start)
-            with io.BufferedReader(_Part(stored, span), BLOCK_BYTES) as part:
-                yield part
-    except OSError as error:
-        raise DataError(f"{source.path}: cannot be read ({error})") from None
+    with _reading(source) as stored:
+        stored.seek(span.start)
+        with io.BufferedReader(_Part(stored, span), BLOCK_BYTES) as part:
+            yield part
 
 
 class _Part(io.RawIOBase):
@@ -176,6 +179,16 @@ class _Part(io.RawIOBase):
         return len(block)
 
 
+@contextmanager
+def _reading(source: SourceFile) -> Iterator[IO[bytes]]:
+    """The file as it is stored. A fault becomes a DataError naming it."""
+    try:
+        with open_bytes(source.path) as stored:
+            yield stored
+    except OSError as error:
+        raise DataError(f"{source.path}: cannot be read ({error})") from None
+
+
 def _is_in_utf8(config: EventsConfig) -> bool:
     return config.encoding == "auto" or codecs.lookup(config.encoding).name == "utf-8"
 
@@ -187,5 +200,5 @@ def _is_plain(config: EventsConfig) -> bool:
 
 
 def _stored_packing(source: SourceFile) -> str | None:
-    with open_bytes(source.path) as stored:
+    with _reading(source) as stored:
         return packing_of_bytes(stored.read(10))

@@ -65,6 +65,21 @@ class Choices:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Histories as they were scored, before any answer is made of it.
+
+    asked: of each of n. log_probabilities: of the C candidates, before calibration and any rule; scores: what the rule
+    ranks by; shown: log probabilities after calibration; float64[n, C] each.
+    """
+
+    chosen: Candidates
+    asked: list[Asked]
+    log_probabilities: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    shown: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class BehaviorModel:
     """A predictor: a language model, counting, or both. `load` opens one; it is a callable for `Dataset.map_batches`.
 
@@ -126,11 +141,8 @@ class BehaviorModel:
         """The same for histories that are read already, such as those of a prepared log."""
         if not histories:
             return []
-        chosen = candidates(self.artifact, choices.allow, choices.deny, choices.new_names)
-        asked = self.parts.asked(histories, chosen)
-        log_probabilities = self.parts.log_probabilities(asked, chosen)
-        scores = decided(log_probabilities, chosen.prior, self.artifact.decision)
-        shown = calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration)
+        of_all = self.scored(histories, choices)
+        chosen, asked, scores, shown = of_all.chosen, of_all.asked, of_all.scores, of_all.shown
         contributions: list[list[Contribution] | None] = [None] * len(histories)
         if choices.explain:
             contributions = [
@@ -151,6 +163,15 @@ class BehaviorModel:
                 )
             )
         return found
+
+    def scored(self, histories: Sequence[History], choices: Choices) -> Scored:
+        """What answers are made of, as arrays; of one history or more."""
+        chosen = candidates(self.artifact, choices.allow, choices.deny, choices.new_names)
+        asked = self.parts.asked(histories, chosen)
+        log_probabilities = self.parts.log_probabilities(asked, chosen)
+        scores = decided(log_probabilities, chosen.prior, self.artifact.decision)
+        shown = calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration)
+        return Scored(chosen, asked, log_probabilities, scores, shown)
 
     def log_probabilities(self, histories: Sequence[History]) -> NDArray[np.float64]:
         """Of the vocabulary, before calibration and any decision rule; float64[n, K]."""

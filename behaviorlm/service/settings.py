@@ -74,6 +74,10 @@ class RaySettings(Settings):
     replicas: int = Field(default=1, ge=1, description="Processes, each with the model.")
     cpus: float = Field(default=1, gt=0, description="CPUs of each.")
     gpus: float = Field(default=0, ge=0, description="GPUs of each.")
+    allow_unauthenticated_cluster: bool = Field(
+        default=False,
+        description="Whether to run on a cluster that other machines reach and that asks for no token.",
+    )
 
 
 class ServeSettings(Settings):

@@ -23,9 +23,11 @@ COVERED = (
     "behaviorlm/events/json_values.py",
     "behaviorlm/events/json_keys.py",
     "behaviorlm/events/explode.py",
+    "behaviorlm/events/spans.py",
     "behaviorlm/events/parquet_files.py",
     "behaviorlm/events/foreign_files.py",
     "behaviorlm/events/file_config.py",
+    "behaviorlm/inspection",
     "behaviorlm/model",
     "behaviorlm/prompts/conversations.py",
     "behaviorlm/prompts/chat_layout.py",
@@ -33,7 +35,9 @@ COVERED = (
     "platform/behaviorlm_ray/cluster",
     "platform/behaviorlm_ray/console/config_files.py",
     "platform/behaviorlm_ray/console/command_line.py",
+    "platform/behaviorlm_ray/inspection",
     "platform/behaviorlm_ray/pipeline",
+    "platform/behaviorlm_ray/preparation/log_source.py",
     "platform/behaviorlm_ray/tuning/precision.py",
 )
 """Files and folders each of whose refusals stands in the table."""

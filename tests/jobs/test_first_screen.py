@@ -48,6 +48,17 @@ OTHERS = {
     "search": SEARCH,
     "study": STUDY,
     "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
+    "predict": [
+        ["--modl=exported", "--log=a.csv", "--to=out"],
+        ["--model", "absent", "--log", "a.csv", "--to", "out"],
+        ["--model", "s3://bucket/a", "--log", "a.csv", "--to", "out", "--every", "--since=2024-01-01"],
+    ],
+    "check": [
+        ["--model=exported", "--log=a.csv", "--limts.unseen_share=1"],
+        ["--model", "absent", "--log", "a.csv", "--recalibrate"],
+        ["--model", "absent", "--log", "a.csv"],
+    ],
+    "inspect": [["--mapping", "absent.yaml"], ["--rows", "0", "log.csv"], []],
     "serve": [["--modl=x"], ["--model=absent"], ["--model=.", "--dry-run"], ["--model=x", "--host=0.0.0.0"]],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
@@ -120,6 +131,15 @@ def test_help_and_what_is_refused_load_nothing_heavy(job: str, screens_of_jobs: 
 def test_what_only_prints_a_configuration_loads_nothing_heavy(job: str, config: str) -> None:
     arguments = [["--config", f"jobs/configs/{config}.yaml", "--print-config"], ["--print-schema"]]
     assert first_screens([(job, asked) for asked in arguments]) == [[0, []], [0, []]]
+
+
+def test_a_look_at_a_log_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.csv", log_rows(1, users=12))
+    look = [str(log), "--to", str(tmp_path / "config.yaml"), "--html", str(tmp_path / "look.html")]
+    [[status, loaded]] = first_screens([("inspect", look)])
+    assert status == 0
+    # the reader, the plots of the page, and what Arrow looks for where it is installed
+    assert set(loaded) <= {"pyarrow.parquet", "matplotlib", "pandas"}
 
 
 def test_a_plan_loads_what_reads_inputs_and_not_what_does_the_work(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ def is_submitted_job() -> bool:
     return bool(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
 
 
-def check_storage_root(root: str) -> None:
+def check_storage_root(root: str, key: str = "storage.root") -> None:
     """Refuse a relative folder inside a submitted job: it would lie in Ray's temporary copy of the code."""
     if "://" not in root and is_submitted_job() and not Path(root).expanduser().is_absolute():
         raise ConfigError(
-            f"storage.root: {root!r} is relative, and a submitted job runs in a temporary copy of the code that Ray "
-            "removes: give s3://bucket/prefix or an absolute folder that every node reaches, --storage.root=/…"
+            f"{key}: {root!r} is relative, and a submitted job runs in a temporary copy of the code that Ray "
+            f"removes: give s3://bucket/prefix or an absolute folder that every node reaches, --{key}=/…"
         )
 
 

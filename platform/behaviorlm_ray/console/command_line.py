@@ -34,10 +34,12 @@ def run_job(
     *,
     plan: Callable[[SettingsT], None],
     prog: str | None = None,
+    flags: Sequence[str] = (),
 ) -> int:
     """Parse, validate, and call `main`, or with --dry-run `plan`, with the settings. Returns the exit status.
 
     argv: what follows the command; None: the process's own. prog: the command as it was typed, for the usage line.
+    flags: keys that need no value, `--every` for `--every=true`; a command that has some needs no --config.
 
     0 done; 2 wrong command line, configuration or data (all problems at once, on stderr, and before `main`
     starts where validation can find them); 1 any other failure of this project; 130 interrupted, by Ctrl-C or by
@@ -47,14 +49,14 @@ def run_job(
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # Progress must show in the log of a submitted job, too.
-    parser = _parser(settings_class, description, prog)
+    parser = _parser(settings_class, description, prog, needs_config=not flags)
     again = "  " + shlex.join([*parser.prog.split(), *(sys.argv[1:] if argv is None else argv)])
     known, rest = parser.parse_known_args(argv)
     if known.print_schema:
         print(json.dumps(json_schema(settings_class), indent=1, ensure_ascii=False))
         return 0
     try:
-        settings, written = load_config(settings_class, _only_one(known.config), _overrides(rest))
+        settings, written = load_config(settings_class, _only_one(known.config), _overrides(rest, flags))
         if known.print_config:
             print(resolved_text(settings.model_dump(mode="json"), written), end="")
             return 0
@@ -99,14 +101,17 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parser(settings_class: type[Settings], description: str, prog: str | None) -> argparse.ArgumentParser:
+def _parser(
+    settings_class: type[Settings], description: str, prog: str | None, *, needs_config: bool
+) -> argparse.ArgumentParser:
+    config = "--config FILE" if needs_config else "[--config FILE]"
     parser = argparse.ArgumentParser(
         prog=prog,
         description=description,
         epilog=_keys_help(settings_class),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        usage="%(prog)s --config FILE [--dry-run] [--plain | --quiet] [--key.of.the.config=VALUE ...]",
+        usage=f"%(prog)s {config} [--dry-run] [--plain | --quiet] [--key.of.the.config=VALUE ...]",
     )
     parser.add_argument(
         "--config",
@@ -141,7 +146,7 @@ def _only_one(configs: list[str] | None) -> str | None:
     return configs[0] if configs else None
 
 
-def _overrides(arguments: list[str]) -> list[str]:
+def _overrides(arguments: list[str], flags: Sequence[str]) -> list[str]:
     """`--a.b=1` and `--a.b 1` as `a.b=1`. Raises ConfigError naming all arguments that are neither."""
     overrides, problems = [], []
     remaining = deque(arguments)
@@ -152,6 +157,8 @@ def _overrides(arguments: list[str]) -> list[str]:
             problems.append(f"{argument!r} is not an option; a key is set by --key.of.the.config=VALUE")
         elif "=" in key:
             overrides.append(key)
+        elif key in flags:
+            overrides.append(f"{key}=true")
         elif remaining and not remaining[0].startswith("--"):
             overrides.append(f"{key}={remaining.popleft()}")
         else:

@@ -75,7 +75,7 @@ def export(plan: ExportPlan) -> list[str]:
         raise ConfigError(f"--to: {target} holds files already; remove them, or choose another place")
     measured = Measured(run, plan.minimum)
     chosen, compared = measured.choose(plan.model)
-    with _unfinished(target) as folder:
+    with unfinished(target) as folder:
         artifact = write_description(folder, _write(folder, plan, measured, chosen))
         verification = verify(folder, measured, chosen)
         artifact = write_description(folder, artifact.model_copy(update={"verification": verification}))
@@ -237,7 +237,7 @@ def _spread(rows: SampleRows, number: int) -> SampleRows:
 
 
 @contextmanager
-def _unfinished(target: Location) -> Iterator[Path]:
+def unfinished(target: Location) -> Iterator[Path]:
     """A folder that becomes the target after the block, and is gone if the block raises."""
     if not isinstance(target, Path):
         with tempfile.TemporaryDirectory(prefix="behaviorlm-") as name:

@@ -5,7 +5,7 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation.plan import PreparationPlan
+from behaviorlm_ray.preparation.plan import PreparationPlan, partition_count
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
@@ -26,7 +26,7 @@ def prepare(run: Run) -> Stage:
 
         asked = settings.preparation
         size = sum(file.size for file in run.inputs.source.files)
-        partitions, too_few = passes.partition_count(size, asked.partition_megabytes, asked.min_partitions)
+        partitions, too_few = partition_count(size, asked.partition_megabytes, asked.min_partitions)
         if too_few is not None:
             screen().says(f"prepare: {too_few}")
         for note in run.inputs.source.notes:

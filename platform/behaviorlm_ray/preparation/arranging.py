@@ -1,6 +1,5 @@
 """Second pass of preparation: each part is put in order, split, and its lines and questions tokenized once."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,15 @@ from behaviorlm.timelines.parts import history_starts, history_tokens
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.plan import PreparationPlan
-from behaviorlm_ray.storage import Location
+from behaviorlm_ray.preparation.reading import read_part
 
 
 def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     """Order, split and tokenize the timelines of one part."""
-    found = plan.scratch / f"{number:05d}"
-    tables = [_read_stream(found / name) for name in storage.list_files(found)]
+    events = read_part(number, plan)
     report: dict[str, Any] = {"behaviors": {}, "facts": {}, "longest_question": 0, "history_tokens": []}
-    if not tables:
+    if events is None:
         return report
-    events = pa.concat_tables(tables)
     timelines, counts = build_timelines(
         events,
         plan.log.events,
@@ -46,13 +43,6 @@ def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     report["longest_question"] = int(pc.max(pc.list_value_length(questions)).as_py() or 0)
     report["history_tokens"] = _history_tokens(timelines, plan.prompt)
     return report
-
-
-def _read_stream(place: Location) -> pa.Table:
-    """Scratch data: mapped where it is local, else received whole (a part fits into memory anyway)."""
-    if isinstance(place, Path):
-        return pa.ipc.open_stream(pa.memory_map(str(place))).read_all()
-    return pa.ipc.open_stream(pa.py_buffer(storage.read_bytes(place))).read_all()
 
 
 def _history_tokens(timelines: pa.Table, prompt: PromptConfig) -> list[list[int]]:

@@ -36,21 +36,25 @@ PACKED = 5.0
 
 
 def read_events(
-    events: EventsConfig, quarantine: str | Path | None = None, span_bytes: int = SPAN_BYTES
+    events: EventsConfig,
+    quarantine: str | Path | None = None,
+    override_num_blocks: int | None = None,
+    span_bytes: int = SPAN_BYTES,
 ) -> ray.data.Dataset:
     """The usable rows of a log, of the columns of `events.normalization.events_schema`, in no order of blocks.
 
     quarantine: a folder, local or on S3, for tables of the rows that cannot be used, one for each file or span that has
     such; None: the first such row ends the reading. How many may be unusable is for the caller to judge (see
-    `events.normalization.check_quarantine`). The log is found at once, and large files are looked through to cut them;
-    rows are read when the dataset is. Raises ConfigError and DataError; what a task raises comes from Ray as an error
-    that is a DataError too.
+    `events.normalization.check_quarantine`). override_num_blocks: as of Ray Data's own readers. The log is found at
+    once, and large files are looked through to cut them; rows are read when the dataset is. Raises ConfigError and
+    DataError; what a task raises comes from Ray as an error that is a DataError too.
     """
     log = find_log(events)
     for note in log.notes:
         screen().says(f"read: {note}")
     place = None if quarantine is None else storage.location(str(quarantine))
-    return log_dataset(pieces_of(log, span_bytes), log.events, _Events(place, _is_zoned(log)))
+    pieces = pieces_of(log, span_bytes)
+    return log_dataset(pieces, log.events, _Events(place, _is_zoned(log)), override_num_blocks)
 
 
 def pieces_of(log: SourceLog, span_bytes: int = SPAN_BYTES) -> list[Piece]:
@@ -111,7 +115,7 @@ class LogDatasource(Datasource):
             metadata = BlockMetadata(
                 num_rows=None,
                 size_bytes=sum(map(_size_in_memory, pieces)),
-                input_files=list(dict.fromkeys(piece.file.path for piece in pieces)),
+                input_files=tuple(dict.fromkeys(piece.file.path for piece in pieces)),
                 exec_stats=None,
             )
             reading = _Reading(pieces, self._events, self._take)
@@ -165,11 +169,9 @@ class _Events:
             write_quarantine(self.quarantine, piece, set_aside)
 
     def _check_zones(self, piece: Piece, events: pa.Table) -> None:
-        others = (
-            np.flatnonzero(events["is_zoned"].to_numpy() != self.is_zoned)
-            if self.is_zoned is not None
-            else []
-        )
+        if self.is_zoned is None:
+            return
+        others = np.flatnonzero(events["is_zoned"].to_numpy() != self.is_zoned)
         if len(others):
             kinds = ("have none", "have a zone") if self.is_zoned else ("have a zone", "have none")
             raise DataError(

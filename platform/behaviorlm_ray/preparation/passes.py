@@ -7,9 +7,9 @@ size of a part.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import ray
@@ -32,13 +32,13 @@ from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
 from behaviorlm_ray.preparation.log_source import log_dataset, pieces_of
-from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan
-from behaviorlm_ray.preparation.reading import Distribution
+from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan, ReadingPlan
+from behaviorlm_ray.preparation.reading import Distribution, check_zones
 
-MAX_PARTITIONS = 256
 OF_THE_FILES = ("ascending_rows", "descending_rows")
 """Counts that tell of how the rows lie in files and parts, not of the log."""
-Task = Callable[[int, PreparationPlan], dict[str, Any]]
+PlanT = TypeVar("PlanT", bound=ReadingPlan)
+Task = Callable[[int, PlanT], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,6 @@ class PreparationReport:
     counts: dict[str, Any]
     facts: LogFacts
     warnings: list[str]
-
-
-def partition_count(size: int, partition_megabytes: int, min_partitions: int) -> tuple[int, str | None]:
-    """Parts for a log of `size` bytes, and a warning if they are larger than asked for.
-
-    One for each `partition_megabytes`, between `min_partitions` and 256: each file writes into all parts at once.
-    """
-    wanted = max(min_partitions, -(-size // (partition_megabytes * 2**20)))
-    if wanted <= MAX_PARTITIONS:
-        return wanted, None
-    return MAX_PARTITIONS, (
-        f"the log is cut into {MAX_PARTITIONS} parts, the most there can be, not into {wanted}: each holds about "
-        f"{size / MAX_PARTITIONS / 2**20:.0f} MiB of it instead of preparation.partition_megabytes "
-        f"({partition_megabytes}) and takes memory in proportion"
-    )
 
 
 def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> PreparationReport:
@@ -77,7 +62,7 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     read = _read_log(pieces, plan)
     facts = _together(read)
     _check_first_pass(plan, pieces, read, facts, vocabulary_config.extra_names)
-    built = _run_tasks("arranged", build_part, plan.partitions, plan, "parts")
+    built = run_tasks("arranged", build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
     facts += _together(built)
     behaviors: Counter[str] = Counter()
@@ -120,14 +105,29 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     return PreparationReport(counts, facts, [*vocabulary.warnings, *said])
 
 
-def _run_tasks(
-    name: str, function: Task, tasks: int, plan: PreparationPlan, unit: str
+def run_tasks(
+    name: str,
+    function: Task[PlanT],
+    tasks: int,
+    plan: PlanT,
+    unit: str,
+    *,
+    work: str = "prepare",
+    pool: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Run task 0, 1, … through Ray Data and collect their small reports; errors of ours are raised whole."""
+    """Run task 0, 1, … through Ray Data and collect their small reports; errors of ours are raised whole.
+
+    pool: None: tasks; else options of `map_batches` for actors, which keep what a function has loaded.
+    """
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
-    reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1)
-    return sorted(_reports(reported, name, tasks, unit), key=lambda report: report["task"])
+    if pool is None:
+        reported = dataset.map_batches(_ReportingTask(function, plan), batch_size=1)
+    else:
+        reported = dataset.map_batches(
+            _ReportingTask, fn_constructor_args=(function, plan), batch_size=1, **pool
+        )
+    return sorted(_reports(reported, f"{work}: {name}", tasks, unit), key=lambda report: report["task"])
 
 
 def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, Any]]:
@@ -138,12 +138,12 @@ def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, 
     dataset = log_dataset(pieces, plan.log.events, take, override_num_blocks=len(pieces))
     dataset.set_name("read")
     unit = "files" if len(pieces) == len(plan.log.files) else "pieces of files"
-    return sorted(_reports(dataset, "read", len(pieces), unit), key=lambda report: report["piece"])
+    return sorted(_reports(dataset, "prepare: read", len(pieces), unit), key=lambda report: report["piece"])
 
 
 def _reports(dataset: ray.data.Dataset, name: str, tasks: int, unit: str) -> list[dict[str, Any]]:
     """The small reports of all tasks, whose progress is shown. Raises the errors that are among them."""
-    progress = ProgressLines(f"prepare: {name}", tasks, unit)
+    progress = ProgressLines(name, tasks, unit)
     reports = []
     for batch in dataset.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0):
         reports += [json.loads(report) for report in batch["report"]]
@@ -155,10 +155,10 @@ def _reports(dataset: ray.data.Dataset, name: str, tasks: int, unit: str) -> lis
     return reports
 
 
-class _ReportingTask:
+class _ReportingTask(Generic[PlanT]):
     """Calls a task and returns its report as JSON; an error of ours is a report too and reaches the user whole."""
 
-    def __init__(self, function: Task, plan: PreparationPlan) -> None:
+    def __init__(self, function: Task[PlanT], plan: PlanT) -> None:
         self.function, self.plan = function, plan
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
@@ -201,19 +201,4 @@ def _check_first_pass(
     check_behaviors({*facts.behaviors, *extra_names})
     if plan.split.by == "column":
         check_labels(facts.split_labels)
-    _check_zones(plan, pieces, read)
-
-
-def _check_zones(plan: PreparationPlan, pieces: Sequence[Piece], read: Sequence[dict[str, Any]]) -> None:
-    """Over all files: what lies in one part must not decide whether a log is refused."""
-    if not plan.log.events.order.has_time or plan.log.events.order.time_zone is not None:
-        return
-    first: dict[str, str] = {}
-    for piece, report in zip(pieces, read, strict=True):
-        for kind, row in report["zones"].items():
-            first.setdefault(kind, f"{piece.file.path}, row {row}")
-    if len(first) == 2:
-        raise DataError(
-            f"some times have a zone ({first['zoned']}) and some have none ({first['naive']}), so they cannot be put "
-            "in order; set events.order.time_zone to the zone of those without"
-        )
+    check_zones(plan, pieces, read)

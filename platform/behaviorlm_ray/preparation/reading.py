@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from behaviorlm.files.patient_reads import patience
 from behaviorlm.timelines.splits import check_rows
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.log_source import Batches, write_quarantine
-from behaviorlm_ray.preparation.plan import QUARANTINE, PreparationPlan
+from behaviorlm_ray.preparation.plan import QUARANTINE, ReadingPlan
+from behaviorlm_ray.storage import Location
 
 
 class Distribution:
@@ -27,7 +28,7 @@ class Distribution:
     An error of ours is a report too and reaches the user whole.
     """
 
-    def __init__(self, plan: PreparationPlan) -> None:
+    def __init__(self, plan: ReadingPlan) -> None:
         self.plan = plan
 
     def __call__(self, piece: Piece, batches: Batches) -> Iterator[pa.Table]:
@@ -42,7 +43,7 @@ class Distribution:
         yield pa.table({"report": [json.dumps(report)]})
 
 
-def distribute(piece: Piece, batches: Batches, plan: PreparationPlan) -> dict[str, Any]:
+def distribute(piece: Piece, batches: Batches, plan: ReadingPlan) -> dict[str, Any]:
     """Append each event of a piece to the part of its user, and write its quarantine."""
     with storage.writing(plan.scratch) as scratch, patience(plan.input_patience_seconds):
         report, quarantined = _distribute(piece, batches, plan, scratch)
@@ -50,8 +51,35 @@ def distribute(piece: Piece, batches: Batches, plan: PreparationPlan) -> dict[st
     return report
 
 
+def check_zones(plan: ReadingPlan, pieces: Sequence[Piece], read: Sequence[dict[str, Any]]) -> None:
+    """Over all files: what lies in one part must not decide whether a log is refused."""
+    if not plan.log.events.order.has_time or plan.log.events.order.time_zone is not None:
+        return
+    first: dict[str, str] = {}
+    for piece, report in zip(pieces, read, strict=True):
+        for kind, row in report["zones"].items():
+            first.setdefault(kind, f"{piece.file.path}, row {row}")
+    if len(first) == 2:
+        raise DataError(
+            f"some times have a zone ({first['zoned']}) and some have none ({first['naive']}), so they cannot be put "
+            "in order; set events.order.time_zone to the zone of those without"
+        )
+
+
+def read_part(number: int, plan: ReadingPlan) -> pa.Table | None:
+    """The events of one part, in no order, or None: mapped where they are local, else received whole."""
+    found = plan.scratch / f"{number:05d}"
+    tables = [_read_stream(found / name) for name in storage.list_files(found)]
+    return pa.concat_tables(tables) if tables else None
+
+
+def _read_stream(place: Location) -> pa.Table:
+    source = pa.memory_map(str(place)) if isinstance(place, Path) else pa.py_buffer(storage.read_bytes(place))
+    return pa.ipc.open_stream(source).read_all()
+
+
 def _distribute(
-    piece: Piece, batches: Batches, plan: PreparationPlan, scratch: Path
+    piece: Piece, batches: Batches, plan: ReadingPlan, scratch: Path
 ) -> tuple[dict[str, Any], list[pa.Table]]:
     """Write the events of a piece below `scratch`, by part. Returns the report and the rows that cannot be used."""
     writers: dict[int, pa.RecordBatchStreamWriter] = {}

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from behaviorlm_ray.evaluation.comparison import PRIMARY
@@ -18,6 +16,7 @@ from behaviorlm_ray.report.content import (
     ReportData,
     SelectedBehavior,
 )
+from behaviorlm_ray.report.document import filled
 from behaviorlm_ray.report.front_plot import front_plot
 
 FREQUENT_BEHAVIORS = 40  # shown at once; the rest is folded
@@ -39,27 +38,6 @@ class MetricTable:
 def render_report(data: ReportData) -> str:
     """The report as an HTML document."""
     return filled("behaviorlm_ray.report", "template.html", data=data, **_view(data))
-
-
-def filled(room: str, name: str, **values: Any) -> str:
-    """The HTML document that a template of a room makes of these values, in the style of the report."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        measured=wording.measured,
-        signed=wording.signed,
-        count=wording.count,
-        percent=wording.percent,
-        duration=wording.duration,
-        probability=wording.probability,
-        readable=wording.readable,
-        metric=wording.metric_label,
-        group=wording.group_label,
-    )
-    template = environment.from_string((files(room) / name).read_text(encoding="utf-8"))
-    style = Markup((files("behaviorlm_ray.report") / "style.css").read_text(encoding="utf-8"))  # our own file
-    return template.render(style=style, **values).lstrip()
 
 
 def _view(data: ReportData) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import yaml
 from markupsafe import Markup
 from matplotlib.ticker import PercentFormatter
 
+from behaviorlm_ray.report.document import filled
 from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
-from behaviorlm_ray.report.page import filled
 from behaviorlm_ray.report.wording import readable
 from behaviorlm_ray.search.findings import WINNER
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, METRICS, TAIL

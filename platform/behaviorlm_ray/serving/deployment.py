@@ -42,11 +42,14 @@ def serve_on_ray(settings: ServeSettings) -> None:
     Then what is queued is answered, and other applications of that Ray go on.
     """
     serve = _ray_serve()
-    serve.start(http_options={"host": settings.host, "port": settings.port})
-    try:
-        serve.run(bound(settings), name=NAME, blocking=True)
-    except KeyboardInterrupt:  # SIGTERM, too
-        serve.delete(NAME)
+    from behaviorlm_ray.cluster.connection import connected  # brings Ray
+
+    with connected(allow_unauthenticated=settings.ray_serve.allow_unauthenticated_cluster):
+        serve.start(http_options={"host": settings.host, "port": settings.port})
+        try:
+            serve.run(bound(settings), name=NAME, blocking=True)
+        except KeyboardInterrupt:  # SIGTERM, too
+            serve.delete(NAME)
 
 
 def _ray_serve() -> Any:

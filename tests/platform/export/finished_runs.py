@@ -31,7 +31,7 @@ from tests.platform.small_runs import log_rows, run_settings, write_log
 
 def finished_run(root: Path, base: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Run:
     """A run of the arms `untuned` and `one_stage` over a small log, with results and report."""
-    monkeypatch.setattr(passes, "_run_tasks", _run_tasks)
+    monkeypatch.setattr(passes, "run_tasks", _run_tasks)
     monkeypatch.setattr(passes, "_read_log", _read_log)
     monkeypatch.setattr(pool, "_score_windows", _score_windows)
     monkeypatch.setattr(retention, "measure_retention", lambda *_: {})

@@ -69,7 +69,7 @@ def count_characters(events: pa.Table) -> pa.Table:
 def test_read_events_gives_every_row_once_and_composes_with_map_batches(
     ray_cluster: None, mixed: EventsConfig, tmp_path: Path
 ) -> None:
-    dataset = log_source.read_events(mixed, tmp_path / "quarantine", SPAN_BYTES)
+    dataset = log_source.read_events(mixed, tmp_path / "quarantine", span_bytes=SPAN_BYTES)
     counted = dataset.map_batches(count_characters, batch_format="pyarrow", batch_size=700)
     found = pa.concat_tables(counted.iter_batches(batch_format="pyarrow", batch_size=None))
     expected, set_aside = read_plainly(mixed)

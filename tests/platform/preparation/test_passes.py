@@ -21,7 +21,7 @@ from behaviorlm_ray.pipeline import inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes as preparation
-from behaviorlm_ray.preparation.plan import PreparationPlan
+from behaviorlm_ray.preparation.plan import PreparationPlan, partition_count
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from tests.platform.small_runs import BEHAVIORS, log_rows, run_settings, write_log
 
@@ -251,10 +251,10 @@ def test_a_log_without_a_terminal_shows_how_far_both_passes_are(
 
 
 def test_fewer_and_larger_parts_than_asked_for_are_told() -> None:
-    assert preparation.partition_count(10 * 2**20, 1, 4) == (10, None)
-    assert preparation.partition_count(0, 64, 4) == (4, None)
-    assert preparation.partition_count(256 * 2**26, 64, 4) == (256, None)
-    partitions, warning = preparation.partition_count(2**40, 64, 4)
+    assert partition_count(10 * 2**20, 1, 4) == (10, None)
+    assert partition_count(0, 64, 4) == (4, None)
+    assert partition_count(256 * 2**26, 64, 4) == (256, None)
+    partitions, warning = partition_count(2**40, 64, 4)
     assert partitions == 256
     assert warning is not None and "not into 16384: each holds about 4096 MiB" in warning
 

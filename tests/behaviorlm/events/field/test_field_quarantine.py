@@ -127,3 +127,17 @@ def test_a_split_that_stays_empty_is_told(tmp_path: Path) -> None:
     assert "no target is in the split validation or test" in doubts(
         read_facts(config, SplitConfig(by="column"))
     )
+
+
+def test_a_file_of_which_every_row_is_set_aside_is_told_with_the_others(tmp_path: Path) -> None:
+    damaged = "".join(f"u{number},\udcff,2024-05-01T10:00:00\n" for number in range(3))
+    folder = written(
+        tmp_path,
+        {
+            "1.csv": (HEAD + damaged).encode("utf-8", "surrogateescape"),
+            "2.csv": log(5, [], 0),
+        },
+    )
+    _, timelines, quarantine = read_log(mapping(folder))
+    assert len(timelines) == 5 and quarantine["reason"].to_pylist() == ["not UTF-8"] * 3
+    assert quarantine["row"].to_pylist() == [1, 2, 3]

@@ -1,0 +1,1 @@
+"""A look at a log before any config exists: its files, its columns, and a mapping to start from."""

@@ -1,0 +1,8 @@
+"""`behaviorlm inspect` for `python -m` and `ray job submit`."""
+
+import sys
+
+from behaviorlm_ray.commands.inspect import main
+
+if __name__ == "__main__":
+    sys.exit(main(prog="python -m jobs.inspect"))

@@ -1,0 +1,1 @@
+"""What a look at a log shows: tables on a terminal, and a page with plots."""
