@@ -126,11 +126,12 @@ def check_quarantine(
             f"{reason}: {count}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1])
         )
         shown = "; ".join(f"{row} ({reason})" for reason, row in (examples or {}).items())
+        encoding = "; of bytes that are no UTF-8, set events.encoding" if "not UTF-8" in reasons else ""
         raise DataError(
             f"{config.dataset}: {quarantined} of {rows} rows cannot be used ({quarantined / rows:.2%}; allowed are "
             f"{config.max_quarantine_share:.2%} by events.max_quarantine_share): {listed}. "
             f"{f'For example {shown}. ' if shown else ''}Each is listed with "
-            f"file and row in {table}; correct the log or the mapping, or raise the share"
+            f"file and row in {table}; correct the log or the mapping, or raise the share{encoding}"
         )
 
 

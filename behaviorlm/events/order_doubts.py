@@ -28,6 +28,7 @@ LEAST_SHARED = 0.1
 def doubts_of_order(config: EventsConfig, heads: Sequence[Head]) -> list[str]:
     """What looks wrong with the order, in sentences. config: as settled. heads: in the order of the files."""
     found = [_halved_clock(column, heads) for column in config.order.columns if column.kind == "time"]
+    found += [_repeated_hour(column, heads) for column in config.order.columns if column.kind == "time"]
     if len(config.order.columns) == 1 and config.order.first_kind != "time" and config.session is None:
         found.append(_begins_anew(config.order.columns[0], heads))
     return [doubt for doubt in found if doubt is not None]
@@ -49,6 +50,29 @@ def _halved_clock(column: OrderColumn, heads: Sequence[Head]) -> str | None:
         f"{column.name}: none of {int(told.sum()):,} times is of the hour 0 or of one above 12: if its clock has 12 "
         "hours, AM and PM are lost, and the events of a day are out of order; write the column with them "
         "(time_format: %I … %p)"
+    )
+
+
+def _repeated_hour(column: OrderColumn, heads: Sequence[Head]) -> str | None:
+    """Whether times lie in a local hour that summer time repeats, so that two moments are written alike."""
+    if column.time_zone is None:
+        return None
+    text = pa.concat_arrays([pa.array([], pa.string()), *(head.columns[column.role] for head in heads)])
+    times = read_times(pc.utf8_trim_whitespace(text), column)
+    naive = np.flatnonzero(times.is_readable & ~times.is_zoned)
+    local = pa.array(times.clock[naive]).cast(pa.timestamp("us"))
+    first, last = (
+        pc.assume_timezone(local, timezone=column.time_zone, ambiguous=which, nonexistent="earliest")
+        for which in ("earliest", "latest")
+    )
+    twice = naive[np.asarray(pc.not_equal(first, last), dtype=bool)]
+    if not len(twice):
+        return None
+    path, row = _place(heads, int(twice[0]))
+    return (
+        f"{column.name}: {len(twice):,} of {len(text):,} times looked at lie in an hour that summer time repeats in "
+        f"{column.time_zone}, such as {text[int(twice[0])].as_py()!r} in {path}, row {row}: the first of the two is "
+        "meant, so that events of both are mixed; times with a zone or in UTC would keep them apart"
     )
 
 

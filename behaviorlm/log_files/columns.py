@@ -130,6 +130,9 @@ def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> 
     similar = [name for name in names if _is_similar(name, column)]
     if similar:
         shown += f"; did you mean {' or '.join(map(repr, similar[:3]))}?"
+    root = column.partition(".")[0]
+    if root != column and root in names:
+        shown += f"; {root!r} holds no object in which {column!r} could be (JSON within text is not read)"
     told = remedy(head.csv, config) if head.csv is not None and with_remedy else ""
     return f"{shown}{told}"
 

@@ -46,7 +46,7 @@ def test_a_file_without_one_row_of_text_ends_in_a_refusal(tmp_path: Path) -> Non
     config = mapping(tmp_path)
     _, timelines, quarantined = read_log(config)
     assert not timelines.num_rows and quarantined.num_rows == 4
-    with pytest.raises(DataError, match="not UTF-8: 4"):
+    with pytest.raises(DataError, match=r"not UTF-8: 4.*or raise the share; .*set events\.encoding"):
         check_quarantine({"not UTF-8": 4}, 0, config)
 
 
@@ -85,3 +85,16 @@ def test_a_damaged_end_of_a_parquet_file_is_refused(tmp_path: Path, damage: tupl
     path.write_bytes(path.read_bytes().replace(*damage))
     with pytest.raises(DataError, match=r"log\.parquet: "):
         read_log(mapping(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
+def test_keys_within_text_are_refused_by_the_column_that_holds_it(tmp_path: Path, name: str) -> None:
+    inner = json.dumps({"user": "u"})
+    row = {"properties": inner, "action": "a", "time": "2024-01-01"}
+    content = (
+        json.dumps(row) if name.endswith("l") else "properties,action,time\n" + '"{""user"":1}",a,2024\n'
+    )
+    with pytest.raises(
+        DataError, match=r"no column 'properties\.user'.*'properties' holds no object in which"
+    ):
+        find_log(mapping(written(tmp_path, {name: content}), user="properties.user"))

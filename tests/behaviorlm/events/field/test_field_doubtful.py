@@ -144,3 +144,19 @@ def test_doubles_as_java_writes_them_are_read(tmp_path: Path) -> None:
     log, timelines, _ = read_log(mapping(written(tmp_path, {"log.csv": table_of(rows)})))
     assert log.events.order.epoch_unit == "milliseconds"
     assert timelines["order"].to_pylist() == [(1_704_164_653 + number) * 1_000_000 for number in range(3)]
+
+
+def test_an_hour_that_summer_time_repeats_is_told(tmp_path: Path) -> None:
+    moments = pandas.date_range("2024-10-26 22:00", periods=60, freq="7min", tz="UTC").tz_convert(
+        "Europe/Berlin"
+    )
+    order = {"column": "time", "time_zone": "Europe/Berlin"}
+    for form, is_told in (("%Y-%m-%d %H:%M:%S", True), ("%Y-%m-%dT%H:%M:%S%z", False)):
+        rows = [("u", at.strftime(form)) for at in moments]
+        notes = find_log(mapping(written(tmp_path, {"log.csv": table_of(rows)}), order=order)).notes
+        assert any("summer time repeats in Europe/Berlin" in note for note in notes) == is_told
+    twice = [at for at in moments if at.hour == 2]
+    written(tmp_path, {"log.csv": table_of([("u", at.strftime("%Y-%m-%d %H:%M:%S")) for at in moments])})
+    assert any(
+        f": {len(twice)} of 60 times" in note for note in find_log(mapping(tmp_path, order=order)).notes
+    )
