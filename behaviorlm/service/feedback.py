@@ -41,7 +41,7 @@ class FeedbackLog:
         """Write rows; they are on disk after it, or none of them is. Raises FolderFullError and StorageError."""
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
         with self._lock:
-            held = sum(path.stat().st_size for path in self.folder.glob(PATTERN))
+            held = sum(_size(path) or 0 for path in self.folder.glob(PATTERN))
             if held + len(text) > self._settings.folder_bytes:
                 raise FolderFullError(
                     f"the feedback would exceed feedback.folder_bytes ({self._settings.folder_bytes}); nothing was kept"
@@ -55,9 +55,13 @@ class FeedbackLog:
                 ) from error
 
     def _current(self, more: int) -> Path:
-        """The file to write to: another one once it would be larger than it may."""
+        """The file to write to: another one once it would be larger than it may.
+
+        Or once it was moved away: moved after it, another of the same name would take its place.
+        """
         path = self._path
-        if path is None or (path.exists() and 0 < path.stat().st_size > self._settings.file_bytes - more):
+        size = None if path is None else _size(path)
+        if path is None or size is None or 0 < size > self._settings.file_bytes - more:
             now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
             self._path = path = self.folder / f"feedback-{now}-{os.getpid()}.jsonl"
         return path
@@ -91,6 +95,14 @@ def checked_rows(
         [f"columns that the log did not have were kept: {', '.join(map(repr, other[:8]))}"] if other else []
     )
     return [{**dict.fromkeys(columns), **event} for event in events], warnings
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where it is gone, for files may be moved away at any time."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _append_whole(path: Path, text: bytes) -> None:

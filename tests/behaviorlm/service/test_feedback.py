@@ -94,8 +94,10 @@ def test_it_is_off_unless_a_folder_is_given_and_bounded_where_it_is(serve: Serve
     assert too_much.status_code == 507 and too_much.json()["key"] == "feedback.folder_bytes"
     assert client.post("/v1/feedback", json={"events": [event()] * 2}).status_code == 200
     [kept] = tmp_path.iterdir()
-    kept.rename(tmp_path / "moved")  # away: there is room again, in another file
+    kept.rename(tmp_path / "moved")  # away: there is room again, in a file of another name
     assert client.post("/v1/feedback", json={"events": [event()] * 2}).status_code == 200
+    [another] = tmp_path.glob("feedback-*")
+    assert another.name != kept.name
 
 
 def test_files_are_closed_at_their_size_and_hold_whole_lines(tmp_path: Path) -> None:
