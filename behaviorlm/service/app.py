@@ -127,8 +127,7 @@ def _state(service: Service) -> APIRouter:
     @router.get("/readyz", responses={503: {"model": Problem}})
     async def readyz() -> dict[str, str]:
         """Whether requests are answered."""
-        if not service.batcher.is_ready:
-            raise problem(503, "the service is about to end")
+        service.check_ready()
         return {"status": "ready"}
 
     @router.get("/metrics", response_class=Response)

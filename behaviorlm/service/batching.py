@@ -136,6 +136,9 @@ def _predicted(group: Sequence[Ask]) -> list[list[Prediction] | Exception]:
         histories = model.read([request for ask in group for request in ask.requests])
         predictions = iter(model.predict_histories(histories, choices))
     # Whatever it is, it is handed to the one who asked, and the thread goes on.
-    except Exception as error:
-        return [error] if len(group) == 1 else [_predicted([ask])[0] for ask in group]
+    except BaseException as error:
+        if len(group) > 1:
+            return [_predicted([ask])[0] for ask in group]
+        # A panic of compiled code is no Exception, and would end the task that waits for this thread.
+        return [error if isinstance(error, Exception) else RuntimeError(type(error).__name__)]
     return [list(islice(predictions, len(ask.requests))) for ask in group]

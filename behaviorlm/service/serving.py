@@ -50,9 +50,15 @@ class Service:
         """Answer what waits, then end."""
         await self.batcher.close()
 
+    def check_ready(self) -> None:
+        """Raise HTTPException where nothing would be answered any more."""
+        if not self.batcher.is_ready:
+            raise problem(503, "the service is about to end", None, {"Retry-After": "1"})
+
     async def predict(self, body: PredictBody) -> tuple[str, list[Prediction]]:
         """The fingerprint of the model that answers, and its answers. Raises HTTPException and DataError."""
         self._check_limits(body)
+        self.check_ready()
         model = self.model
         try:
             predictions = await self.batcher.ask(
