@@ -4,6 +4,7 @@ from typing import Any
 
 from behaviorlm.config import validate_settings
 from behaviorlm.errors import ConfigError
+from behaviorlm.service.access import read_token
 from behaviorlm.service.settings import ServeSettings
 
 NAME = "behaviorlm"
@@ -17,11 +18,10 @@ def application(arguments: dict[str, Any]) -> Any:
 def bound(settings: ServeSettings) -> Any:
     """The deployment. Each replica opens the model itself. Raises ConfigError where Ray Serve is not installed."""
     serve = _ray_serve()
+    has_token = read_token(settings.token) is not None
 
     def app() -> Any:
-        from behaviorlm.service.app import build_app
-
-        return build_app(settings)
+        return replica_app(settings, has_token=has_token)
 
     wanted = settings.ray_serve
     deployment = serve.deployment(
@@ -34,6 +34,21 @@ def bound(settings: ServeSettings) -> Any:
         ray_actor_options={"num_cpus": wanted.cpus, "num_gpus": wanted.gpus},
     )
     return deployment(serve.ingress(app)()).bind()
+
+
+def replica_app(settings: ServeSettings, *, has_token: bool) -> Any:
+    """The app of a replica. has_token: where the service was started; without it here, anybody would be answered.
+
+    Raises ConfigError then.
+    """
+    if has_token and read_token(settings.token) is None:
+        raise ConfigError(
+            f"{settings.token.environment} is not set on this node, though it is where the service was started; set it "
+            "on every node, or name a file that each has with token.file"
+        )
+    from behaviorlm.service.app import build_app  # brings the web framework
+
+    return build_app(settings)
 
 
 def serve_on_ray(settings: ServeSettings) -> None:

@@ -34,6 +34,19 @@ def test_a_misspelt_argument_of_a_rayservice_is_named() -> None:
         deployment.application({"modl": "x"})
 
 
+def test_a_replica_without_the_token_that_the_service_was_started_with_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_artifact(tmp_path / "one", tmp_path, "counts")
+    settings = load_settings(ServeSettings, None, [f"model={tmp_path / 'one'}", "token.environment=MINE"])
+    monkeypatch.delenv("MINE", raising=False)
+    assert deployment.replica_app(settings, has_token=False)
+    with pytest.raises(ConfigError, match="MINE is not set on this node"):
+        deployment.replica_app(settings, has_token=True)
+    monkeypatch.setenv("MINE", "0123456789abcdef")
+    assert deployment.replica_app(settings, has_token=True)
+
+
 @pytest.mark.ray
 @pytest.mark.skipif(not IS_INSTALLED, reason="ray[serve] is not installed")
 def test_a_replica_answers_as_the_app_does(ray_cluster: Any, tmp_path: Path) -> None:
