@@ -34,7 +34,8 @@ class History:
     """A history as the log has it.
 
     events: behavior, before.*, after.* (strings) in order. given: for each the place of its event among those handed
-    over, int64[n]. now: one row, before.*. earlier: events of the user before the first.
+    over, int64[n]. now: one row, before.*, or another column where there are none. earlier: events of the user
+    before the first.
     """
 
     events: pa.Table
@@ -107,7 +108,8 @@ def _read(
     user = np.array(users, np.int64)[rows]
     starts = np.searchsorted(user, np.arange(len(requests) + 1))
     before, after = context_columns(mapping)
-    shown, now = ordered.select(["behavior", *before, *after]), asked.select(before)
+    # a table without columns has no rows, so that a log without context keeps another column
+    shown, now = ordered.select(["behavior", *before, *after]), asked.select(before or ["order"])
     found = []
     for number, (request, of_request) in enumerate(zip(requests, columns, strict=True)):
         start, stop = int(starts[number]), int(starts[number + 1])

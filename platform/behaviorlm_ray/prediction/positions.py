@@ -89,8 +89,6 @@ def histories(lines: Timelines, chosen: Sequence[int], artifact: Artifact) -> li
         begin, row = int(lines.begin[place]), int(lines.next_row[place])
         seen = min(row - begin, longest)
         now = context.slice(row, 1) if lines.has_next[place] else lines.now
-        if not before:  # a table without columns has no rows
-            now = shown.slice(0, 1)
         found.append(History(shown.slice(row - seen, seen), np.arange(seen), now, row - begin - seen))
     return found
 

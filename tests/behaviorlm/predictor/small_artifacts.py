@@ -1,5 +1,6 @@
 """Small artifacts: a tiny random model or counts of a made log, written as an export writes them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from behaviorlm.predictor.artifact import (
     Predictor,
     SharedTokens,
     event_mapping,
+    read_artifact,
 )
 from behaviorlm.predictor.counts import Counts, fit_counts, without_rare, write_counts
 from behaviorlm.predictor.writing import write_description, write_weights
@@ -89,6 +91,16 @@ def made_counts(seed: int = 0, users: int = 30, length: int = 25) -> tuple[Count
     )
     timelines = timeline_arrays(table, NAMES)
     return fit_counts(timelines, table, ["before.room", "before.weekday"]), timelines, table
+
+
+def without_context(folder: Path, to: Path) -> Path:
+    """A copy of an artifact whose log has neither context nor clock."""
+    shutil.copytree(folder, to)
+    artifact = read_artifact(to)
+    bare = {"context_before": [], "context_after": [], "clock": []}
+    events = artifact.events.model_copy(update=bare)
+    write_description(to, artifact.model_copy(update={"events": events}))
+    return to
 
 
 def write_artifact(

@@ -17,7 +17,7 @@ from behaviorlm.predictor.artifact import Calibration, LogitAdjusted
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
 from behaviorlm.scoring.decision_rules import log_prior
-from tests.behaviorlm.predictor.small_artifacts import NAMES, history, write_artifact
+from tests.behaviorlm.predictor.small_artifacts import NAMES, history, without_context, write_artifact
 
 AT = "2024-03-03T10:00:00Z"
 ROOM = {"room": "hall"}
@@ -236,6 +236,21 @@ def test_many_at_once_are_answered_as_each_alone(models: Models) -> None:
                 [answer.probability for answer in found.answers], abs=1e-6
             )
             assert alone.warnings == found.warnings
+
+
+@pytest.mark.parametrize("kind", ["model", "counts", "fused"])
+def test_a_log_without_context_and_clock_is_answered_too(
+    kind: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = without_context(folders[kind], tmp_path / kind)
+    model = BehaviorModel.load(folder, device="cpu")
+    requests = [Request(history(number)) for number in (0, 1, 9)]
+    for one, found in zip(requests, model.predict_many(requests, explain=True, k=99), strict=True):
+        assert sum(answer.probability for answer in found.answers) == pytest.approx(1)
+        alone = model.predict(one.history, at=AT, k=99)
+        assert [answer.probability for answer in alone.answers] == pytest.approx(
+            [answer.probability for answer in found.answers], abs=1e-6
+        )
 
 
 def test_it_abstains_below_the_probability_asked_for(models: Models) -> None:

@@ -20,7 +20,7 @@ from behaviorlm_ray.commands.predict import main
 from behaviorlm_ray.prediction import parts
 from behaviorlm_ray.prediction.running import described, opened_artifact, plan_prediction
 from behaviorlm_ray.storage import S3Location
-from tests.behaviorlm.predictor.small_artifacts import NAMES, history, write_artifact
+from tests.behaviorlm.predictor.small_artifacts import NAMES, history, without_context, write_artifact
 from tests.platform.prediction.predicted_logs import (
     SIZES,
     HereAndNow,
@@ -88,6 +88,19 @@ def test_every_row_is_what_the_model_says_of_the_same_history(
         assert (row["at"] is None) == is_last and (row["after"] is None) == (row["position"] == 0)
         assert ("no_history" in row["warnings"]) == (row["position"] == 0)
         assert ("time_unknown" in row["warnings"]) == is_last == ("context_unknown" in row["warnings"])
+
+
+def test_a_log_without_context_is_predicted_as_the_model_does(
+    counting: Path, log: Path, tmp_path: Path
+) -> None:
+    folder = without_context(counting, tmp_path / "bare")
+    predicted(settings(folder, log, tmp_path / "out", every=True, k=len(NAMES)))
+    model = BehaviorModel.load(folder)
+    for row in rows_of(tmp_path / "out").to_pylist():
+        place = int(row["user"].removeprefix("user "))
+        said = model.predict(history(SIZES[place], seed=place)[: row["position"]], k=len(NAMES))
+        assert row["probabilities"] == pytest.approx([answer.probability for answer in said.answers])
+        assert not set(row["warnings"]) & {"time_unknown", "context_unknown"}
 
 
 def test_the_latest_of_each_user_and_as_of_a_time(counting: Path, log: Path, tmp_path: Path) -> None:
