@@ -127,8 +127,12 @@ class Limits(Settings):
         description="Tune again where more of the events have behaviors that were tail and are anchors by now, or the "
         "other way round.",
     )
-    anchor_threshold: float = Field(
-        default=0.01, ge=0, lt=1, description="Share above which a behavior is an anchor, as the run had it."
+    anchor_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share above which a behavior is an anchor, as the run had it. null: 1 %, or where the predictor's "
+        "groups go by another share, halfway between its rarest anchor and its most frequent tail behavior.",
     )
     calibration_error: float = Field(
         default=0.05,

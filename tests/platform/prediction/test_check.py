@@ -86,6 +86,17 @@ def test_drift_is_what_it_is_by_hand() -> None:
     assert 0 < found.by_chance < 0.15
 
 
+@pytest.mark.parametrize("counts", [(80, 15, 4, 1), (50, 40, 5, 5), (970, 20, 9, 1)])
+def test_a_log_like_the_trained_one_has_no_behavior_on_another_side_whatever_the_run_called_an_anchor(
+    counts: tuple[int, ...],
+) -> None:
+    targets, is_anchor = np.repeat(np.arange(4), counts), np.array([True, True, False, False])
+    names = ("a", "b", "c", "d")
+    found = drift(targets, {}, names, np.array(counts), is_anchor, None)
+    assert (found.became_anchor, found.became_tail, found.switched) == ((), (), 0.0)
+    assert drift(targets, {}, names, np.array(counts), is_anchor, 0.5).became_tail
+
+
 def test_it_measures_what_the_model_says_and_counts_what_it_does_not_know(
     overconfident: Path, tmp_path: Path
 ) -> None:
