@@ -81,7 +81,12 @@ def _text(artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> I
         f"{counts.get('samples_test', '?')} test. Fingerprint of the log: {origin.fingerprints.get('log', '?')[:16]}."
     )
     yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
-    yield from ("Chosen on validation, by the mean of anchor accuracy and tail macro recall:", "")
+    by = (
+        "Chosen"
+        if len(compared) > 1
+        else "Named by whoever exported it, and compared with no other; its rule chosen"
+    )
+    yield from (f"{by} on validation, by the mean of anchor accuracy and tail macro recall:", "")
     for one in compared:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
         yield f"- {one.name}: {value} ({one.rule_in_words})"
@@ -128,12 +133,13 @@ def _sureness(artifact: Artifact) -> Iterator[str]:
 
 
 def _limits(artifact: Artifact) -> Iterator[str]:
-    yield "- No user name and no history of the log is in this folder; names of behaviors are."
+    yield "- Neither the log nor its column of users is in this folder; names of behaviors are."
     if artifact.counting is not None:
         counting = artifact.counting
         yield (
             f"- Counts of histories of two and more behaviors, and of any with their context, are kept from "
             f"{counting.minimum} events on: {counting.kept} pairs are here, {counting.dropped} rarer ones were dropped."
+            " Events are counted, not users: what one user alone did so often is here, with its context."
         )
     if artifact.weights is not None:
         yield "- Weights can remember what they were tuned on; nothing here bounds how much."

@@ -123,6 +123,7 @@ def test_the_best_on_validation_is_exported_and_all_that_were_compared_are_told(
     assert artifact.origin.predictor == chosen.name
     assert chosen.objective == max(one.objective or 0 for one in compared)
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "\nChosen on validation, by" in card
     for one in compared:
         assert any(line.startswith(f"  {one.name}: {one.objective:.3f}") for line in lines)
         assert f"- {one.name}: {one.objective:.3f}" in card
@@ -151,7 +152,8 @@ def test_the_card_is_readable_to_the_hub_and_the_folder_names_no_user_and_no_pat
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     metadata = yaml.safe_load(card.split("---")[1])
     assert metadata["library_name"] == "peft" and metadata["model-index"][0]["results"][0]["metrics"]
-    assert "Counts of histories of two and more behaviors" in card
+    assert "Counts of histories of two and more behaviors" in card and "not users" in card
+    assert "\nNamed by whoever exported it" in card
     users = {name.encode() for part in run.log.parts for name in set(part.table["user"].to_pylist())}
     needles = [
         *users,
