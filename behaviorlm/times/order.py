@@ -190,7 +190,9 @@ class OrderConfig(Settings):
                 problem = f"a duration is {' or '.join(DURATION_FORMATS)}, or null for all other forms"
             if problem is not None:
                 raise ValueError(f"time_format {pattern!r}: {problem}")
-        numbers = self.epoch_unit != "auto" or self.epoch != "unix" or self.earliest or self.latest
+        units, epochs = _for_each(self.epoch_unit, count), _for_each(self.epoch, count)
+        # lists of what nothing else was said of are no setting: a log of several columns is settled to such ones
+        numbers = {*units, *epochs} - {"auto", "unix"} or self.earliest or self.latest
         of_times = [pattern for pattern in formats if pattern not in (None, *DURATION_FORMATS)]
         if not self.has_time and (self.time_zone or of_times or numbers):
             raise ValueError(

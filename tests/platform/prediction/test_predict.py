@@ -103,6 +103,24 @@ def test_a_log_without_context_is_predicted_as_the_model_does(
         assert not set(row["warnings"]) & {"time_unknown", "context_unknown"}
 
 
+def test_a_log_in_the_order_of_two_numbers_is_predicted_as_the_model_does(
+    counting: Path, tmp_path: Path
+) -> None:
+    folder = without_context(counting, tmp_path / "numbers")
+    artifact = read_artifact(folder)
+    events = artifact.events.model_dump() | {"order": {"column": ["visit", "step"], "kind": "integer"}}
+    mapping = type(artifact.events).model_validate(events)
+    write_description(folder, artifact.model_copy(update={"events": mapping}))
+    rows = [event | {"visit": place // 3, "step": place} for place, event in enumerate(history(9))]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(row | {"user": "u"}) + "\n" for row in rows[::-1]), encoding="utf-8")
+    predicted(settings(folder, log, tmp_path / "out", every=True, k=len(NAMES)))
+    model = BehaviorModel.load(folder)
+    for row in rows_of(tmp_path / "out").to_pylist():
+        said = model.predict(rows[: row["position"]], k=len(NAMES))
+        assert row["probabilities"] == pytest.approx([answer.probability for answer in said.answers])
+
+
 def test_the_latest_of_each_user_and_as_of_a_time(counting: Path, log: Path, tmp_path: Path) -> None:
     summary = predicted(settings(counting, log, tmp_path / "latest"))
     rows = rows_of(tmp_path / "latest").to_pylist()
