@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from behaviorlm.predictor.answers import Prediction
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.histories import History
+from behaviorlm.service.serving import Service
 from tests.behaviorlm.predictor.small_artifacts import history
 from tests.behaviorlm.service.conftest import Serve
 
@@ -38,6 +39,7 @@ def test_a_panic_of_compiled_code_fails_one_request_and_no_other(
 def test_what_comes_once_it_ends_is_refused(serve: Serve) -> None:
     client = serve()
     assert client.portal is not None
-    client.portal.call(client.app.state.service.close)  # type: ignore[attr-defined]
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    client.portal.call(service.close)
     for refused in (client.post("/v1/predict", json={}), client.get("/readyz")):
         assert refused.status_code == 503 and "about to end" in refused.json()["error"]
