@@ -97,7 +97,7 @@ def without_context(folder: Path, to: Path) -> Path:
     """A copy of an artifact whose log has neither context nor clock."""
     shutil.copytree(folder, to)
     artifact = read_artifact(to)
-    bare = {"context_before": [], "context_after": [], "clock": []}
+    bare: dict[str, Any] = {"context_before": [], "context_after": [], "clock": []}
     events = artifact.events.model_copy(update=bare)
     write_description(to, artifact.model_copy(update={"events": events}))
     return to
