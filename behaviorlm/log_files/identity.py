@@ -173,7 +173,9 @@ def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: 
             lost = looked_at[has_lost_digits(written)]
             if len(lost):
                 lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, 0), lost) & _valid(encoded))[0])
-    distinct = pc.if_else(is_missing(distinct, null_values), pa.scalar(None, pa.string()), distinct)
+    # -1.0 among the null values is -1 by now.
+    missing = pc.or_(is_missing(distinct, null_values), is_missing(encoded.dictionary, null_values))
+    distinct = pc.if_else(missing, pa.scalar(None, pa.string()), distinct)
     rules = np.append(changed, np.uint8(0))[_codes(encoded, len(changed))]
     return OneSpelling(distinct.take(encoded.indices), rules, lost_digits)
 
