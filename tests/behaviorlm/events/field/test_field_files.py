@@ -201,6 +201,19 @@ def test_a_glob_passes_over_markers_and_asks_for_the_format_of_others(tmp_path: 
         find_log(mapping(tmp_path, paths=[f"{tmp_path}/*"]))
 
 
+def test_what_only_its_case_keeps_from_a_glob_is_named(tmp_path: Path) -> None:
+    written(tmp_path, {"a.csv": day(1), "B.CSV": day(2), "c.Csv.gz": gzip.compress(day(3).encode())})
+    behaviors, told = read(tmp_path, paths=[f"{tmp_path}/*.csv"])
+    assert behaviors == ["x1"]
+    assert told == f"passed over, for the glob has its letters in another case: {tmp_path}/B.CSV"
+    assert read(tmp_path, paths=[f"{tmp_path}/*.csv", f"{tmp_path}/B*"]) == (["x1", "x2"], "")
+
+
+def test_a_local_url_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"only local files .*; write {tmp_path}/a\.csv$"):
+        find_log(mapping(tmp_path, paths=[f"file://{tmp_path}/a.csv"]))
+
+
 def test_a_folder_without_a_log_says_what_was_passed_over(tmp_path: Path) -> None:
     written(tmp_path, {"a.xlsx": "x"})
     with pytest.raises(DataError, match=r"no file with a suffix of .*; passed over.*a\.xlsx"):
