@@ -47,6 +47,20 @@ def test_a_key_with_a_dot_in_it_is_read_as_it_is_and_both_ways_at_once_are_set_a
     assert found == ({"u": ["a", "b"]}, [("malformed row", 3)])
 
 
+@pytest.mark.parametrize("is_array", [False, True])
+def test_a_key_that_stands_twice_with_different_values_costs_its_row(tmp_path: Path, is_array: bool) -> None:
+    rows = [
+        '{"p": {"id": "u", "time": "2024-01-01"}, "event": "a", "x": 1, "x": 2}',
+        '{"p": {"id": "u", "time": "2024-01-02"}, "event": "b", "event": "c"}',
+        '{"p": {"id": "u", "id": "v", "time": "2024-01-03"}, "event": "d"}',
+        '{"p": {"id": "v", "time": "2024-01-04"}, "p": {"id": "u", "time": "2024-01-04"}, "event": "e"}',
+        '{"p": {"id": "u", "id": "u", "time": "2024-01-05"}, "event": "f", "event": "f"}',
+    ]
+    content = f"[{','.join(rows)}]" if is_array else "\n".join(rows)
+    found = read(tmp_path, content, **NESTED)
+    assert found == ({"u": ["a", "f"]}, [("malformed row", 2), ("malformed row", 3), ("malformed row", 4)])
+
+
 def test_a_key_that_lies_deeper_is_suggested(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'id' \(events\.user\).*did you mean 'p\.id'\?"):
         find_log(mapping(written(tmp_path, {"log.jsonl": lines(event("a", 1))}), **{**NESTED, "user": "id"}))
