@@ -32,7 +32,8 @@ class LogFacts(BaseModel):
 
     Of whole users: how many, {events of a user: users}, the largest with their events, users that look like a missing
     value with their events, users written in several ways, users that look alike, users that are numbers in short
-    (1e+05), some like numbers with a point between thousands (1.234), and counts as `build_timelines` gives them. anchors and tail: behaviors on each side of the cut; None before it is made.
+    (1e+05), some like numbers with a point between thousands (1.234), and counts as `build_timelines` gives them.
+    anchors and tail: behaviors on each side of the cut; None before it is made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -132,8 +132,8 @@ def test_a_split_that_stays_empty_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "leaked"),
     [
-        (["train", "test", "train", "train"] + ["train", "train", "val", "test"], 2),
-        (["train", "train", "val", "test"] + ["test"] * 4, 0),
+        (["train", "test", "train", "train", "train", "train", "val", "test"], 2),
+        (["train", "train", "val", "test", *["test"] * 4], 0),
         (["test"] * 4 + ["train"] * 4, 0),
     ],
 )
