@@ -191,8 +191,8 @@ def _doubts_of_users(facts: LogFacts) -> list[str]:
     if facts.grouped_examples and any(bits & FRACTION_OF_ZEROS for bits in facts.respelled.get("user", {})):
         found.append(
             f"users such as {_listed([repr(user) for user in facts.grouped_examples], MOST_NAMED)} look like numbers "
-            "with a point between thousands: if they are, 1.000 was read as 1, for a whole number with .0 is the same as "
-            "without; write the column without such points where it is made"
+            "with a point between thousands: if they are, 1.000 was read as 1, for a whole number with .0 is the same "
+            "as without; write the column without such points where it is made"
         )
     if facts.short_users:
         found.append(
