@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.log_files.csv_files import HEAD_BYTES, CsvHead, csv_head
+from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
 from behaviorlm.log_files.csv_remedies import head_problem, remedy
 from behaviorlm.log_files.explode import file_columns
 from behaviorlm.log_files.foreign_files import refuse_foreign
@@ -20,11 +20,13 @@ NOTHING = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
 
 @dataclass(frozen=True)
 class Head:
-    """What a file's head says. names: its columns; None for a JSON file without any row. csv: for CSV files."""
+    """What a file's head says. names: its columns; None for a JSON file without any row. problem: what is wrong with a
+    CSV file that has them. Nothing else of it is kept: there may be very many files.
+    """
 
     source: SourceFile
     names: Sequence[str] | None
-    csv: CsvHead | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings
     if head.names is None:
         return {}
     source, given = head.source, dict[str, str | None]()
-    if head.csv is not None and (problem := head_problem(head.csv, config)) is not None:
-        findings.problems[f"{source.path}: {problem}"] = None
+    if head.problem is not None:
+        findings.problems[f"{source.path}: {head.problem}"] = None
     by_folders = folder_values(source.path)
     for role, column in file_columns(config).items():
         if head.names.count(column) > 1:
@@ -133,8 +135,10 @@ def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> 
     root = column.partition(".")[0]
     if root != column and root in names:
         shown += f"; {root!r} holds no object in which {column!r} could be (JSON within text is not read)"
-    told = remedy(head.csv, config) if head.csv is not None and with_remedy else ""
-    return f"{shown}{told}"
+    if head.source.format != "csv" or not with_remedy:
+        return shown
+    with open_source(head.source) as stream:
+        return shown + remedy(csv_head(stream.read(HEAD_BYTES), head.source, config), config)
 
 
 def _is_similar(name: str, column: str) -> bool:
@@ -153,4 +157,4 @@ def _head(source: SourceFile, config: EventsConfig) -> Head:
     if not head.strip(NOTHING):
         return Head(source, None)
     csv = csv_head(head, source, config)
-    return Head(source, csv.names, csv)
+    return Head(source, csv.names, head_problem(csv, config))
