@@ -7,9 +7,9 @@ from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
 from behaviorlm.log_files.csv_remedies import head_problem, remedy
-from behaviorlm.log_files.explode import file_columns
+from behaviorlm.log_files.explode import file_columns, list_keys
 from behaviorlm.log_files.foreign_files import refuse_foreign
-from behaviorlm.log_files.json_lines import head_columns
+from behaviorlm.log_files.json_lines import head_columns, keys_in_lists
 from behaviorlm.log_files.parquet_files import parquet_columns
 from behaviorlm.log_files.source_files import SourceFile, folder_values, listed, open_source, text_of_link
 
@@ -133,12 +133,30 @@ def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> 
     if similar:
         shown += f"; did you mean {' or '.join(map(repr, similar[:3]))}?"
     root = column.partition(".")[0]
-    if root != column and root in names:
+    if told := _in_list(head.source, column, config):
+        shown += told
+    elif root != column and root in names:
         shown += f"; {root!r} holds no object in which {column!r} could be (JSON within text is not read)"
     if head.source.format != "csv" or not with_remedy:
         return shown
     with open_source(head.source) as stream:
         return shown + remedy(csv_head(stream.read(HEAD_BYTES), head.source, config), config)
+
+
+def _in_list(source: SourceFile, column: str, config: EventsConfig) -> str:
+    """What to set where items of a list have what is missing; empty where none have."""
+    if source.format != "jsonl" or list_keys(config):
+        return ""
+    with open_source(source) as stream:
+        lists = keys_in_lists(stream.read(HEAD_BYTES), source, config)
+    for key, inner in lists.items():
+        name = column if column in inner else f"{key}.{column}"
+        if name in inner:
+            return (
+                f"; the items of the list {key!r} have it: if each is an event, set events.explode: {key}, and name "
+                f"it {name!r}"
+            )
+    return ""
 
 
 def _is_similar(name: str, column: str) -> bool:

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -75,6 +76,23 @@ def _keys_of_events(value: Mapping[str, Any], config: EventsConfig) -> list[str]
         return [key for row in exploded(value, config) for key in keys_in(row)]
     except ValueError:  # the row is set aside when it is read
         return []
+
+
+def keys_in_lists(raw: bytes, source: SourceFile, config: EventsConfig) -> dict[str, set[str]]:
+    """What the items of lists hold in the first bytes of a file: {key of the list: its items' keys, after its own}."""
+    head = next(json_blocks(io.BytesIO(raw), source, config))
+    layout = layout_of(head[:LAYOUT_BYTES])
+    found: dict[str, set[str]] = {}
+    with suppress(DataError):  # the head may end inside of a value
+        for value in _head_lines(head) if layout == "lines" else json_values([head], layout, source):
+            for key, items in value.items() if isinstance(value, dict) else ():
+                objects = (
+                    [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+                )
+                found.setdefault(key, set()).update(
+                    f"{key}.{inner}" for item in objects for inner in keys_in(item)
+                )
+    return found
 
 
 def _head_lines(head: bytes) -> Iterator[Any]:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from behaviorlm.errors import DataError
+from behaviorlm.config import validate_settings
+from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.log import find_log
+from behaviorlm.log_files.config import EventsConfig
 from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences, written
 
 NESTED: dict[str, Any] = {"user": "p.id", "behavior": "event", "order": {"column": "p.time"}}
@@ -197,6 +199,36 @@ def test_wide_rows_hold_several_events(tmp_path: Path, name: str) -> None:
     assert read(tmp_path, content, name, explode=kinds) == found
     with pytest.raises(DataError, match=r"no column 'done' \(events\.explode\.0\.order\)"):
         find_log(mapping(tmp_path, explode=[{"name": "open", "order": "done"}]))
+
+
+@pytest.mark.parametrize(
+    ("explode", "said"),
+    [
+        (7, "a key of a list, several such keys, or a list of {order, behavior}"),
+        (["items", {"order": "t", "name": "x"}], "a key of a list, several such keys, or"),
+        ([], "a key of a list, several such keys, or"),
+        ([{"order": "t", "name": "x"}, {"order": "t"}], "item 1: .*set either behavior"),
+        ([{"order": "t", "names": "x"}], "item 0: names: Extra"),
+    ],
+)
+def test_a_wrong_explode_is_refused_in_one_sentence(tmp_path: Path, explode: Any, said: str) -> None:
+    values = mapping(tmp_path).model_dump() | {"explode": explode}
+    with pytest.raises(ConfigError, match=said) as refused:
+        validate_settings(EventsConfig, values, "the mapping")
+    assert "1 problem(s)" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a", "events.a"])
+@pytest.mark.parametrize("is_pretty", [False, True])
+def test_events_in_a_list_are_refused_with_the_list(tmp_path: Path, name: str, is_pretty: bool) -> None:
+    row = {"user": "u", "events": [{"a": "x", "t": "2024-01-01"}, {"a": "y", "t": "2024-01-02"}]}
+    folder = written(tmp_path, {"log.json": json.dumps(row, indent=2 if is_pretty else None)})
+    with pytest.raises(
+        DataError, match=r"'events' have it.*events\.explode: events, and name it 'events\.a'"
+    ):
+        find_log(mapping(folder, behavior=name, order={"column": "events.t"}))
+    keys: dict[str, Any] = {"behavior": "events.a", "order": {"column": "events.t"}, "explode": "events"}
+    assert sequences(read_log(mapping(folder, **keys))[1]) == {"u": ["x", "y"]}
 
 
 def test_a_list_where_a_plain_value_is_needed_says_what_to_set(tmp_path: Path) -> None:
