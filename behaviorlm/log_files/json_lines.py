@@ -278,4 +278,7 @@ def _text(value: Any, column: str) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    raise ValueError(f"the value of {column!r} is not plain")
+    kind = "a list" if isinstance(value, list) else "an object"
+    raise ValueError(
+        f"the value of {column!r} is not plain but {kind}; name a key in it with a dot, or set events.explode"
+    )

@@ -233,7 +233,10 @@ def test_events_in_a_list_are_refused_with_the_list(tmp_path: Path, name: str, i
 
 def test_a_list_where_a_plain_value_is_needed_says_what_to_set(tmp_path: Path) -> None:
     content = lines({"user": "u", "action": ["a"], "time": "2024-01-01"})
-    assert read(tmp_path, content)[1] == [("malformed row", 1)]
+    quarantined = read_log(mapping(written(tmp_path, {"log.jsonl": content})))[2].to_pylist()
+    assert [(row["reason"], row["row"]) for row in quarantined] == [("malformed row", 1)]
+    assert "'action' is not plain but a list" in quarantined[0]["value"]
+    assert "set events.explode" in quarantined[0]["value"]
 
 
 @pytest.mark.parametrize("key", ["action", "no such"])
