@@ -90,10 +90,11 @@ def behavior_name(text: str) -> str:
 
 
 def is_missing(values: pa.Array, null_values: Sequence[str]) -> pa.BooleanArray:
-    """bool[n]: null, nothing to be seen, or one of `null_values` (blanks around it aside)."""
+    """bool[n]: null, nothing to be seen, or one of `null_values` (blanks around both aside)."""
     trimmed = pc.utf8_trim_whitespace(values)
     unseen = pc.fill_null(pc.match_substring_regex(trimmed, INVISIBLE), True)
-    return pc.or_(unseen, pc.is_in(trimmed, value_set=pa.array(null_values, pa.string()), skip_nulls=True))
+    stand_ins = pc.utf8_trim_whitespace(pa.array(null_values, pa.string()))
+    return pc.or_(unseen, pc.is_in(trimmed, value_set=stand_ins, skip_nulls=True))
 
 
 def refuse_lost_digits(values: pa.Array, column: str, path: str) -> None:

@@ -27,7 +27,7 @@ def identity(text: str | None, *null_values: str) -> str | None:
 
 @pytest.mark.parametrize("text", ["-1.0", "{" + UUID.upper() + "}", "Jose\u0301"])
 def test_a_null_value_is_one_as_it_is_written_and_as_it_is_meant(text: str) -> None:
-    assert identity(text, text) is None
+    assert identity(text, text) is None and identity(text, f" {text} ") is None
     assert identity(text, str(identity(text))) is None
 
 
