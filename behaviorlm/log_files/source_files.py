@@ -230,7 +230,8 @@ def _find(pattern: str, found: FoundFiles) -> bool:
     if not is_on_s3(pattern):
         return find_locally(pattern, found)
     below: set[str] = set()
-    sizes = find_on_s3(pattern, lambda path: not below.add(path))  # type: ignore[func-returns-value]
+    other = found.in_other_case.append
+    sizes = find_on_s3(pattern, lambda path: not below.add(path), other)  # type: ignore[func-returns-value]
     found.hidden += len(below - sizes.keys())
     found.sizes.update(sizes)
     found.named |= sizes.keys() - below
