@@ -9,9 +9,16 @@ from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
 from behaviorlm.log_files.csv_remedies import head_problem, remedy
 from behaviorlm.log_files.explode import file_columns, list_keys
 from behaviorlm.log_files.foreign_files import refuse_foreign
-from behaviorlm.log_files.json_lines import head_columns, keys_in_lists
+from behaviorlm.log_files.json_lines import MAX_LINE_BYTES, head_columns, keys_in_lists
 from behaviorlm.log_files.parquet_files import parquet_columns
-from behaviorlm.log_files.source_files import SourceFile, folder_values, listed, open_source, text_of_link
+from behaviorlm.log_files.source_files import (
+    ByteStream,
+    SourceFile,
+    folder_values,
+    listed,
+    open_source,
+    text_of_link,
+)
 
 MOST_COLUMNS = 40
 NOTHING = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
@@ -143,12 +150,24 @@ def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> 
         return shown + remedy(csv_head(stream.read(HEAD_BYTES), head.source, config), config)
 
 
+def _json_columns(
+    head: bytes, stream: ByteStream, source: SourceFile, config: EventsConfig
+) -> Sequence[str] | None:
+    """The keys in the first MiB; where no object ends in it, as a response with all events, in what follows."""
+    try:
+        return head_columns(head, source, config, is_whole=len(head) < HEAD_BYTES)
+    except DataError:
+        if len(head) < HEAD_BYTES:
+            raise
+    return head_columns(head + stream.read(MAX_LINE_BYTES), source, config, is_whole=False)
+
+
 def _in_list(source: SourceFile, column: str, config: EventsConfig) -> str:
     """What to set where items of a list have what is missing; empty where none have."""
     if source.format != "jsonl" or list_keys(config):
         return ""
     with open_source(source) as stream:
-        lists = keys_in_lists(stream.read(HEAD_BYTES), source, config)
+        lists = keys_in_lists(stream.read(MAX_LINE_BYTES), source, config)
     for key, inner in lists.items():
         name = column if column in inner else f"{key}.{column}"
         if name in inner:
@@ -169,9 +188,9 @@ def _head(source: SourceFile, config: EventsConfig) -> Head:
         return Head(source, parquet_columns(source, config))
     with open_source(source) as stream:
         head = stream.read(HEAD_BYTES)
-    refuse_foreign(head, source)
-    if source.format == "jsonl":
-        return Head(source, head_columns(head, source, config, is_whole=len(head) < HEAD_BYTES))
+        refuse_foreign(head, source)
+        if source.format == "jsonl":
+            return Head(source, _json_columns(head, stream, source, config))
     if not head.strip(NOTHING):
         return Head(source, None)
     csv = csv_head(head, source, config)

@@ -22,7 +22,8 @@ from behaviorlm.log_files.source_files import ByteStream, SourceFile, quarantine
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
-LAYOUT_BYTES = 1 << 20
+LAYOUT_BYTES = BLOCK_BYTES
+"""What the first object may take where it stands on several lines."""
 MOST_ROWS = 1 << 16
 _DECODER = json_decoder()
 _NULL_LINE = re.compile(rb"^[ \t]*null", re.MULTILINE)
@@ -49,7 +50,7 @@ def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole:
 
     Keys of objects in objects come with dots. Raises DataError if nothing there is a JSON object.
     """
-    head = next(json_blocks(io.BytesIO(raw), source, config))
+    head = b"".join(json_blocks(io.BytesIO(raw), source, config))
     layout = layout_of(head[:LAYOUT_BYTES])
     keys: dict[str, None] = {}
     sound = False
@@ -80,7 +81,7 @@ def _keys_of_events(value: Mapping[str, Any], config: EventsConfig) -> list[str]
 
 def keys_in_lists(raw: bytes, source: SourceFile, config: EventsConfig) -> dict[str, set[str]]:
     """What the items of lists hold in the first bytes of a file: {key of the list: its items' keys, after its own}."""
-    head = next(json_blocks(io.BytesIO(raw), source, config))
+    head = b"".join(json_blocks(io.BytesIO(raw), source, config))
     layout = layout_of(head[:LAYOUT_BYTES])
     found: dict[str, set[str]] = {}
     with suppress(DataError):  # the head may end inside of a value

@@ -231,6 +231,21 @@ def test_events_in_a_list_are_refused_with_the_list(tmp_path: Path, name: str, i
     assert sequences(read_log(mapping(folder, **keys))[1]) == {"u": ["x", "y"]}
 
 
+@pytest.mark.parametrize("is_pretty", [False, True])
+def test_a_response_of_megabytes_is_one_object(tmp_path: Path, is_pretty: bool) -> None:
+    items = [
+        {"u": f"u{number % 3}", "a": f"a{number}", "t": number, "x": "y" * 1000} for number in range(3000)
+    ]
+    content = json.dumps({"data": items}, indent=1 if is_pretty else None)
+    assert len(content) > 2 << 20
+    keys = {"user": "data.u", "behavior": "data.a", "order": {"column": "data.t", "kind": "integer"}}
+    with pytest.raises(DataError, match=r"set events\.explode: data"):
+        find_log(mapping(written(tmp_path, {"log.json": content}), **keys))
+    found, quarantined = read(tmp_path, content, "log.json", explode="data", **keys)
+    assert found == {f"u{user}": [f"a{number}" for number in range(user, 3000, 3)] for user in range(3)}
+    assert quarantined == []
+
+
 def test_a_list_where_a_plain_value_is_needed_says_what_to_set(tmp_path: Path) -> None:
     content = lines({"user": "u", "action": ["a"], "time": "2024-01-01"})
     quarantined = read_log(mapping(written(tmp_path, {"log.jsonl": content})))[2].to_pylist()
