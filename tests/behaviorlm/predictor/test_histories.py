@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import pandas
+import polars
 import pyarrow as pa
 import pytest
 
@@ -136,7 +138,6 @@ def test_an_integer_order_needs_no_time() -> None:
 
 
 def test_every_kind_of_table_reads_as_a_list_of_dicts() -> None:
-    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
     events = [dict(event, time=datetime.fromisoformat(event["time"])) for event in history(5)]
     expected = read(events, {"room": None}, "2024-03-09T00:00:00Z")
     table = pa.Table.from_pylist(events)

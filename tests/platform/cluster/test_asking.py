@@ -96,6 +96,9 @@ sys.exit(run_job(Settings, lambda settings: connect(), [], plan=print))
 def test_ctrl_c_ends_a_job_that_waits_for_a_head(silent: str) -> None:
     child, terminal = pty.fork()
     if child == 0:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # what runs in the background ignores it, and so would its children
         path = os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "platform")])
         environment = {**os.environ, "RAY_ADDRESS": silent, "PYTHONPATH": path}
         os.execve(sys.executable, [sys.executable, "-c", JOB], environment)
