@@ -150,7 +150,7 @@ def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> 
         return shown + remedy(csv_head(stream.read(HEAD_BYTES), head.source, config), config)
 
 
-def _json_columns(
+def json_columns(
     head: bytes, stream: ByteStream, source: SourceFile, config: EventsConfig
 ) -> Sequence[str] | None:
     """The keys in the first MiB; where no object ends in it, as a response with all events, in what follows."""
@@ -190,7 +190,7 @@ def _head(source: SourceFile, config: EventsConfig) -> Head:
         head = stream.read(HEAD_BYTES)
         refuse_foreign(head, source)
         if source.format == "jsonl":
-            return Head(source, _json_columns(head, stream, source, config))
+            return Head(source, json_columns(head, stream, source, config))
     if not head.strip(NOTHING):
         return Head(source, None)
     csv = csv_head(head, source, config)
