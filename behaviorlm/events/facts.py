@@ -15,6 +15,8 @@ Key = TypeVar("Key", bound=str | int)
 
 MOST_SHOWN = 5
 """Largest users, and examples of a kind, that are kept (our choice)."""
+WITH_POINTS = r"^-?[1-9]\d{0,2}(?:\.\d{3})+$"
+"""Whole numbers as they are written where a comma begins the fraction."""
 SHIFTS = {"user": 0, "behavior": 4, "group": 8}
 """Where the bits of a role's rules lie in the column `respelled` of events."""
 
@@ -30,8 +32,8 @@ class LogFacts(BaseModel):
 
     Of whole users: how many, {events of a user: users}, the largest with their events, users that look like a missing
     value with their events, users written in several ways, users that look alike, users that are numbers in short
-    (1e+05), and counts as `build_timelines` gives
-    them. anchors and tail: behaviors on each side of the cut; None before it is made.
+    (1e+05), some like numbers with a point between thousands (1.234), and counts as `build_timelines` gives them.
+    anchors and tail: behaviors on each side of the cut; None before it is made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +56,7 @@ class LogFacts(BaseModel):
     respelled_examples: list[str] = []
     look_alike_users: int = 0
     look_alike_examples: list[list[str]] = []
+    grouped_examples: list[str] = []
     short_users: int = 0
     short_examples: list[str] = []
     counts: dict[str, int] = {}
@@ -82,6 +85,7 @@ class LogFacts(BaseModel):
             respelled_examples=(self.respelled_examples + other.respelled_examples)[:MOST_SHOWN],
             look_alike_users=self.look_alike_users + other.look_alike_users,
             look_alike_examples=(self.look_alike_examples + other.look_alike_examples)[:MOST_SHOWN],
+            grouped_examples=(self.grouped_examples + other.grouped_examples)[:MOST_SHOWN],
             short_users=self.short_users + other.short_users,
             short_examples=(self.short_examples + other.short_examples)[:MOST_SHOWN],
             counts=_sum(self.counts, other.counts),
@@ -159,6 +163,7 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
     alike = users.filter(pc.is_in(keys, value_set=shared))
     missing = np.flatnonzero(np.logical_or(*suspected_nulls(users)))
     respelled = _respelled_users(events)
+    grouped = users.filter(pc.match_substring_regex(users, WITH_POINTS))
     short = users.filter(pc.match_substring_regex(users, SHORT_NUMBER))
     return LogFacts(
         users=len(users),
@@ -169,6 +174,7 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
         respelled_examples=respelled[:MOST_SHOWN],
         look_alike_users=len(alike),
         look_alike_examples=look_alikes(alike[:1000].to_pylist())[:MOST_SHOWN],
+        grouped_examples=grouped[:MOST_SHOWN].to_pylist(),
         short_users=len(short),
         short_examples=short[:MOST_SHOWN].to_pylist(),
         counts=dict(counts),

@@ -13,6 +13,8 @@ from behaviorlm.log_files.identity import look_alikes, suspected_nulls
 
 LARGE_USER = 0.2
 """Share of all events from which on a user is told of."""
+FRACTION_OF_ZEROS = 4
+"""The bit of `identity.RULES` for a whole number with .0."""
 MOST_NAMED = 3
 """Examples in a sentence."""
 
@@ -186,6 +188,12 @@ def _doubts_of_users(facts: LogFacts) -> list[str]:
             f"{facts.look_alike_users:,} users differ only in case, blanks, leading zeros, signs or quotes and count "
             f"as different ones: {_listed(pairs, MOST_NAMED)}"
         )
+    if facts.grouped_examples and any(bits & FRACTION_OF_ZEROS for bits in facts.respelled.get("user", {})):
+        found.append(
+            f"users such as {_listed([repr(user) for user in facts.grouped_examples], MOST_NAMED)} look like numbers "
+            "with a point between thousands: if they are, 1.000 was read as 1, for a whole number with .0 is the same "
+            "as without; write the column without such points where it is made"
+        )
     if facts.short_users:
         found.append(
             f"{facts.short_users:,} {_plural('user', facts.short_users)} in the form of a number in short: "
@@ -240,6 +248,11 @@ def _doubts_of_splits(facts: LogFacts) -> list[str]:
         empty = [name for name in ("train", "validation", "test") if not facts.counts[f"{name}_targets"]]
         if empty:
             found.append(f"no target is in the split {' or '.join(empty)}")
+    if leaked := facts.counts.get("train_after_held_out", 0):
+        found.append(
+            f"{leaked:,} training events come after validation or test events of the same user: training sees what is "
+            "to be predicted; label each user's last events, or whole users, as held out (or split.by: time)"
+        )
     return found
 
 

@@ -17,7 +17,8 @@ class FoundFiles:
 
     sizes: bytes by path. named: those that a path or glob names itself, not a folder around them. hidden: files and
     folders in folders whose name begins with a dot or an underscore. broken: links that lead nowhere, and what is no
-    file. repeated: (path, the same file or folder by another name, by which it is read).
+    file. repeated: (path, the same file or folder by another name, by which it is read). in_other_case: files that only
+    the case of a letter keeps from being what a glob names.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -25,6 +26,7 @@ class FoundFiles:
     hidden: int = 0
     broken: list[str] = field(default_factory=list)
     repeated: list[tuple[str, str]] = field(default_factory=list)
+    in_other_case: list[str] = field(default_factory=list)
 
 
 def find_locally(pattern: str, found: FoundFiles) -> bool:
@@ -43,6 +45,8 @@ def find_locally(pattern: str, found: FoundFiles) -> bool:
         else:
             found.sizes[candidate] = os.path.getsize(candidate)
             found.named.add(candidate)
+    if not is_there:
+        found.in_other_case += _in_other_case(pattern, candidates)
     return bool(candidates)
 
 
@@ -97,6 +101,16 @@ def _add_files(directory: str, names: list[str], found: FoundFiles) -> None:
             found.broken.append(path)
         else:
             found.sizes[path] = os.path.getsize(path)
+
+
+def _in_other_case(pattern: str, candidates: list[str]) -> list[str]:
+    """Files that the last part of a glob would match if it took no heed of case."""
+    folder, name = os.path.split(pattern)
+    if not glob.has_magic(name) or "[" in name:
+        return []
+    either = re.sub("[A-Za-z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", name)
+    paths = set(glob.glob(os.path.join(folder, either), recursive=True)) - set(candidates)
+    return sorted(path for path in paths if os.path.isfile(path))
 
 
 def _is_marker(path: str) -> bool:

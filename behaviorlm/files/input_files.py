@@ -31,11 +31,14 @@ def is_on_s3(path: str) -> bool:
     return path.startswith(S3)
 
 
-def find_on_s3(pattern: str, is_wanted: Callable[[str], bool]) -> dict[str, int]:
+def find_on_s3(
+    pattern: str, is_wanted: Callable[[str], bool], in_other_case: Callable[[str], object] | None = None
+) -> dict[str, int]:
     """Sizes in bytes of an object, of everything below a prefix, or of what a glob matches, by s3:// path, sorted.
 
     `*` and `?` stay within a part of the key, `**` does not; a glob may match prefixes, too. Below a prefix only what
-    `is_wanted` and has no hidden name (`.` or `_` in front) is found. Raises OSError.
+    `is_wanted` and has no hidden name (`.` or `_` in front) is found. in_other_case: called with each object that the
+    glob would match if it took no heed of case. Raises OSError.
     """
     bucket, _, key = pattern.removeprefix(S3).partition("/")
     parts = key.rstrip("/").split("/")
@@ -47,7 +50,8 @@ def find_on_s3(pattern: str, is_wanted: Callable[[str], bool]) -> dict[str, int]
         info = patiently("find", pattern, lambda: _file_system(bucket).get_file_info(base))
         if info.type == pa.fs.FileType.File:
             return {f"{S3}{base}": info.size}
-    matcher = re.compile("".join(_expression(part) for part in parts[first_wild:]) + r"(.*/)?\Z")
+    wild = "".join(_expression(part) for part in parts[first_wild:])
+    matcher, any_case = re.compile(wild + r"(.*/)?\Z"), re.compile(wild + r"\Z", re.IGNORECASE)
     found = {}
     for path, size in _below(base):
         match = matcher.match(path.removeprefix(f"{S3}{base}/") + "/")
@@ -55,6 +59,8 @@ def find_on_s3(pattern: str, is_wanted: Callable[[str], bool]) -> dict[str, int]
         is_direct = match is not None and not below
         if is_direct or (below and is_wanted(path) and not _is_hidden(below)):
             found[path] = size
+        elif match is None and in_other_case and any_case.match(path.removeprefix(f"{S3}{base}/") + "/"):
+            in_other_case(path)
     return found
 
 

@@ -1,6 +1,6 @@
 """Which column plays which role: by what it is called, by what it holds, and by how it goes together with others."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -302,9 +302,3 @@ def _whole(text: str) -> int | None:
     except ValueError:
         return None
     return number if -(2**63) <= number < 2**63 else None
-
-
-def names_of(columns: Mapping[str, Column] | Sequence[Column]) -> str:
-    """The names in words."""
-    listed = list(columns.values()) if isinstance(columns, Mapping) else list(columns)
-    return ", ".join(column.name for column in listed)

@@ -15,12 +15,12 @@ from behaviorlm.inspection.csv_looks import csv_choices
 from behaviorlm.inspection.file_kinds import of_one_kind, of_other_columns, paths_of
 from behaviorlm.inspection.json_looks import are_events, events_of, first_objects, json_choices, list_keys_of
 from behaviorlm.inspection.text_encodings import decoded
-from behaviorlm.log_files.columns import check_columns
+from behaviorlm.log_files.columns import check_columns, json_columns
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
 from behaviorlm.log_files.file_config import FileConfig
 from behaviorlm.log_files.foreign_files import refuse_foreign
-from behaviorlm.log_files.json_lines import head_columns
+from behaviorlm.log_files.json_lines import MAX_LINE_BYTES
 from behaviorlm.log_files.parquet_files import open_parquet, parquet_columns
 from behaviorlm.log_files.parquet_text import is_readable
 from behaviorlm.log_files.reading import read_table_batches
@@ -192,8 +192,10 @@ def _choices(file: SourceFile) -> list[Choice]:
         return [Choice("explode", found[0], "each row holds a list of events under it")] if found else []
     with open_source(file) as stream:
         raw = stream.read(LOOK_BYTES)
-    refuse_foreign(raw, file)
-    text, encoding = decoded(raw)
+        refuse_foreign(raw, file)
+        text, encoding = decoded(raw)
+        if file.format == "jsonl" and len(raw) == LOOK_BYTES and not first_objects(text, file):
+            text, encoding = decoded(raw + stream.read(MAX_LINE_BYTES))  # a response with all events
     choices = [encoding] if encoding is not None else []
     if file.format == "csv":
         is_tabbed = without_packing(file.path).lower().endswith((".tsv", ".tab"))
@@ -213,10 +215,11 @@ def _names(file: SourceFile, config: EventsConfig) -> list[str]:
         unreadable = set[str]()
         with open_source(file) as stream:
             raw = stream.read(HEAD_BYTES)
-        if file.format == "csv":
-            names = csv_head(raw, file, config).names
-        else:
-            names = head_columns(raw, file, config, is_whole=len(raw) < HEAD_BYTES) or []
+            if file.format == "csv":
+                names = csv_head(raw, file, config).names
+            else:
+                names = list(json_columns(raw, stream, file, config) or [])
+        if file.format == "jsonl":
             text, _ = decoded(raw[:LOOK_BYTES])
             for value in first_objects(text, file):
                 for row in events_of(value, config):

@@ -5,13 +5,20 @@ from dataclasses import dataclass, field, replace
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.log_files.csv_files import HEAD_BYTES, CsvHead, csv_head
+from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
 from behaviorlm.log_files.csv_remedies import head_problem, remedy
-from behaviorlm.log_files.explode import file_columns
+from behaviorlm.log_files.explode import file_columns, list_keys
 from behaviorlm.log_files.foreign_files import refuse_foreign
-from behaviorlm.log_files.json_lines import head_columns
+from behaviorlm.log_files.json_lines import MAX_LINE_BYTES, head_columns, keys_in_lists
 from behaviorlm.log_files.parquet_files import parquet_columns
-from behaviorlm.log_files.source_files import SourceFile, folder_values, listed, open_source, text_of_link
+from behaviorlm.log_files.source_files import (
+    ByteStream,
+    SourceFile,
+    folder_values,
+    listed,
+    open_source,
+    text_of_link,
+)
 
 MOST_COLUMNS = 40
 NOTHING = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
@@ -20,11 +27,13 @@ NOTHING = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
 
 @dataclass(frozen=True)
 class Head:
-    """What a file's head says. names: its columns; None for a JSON file without any row. csv: for CSV files."""
+    """What a file's head says. names: its columns; None for a JSON file without any row. problem: what is wrong with a
+    CSV file that has them. Nothing else of it is kept: there may be very many files.
+    """
 
     source: SourceFile
     names: Sequence[str] | None
-    csv: CsvHead | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,8 @@ def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings
     if head.names is None:
         return {}
     source, given = head.source, dict[str, str | None]()
-    if head.csv is not None and (problem := head_problem(head.csv, config)) is not None:
-        findings.problems[f"{source.path}: {problem}"] = None
+    if head.problem is not None:
+        findings.problems[f"{source.path}: {head.problem}"] = None
     by_folders = folder_values(source.path)
     for role, column in file_columns(config).items():
         if head.names.count(column) > 1:
@@ -131,10 +140,42 @@ def _there(head: Head, column: str, config: EventsConfig, with_remedy: bool) -> 
     if similar:
         shown += f"; did you mean {' or '.join(map(repr, similar[:3]))}?"
     root = column.partition(".")[0]
-    if root != column and root in names:
+    if told := _in_list(head.source, column, config):
+        shown += told
+    elif root != column and root in names:
         shown += f"; {root!r} holds no object in which {column!r} could be (JSON within text is not read)"
-    told = remedy(head.csv, config) if head.csv is not None and with_remedy else ""
-    return f"{shown}{told}"
+    if head.source.format != "csv" or not with_remedy:
+        return shown
+    with open_source(head.source) as stream:
+        return shown + remedy(csv_head(stream.read(HEAD_BYTES), head.source, config), config)
+
+
+def json_columns(
+    head: bytes, stream: ByteStream, source: SourceFile, config: EventsConfig
+) -> Sequence[str] | None:
+    """The keys in the first MiB; where no object ends in it, as a response with all events, in what follows."""
+    try:
+        return head_columns(head, source, config, is_whole=len(head) < HEAD_BYTES)
+    except DataError:
+        if len(head) < HEAD_BYTES:
+            raise
+    return head_columns(head + stream.read(MAX_LINE_BYTES), source, config, is_whole=False)
+
+
+def _in_list(source: SourceFile, column: str, config: EventsConfig) -> str:
+    """What to set where items of a list have what is missing; empty where none have."""
+    if source.format != "jsonl" or list_keys(config):
+        return ""
+    with open_source(source) as stream:
+        lists = keys_in_lists(stream.read(MAX_LINE_BYTES), source, config)
+    for key, inner in lists.items():
+        name = column if column in inner else f"{key}.{column}"
+        if name in inner:
+            return (
+                f"; the items of the list {key!r} have it: if each is an event, set events.explode: {key}, and name "
+                f"it {name!r}"
+            )
+    return ""
 
 
 def _is_similar(name: str, column: str) -> bool:
@@ -147,10 +188,10 @@ def _head(source: SourceFile, config: EventsConfig) -> Head:
         return Head(source, parquet_columns(source, config))
     with open_source(source) as stream:
         head = stream.read(HEAD_BYTES)
-    refuse_foreign(head, source)
-    if source.format == "jsonl":
-        return Head(source, head_columns(head, source, config, is_whole=len(head) < HEAD_BYTES))
+        refuse_foreign(head, source)
+        if source.format == "jsonl":
+            return Head(source, json_columns(head, stream, source, config))
     if not head.strip(NOTHING):
         return Head(source, None)
     csv = csv_head(head, source, config)
-    return Head(source, csv.names, csv)
+    return Head(source, csv.names, head_problem(csv, config))

@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterator
 
 from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.csv_dialects import SEPARATOR_LINE
 from behaviorlm.log_files.csv_files import CsvHead
 from behaviorlm.log_files.explode import file_columns, list_keys
 
 DELIMITERS = (",", ";", "\t", "|", "::", "||", "~", "^", "\x01", ", ", "; ")
 MOST_LINES = 30
 """So many lines at the beginning of a file are tried as its header."""
-MOST_ROWS_QUOTED = 2
+LEAST_ROWS = 2
+"""Fewer rows do not show how the rows of a file are."""
 _LIKE_A_VALUE = re.compile(r"[+-]?\d[\d.,:/ TZ+-]*\Z|[0-9a-f]{8}-[0-9a-f]{4}-|https?://|\{|\[", re.IGNORECASE)
 
 
@@ -39,7 +41,33 @@ def head_problem(head: CsvHead, config: EventsConfig) -> str | None:
                 f"its first row is a header ({', '.join(first)[:80]}); leave events.column_names out, or set "
                 f"events.skip_rows: {config.skip_rows + 1} to give other names"
             )
-    return _quotes_problem(head, config) if len(head.rows) >= MOST_ROWS_QUOTED else None
+    if len(head.rows) < LEAST_ROWS:
+        return None
+    return _lengths_problem(head, config) or _quotes_problem(head, config)
+
+
+def _lengths_problem(head: CsvHead, config: EventsConfig) -> str | None:
+    """That the rows, all alike, have more values than the header has names or fewer, so that none could be used."""
+    count, names = len(head.rows[0]), list(head.names)
+    if count == len(names) or any(len(row) != count for row in head.rows):
+        return None
+    if count < len(names) and not any(name.strip() for name in names[count:]):
+        what, names = "the header ends with separators, the rows do not", names[:count]
+    elif count > len(names) and not any(value.strip() for row in head.rows for value in row[len(names) :]):
+        what = "the rows end with separators, the header does not"
+        names += [f"empty_{number}" for number in range(1, count - len(names) + 1)]
+    elif count == len(names) + 1:
+        what, names = "perhaps each begins with the name of the row, as R writes it", ["row", *names]
+    else:
+        return None
+    lines = config.skip_rows + 1
+    delimiter = ""
+    if SEPARATOR_LINE.match(head.beginning.encode()):
+        lines, delimiter = lines + 1, f", events.delimiter: {head.delimiter!r}"
+    return (
+        f"its header has {len(head.names)} names, but its rows have {count} values ({what}); set events.skip_rows: "
+        f"{lines}{delimiter} and events.column_names: [{', '.join(names)}]"
+    )
 
 
 def _quotes_problem(head: CsvHead, config: EventsConfig) -> str | None:

@@ -1,9 +1,9 @@
 """How the files of a log are to be taken apart: the part of the mapping that is about files, not about events."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from behaviorlm.config import Settings
 
@@ -88,6 +88,18 @@ class FileConfig(Settings):
         "where it is not empty, and `behavior` and `order.column` of the mapping name no column of the file.",
     )
 
+    @field_validator("explode", mode="before")
+    @classmethod
+    def _explode_is_of_one_kind(cls, value: Any) -> Any:
+        items = value if isinstance(value, list) else [value]
+        if value is None or (items and all(isinstance(item, str) and item for item in items)):
+            return value
+        if not items or not all(isinstance(item, dict | EventOfRow) for item in items):
+            raise ValueError(
+                "a key of a list, several such keys, or a list of {order, behavior} or {order, name} of columns"
+            )
+        return [_event_of_row(place, item) for place, item in enumerate(items)]
+
     @field_validator("encoding")
     @classmethod
     def _encoding_is_known(cls, encoding: str) -> str:
@@ -143,3 +155,11 @@ class FileConfig(Settings):
                 f"escape {self.escape!r}: a doubled quote is read anyway; leave escape out or null"
             )
         return self
+
+
+def _event_of_row(place: int, item: Any) -> EventOfRow:
+    try:
+        return EventOfRow.model_validate(item)
+    except ValidationError as error:
+        said = "; ".join(": ".join([*map(str, one["loc"]), one["msg"]]) for one in error.errors())
+        raise ValueError(f"item {place}: {said}") from None

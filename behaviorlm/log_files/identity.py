@@ -90,10 +90,11 @@ def behavior_name(text: str) -> str:
 
 
 def is_missing(values: pa.Array, null_values: Sequence[str]) -> pa.BooleanArray:
-    """bool[n]: null, nothing to be seen, or one of `null_values` (blanks around it aside)."""
+    """bool[n]: null, nothing to be seen, or one of `null_values` (blanks around both aside)."""
     trimmed = pc.utf8_trim_whitespace(values)
     unseen = pc.fill_null(pc.match_substring_regex(trimmed, INVISIBLE), True)
-    return pc.or_(unseen, pc.is_in(trimmed, value_set=pa.array(null_values, pa.string()), skip_nulls=True))
+    stand_ins = pc.utf8_trim_whitespace(pa.array(null_values, pa.string()))
+    return pc.or_(unseen, pc.is_in(trimmed, value_set=stand_ins, skip_nulls=True))
 
 
 def refuse_lost_digits(values: pa.Array, column: str, path: str) -> None:
@@ -173,7 +174,9 @@ def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: 
             lost = looked_at[has_lost_digits(written)]
             if len(lost):
                 lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, 0), lost) & _valid(encoded))[0])
-    distinct = pc.if_else(is_missing(distinct, null_values), pa.scalar(None, pa.string()), distinct)
+    # -1.0 among the null values is -1 by now.
+    missing = pc.or_(is_missing(distinct, null_values), is_missing(encoded.dictionary, null_values))
+    distinct = pc.if_else(missing, pa.scalar(None, pa.string()), distinct)
     rules = np.append(changed, np.uint8(0))[_codes(encoded, len(changed))]
     return OneSpelling(distinct.take(encoded.indices), rules, lost_digits)
 

@@ -14,10 +14,24 @@ MOST_DEPTH = 6
 Way = tuple[str, ...]
 
 
+class Repeated(str):
+    """Stands for the values of a key that an object has more than once, and not with the same value."""
+
+
+def one_value_a_key(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object from its keys and values as they are written."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= {key: Repeated(key) for key, value in pairs if value != found[key]}
+    return found
+
+
 def value_at(row: Mapping[str, Any], key: str) -> Any:
-    """The value under a key with or without dots; None for none. Raises ValueError where it is there in two ways."""
+    """The value under a key with or without dots; None for none. Raises ValueError where it is there in two ways, or
+    twice with different values.
+    """
     if "." not in key:
-        return row.get(key)
+        return _value(row, key)
     found = _values_at(row, key)
     if len(found) > 1:
         raise ValueError(f"{key!r} is there both as a key with a dot and as a key inside of another")
@@ -105,11 +119,19 @@ def _is_there(schema: pa.Schema, way: Way) -> bool:
     return True
 
 
+def _value(row: Mapping[str, Any], key: str) -> Any:
+    value = row.get(key)
+    if isinstance(value, Repeated):
+        raise ValueError(f"{key!r} is there twice with different values")
+    return value
+
+
 def _values_at(row: Mapping[str, Any], key: str) -> list[Any]:
-    found = [row[key]] if row.get(key) is not None else []
+    value = _value(row, key)
+    found = [] if value is None else [value]
     at = key.find(".")
     while at >= 0:
-        inner = row.get(key[:at])
+        inner = _value(row, key[:at])
         if isinstance(inner, Mapping):
             found += _values_at(inner, key[at + 1 :])
         at = key.find(".", at + 1)

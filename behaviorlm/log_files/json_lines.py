@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -21,7 +22,8 @@ from behaviorlm.log_files.source_files import ByteStream, SourceFile, quarantine
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
-LAYOUT_BYTES = 1 << 20
+LAYOUT_BYTES = BLOCK_BYTES
+"""What the first object may take where it stands on several lines."""
 MOST_ROWS = 1 << 16
 _DECODER = json_decoder()
 _NULL_LINE = re.compile(rb"^[ \t]*null", re.MULTILINE)
@@ -48,7 +50,7 @@ def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole:
 
     Keys of objects in objects come with dots. Raises DataError if nothing there is a JSON object.
     """
-    head = next(json_blocks(io.BytesIO(raw), source, config))
+    head = b"".join(json_blocks(io.BytesIO(raw), source, config))
     layout = layout_of(head[:LAYOUT_BYTES])
     keys: dict[str, None] = {}
     sound = False
@@ -75,6 +77,23 @@ def _keys_of_events(value: Mapping[str, Any], config: EventsConfig) -> list[str]
         return [key for row in exploded(value, config) for key in keys_in(row)]
     except ValueError:  # the row is set aside when it is read
         return []
+
+
+def keys_in_lists(raw: bytes, source: SourceFile, config: EventsConfig) -> dict[str, set[str]]:
+    """What the items of lists hold in the first bytes of a file: {key of the list: its items' keys, after its own}."""
+    head = b"".join(json_blocks(io.BytesIO(raw), source, config))
+    layout = layout_of(head[:LAYOUT_BYTES])
+    found: dict[str, set[str]] = {}
+    with suppress(DataError):  # the head may end inside of a value
+        for value in _head_lines(head) if layout == "lines" else json_values([head], layout, source):
+            for key, items in value.items() if isinstance(value, dict) else ():
+                objects = (
+                    [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+                )
+                found.setdefault(key, set()).update(
+                    f"{key}.{inner}" for item in objects for inner in keys_in(item)
+                )
+    return found
 
 
 def _head_lines(head: bytes) -> Iterator[Any]:
@@ -260,4 +279,7 @@ def _text(value: Any, column: str) -> str | None:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    raise ValueError(f"the value of {column!r} is not plain")
+    kind = "a list" if isinstance(value, list) else "an object"
+    raise ValueError(
+        f"the value of {column!r} is not plain but {kind}; name a key in it with a dot, or set events.explode"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from behaviorlm.errors import DataError
+from behaviorlm.log_files.json_keys import one_value_a_key
 from behaviorlm.log_files.source_files import SourceFile
 
 Layout = Literal["lines", "array", "objects"]
@@ -15,9 +16,15 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 
 
 def json_decoder() -> json.JSONDecoder:
-    """A decoder that keeps numbers as they are written. NaN, which table tools write for nothing, is nothing."""
+    """A decoder that keeps numbers as they are written, and tells of keys that stand twice.
+
+    NaN, which table tools write for nothing, is nothing.
+    """
     return json.JSONDecoder(
-        parse_float=str, parse_int=str, parse_constant=lambda name: None if name == "NaN" else name
+        parse_float=str,
+        parse_int=str,
+        parse_constant=lambda name: None if name == "NaN" else name,
+        object_pairs_hook=one_value_a_key,
     )
 
 

@@ -102,7 +102,8 @@ def find_files(config: EventsConfig) -> FoundLog:
     missing, unknown = [], []
     for pattern in config.paths:
         if "://" in pattern and not is_on_s3(pattern):
-            unknown.append(f"events.paths: {pattern!r}: only local files and s3://bucket/key are read")
+            local = f"; write {pattern.removeprefix('file://')}" if pattern.startswith("file:///") else ""
+            unknown.append(f"events.paths: {pattern!r}: only local files and s3://bucket/key are read{local}")
             continue
         try:
             is_there = _find(pattern, found)
@@ -229,7 +230,8 @@ def _find(pattern: str, found: FoundFiles) -> bool:
     if not is_on_s3(pattern):
         return find_locally(pattern, found)
     below: set[str] = set()
-    sizes = find_on_s3(pattern, lambda path: not below.add(path))  # type: ignore[func-returns-value]
+    other = found.in_other_case.append
+    sizes = find_on_s3(pattern, lambda path: not below.add(path), other)  # type: ignore[func-returns-value]
     found.hidden += len(below - sizes.keys())
     found.sizes.update(sizes)
     found.named |= sizes.keys() - below
@@ -252,6 +254,8 @@ def _notes(found: FoundFiles, passed_over: Sequence[str]) -> list[str]:
         notes.append(
             f"passed over, for these are links to nowhere, or no files: {listed(in_natural_order(found.broken))}"
         )
+    if other := in_natural_order({*found.in_other_case} - found.sizes.keys()):
+        notes.append(f"passed over, for the glob has its letters in another case: {listed(other)}")
     if found.hidden:
         notes.append(
             f"passed over: {found.hidden:,} hidden files, folders and markers (named with a dot or underscore in front)"

@@ -57,7 +57,8 @@ def build_timelines(
     Counts: users, events_read, events, tied_events (same user and order as the event before),
     ascending_rows and descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats
     (after dropping duplicates), repeats_dropped, targets,
-    <split>_events, <split>_targets, users_all_train. They add up over partitions by user.
+    <split>_events, <split>_targets, users_all_train, train_after_held_out (training events with an earlier event of
+    their user in another split). They add up over partitions by user.
 
     Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a
     user in several groups when whole groups are split, and times of a user with and without zone and none
@@ -197,4 +198,7 @@ def _count(timelines: pa.Table, starts: np.ndarray) -> dict[str, int]:
         counts[f"{name}_targets"] = int((is_target & (split == index)).sum())
     with_held_out = np.add.reduceat((split != TRAIN).astype(np.int64), starts) if len(starts) else np.zeros(0)
     counts["users_all_train"] = int((with_held_out == 0).sum())
+    held_out_before = np.cumsum(split != TRAIN) - (split != TRAIN)
+    of_others = np.repeat(held_out_before[starts], np.diff(np.append(starts, len(split))))
+    counts["train_after_held_out"] = int(((held_out_before > of_others) & (split == TRAIN)).sum())
     return counts

@@ -42,7 +42,6 @@ PROBES = (
     datetime(2024, 11, 20, 2, 45, 33, 500000),
     datetime(2031, 8, 17, 11, 11, 11, 1),
 )
-MOMENT = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -1,6 +1,7 @@
 """What a run reads from outside: each thing is resolved once for all arms, and what failed is not tried again."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -36,8 +37,11 @@ class RunInputs:
 
     @property
     def log(self) -> str:
-        """A hash of the log's content, wherever its files lie. Raises as `source` does, and StorageError."""
-        return self._once("log", lambda: hash_of_files("the log", [file.path for file in self.source.files]))
+        """A hash of the log's content, wherever its files lie, and of what the names of folders say of its rows.
+
+        Raises as `source` does, and StorageError.
+        """
+        return self._once("log", self._hash_of_log)
 
     @property
     def base(self) -> str:
@@ -72,6 +76,14 @@ class RunInputs:
             f"source {source.name} of {source.paths}",
             lambda: hash_of_files(f"auxiliary source {source.name}", source_files(source)),
         )
+
+    def _hash_of_log(self) -> str:
+        files = self.source.files
+        content = hash_of_files("the log", [file.path for file in files])
+        named = [{name: value for name, value in file.given.items() if value is not None} for file in files]
+        if not any(named):
+            return content
+        return hashlib.sha256(json.dumps([content, named], sort_keys=True).encode()).hexdigest()
 
     def _hash_of_cloze(self) -> str:
         path = self._settings.evaluation.cloze

@@ -1,5 +1,6 @@
 """Logs that nobody described are read right by the mapping that is proposed for them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,3 +163,15 @@ def test_other_files_in_the_folder_are_left_out_and_told(tmp_path: Path) -> None
     assert sample.paths == (str(log),)
     assert any("products.csv" in note for note in sample.notes)
     assert any("notes.txt" in note for note in sample.notes)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_response_of_megabytes_is_a_list_of_events(tmp_path: Path, indent: int | None) -> None:
+    items = [
+        {"user": f"u{number % 3}", "action": f"a{number % 7}", "time": number, "x": "y" * 1000}
+        for number in range(3000)
+    ]
+    (tmp_path / "log.json").write_text(json.dumps({"data": items}, indent=indent), encoding="utf-8")
+    sample = read_sample([str(tmp_path)], 100_000)
+    assert [(choice.key, choice.value) for choice in sample.choices] == [("explode", "data")]
+    assert sample.rows == 3000 and set(sample.columns) == {"data.user", "data.action", "data.time", "data.x"}

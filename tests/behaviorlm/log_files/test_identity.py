@@ -25,6 +25,12 @@ def identity(text: str | None, *null_values: str) -> str | None:
     return identities(pa.array([text], pa.string()), null_values).text[0].as_py()
 
 
+@pytest.mark.parametrize("text", ["-1.0", "{" + UUID.upper() + "}", "Jose\u0301"])
+def test_a_null_value_is_one_as_it_is_written_and_as_it_is_meant(text: str) -> None:
+    assert identity(text, text) is None and identity(text, f" {text} ") is None
+    assert identity(text, str(identity(text))) is None
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

@@ -25,7 +25,7 @@ from behaviorlm.files.unpacking import open_unpacked
 from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig, OrderConfig
 from behaviorlm.log_files.reading import read_table_batches
-from behaviorlm.log_files.source_files import list_files
+from behaviorlm.log_files.source_files import find_files, list_files
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import read_conversations, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze
@@ -110,6 +110,16 @@ def test_the_same_files_are_found_and_read(both: tuple[Path, S3Location], patter
         found.append((names, pa.concat_tables(batches).to_pylist()))
     assert found[0] == found[1]
     assert found[0][1]
+
+
+def test_an_object_that_only_its_case_keeps_from_a_glob_is_named(both: tuple[Path, S3Location]) -> None:
+    local, remote = both
+    with storage.writing(remote) as folder:
+        (folder / "log").mkdir(exist_ok=True)
+        (folder / "log" / "B.CSV").write_bytes((local / "log" / "a.csv").read_bytes())
+    found = find_files(mapping(f"{remote}/log/*.csv"))
+    assert [file.path for file in found.files] == [f"{remote}/log/a.csv"]
+    assert found.notes == (f"passed over, for the glob has its letters in another case: {remote}/log/B.CSV",)
 
 
 def test_conversations_and_cloze_questions_are_read(both: tuple[Path, S3Location]) -> None:

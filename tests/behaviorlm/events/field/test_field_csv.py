@@ -193,6 +193,37 @@ def test_a_broken_row_costs_itself_only(
     assert sequences(timelines)["u"][-1] == "c"
 
 
+ENDING = """u,a,2024-01-01,
+u,"b, c",2024-01-02,
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "changes"),
+    [
+        ("user,action,time\n" + ENDING, "rows end with separators",
+         {"skip_rows": 1, "column_names": [*NAMES, "empty_1"]}),
+        ("user,action,time,,\n" + ENDING.replace(",\n", "\n"), "header ends with separators",
+         {"skip_rows": 1, "column_names": NAMES}),
+        ("user,action,time\n1,u,a,2024-01-01\n2,u,'b',2024-01-02\n", "name of the row, as R writes it",
+         {"skip_rows": 1, "column_names": ["row", *NAMES]}),
+        ("sep=;\nuser;action;time\nu;a;2024-01-01;\nu;b;2024-01-02;\n", "rows end with separators",
+         {"skip_rows": 2, "delimiter": ";", "column_names": [*NAMES, "empty_1"]}),
+    ],
+)  # fmt: skip
+def test_a_header_of_another_length_than_all_rows_is_refused_with_what_reads_them(
+    tmp_path: Path, content: str, said: str, changes: dict[str, Any]
+) -> None:
+    written(tmp_path, {"log.csv": content})
+    with pytest.raises(DataError, match=said) as refused:
+        find_log(mapping(tmp_path))
+    for key, value in changes.items():
+        told = f"[{', '.join(value)}]" if isinstance(value, list) else repr(value)
+        assert f"events.{key}: {told}" in str(refused.value)
+    behaviors = sequences(read_log(mapping(tmp_path, **changes))[1])["u"]
+    assert behaviors[0] == "a" and len(behaviors) == 2
+
+
 def test_a_nul_byte_is_text(tmp_path: Path) -> None:
     assert read(tmp_path, b"user,action,time\nu,a\0b,2024-01-01\n") == {"u": ["a\0b"]}
 

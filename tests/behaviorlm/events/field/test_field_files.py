@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.log import find_log
+from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.source_files import list_files
 from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences, written
 
@@ -199,6 +201,36 @@ def test_a_glob_passes_over_markers_and_asks_for_the_format_of_others(tmp_path: 
     written(tmp_path, {"README": "x"})
     with pytest.raises(ConfigError, match="README has no known suffix"):
         find_log(mapping(tmp_path, paths=[f"{tmp_path}/*"]))
+
+
+def test_what_only_its_case_keeps_from_a_glob_is_named(tmp_path: Path) -> None:
+    written(tmp_path, {"a.csv": day(1), "B.CSV": day(2), "c.Csv.gz": gzip.compress(day(3).encode())})
+    behaviors, told = read(tmp_path, paths=[f"{tmp_path}/*.csv"])
+    assert behaviors == ["x1"]
+    assert told == f"passed over, for the glob has its letters in another case: {tmp_path}/B.CSV"
+    assert read(tmp_path, paths=[f"{tmp_path}/*.csv", f"{tmp_path}/B*"]) == (["x1", "x2"], "")
+
+
+def test_a_local_url_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"only local files .*; write {tmp_path}/a\.csv$"):
+        find_log(mapping(tmp_path, paths=[f"file://{tmp_path}/a.csv"]))
+
+
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
+    rows = "".join(f"a,{'x' * 200}{number},2024-01-01\n" for number in range(300))
+
+    def peak(files: int) -> int:
+        config = mapping(written(tmp_path / str(files), {f"{n}.csv": HEADER + rows for n in range(files)}))
+        listed = list_files(config)
+        tracemalloc.start()
+        try:
+            check_columns(config, listed)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # what is made once
+    assert peak(40) < 1.5 * peak(4)
 
 
 def test_a_folder_without_a_log_says_what_was_passed_over(tmp_path: Path) -> None:

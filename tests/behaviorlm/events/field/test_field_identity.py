@@ -110,6 +110,14 @@ def test_texts_that_are_not_plain_whole_numbers_stay_users_of_their_own(tmp_path
     assert any("'007' and '007.0' and '7'" in doubt for doubt in doubts(read_facts(mapping(folder))))
 
 
+def test_points_between_thousands_are_told_where_a_user_was_read_without(tmp_path: Path) -> None:
+    folder = written(tmp_path, {"log.csv": csv(frame(["1.000", "1.234", "12.345.678", "7"] * 3))})
+    told = [doubt for doubt in doubts(read_facts(mapping(folder))) if "between thousands" in doubt]
+    assert len(told) == 1 and "'1.234'; '12.345.678' look like numbers" in told[0]
+    folder = written(tmp_path, {"log.csv": csv(frame(["1", "1.234", "7"] * 3))})
+    assert not any("between thousands" in doubt for doubt in doubts(read_facts(mapping(folder))))
+
+
 @pytest.mark.parametrize(
     "text", ["1234567890123456789.0", "1.2345678901234568e+18", " 9007199254740993.0 ", "1.23457E+12"]
 )

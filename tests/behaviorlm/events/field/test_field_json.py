@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from behaviorlm.errors import DataError
+from behaviorlm.config import validate_settings
+from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.log import find_log
+from behaviorlm.log_files.config import EventsConfig
 from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences, written
 
 NESTED: dict[str, Any] = {"user": "p.id", "behavior": "event", "order": {"column": "p.time"}}
@@ -45,6 +47,20 @@ def test_a_key_with_a_dot_in_it_is_read_as_it_is_and_both_ways_at_once_are_set_a
     both = {**event("c", 3), "p.id": "v"}
     found = read(tmp_path, lines(event("a", 1), literal, both), **NESTED)
     assert found == ({"u": ["a", "b"]}, [("malformed row", 3)])
+
+
+@pytest.mark.parametrize("is_array", [False, True])
+def test_a_key_that_stands_twice_with_different_values_costs_its_row(tmp_path: Path, is_array: bool) -> None:
+    rows = [
+        '{"p": {"id": "u", "time": "2024-01-01"}, "event": "a", "x": 1, "x": 2}',
+        '{"p": {"id": "u", "time": "2024-01-02"}, "event": "b", "event": "c"}',
+        '{"p": {"id": "u", "id": "v", "time": "2024-01-03"}, "event": "d"}',
+        '{"p": {"id": "v", "time": "2024-01-04"}, "p": {"id": "u", "time": "2024-01-04"}, "event": "e"}',
+        '{"p": {"id": "u", "id": "u", "time": "2024-01-05"}, "event": "f", "event": "f"}',
+    ]
+    content = f"[{','.join(rows)}]" if is_array else "\n".join(rows)
+    found = read(tmp_path, content, **NESTED)
+    assert found == ({"u": ["a", "f"]}, [("malformed row", 2), ("malformed row", 3), ("malformed row", 4)])
 
 
 def test_a_key_that_lies_deeper_is_suggested(tmp_path: Path) -> None:
@@ -185,9 +201,57 @@ def test_wide_rows_hold_several_events(tmp_path: Path, name: str) -> None:
         find_log(mapping(tmp_path, explode=[{"name": "open", "order": "done"}]))
 
 
+@pytest.mark.parametrize(
+    ("explode", "said"),
+    [
+        (7, "a key of a list, several such keys, or a list of {order, behavior}"),
+        (["items", {"order": "t", "name": "x"}], "a key of a list, several such keys, or"),
+        ([], "a key of a list, several such keys, or"),
+        ([{"order": "t", "name": "x"}, {"order": "t"}], "item 1: .*set either behavior"),
+        ([{"order": "t", "names": "x"}], "item 0: names: Extra"),
+    ],
+)
+def test_a_wrong_explode_is_refused_in_one_sentence(tmp_path: Path, explode: Any, said: str) -> None:
+    values = mapping(tmp_path).model_dump() | {"explode": explode}
+    with pytest.raises(ConfigError, match=said) as refused:
+        validate_settings(EventsConfig, values, "the mapping")
+    assert "1 problem(s)" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a", "events.a"])
+@pytest.mark.parametrize("is_pretty", [False, True])
+def test_events_in_a_list_are_refused_with_the_list(tmp_path: Path, name: str, is_pretty: bool) -> None:
+    row = {"user": "u", "events": [{"a": "x", "t": "2024-01-01"}, {"a": "y", "t": "2024-01-02"}]}
+    folder = written(tmp_path, {"log.json": json.dumps(row, indent=2 if is_pretty else None)})
+    with pytest.raises(
+        DataError, match=r"'events' have it.*events\.explode: events, and name it 'events\.a'"
+    ):
+        find_log(mapping(folder, behavior=name, order={"column": "events.t"}))
+    keys: dict[str, Any] = {"behavior": "events.a", "order": {"column": "events.t"}, "explode": "events"}
+    assert sequences(read_log(mapping(folder, **keys))[1]) == {"u": ["x", "y"]}
+
+
+@pytest.mark.parametrize("is_pretty", [False, True])
+def test_a_response_of_megabytes_is_one_object(tmp_path: Path, is_pretty: bool) -> None:
+    items = [
+        {"u": f"u{number % 3}", "a": f"a{number}", "t": number, "x": "y" * 1000} for number in range(3000)
+    ]
+    content = json.dumps({"data": items}, indent=1 if is_pretty else None)
+    assert len(content) > 2 << 20
+    keys = {"user": "data.u", "behavior": "data.a", "order": {"column": "data.t", "kind": "integer"}}
+    with pytest.raises(DataError, match=r"set events\.explode: data"):
+        find_log(mapping(written(tmp_path, {"log.json": content}), **keys))
+    found, quarantined = read(tmp_path, content, "log.json", explode="data", **keys)
+    assert found == {f"u{user}": [f"a{number}" for number in range(user, 3000, 3)] for user in range(3)}
+    assert quarantined == []
+
+
 def test_a_list_where_a_plain_value_is_needed_says_what_to_set(tmp_path: Path) -> None:
     content = lines({"user": "u", "action": ["a"], "time": "2024-01-01"})
-    assert read(tmp_path, content)[1] == [("malformed row", 1)]
+    quarantined = read_log(mapping(written(tmp_path, {"log.jsonl": content})))[2].to_pylist()
+    assert [(row["reason"], row["row"]) for row in quarantined] == [("malformed row", 1)]
+    assert "'action' is not plain but a list" in quarantined[0]["value"]
+    assert "set events.explode" in quarantined[0]["value"]
 
 
 @pytest.mark.parametrize("key", ["action", "no such"])

@@ -129,6 +129,28 @@ def test_a_split_that_stays_empty_is_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("parts", "leaked"),
+    [
+        (["train", "test", "train", "train", "train", "train", "val", "test"], 2),
+        (["train", "train", "val", "test", *["test"] * 4], 0),
+        (["test"] * 4 + ["train"] * 4, 0),
+    ],
+)
+def test_training_events_after_held_out_ones_of_their_user_are_told(
+    tmp_path: Path, parts: list[str], leaked: int
+) -> None:
+    table = pd.DataFrame(
+        {"user": ["a"] * 4 + ["b"] * 4, "action": ["x", "y"] * 4, "time": range(8), "part": parts}
+    )
+    folder = written(tmp_path, {"log.csv": table.to_csv(index=False)})
+    config = mapping(folder, order={"column": "time", "kind": "integer"}, split_column="part")
+    facts = read_facts(config, SplitConfig(by="column"))
+    assert facts.counts["train_after_held_out"] == leaked
+    said = f"{leaked} training events come after validation or test events"
+    assert any(said in doubt for doubt in doubts(facts)) == (leaked > 0)
+
+
 def test_a_file_of_which_every_row_is_set_aside_is_told_with_the_others(tmp_path: Path) -> None:
     damaged = "".join(f"u{number},\udcff,2024-05-01T10:00:00\n" for number in range(3))
     folder = written(
