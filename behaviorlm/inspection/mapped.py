@@ -1,6 +1,6 @@
 """What a log is like once it is mapped, from its first rows: facts, behaviors, and what counting already predicts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +12,13 @@ from behaviorlm.baselines import BASELINES, TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog
-from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.summary import check_quarantined_behaviors, worst_losses
+from behaviorlm.events.normalization import events_schema, normalize
 from behaviorlm.inspection.sample import MOST_FILES, spread
-from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.reading import read_table_batches
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
+from behaviorlm.timelines.row_problems import problems_of_rows
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
-from behaviorlm.timelines.splits import check_labels
 from behaviorlm.timelines.vocabulary import Vocabulary, build_vocabulary
 
 TRIED = ("most_frequent", "per_user_frequency", "markov_order_1", "markov_order_2", "markov_order_3")
@@ -55,7 +53,7 @@ def look_at_mapped(
     events, quarantined, begun, are_all = _first_events(log, most)
     timelines, counts = build_timelines(events, log.events, split, min_history, log.events.dataset)
     facts = facts_of_rows(events, quarantined, begun) + facts_of_users(events, timelines, counts)
-    problems = _problems(facts, log.events, split)
+    problems = problems_of_rows(facts, log.events, split)
     found = None
     accuracy: Mapping[str, Mapping[str, float]] = {}
     targets: Mapping[str, int] = {}
@@ -97,23 +95,6 @@ def _first_events(log: SourceLog, most: int) -> tuple[pa.Table, pa.Table, int, b
             if len(part) < len(text):
                 break
     return pa.concat_tables(usable), pa.concat_tables(unusable), begun, are_all
-
-
-def _problems(facts: LogFacts, events: EventsConfig, split: SplitConfig) -> list[str]:
-    table = "the quarantine table that `prepare` writes"
-    checks: list[Callable[[], object]] = [
-        lambda: check_quarantine(facts.quarantined, facts.usable, events, table, facts.examples),
-        lambda: check_quarantined_behaviors(worst_losses(facts), events, table),
-    ]
-    if split.by == "column":
-        checks.append(lambda: check_labels(facts.split_labels))
-    problems = []
-    for check in checks:
-        try:
-            check()
-        except DataError as error:
-            problems.append(str(error))
-    return problems
 
 
 def _predicted(

@@ -9,14 +9,15 @@ import pyarrow.compute as pc
 from behaviorlm.errors import DataError
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog
-from behaviorlm.events.normalization import check_quarantine, events_schema, normalize
-from behaviorlm.events.summary import check_quarantined_behaviors, doubts, told, worst_losses
+from behaviorlm.events.normalization import events_schema, normalize
+from behaviorlm.events.summary import doubts, told
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.reading import read_table_batches
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
+from behaviorlm.timelines.row_problems import problems_of_rows
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
-from behaviorlm.timelines.splits import check_labels, check_rows
+from behaviorlm.timelines.splits import check_rows
 from behaviorlm.timelines.tie_breakers import warning_of_ties
 from behaviorlm.timelines.vocabulary import build_vocabulary
 
@@ -72,7 +73,7 @@ def read_first_rows(
     events, quarantined = pa.concat_tables(usable), pa.concat_tables(unusable)
     timelines, counts = build_timelines(events, log.events, split, min_history, log.events.dataset)
     facts = facts_of_rows(events, quarantined, begun) + facts_of_users(events, timelines, counts)
-    problems = _problems_of(facts, log.events, split)
+    problems = problems_of_rows(facts, log.events, split)
     tied = warning_of_ties(log, counts)
     warnings = [] if tied is None else [tied]
     if log.events.split_column is not None and split.by != "column":
@@ -100,24 +101,6 @@ def _note_zones(events: pa.Table, path: str, first: dict[bool, str]) -> None:
         index = pc.index(events["is_zoned"], is_zoned).as_py()
         if index >= 0:
             first.setdefault(is_zoned, f"{path}, row {events['row'][index]}")
-
-
-def _problems_of(facts: LogFacts, events: EventsConfig, split: SplitConfig) -> list[str]:
-    """What would end the first pass of preparation, were these rows all."""
-    table = "the quarantine table that `prepare` writes"
-    checks = [
-        lambda: check_quarantine(facts.quarantined, facts.usable, events, table, facts.examples),
-        lambda: check_quarantined_behaviors(worst_losses(facts), events, table),
-    ]
-    if split.by == "column":
-        checks.append(lambda: check_labels(facts.split_labels))
-    problems = []
-    for check in checks:
-        try:
-            check()
-        except DataError as error:
-            problems.append(str(error))
-    return problems
 
 
 def described(first: FirstRows, events: EventsConfig) -> list[str]:
