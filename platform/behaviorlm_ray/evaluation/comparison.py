@@ -15,6 +15,7 @@ from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.metrics.score_batches import keep_predictions
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm_ray.evaluation.arms import MeasuredArm, Rules, measure_arm
+from behaviorlm_ray.evaluation.breakdowns import breakdowns
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
@@ -90,9 +91,11 @@ def compare(
             {name: arm.front_choices for name, arm in arms.items() if arm.front_choices is not None},
         )
     measured = _Measured(facts, outcomes, arms, held, Resampling(resamples, seed))
+    subject = "ab_tuned" if "ab_tuned" in arms else [*outcomes, *arms][-1]
+    broken_down = breakdowns(log, samples.test, facts, outcomes, subject, scores, baselines)
     return Comparison(
         _results(measured),
-        _details(measured),
+        _details(measured) | {"breakdowns": broken_down},
         [
             *([] if len(facts.validation) else [WITHOUT_VALIDATION]),
             *(_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)),

@@ -29,7 +29,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 7
+VERSION = 8
 
 RESULTS = "results.json"
 DETAILS = "details.json"
