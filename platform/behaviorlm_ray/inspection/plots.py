@@ -1,17 +1,19 @@
 """The plots of a look at a log, drawn as those of the report."""
 
+from typing import Any
+
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from behaviorlm.events.facts import LogFacts
 from behaviorlm.inspection.mapped import Mapped, events_over_time
-from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
-from behaviorlm_ray.report.plots import shortened
+from behaviorlm_ray.report.drawing import INKS, colors, labels, still, values
 
-WIDTH = 480
+WIDTH = 400
 MOST_NAMED = 45
 ANCHOR_SHARE = 0.01
+LOWEST = 0.8
+"""Of the smallest share, where a logarithmic axis begins, so that the shortest bar is seen."""
 
 
 def behaviors_plot(facts: LogFacts, threshold: float = ANCHOR_SHARE) -> Markup | None:
@@ -19,34 +21,78 @@ def behaviors_plot(facts: LogFacts, threshold: float = ANCHOR_SHARE) -> Markup |
     ordered = sorted(facts.behaviors.items(), key=lambda item: (-item[1], item[0]))
     if not ordered:
         return None
-    shares = np.array([count for _, count in ordered]) / facts.usable
-    inks = [INKS["anchor" if share > threshold else "tail"] for share in shares]
+    rows = [
+        {
+            "label": label,
+            "place": place,
+            "share": count / facts.usable,
+            "group": "anchor" if count / facts.usable > threshold else "tail",
+        }
+        for place, ((_, count), label) in enumerate(
+            zip(ordered, labels([name for name, _ in ordered]), strict=True), 1
+        )
+    ]
     is_named = len(ordered) <= MOST_NAMED
-    with drawing(WIDTH, 70 + 17 * len(ordered) if is_named else 280) as figure:
-        axes = figure.add_subplot()
-        places = np.arange(len(ordered))
-        if is_named:
-            axes.barh(places, shares, 0.7, color=inks)
-            axes.set_yticks(places, [shortened(name) for name, _ in ordered])
-            axes.tick_params(axis="y", length=0, labelcolor=INKS["ink"])
-            axes.set_ylim(len(ordered) - 0.4, -0.6)
-            axes.set_xscale("log")
-            axes.axvline(threshold, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
-            axes.set_xlabel("share of the events")
-            axes.grid(visible=False, axis="y")
-        else:
-            axes.scatter(places + 1, shares, s=7, color=inks, linewidths=0)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
-            axes.axhline(threshold, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
-            axes.set_xlabel("behaviors, most frequent first")
-            axes.set_ylabel("share of the events")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-            axes.xaxis.set_tick_params(which="minor", length=0, labelsize=0)
-        axis = axes.xaxis if is_named else axes.yaxis
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-        axis.set_tick_params(which="minor", length=0, labelsize=0)
-        return inline(figure, "behaviors", "Share of each behavior, with the cut into anchors and tail")
+    lowest = LOWEST * min(rows[-1]["share"], threshold)
+    scale = {"type": "log", "domainMin": lowest, "nice": False}
+    axis = {"format": "~%", "tickCount": 5}
+    number = {
+        "field": "share",
+        "type": "quantitative",
+        "title": "share of the events",
+        "scale": scale,
+        "axis": axis,
+    }
+    color = {
+        "field": "group",
+        "type": "nominal",
+        "scale": colors({"anchor": INKS["anchor"], "tail": INKS["tail"]}),
+        "legend": None,
+    }
+    cut = {"data": values([{"at": threshold}])}
+    line = {"type": "rule", "strokeDash": [4, 3], "color": INKS["muted"]}
+    at = {"field": "at", "type": "quantitative"}
+    if is_named:
+        names = {
+            "field": "label",
+            "type": "nominal",
+            "sort": {"field": "place"},
+            "title": None,
+            "axis": _BARE,
+        }
+        spec: dict[str, Any] = {
+            "width": WIDTH,
+            "height": {"step": 18},
+            "data": values(rows),
+            "layer": [
+                {
+                    "mark": {"type": "bar", "height": {"band": 0.7}},
+                    "encoding": {"y": names, "x": number, "x2": {"datum": lowest}, "color": color},
+                },
+                {**cut, "mark": line, "encoding": {"x": at}},
+            ],
+        }
+    else:
+        ranks = {
+            "field": "place",
+            "type": "quantitative",
+            "title": "behaviors, most frequent first",
+            "scale": {"type": "log"},
+            "axis": {"format": ",d", "tickCount": 5},
+        }
+        spec = {
+            "width": WIDTH,
+            "height": 240,
+            "data": values(rows),
+            "layer": [
+                {
+                    "mark": {"type": "point", "filled": True, "size": 14, "opacity": 1},
+                    "encoding": {"x": ranks, "y": number, "color": color},
+                },
+                {**cut, "mark": line, "encoding": {"y": at}},
+            ],
+        }
+    return still(spec, "Share of each behavior, with the cut into anchors and tail")
 
 
 def users_plot(facts: LogFacts) -> Markup | None:
@@ -55,41 +101,59 @@ def users_plot(facts: LogFacts) -> Markup | None:
         return None
     sizes = np.array(sorted(facts.sizes))
     users = np.array([facts.sizes[size] for size in sizes.tolist()])
-    classes = np.floor(np.log2(sizes)).astype(int)
-    counts = np.bincount(classes, weights=users)
-    with drawing(WIDTH, 220) as figure:
-        axes = figure.add_subplot()
-        axes.bar(np.arange(len(counts)), counts, 0.85, color=INKS["series-1"])
-        axes.set_xticks(np.arange(len(counts)), [_class_name(number) for number in range(len(counts))])
-        axes.tick_params(axis="x", labelrotation=45 if len(counts) > 8 else 0)
-        axes.grid(visible=False, axis="x")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_xlabel("events of a user")
-        axes.set_ylabel("users")
-        return inline(figure, "users", "How many users have how many events")
+    counts = np.bincount(np.floor(np.log2(sizes)).astype(int), weights=users)
+    rows = [
+        {"class": _class_name(number), "order": number, "users": count}
+        for number, count in enumerate(counts.tolist())
+    ]
+    classes = {
+        "field": "class",
+        "type": "nominal",
+        "sort": {"field": "order"},
+        "title": "events of a user",
+        "axis": {"grid": False, "labelAngle": -45 if len(rows) > 8 else 0},
+    }
+    return still(_bars(rows, classes, "users"), "How many users have how many events")
 
 
 def times_plot(mapped: Mapped, is_time: bool) -> Markup | None:
     """Events over the span of the log."""
-    if (
-        not mapped.timelines.num_rows
-        or mapped.facts.span is None
-        or mapped.facts.span[0] == mapped.facts.span[1]
-    ):
+    span = mapped.facts.span
+    if not mapped.timelines.num_rows or span is None or span[0] == span[1]:
         return None
     counts, edges = events_over_time(mapped)
-    with drawing(WIDTH, 200) as figure:
-        axes = figure.add_subplot()
-        places = edges.astype(np.int64).astype("M8[us]") if is_time else edges
-        axes.stairs(counts, places, fill=True, color=INKS["series-1"])
-        axes.set_ylabel("events")
-        axes.set_xlabel("time (UTC)" if is_time else "order")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if is_time:
-            figure.autofmt_xdate()
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(6))
-        return inline(figure, "times", "Events over the span of the log")
+    places = (edges / 1000 if is_time else edges).tolist()  # milliseconds, as JavaScript counts
+    rows = [
+        {"from": first, "to": last, "events": count}
+        for first, last, count in zip(places[:-1], places[1:], counts.tolist(), strict=True)
+    ]
+    along: dict[str, Any] = {
+        "field": "from",
+        "type": "temporal" if is_time else "quantitative",
+        "title": "time (UTC)" if is_time else "order",
+        "scale": {"type": "utc"} if is_time else {"zero": False, "nice": False},
+        "axis": {"grid": False, "tickCount": 6},
+    }
+    spec = _bars(rows, along, "events")
+    spec["encoding"] |= {"x2": {"field": "to"}}
+    return still(spec, "Events over the span of the log")
+
+
+_BARE = {"grid": False, "ticks": False, "domain": False, "labelColor": INKS["ink"], "labelLimit": 220}
+
+
+def _bars(rows: list[dict[str, Any]], along: dict[str, Any], counted: str) -> dict[str, Any]:
+    axis = {"tickMinStep": 1, "tickCount": 5, "format": ",d"}
+    return {
+        "width": WIDTH,
+        "height": 170,
+        "data": values(rows),
+        "mark": {"type": "bar", "color": INKS["accent"]},
+        "encoding": {
+            "x": along,
+            "y": {"field": counted, "type": "quantitative", "title": counted, "axis": axis},
+        },
+    }
 
 
 def _class_name(number: int) -> str:

@@ -8,22 +8,13 @@ that a misspelled part is noticed.
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from behaviorlm_ray.report.breakdown_content import Breakdowns
+from behaviorlm_ray.report.kinds_of_content import Part, Row
 
 
-class _Row(BaseModel):
-    """Something measured: keys that the page does not show are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-
-class _Part(BaseModel):
-    """Something assembled for the page: unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class Interval(_Row):
+class Interval(Row):
     """A value and the bounds of its interval; None where undefined."""
 
     value: float | None = None
@@ -31,22 +22,40 @@ class Interval(_Row):
     high: float | None = None
 
 
-class Endpoint(_Row):
+class Endpoint(Row):
     """The primary endpoint of one model in expectation, or its bounds; None where nothing counts."""
 
     anchor_accuracy: float | None = None
     tail_macro_recall: float | None = None
 
 
-class InExpectation(_Row):
+class InExpectation(Row):
     """The endpoint of the models' choices in expectation under the known truth."""
 
     bound: Endpoint = Field(default=Endpoint(), description="The largest of each that anybody could reach")
     models: dict[str, Endpoint] = Field(default_factory=dict)
 
 
-class Results(_Row):
+class Compared(Row):
+    """A predictor under a decision rule. `model` is its key in `Results.models`; `objective` is that on validation."""
+
+    predictor: str | None = None
+    rule: str | None = None
+    model: str | None = None
+    objective: float | None = None
+
+
+class Recommended(Compared):
+    """What validation prefers of all that can be served; all None and a reason where it has nothing to choose by."""
+
+    reason: str | None = None
+    compared: list[Compared] = Field(default_factory=list, description="In the order of the tables")
+
+
+class Results(Row):
     """The content of `results.json`."""
+
+    recommended: Recommended | None = Field(default=None, description="None in results of earlier versions")
 
     in_expectation: InExpectation | None = Field(default=None, description="Where the truth is known")
 
@@ -65,7 +74,7 @@ class Results(_Row):
     )
 
 
-class ModelNote(_Part):
+class ModelNote(Part):
     """What the report says about a model beside its name."""
 
     kind: Literal["baseline", "untuned", "tuned"] = Field(
@@ -74,7 +83,7 @@ class ModelNote(_Part):
     description: str = Field(default="", description="A few words: how it was made")
 
 
-class DatasetSummary(_Part):
+class DatasetSummary(Part):
     """The log after preparation. Counts are None where unknown."""
 
     name: str | None = None
@@ -92,7 +101,7 @@ class DatasetSummary(_Part):
     as_read: dict[str, str] = Field(default_factory=dict, description="What was read, {what: in words}")
 
 
-class PairedDifference(_Row):
+class PairedDifference(Row):
     """first − second of one metric on the same samples."""
 
     first: str
@@ -105,7 +114,7 @@ class PairedDifference(_Row):
     p_value: float | None = None
 
 
-class Front(_Row):
+class Front(Row):
     """What one model reaches at each strength of logit adjustment; or what the truth allows."""
 
     anchor_accuracy: list[float | None]
@@ -119,7 +128,7 @@ class Front(_Row):
     )
 
 
-class LossPoint(_Row):
+class LossPoint(Row):
     """One optimizer step of a loss curve."""
 
     step: int
@@ -127,7 +136,7 @@ class LossPoint(_Row):
     parts: dict[str, float | None] = Field(default_factory=dict)
 
 
-class SelectedBehavior(_Row):
+class SelectedBehavior(Row):
     """One behavior in the selection for B-Tuning. `mean_difficulty` is over the available samples."""
 
     behavior: str
@@ -137,7 +146,7 @@ class SelectedBehavior(_Row):
     mean_difficulty: float | None = None
 
 
-class SelectionSummary(_Part):
+class SelectionSummary(Part):
     """The balanced subset: what was asked for, what was there."""
 
     behaviors: list[SelectedBehavior] = Field(default_factory=list)
@@ -148,18 +157,19 @@ class SelectionSummary(_Part):
     difficulty: str | None = Field(default=None, description="Name of the difficulty measure")
 
 
-class BehaviorRow(_Row):
+class BehaviorRow(Row):
     """One behavior as one model predicts it; the name None stands for all targets unseen in training."""
 
     behavior: str | None
     is_anchor: bool | None = None
     training_targets: int | None = None
     targets: int | None = None
+    predicted: int | None = None
     recall: float | None = None
     precision: float | None = None
 
 
-class ReliabilityBin(_Row):
+class ReliabilityBin(Row):
     """Predictions whose confidence lies in (low, high]."""
 
     low: float
@@ -169,18 +179,19 @@ class ReliabilityBin(_Row):
     accuracy: float | None = None
 
 
-class StageRow(_Part):
+class StageRow(Part):
     """One stage of the pipeline."""
 
     stage: str
     fingerprint: str = ""
     reused: bool = False
     seconds: float | None = None
+    tokens: int | None = None
     rows: int | None = None
     warnings: list[str] = Field(default_factory=list)
 
 
-class ReportData(_Part):
+class ReportData(Part):
     """Everything one report shows."""
 
     title: str
@@ -202,6 +213,14 @@ class ReportData(_Part):
         default_factory=dict, description="Per-behavior table by model"
     )
     reliability: dict[str, list[ReliabilityBin]] = Field(default_factory=dict, description="Bins by model")
+    breakdowns: Breakdowns | None = Field(
+        default=None, description="Where predictors are right and where not"
+    )
+    objectives: dict[str, dict[str, float | None]] = Field(
+        default_factory=dict, description="{arm: {rule: objective on validation}}"
+    )
+    tail_minimum_targets: int = Field(default=10, description="Of a tail behavior that the endpoint counts")
+    fingerprints: dict[str, str] = Field(default_factory=dict, description="Of the data, by what of them")
     stages: list[StageRow] = Field(default_factory=list)
     configuration: dict[str, Any] = Field(
         default_factory=dict, description="The resolved configuration, plain data"

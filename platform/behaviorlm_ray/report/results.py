@@ -1,5 +1,6 @@
 """What a finished run hands over: results.json, details.json, the resolved configuration and the report."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.example import example_lines
 from behaviorlm_ray.report.page import render_report
 from behaviorlm_ray.report.results_table import short_table
+from behaviorlm_ray.report.run_files import REPORT, REPORT_DATA
 from behaviorlm_ray.report.tensorboard import write_tensorboard
 from behaviorlm_ray.report.verdict import verdict
 from behaviorlm_ray.scoring.retention import CLOZE
@@ -55,7 +57,8 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     for name in (RESULTS, DETAILS):
         storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
     storage.write_replacing(folder / CONFIG, resolved.encode())
-    storage.write_replacing(folder / "report.html", render_report(data).encode())
+    storage.write_replacing(folder / REPORT_DATA, data.model_dump_json().encode())
+    storage.write_replacing(folder / REPORT, render_report(data).encode())
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
@@ -75,7 +78,7 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     # .../stages/<stage>-<fingerprint>/attempts/<attempt>
     reached = [output.folder.parents[1].name for output in runner.outputs.values()]
     RunRecord(folder).finished_with(reached)
-    return WrittenReport(folder / "report.html", lines)
+    return WrittenReport(folder / REPORT, lines)
 
 
 def report_data(run: Run, runner: Runner) -> ReportData:
@@ -107,6 +110,13 @@ def report_data(run: Run, runner: Runner) -> ReportData:
             "selection": _selection(outputs.get("select"), log, settings.difficulty.measure),
             "behaviors": details["per_behavior"],
             "reliability": details["reliability"],
+            "breakdowns": details["breakdowns"],
+            "objectives": details["validation"],
+            "fingerprints": {
+                "log": run.inputs.log,
+                "vocabulary": hashlib.sha256(log.vocabulary.to_json().encode()).hexdigest(),
+                "test samples": details["breakdowns"]["test_samples"],
+            },
             "stages": [_stage_row(name, output) for name, output in outputs.items()],
             "configuration": settings.model_dump(mode="json"),
             "commands": [f"behaviorlm run --config {run.output_folder / CONFIG}"],
@@ -205,6 +215,7 @@ def _stage_row(name: str, output: StageOutput) -> dict[str, Any]:
         "fingerprint": manifest.fingerprint,
         "reused": output.reused,
         "seconds": manifest.duration_seconds,
+        "tokens": int(manifest.cost["tokens"]) if "tokens" in manifest.cost else None,
         "rows": None if manifest.main_count is None else manifest.main_count[1],
         "warnings": manifest.warnings,
     }

@@ -1,9 +1,12 @@
 """The words of the report: what metrics and groups are called and mean, and how numbers are written."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
+
+from markupsafe import Markup
 
 GROUPS = {
     "all": "All behaviors",
@@ -55,6 +58,9 @@ METRICS = {
 }
 LOWER_IS_BETTER = frozenset({"expected_calibration_error"})
 NOTHING = "–"
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufffe\uffff"
+"""Embeddings, overrides and isolates of direction, and what is no character."""
+_JOINED = re.compile(r"(?<=[_:/.])|(?=\+)")
 
 
 def group_label(group: str) -> str:
@@ -94,9 +100,9 @@ def count(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.0f}"
 
 
-def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as a percentage with a fixed number of decimals."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
 
 
 def duration(seconds: float | None) -> str:
@@ -117,8 +123,16 @@ def probability(value: float | None) -> str:
 
 
 def readable(text: Any) -> str:
-    """Text from a log with control characters written out as in Python (`\\n`), so that none can act."""
+    """Text from a log with characters that act written out as in Python (`\\n`): control characters, and those that
+    turn the direction of what follows them.
+    """
     return "".join(_visible(character) for character in str(text))
+
+
+def breakable(name: Any) -> Markup:
+    """A name made of words joined by signs, that may be broken after these and nowhere else."""
+    parts = _JOINED.split(readable(name))
+    return Markup("<wbr>").join(part for part in parts if part)
 
 
 def fact(value: Any) -> str:
@@ -149,5 +163,5 @@ def facts(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
 
 
 def _visible(character: str) -> str:
-    acts = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in "\ufffe\uffff"
-    return repr(character)[1:-1] if acts else character
+    acts = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _TURNING
+    return ascii(character)[1:-1] if acts else character

@@ -1,14 +1,13 @@
 """The report of a search as one HTML page that opens offline, from its summary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
 from markupsafe import Markup
-from matplotlib.ticker import PercentFormatter
 
 from behaviorlm_ray.report.document import filled
-from behaviorlm_ray.report.inline_svg import INKS, drawing, inline
+from behaviorlm_ray.report.drawing import INKS, colors, still, values
 from behaviorlm_ray.report.wording import readable
 from behaviorlm_ray.search.findings import WINNER
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, METRICS, TAIL
@@ -17,7 +16,6 @@ from behaviorlm_ray.search.settings import SearchSettings
 from behaviorlm_ray.storage import Location, write_replacing
 
 REPORT = "report.html"
-WIDTH = 480
 
 
 def write_search_report(settings: SearchSettings, summary: Mapping[str, Any], folder: Location) -> Location:
@@ -74,33 +72,70 @@ def _front_plot(
     if not points:
         return None
     whole = {trial["trial"] for trial in trials if trial["status"] == "finished"}
-    with drawing(WIDTH, 380) as figure:
-        axes = figure.add_subplot(xlabel="anchor accuracy", ylabel="tail macro recall")
-        for trial, (x, y) in points.items():
-            color, alpha = (INKS["tuned"], 1.0) if trial in whole else (INKS["muted"], 0.5)
-            fill = color if trial == best else "none"
-            axes.plot([x], [y], "o", markersize=7, color=color, alpha=alpha, markerfacecolor=fill)
-            axes.annotate(str(trial + 1), (x, y), (5, 4), textcoords="offset points", fontsize=9, alpha=alpha)
-        on_front = sorted(points[trial] for trial in front if trial in points)
-        if len(on_front) > 1:
-            xs, ys = zip(*on_front, strict=True)
-            axes.plot(xs, ys, color=INKS["tail"], linewidth=1.4, zorder=0)
-        if floor is not None:
-            axes.axvline(floor, color=INKS["muted"], linewidth=1, linestyle=(0, (4, 3)))
-        return inline(figure, "front", "Trials by anchor accuracy and tail macro recall on validation")
+    rows = [
+        {"x": x, "y": y, "number": str(trial + 1), "series": _series(trial, best, whole)}
+        for trial, (x, y) in points.items()
+    ]
+    on_front = [{"x": x, "y": y} for x, y in sorted(points[trial] for trial in front if trial in points)]
+    place = {"x": _number("x", "anchor accuracy"), "y": _number("y", "tail macro recall")}
+    faint = {"condition": {"test": "datum.series === 'stopped'", "value": 0.5}, "value": 1}
+    fills = {"winner": INKS["accent"], "whole": "transparent", "stopped": "transparent"}
+    strokes = {"winner": INKS["accent"], "whole": INKS["accent"], "stopped": INKS["muted"]}
+    series = {"field": "series", "type": "nominal", "legend": None}
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "point", "size": 70, "strokeWidth": 1.5},
+            "encoding": {
+                "fill": {**series, "scale": colors(fills)},
+                "stroke": {**series, "scale": colors(strokes)},
+                "opacity": faint,
+            },
+        },
+        {
+            "mark": {"type": "text", "dx": 7, "dy": -7, "align": "left", "fontSize": 10},
+            "encoding": {"text": {"field": "number"}, "opacity": faint},
+        },
+    ]
+    if len(on_front) > 1:
+        line = {"type": "line", "color": INKS["tail"], "strokeWidth": 1.4}
+        layers.insert(0, {"data": values(on_front), "mark": line})
+    if floor is not None:
+        rule = {"type": "rule", "strokeDash": [4, 3], "color": INKS["muted"]}
+        layers.insert(0, {"data": values([{"x": floor}]), "mark": rule, "encoding": {"y": None}})
+    spec = {"width": 420, "height": 330, "data": values(rows), "encoding": place, "layer": layers}
+    return still(spec, "Trials by anchor accuracy and tail macro recall on validation")
+
+
+def _series(trial: int, best: int | None, whole: Collection[int]) -> str:
+    return "winner" if trial == best else "whole" if trial in whole else "stopped"
 
 
 def _importance_plot(importance: Mapping[str, float]) -> Markup | None:
     """A bar for each key."""
     if not importance:
         return None
-    names, shares = zip(*reversed(list(importance.items())), strict=True)
-    with drawing(WIDTH, 60 + 34 * len(names)) as figure:
-        axes = figure.add_subplot(xlim=(0, 1))
-        axes.barh([readable(name) for name in names], shares, color=INKS["series-1"], height=0.6)
-        axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.grid(visible=False, axis="y")
-        return inline(figure, "importance", "Share of the objective's variance that each key explains")
+    rows = [
+        {"key": readable(name), "order": order, "share": share}
+        for order, (name, share) in enumerate(importance.items())
+    ]
+    axis = {"grid": False, "ticks": False, "domain": False, "labelColor": INKS["ink"], "labelLimit": 260}
+    spec = {
+        "width": 320,
+        "height": {"step": 28},
+        "data": values(rows),
+        "mark": {"type": "bar", "color": INKS["accent"], "height": {"band": 0.6}},
+        "encoding": {
+            "y": {"field": "key", "type": "nominal", "sort": {"field": "order"}, "title": None, "axis": axis},
+            "x": {
+                "field": "share",
+                "type": "quantitative",
+                "title": None,
+                "scale": {"domain": [0, 1]},
+                "axis": {"format": ".0%", "tickCount": 5},
+            },
+        },
+    }
+    return still(spec, "Share of the objective's variance that each key explains")
 
 
 def _slices(
@@ -108,23 +143,29 @@ def _slices(
 ) -> dict[str, Markup]:
     """A metric against each key. Values that are no numbers stand side by side by their text."""
     plots = {}
-    for number, (key, dimension) in enumerate(settings.space.items()):
+    for key, dimension in settings.space.items():
         points = [(parameters[key], value) for parameters, value in compared if key in parameters]
         if not points:
             continue
         is_number = all(isinstance(at, int | float) and not isinstance(at, bool) for at, _ in points)
-        shown = [at if is_number else readable(at) for at, _ in points]
-        with drawing(300, 230) as figure:
-            axes = figure.add_subplot(
-                xscale="log" if is_number and dimension.log_uniform else None, ylabel=metric
-            )
-            axes.plot(
-                shown,
-                [value for _, value in points],
-                "o",
-                markersize=6,
-                color=INKS["series-1"],
-                markerfacecolor="none",
-            )
-            plots[key] = inline(figure, f"slice-{number}", f"{metric} against {readable(key)}")
+        rows = [{"x": at if is_number else readable(at), "y": value} for at, value in points]
+        along: dict[str, Any] = {"field": "x", "type": "nominal", "title": None, "axis": {"labelAngle": 0}}
+        if is_number:
+            along = _number("x", None)
+            if dimension.log_uniform:
+                along["scale"] = {"type": "log", "nice": False}
+                along["axis"] = {"tickCount": 3, "format": "~g"}
+        spec = {
+            "width": 240,
+            "height": 180,
+            "data": values(rows),
+            "mark": {"type": "point", "size": 50, "color": INKS["accent"]},
+            "encoding": {"x": along, "y": _number("y", metric)},
+        }
+        plots[key] = still(spec, f"{metric} against {readable(key)}")
     return plots
+
+
+def _number(field: str, title: str | None) -> dict[str, Any]:
+    scale = {"zero": False, "nice": True}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 5}}

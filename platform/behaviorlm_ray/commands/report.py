@@ -1,0 +1,65 @@
+"""Write the report of a finished run anew, or put several runs side by side on one page.
+
+%(prog)s runs/my_app
+%(prog)s runs/my_app runs/my_app_2 --to comparison.html
+
+Of one run the page in its folder is written again and its verdict printed; of several a table is printed and a page
+written that says whether their numbers can be compared. Reads files of the runs only; needs no Ray.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
+from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Write and print. Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a finished run, local or s3://bucket/prefix"
+    )
+    parser.add_argument(
+        "--to",
+        metavar="FILE",
+        help="where the page is written, local or s3://…; default: report.html of the run, or comparison.html here",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        print("\n".join(_written(options.runs, options.to)))
+    except (ConfigError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except BehaviorLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _written(named: Sequence[str], to: str | None) -> list[str]:
+    """Write the page. Returns what is printed."""
+    from behaviorlm_ray import storage
+    from behaviorlm_ray.report.page import render_report
+    from behaviorlm_ray.report.panels.first_screen import to_know, verdict
+    from behaviorlm_ray.report.run_files import REPORT
+    from behaviorlm_ray.report.side_by_side import comparability, read_run, render_side_by_side, table
+    from behaviorlm_ray.report.wording import readable
+
+    runs = [read_run(name) for name in named]
+    if len(runs) == 1:
+        [run] = runs
+        place = run.place / REPORT if to is None else storage.location(to)
+        storage.write_replacing(place, render_report(run.data).encode())
+        said = [sentence.striptags() for sentence in verdict(run.data, run.forms)]
+        lines = [*said, *map(readable, to_know(run.data, run.forms))]
+        return [*lines, f"wrote the report to {place}"]
+    place = storage.location(to or "comparison.html")
+    storage.write_replacing(place, render_side_by_side(runs).encode())
+    return [*table(runs), "", *comparability(runs), f"wrote the comparison to {place}"]

@@ -1,0 +1,144 @@
+"""Each predictor once, under the rule that validation chose for it, by the endpoint; and who is set apart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from behaviorlm_ray.evaluation.comparison import PRIMARY
+from behaviorlm_ray.report.content import Interval, ReportData
+
+Kind = Literal["baseline", "untuned", "tuned"]
+RULES = {
+    "plain": "",
+    "adjusted": "logit adjustment",
+    "bayes": "Bayes rule of the endpoint",
+    "fitted": "rule fitted on validation",
+    "pmi": "minus the score without history",
+    "per_token": "mean per token",
+}
+"""Ends of a model's name, and what they stand for."""
+MOST_FREQUENT = "most_frequent"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A predictor under one rule. model: its key in the results; objective: on validation, None: not chosen by it."""
+
+    predictor: str
+    rule: str
+    model: str
+    kind: Kind
+    description: str
+    objective: float | None
+    anchor: Interval
+    tail: Interval
+    accuracy: Interval
+
+    @property
+    def mean(self) -> float | None:
+        """The endpoint in one number: the mean of its two."""
+        if self.anchor.value is None or self.tail.value is None:
+            return None
+        return (self.anchor.value + self.tail.value) / 2
+
+
+@dataclass(frozen=True)
+class Forms:
+    """best: each predictor once, the best endpoint first. others: its other forms, in the order of the results.
+
+    recommended: what to use, None where validation has nothing to choose by. counting: the best counting beside it, and
+    whether validation chose that, too; None without one.
+    """
+
+    best: list[Shown]
+    others: list[Shown]
+    recommended: Shown | None
+    counting: Shown | None
+    counting_by_validation: bool
+
+    @property
+    def set_apart(self) -> list[Shown]:
+        """Those that plots draw: the recommended, the best counting, the best other model, and the most frequent."""
+        models = [shown for shown in self.best if shown.kind != "baseline"]
+        frequent = [shown for shown in self.best if shown.predictor == MOST_FREQUENT]
+        wanted = [self.recommended, self.counting, *models[:2], *frequent]
+        return list({shown.model: shown for shown in wanted if shown is not None}.values())[:4]
+
+
+def forms(data: ReportData) -> Forms:
+    """Read from the results: what validation compared is chosen by it, anything else is shown plain."""
+    objectives = _objectives(data)
+    every = [_shown(data, name, objectives.get(name)) for name in data.results.models]
+    by_predictor: dict[str, list[Shown]] = {}
+    for shown in every:
+        by_predictor.setdefault(shown.predictor, []).append(shown)
+    best = [_chosen(of_one) for of_one in by_predictor.values()]
+    # by the endpoint; without one last, in the order of the results
+    best.sort(key=lambda shown: -1.0 if shown.mean is None else shown.mean, reverse=True)
+    chosen = {shown.model for shown in best}
+    recommended = _recommended(data, every)
+    counting, by_validation = _counting(best)
+    return Forms(
+        best, [shown for shown in every if shown.model not in chosen], recommended, counting, by_validation
+    )
+
+
+def split_name(model: str) -> tuple[str, str]:
+    """The predictor and the rule of a model's name."""
+    predictor, _, rule = model.rpartition("+")
+    return (predictor, rule) if predictor and rule in RULES else (model, "plain")
+
+
+def _objectives(data: ReportData) -> dict[str, float]:
+    """The objective on validation of each model that has one, by its name in the results."""
+    found: dict[str, float] = {}
+    for arm, rules in data.objectives.items():
+        for rule, value in rules.items():
+            if value is not None:
+                found[arm if rule == "plain" else f"{arm}+{rule}"] = value
+    if data.results.recommended is not None:
+        for option in data.results.recommended.compared:
+            if option.model is not None and option.objective is not None:
+                found[option.model] = option.objective
+    return found
+
+
+def _shown(data: ReportData, model: str, objective: float | None) -> Shown:
+    predictor, rule = split_name(model)
+    note = data.models.get(model)
+    own = data.models.get(predictor)
+    is_counting = predictor == "counts"
+    kind: Kind = note.kind if note is not None else "baseline" if is_counting else "tuned"
+    intervals = [_interval(data, model, *of) for of in (*PRIMARY, ("all", "accuracy"))]
+    description = own.description if own is not None else "" if note is None else note.description
+    return Shown(predictor, rule, model, kind, description, objective, *intervals)
+
+
+def _interval(data: ReportData, model: str, group: str, metric: str) -> Interval:
+    return data.results.models[model].get(group, {}).get(metric, Interval())
+
+
+def _chosen(of_one: list[Shown]) -> Shown:
+    """Of a predictor's forms that which validation prefers; where it says nothing the plain one, or the first."""
+    known = [shown for shown in of_one if shown.objective is not None]
+    if known:
+        return max(known, key=lambda shown: shown.objective or 0.0)
+    return next((shown for shown in of_one if shown.rule == "plain"), of_one[0])
+
+
+def _recommended(data: ReportData, every: list[Shown]) -> Shown | None:
+    told: Mapping[str, Shown] = {shown.model: shown for shown in every}
+    if data.results.recommended is not None:
+        return told.get(data.results.recommended.model or "")
+    known = [shown for shown in every if shown.objective is not None]
+    return max(known, key=lambda shown: shown.objective or 0.0) if known else None
+
+
+def _counting(best: list[Shown]) -> tuple[Shown | None, bool]:
+    """The best counting: by validation where it was asked, else by the test samples, which favors it."""
+    counting = [shown for shown in best if shown.kind == "baseline"]
+    asked = [shown for shown in counting if shown.objective is not None]
+    if asked:
+        return max(asked, key=lambda shown: shown.objective or 0.0), True
+    known = [shown for shown in counting if shown.mean is not None]
+    return (known[0], False) if known else (None, False)

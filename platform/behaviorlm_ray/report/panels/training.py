@@ -1,0 +1,176 @@
+"""Loss over the optimizer steps of each tuning, and at its two ends the loss on the validation samples."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from behaviorlm_ray.report.breakdown_content import GroupLosses
+from behaviorlm_ray.report.content import LossPoint, ReportData
+from behaviorlm_ray.report.drawing import INKS, SERIES, colors, figure, shortened, tooltip, values
+from behaviorlm_ray.report.wording import count, measured
+
+POINTS_PER_CURVE = 300
+"""A longer curve is drawn as means of equal blocks."""
+NOISY = 60
+"""Steps from which on a running mean is drawn over the curve."""
+BEFORE_AFTER = {
+    "a_tune": ("untuned", "a_tuned"),
+    "one_stage": ("untuned", "one_stage"),
+    "b_tune": ("a_tuned", "ab_tuned"),
+}
+"""The arms whose weights a tuning starts from and ends with, by the stage's own name."""
+GROUPS = {"validation, anchor targets": "anchor", "validation, tail targets": "tail"}
+
+
+@dataclass(frozen=True)
+class TrainingView:
+    """The curve of one stage. validated: whether it has the ends on validation."""
+
+    stage: str
+    plot: Markup
+    validated: bool
+
+
+def training_views(data: ReportData) -> list[TrainingView]:
+    """One for each curve with a point."""
+    found = []
+    for stage, curve in data.loss_curves.items():
+        ends = validation_ends(data, stage, len(curve))
+        if (plot := _plot(stage, curve, ends)) is not None:
+            found.append(TrainingView(stage, plot, bool(ends)))
+    return found
+
+
+def validation_ends(data: ReportData, stage: str, steps: int) -> list[dict[str, Any]]:
+    """The loss on validation before and after a tuning, by group of the targets, where both models were measured."""
+    losses = data.breakdowns.validation_loss if data.breakdowns is not None else {}
+    name, _, arm = stage.partition(" (")
+    before, after = BEFORE_AFTER.get(name, ("", ""))
+    if arm:  # of an arm of one's own: what it ends with is that arm
+        after = arm.removesuffix(")")
+        before = before if name != "b_tune" else ""
+    points = []
+    for step, model in ((0, before), (steps, after)):
+        for series, group in GROUPS.items():
+            value = getattr(losses.get(model, GroupLosses()), group)
+            if value is not None:
+                points.append(
+                    {"name": series, "step": step, "loss": value, "shown": measured(value), "at": model}
+                )
+    return points
+
+
+def _plot(stage: str, curve: Sequence[LossPoint], ends: list[dict[str, Any]]) -> Markup | None:
+    if not any(point.loss is not None and math.isfinite(point.loss) for point in curve):
+        return None
+    steps = np.array([point.step for point in curve], float) + 1
+    parts = list(dict.fromkeys(name for point in curve for name in point.parts))
+    series = {"loss of the step": _array([point.loss for point in curve])}
+    if len(parts) > 1:
+        series |= {
+            f"of it {shortened(name)}": _array([point.parts.get(name) for point in curve]) for name in parts
+        }
+    is_noisy = len(steps) >= NOISY
+    thin = [row for name, of in series.items() for row in _rows(name, _blocks(steps), _blocks(of))]
+    strong = (
+        [row for name, of in series.items() for row in _rows(name, *_running(steps, of))]
+        if is_noisy
+        else thin
+    )
+    free = [ink for ink in SERIES if ink not in (SERIES[0], SERIES[1])]
+    inks = {
+        name: free[(number - 1) % len(free)] if number else INKS["ink"] for number, name in enumerate(series)
+    }
+    inks |= (
+        {"validation, anchor targets": INKS["accent"], "validation, tail targets": INKS["tail"]}
+        if ends
+        else {}
+    )
+    color = {
+        "field": "name",
+        "type": "nominal",
+        "scale": colors(inks),
+        "sort": None,
+        "legend": {"columns": 2},
+    }
+    x = {
+        "field": "step",
+        "type": "quantitative",
+        "title": "optimizer step",
+        "axis": {"grid": False, "tickMinStep": 1, "tickCount": 6},
+    }
+    y = {
+        "field": "loss",
+        "type": "quantitative",
+        "title": "loss",
+        "scale": {"zero": False},
+        "axis": {"tickCount": 5},
+    }
+    told = tooltip(name="what", count="step", shown="loss")
+    layers: list[dict[str, Any]] = []
+    if is_noisy:
+        layers.append({"data": values(thin), "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.25}})
+    layers.append({"data": values(strong), "mark": {"type": "line", "strokeWidth": 1.8}})
+    layers.append(
+        {
+            "data": values(strong),
+            "mark": {"type": "point", "filled": True, "size": 100, "opacity": 0 if len(steps) > 1 else 1},
+            "encoding": {"tooltip": told},
+        }
+    )
+    if ends:
+        layers.append(
+            {
+                "data": values(ends),
+                "mark": {"type": "line", "strokeDash": [4, 3], "point": {"size": 70, "filled": True}},
+                "encoding": {"tooltip": tooltip(name="what", at="model", shown="loss")},
+            }
+        )
+    spec = {"width": 520, "height": 250, "encoding": {"x": x, "y": y, "color": color}, "layer": layers}
+    return figure(spec, f"Loss of stage {stage} over optimizer steps, and on validation before and after it")
+
+
+def _rows(name: str, steps: NDArray[np.float64], losses: NDArray[np.float64]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "step": round(float(step), 1),
+            "loss": float(f"{loss:.5g}"),
+            "shown": measured(loss),
+            "count": count(step),
+        }
+        for step, loss in zip(steps.tolist(), losses.tolist(), strict=True)
+        if math.isfinite(loss)
+    ]
+
+
+def _array(numbers: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([np.nan if number is None else number for number in numbers], float)
+
+
+def _blocks(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(numbers) <= POINTS_PER_CURVE:
+        return numbers
+    blocks = np.array_split(numbers, POINTS_PER_CURVE)
+    return np.array(
+        [block[np.isfinite(block)].mean() if np.isfinite(block).any() else np.nan for block in blocks]
+    )
+
+
+def _running(
+    steps: NDArray[np.float64], losses: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means over a window of a thirtieth of the curve, at the window's middle step."""
+    finite = np.isfinite(losses)
+    window = max(len(losses) // 30, 3)
+    if finite.sum() < window:
+        return steps[finite], losses[finite]
+    weights = np.full(window, 1 / window)
+    return _blocks(np.convolve(steps[finite], weights, "valid")), _blocks(
+        np.convolve(losses[finite], weights, "valid")
+    )
