@@ -17,8 +17,8 @@ from tests.platform.small_runs import log_rows, run_data, save_base, write_conve
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ["torch", "transformers", "tokenizers", "peft", "deepspeed", "ray", "boto3", "botocore", "optuna"]
-HEAVY += ["matplotlib", "scipy", "sklearn", "pandas", "polars", "pyarrow.dataset", "pyarrow.parquet"]
-FOR_THE_WORK = {"ray", "deepspeed", "matplotlib", "optuna", "sklearn", "polars"}
+HEAVY += ["vl_convert", "scipy", "sklearn", "pandas", "polars", "pyarrow.dataset", "pyarrow.parquet"]
+FOR_THE_WORK = {"ray", "deepspeed", "vl_convert", "optuna", "sklearn", "polars"}
 FOR_NETWORKS = {"scipy"}
 """A plan lays out a network to hold the headers of the weights against it."""
 FOR_ADAPTERS = {"peft"}
@@ -60,6 +60,7 @@ OTHERS = {
     ],
     "inspect": [["--mapping", "absent.yaml"], ["--rows", "0", "log.csv"], []],
     "serve": [["--modl=x"], ["--model=absent"], ["--model=.", "--dry-run"], ["--model=x", "--host=0.0.0.0"]],
+    "report": [["--too=x"], ["runs/absent"], ["runs/absent", "runs/absent", "--to", "x.html"]],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],
@@ -139,7 +140,7 @@ def test_a_look_at_a_log_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     [[status, loaded]] = first_screens([("inspect", look)])
     assert status == 0
     # the reader, the plots of the page, and what Arrow looks for where it is installed
-    assert set(loaded) <= {"pyarrow.parquet", "matplotlib", "pandas"}
+    assert set(loaded) <= {"pyarrow.parquet", "vl_convert", "pandas"}
 
 
 def test_a_plan_loads_what_reads_inputs_and_not_what_does_the_work(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def _written(named: Sequence[str], to: str | None) -> list[str]:
     """Write the page. Returns what is printed."""
     from behaviorlm_ray import storage
     from behaviorlm_ray.report.page import render_report
-    from behaviorlm_ray.report.panels.first_screen import to_know, verdict
+    from behaviorlm_ray.report.panels.first_screen import verdict
+    from behaviorlm_ray.report.panels.not_learned import to_know
     from behaviorlm_ray.report.run_files import REPORT
     from behaviorlm_ray.report.side_by_side import comparability, read_run, render_side_by_side, table
     from behaviorlm_ray.report.wording import readable

@@ -19,7 +19,7 @@ from behaviorlm_ray.evaluation.predictors import ArmScores, Predictor
 from behaviorlm_ray.evaluation.samples import SampleFacts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather
 
-CLASS_STARTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+CLASS_STARTS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 50, 100, 200, 500, 1000)
 """Where classes of counts begin; the last has no end."""
 COVERAGES = tuple(step / 20 for step in range(1, 21))
 """Shares of the samples, those that a predictor is surest of first."""

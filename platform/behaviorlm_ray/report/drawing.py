@@ -6,6 +6,7 @@ from the installed wheel and is part of the page. Specifications hold text of th
 expression.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -55,6 +56,7 @@ CONFIG: dict[str, Any] = {
         "direction": "horizontal",
         "columns": 2,
         "symbolStrokeWidth": 2,
+        "symbolOpacity": 1,
         "offset": 10,
     },
 }
@@ -154,4 +156,11 @@ def _drawn(spec: str) -> str:
     assert found is not None, svg[:200]
     width, _, box = found.groups()
     head = f'<svg viewBox="{box}" style="max-width: {float(width):g}px" aria-hidden="true" focusable="false">'
-    return head + svg[found.end() :]
+    return head + _own_clips(svg[found.end() :], hashlib.sha256(spec.encode()).hexdigest()[:8])
+
+
+def _own_clips(svg: str, key: str) -> str:
+    """The picture with ids that no other on the page has, whatever was drawn before it."""
+    known = {name: f"{key}-{number}" for number, name in enumerate(re.findall(r'<clipPath id="(\w+)"', svg))}
+    renamed = re.sub(r'<clipPath id="(\w+)"', lambda at: f'<clipPath id="{known[at[1]]}"', svg)
+    return re.sub(r"url\(#(\w+)\)", lambda at: f"url(#{known[at[1]]})", renamed)

@@ -19,8 +19,9 @@ from behaviorlm_ray.report.panels.confidence import (
 )
 from behaviorlm_ray.report.panels.cost import cost_figure, total
 from behaviorlm_ray.report.panels.endpoint import endpoint_figure, front_figure, role
-from behaviorlm_ray.report.panels.first_screen import groups_called, to_know, verdict
+from behaviorlm_ray.report.panels.first_screen import groups_called, verdict
 from behaviorlm_ray.report.panels.metrics import is_primary, metric_groups, paired, said_of, union
+from behaviorlm_ray.report.panels.not_learned import to_know
 from behaviorlm_ray.report.panels.selection import by_frequency, selection_figure
 from behaviorlm_ray.report.panels.slices import slice_views
 from behaviorlm_ray.report.panels.training import training_views

@@ -1,8 +1,10 @@
 // What a page of the report does beyond standing still: charts that answer the pointer, tables that sort and filter.
 (() => {
   "use strict";
+  const quiet = { level() { return quiet; }, info() { return quiet; }, debug() { return quiet; }, warn() { return quiet; },
+    error(...told) { console.error(...told); return quiet; } };
   const options = { actions: false, renderer: "svg", ast: true, defaultStyle: false, mode: "vega-lite",
-    tooltip: { disableDefaultStyle: true }, logLevel: 1 };
+    tooltip: { disableDefaultStyle: true }, logger: quiet };
 
   // A chart is drawn anew at its own width once it is about to be seen; without a script the picture stays.
   const liven = async (figure) => {

@@ -14,8 +14,9 @@ from behaviorlm_ray.report.content import Interval, ReportData
 from behaviorlm_ray.report.document import filled
 from behaviorlm_ray.report.drawing import INKS, colors, figure, labels, script, tooltip, values
 from behaviorlm_ray.report.forms import RULES, Forms, forms
-from behaviorlm_ray.report.panels.first_screen import tail_counted, to_know
+from behaviorlm_ray.report.panels.first_screen import tail_counted
 from behaviorlm_ray.report.panels.metrics import union
+from behaviorlm_ray.report.panels.not_learned import to_know
 from behaviorlm_ray.report.run_files import REPORT_DATA
 from behaviorlm_ray.report.wording import count, measured
 from behaviorlm_ray.storage import Location
@@ -52,16 +53,16 @@ def read_run(named: str) -> ComparedRun:
     content = storage.read_bytes(place / REPORT_DATA)
     if content is None:
         raise ConfigError(
-            f"{named} has no {REPORT_DATA}: it is no finished run, or one of an earlier version; `behaviorlm run` with its "
-            "configuration finishes it, and what is done already is not done again"
+            f"{named} has no {REPORT_DATA}: it is no finished run, or one of an earlier version; `behaviorlm run` with "
+            "its configuration finishes it, and what is done already is not done again"
         )
     try:
         data = ReportData.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(
-            f"{place / REPORT_DATA} was written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}; "
-            "`behaviorlm run` with the run's configuration writes it anew"
+            f"{place / REPORT_DATA} was written by another version: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            "; `behaviorlm run` with the run's configuration writes it anew"
         ) from None
     return ComparedRun(named, place, data, forms(data))
 

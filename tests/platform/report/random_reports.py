@@ -3,24 +3,27 @@
 import itertools
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from behaviorlm_ray.report.content import ReportData
+from behaviorlm_ray.report.forms import split_name
 
 MODELS = {
-    "most frequent": "baseline",
-    "per-user frequency": "baseline",
+    "most_frequent": "baseline",
+    "user_frequency": "baseline",
     "bigram": "baseline",
-    "back-off, order 3": "baseline",
-    "no tuning": "untuned",
-    "no tuning, PMI": "untuned",
-    "one-stage": "tuned",
-    "one-stage, adjusted": "tuned",
-    "A": "tuned",
-    "A, adjusted": "tuned",
-    "A+B": "tuned",
-    "A+B, adjusted": "tuned",
+    "markov_order_3": "baseline",
+    "untuned": "untuned",
+    "untuned+pmi": "untuned",
+    "one_stage": "tuned",
+    "one_stage+adjusted": "tuned",
+    "a_tuned": "tuned",
+    "a_tuned+adjusted": "tuned",
+    "ab_tuned": "tuned",
+    "ab_tuned+adjusted": "tuned",
 }
 METRICS = [
     "accuracy", "mrr", "ndcg_at_3", "ndcg_at_5", "recall_at_5", "weighted_precision", "weighted_recall",
@@ -32,7 +35,7 @@ HOSTILE = '<script>alert("x")</script>'
 NAMES = [
     HOSTILE, "</svg><img src=x onerror=alert(1)>", "line\nbreak\x00\x1b[31m", "مرحبا بالعالم",
     "🚕 call a taxi", "$x^2$ & <b>bold</b>", "Light:switch on", "Google", "Google Maps",
-    "<|im_end|>", "n" * 120,
+    "<|im_end|>", "n" * 120, "turned \u202e round",
 ]  # fmt: skip
 
 
@@ -43,14 +46,87 @@ class PageText(HTMLParser):
         super().__init__()
         self.parts: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._unread = False
         self.feed(page)
         self.text = re.sub(r"\s+", " ", " ".join(self.parts))
 
     def handle_data(self, data: str) -> None:
-        self.parts.append(data)
+        if not self._unread:
+            self.parts.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unread = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self._unread = tag in ("script", "style")
+
+
+def random_breakdowns(random: Generator, names: list[str]) -> dict[str, Any]:
+    """Every part of them, for every model, with hostile names where names are."""
+    coverage = np.arange(1, 21) / 20
+
+    def of_users() -> dict[str, Any]:
+        parts = [
+            {"users": 40, "samples": 700, "lowest": low, "highest": low + 0.2, "accuracy": low + 0.1}
+            | {"repeats": 0.2, "tail": 0.25, "known": 61.0}
+            for low in np.arange(5) / 5
+        ]
+        quantiles = {f"{at:g}": float(at) for at in (0.1, 0.25, 0.5, 0.75, 0.9)}
+        histogram = random.integers(0, 60, 10).tolist()
+        return {"users": 200, "left_out": 3, "minimum_samples": 5} | {
+            "quantiles": quantiles,
+            "histogram": histogram,
+            "parts": parts,
+        }
+
+    def rows(labels: list[str]) -> list[dict[str, Any]]:
+        return [
+            {"label": label, "samples": 100 + place, "groups": 30, "tail": 0.2}
+            | {"accuracy": {model: float(random.random()) for model in MODELS}}
+            for place, label in enumerate(labels)
+        ]
+
+    return {
+        "subject": "ab_tuned+adjusted",
+        "test_samples": "c3" * 32,
+        "slices": {
+            "history": rows(["0", "1", "2", "3–4", "5–9", "10–19"]),
+            "known": rows(["0", "1", "2", "3–4", "50–99", "1000+"]),
+            "repeat": rows(["changes", "repeats"]),
+            "hour": rows([f"{hour:02d}" for hour in range(24)]),
+            "weekday": rows(["Mon", "Sun", "Tue"]),
+        },
+        "confusions": {model: [[[0, 7], [1, 2]] for _ in [*names, None]] for model in MODELS},
+        "coverage": {
+            model: [
+                {"coverage": at, "threshold": 1 - at, "samples": int(6543 * at), "precision": 1 - at / 2}
+                for at in coverage.tolist()
+            ]
+            for model in MODELS
+        },
+        "users": {model: of_users() for model in MODELS},
+        "users_against": {"markov_order_3": {"better": 111, "same": 33, "worse": 56}},
+        "examples": [
+            {
+                "history": [*names[:6], names[4]],
+                "events_seen": 12,
+                "context": {"hour": "08", "weekday": HOSTILE},
+                "expected": [
+                    {"behavior": name, "probability": 0.5 / (1 + at)} for at, name in enumerate(names[:3])
+                ],
+                "chosen": names[0],
+                "came": name,
+                "is_anchor": True,
+                "rank": 1 + place,
+            }
+            for place, name in enumerate(names[:2])
+        ],
+        "validation_loss": {
+            model: {"all": 1.25, "anchor": 1.125, "tail": 4.0625}
+            for model in ("untuned", "one_stage", "a_tuned", "ab_tuned")
+        },
+    }
 
 
 def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportData:
@@ -140,6 +216,18 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
             },
             "results": {
                 "ceiling": {"all": 0.7123, "anchor": 0.8034, "tail": 0.5512},
+                "recommended": {
+                    "predictor": "ab_tuned",
+                    "rule": "adjusted",
+                    "model": "ab_tuned+adjusted",
+                    "objective": 0.61,
+                    "compared": [
+                        {"predictor": predictor, "rule": rule, "model": model, "objective": 0.3 + place / 50}
+                        for place, model in enumerate(MODELS)
+                        for predictor, rule in [split_name(model)]
+                        if rule in ("plain", "adjusted")
+                    ],
+                },
                 "models": {
                     model: {
                         group: {metric: interval(0.2 + 0.04 * place) for metric in METRICS}
@@ -147,7 +235,7 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                     }
                     for place, model in enumerate(MODELS)
                 },
-                "samples": {"test": 6543, "by_group": {"anchor": 5000, "tail": 1543}},
+                "samples": {"all": 6543, "groups": 321, "by_group": {"anchor": 5000, "tail": 1543}},
                 "retention": {
                     model: {"held_out_loss": {"value": 2.345}, "cloze_accuracy": interval(0.4)}
                     for model in tuned
@@ -171,7 +259,10 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                     "high": difference + 0.02,
                     "p_value": float(random.random() ** 4),
                 }
-                for first, second in (("A+B", "one-stage"), ("A+B", "back-off, order 3"))
+                for first, second in (
+                    ("ab_tuned+adjusted", "one_stage"),
+                    ("ab_tuned+adjusted", "markov_order_3"),
+                )
                 for group, metric in (
                     ("anchor", "accuracy"),
                     ("tail", "macro_recall_at_least_10"),
@@ -205,14 +296,17 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                     for name, count in zip(names, counts, strict=True)
                 ],
             },
-            "behaviors": {model: rows() for model in tuned},
-            "reliability": {model: bins() for model in tuned},
+            "behaviors": {model: rows() for model in [*tuned, "markov_order_3"]},
+            "reliability": {model: bins() for model in [*tuned, "markov_order_3"]},
+            "breakdowns": random_breakdowns(random, names),
+            "fingerprints": {"log": "a1" * 32, "vocabulary": "b2" * 32, "test samples": "c3" * 32},
             "stages": [
                 {
                     "stage": stage,
                     "fingerprint": f"{number:02d}fa8c0b" * 8,
                     "reused": number < 2,
                     "seconds": float(random.uniform(1, 5000)),
+                    "tokens": 123_456 * number or None,
                     "rows": 1000 * number + 11,
                     "warnings": ["3 conversations were cut to 512 tokens"] if stage == "a_tune" else [],
                 }

@@ -1,12 +1,9 @@
 """Missing and undefined parts do no harm; a report survives JSON."""
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from behaviorlm_ray.report import page, plots
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.page import render_report
 from tests.platform.report.random_reports import NAMES, PageText, random_report
@@ -16,11 +13,7 @@ from tests.platform.report.random_reports import NAMES, PageText, random_report
 def small_report() -> ReportData:
     """Every part, but few plots, so that many variants are drawn quickly."""
     report = random_report(seed=6, behaviors=len(NAMES), steps=12)
-    first = {
-        "reliability": dict(list(report.reliability.items())[:1]),
-        "loss_curves": dict(list(report.loss_curves.items())[:1]),
-    }
-    return report.model_copy(update=first)
+    return report.model_copy(update={"loss_curves": dict(list(report.loss_curves.items())[:1])})
 
 
 @pytest.fixture(scope="module")
@@ -28,30 +21,6 @@ def small_page(small_report: ReportData) -> str:
     return render_report(small_report)
 
 
-@pytest.fixture(scope="module")
-def drawings() -> dict[str, Any]:
-    return {}
-
-
-@pytest.fixture
-def drawn_once(drawings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plot of the same data is taken from `drawings`: most of a page's time goes into its plots."""
-
-    def kept(draw: Callable[..., Any]) -> Callable[..., Any]:
-        def drawn(*data: Any) -> Any:
-            key = f"{draw.__name__}{data!r}"
-            if key not in drawings:
-                drawings[key] = draw(*data)
-            return drawings[key]
-
-        return drawn
-
-    for name in ("endpoint_plot", "loss_plot", "selection_plot", "reliability_plot"):
-        monkeypatch.setattr(plots, name, kept(getattr(plots, name)))
-    monkeypatch.setattr(page, "front_plot", kept(page.front_plot))
-
-
-@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("part", [None, *ReportData.model_fields])
 def test_a_report_reads_with_any_one_part_alone(small_report: ReportData, part: str | None) -> None:
     whole = small_report.model_dump(mode="json")
@@ -61,7 +30,6 @@ def test_a_report_reads_with_any_one_part_alone(small_report: ReportData, part: 
     assert "How to read this" in parsed.text
 
 
-@pytest.mark.usefixtures("drawn_once")
 @pytest.mark.parametrize("part", [name for name in ReportData.model_fields if name != "title"])
 def test_a_report_reads_with_any_one_part_missing(small_report: ReportData, part: str) -> None:
     data = {name: value for name, value in small_report.model_dump(mode="json").items() if name != part}

@@ -2,18 +2,9 @@
 
 import re
 
-from behaviorlm_ray.report.content import Front, ReportData, Results
-from behaviorlm_ray.report.front_plot import unadjusted
+from behaviorlm_ray.report.content import ReportData, Results
 from behaviorlm_ray.report.page import render_report
 from behaviorlm_ray.report.results import shown_retention
-
-
-def test_the_dot_of_a_front_is_the_model_without_adjustment_wherever_it_lies() -> None:
-    anchor, tail = [0.6, 0.5, 0.4], [0.1, 0.2, 0.3]
-    assert unadjusted(Front(anchor_accuracy=anchor, tail_macro_recall=tail, tau=[-0.5, 0, 1])) == (0.5, 0.2)
-    assert unadjusted(Front(anchor_accuracy=anchor, tail_macro_recall=tail)) == (0.6, 0.1)
-    assert unadjusted(Front(anchor_accuracy=anchor, tail_macro_recall=tail, tau=[0.5, 1, 1.5])) is None
-    assert unadjusted(Front(anchor_accuracy=[None], tail_macro_recall=[0.1], tau=[0])) is None
 
 
 def test_the_endpoint_in_expectation_stands_beside_its_bound_and_a_dash_where_nothing_counts() -> None:
@@ -38,9 +29,9 @@ def test_the_endpoint_in_expectation_stands_beside_its_bound_and_a_dash_where_no
     }
     page = render_report(ReportData.model_validate(data))
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL)]
-    ends = {words[1]: words[-2:] for words in rows if len(words) > 3}
+    ends = {words[0]: words[-2:] for words in rows if len(words) > 3}
     assert ends["one"] == ["0.543", "0.321"] and ends["two"] == ["0.234", "–"] and ends["three"] == ["–", "–"]
-    assert rows[4][0] == "bound" and rows[4][-2:] == ["0.777", "0.666"]
+    assert ends["bound"] == ["0.777", "0.666"]
     assert ["one", "0.135", "0.246"] in rows and ["best", "possible", "0.468"] in rows
 
 

@@ -95,7 +95,7 @@ def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None)
             "y": y,
             "color": color,
             "tooltip": told,
-            "x": {"title": None, "axis": x_axis, "scale": {"zero": False, "nice": True}},
+            "x": {"title": None, "axis": x_axis, "scale": {"zero": False, "nice": False, "padding": 10}},
         },
         "layer": layers,
     }
@@ -185,15 +185,6 @@ def front_figure(forms: Forms, fronts: Mapping[str, Front], truth: Front | None)
     return figure(spec, "Tail macro recall against anchor accuracy: predictors as points, fronts as lines")
 
 
-def unadjusted(front: Front) -> tuple[float, float] | None:
-    """The point without adjustment: at tau 0, or the first where taus are not given; None where it was not measured."""
-    taus = [0.0] if front.tau is None else front.tau
-    for tau, anchor, tail in zip(taus, front.anchor_accuracy, front.tail_macro_recall, strict=False):
-        if tau == 0 and anchor is not None and tail is not None:
-            return anchor, tail
-    return None
-
-
 def _line(front: Front | None) -> list[dict[str, Any]]:
     """The points of a front in their order."""
     if front is None:
@@ -223,6 +214,6 @@ def _axis(field: str, title: str) -> dict[str, Any]:
         "field": field,
         "type": "quantitative",
         "title": title,
-        "scale": {"zero": False, "nice": True},
+        "scale": {"zero": False, "nice": False, "padding": 14},
         "axis": {"format": ".2f", "tickCount": 5},
     }

@@ -1,18 +1,12 @@
-"""What a reader needs first: what to use, by how much it is ahead of counting, on what this rests, what went wrong."""
-
-import math
-from collections.abc import Sequence
+"""What a reader needs first: what to use, by how much it is ahead of counting, and on what this rests."""
 
 from markupsafe import Markup, escape
 
 from behaviorlm_ray.evaluation.comparison import PRIMARY
-from behaviorlm_ray.report.content import LossPoint, ReportData
-from behaviorlm_ray.report.forms import MOST_FREQUENT, RULES, Forms, Shown
-from behaviorlm_ray.report.wording import breakable, count, measured, percent, readable, signed
+from behaviorlm_ray.report.content import ReportData
+from behaviorlm_ray.report.forms import RULES, Forms, Shown
+from behaviorlm_ray.report.wording import breakable, count, measured, readable, signed
 
-ALWAYS_ONE = 0.95
-"""Share of the test samples for which one behavior is predicted, from which on it learned nothing else (our choice)."""
-FEW_USERS, FEW_TAIL = 30, 5
 GROUP_WORDS = ("in anchor accuracy", "in tail macro recall")
 
 
@@ -21,11 +15,6 @@ def verdict(data: ReportData, forms: Forms) -> list[Markup]:
     if not data.results.models:
         return []
     return [_what_to_use(data, forms), _rests_on(data)]
-
-
-def to_know(data: ReportData, forms: Forms) -> list[str]:
-    """What was not learned, and what is too little to rest on, in sentences."""
-    return [*_below_most_frequent(data, forms), *_always_one(data, forms), *_curves(data), *_little(data)]
 
 
 def groups_called(data: ReportData) -> str:
@@ -71,14 +60,12 @@ def _what_to_use(data: ReportData, forms: Forms) -> Markup:
         )
     if counting is None:
         return Markup("Use {}; there is no counting beside it.").format(name(best))
-    how = (
-        name(counting)
-        if forms.counting_by_validation
-        else Markup("{}, the best on test").format(name(counting))
-    )
-    return Markup("Use {}: {}.").format(
-        name(best), _against(data, best, counting, Markup("counting ({})").format(how))
-    )
+    how = Markup("{}" if forms.counting_by_validation else "{}, the best on test").format(name(counting))
+    stands = _against(data, best, counting, Markup("counting ({})").format(how))
+    if best.mean is not None and counting.mean is not None and best.mean < counting.mean:
+        lead = Markup("Validation prefers {}, but <b>counting does better on test</b>").format(name(best))
+        return Markup("{}: {}.").format(lead, stands)
+    return Markup("Use {}: {}.").format(name(best), stands)
 
 
 def _against(data: ReportData, best: Shown, other: Shown, called: Markup) -> Markup:
@@ -132,72 +119,3 @@ def _rests_on(data: ReportData) -> Markup:
         )
         rests = f"{rests} and on {tail}" if rests else tail
     return escape(f"This rests on {rests}." if rests else "What this rests on is not told in the results.")
-
-
-def _below_most_frequent(data: ReportData, forms: Forms) -> list[str]:
-    found = [shown for shown in forms.best if shown.predictor == MOST_FREQUENT]
-    floor = found[0].accuracy.value if found else None
-    if floor is None:
-        return []
-    return [
-        f"{shown.model} has not learned this log: it is right for {percent(shown.accuracy.value)} of the samples, and "
-        f"always naming the most frequent behavior for {percent(floor)}."
-        for shown in forms.best
-        if shown.kind == "tuned" and shown.accuracy.value is not None and shown.accuracy.value < floor
-    ]
-
-
-def _always_one(data: ReportData, forms: Forms) -> list[str]:
-    told = []
-    for shown in forms.best:
-        rows = data.behaviors.get(shown.model, [])
-        total = sum(row.predicted or 0 for row in rows)
-        most = max(rows, key=lambda row: row.predicted or 0, default=None)
-        if shown.kind == "baseline" or most is None or not total:
-            continue
-        share = (most.predicted or 0) / total
-        if share >= ALWAYS_ONE:
-            told.append(
-                f"{shown.model} has learned one behavior only: it predicts {most.behavior} for {percent(share)} of the "
-                "samples."
-            )
-    return told
-
-
-def _curves(data: ReportData) -> list[str]:
-    told = []
-    for stage, curve in data.loss_curves.items():
-        ends = loss_ends(curve)
-        if ends is not None and not ends[1] < ends[0]:
-            told.append(
-                f"{stage} did not learn: its loss was {measured(ends[0])} over the first steps and {measured(ends[1])} "
-                "over the last; lower the learning rate, or give it more steps."
-            )
-        if any(point.loss is not None and not math.isfinite(point.loss) for point in curve):
-            told.append(f"{stage}: the loss was not a number at some steps; lower the learning rate.")
-    return told
-
-
-def loss_ends(curve: Sequence[LossPoint]) -> tuple[float, float] | None:
-    """Mean loss over the first and over the last fifth of a curve; None for fewer than ten steps."""
-    losses = [point.loss for point in curve if point.loss is not None and math.isfinite(point.loss)]
-    fifth = len(losses) // 5
-    if fifth < 2:
-        return None
-    return sum(losses[:fifth]) / fifth, sum(losses[-fifth:]) / fifth
-
-
-def _little(data: ReportData) -> list[str]:
-    told = []
-    users = data.results.samples.get("groups")
-    if isinstance(users, int) and users < FEW_USERS:
-        told.append(
-            f"The test part has {count(users)} {groups_called(data)} only: intervals over so few are rough."
-        )
-    counted = tail_counted(data)
-    if counted is not None and counted[0] < FEW_TAIL:
-        told.append(
-            f"Of the tail only {count(counted[0])} behaviors have {data.tail_minimum_targets} test targets: its number "
-            "says little; a larger share for test (split.test) or a longer log helps."
-        )
-    return told

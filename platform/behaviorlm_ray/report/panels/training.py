@@ -73,7 +73,7 @@ def _plot(stage: str, curve: Sequence[LossPoint], ends: list[dict[str, Any]]) ->
     series = {"loss of the step": _array([point.loss for point in curve])}
     if len(parts) > 1:
         series |= {
-            f"of it {shortened(name)}": _array([point.parts.get(name) for point in curve]) for name in parts
+            f"part: {shortened(name)}": _array([point.parts.get(name) for point in curve]) for name in parts
         }
     is_noisy = len(steps) >= NOISY
     thin = [row for name, of in series.items() for row in _rows(name, _blocks(steps), _blocks(of))]
@@ -102,6 +102,7 @@ def _plot(stage: str, curve: Sequence[LossPoint], ends: list[dict[str, Any]]) ->
         "field": "step",
         "type": "quantitative",
         "title": "optimizer step",
+        "scale": {"nice": False},
         "axis": {"grid": False, "tickMinStep": 1, "tickCount": 6},
     }
     y = {

@@ -42,7 +42,7 @@ def _plot(spread: list[tuple[Shown, Users]], forms: Forms) -> Markup | None:
     for shown, users in spread:
         width = 1 / max(len(users.histogram), 1)
         for place, number in enumerate(users.histogram):
-            label = f"{percent(place * width, 0)} – {percent((place + 1) * width, 0)}"
+            label = f"{100 * place * width:.0f}–{percent((place + 1) * width, 0)}"
             bars.append(
                 {
                     "name": shown.predictor,
