@@ -11,6 +11,7 @@
     const place = figure.querySelector(".drawing");
     const specification = JSON.parse(figure.querySelector("script.spec").textContent);
     specification.width = "container";
+    if (place.clientWidth < 460) specification.config.legend.columns = 1;
     const drawn = document.createElement("div");
     drawn.className = "live";
     place.prepend(drawn);

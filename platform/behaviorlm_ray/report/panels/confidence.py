@@ -100,7 +100,7 @@ def coverage_figure(data: ReportData, forms: Forms) -> Markup | None:
         "height": 300,
         "data": values(points),
         "encoding": {
-            "x": share("coverage", "share of the samples that are answered, the surest first"),
+            "x": share("coverage", "share answered, the surest first"),
             "y": share("precision", "right among these"),
             "color": color_of(forms),
         },

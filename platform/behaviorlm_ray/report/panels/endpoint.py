@@ -135,7 +135,7 @@ def front_figure(forms: Forms, fronts: Mapping[str, Front], truth: Front | None)
     if truth is not None and (best := _line(truth)):
         inks["best possible"] = INKS["quiet"]
         lines += [{"name": "best possible", "order": order, **point} for order, point in enumerate(best)]
-    color = {"type": "nominal", "scale": colors(inks), "sort": None, "legend": {"columns": 2}}
+    color = {"type": "nominal", "scale": colors(inks), "sort": None}
     spec = {
         "width": 340,
         "height": HEIGHT,

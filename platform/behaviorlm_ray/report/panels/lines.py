@@ -29,7 +29,7 @@ def color_of(forms: Forms, shown: Sequence[Shown] | None = None) -> dict[str, An
     """The encoding of color by the field `name`."""
     names = {one.predictor for one in (forms.set_apart if shown is None else shown)}
     scale = colors({name: ink for name, ink in inks(forms).items() if name in names})
-    return {"field": "name", "type": "nominal", "scale": scale, "sort": None, "legend": {"columns": 2}}
+    return {"field": "name", "type": "nominal", "scale": scale, "sort": None}
 
 
 def share(field: str, title: str | None, *, zero: bool = True) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _plot(rows: list[SliceRow], forms: Forms, title: str, meaning: str) -> Marku
         "type": "nominal",
         "sort": {"field": "order"},
         "title": meaning,
-        "axis": {"labelAngle": 0, "grid": False, "labelOverlap": True},
+        "axis": {"labelAngle": 0, "grid": False, "labelOverlap": "greedy", "labelSeparation": 3},
     }
     is_pair = len(rows) <= 2
     mark: dict[str, Any] = {"type": "line", "strokeWidth": 2, "point": {"size": 50, "filled": True}}

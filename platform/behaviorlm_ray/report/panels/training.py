@@ -96,7 +96,6 @@ def _plot(stage: str, curve: Sequence[LossPoint], ends: list[dict[str, Any]]) ->
         "type": "nominal",
         "scale": colors(inks),
         "sort": None,
-        "legend": {"columns": 2},
     }
     x = {
         "field": "step",
