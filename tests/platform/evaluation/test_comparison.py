@@ -5,7 +5,7 @@ import pytest
 
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS
-from behaviorlm_ray.evaluation.comparison import Comparison, compare
+from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -37,7 +37,7 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
         for name in ("untuned", "one_stage")
     }
     return compare(
-        log, samples, scores, tau_grid=CHOICE_TAUS, resamples=50, seed=0, tail_minimum_targets=minimum
+        log, samples, scores, tau_grid=CHOICE_TAUS, resampling=Resampling(50, 0), tail_minimum_targets=minimum
     )
 
 
@@ -82,8 +82,7 @@ def test_without_validation_nothing_is_adjusted_and_a_warning_says_so(log: Prepa
         EvaluatedSamples(nobody, [np.arange(45, 85)] * 2),
         {"one_stage": ArmScores(in_batches(scores[:0], 16), in_batches(scores, 16))},
         tau_grid=CHOICE_TAUS,
-        resamples=50,
-        seed=0,
+        resampling=Resampling(50, 0),
     )
     assert found.details["tau"] == {} and "one_stage+adjusted" not in found.results["models"]
     assert found.warnings == [WITHOUT_VALIDATION]

@@ -29,7 +29,7 @@ from behaviorlm.prompts.encoder import PromptConfig, PromptTokens
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.evaluation.arms import Rules, measure_arm
-from behaviorlm_ray.evaluation.comparison import Comparison, compare
+from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
@@ -98,7 +98,7 @@ def streamed(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]], step: i
             in_batches(of_arm["test"], step, 2),
             None if alone is None else alone.__getitem__,
         )
-    return compare(log, samples_of(log), arms, tau_grid=GRID, resamples=60, seed=4)
+    return compare(log, samples_of(log), arms, tau_grid=GRID, resampling=Resampling(60, 4))
 
 
 def by_sorting(scores: np.ndarray, targets: np.ndarray) -> Outcomes:
@@ -346,7 +346,7 @@ def test_memory_does_not_grow_with_samples_times_behaviors_times_arms(large_log:
     def of_so_many(samples: int) -> None:
         rows = EvaluatedSamples([np.arange(2, 12)], [np.arange(20, 20 + samples)])
         arms = {f"arm_{number}": replace(arm_of(samples), validation=made_up(10)) for number in range(3)}
-        compare(large_log, rows, arms, tau_grid=(0.0,), resamples=5, seed=0)
+        compare(large_log, rows, arms, tau_grid=(0.0,), resampling=Resampling(5, 0))
 
     of_so_many(40)
     few, many = (peak_of(partial(of_so_many, samples)) for samples in (100, 450))
