@@ -75,12 +75,12 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
-    results, details = (_read_json(evaluated.folder / name) for name in (RESULTS, DETAILS))
+    results = _read_json(evaluated.folder / RESULTS)
     notes = [*data.warnings, *([] if settings.auxiliary else left_out_by_all([]))]
     told = [f"note: {note}" for note in notes if WITHOUT_VALIDATION not in note]  # which the verdict says
     lines = [
         "",
-        *verdict(results, details),
+        *verdict(results),
         *told,
         "",
         *short_table(results),
