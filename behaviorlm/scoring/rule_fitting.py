@@ -167,15 +167,12 @@ def _neighbors(pair: Pair) -> tuple[Pair, ...]:
 def _best(codes: Codes, weights: NDArray[np.float64], pairs: Sequence[Pair]) -> tuple[int, int]:
     """Place of the best pair and of its best shift."""
     values = np.array([_by_shift(of_pair, weights) for of_pair in codes.T])
-    best = np.argwhere(values > values.max() - 1e-9)  # sums in another order differ by less
-
-    def far(found: NDArray[np.intp]) -> tuple[float, ...]:
-        pair, shift = pairs[found[0]], float(SHIFTS[found[1]])
-        parts = (abs(pair.octaves), abs(shift), abs(pair.tau))
-        return (sum(parts), *parts, pair.octaves, shift, pair.tau)
-
-    number, shift = min(best, key=far).tolist()
-    return number, shift
+    numbers, shifts = np.nonzero(values > values.max() - 1e-9)  # sums in another order differ by less
+    octaves, taus = np.array(pairs)[numbers].T
+    chosen = SHIFTS[shifts]
+    far = np.abs(octaves) + np.abs(chosen) + np.abs(taus)
+    first = np.lexsort((taus, chosen, octaves, np.abs(taus), np.abs(chosen), np.abs(octaves), far))[0]
+    return int(numbers[first]), int(shifts[first])
 
 
 def _by_shift(codes: Codes, weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -33,7 +33,9 @@ def options(predictor: str, objectives: Mapping[str, float | None]) -> list[Opti
 
 def best(found: Sequence[Option]) -> Option | None:
     """The one with the largest objective, of equal ones the first; None where none has any."""
-    known = [(one.objective, one) for one in found if one.objective is not None]
+    known = [
+        (round(one.objective, 9), one) for one in found if one.objective is not None
+    ]  # sums differ by less
     return max(known, key=lambda pair: pair[0])[1] if known else None
 
 

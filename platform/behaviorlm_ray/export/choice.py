@@ -94,7 +94,7 @@ class Measured:
             if predictor not in self.names() or rule not in DECISION_RULES:
                 raise ConfigError(
                     f"--model: {self.run.folder} has no {name!r}; there are {', '.join(self.names())}, and of each "
-                    f"+{', +'.join(DECISION_RULES[1:])}"
+                    f"+{', +'.join(DECISION_RULES)}"
                 )
             return self._decided(predictor, None if name == predictor else rule)
         found = self.run.results["recommended"]
