@@ -12,7 +12,8 @@ from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.identity import behavior_names
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, EventMapping, LogitAdjusted
+from behaviorlm.predictor.artifact import Artifact, Calibration, EventMapping
+from behaviorlm.predictor.rules import DecisionRule, rule_terms
 from behaviorlm.scoring.decision_rules import log_prior
 
 Float64 = NDArray[np.float64]
@@ -132,11 +133,9 @@ def calibrated(
     return normalize_label_scores(log_probabilities / temperature[None, :] + shift[None, :])
 
 
-def decided(log_probabilities: Float64, prior: Float64, rule: DecisionRule) -> Float64:
-    """What a rule ranks by, float64[n, C], of log probabilities before calibration; prior: as in `Candidates`."""
-    if isinstance(rule, LogitAdjusted):
-        return log_probabilities - rule.tau * prior[None, :]
-    return log_probabilities
+def decided(log_probabilities: Float64, chosen: Candidates, rule: DecisionRule) -> Float64:
+    """What a rule ranks by, float64[n, C], of log probabilities before calibration."""
+    return rule_terms(rule, chosen.prior, chosen.is_anchor, chosen.ids).scores(log_probabilities)
 
 
 def ranked(log_probabilities: Float64, scores: Float64, chosen: Candidates, k: int) -> list[Answer]:

@@ -169,7 +169,7 @@ class BehaviorModel:
         chosen = candidates(self.artifact, choices.allow, choices.deny, choices.new_names)
         asked = self.parts.asked(histories, chosen)
         log_probabilities = self.parts.log_probabilities(asked, chosen)
-        scores = decided(log_probabilities, chosen.prior, self.artifact.decision)
+        scores = decided(log_probabilities, chosen, self.artifact.decision)
         shown = calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration)
         return Scored(chosen, asked, log_probabilities, scores, shown)
 

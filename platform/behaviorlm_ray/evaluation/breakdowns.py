@@ -6,17 +6,17 @@ numbers only; no name of one is in it.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm.timelines.splits import SPLIT_NAMES
-from behaviorlm_ray.evaluation.examples import examples, validation_losses
-from behaviorlm_ray.evaluation.predictors import ArmScores, Predictor
+from behaviorlm_ray.evaluation.circumstances import Circumstances, Int64, circumstances
+from behaviorlm_ray.evaluation.examples import examples
+from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import SampleFacts
+from behaviorlm_ray.evaluation.user_spread import users, users_against
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather
 
 CLASS_STARTS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 50, 100, 200, 500, 1000)
@@ -25,31 +25,6 @@ COVERAGES = tuple(step / 20 for step in range(1, 21))
 """Shares of the samples, those that a predictor is surest of first."""
 CONFUSED = 3
 """Wrong predictions that are named for each behavior."""
-USER_SAMPLES = 5
-"""Test samples from which on a user's own accuracy is looked at (our choice)."""
-USER_PARTS = 5
-"""Users ordered by accuracy are cut into so many parts."""
-ACCURACY_BINS = 10
-QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
-CLOCK = ("hour", "weekday")
-
-Int64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """Of each of n test samples what it was asked under.
-
-    history: events that the model saw; known: events of the user in the training part; both int64[n]. clock: its hour,
-    weekday as text, object[n], where the log has a clock. groups: int64[n], a number for each group.
-    """
-
-    history: Int64
-    known: Int64
-    is_repeat: NDArray[np.bool_]
-    is_tail: NDArray[np.bool_]
-    groups: Int64
-    clock: dict[str, NDArray[np.object_]]
 
 
 def breakdowns(
@@ -58,54 +33,22 @@ def breakdowns(
     facts: SampleFacts,
     outcomes: Mapping[str, Outcomes],
     subject: str,
-    scores: Mapping[str, ArmScores],
-    baselines: Mapping[str, Predictor],
+    scores: ArmScores,
 ) -> dict[str, Any]:
-    """What details.json holds of it. subject: the predictor, one of `outcomes`, that users and examples are told of."""
+    """What details.json holds of it but for confusions. outcomes: by model.
+
+    subject: the model, one of `outcomes`, that users and examples are told of; scores: its predictor's.
+    """
     found = circumstances(log, rows, facts)
-    plain = subject.partition("+")[0]
-    batches = scores[plain].test if plain in scores else baselines.get(plain)
-    is_mixture = "+counts" in subject
     return {
         "subject": subject,
         "test_samples": samples_fingerprint(log, rows),
         "slices": slices(found, outcomes),
-        "confusions": {name: confusions(of) for name, of in outcomes.items()},
         "coverage": {name: coverage(of) for name, of in outcomes.items()},
         "users": {name: users(found, of) for name, of in outcomes.items()},
         "users_against": users_against(found, outcomes, subject),
-        "examples": examples(
-            log, rows, facts, outcomes[subject], None if batches is None or is_mixture else batches()
-        ),
-        "validation_loss": validation_losses(scores, facts),
+        "examples": examples(log, rows, facts, outcomes[subject], scores.test()),
     }
-
-
-def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Circumstances:
-    """Read from the prepared log."""
-    is_anchor = np.append(facts.vocabulary.is_anchor, False)
-    clock = {}
-    for name in CLOCK:
-        if all(f"before.{name}" in part.table.column_names for part in log.parts):
-            texts = [
-                part.table[f"before.{name}"].take(chosen).to_pylist()
-                for part, chosen in zip(log.parts, rows, strict=True)
-            ]
-            clock[name] = np.array([text for of_part in texts for text in of_part], dtype=object)
-    history, known = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for part, chosen in zip(log.parts, rows, strict=True):
-        history.append(chosen - part.window_start[chosen])
-        trained = part.user_start[part.split == SPLIT_NAMES.index("train")]
-        known.append(np.bincount(trained, minlength=len(part) + 1)[part.user_start[chosen]])
-    _, groups = np.unique(facts.groups.astype(str), return_inverse=True)
-    return Circumstances(
-        np.concatenate(history),
-        np.concatenate(known),
-        facts.is_repeat,
-        ~is_anchor[facts.targets],
-        groups.astype(np.int64),
-        clock,
-    )
 
 
 def samples_fingerprint(log: PreparedLog, rows: SampleRows) -> str:
@@ -172,58 +115,6 @@ def coverage(of: Outcomes) -> list[dict[str, float]]:
             }
         )
     return result
-
-
-def users(found: Circumstances, of: Outcomes) -> dict[str, Any]:
-    """How accuracy is spread over users (groups) with enough samples, and what sets the badly served apart."""
-    number, accuracy = _by_user(found, of)
-    order = np.lexsort((number, accuracy))
-    parts = []
-    for chosen in np.array_split(order, min(USER_PARTS, len(order))) if len(order) else []:
-        members = np.isin(found.groups, number[chosen])
-        parts.append(
-            {
-                "users": len(chosen),
-                "samples": int(members.sum()),
-                "lowest": float(accuracy[chosen].min()),
-                "highest": float(accuracy[chosen].max()),
-                "accuracy": float((of.rank[members] == 0).mean()),
-                "repeats": float(found.is_repeat[members].mean()),
-                "tail": float(found.is_tail[members].mean()),
-                "known": float(np.median(found.known[members])),
-            }
-        )
-    bins = np.minimum((accuracy * ACCURACY_BINS).astype(np.int64), ACCURACY_BINS - 1)
-    return {
-        "users": len(number),
-        "left_out": int(found.groups.max(initial=-1)) + 1 - len(number),
-        "minimum_samples": USER_SAMPLES,
-        "quantiles": {f"{at:g}": float(np.quantile(accuracy, at)) for at in QUANTILES} if len(number) else {},
-        "histogram": np.bincount(bins, minlength=ACCURACY_BINS).tolist(),
-        "parts": parts,
-    }
-
-
-def users_against(
-    found: Circumstances, outcomes: Mapping[str, Outcomes], subject: str
-) -> dict[str, dict[str, int]]:
-    """For how many users the subject is right more often than each other predictor, as often, or less often."""
-    _, own = _by_user(found, outcomes[subject])
-    result = {}
-    for name, of in outcomes.items():
-        if name != subject:
-            _, others = _by_user(found, of)
-            better, worse = int((own > others).sum()), int((own < others).sum())
-            result[name] = {"better": better, "same": len(own) - better - worse, "worse": worse}
-    return result
-
-
-def _by_user(found: Circumstances, of: Outcomes) -> tuple[Int64, NDArray[np.float64]]:
-    """Of each group with enough samples: its number, its accuracy."""
-    samples = np.bincount(found.groups)
-    right = np.bincount(found.groups, of.rank == 0)
-    number = np.flatnonzero(samples >= USER_SAMPLES)
-    return number, right[number] / samples[number]
 
 
 def _rows(

@@ -27,15 +27,15 @@ _SEED = 5
 
 
 def examples(
-    log: PreparedLog, rows: SampleRows, facts: SampleFacts, of: Outcomes, batches: Iterable[ScoreBatch] | None
+    log: PreparedLog, rows: SampleRows, facts: SampleFacts, of: Outcomes, batches: Iterable[ScoreBatch]
 ) -> list[dict[str, Any]]:
     """Test samples with their histories, the same number of each kind as far as there are so many.
 
-    of: what was chosen. batches: label scores of the same predictor before any rule, for what it ranks first; None:
-    only the choice is told. Users are not.
+    of: what was chosen. batches: label scores of the same predictor before any rule, for what it ranks first. Users are
+    not told.
     """
     chosen = _drawn(log, rows, facts, of)
-    ranked = {} if batches is None else _first(batches, chosen)
+    ranked = _first(batches, chosen)
     starts = np.cumsum([0, *map(len, rows)])
     names, is_anchor = facts.vocabulary.names, facts.vocabulary.is_anchor
     result = []
@@ -43,7 +43,6 @@ def examples(
         number = int(np.searchsorted(starts, place, side="right")) - 1
         part, row = log.parts[number], int(rows[number][place - starts[number]])
         first = max(int(part.window_start[row]), row - SHOWN_HISTORY)
-        expected = ranked.get(int(place), [(int(of.predicted[place]), float(of.confidence[place]))])
         target = int(facts.targets[place])
         result.append(
             {
@@ -55,7 +54,8 @@ def examples(
                     if name.startswith("before.") and part.table[name][row].as_py() is not None
                 },
                 "expected": [
-                    {"behavior": names[behavior], "probability": value} for behavior, value in expected
+                    {"behavior": names[behavior], "probability": value}
+                    for behavior, value in ranked[int(place)]
                 ],
                 "chosen": names[of.predicted[place]],
                 "came": part.table["behavior"][row].as_py(),

@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
-from behaviorlm.predictor.artifact import Artifact, LogitAdjusted
+from behaviorlm.predictor.artifact import Artifact
+from behaviorlm.predictor.rules import rule_in_words
+from behaviorlm.scoring.model_names import arm_of, split_model_name
 from behaviorlm_ray.evaluation.comparison import PRIMARY
-from behaviorlm_ray.export.choice import Chosen
+from behaviorlm_ray.export.choice import Chosen, Told
 from behaviorlm_ray.export.finished_run import FinishedRun
 
 SHOWN = (
@@ -21,9 +23,11 @@ SHOWN = (
 )
 
 
-def write_card(path: Path, artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> None:
-    """Write it."""
-    text = "\n".join([*_metadata(artifact), "", *_text(artifact, run, compared)])
+def write_card(
+    path: Path, artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequence[Told]
+) -> None:
+    """Write it. compared: what the run chose from; empty where the predictor was named."""
+    text = "\n".join([*_metadata(artifact), "", *_text(artifact, run, chosen, compared)])
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -58,14 +62,14 @@ def _metadata(artifact: Artifact) -> Iterator[str]:
     yield "---"
 
 
-def _text(artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> Iterator[str]:
+def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequence[Told]) -> Iterator[str]:
     origin, counts = artifact.origin, run.log.counts
     anchors = int(artifact.is_anchor.sum())
     yield from (f"# {_plain(origin.run)}: what a user does next", "")
     yield (
         f"Predicts the next of {len(artifact.names)} behaviors ({anchors} anchors, the others tail), "
         f"given what a user did before. Kind: {artifact.predictor.kind} ({_plain(origin.predictor)}); decision rule: "
-        f"{_rule(artifact)}."
+        f"{rule_in_words(artifact.decision)}."
     )
     yield from ("", "```python", "from behaviorlm.predictor.behavior_model import BehaviorModel", "")
     yield from (
@@ -81,15 +85,11 @@ def _text(artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> I
         f"{counts.get('samples_test', '?')} test. Fingerprint of the log: {origin.fingerprints.get('log', '?')[:16]}."
     )
     yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
-    by = (
-        "Chosen"
-        if len(compared) > 1
-        else "Named by whoever exported it, and compared with no other; its rule chosen"
-    )
+    by = "Chosen" if compared else "Named by whoever exported it, and compared with no other; its rule chosen"
     yield from (f"{by} on validation, by the mean of anchor accuracy and tail macro recall:", "")
-    for one in compared:
+    for one in compared or [chosen]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
-        yield f"- {one.name}: {value} ({one.rule_in_words})"
+        yield f"- {one.name}: {value} ({one.in_words})"
     yield from ("", "## How sure it is", "", *_sureness(artifact), "")
     yield from ("## Privacy and limits", "", *_limits(artifact), "")
     yield from ("## License and owner", "", *_license(artifact))
@@ -102,7 +102,9 @@ def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
     rows = {f"**{_plain(artifact.origin.predictor)}, as exported**": artifact.metrics}
     arms = set(run.arms)
     rows |= {
-        name: found for name, found in run.results["models"].items() if name.partition("+")[0] not in arms
+        name: found
+        for name, found in run.results["models"].items()
+        if arm_of(split_model_name(name).predictor) not in arms
     }
     for name, found in rows.items():
         yield f"| {name} | {' | '.join(_cell(found, group, metric) for group, metric in SHOWN)} |"
@@ -162,15 +164,6 @@ def _license(artifact: Artifact) -> Iterator[str]:
         )
         yield f"- Base model: {named}. Its license binds this one, too; see there, and set `license` above."
     yield from ("- Owner: (fill in)", "- Intended use: (fill in)", "- Contact: (fill in)")
-
-
-def _rule(artifact: Artifact) -> str:
-    rule = artifact.decision
-    return (
-        f"logit adjustment, tau {rule.tau:g}"
-        if isinstance(rule, LogitAdjusted)
-        else "the most probable first"
-    )
 
 
 def _cell(found: Mapping[str, Any], group: str, metric: str) -> str:

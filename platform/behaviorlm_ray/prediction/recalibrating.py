@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.metrics import Outcomes, measure_outcomes
-from behaviorlm.predictor.answers import calibrated, decided
+from behaviorlm.predictor.answers import calibrated, candidates, decided
 from behaviorlm.predictor.artifact import CARD, Artifact, Calibration, Intervals, Threshold
 from behaviorlm.predictor.places import local_folder
 from behaviorlm.predictor.writing import write_description
-from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm_ray import storage
 from behaviorlm_ray.export.exporting import unfinished
 from behaviorlm_ray.export.measuring import LEAST_SAMPLES, THRESHOLDS, most_likely
@@ -120,7 +119,7 @@ def _outcomes(
     targets: NDArray[np.int32],
     calibration: Calibration | None,
 ) -> Outcomes:
-    first = decided(scores, log_prior(artifact.counts), artifact.decision).argmax(axis=1)
+    first = decided(scores, candidates(artifact), artifact.decision).argmax(axis=1)
     shown = calibrated(scores, artifact.is_anchor, calibration)
     confidence = np.exp(shown[np.arange(len(first)), first])
     rank = np.where(first == targets, 0, 1)  # all that a calibration error asks for

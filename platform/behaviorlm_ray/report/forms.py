@@ -4,19 +4,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from behaviorlm.scoring.model_names import (
+    ADJUSTED,
+    BAYES,
+    COUNTS,
+    FITTED,
+    PER_TOKEN,
+    PLAIN,
+    PMI,
+    model_name,
+    split_model_name,
+)
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.report.content import Interval, ReportData
 
 Kind = Literal["baseline", "untuned", "tuned"]
 RULES = {
-    "plain": "",
-    "adjusted": "logit adjustment",
-    "bayes": "Bayes rule of the endpoint",
-    "fitted": "rule fitted on validation",
-    "pmi": "minus the score without history",
-    "per_token": "mean per token",
+    PLAIN: "",
+    ADJUSTED: "logit adjustment",
+    BAYES: "Bayes rule of the endpoint",
+    FITTED: "rule fitted on validation",
+    PMI: "minus the score without history",
+    PER_TOKEN: "mean per token",
 }
-"""Ends of a model's name, and what they stand for."""
+"""What a rule is called."""
 MOST_FREQUENT = "most_frequent"
 
 
@@ -83,19 +94,13 @@ def forms(data: ReportData) -> Forms:
     )
 
 
-def split_name(model: str) -> tuple[str, str]:
-    """The predictor and the rule of a model's name."""
-    predictor, _, rule = model.rpartition("+")
-    return (predictor, rule) if predictor and rule in RULES else (model, "plain")
-
-
 def _objectives(data: ReportData) -> dict[str, float]:
     """The objective on validation of each model that has one, by its name in the results."""
     found: dict[str, float] = {}
     for arm, rules in data.objectives.items():
         for rule, value in rules.items():
             if value is not None:
-                found[arm if rule == "plain" else f"{arm}+{rule}"] = value
+                found[model_name(arm, rule)] = value
     if data.results.recommended is not None:
         for option in data.results.recommended.compared:
             if option.model is not None and option.objective is not None:
@@ -104,10 +109,10 @@ def _objectives(data: ReportData) -> dict[str, float]:
 
 
 def _shown(data: ReportData, model: str, objective: float | None) -> Shown:
-    predictor, rule = split_name(model)
+    predictor, rule = split_model_name(model)
     note = data.models.get(model)
     own = data.models.get(predictor)
-    is_counting = predictor == "counts"
+    is_counting = predictor == COUNTS
     kind: Kind = note.kind if note is not None else "baseline" if is_counting else "tuned"
     intervals = [_interval(data, model, *of) for of in (*PRIMARY, ("all", "accuracy"))]
     description = own.description if own is not None else "" if note is None else note.description
@@ -123,7 +128,7 @@ def _chosen(of_one: list[Shown]) -> Shown:
     known = [shown for shown in of_one if shown.objective is not None]
     if known:
         return max(known, key=lambda shown: shown.objective or 0.0)
-    return next((shown for shown in of_one if shown.rule == "plain"), of_one[0])
+    return next((shown for shown in of_one if shown.rule == PLAIN), of_one[0])
 
 
 def _recommended(data: ReportData, every: list[Shown]) -> Shown | None:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.predictor.artifact import Calibration, LogitAdjusted
+from behaviorlm.predictor.artifact import Calibration
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
+from behaviorlm.predictor.rules import LogitAdjusted
 from behaviorlm.scoring.decision_rules import log_prior
 from tests.behaviorlm.predictor.small_artifacts import NAMES, history, without_context, write_artifact
 

@@ -8,7 +8,9 @@ import pytest
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm_ray.evaluation import breakdowns as of
+from behaviorlm_ray.evaluation.circumstances import Circumstances, circumstances
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
+from behaviorlm_ray.evaluation.user_spread import USER_SAMPLES, users, users_against
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
 
@@ -82,12 +84,12 @@ def frame(
 
 
 @pytest.fixture(scope="module")
-def found(random_log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> of.Circumstances:
-    return of.circumstances(random_log, rows, facts)
+def found(random_log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Circumstances:
+    return circumstances(random_log, rows, facts)
 
 
 def test_accuracy_in_classes_of_history_and_of_known_events(
-    found: of.Circumstances, outcomes: dict[str, Outcomes], frame: pd.DataFrame
+    found: Circumstances, outcomes: dict[str, Outcomes], frame: pd.DataFrame
 ) -> None:
     told = of.slices(found, outcomes)
     for name in ("history", "known"):
@@ -132,14 +134,12 @@ def test_coverage_takes_all_predictions_that_are_sure_enough(
     assert told[-1]["coverage"] == 1
 
 
-def test_users_in_numbers(
-    found: of.Circumstances, outcomes: dict[str, Outcomes], frame: pd.DataFrame
-) -> None:
+def test_users_in_numbers(found: Circumstances, outcomes: dict[str, Outcomes], frame: pd.DataFrame) -> None:
     by_user = frame.groupby("group").agg(
         size=("one.right", "size"), one=("one.right", "mean"), two=("two.right", "mean")
     )
-    enough = by_user[by_user["size"] >= of.USER_SAMPLES]
-    told = of.users(found, outcomes["one"])
+    enough = by_user[by_user["size"] >= USER_SAMPLES]
+    told = users(found, outcomes["one"])
     assert told["users"] == len(enough) and told["left_out"] == len(by_user) - len(enough)
     for at, value in told["quantiles"].items():
         assert value == pytest.approx(enough.one.quantile(float(at)))
@@ -150,7 +150,7 @@ def test_users_in_numbers(
     assert told["parts"][0]["samples"] * told["parts"][0]["accuracy"] == pytest.approx(
         (worst["size"] * worst.one).sum()
     )
-    against = of.users_against(found, outcomes, "one")["two"]
+    against = users_against(found, outcomes, "one")["two"]
     assert against == {
         "better": int((enough.one > enough.two).sum()),
         "same": int((enough.one == enough.two).sum()),

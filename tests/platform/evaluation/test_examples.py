@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from behaviorlm.metrics.outcomes import Outcomes, outcomes
+from behaviorlm.metrics.outcomes import outcomes
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm_ray.evaluation.examples import EACH, EXPECTED, examples, validation_losses
 from behaviorlm_ray.evaluation.predictors import ArmScores
@@ -63,18 +63,9 @@ def test_examples_are_of_every_kind_with_history_and_what_is_ranked_first(
 
 
 def test_no_user_is_named(log: PreparedLog, facts: SampleFacts, scores: np.ndarray) -> None:
-    told = repr(examples(log, SAMPLES.test, facts, outcomes(scores, facts.targets), None))
+    told = repr(examples(log, SAMPLES.test, facts, outcomes(scores, facts.targets), in_batches(scores, 7)()))
     users = {user for part in log.parts for user in part.table["user"].to_pylist()}
     assert len(users) == 6 and not [user for user in users if user in told]
-
-
-def test_without_scores_the_choice_alone_is_told(
-    log: PreparedLog, facts: SampleFacts, scores: np.ndarray
-) -> None:
-    of: Outcomes = outcomes(scores, facts.targets)
-    for one in examples(log, SAMPLES.test, facts, of, None):
-        [guess] = one["expected"]
-        assert guess["behavior"] == one["chosen"] and 0 < guess["probability"] < 1
 
 
 def test_the_loss_on_validation_is_minus_the_score_of_what_came(facts: SampleFacts) -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -13,9 +14,9 @@ from behaviorlm.errors import ConfigError, ModelError, StorageError
 from behaviorlm.predictor.artifact import Artifact, FusedPredictor, read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
+from behaviorlm.scoring.model_names import DECISION_RULES, model_name
 from behaviorlm_ray import storage
 from behaviorlm_ray.commands.export import main
-from behaviorlm_ray.evaluation.arms import measure_arm
 from behaviorlm_ray.export import exporting
 from behaviorlm_ray.export.choice import Measured
 from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
@@ -67,10 +68,10 @@ def test_every_held_out_sample_is_scored_as_in_the_run(
             expected[batch.places] = batch.label_scores
         assert np.abs(model.parts.label_scores(histories) - expected).max() < 1e-4
     measured = Measured(run, 5)
-    chosen, _ = measured.choose(name)
+    chosen = measured.choose(name)
     assert artifact.predictor == chosen.predictor and artifact.decision == chosen.rule
     best: dict[int, np.ndarray] = {}
-    for batch in measured.batches(chosen, rows, validation=False)():
+    for batch in measured.scores(chosen).test():
         best |= dict(zip(batch.places.tolist(), np.asarray(batch.label_scores), strict=True))
     found = model.predict_histories(histories, Choices(k=99))
     for place, prediction in enumerate(found):
@@ -117,28 +118,39 @@ def test_the_best_on_validation_is_exported_and_all_that_were_compared_are_told(
     run: FinishedRun, tmp_path: Path
 ) -> None:
     artifact, lines = exported(run, tmp_path / "out")
-    measured = Measured(run, 5)
-    chosen, compared = measured.choose(None)
-    assert [one.name for one in compared][:3] == ["counts", "untuned", "one_stage"]
-    assert artifact.origin.predictor == chosen.name
-    assert chosen.objective == max(one.objective or 0 for one in compared)
+    measured, said = Measured(run, 5), run.results["recommended"]
+    chosen, compared = measured.choose(None), measured.compared()
+    assert [one.name for one in compared][:3] == ["counts", "untuned", "one_stage"] and len(compared) == 4
+    assert artifact.origin.predictor == chosen.name == said["predictor"]
+    assert (chosen.rule_name, chosen.objective) == (said["rule"], said["objective"])
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "\nChosen on validation, by" in card
     for one in compared:
         assert any(line.startswith(f"  {one.name}: {one.objective:.3f}") for line in lines)
         assert f"- {one.name}: {one.objective:.3f}" in card
-    # a model's objective is that which the run's own comparison found
-    facts, arm = run.facts, compared[2]
-    of_arm = measure_arm(
-        run.scores("one_stage"), facts.validation, facts.targets, measured.rules, keep_front=False
-    )
-    assert of_arm.choice is not None and arm.objective == of_arm.choice.chosen.objective
+    # what was measured of the folder on test is what the run's results say of the same predictor and rule
+    expected = run.results["models"][said["model"]]
+    for group, metric in (("all", "accuracy"), ("tail", "macro_recall_at_least_10"), ("all", "mrr")):
+        assert artifact.metrics[group][metric] == pytest.approx(expected[group][metric], abs=1e-9)
+
+
+@pytest.mark.parametrize("rule", DECISION_RULES)
+@pytest.mark.parametrize("name", ["one_stage", "counts"])
+def test_every_rule_can_be_named_and_answers_as_the_runs_predictions_say(
+    run: FinishedRun, name: str, rule: str, tmp_path: Path
+) -> None:
+    exported(run, tmp_path / "out", f"{name}+{rule}")
+    model = BehaviorModel.load(tmp_path / "out", device="cpu")
+    assert model.artifact.decision.kind == {"adjusted": "logit_adjusted"}.get(rule, rule)
+    table = pd.read_parquet(run.folder / "predictions.parquet")
+    table = table[table["predictor"] == name]
+    found = model.predict_histories(prepared_histories(run, run.samples.test), Choices(k=3))
+    assert [one.answers[0].behavior for one in found] == table[f"chosen_{rule}"].tolist()
 
 
 def test_metrics_of_a_plain_model_are_those_of_the_runs_results(run: FinishedRun, tmp_path: Path) -> None:
     artifact, _ = exported(run, tmp_path / "out", "one_stage")
-    name = "one_stage" if artifact.decision.kind == "plain" else "one_stage+adjusted"
-    expected = run.results["models"][name]
+    expected = run.results["models"][model_name("one_stage", Measured(run, 5).choose("one_stage").rule_name)]
     assert artifact.metrics["all"]["accuracy"] == pytest.approx(expected["all"]["accuracy"])
     assert artifact.metrics["anchor"]["accuracy"] == pytest.approx(expected["anchor"]["accuracy"])
     sure = artifact.thresholds
@@ -199,7 +211,8 @@ def test_what_cannot_be_exported_is_refused_by_name(
     assert "small" in refused("--run", str(root / "absent"), *to)
     assert "has not finished" in refused("--run", str(root / "begun"), *to)
     names = "there are untuned, one_stage, counts, untuned+counts, one_stage+counts"
-    assert names in refused("--run", str(root / "small"), *to, "--model", "ab_tuned")
+    for unknown in ("ab_tuned", "untuned+pmi", "bigram+bayes"):
+        assert names in refused("--run", str(root / "small"), *to, "--model", unknown)
     assert "holds files already" in refused("--run", str(root / "small"), "--to", str(tmp_path / "full"))
     other = shutil.copytree(run.settings.model.base, tmp_path / "other")
     (other / "generation_config.json").unlink()
@@ -238,7 +251,7 @@ def test_on_s3_it_is_written_whole_and_opened_again(
 
 
 def test_a_mixture_weighs_counting_by_likelihood(run: FinishedRun) -> None:
-    chosen, _ = Measured(run, 5).choose("one_stage+counts")
+    chosen = Measured(run, 5).choose("one_stage+counts")
     assert isinstance(chosen.predictor, FusedPredictor) and 0 < chosen.predictor.counts_weight < 1
     assert isinstance(run.model("one_stage"), object) and run.model("untuned") is None
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from behaviorlm.scoring.model_names import split_model_name
 from behaviorlm_ray.report.content import ReportData
-from behaviorlm_ray.report.forms import split_name
 
 MODELS = {
     "most_frequent": "baseline",
@@ -224,7 +224,7 @@ def random_report(seed: int, behaviors: int = 70, steps: int = 300) -> ReportDat
                     "compared": [
                         {"predictor": predictor, "rule": rule, "model": model, "objective": 0.3 + place / 50}
                         for place, model in enumerate(MODELS)
-                        for predictor, rule in [split_name(model)]
+                        for predictor, rule in [split_model_name(model)]
                         if rule in ("plain", "adjusted")
                     ],
                 },

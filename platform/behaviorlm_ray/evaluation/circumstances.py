@@ -1,0 +1,57 @@
+"""What each test sample was asked under: how much history, what is known of the user, when. No name of a user is kept."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.timelines.splits import TRAIN
+from behaviorlm_ray.evaluation.samples import SampleFacts
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
+
+CLOCK = ("hour", "weekday")
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Of each of n test samples what it was asked under.
+
+    history: events that the model saw; known: events of the user in the training part; both int64[n]. clock: its hour,
+    weekday as text, object[n], where the log has a clock. groups: int64[n], a number for each group.
+    """
+
+    history: Int64
+    known: Int64
+    is_repeat: NDArray[np.bool_]
+    is_tail: NDArray[np.bool_]
+    groups: Int64
+    clock: dict[str, NDArray[np.object_]]
+
+
+def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Circumstances:
+    """Read from the prepared log."""
+    is_anchor = np.append(facts.vocabulary.is_anchor, False)
+    clock = {}
+    for name in CLOCK:
+        if all(f"before.{name}" in part.table.column_names for part in log.parts):
+            texts = [
+                part.table[f"before.{name}"].take(chosen).to_pylist()
+                for part, chosen in zip(log.parts, rows, strict=True)
+            ]
+            clock[name] = np.array([text for of_part in texts for text in of_part], dtype=object)
+    history, known = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for part, chosen in zip(log.parts, rows, strict=True):
+        history.append(chosen - part.window_start[chosen])
+        trained = part.user_start[part.split == TRAIN]
+        known.append(np.bincount(trained, minlength=len(part) + 1)[part.user_start[chosen]])
+    _, groups = np.unique(facts.groups.astype(str), return_inverse=True)
+    return Circumstances(
+        np.concatenate(history),
+        np.concatenate(known),
+        facts.is_repeat,
+        ~is_anchor[facts.targets],
+        groups.astype(np.int64),
+        clock,
+    )
