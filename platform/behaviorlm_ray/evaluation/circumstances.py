@@ -1,4 +1,4 @@
-"""What each test sample was asked under: how much history, what is known of the user, when. No name of a user is kept."""
+"""What each test sample was asked under: how much history, what is known of the user, when. No user is named."""
 
 from dataclasses import dataclass
 

@@ -277,13 +277,13 @@ def _warnings(measured: _Measured, rules: Rules) -> list[str]:
 
 def _comparisons(measured: _Measured) -> list[dict[str, Any]]:
     """One model, A+B where it is compared and else the last arm, against every other one on the endpoint; and what is
-    recommended against counting.
+    recommended against what validation prefers of each other predictor.
     """
-    models, counted = measured.arms, [*measured.arms, *measured.weights]
+    models = measured.arms
     subject = "ab_tuned" if "ab_tuned" in models else models[-1] if models else ""
-    counting = [name for name in measured.looked_at if split_model_name(name).predictor not in counted]
     pairs = [(subject, name) for name in measured.looked_at] if subject else []
-    pairs += [(measured.recommended, name) for name in counting] if measured.recommended else []
+    if measured.recommended is not None:
+        pairs += [(measured.recommended, name) for name in measured.preferred.values()]
     return [
         found
         for first, second in dict.fromkeys(pairs)

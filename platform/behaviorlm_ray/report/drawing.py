@@ -65,15 +65,16 @@ _LICENSE = """/* Vega, Vega-Lite, Vega-Embed and what they are made of: copyrigh
 Data Lab and contributors, BSD-3-Clause (https://github.com/vega/vega/blob/main/LICENSE). */"""
 
 
-def figure(spec: Mapping[str, Any], description: str, caption: str = "") -> Markup:
+def figure(spec: Mapping[str, Any], description: str) -> Markup:
     """A figure element. description: what a picture that is not seen shows, in a sentence."""
     whole = _finite({"config": CONFIG, "autosize": {"type": "fit-x", "contains": "padding"}, **spec})
-    head = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return Markup(
-        f'<figure class="chart">{head}<div class="drawing" role="img" aria-label="{escape(readable(description))}">'
-        f'{_drawn(json.dumps(whole))}</div><script type="application/json" class="spec">{embedded(whole)}</script>'
-        "</figure>"
-    )
+    label = escape(readable(description))
+    parts = [
+        f'<figure class="chart" data-legend="{_longest(spec)}">',
+        f'<div class="drawing" role="img" aria-label="{label}">{_drawn(json.dumps(whole))}</div>',
+        f'<script type="application/json" class="spec">{embedded(whole)}</script></figure>',
+    ]
+    return Markup("".join(parts))
 
 
 def still(spec: Mapping[str, Any], description: str) -> Markup:
@@ -135,6 +136,15 @@ def tooltip(**titles: str) -> list[dict[str, str]]:
 def colors(series: Mapping[str, str]) -> dict[str, Any]:
     """A scale from names of series to their inks."""
     return {"domain": list(series), "range": list(series.values())}
+
+
+def _longest(value: Any) -> int:
+    """Letters of the longest entry of a legend, for how many of them stand beside each other."""
+    if isinstance(value, Mapping):
+        domain = value.get("domain")
+        own = [len(entry) for entry in domain if isinstance(entry, str)] if isinstance(domain, list) else []
+        return max([*own, *map(_longest, value.values())], default=0)
+    return max(map(_longest, value), default=0) if isinstance(value, list | tuple) else 0
 
 
 def _finite(value: Any) -> Any:

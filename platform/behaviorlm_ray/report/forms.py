@@ -12,6 +12,7 @@ from behaviorlm.scoring.model_names import (
     PER_TOKEN,
     PLAIN,
     PMI,
+    arm_of,
     model_name,
     split_model_name,
 )
@@ -68,12 +69,25 @@ class Forms:
     counting_by_validation: bool
 
     @property
+    def rival(self) -> Shown | None:
+        """Whom the recommended is held against: counting; where that is recommended, the best model alone."""
+        if self.recommended is None or self.recommended.kind != "baseline":
+            return self.counting
+        models = [shown for shown in self.best if shown.kind == "tuned" and not is_mixture(shown)]
+        return models[0] if models else None
+
+    @property
     def set_apart(self) -> list[Shown]:
         """Those that plots draw: the recommended, the best counting, the best other model, and the most frequent."""
         models = [shown for shown in self.best if shown.kind != "baseline"]
         frequent = [shown for shown in self.best if shown.predictor == MOST_FREQUENT]
-        wanted = [self.recommended, self.counting, *models[:2], *frequent]
+        wanted = [self.recommended, self.rival, *models[:2], *frequent]
         return list({shown.model: shown for shown in wanted if shown is not None}.values())[:4]
+
+
+def is_mixture(shown: Shown) -> bool:
+    """Whether a model is mixed with counting."""
+    return arm_of(shown.predictor) != shown.predictor
 
 
 def forms(data: ReportData) -> Forms:

@@ -11,7 +11,8 @@
     const place = figure.querySelector(".drawing");
     const specification = JSON.parse(figure.querySelector("script.spec").textContent);
     specification.width = "container";
-    if (place.clientWidth < 460) specification.config.legend.columns = 1;
+    const columns = Math.floor((place.clientWidth - 50) / (26 + 7 * Number(figure.dataset.legend)));
+    specification.config.legend.columns = Math.min(Math.max(columns, 1), 4);
     const drawn = document.createElement("div");
     drawn.className = "live";
     place.prepend(drawn);

@@ -261,8 +261,10 @@ def written(
     asked = [("ab_tuned", name) for name in looked_at if name != "ab_tuned"]
     asked += [
         (winner["model"], name)
-        for name in looked_at
-        if not name.startswith((*ARMS, winner["model"])) and winner["model"] != "ab_tuned"
+        for predictor in all_of.objectives
+        if (name := f"{predictor}+{all_of.best(predictor)}".removesuffix("+plain"))
+        != winner["model"]
+        != "ab_tuned"
     ]
     differences = {
         (first, second): paired_difference(

@@ -94,8 +94,8 @@ def test_the_verdict_names_what_to_use_by_how_much_and_on_what_it_rests(content:
         | {"difference": -0.15, "low": -0.2, "high": -0.1}
     ]
     assert said(content) == [
-        "Use ab_tuned (logit adjustment): against counting (bigram (logit adjustment)) it is ahead by 0.150 in anchor "
-        "accuracy (+0.100 to +0.200) and +0.150 in tail macro recall.",
+        "Use ab_tuned (logit adjustment): against counting by bigram (logit adjustment) it is ahead by 0.150 in "
+        "anchor accuracy (+0.100 to +0.200) and +0.150 in tail macro recall.",
         "This rests on 1,500 test samples of 120 users and on 7 of 10 tail behaviors, those with at least 10 test "
         "targets.",
     ]
@@ -119,7 +119,11 @@ def test_counting_is_recommended_where_it_wins_and_nothing_where_validation_is_s
 ) -> None:
     content["results"]["recommended"]["model"] = "bigram+adjusted"
     assert said(content)[0].startswith(
-        "Use counting, bigram (logit adjustment): against ab_tuned (logit adjustment) it is"
+        "Validation prefers bigram (logit adjustment), but a model does better on test: against ab_tuned (logit"
+    )
+    content["results"]["models"]["ab_tuned+adjusted"] = measured(0.2, 0.1)
+    assert said(content)[0].startswith(
+        "Use bigram (logit adjustment): against ab_tuned (logit adjustment) it is +0.150"
     )
     content["results"]["recommended"] = {"model": None, "reason": "there is no validation"}
     assert said(content)[0] == "No predictor can be recommended: there is no validation."
@@ -130,7 +134,7 @@ def test_results_of_an_earlier_version_are_judged_by_what_they_have(content: dic
     content["objectives"] = {"ab_tuned": {"plain": 0.5, "adjusted": 0.4}}
     _, found = opened(content)
     assert found.recommended is not None and found.recommended.model == "ab_tuned"
-    assert "counting (bigram, the best on test)" in said(content)[0]
+    assert "counting by bigram, the best on test, it is" in said(content)[0]
 
 
 def test_what_was_not_learned_is_said(content: dict[str, Any]) -> None:

@@ -18,12 +18,12 @@ MOST_CHOICES = 12
 
 @dataclass(frozen=True)
 class BehaviorView:
-    """One row. place: of the behavior in the vocabulary. confused: (name, times); counting: its recall there."""
+    """One row. place: of the behavior in the vocabulary. confused: (name, times); beside: recall of the rival."""
 
     place: int
     row: BehaviorRow
     group: str
-    counting: float | None
+    beside: float | None
     confused: list[tuple[str, int]]
 
 
@@ -32,7 +32,7 @@ class BehaviorsView:
     """of: whose numbers stand in the rows at first. choices: others that a script can put there, from `embedded`."""
 
     of: Shown
-    counting: Shown | None
+    rival: Shown | None
     rows: list[BehaviorView]
     left_out: int
     choices: list[Shown]
@@ -44,11 +44,9 @@ def behaviors_view(data: ReportData, forms: Forms) -> BehaviorsView | None:
     shown = [one for one in _first(forms) if data.behaviors.get(one.model)][:MOST_CHOICES]
     if not shown:
         return None
-    of, counting = shown[0], forms.counting
+    of, rival = shown[0], forms.rival
     own = data.behaviors[of.model]
-    beside = (
-        data.behaviors.get(counting.model, []) if counting is not None and counting.model != of.model else []
-    )
+    beside = data.behaviors.get(rival.model, []) if rival is not None and rival.model != of.model else []
     names = [UNSEEN if row.behavior is None else readable(row.behavior) for row in own]
     order = sorted(range(len(own)), key=lambda place: _frequency(own[place]))
     named = [place for place in order if own[place].behavior is not None]
@@ -66,7 +64,7 @@ def behaviors_view(data: ReportData, forms: Forms) -> BehaviorsView | None:
     ]
     return BehaviorsView(
         of,
-        counting if beside else None,
+        rival if beside else None,
         rows,
         max(len(named) - MOST_BEHAVIORS, 0),
         shown,

@@ -105,15 +105,14 @@ def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None)
 def front_figure(forms: Forms, fronts: Mapping[str, Front], truth: Front | None) -> Markup | None:
     """Tail against anchors: a point for each predictor, and what its models reach with more or less adjustment."""
     models = [shown for shown in forms.best if _line(fronts.get(shown.predictor))][:MOST_NAMED]
-    named = {shown.predictor: SERIES[number % len(SERIES)] for number, shown in enumerate(models)}
-    if forms.recommended is not None and forms.recommended.predictor in named:  # the accent is its own
-        named = {name: ink for name, ink in named.items() if name != forms.recommended.predictor}
-        named = dict(zip(named, SERIES[1:], strict=False))
-        named = {forms.recommended.predictor: INKS["accent"], **named}
+    recommended = "" if forms.recommended is None else forms.recommended.predictor
+    others = [shown.predictor for shown in models if shown.predictor != recommended]
+    named = {recommended: INKS["accent"]} if recommended else {}  # the accent is its own
+    named |= {name: SERIES[1 + number % (len(SERIES) - 1)] for number, name in enumerate(others)}
     lines = [
         {"name": name, "order": order, **point}
         for name in named
-        for order, point in enumerate(_line(fronts[name]))
+        for order, point in enumerate(_line(fronts.get(name)))
     ]
     counting = "counting"
     points = [

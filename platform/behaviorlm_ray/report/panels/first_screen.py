@@ -2,9 +2,10 @@
 
 from markupsafe import Markup, escape
 
+from behaviorlm.scoring.model_names import COUNTS, arm_of
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.report.content import ReportData
-from behaviorlm_ray.report.forms import RULES, Forms, Shown
+from behaviorlm_ray.report.forms import RULES, Forms, Shown, is_mixture
 from behaviorlm_ray.report.wording import breakable, count, measured, readable, signed
 
 GROUP_WORDS = ("in anchor accuracy", "in tail macro recall")
@@ -26,11 +27,11 @@ def groups_called(data: ReportData) -> str:
 def name(shown: Shown) -> Markup:
     """A predictor with its rule."""
     rule = RULES[shown.rule]
-    mixed = shown.predictor.removesuffix("+counts")
-    told = breakable(shown.predictor)
-    if mixed != shown.predictor:
-        told = Markup("{} mixed with counting").format(breakable(mixed))
-    return Markup("<b>{}</b>{}").format(told, f" ({rule})" if rule else "")
+    told = Markup("<b>{}</b>").format(
+        "counting" if shown.predictor == COUNTS else breakable(arm_of(shown.predictor))
+    )
+    notes = [*(["mixed with counting"] if is_mixture(shown) else []), *([rule] if rule else [])]
+    return Markup("{} ({})").format(told, ", ".join(notes)) if notes else told
 
 
 def tail_counted(data: ReportData) -> tuple[int, int] | None:
@@ -42,7 +43,7 @@ def tail_counted(data: ReportData) -> tuple[int, int] | None:
 
 
 def _what_to_use(data: ReportData, forms: Forms) -> Markup:
-    best, counting = forms.recommended, forms.counting
+    best = forms.recommended
     if best is None:
         told = data.results.recommended
         reason = (
@@ -51,20 +52,19 @@ def _what_to_use(data: ReportData, forms: Forms) -> Markup:
             else "validation has nothing to choose by"
         )
         return Markup("<b>No predictor can be recommended</b>: {}.").format(reason)
-    if best.kind == "baseline":
-        models = [shown for shown in forms.best if shown.kind != "baseline"]
-        if not models:
-            return Markup("Use counting, {}: no model was compared with it.").format(name(best))
-        return Markup("Use counting, {}: {}.").format(
-            name(best), _against(data, best, models[0], name(models[0]))
-        )
-    if counting is None:
-        return Markup("Use {}; there is no counting beside it.").format(name(best))
-    how = Markup("{}" if forms.counting_by_validation else "{}, the best on test").format(name(counting))
-    stands = _against(data, best, counting, Markup("counting ({})").format(how))
-    if best.mean is not None and counting.mean is not None and best.mean < counting.mean:
-        lead = Markup("Validation prefers {}, but <b>counting does better on test</b>").format(name(best))
-        return Markup("{}: {}.").format(lead, stands)
+    rival, is_counting = forms.rival, best.kind == "baseline"
+    if rival is None:
+        nobody = "no model was compared with it" if is_counting else "there is no counting beside it"
+        return Markup("Use {}: {}.").format(name(best), nobody)
+    called = name(rival)
+    if not is_counting and rival.predictor != COUNTS:
+        called = Markup("counting by {}").format(called)
+    if not is_counting and not forms.counting_by_validation:
+        called = Markup("{}, the best on test,").format(called)
+    stands = _against(data, best, rival, called)
+    if best.mean is not None and rival.mean is not None and best.mean < rival.mean:
+        other = Markup("<b>{} does better on test</b>").format("a model" if is_counting else "counting")
+        return Markup("Validation prefers {}, but {}: {}.").format(name(best), other, stands)
     return Markup("Use {}: {}.").format(name(best), stands)
 
 

@@ -32,8 +32,8 @@ def users_view(data: ReportData, forms: Forms) -> UsersView | None:
         return None
     own, users = spread[0]
     against = None
-    if forms.counting is not None and data.breakdowns.subject == own.model:
-        against = data.breakdowns.users_against.get(forms.counting.model)
+    if forms.rival is not None and data.breakdowns.subject == own.model:
+        against = data.breakdowns.users_against.get(forms.rival.model)
     return UsersView(own, users, _plot(spread[:2], forms), spread, against)
 
 
