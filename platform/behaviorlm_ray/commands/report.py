@@ -46,10 +46,13 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 def _written(named: Sequence[str], to: str | None) -> list[str]:
     """Write the page. Returns what is printed."""
     from behaviorlm_ray import storage
+    from behaviorlm_ray.report.run_files import REPORT, report_content
+
+    for name in named:  # before anything heavy is loaded
+        report_content(name)
     from behaviorlm_ray.report.page import render_report
     from behaviorlm_ray.report.panels.first_screen import verdict
     from behaviorlm_ray.report.panels.not_learned import to_know
-    from behaviorlm_ray.report.run_files import REPORT
     from behaviorlm_ray.report.side_by_side import comparability, read_run, render_side_by_side, table
     from behaviorlm_ray.report.wording import readable
 

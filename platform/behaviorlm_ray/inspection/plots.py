@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from behaviorlm.events.facts import LogFacts
 from behaviorlm.inspection.mapped import Mapped, events_over_time
-from behaviorlm_ray.report.drawing import INKS, colors, labels, still, values
+from behaviorlm_ray.report.drawing import INKS, labels, still, values
+from behaviorlm_ray.report.encodings import classes, dashed, dots, layer, names, number, series
 
 WIDTH = 400
 MOST_NAMED = 45
@@ -32,66 +33,21 @@ def behaviors_plot(facts: LogFacts, threshold: float = ANCHOR_SHARE) -> Markup |
             zip(ordered, labels([name for name, _ in ordered]), strict=True), 1
         )
     ]
-    is_named = len(ordered) <= MOST_NAMED
     lowest = LOWEST * min(rows[-1]["share"], threshold)
     scale = {"type": "log", "domainMin": lowest, "nice": False}
-    axis = {"format": "~%", "tickCount": 5}
-    number = {
-        "field": "share",
-        "type": "quantitative",
-        "title": "share of the events",
-        "scale": scale,
-        "axis": axis,
-    }
-    color = {
-        "field": "group",
-        "type": "nominal",
-        "scale": colors({"anchor": INKS["anchor"], "tail": INKS["tail"]}),
-        "legend": None,
-    }
-    cut = {"data": values([{"at": threshold}])}
-    line = {"type": "rule", "strokeDash": [4, 3], "color": INKS["muted"]}
+    amount = number("share", "share of the events", scale=scale, format="~%")
+    group = {"color": series("group", {"anchor": INKS["anchor"], "tail": INKS["tail"]}, legend=False)}
+    cut = [{"at": threshold}]
     at = {"field": "at", "type": "quantitative"}
-    if is_named:
-        names = {
-            "field": "label",
-            "type": "nominal",
-            "sort": {"field": "place"},
-            "title": None,
-            "axis": _BARE,
-        }
-        spec: dict[str, Any] = {
-            "width": WIDTH,
-            "height": {"step": 18},
-            "data": values(rows),
-            "layer": [
-                {
-                    "mark": {"type": "bar", "height": {"band": 0.7}},
-                    "encoding": {"y": names, "x": number, "x2": {"datum": lowest}, "color": color},
-                },
-                {**cut, "mark": line, "encoding": {"x": at}},
-            ],
-        }
+    if len(ordered) <= MOST_NAMED:
+        bars = {"y": names(order="place"), "x": amount, "x2": {"datum": lowest}, **group}
+        layers = [layer("bar", bars, height={"band": 0.7}), dashed("rule", {"x": at}, cut)]
+        height: Any = {"step": 18}
     else:
-        ranks = {
-            "field": "place",
-            "type": "quantitative",
-            "title": "behaviors, most frequent first",
-            "scale": {"type": "log"},
-            "axis": {"format": ",d", "tickCount": 5},
-        }
-        spec = {
-            "width": WIDTH,
-            "height": 240,
-            "data": values(rows),
-            "layer": [
-                {
-                    "mark": {"type": "point", "filled": True, "size": 14, "opacity": 1},
-                    "encoding": {"x": ranks, "y": number, "color": color},
-                },
-                {**cut, "mark": line, "encoding": {"y": at}},
-            ],
-        }
+        ranks = number("place", "behaviors, most frequent first", scale={"type": "log"}, format=",d")
+        layers = [dots({"x": ranks, "y": amount, **group}, size=14), dashed("rule", {"y": at}, cut)]
+        height = 240
+    spec = {"width": WIDTH, "height": height, "data": values(rows), "layer": layers}
     return still(spec, "Share of each behavior, with the cut into anchors and tail")
 
 
@@ -106,14 +62,8 @@ def users_plot(facts: LogFacts) -> Markup | None:
         {"class": _class_name(number), "order": number, "users": count}
         for number, count in enumerate(counts.tolist())
     ]
-    classes = {
-        "field": "class",
-        "type": "nominal",
-        "sort": {"field": "order"},
-        "title": "events of a user",
-        "axis": {"grid": False, "labelAngle": -45 if len(rows) > 8 else 0},
-    }
-    return still(_bars(rows, classes, "users"), "How many users have how many events")
+    along = classes("events of a user", "class", labelAngle=-45 if len(rows) > 8 else 0)
+    return still(_bars(rows, along, "users"), "How many users have how many events")
 
 
 def times_plot(mapped: Mapped, is_time: bool) -> Markup | None:
@@ -139,20 +89,14 @@ def times_plot(mapped: Mapped, is_time: bool) -> Markup | None:
     return still(spec, "Events over the span of the log")
 
 
-_BARE = {"grid": False, "ticks": False, "domain": False, "labelColor": INKS["ink"], "labelLimit": 220}
-
-
 def _bars(rows: list[dict[str, Any]], along: dict[str, Any], counted: str) -> dict[str, Any]:
-    axis = {"tickMinStep": 1, "tickCount": 5, "format": ",d"}
+    counts = number(counted, counted, scale={"zero": True}, tickMinStep=1, format=",d")
     return {
         "width": WIDTH,
         "height": 170,
         "data": values(rows),
         "mark": {"type": "bar", "color": INKS["accent"]},
-        "encoding": {
-            "x": along,
-            "y": {"field": counted, "type": "quantitative", "title": counted, "axis": axis},
-        },
+        "encoding": {"x": along, "y": counts},
     }
 
 

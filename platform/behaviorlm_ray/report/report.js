@@ -1,16 +1,15 @@
 // What a page of the report does beyond standing still: charts that answer the pointer, tables that sort and filter.
 (() => {
   "use strict";
-  const quiet = { level() { return quiet; }, info() { return quiet; }, debug() { return quiet; }, warn() { return quiet; },
-    error(...told) { console.error(...told); return quiet; } };
   const options = { actions: false, renderer: "svg", ast: true, defaultStyle: false, mode: "vega-lite",
-    tooltip: { disableDefaultStyle: true }, logger: quiet };
+    tooltip: { disableDefaultStyle: true }, logLevel: 1 };
 
   // A chart is drawn anew at its own width once it is about to be seen; without a script the picture stays.
   const liven = async (figure) => {
     const place = figure.querySelector(".drawing");
     const specification = JSON.parse(figure.querySelector("script.spec").textContent);
     specification.width = "container";
+    delete specification.autosize;
     const columns = Math.floor((place.clientWidth - 50) / (26 + 7 * Number(figure.dataset.legend)));
     specification.config.legend.columns = Math.min(Math.max(columns, 1), 4);
     const drawn = document.createElement("div");

@@ -1,6 +1,6 @@
 """Several runs side by side: what each recommends and reaches, and whether their numbers can be compared at all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.console.tables import table_lines
 from behaviorlm_ray.report.content import Interval, ReportData
 from behaviorlm_ray.report.document import filled
-from behaviorlm_ray.report.drawing import INKS, colors, figure, labels, script, tooltip, values
+from behaviorlm_ray.report.drawing import INKS, figure, labels, script, tooltip, values
+from behaviorlm_ray.report.encodings import dots, layer, names, number, series
 from behaviorlm_ray.report.forms import RULES, Forms, forms
 from behaviorlm_ray.report.panels.first_screen import tail_counted
 from behaviorlm_ray.report.panels.metrics import union
 from behaviorlm_ray.report.panels.not_learned import to_know
-from behaviorlm_ray.report.run_files import REPORT_DATA
+from behaviorlm_ray.report.run_files import REPORT_DATA, report_content
 from behaviorlm_ray.report.wording import count, measured
 from behaviorlm_ray.storage import Location
 
@@ -50,12 +51,7 @@ class ComparedRun:
 def read_run(named: str) -> ComparedRun:
     """What a run's report is made of. Raises ConfigError where there is none, or one of another version."""
     place = storage.location(named)
-    content = storage.read_bytes(place / REPORT_DATA)
-    if content is None:
-        raise ConfigError(
-            f"{named} has no {REPORT_DATA}: it is no finished run, or one of an earlier version; `behaviorlm run` with "
-            "its configuration finishes it, and what is done already is not done again"
-        )
+    content = report_content(named)
     try:
         data = ReportData.model_validate_json(content)
     except ValidationError as error:
@@ -160,13 +156,18 @@ def _cell(of: Interval | None) -> str:
     return f"{of.value:.3f}{bounds}"
 
 
-def _flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:
+def _flat(settings: Any, key: str = "") -> dict[str, str]:
+    """Every setting by its whole key, as it is named on a command line."""
+    inner: Iterable[tuple[Any, Any]] = []
+    if isinstance(settings, dict):
+        inner = settings.items()
+    elif isinstance(settings, list) and any(isinstance(value, dict) for value in settings):
+        inner = enumerate(settings)
+    else:
+        return {key: str(settings)}
     found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{before}{key}.")
-        else:
-            found[f"{before}{key}"] = str(value)
+    for name, value in inner:
+        found |= _flat(value, f"{key}.{name}" if key else str(name))
     return found
 
 
@@ -189,39 +190,19 @@ def _figure(runs: Sequence[ComparedRun], which: str, title: str) -> Markup | Non
     ]
     if not rows:
         return None
-    axis = {"grid": False, "ticks": False, "domain": False, "labelColor": INKS["ink"], "labelLimit": 240}
-    color = {"field": "series", "type": "nominal", "scale": colors(INK_OF), "sort": None}
-    across = {
-        "type": "quantitative",
-        "title": None,
-        "axis": {"tickCount": 5},
-        "scale": {"zero": False, "nice": True},
-    }
     spec = {
         "width": 460,
         "height": {"step": 40},
         "data": values(rows),
         "encoding": {
-            "y": {
-                "field": "label",
-                "type": "nominal",
-                "sort": {"field": "order"},
-                "title": None,
-                "axis": axis,
-            },
+            "y": names(),
             "yOffset": {"field": "series", "type": "nominal", "sort": list(INK_OF)},
-            "color": color,
+            "color": series("series", INK_OF),
             "tooltip": tooltip(run="run", series="what", predictor="predictor", shown=title),
         },
         "layer": [
-            {
-                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.45},
-                "encoding": {"x": {"field": "low", **across}, "x2": {"field": "high"}},
-            },
-            {
-                "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-                "encoding": {"x": {"field": "value", **across}},
-            },
+            layer("rule", {"x": number("low", None), "x2": {"field": "high"}}, strokeWidth=2, opacity=0.45),
+            dots({"x": number("value", None)}),
         ],
     }
     return figure(spec, f"{title} of what each run recommends and of its best counting")

@@ -6,9 +6,10 @@ from markupsafe import Markup
 
 from behaviorlm_ray.report.breakdown_content import CoverageRow
 from behaviorlm_ray.report.content import ReportData
-from behaviorlm_ray.report.drawing import INKS, figure, tooltip, values
+from behaviorlm_ray.report.drawing import figure, tooltip, values
+from behaviorlm_ray.report.encodings import dashed, dots, layer, share
 from behaviorlm_ray.report.forms import Forms, Shown
-from behaviorlm_ray.report.panels.lines import color_of, share
+from behaviorlm_ray.report.panels.lines import color_of
 from behaviorlm_ray.report.wording import count, measured, percent
 
 LISTED = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -34,45 +35,23 @@ def reliability_figure(data: ReportData, forms: Forms) -> Markup | None:
     ]
     if not points:
         return None
+    place = {
+        "x": {"field": "confidence", "type": "quantitative"},
+        "y": {"field": "accuracy", "type": "quantitative"},
+    }
+    size = {"field": "samples", "type": "quantitative", "scale": {"range": [20, 260]}, "legend": None}
+    told = tooltip(name="predictor", bin="confidence", sure="sure", right="right", count="samples")
+    diagonal = {
+        "x": share("at", "how sure it was (mean of the bin)"),
+        "y": share("at", "how often it was right"),
+    }
     spec = {
         "width": 420,
         "height": 300,
         "layer": [
-            {
-                "data": values([{"at": 0}, {"at": 1}]),
-                "mark": {"type": "line", "strokeDash": [4, 3], "color": INKS["muted"], "strokeWidth": 1},
-                "encoding": {
-                    "x": share("at", "how sure it was (mean of the bin)"),
-                    "y": share("at", "how often it was right"),
-                },
-            },
-            {
-                "data": values(points),
-                "mark": {"type": "line", "strokeWidth": 1.6},
-                "encoding": {
-                    "x": {"field": "confidence", "type": "quantitative"},
-                    "y": {"field": "accuracy", "type": "quantitative"},
-                    "color": color_of(forms),
-                },
-            },
-            {
-                "data": values(points),
-                "mark": {"type": "point", "filled": True, "opacity": 0.8},
-                "encoding": {
-                    "x": {"field": "confidence", "type": "quantitative"},
-                    "y": {"field": "accuracy", "type": "quantitative"},
-                    "size": {
-                        "field": "samples",
-                        "type": "quantitative",
-                        "scale": {"range": [20, 260]},
-                        "legend": None,
-                    },
-                    "color": color_of(forms),
-                    "tooltip": tooltip(
-                        name="predictor", bin="confidence", sure="sure", right="right", count="samples"
-                    ),
-                },
-            },
+            dashed("line", diagonal, [{"at": 0}, {"at": 1}]),
+            layer("line", {**place, "color": color_of(forms)}, points, strokeWidth=1.6),
+            dots({**place, "color": color_of(forms), "size": size, "tooltip": told}, points, opacity=0.8),
         ],
     }
     return figure(spec, "How often predictions are right over how sure they are, by predictor")
@@ -95,6 +74,7 @@ def coverage_figure(data: ReportData, forms: Forms) -> Markup | None:
     ]
     if not points:
         return None
+    told = {"name": "predictor", "taken": "answered", "right": "right", "threshold": "from confidence"}
     spec = {
         "width": 420,
         "height": 300,
@@ -105,19 +85,8 @@ def coverage_figure(data: ReportData, forms: Forms) -> Markup | None:
             "color": color_of(forms),
         },
         "layer": [
-            {"mark": {"type": "line", "strokeWidth": 2, "point": {"size": 36, "filled": True}}},
-            {
-                "mark": {"type": "point", "size": 220, "opacity": 0},
-                "encoding": {
-                    "tooltip": tooltip(
-                        name="predictor",
-                        taken="answered",
-                        right="right",
-                        threshold="from confidence",
-                        count="samples",
-                    )
-                },
-            },
+            layer("line", strokeWidth=2, point={"size": 36, "filled": True}),
+            dots({"tooltip": tooltip(**told, count="samples")}, size=220, opacity=0),
         ],
     }
     return figure(spec, "Precision against coverage: how often the surest predictions are right")

@@ -4,6 +4,7 @@ from markupsafe import Markup
 
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.drawing import INKS, figure, tooltip, values
+from behaviorlm_ray.report.encodings import names, number
 from behaviorlm_ray.report.wording import count, duration, readable
 
 
@@ -22,21 +23,14 @@ def cost_figure(data: ReportData) -> Markup | None:
     ]
     if not rows:
         return None
-    axis = {"grid": False, "ticks": False, "domain": False, "labelColor": INKS["ink"], "labelLimit": 220}
     spec = {
         "width": 520,
         "height": {"step": 20},
         "data": values(rows),
         "mark": {"type": "bar", "color": INKS["accent-2"], "height": {"band": 0.6}, "cornerRadiusEnd": 2},
         "encoding": {
-            "y": {
-                "field": "stage",
-                "type": "nominal",
-                "sort": {"field": "order"},
-                "title": None,
-                "axis": axis,
-            },
-            "x": {"field": "minutes", "type": "quantitative", "title": "minutes", "axis": {"tickCount": 5}},
+            "y": names("stage"),
+            "x": number("minutes", "minutes", scale={"zero": True}),
             "tooltip": tooltip(stage="stage", time="time", tokens="tokens"),
         },
     }

@@ -6,7 +6,8 @@ from typing import Any
 from markupsafe import Markup
 
 from behaviorlm_ray.report.content import Front, Interval
-from behaviorlm_ray.report.drawing import INKS, SERIES, colors, figure, labels, tooltip, values
+from behaviorlm_ray.report.drawing import INKS, SERIES, figure, labels, tooltip, values
+from behaviorlm_ray.report.encodings import dashed, dots, layer, names, number, series
 from behaviorlm_ray.report.forms import Forms, Shown
 from behaviorlm_ray.report.wording import measured
 
@@ -21,6 +22,8 @@ MOST_SHOWN = 16
 MOST_NAMED = 6
 """Models whose fronts are drawn, the best first."""
 HEIGHT = 300
+PADDED = {"nice": False, "padding": 14}
+COUNTING, POSSIBLE = "counting", "best possible"
 
 
 def role(shown: Shown, forms: Forms) -> str:
@@ -48,54 +51,25 @@ def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None)
     ]
     if not rows:
         return None
-    y = {
-        "field": "label",
-        "type": "nominal",
-        "sort": {"field": "order"},
-        "title": None,
-        "axis": {
-            "grid": False,
-            "ticks": False,
-            "domain": False,
-            "labelColor": INKS["ink"],
-            "labelLimit": 190,
-        },
-    }
-    color = {"field": "role", "type": "nominal", "scale": colors(ROLES), "legend": None}
-    told = tooltip(name="predictor", rule="rule", shown=title, interval="95 % interval")
-    x_axis = {"format": ".2f", "tickCount": 4}
-    layers: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.45},
-            "encoding": {"x": {"field": "low", "type": "quantitative"}, "x2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
-            "encoding": {"x": {"field": "value", "type": "quantitative"}},
-        },
+    across = {"scale": {"nice": False, "padding": 10}, "format": ".2f", "tickCount": 4}
+    layers = [
+        layer(
+            "rule", {"x": number("low", None, **across), "x2": {"field": "high"}}, strokeWidth=2, opacity=0.45
+        ),
+        dots({"x": number("value", None, **across)}),
     ]
     if ceiling is not None:
-        layers.append(
-            {
-                "data": values([{"at": ceiling, "shown": measured(ceiling)}]),
-                "mark": {"type": "rule", "strokeDash": [4, 3], "color": INKS["muted"]},
-                "encoding": {
-                    "x": {"field": "at", "type": "quantitative"},
-                    "y": None,
-                    "color": None,
-                    "tooltip": tooltip(shown="the most that can be known"),
-                },
-            }
-        )
+        told = tooltip(shown="the most that can be known")
+        at = {"x": number("at", None, **across), "y": None, "color": None, "tooltip": told}
+        layers.append(dashed("rule", at, [{"at": ceiling, "shown": measured(ceiling)}]))
     spec = {
         "width": 340,
         "height": {"step": 23},
         "data": values(rows),
         "encoding": {
-            "y": y,
-            "color": color,
-            "tooltip": told,
-            "x": {"title": None, "axis": x_axis, "scale": {"zero": False, "nice": False, "padding": 10}},
+            "y": names(),
+            "color": series("role", ROLES, legend=False),
+            "tooltip": tooltip(name="predictor", rule="rule", shown=title, interval="95 % interval"),
         },
         "layer": layers,
     }
@@ -104,21 +78,13 @@ def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None)
 
 def front_figure(forms: Forms, fronts: Mapping[str, Front], truth: Front | None) -> Markup | None:
     """Tail against anchors: a point for each predictor, and what its models reach with more or less adjustment."""
-    models = [shown for shown in forms.best if _line(fronts.get(shown.predictor))][:MOST_NAMED]
-    recommended = "" if forms.recommended is None else forms.recommended.predictor
-    others = [shown.predictor for shown in models if shown.predictor != recommended]
-    named = {recommended: INKS["accent"]} if recommended else {}  # the accent is its own
-    named |= {name: SERIES[1 + number % (len(SERIES) - 1)] for number, name in enumerate(others)}
-    lines = [
-        {"name": name, "order": order, **point}
-        for name in named
-        for order, point in enumerate(_line(fronts.get(name)))
-    ]
-    counting = "counting"
+    inks = _inks(forms, fronts)
+    lines = [point for name in inks for point in _line(name, fronts.get(name))]
+    best = _line(POSSIBLE, truth)
     points = [
         {
             "name": shown.predictor,
-            "series": shown.predictor if shown.predictor in named else counting,
+            "series": shown.predictor if shown.predictor in inks else COUNTING,
             "rule": shown.rule,
             "x": shown.anchor.value,
             "y": shown.tail.value,
@@ -126,72 +92,63 @@ def front_figure(forms: Forms, fronts: Mapping[str, Front], truth: Front | None)
             "tail": measured(shown.tail.value),
         }
         for shown in forms.best
-        if shown.mean is not None and (shown.predictor in named or shown.kind == "baseline")
+        if shown.mean is not None and (shown.predictor in inks or shown.kind == "baseline")
     ]
     if not points and not lines:
         return None
-    inks = {**named, counting: INKS["muted"]}
-    if truth is not None and (best := _line(truth)):
-        inks["best possible"] = INKS["quiet"]
-        lines += [{"name": "best possible", "order": order, **point} for order, point in enumerate(best)]
-    color = {"type": "nominal", "scale": colors(inks), "sort": None}
+    inks |= {COUNTING: INKS["muted"]} | ({POSSIBLE: INKS["quiet"]} if best else {})
+    ends = {"anchor": "anchor accuracy", "tail": "tail macro recall"}
+    by_name = {"color": series("name", inks)}
     spec = {
         "width": 340,
         "height": HEIGHT,
         "encoding": {
-            "x": _axis("x", "anchor accuracy →"),
-            "y": _axis("y", "tail macro recall →"),
+            "x": number("x", "anchor accuracy →", scale=PADDED, format=".2f"),
+            "y": number("y", "tail macro recall →", scale=PADDED, format=".2f"),
         },
         "layer": [
-            {
-                "data": values(lines),
-                "mark": {"type": "line", "strokeWidth": 1.6},
-                "encoding": {
-                    "color": {"field": "name", **color},
-                    "order": {"field": "order"},
-                    "detail": {"field": "name"},
-                },
-            },
-            {
-                "data": values(lines),
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0},
-                "encoding": {
-                    "color": {"field": "name", **color},
-                    "tooltip": tooltip(
-                        name="predictor", tau="strength", anchor="anchor accuracy", tail="tail macro recall"
-                    ),
-                },
-            },
-            {
-                "data": values(points),
-                "mark": {
-                    "type": "point",
-                    "filled": True,
-                    "size": 80,
-                    "opacity": 1,
-                    "stroke": INKS["page"],
-                    "strokeWidth": 1,
-                },
-                "encoding": {
-                    "color": {"field": "series", **color},
-                    "tooltip": tooltip(
-                        name="predictor", rule="rule", anchor="anchor accuracy", tail="tail macro recall"
-                    ),
-                },
-            },
+            layer(
+                "line",
+                {**by_name, "order": {"field": "order"}, "detail": {"field": "name"}},
+                [*lines, *best],
+                strokeWidth=1.6,
+            ),
+            dots(
+                {**by_name, "tooltip": tooltip(name="predictor", tau="strength", **ends)},
+                [*lines, *best],
+                opacity=0,
+            ),
+            dots(
+                {"color": series("series", inks), "tooltip": tooltip(name="predictor", rule="rule", **ends)},
+                points,
+                stroke=INKS["page"],
+                strokeWidth=1,
+            ),
         ],
     }
     return figure(spec, "Tail macro recall against anchor accuracy: predictors as points, fronts as lines")
 
 
-def _line(front: Front | None) -> list[dict[str, Any]]:
+def _inks(forms: Forms, fronts: Mapping[str, Front]) -> dict[str, str]:
+    """The color of each model whose front is drawn; the accent is the recommended predictor's own."""
+    recommended = "" if forms.recommended is None else forms.recommended.predictor
+    models = [shown.predictor for shown in forms.best if _line("", fronts.get(shown.predictor))][:MOST_NAMED]
+    others = [name for name in models if name != recommended]
+    inks = {name: SERIES[1 + place % (len(SERIES) - 1)] for place, name in enumerate(others)}
+    return {recommended: INKS["accent"], **inks} if recommended else inks
+
+
+def _line(name: str, front: Front | None) -> list[dict[str, Any]]:
     """The points of a front in their order."""
     if front is None:
         return []
     taus: Sequence[float | None] = front.tau or [None] * len(front.anchor_accuracy)
     return [
-        {"x": x, "y": y, "anchor": measured(x), "tail": measured(y), "tau": measured(tau, 2)}
-        for x, y, tau in zip(front.anchor_accuracy, front.tail_macro_recall, taus, strict=False)
+        {"name": name, "order": order, "x": x, "y": y}
+        | {"anchor": measured(x), "tail": measured(y), "tau": measured(tau, 2)}
+        for order, (x, y, tau) in enumerate(
+            zip(front.anchor_accuracy, front.tail_macro_recall, taus, strict=False)
+        )
         if x is not None and y is not None
     ]
 
@@ -205,14 +162,4 @@ def _numbers(of: Interval) -> dict[str, Any]:
         "high": of.high if has_interval else of.value,
         "shown": measured(of.value),
         "interval": f"{measured(of.low)} – {measured(of.high)}",
-    }
-
-
-def _axis(field: str, title: str) -> dict[str, Any]:
-    return {
-        "field": field,
-        "type": "quantitative",
-        "title": title,
-        "scale": {"zero": False, "nice": False, "padding": 14},
-        "axis": {"format": ".2f", "tickCount": 5},
     }

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from behaviorlm_ray.report.drawing import INKS, colors
+from behaviorlm_ray.report.drawing import INKS
+from behaviorlm_ray.report.encodings import series
 from behaviorlm_ray.report.forms import Forms, Shown
 from behaviorlm_ray.report.panels.endpoint import role
 
 INK_ORDER = (INKS["accent-2"], "var(--series-3)", "var(--series-4)")
-DASHES = {"recommended": [1, 0], "counting": [5, 3], "model": [1, 0], "untuned": [2, 2]}
 
 
 def inks(forms: Forms) -> dict[str, str]:
@@ -27,17 +27,5 @@ def inks(forms: Forms) -> dict[str, str]:
 
 def color_of(forms: Forms, shown: Sequence[Shown] | None = None) -> dict[str, Any]:
     """The encoding of color by the field `name`."""
-    names = {one.predictor for one in (forms.set_apart if shown is None else shown)}
-    scale = colors({name: ink for name, ink in inks(forms).items() if name in names})
-    return {"field": "name", "type": "nominal", "scale": scale, "sort": None}
-
-
-def share(field: str, title: str | None, *, zero: bool = True) -> dict[str, Any]:
-    """The encoding of a share of one as percent."""
-    return {
-        "field": field,
-        "type": "quantitative",
-        "title": title,
-        "scale": {"zero": zero, "nice": True},
-        "axis": {"format": ".0%", "tickCount": 5},
-    }
+    wanted = {one.predictor for one in (forms.set_apart if shown is None else shown)}
+    return series("name", {name: ink for name, ink in inks(forms).items() if name in wanted})

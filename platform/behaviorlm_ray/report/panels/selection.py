@@ -6,9 +6,13 @@ from typing import Any
 from markupsafe import Markup
 
 from behaviorlm_ray.report.content import SelectedBehavior
-from behaviorlm_ray.report.drawing import INKS, colors, figure, labels, tooltip, values
+from behaviorlm_ray.report.drawing import INKS, figure, labels, tooltip, values
+from behaviorlm_ray.report.encodings import layer, names, number, series
 from behaviorlm_ray.report.wording import count, measured, readable
 
+INK_OF = {"available": INKS["line"], "taken, anchor": INKS["accent"], "taken, tail": INKS["tail"]}
+LOWEST = 0.6
+"""Where the logarithmic axis begins, so that a bar of one sample is seen."""
 NAMED = 60
 """Up to here the plot names every behavior."""
 
@@ -24,7 +28,7 @@ def selection_figure(behaviors: Sequence[SelectedBehavior]) -> Markup | None:
     if not ordered:
         return None
     is_named = len(ordered) <= NAMED
-    names = labels([behavior.behavior for behavior in ordered]) if is_named else [""] * len(ordered)
+    shown = labels([behavior.behavior for behavior in ordered]) if is_named else [""] * len(ordered)
     rows = [
         {
             "label": label,
@@ -37,50 +41,25 @@ def selection_figure(behaviors: Sequence[SelectedBehavior]) -> Markup | None:
             "of": f"{count(behavior.quota)} of {count(behavior.available)}",
             "difficulty": measured(behavior.mean_difficulty),
         }
-        for place, (behavior, label) in enumerate(zip(ordered, names, strict=True))
+        for place, (behavior, label) in enumerate(zip(ordered, shown, strict=True))
     ]
-    inks = {"available": INKS["line"], "taken, anchor": INKS["accent"], "taken, tail": INKS["tail"]}
-    along, across = ("x", "y") if is_named else ("y", "x")
-    along_names: dict[str, Any] = {"field": "order", "type": "ordinal", "title": None, "axis": None}
-    if is_named:
-        axis = {"grid": False, "ticks": False, "domain": False, "labelColor": INKS["ink"], "labelLimit": 200}
-        along_names = {
-            "field": "label",
-            "type": "nominal",
-            "sort": {"field": "order"},
-            "title": None,
-            "axis": axis,
-        }
-    told = tooltip(name="behavior", of="samples taken", difficulty="mean difficulty")
+    across, along = ("y", "x") if is_named else ("x", "y")
+    place = names() if is_named else {"field": "order", "type": "ordinal", "title": None, "axis": None}
+    logarithmic = {"type": "log", "domainMin": LOWEST, "nice": False}
 
-    def bars(field: str, series: str, width: float) -> dict[str, Any]:
-        number = {
-            "field": field,
-            "type": "quantitative",
-            "title": "samples",
-            "scale": {"type": "log", "domainMin": 0.6, "nice": False},
-            "axis": {"format": ",d", "tickCount": 4},
-        }
-        return {
-            "mark": {
-                "type": "bar",
-                **({"height": {"band": width}} if is_named else {"width": {"band": width}}),
-            },
-            "encoding": {
-                along: number,
-                f"{along}2": {"datum": 0.6},
-                "color": {
-                    "field": series,
-                    "type": "nominal",
-                    "scale": colors(inks),
-                    "sort": None,
-                    "legend": {"columns": 3},
-                },
-                "tooltip": told,
-            },
-        }
+    def bars(field: str, by: str, width: float) -> dict[str, Any]:
+        amount = number(field, "samples", scale=logarithmic, format=",d", tickCount=4)
+        encoding = {along: amount, f"{along}2": {"datum": LOWEST}, "color": series(by, INK_OF)}
+        return layer("bar", encoding, **{"height" if is_named else "width": {"band": width}})
 
-    size: dict[str, Any] = {"width": 460, "height": {"step": 18} if is_named else 220}
-    layers = [bars("available", "all", 0.8), bars("taken", "series", 0.45 if is_named else 0.8)]
-    spec = {**size, "data": values(rows), "encoding": {across: along_names}, "layer": layers}
+    spec = {
+        "width": 460,
+        "height": {"step": 18} if is_named else 220,
+        "data": values(rows),
+        "encoding": {
+            across: place,
+            "tooltip": tooltip(name="behavior", of="samples taken", difficulty="mean difficulty"),
+        },
+        "layer": [bars("available", "all", 0.8), bars("taken", "series", 0.45 if is_named else 0.8)],
+    }
     return figure(spec, "Samples available and taken for each behavior, the most frequent first")

@@ -1,15 +1,15 @@
 """Accuracy by circumstance: history, what is known of the user, repeats and changes, the clock."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
 from behaviorlm_ray.report.breakdown_content import SliceRow
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.drawing import figure, tooltip, values
+from behaviorlm_ray.report.encodings import classes, dots, layer, share
 from behaviorlm_ray.report.forms import Forms, Shown
-from behaviorlm_ray.report.panels.lines import color_of, share
+from behaviorlm_ray.report.panels.lines import color_of
 from behaviorlm_ray.report.wording import count, percent, readable
 
 TITLES = {
@@ -84,24 +84,15 @@ def _plot(rows: list[SliceRow], forms: Forms, title: str, meaning: str) -> Marku
     if not points:
         return None
     told = tooltip(label=meaning, name="predictor", shown="accuracy", samples="test samples", groups="users")
-    x: dict[str, Any] = {
-        "field": "label",
-        "type": "nominal",
-        "sort": {"field": "order"},
-        "title": meaning,
-        "axis": {"labelAngle": 0, "grid": False, "labelOverlap": "greedy", "labelSeparation": 3},
-    }
-    is_pair = len(rows) <= 2
-    mark: dict[str, Any] = {"type": "line", "strokeWidth": 2, "point": {"size": 50, "filled": True}}
-    encoding: dict[str, Any] = {"x": x, "y": share("accuracy", "accuracy"), "color": color_of(forms)}
-    if is_pair:
-        mark = {"type": "bar", "cornerRadius": 2}
+    x = classes(meaning, labelOverlap="greedy", labelSeparation=3)
+    encoding = {"x": x, "y": share("accuracy", "accuracy"), "color": color_of(forms)}
+    if len(rows) <= 2:
         encoding["xOffset"] = {"field": "name", "sort": None}
-    layers = (
-        [{"mark": mark}]
-        if is_pair
-        else [{"mark": mark}, {"mark": {"type": "point", "size": 250, "opacity": 0}}]
-    )
-    layers[-1]["encoding"] = {"tooltip": told}
+        layers = [layer("bar", {"tooltip": told}, cornerRadius=2)]
+    else:
+        layers = [
+            layer("line", strokeWidth=2, point={"size": 50, "filled": True}),
+            dots({"tooltip": told}, size=250, opacity=0),
+        ]
     spec = {"width": 420, "height": 200, "data": values(points), "encoding": encoding, "layer": layers}
     return figure(spec, f"Accuracy {title.lower()}: {meaning}; the table has the numbers")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from behaviorlm_ray.report.breakdown_content import GroupLosses
 from behaviorlm_ray.report.content import LossPoint, ReportData
-from behaviorlm_ray.report.drawing import INKS, SERIES, colors, figure, shortened, tooltip, values
+from behaviorlm_ray.report.drawing import INKS, SERIES, figure, shortened, tooltip
+from behaviorlm_ray.report.encodings import dots, layer, number, series
 from behaviorlm_ray.report.wording import count, measured
 
 POINTS_PER_CURVE = 300
@@ -56,11 +57,11 @@ def validation_ends(data: ReportData, stage: str, steps: int) -> list[dict[str, 
         before = before if name != "b_tune" else ""
     points = []
     for step, model in ((0, before), (steps, after)):
-        for series, group in GROUPS.items():
+        for what, group in GROUPS.items():
             value = getattr(losses.get(model, GroupLosses()), group)
             if value is not None:
                 points.append(
-                    {"name": series, "step": step, "loss": value, "shown": measured(value), "at": model}
+                    {"name": what, "step": step, "loss": value, "shown": measured(value), "at": model}
                 )
     return points
 
@@ -68,71 +69,50 @@ def validation_ends(data: ReportData, stage: str, steps: int) -> list[dict[str, 
 def _plot(stage: str, curve: Sequence[LossPoint], ends: list[dict[str, Any]]) -> Markup | None:
     if not any(point.loss is not None and math.isfinite(point.loss) for point in curve):
         return None
+    steps, lines = _lines(curve)
+    is_noisy = len(steps) >= NOISY
+    thin = [row for name, of in lines.items() for row in _rows(name, _blocks(steps), _blocks(of))]
+    strong = (
+        [row for name, of in lines.items() for row in _rows(name, *_running(steps, of))] if is_noisy else thin
+    )
+    is_point = len(steps) == 1
+    layers = [
+        *([layer("line", data=thin, strokeWidth=1, opacity=0.25)] if is_noisy else []),
+        layer("line", data=strong, strokeWidth=1.8),
+        dots(
+            {"tooltip": tooltip(name="what", count="step", shown="loss")},
+            strong,
+            size=100,
+            opacity=int(is_point),
+        ),
+    ]
+    if ends:
+        told = {"tooltip": tooltip(name="what", at="model", shown="loss")}
+        layers.append(layer("line", told, ends, strokeDash=[4, 3], point={"size": 70, "filled": True}))
+    encoding = {
+        "x": number("step", "optimizer step", scale={"nice": False}, grid=False, tickMinStep=1),
+        "y": number("loss", "loss"),
+        "color": series("name", _inks(list(lines), bool(ends))),
+    }
+    spec = {"width": 520, "height": 250, "encoding": encoding, "layer": layers}
+    return figure(spec, f"Loss of stage {stage} over optimizer steps, and on validation before and after it")
+
+
+def _lines(curve: Sequence[LossPoint]) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """The steps, counted from 1, and the loss with its parts, where there is more than one."""
     steps = np.array([point.step for point in curve], float) + 1
     parts = list(dict.fromkeys(name for point in curve for name in point.parts))
-    series = {"loss of the step": _array([point.loss for point in curve])}
+    lines = {"loss of the step": _array([point.loss for point in curve])}
     if len(parts) > 1:
-        series |= {
+        lines |= {
             f"part: {shortened(name)}": _array([point.parts.get(name) for point in curve]) for name in parts
         }
-    is_noisy = len(steps) >= NOISY
-    thin = [row for name, of in series.items() for row in _rows(name, _blocks(steps), _blocks(of))]
-    strong = (
-        [row for name, of in series.items() for row in _rows(name, *_running(steps, of))]
-        if is_noisy
-        else thin
-    )
-    free = [ink for ink in SERIES if ink not in (SERIES[0], SERIES[1])]
-    inks = {
-        name: free[(number - 1) % len(free)] if number else INKS["ink"] for number, name in enumerate(series)
-    }
-    inks |= (
-        {"validation, anchor targets": INKS["accent"], "validation, tail targets": INKS["tail"]}
-        if ends
-        else {}
-    )
-    color = {
-        "field": "name",
-        "type": "nominal",
-        "scale": colors(inks),
-        "sort": None,
-    }
-    x = {
-        "field": "step",
-        "type": "quantitative",
-        "title": "optimizer step",
-        "scale": {"nice": False},
-        "axis": {"grid": False, "tickMinStep": 1, "tickCount": 6},
-    }
-    y = {
-        "field": "loss",
-        "type": "quantitative",
-        "title": "loss",
-        "scale": {"zero": False},
-        "axis": {"tickCount": 5},
-    }
-    told = tooltip(name="what", count="step", shown="loss")
-    layers: list[dict[str, Any]] = []
-    if is_noisy:
-        layers.append({"data": values(thin), "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.25}})
-    layers.append({"data": values(strong), "mark": {"type": "line", "strokeWidth": 1.8}})
-    layers.append(
-        {
-            "data": values(strong),
-            "mark": {"type": "point", "filled": True, "size": 100, "opacity": 0 if len(steps) > 1 else 1},
-            "encoding": {"tooltip": told},
-        }
-    )
-    if ends:
-        layers.append(
-            {
-                "data": values(ends),
-                "mark": {"type": "line", "strokeDash": [4, 3], "point": {"size": 70, "filled": True}},
-                "encoding": {"tooltip": tooltip(name="what", at="model", shown="loss")},
-            }
-        )
-    spec = {"width": 520, "height": 250, "encoding": {"x": x, "y": y, "color": color}, "layer": layers}
-    return figure(spec, f"Loss of stage {stage} over optimizer steps, and on validation before and after it")
+    return steps, lines
+
+
+def _inks(lines: list[str], has_ends: bool) -> dict[str, str]:
+    inks = {name: SERIES[2 + (place - 1) % 4] if place else INKS["ink"] for place, name in enumerate(lines)}
+    return inks | (dict(zip(GROUPS, (INKS["accent"], INKS["tail"]), strict=True)) if has_ends else {})
 
 
 def _rows(name: str, steps: NDArray[np.float64], losses: NDArray[np.float64]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from behaviorlm_ray.report.breakdown_content import Users, UsersAgainst
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.drawing import figure, tooltip, values
+from behaviorlm_ray.report.encodings import classes, number
 from behaviorlm_ray.report.forms import Forms, Shown
 from behaviorlm_ray.report.panels.lines import color_of
 from behaviorlm_ray.report.wording import count, percent
@@ -41,15 +42,15 @@ def _plot(spread: list[tuple[Shown, Users]], forms: Forms) -> Markup | None:
     bars = []
     for shown, users in spread:
         width = 1 / max(len(users.histogram), 1)
-        for place, number in enumerate(users.histogram):
+        for place, served in enumerate(users.histogram):
             label = f"{100 * place * width:.0f}–{percent((place + 1) * width, 0)}"
             bars.append(
                 {
                     "name": shown.predictor,
                     "label": label,
                     "order": place,
-                    "users": number,
-                    "shown": count(number),
+                    "users": served,
+                    "shown": count(served),
                 }
             )
     if not bars:
@@ -60,20 +61,9 @@ def _plot(spread: list[tuple[Shown, Users]], forms: Forms) -> Markup | None:
         "data": values(bars),
         "mark": {"type": "bar", "cornerRadius": 2},
         "encoding": {
-            "x": {
-                "field": "label",
-                "type": "nominal",
-                "sort": {"field": "order"},
-                "title": "a user's accuracy",
-                "axis": {"labelAngle": -35, "grid": False},
-            },
+            "x": classes("a user's accuracy", labelAngle=-35),
             "xOffset": {"field": "name", "sort": None},
-            "y": {
-                "field": "users",
-                "type": "quantitative",
-                "title": "users",
-                "axis": {"tickMinStep": 1, "tickCount": 5},
-            },
+            "y": number("users", "users", scale={"zero": True}, tickMinStep=1),
             "color": color_of(forms, [shown for shown, _ in spread]),
             "tooltip": tooltip(name="predictor", label="accuracy", shown="users"),
         },
