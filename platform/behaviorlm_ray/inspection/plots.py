@@ -33,7 +33,7 @@ def behaviors_plot(facts: LogFacts, threshold: float = ANCHOR_SHARE) -> Markup |
             zip(ordered, labels([name for name, _ in ordered]), strict=True), 1
         )
     ]
-    lowest = LOWEST * min(rows[-1]["share"], threshold)
+    lowest = LOWEST * min(ordered[-1][1] / facts.usable, threshold)
     scale = {"type": "log", "domainMin": lowest, "nice": False}
     amount = number("share", "share of the events", scale=scale, format="~%")
     group = {"color": series("group", {"anchor": INKS["anchor"], "tail": INKS["tail"]}, legend=False)}

@@ -258,7 +258,7 @@ def written(
             "groups": len(set(groups)),
         },
     }
-    asked = [("ab_tuned", name) for name in looked_at if name != "ab_tuned"]
+    asked: list[tuple[Any, str]] = [("ab_tuned", name) for name in looked_at if name != "ab_tuned"]
     asked += [
         (winner["model"], name)
         for predictor in all_of.objectives

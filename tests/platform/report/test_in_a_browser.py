@@ -85,3 +85,11 @@ def test_the_table_of_behaviors_sorts_filters_and_shows_other_predictors(opened:
 def test_no_width_makes_the_page_wider_than_the_window(opened: Page, width: int, is_dark: bool) -> None:
     opened.size(width, 900, is_dark=is_dark)
     assert opened.run("document.documentElement.scrollWidth") <= width
+    # a name is a row of texts that may be parted; none of them stands on two lines
+    broken = (
+        "[...document.querySelectorAll('.predictor')].flatMap((name) => [...name.childNodes]).filter((part) => {"
+        " const range = document.createRange(); range.selectNodeContents(part);"
+        " return part.nodeType === 3 && range.getClientRects().length > 1; }).length"
+    )
+    assert opened.run("document.querySelectorAll('.predictor wbr').length") > 20
+    assert opened.run(broken) == 0

@@ -74,7 +74,7 @@ def test_every_number_of_the_breakdowns_is_on_the_page(report: ReportData, page:
         for row in rows:
             assert f"{row.label} {row.samples:,} " in text
             for model in ("ab_tuned+adjusted", "markov_order_3", "most_frequent"):
-                assert f"{100 * row.accuracy[model]:.1f} %" in text
+                assert f"{100 * (row.accuracy[model] or 0):.1f} %" in text
     assert "for 111 , as often for 33 , less often for 56 of them" in text
     for part in found.users["ab_tuned+adjusted"].parts:
         assert f"{100 * part.accuracy:.1f} %" in text

@@ -51,7 +51,7 @@ def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None)
     ]
     if not rows:
         return None
-    across = {"scale": {"nice": False, "padding": 10}, "format": ".2f", "tickCount": 4}
+    across: dict[str, Any] = {"scale": {"nice": False, "padding": 10}, "format": ".2f", "tickCount": 4}
     layers = [
         layer(
             "rule", {"x": number("low", None, **across), "x2": {"field": "high"}}, strokeWidth=2, opacity=0.45

@@ -50,7 +50,8 @@ def selection_figure(behaviors: Sequence[SelectedBehavior]) -> Markup | None:
     def bars(field: str, by: str, width: float) -> dict[str, Any]:
         amount = number(field, "samples", scale=logarithmic, format=",d", tickCount=4)
         encoding = {along: amount, f"{along}2": {"datum": LOWEST}, "color": series(by, INK_OF)}
-        return layer("bar", encoding, **{"height" if is_named else "width": {"band": width}})
+        style: dict[str, Any] = {"height" if is_named else "width": {"band": width}}
+        return layer("bar", encoding, **style)
 
     spec = {
         "width": 460,

@@ -19,6 +19,8 @@ POINTS_PER_CURVE = 300
 """A longer curve is drawn as means of equal blocks."""
 NOISY = 60
 """Steps from which on a running mean is drawn over the curve."""
+WIDE = 6
+"""Largest over smallest loss from which on the axis is logarithmic."""
 BEFORE_AFTER = {
     "a_tune": ("untuned", "a_tuned"),
     "one_stage": ("untuned", "one_stage"),
@@ -87,11 +89,15 @@ def _plot(stage: str, curve: Sequence[LossPoint], ends: list[dict[str, Any]]) ->
         ),
     ]
     if ends:
-        told = {"tooltip": tooltip(name="what", at="model", shown="loss")}
-        layers.append(layer("line", told, ends, strokeDash=[4, 3], point={"size": 70, "filled": True}))
+        layers.append(
+            dots({"tooltip": tooltip(name="what", at="model", shown="loss")}, ends, shape="diamond", size=120)
+        )
+    losses = [row["loss"] for row in [*strong, *ends]]
+    is_wide = min(losses) > 0 and max(losses) > WIDE * min(losses)
+    scale = {"type": "log", "nice": False, "padding": 8} if is_wide else {}
     encoding = {
         "x": number("step", "optimizer step", scale={"nice": False}, grid=False, tickMinStep=1),
-        "y": number("loss", "loss"),
+        "y": number("loss", "loss, logarithmic" if is_wide else "loss", scale=scale, format="~r"),
         "color": series("name", _inks(list(lines), bool(ends))),
     }
     spec = {"width": 520, "height": 250, "encoding": encoding, "layer": layers}
