@@ -128,10 +128,14 @@ def _sureness(artifact: Artifact) -> Iterator[str]:
         yield "There were no validation samples to tell."
         return
     yield "`predict(min_probability=…)` abstains below a probability; on validation that gave:"
-    yield from ("", "| min_probability | answered | right of these |", "|---:|---:|---:|")
+    yield from (
+        "",
+        "| min_probability | answered | right of these | among the first five |",
+        "|---:|---:|---:|---:|",
+    )
     for one in artifact.thresholds[::2]:
-        precision = "" if one.precision is None else f"{one.precision:.3f}"
-        yield f"| {one.min_probability:.2f} | {one.coverage:.3f} | {precision} |"
+        cells = ["" if value is None else f"{value:.3f}" for value in (one.precision, one.recall_at_5)]
+        yield f"| {one.min_probability:.2f} | {one.coverage:.3f} | {' | '.join(cells)} |"
 
 
 def _limits(artifact: Artifact) -> Iterator[str]:

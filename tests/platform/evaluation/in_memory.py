@@ -118,8 +118,8 @@ class InMemory:
             adjusted = (chosen_on - strength * self.prior).astype(np.float32)
             strengths[strength] = self.worth(adjusted)
         tau = min(GRID, key=lambda one: (-strengths[one], abs(one), one))
-        tail = [k for k in (2, 3, 4) if (self.validation == k).any()]
         share = np.exp(self.prior)
+        tail = [k for k in (2, 3, 4) if (self.validation == k).any() or share[k] * len(self.validation) >= 1]
         shift = np.array([-np.log(share[:2].sum())] * 2 + [-1e4] * 3)
         shift[tail] = -np.log(len(tail) * share[tail])
         shift += 0 if mix is None else self.prior - mix
