@@ -87,7 +87,7 @@ def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequen
     yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
     by = "Chosen" if compared else "Named by whoever exported it, and compared with no other; its rule chosen"
     yield from (f"{by} on validation, by the mean of anchor accuracy and tail macro recall:", "")
-    for one in compared or [chosen]:
+    for one in compared or [chosen.told]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
         yield f"- {one.name}: {value} ({one.in_words})"
     yield from ("", "## How sure it is", "", *_sureness(artifact), "")
