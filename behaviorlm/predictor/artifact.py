@@ -87,6 +87,10 @@ class Threshold(Settings):
     min_probability: float = Field(ge=0, le=1)
     coverage: float = Field(ge=0, le=1, description="Share of samples that are answered.")
     precision: float | None = Field(description="Share of these that are right; null: none is answered.")
+    recall_at_5: float | None = Field(
+        default=None,
+        description="Share of these whose behavior is among the first five answers; null: none, or not told.",
+    )
 
 
 class EventMapping(EventsConfig):

@@ -64,10 +64,12 @@ class Rules:
 
     def bayes(self, targets: Targets, mix: NDArray[np.float64] | None) -> BayesRule:
         """The endpoint's own rule. The tail behaviors T that it is about are those that count in the objective on these
-        targets, int32[v]; mix: see `ArmScores`.
+        targets, int32[v], or are frequent enough in training to be expected to: one that a small validation part lacks
+        by chance would never be answered otherwise. mix: see `ArmScores`.
         """
         counts = np.bincount(targets[targets >= 0], minlength=len(self.prior))
-        is_counted = counts >= max(self.tail_minimum_targets, 1)
+        expected = np.exp(self.prior) * len(targets)
+        is_counted = np.maximum(counts, expected) >= max(self.tail_minimum_targets, 1)
         return BayesRule(shift=bayes_shift(self.prior, mix, self.vocabulary.is_anchor, is_counted).tolist())
 
 

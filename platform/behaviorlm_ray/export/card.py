@@ -87,7 +87,7 @@ def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequen
     yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
     by = "Chosen" if compared else "Named by whoever exported it, and compared with no other; its rule chosen"
     yield from (f"{by} on validation, by the mean of anchor accuracy and tail macro recall:", "")
-    for one in compared or [chosen]:
+    for one in compared or [chosen.told]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
         yield f"- {one.name}: {value} ({one.in_words})"
     yield from ("", "## How sure it is", "", *_sureness(artifact), "")
@@ -128,10 +128,14 @@ def _sureness(artifact: Artifact) -> Iterator[str]:
         yield "There were no validation samples to tell."
         return
     yield "`predict(min_probability=…)` abstains below a probability; on validation that gave:"
-    yield from ("", "| min_probability | answered | right of these |", "|---:|---:|---:|")
+    yield from (
+        "",
+        "| min_probability | answered | right of these | among the first five |",
+        "|---:|---:|---:|---:|",
+    )
     for one in artifact.thresholds[::2]:
-        precision = "" if one.precision is None else f"{one.precision:.3f}"
-        yield f"| {one.min_probability:.2f} | {one.coverage:.3f} | {precision} |"
+        cells = ["" if value is None else f"{value:.3f}" for value in (one.precision, one.recall_at_5)]
+        yield f"| {one.min_probability:.2f} | {one.coverage:.3f} | {' | '.join(cells)} |"
 
 
 def _limits(artifact: Artifact) -> Iterator[str]:

@@ -31,6 +31,15 @@ _RULE: TypeAdapter[DecisionRule] = TypeAdapter(DecisionRule)
 
 
 @dataclass(frozen=True)
+class Told:
+    """A predictor as people are told of it, with its rule and its value on validation."""
+
+    name: str
+    objective: float | None
+    in_words: str
+
+
+@dataclass(frozen=True)
 class Chosen:
     """A predictor with its rule. name: an arm's, `counts`, or an arm's with `+counts`; arm: "" for counting alone.
 
@@ -46,18 +55,9 @@ class Chosen:
     objective: float | None
 
     @property
-    def in_words(self) -> str:
-        """How it decides."""
-        return in_words(self.rule, self.predictor)
-
-
-@dataclass(frozen=True)
-class Told:
-    """A predictor that was compared, under the rule that validation prefers for it."""
-
-    name: str
-    objective: float | None
-    in_words: str
+    def told(self) -> Told:
+        """For people."""
+        return Told(self.name, self.objective, in_words(self.rule, self.predictor))
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,7 @@ def _told(chosen: Chosen, compared: list[Told]) -> list[str]:
     lines = [
         f"{chosen.name} is exported ({by}); mean of anchor accuracy and tail macro recall on validation:"
     ]
-    for one in sorted(compared, key=lambda one: -(one.objective or 0.0)) or [chosen]:
+    for one in sorted(compared, key=lambda one: -(one.objective or 0.0)) or [chosen.told]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
         lines.append(f"  {one.name}: {value} ({one.in_words})")
     return lines

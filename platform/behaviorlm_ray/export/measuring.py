@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.metrics import bootstrap
+from behaviorlm.metrics.coverage import coverage_curve
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.outcomes import Outcomes, outcomes
 from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep
@@ -105,18 +106,15 @@ def coverage(measured: Measured, chosen: Chosen, calibration: Calibration | None
 
     def reduce(batch: ScoreBatch) -> Arrays:
         log_probabilities = normalize_label_scores(batch.label_scores)
-        first = measured.ranked_by(chosen, log_probabilities).argmax(axis=1)
+        ranked_by = measured.ranked_by(chosen, log_probabilities)
+        found = outcomes(ranked_by, targets[batch.places], batch.places)
         shown = calibrated(log_probabilities, is_anchor, calibration)
-        return {"first": first, "probability": np.exp(shown[np.arange(len(first)), first])}
+        return {"rank": found.rank, "probability": np.exp(shown[np.arange(len(shown)), found.predicted])}
 
     found = keep(measured.scores(chosen).validation(), len(targets), reduce)
-    is_right = found["first"] == targets
-    answered = [found["probability"] >= threshold for threshold in THRESHOLDS]
-    return [
-        Threshold(
-            min_probability=threshold,
-            coverage=float(chosen_ones.mean()),
-            precision=float(is_right[chosen_ones].mean()) if chosen_ones.any() else None,
-        )
-        for threshold, chosen_ones in zip(THRESHOLDS, answered, strict=True)
-    ]
+    return thresholds(found["probability"], found["rank"])
+
+
+def thresholds(probability: NDArray[np.float64], rank: NDArray[np.integer]) -> list[Threshold]:
+    """The curve as an artifact stores it; see `coverage_curve`."""
+    return [Threshold(**vars(point)) for point in coverage_curve(probability, rank, THRESHOLDS)]

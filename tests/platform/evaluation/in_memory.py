@@ -118,8 +118,8 @@ class InMemory:
             adjusted = (chosen_on - strength * self.prior).astype(np.float32)
             strengths[strength] = self.worth(adjusted)
         tau = min(GRID, key=lambda one: (-strengths[one], abs(one), one))
-        tail = [k for k in (2, 3, 4) if (self.validation == k).any()]
         share = np.exp(self.prior)
+        tail = [k for k in (2, 3, 4) if (self.validation == k).any() or share[k] * len(self.validation) >= 1]
         shift = np.array([-np.log(share[:2].sum())] * 2 + [-1e4] * 3)
         shift[tail] = -np.log(len(tail) * share[tail])
         shift += 0 if mix is None else self.prior - mix
@@ -200,8 +200,8 @@ def in_memory(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]]) -> tup
         }
     arm = max(scores, key=lambda name: round(all_of.objectives[name][all_of.best(name)], 9))
     mixture = f"{arm}+counts"
-    of_arm = scores[arm]["validation"], scores[arm]["test"]
-    weight, both = with_counting(of_arm, baselines["counts"], all_of.validation)
+    said_by_arm = scores[arm]["validation"], scores[arm]["test"]
+    weight, both = with_counting(said_by_arm, baselines["counts"], all_of.validation)
     all_of.whole[mixture] = both[1], both[1]
     mix = MIXES.get(arm)
     if mix is not None:
@@ -220,7 +220,7 @@ def written(
     known, samples, targets = log.vocabulary, samples_of(log), all_of.test
     is_repeat, groups = gather(log, samples.test, "is_repeat"), group_names(log, samples.test)
     drawn: dict[str, Any] = {"resamples": 60, "seed": 4}
-    options = [
+    options: list[dict[str, Any]] = [
         {
             "predictor": name,
             "rule": rule,

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from behaviorlm.errors import ConfigError, ModelError, StorageError
-from behaviorlm.predictor.artifact import Artifact, FusedPredictor, read_artifact
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.predictor.answers import calibrated
+from behaviorlm.predictor.artifact import Artifact, Calibration, FusedPredictor, read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
 from behaviorlm.scoring.model_names import DECISION_RULES, model_name
@@ -21,6 +23,7 @@ from behaviorlm_ray.export import exporting
 from behaviorlm_ray.export.choice import Measured
 from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
+from behaviorlm_ray.export.measuring import metrics_on_test
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import S3Location
@@ -148,11 +151,76 @@ def test_every_rule_can_be_named_and_answers_as_the_runs_predictions_say(
     assert [one.answers[0].behavior for one in found] == table[f"chosen_{rule}"].tolist()
 
 
+def assert_coverage_is_that_of_a_plain_loop(run: FinishedRun, artifact: Artifact) -> None:
+    measured = Measured(run, 5)
+    chosen, answered = measured.choose(artifact.origin.predictor), []
+    is_anchor = artifact.is_anchor
+    for batch in measured.scores(chosen).validation():
+        said = normalize_label_scores(batch.label_scores)
+        ranked, shown = measured.ranked_by(chosen, said), calibrated(said, is_anchor, artifact.calibration)
+        for place, row, own in zip(batch.places, ranked, shown, strict=True):
+            order = sorted(range(len(row)), key=lambda k: (-row[k], k))
+            answered.append((np.exp(own[order[0]]), order.index(run.facts.validation[place])))
+    for point in artifact.thresholds:
+        ranks = [rank for probability, rank in answered if probability >= point.min_probability]
+        assert point.coverage == pytest.approx(len(ranks) / len(answered))
+        assert point.precision == (pytest.approx(ranks.count(0) / len(ranks)) if ranks else None)
+        among = sum(rank < 5 for rank in ranks)
+        assert point.recall_at_5 == (pytest.approx(among / len(ranks)) if ranks else None)
+
+
+def test_calibration_on_test_is_told_before_and_after_by_group_with_intervals_over_groups(
+    run: FinishedRun,
+) -> None:
+    measured, calibration = Measured(run, 5), Calibration(anchor_temperature=2.5, tail_shift=1.0)
+    chosen = measured.choose("one_stage+plain")
+    after, before = metrics_on_test(measured, chosen, calibration)
+    error = "expected_calibration_error"
+    facts, evaluation = run.facts, run.settings.evaluation
+    for found, of in ((before, None), (after, calibration)):
+        confidence, right = np.empty(len(facts.targets)), np.empty(len(facts.targets), bool)
+        for batch in measured.scores(chosen).test():
+            said = normalize_label_scores(batch.label_scores)
+            first = said.argmax(axis=1)
+            shown = calibrated(said, facts.vocabulary.is_anchor, of)
+            confidence[batch.places] = np.exp(shown[np.arange(len(first)), first])
+            right[batch.places] = first == facts.targets[batch.places]
+        of_anchor = np.append(facts.vocabulary.is_anchor, False)[facts.targets]
+        for group, members in (("all", of_anchor | True), ("anchor", of_anchor), ("tail", ~of_anchor)):
+            assert found[group][error]["value"] == pytest.approx(
+                calibration_error(confidence[members], right[members])
+            )
+        # whole groups are drawn, as many as there are
+        names = np.unique(facts.groups)
+        random = np.random.default_rng(evaluation.seed)
+        drawn = []
+        for _ in range(evaluation.bootstrap_samples):
+            chosen_groups = names[random.integers(0, len(names), len(names))]
+            rows = np.concatenate([np.flatnonzero(facts.groups == name) for name in chosen_groups])
+            drawn.append(calibration_error(confidence[rows], right[rows]))
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        assert (found["all"][error]["low"], found["all"][error]["high"]) == pytest.approx((low, high))
+    assert before["all"][error] != after["all"][error]
+    assert before["all"][error] == pytest.approx(run.results["models"]["one_stage"]["all"][error])
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Fifteen bins of equal width, right edge included."""
+    edges = np.linspace(0, 1, 16)
+    gaps = [
+        abs((confidence[inside] - right[inside]).sum())
+        for low, high in pairwise(edges)
+        if (inside := (confidence > low) & (confidence <= high)).any()
+    ]
+    return float(sum(gaps) / len(confidence))
+
+
 def test_metrics_of_a_plain_model_are_those_of_the_runs_results(run: FinishedRun, tmp_path: Path) -> None:
     artifact, _ = exported(run, tmp_path / "out", "one_stage")
     expected = run.results["models"][model_name("one_stage", Measured(run, 5).choose("one_stage").rule_name)]
     assert artifact.metrics["all"]["accuracy"] == pytest.approx(expected["all"]["accuracy"])
     assert artifact.metrics["anchor"]["accuracy"] == pytest.approx(expected["anchor"]["accuracy"])
+    assert_coverage_is_that_of_a_plain_loop(run, artifact)
     sure = artifact.thresholds
     assert sure[0].coverage == 1.0 and all(a.coverage >= b.coverage for a, b in pairwise(sure))
 
