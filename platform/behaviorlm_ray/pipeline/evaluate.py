@@ -33,7 +33,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 8
+VERSION = 9
 
 RESULTS = "results.json"
 DETAILS = "details.json"
