@@ -85,7 +85,7 @@ def times_plot(mapped: Mapped, is_time: bool) -> Markup | None:
         "axis": {"grid": False, "tickCount": 6},
     }
     spec = _bars(rows, along, "events")
-    spec["encoding"] |= {"x2": {"field": "to"}}
+    spec["encoding"] |= {"x2": {"field": "to"}, "y2": {"datum": 0}}
     return still(spec, "Events over the span of the log")
 
 
