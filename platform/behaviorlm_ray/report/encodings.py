@@ -22,11 +22,12 @@ def classes(title: str | None, field: str = "label", order: str = "order", **axi
 
 def number(field: str, title: str | None, *, scale: Mapping[str, Any] | None = None, **axis: Any) -> Spec:
     """A number along an axis that need not begin at zero."""
+    is_logarithmic = scale is not None and scale.get("type") == "log"
     return {
         "field": field,
         "type": "quantitative",
         "title": title,
-        "scale": {"zero": False, "nice": True, **(scale or {})},
+        "scale": {**({} if is_logarithmic else {"zero": False}), "nice": True, **(scale or {})},
         "axis": {"tickCount": 5, **axis},
     }
 

@@ -5,13 +5,17 @@
     tooltip: { disableDefaultStyle: true }, logLevel: 1 };
 
   // A chart is drawn anew at its own width once it is about to be seen; without a script the picture stays.
+  const columns = (figure) => {  // of its legend
+    const room = (figure.querySelector(".drawing").clientWidth - 50) / (26 + 7 * Number(figure.dataset.legend));
+    return Math.min(Math.max(Math.floor(room), 1), 4);
+  };
   const liven = async (figure) => {
     const place = figure.querySelector(".drawing");
     const specification = JSON.parse(figure.querySelector("script.spec").textContent);
     specification.width = "container";
     delete specification.autosize;
-    const columns = Math.floor((place.clientWidth - 50) / (26 + 7 * Number(figure.dataset.legend)));
-    specification.config.legend.columns = Math.min(Math.max(columns, 1), 4);
+    specification.config.legend.columns = columns(figure);
+    figure.dataset.columns = columns(figure);
     const drawn = document.createElement("div");
     drawn.className = "live";
     place.prepend(drawn);
@@ -20,7 +24,7 @@
       drawn.removeAttribute("role");  // the place has role and label; what it holds is one picture
       drawn.removeAttribute("aria-label");
       drawn.querySelector("svg").setAttribute("aria-hidden", "true");
-      place.querySelector(":scope > svg").remove();
+      place.querySelectorAll(":scope > svg, .live + .live").forEach((before) => before.remove());
       place.classList.add("drawn");
     } catch (error) {
       drawn.remove();
@@ -30,7 +34,16 @@
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); liven(entry.target); }
   }, { rootMargin: "300px" });
-  document.querySelectorAll("figure.chart").forEach((figure) => seen.observe(figure));
+  const figures = document.querySelectorAll("figure.chart");
+  figures.forEach((figure) => seen.observe(figure));
+  let waiting;
+  addEventListener("resize", () => {  // Vega fits the width; a legend that has room for other columns is drawn again
+    clearTimeout(waiting);
+    waiting = setTimeout(() => figures.forEach((figure) => {
+      const isOther = figure.dataset.columns && Number(figure.dataset.columns) !== columns(figure);
+      if (isOther && figure.querySelector(".drawing").clientWidth) liven(figure);
+    }), 200);
+  });
 
   // Tables: a head's button sorts, the field above filters by name, the boxes by group.
   const value = (row, column) => {
