@@ -24,7 +24,7 @@ def is_heavy(item: pytest.Item) -> bool:
 
 @cache
 def _is_heavy_module(name: str) -> bool:
-    """Whether a test module, or a test's module that it imports, starts processes, or anything it reaches has a model."""
+    """Whether a test module, or one of tests/ that it imports, starts processes, or anything it reaches has a model."""
     of_tests = {name} | {other for other in _imported(name) if other.partition(".")[0] == "tests"}
     starters = {_top(other) for module in of_tests for other in _imported(module)}
     return not PROCESSES.isdisjoint(starters) or not MODELS.isdisjoint(map(_top, _reached(name)))
