@@ -68,10 +68,8 @@ def run_job(
             return 0
         with _terminated_as_interrupted(), looking(Look(known.plain, known.quiet)):
             (plan if known.dry_run else main)(settings)
-    except (ConfigError, DataError) as error:
-        return _failed(error, EXIT_BAD_INPUT, "" if known.dry_run else again)
     except BehaviorLMError as error:
-        return _failed(error, EXIT_FAILED, "" if known.dry_run else again)
+        return _failed(error, "" if known.dry_run else again)
     except KeyboardInterrupt as interruption:
         lines = [*_notes(interruption), "interrupted; run the same command again to continue:", again]
         print("\n".join(lines), file=sys.stderr)
@@ -79,7 +77,25 @@ def run_job(
     return 0
 
 
-def _failed(error: BehaviorLMError, status: int, again: str) -> int:
+def exit_status(work: Callable[[], None], interrupted: str) -> int:
+    """Of a command without a config: what `work` comes to, its error told as above. interrupted: what Ctrl-C leaves."""
+    try:
+        work()
+    except BehaviorLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _status(error)
+    except KeyboardInterrupt:
+        print(f"\n{interrupted}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _status(error: BehaviorLMError) -> int:
+    return EXIT_BAD_INPUT if isinstance(error, ConfigError | DataError) else EXIT_FAILED
+
+
+def _failed(error: BehaviorLMError, again: str) -> int:
+    status = _status(error)
     lines = [f"error: {error}", *_notes(error)]
     if again and len(lines) > 1:  # work was begun
         lines += ["once that is mended, the same command goes on:", again]
