@@ -8,7 +8,7 @@ import pytest
 
 OURS = {"behaviorlm", "behaviorlm_ray", "behaviorlm_lab", "benchmarks", "cluster", "jobs", "tests"}
 MODELS = {"torch", "transformers", "peft", "safetensors"}
-PROCESSES = {"subprocess", "multiprocessing"}
+PROCESSES = {"subprocess", "multiprocessing", "pty"}
 FIXTURES = {"small_base", "s3_endpoint"}
 
 
