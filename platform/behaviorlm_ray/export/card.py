@@ -31,6 +31,18 @@ def write_card(
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def calibration_errors(artifact: Artifact) -> list[tuple[str, str, str]]:
+    """Of each group, on the run's test part with intervals, before and after calibration; empty without any."""
+    if artifact.uncalibrated is None:
+        return []
+    both = artifact.uncalibrated, artifact.metrics
+    cells = {
+        group: [_cell(found, group, "expected_calibration_error") for found in both]
+        for group in ("all", "anchor", "tail")
+    }
+    return [(group, before, after) for group, (before, after) in cells.items()]
+
+
 def _metadata(artifact: Artifact) -> Iterator[str]:
     weights = artifact.weights
     library = "peft" if weights is not None and weights.form == "adapter" else "transformers"
@@ -114,15 +126,14 @@ def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
 
 
 def _sureness(artifact: Artifact) -> Iterator[str]:
-    before, after = artifact.uncalibrated, artifact.metrics
-    if before is None:
+    errors = calibration_errors(artifact)
+    if not errors:
         yield "Probabilities are the predictor's own: validation has too few samples of a group to calibrate them."
     else:
         yield "Probabilities were calibrated on validation. Expected calibration error on the test part:"
         yield from ("", "| group | before | after |", "|---|---:|---:|")
-        for group in ("all", "anchor", "tail"):
-            cells = [_cell(found, group, "expected_calibration_error") for found in (before, after)]
-            yield f"| {group} | {' | '.join(cells)} |"
+        for group, before, after in errors:
+            yield f"| {group} | {before} | {after} |"
     yield ""
     if not artifact.thresholds:
         yield "There were no validation samples to tell."

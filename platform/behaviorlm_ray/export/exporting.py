@@ -35,7 +35,7 @@ from behaviorlm.predictor.histories import History
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.timelines.parts import history_starts
 from behaviorlm_ray import storage
-from behaviorlm_ray.export.card import write_card
+from behaviorlm_ray.export.card import calibration_errors, write_card
 from behaviorlm_ray.export.choice import Chosen, Measured, Told
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.export.measuring import coverage, fit_calibration, metrics_on_test
@@ -86,7 +86,8 @@ def export(plan: ExportPlan) -> list[str]:
         write_card(folder / CARD, artifact, run, chosen, compared)
         for path in folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # libraries write some for the owner alone
-    return [*_told(chosen, compared), _told_check(verification), f"wrote {chosen.name} to {target}"]
+    told = [*_told(chosen, compared), *_told_calibration(artifact), _told_check(verification)]
+    return [*told, f"wrote {chosen.name} to {target}"]
 
 
 def verify(folder: Path, measured: Measured, chosen: Chosen) -> Verification:
@@ -271,6 +272,15 @@ def _told(chosen: Chosen, compared: list[Told]) -> list[str]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
         lines.append(f"  {one.name}: {value} ({one.in_words})")
     return lines
+
+
+def _told_calibration(artifact: Artifact) -> list[str]:
+    errors = [f"{group} {before} → {after}" for group, before, after in calibration_errors(artifact)]
+    return (
+        [f"expected calibration error on test, before → after calibration: {'; '.join(errors)}"]
+        if errors
+        else []
+    )
 
 
 def _told_check(found: Verification) -> str:

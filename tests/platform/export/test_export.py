@@ -123,6 +123,8 @@ def test_the_best_on_validation_is_exported_and_all_that_were_compared_are_told(
     artifact, lines = exported(run, tmp_path / "out")
     measured, said = Measured(run, 5), run.results["recommended"]
     chosen, compared = measured.choose(None), measured.compared()
+    calibrated_lines = [line for line in lines if line.startswith("expected calibration error on test")]
+    assert len(calibrated_lines) == (artifact.uncalibrated is not None)
     assert [one.name for one in compared][:3] == ["counts", "untuned", "one_stage"] and len(compared) == 4
     assert artifact.origin.predictor == chosen.name == said["predictor"]
     assert (chosen.rule_name, chosen.objective) == (said["rule"], said["objective"])
