@@ -34,8 +34,8 @@ KEPT_SCORERS = 8
 @dataclass(frozen=True)
 class Loading:
     """How a model is loaded. device: None for CUDA where there is any. base: a folder or hub name in place of the
-    artifact's own base. max_tokens: tokens that go through the model at a time. prefix_bytes: memory for keys and values
-    of histories whose requests name an owner; 0: none is kept.
+    artifact's own base. max_tokens: tokens that go through the model at a time. prefix_bytes: memory for keys and
+    values of histories whose requests name an owner; 0: none is kept.
     """
 
     device: str | None = None

@@ -94,9 +94,10 @@ def _asking(service: Service) -> APIRouter:
     @router.post("/predict", response_model=PredictAnswer, responses=REFUSALS)
     async def predict(
         body: Annotated[PredictBody, Body(openapi_examples=predict_examples(artifact))],
+        request: Request,
     ) -> Response:
         """What comes after one history, or after each of many."""
-        fingerprint, found = await service.predict(body)
+        fingerprint, found = await service.predict(body, _tenant(request, service.settings))
         predictions = [{"behavior": each.behavior, **each.model_dump()} for each in found]
         return JSONResponse({"model": fingerprint, "predictions": predictions})
 
@@ -113,6 +114,15 @@ def _asking(service: Service) -> APIRouter:
         return service.describe()
 
     return router
+
+
+def _tenant(request: Request, settings: ServeSettings) -> str | None:
+    """Who asks; None where nobody can be told from it, or more than one."""
+    header = settings.prefix_cache.tenant_header
+    if header is None:
+        return ""
+    named = request.headers.getlist(header)
+    return named[0] if len(named) == 1 else None
 
 
 def _state(service: Service) -> APIRouter:

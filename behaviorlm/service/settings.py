@@ -46,6 +46,22 @@ class BatchSettings(Settings):
     )
 
 
+class PrefixCacheSettings(Settings):
+    """What a model made of a user's history, kept for his next request: one that names him by `user_key`."""
+
+    bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory of it; who was not asked about for longest makes room. 0: nothing is kept.",
+    )
+    tenant_header: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header by which a proxy in front of the service says whose client asks. What is kept of one "
+        "tenant is never used for another, and without the header nothing is kept. null: all clients are one tenant.",
+    )
+
+
 class TokenSettings(Settings):
     """Who may ask: with a token, only requests with `Authorization: Bearer TOKEN`."""
 
@@ -102,6 +118,9 @@ class ServeSettings(Settings):
     token: TokenSettings = Field(default=TokenSettings(), description="Who may ask.")
     limits: LimitSettings = Field(default=LimitSettings(), description="What may be asked for.")
     batch: BatchSettings = Field(default=BatchSettings(), description="What is predicted together.")
+    prefix_cache: PrefixCacheSettings = Field(
+        default=PrefixCacheSettings(), description="What is kept of users' histories between requests."
+    )
     feedback: FeedbackSettings = Field(default=FeedbackSettings(), description="What came next.")
     ray: bool = Field(default=False, description="Serve under Ray Serve instead of one process.")
     ray_serve: RaySettings = Field(default=RaySettings(), description="With ray: how many.")
