@@ -155,7 +155,7 @@ def load(port: int, model: BehaviorModel, clients: int, lasting: float, first_us
             client = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
             known = 2 * model.artifact.prompt.max_events
             of_user = bodies(model.artifact.names, first_user + number, known)
-            for _ in range(number % known):  # users are at different places of their windows
+            for _ in range(known + number):  # windows move already, each user's at another time
                 next(of_user)
             while (began := time.perf_counter()) < deadline:
                 ask(client, next(of_user))

@@ -1,4 +1,4 @@
-"""What `bench_serve` serves where no artifact is named: the embedded base as it came, asked about the main world."""
+"""What is served where no artifact is named: the embedded base as it came, asked about the main world."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from behaviorlm.model.config import ModelConfig
 from behaviorlm.predictor.artifact import (
     Artifact,
     Behavior,
+    DecisionRule,
     ModelPredictor,
     Origin,
     PlainRule,
@@ -38,8 +39,8 @@ EVENTS = EventsConfig.model_validate(
 )
 
 
-def write_default(folder: Path, prompt: PromptConfig) -> None:
-    """Write the artifact."""
+def write_default(folder: Path, prompt: PromptConfig, decision: DecisionRule | None = None) -> None:
+    """Write the artifact. decision: by which answers are ranked; None: plainly."""
     folder.mkdir(parents=True)
     config = ModelConfig(base=str(BASE))
     names = default_world().names
@@ -55,8 +56,10 @@ def write_default(folder: Path, prompt: PromptConfig) -> None:
         folder,
         Artifact(
             predictor=ModelPredictor(),
-            decision=PlainRule(),
-            behaviors=[Behavior(name=name, count=1, group="tail") for name in names],
+            decision=decision or PlainRule(),
+            behaviors=[
+                Behavior(name=name, count=1 + place, group="tail") for place, name in enumerate(names)
+            ],
             events=event_mapping(EVENTS),
             prompt=prompt,
             tokens=tokens,

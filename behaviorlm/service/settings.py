@@ -11,6 +11,7 @@ class LimitSettings(Settings):
     """What one request, and all that wait, may ask for. Beyond it a request is refused with the key's name."""
 
     body_bytes: int = Field(default=4 << 20, ge=1024, description="Bytes of a request's body; beyond: 413.")
+    body_seconds: float = Field(default=60, gt=0, description="Until a request's body is there; beyond: 408.")
     histories: int = Field(default=64, ge=1, description="Histories of a request; beyond: 422.")
     events: int = Field(default=2000, ge=1, description="Events of one history; beyond: 422.")
     k: int = Field(default=100, ge=1, description="Answers to each history; beyond: 422.")
