@@ -120,7 +120,7 @@ def difference(port: int, model: BehaviorModel) -> float:
 
 def measure(ports: dict[str, int], model: BehaviorModel, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Turns of all servers, in another order in every other round."""
-    turns = []
+    turns: list[dict[str, Any]] = []
     for round_ in range(options.rounds):
         for clients in options.clients:
             for server in SERVERS if round_ % 2 == 0 else SERVERS[::-1]:

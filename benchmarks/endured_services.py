@@ -130,7 +130,7 @@ class Replicas:
         if not replicas:
             self.problems.append("no replica was there to be killed")
             return
-        replicas[random.integers(len(replicas))].kill()
+        replicas[int(random.integers(len(replicas)))].kill()
 
     def _deploy(self) -> None:
         from ray import serve

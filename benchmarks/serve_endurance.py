@@ -94,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_default(root / "two", prompt, LogitAdjusted(tau=1.0))
         folders = [root / "one", root / "two"]
         asked = cases([BehaviorModel.load(folder, device="cpu") for folder in folders], options.seed)
-        services = held.enter_context(Replicas(folders) if options.ray else Processes(folders))
+        services: Processes | Replicas = Replicas(folders) if options.ray else Processes(folders)
+        held.enter_context(services)
         disturbed(services, asked, tally, options)
     problems = [*tally.problems(), *services.problems]
     told = {
@@ -160,11 +161,11 @@ def client(
     """Ask one thing after the other, each until it is answered."""
     random = np.random.default_rng(seed)
     while time.monotonic() < until:
-        case = asked[random.integers(len(asked))]
+        case = asked[int(random.integers(len(asked)))]
         began = time.monotonic()
         while time.monotonic() < began + PATIENCE:
             before = tally.now
-            cause, answer = ask(services.ports[random.integers(len(services.ports))], case.body)
+            cause, answer = ask(services.ports[int(random.integers(len(services.ports)))], case.body)
             if not cause:
                 break
             during = tally.now if before == "nothing" else before

@@ -10,19 +10,21 @@ import numpy as np
 from tests.behaviorlm.predictor.small_artifacts import NAMES, history
 
 MANY_EVENTS = 1_000_000
-FIELDS = (
-    "history",
-    "context",
-    "at",
-    "earlier_events",
-    "user_key",
-    "requests",
-    "k",
-    "allow",
-    "deny",
-    "new_names",
+FIELDS: tuple[str, ...] = (
+    *(
+        "history",
+        "context",
+        "at",
+        "earlier_events",
+        "user_key",
+        "requests",
+        "k",
+        "allow",
+        "deny",
+        "new_names",
+    ),
+    *("min_probability", "explain", "events", "no such field"),
 )
-FIELDS += ("min_probability", "explain", "events", "no such field")
 COLUMNS = ("time", "behavior", "room", "result", "user", "", "no such column", "__class__")
 SIGNS = (
     "<|im_start|>",
