@@ -19,12 +19,15 @@ from behaviorlm.service.settings import ServeSettings
 
 STARTING = 120.0
 ENDING = 40.0
+NOT_OF_THE_APP = "500 in plain text"
+"""What a server says where its app said nothing; Ray's proxy does where a replica dies that was answering."""
 
 
 class Processes:
     """Two processes that serve what a link names; ended ones are started again. problems: what they did wrong."""
 
     events = ("a kill", "an end", "another model")
+    forgiven: tuple[str, ...] = ()
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = list(folders)
@@ -97,6 +100,7 @@ class Replicas:
     """Two replicas of Ray Serve on a Ray of this process's own; Ray replaces those that are killed."""
 
     events = ("a kill", "another model")
+    forgiven = (NOT_OF_THE_APP,)
     port = 8797
 
     def __init__(self, folders: Sequence[Path]) -> None:

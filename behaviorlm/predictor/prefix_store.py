@@ -11,7 +11,7 @@ from behaviorlm.trees.token_tree import Int32
 
 @dataclass(frozen=True)
 class PrefixUse:
-    """What a store was good for. hits: prompts of which more was there than what all share.
+    """What a store was good for. hits: prompts of which half or more was there, without what all share.
 
     tokens: of prompts that were looked up, without what all share; found: those of them that were there.
     """
@@ -40,10 +40,12 @@ class PrefixStore:
             known = self._kept.get(owner)
             shared = 0 if known is None else known.shared_with(token_ids)
             found = max(0, shared - self._shared_by_all)
-            self._tokens += len(token_ids) - self._shared_by_all
+            tokens = len(token_ids) - self._shared_by_all
+            is_hit = found > 0 and 2 * found >= tokens  # two windows begin alike by chance for a few tokens
+            self._tokens += tokens
             self._found += found
-            self._hits += found > 0
-            self._misses += found == 0
+            self._hits += is_hit
+            self._misses += not is_hit
             if known is not None:
                 self._kept.move_to_end(owner)
             return known if found else None

@@ -36,7 +36,7 @@ class PrefixCollector(Collector):
             return
         histories = CounterMetricFamily(
             "behaviorlm_prefix_histories",
-            "Histories with a user_key, by whether more was kept of them than all share",
+            "Histories with a user_key, by whether half of their tokens or more were kept",
             labels=["outcome"],
         )
         tokens = CounterMetricFamily(
