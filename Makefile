@@ -45,10 +45,11 @@ chaos: $(INSTALLED)
 	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
 test: test-fast
+	$(PYTEST) $(SIDE_BY_SIDE) -m "heavy and not ray and not slow"
 	$(PYTEST) -m "ray and not slow"
 
 test-fast: $(INSTALLED)
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not ray and not slow"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not heavy and not ray and not slow"
 
 test-all: $(INSTALLED)
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not ray"
