@@ -7,8 +7,8 @@ Four servers, each a process with one torch thread: ours, ours with the prefix c
 its own (`plain`), and the prompt's keys and values shared over the labels (`shared`). First all are asked the same and
 must agree with `BehaviorModel` to 1e-5. Then they take turns: clients who wait for each answer before they ask about
 the next event of their user. Printed for each number of clients: predictions per second as a median over the
-rounds, its ratio to ours with the range over the rounds, latencies, and what share of histories and tokens the cache
-found.
+rounds, its ratio to ours with the range over the rounds, that of the server's CPU time for each prediction, latencies,
+and what share of histories and tokens the cache found.
 """
 
 import argparse
@@ -26,10 +26,12 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
@@ -61,21 +63,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(held.enter_context(tempfile.TemporaryDirectory())) / "model"
             write_default(folder, PromptConfig(max_events=options.max_events, stride=options.stride))
         model = BehaviorModel.load(folder, device="cpu")
-        ports = {server: held.enter_context(served(server, folder)) for server in SERVERS}
-        worst = {server: difference(port, model) for server, port in ports.items()}
+        servers = {name: held.enter_context(served(name, folder)) for name in SERVERS}
+        worst = {server: difference(of.port, model) for server, of in servers.items()}
         print("largest difference from BehaviorModel:", ", ".join(f"{s} {d:.1e}" for s, d in worst.items()))
         if max(worst.values()) > TOLERANCE:
             return 1
-        turns = measure(ports, model, options)
+        turns = measure(servers, model, options)
     print("\n".join(table(turns)))
     if options.json is not None:
         options.json.write_text(json.dumps({"differences": worst, "turns": turns}, indent=1) + "\n")
     return 0
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that answers at a port of this machine."""
+
+    port: int
+    process: psutil.Process
+
+    def cpu_seconds(self) -> float:
+        """What it used until now: other processes of a busy machine change it less than they change rates."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+
 @contextmanager
-def served(server: str, folder: Path) -> Iterator[int]:
-    """A server in a process of its own, and its port."""
+def served(server: str, folder: Path) -> Iterator[Server]:
+    """A server in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -96,7 +111,7 @@ def served(server: str, folder: Path) -> Iterator[int]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the server {server!r} did not start: {' '.join(told)}")
             time.sleep(0.1)
-        yield port
+        yield Server(port, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait(60)
@@ -118,23 +133,27 @@ def difference(port: int, model: BehaviorModel) -> float:
     return worst
 
 
-def measure(ports: dict[str, int], model: BehaviorModel, options: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(
+    servers: dict[str, Server], model: BehaviorModel, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Turns of all servers, in another order in every other round."""
     turns: list[dict[str, Any]] = []
     for round_ in range(options.rounds):
         for clients in options.clients:
             for server in SERVERS if round_ % 2 == 0 else SERVERS[::-1]:
-                before = cache_use(ports[server])
+                of = servers[server]
+                before, spent = cache_use(of.port), of.cpu_seconds()
                 began = time.perf_counter()
-                seconds = load(ports[server], model, clients, options.seconds, 1000 * (len(turns) + 1))
+                seconds = load(of.port, model, clients, options.seconds, 1000 * (len(turns) + 1))
                 taken = time.perf_counter() - began
-                after = cache_use(ports[server])
+                after = cache_use(of.port)
                 turns.append(
                     {
                         "server": server,
                         "clients": clients,
                         "round": round_,
                         "per_second": len(seconds) / taken,
+                        "cpu": (of.cpu_seconds() - spent) / len(seconds),
                         "p50": float(np.quantile(seconds, 0.5)),
                         "p99": float(np.quantile(seconds, 0.99)),
                         "cache": {key: after[key] - before.get(key, 0.0) for key in after},
@@ -197,24 +216,32 @@ def cache_use(port: int) -> dict[str, float]:
 def table(turns: Sequence[dict[str, Any]]) -> list[str]:
     """Medians over the rounds, ratios to ours within a round, and what the cache found."""
     lines = [
-        "| clients | server | predictions/s | of ours (range) | p50 ms | p99 ms | histories found | tokens found |",
-        "|---:|---|---:|---:|---:|---:|---:|---:|",
+        "| clients | server | predictions/s | of ours (range) | CPU of ours (range) | p50 ms | p99 ms | histories "
+        "found | tokens found |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for clients in dict.fromkeys(turn["clients"] for turn in turns):
         at = [turn for turn in turns if turn["clients"] == clients]
-        ours = {turn["round"]: turn["per_second"] for turn in at if turn["server"] == OURS}
+        ours = {turn["round"]: turn for turn in at if turn["server"] == OURS}
         for server in dict.fromkeys(turn["server"] for turn in at):
             of = [turn for turn in at if turn["server"] == server]
-            ratios = [turn["per_second"] / ours[turn["round"]] for turn in of]
+            rates, costs = (
+                _ranged([turn[key] / ours[turn["round"]][key] for turn in of])
+                for key in ("per_second", "cpu")
+            )
             rate, p50, p99 = (
                 statistics.median(turn[key] for turn in of) for key in ("per_second", "p50", "p99")
             )
             lines.append(
-                f"| {clients} | {server} | {rate:.1f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
-                f"{max(ratios):.2f}) | {p50 * 1000:.0f} | {p99 * 1000:.0f} | {_share(of, 'histories')} | "
+                f"| {clients} | {server} | {rate:.1f} | {rates} | {costs} | "
+                f"{p50 * 1000:.0f} | {p99 * 1000:.0f} | {_share(of, 'histories')} | "
                 f"{_share(of, 'tokens')} |"
             )
     return lines
+
+
+def _ranged(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _share(turns: Sequence[dict[str, Any]], what: str) -> str:

@@ -48,6 +48,7 @@ def turn(server: str, round_: int, per_second: float, **cache: float) -> dict[st
         "clients": 8,
         "round": round_,
         "per_second": per_second,
+        "cpu": 1 / per_second,
         "p50": 0.01,
         "p99": 0.02,
         "cache": told,
@@ -62,5 +63,8 @@ def test_ratios_are_taken_within_a_round_and_shares_over_all() -> None:
     ]
     turns += [turn(CACHED, 2, 30, histories_hit=1, histories_miss=1)]
     lines = table(turns)
-    assert lines[2] == f"| 8 | {OURS} | 50.0 | 1.00 (1.00 to 1.00) | 10 | 20 | - | - |"
-    assert lines[3] == f"| 8 | {CACHED} | 100.0 | 2.00 (1.50 to 3.00) | 10 | 20 | 0.50 | 0.38 |"
+    assert lines[2] == f"| 8 | {OURS} | 50.0 | 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) | 10 | 20 | - | - |"
+    assert (
+        lines[3]
+        == f"| 8 | {CACHED} | 100.0 | 2.00 (1.50 to 3.00) | 0.50 (0.33 to 0.67) | 10 | 20 | 0.50 | 0.38 |"
+    )
