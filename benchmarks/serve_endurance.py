@@ -152,7 +152,8 @@ def disturbed(
         services.let(event, random)
         time.sleep(SETTLING)
         tally.now = "nothing"
-        print(f"{event}: {tally.answered} answered, {dict(tally.failures)}", flush=True)
+        told = f"{tally.answered} answered, {len(tally.wrong)} wrong, {tally.lost} lost"
+        print(f"{event}: {told}, tried again: {dict(tally.failures)}", flush=True)
     for each in clients:
         each.join()
 
