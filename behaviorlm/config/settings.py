@@ -86,7 +86,9 @@ def _readable(error: ValidationError, settings_class: type[Settings], source: st
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {path}: unknown key (value {masked(repr(problem['input']))}){_nearest(path, known)}")
+            lines.append(
+                f"  {path}: unknown key (value {masked(repr(problem['input']))}){_nearest(path, known)}"
+            )
         elif problem["type"] == "missing":
             lines.append(f"  {path}: required, but not given")
         else:

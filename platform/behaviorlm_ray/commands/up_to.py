@@ -72,7 +72,7 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.pipeline.run import open_run
     from behaviorlm_ray.report.results import write_results
     from behaviorlm_ray.stages.run_record import RunRecord
-    from behaviorlm_ray.tracking.registering import register
+    from behaviorlm_ray.tracking.registering import tell_results
     from behaviorlm_ray.tracking.tracking import tracked
 
     run = open_run(with_absolute_paths(settings))
@@ -96,8 +96,7 @@ def _run(goal: Goal, settings: RunSettings) -> str:
             output = runner.run(_declared(goal)(run))
         report = write_results(run, runner) if goal == "evaluate" else None
         if report is not None:
-            tracking.results_written()
-            register(run, tracking)
+            tell_results(run, tracking)
     if goal == "prepare":
         from behaviorlm_ray.pipeline.prepare import described
 
@@ -106,4 +105,4 @@ def _run(goal: Goal, settings: RunSettings) -> str:
         lines = [f"wrote {output.manifest.stage} to {output.folder}"]
     else:
         lines = [*report.lines, f"wrote the report to {report.place}"]
-    return "\n".join([*lines, *tracking.warnings])
+    return "\n".join([*lines, *tracking.lines])

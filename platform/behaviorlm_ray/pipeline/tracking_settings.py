@@ -22,7 +22,10 @@ class TrackingSettings(Settings):
         "MLFLOW_TRACKING_PASSWORD, MLFLOW_TRACKING_TOKEN) and are refused here.",
     )
     experiment: str = Field(
-        default="behaviorlm", min_length=1, max_length=500, description="The experiment in which the run stands."
+        default="behaviorlm",
+        min_length=1,
+        max_length=500,
+        description="The experiment in which the run stands.",
     )
     registered_model: str | None = Field(
         default=None,

@@ -17,8 +17,8 @@ class Runner:
     """Runs stages below a root, or says what would run. State: outputs by the recipe of their stage.
 
     record: where it is written which stages were asked for; None: nowhere. executors: what stages of a group that are
-    ready together are handed to, by the group; all others run one after another. screen: told what happens. follow: gets
-    each stage's label and output when it is there.
+    ready together are handed to, by the group; all others run one after another. screen: told what happens. follow:
+    gets each stage's label and output when it is there.
     """
 
     root: Location

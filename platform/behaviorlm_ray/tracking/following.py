@@ -90,6 +90,7 @@ class Follower:
         try:
             tracked = self._tracked or self._open(False)
             if any(_is_outdated(tracked, entry) for entry in entries):
+                tracked.ends("FINISHED")
                 tracked = self._open(True)
             self._tracked = tracked
         except Exception as error:

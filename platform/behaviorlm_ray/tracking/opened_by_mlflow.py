@@ -9,7 +9,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class RegisteredPredictor(PythonModel):
-    """Answers as `BehaviorModel` does, one row for each row asked: history, and if given context, at, earlier_events."""
+    """Answers as `BehaviorModel` does, a row for each row asked: history, and maybe context, at, earlier_events."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the folder that was exported. model_config: device, as `BehaviorModel.load` takes it."""
@@ -41,7 +41,8 @@ class RegisteredPredictor(PythonModel):
         keys = {"behavior", "id", "probability", "score", "group"}
         return pd.DataFrame(
             {
-                "behavior": [found.behavior for found in answered],
+                # an object column: in one of text pandas makes NaN of None, which is what an abstention says
+                "behavior": pd.Series([found.behavior for found in answered], dtype=object),
                 "probability": [found.answers[0].probability for found in answered],
                 "abstains": [found.abstains for found in answered],
                 "answers": [

@@ -19,7 +19,9 @@ def parameters_of(configuration: Mapping[str, Any]) -> dict[str, str]:
     for key, value in flattened(configuration).items():
         name = re.sub(r"[^\w./ :-]", "_", key)
         if len(name) <= LONGEST_KEY:
-            found[name] = _shortened(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            found[name] = _shortened(
+                value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            )
     return found
 
 

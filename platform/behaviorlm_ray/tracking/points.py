@@ -15,7 +15,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.evaluate import RESULTS
 from behaviorlm_ray.report.tensorboard import scalars
 from behaviorlm_ray.stages.finding import StageOutput
-from behaviorlm_ray.stages.manifests import Manifest
+from behaviorlm_ray.stages.manifests import MAIN_COUNTS, Manifest
 from behaviorlm_ray.tuning.worker import CURVE
 
 GROUPS = ("all", "anchor", "tail")
@@ -44,7 +44,9 @@ def points_of(label: str, output: StageOutput) -> list[Point]:
     manifest, stage = output.manifest, key_of(label)
     ended = round((_begun(manifest) + manifest.duration_seconds) * 1000)
     found = [
-        Point(f"stage/{stage}/{name}", value, 0, ended) for name, value in _amounts(manifest) if _is_told(value)
+        Point(f"stage/{stage}/{name}", value, 0, ended)
+        for name, value in _amounts(manifest)
+        if _is_told(value)
     ]
     if CURVE in manifest.files:
         lines = storage.read_text(output.folder / CURVE).splitlines()
@@ -90,7 +92,8 @@ def key_of(label: str) -> str:
 
 def _amounts(manifest: Manifest) -> Iterator[tuple[str, float | None]]:
     yield "seconds", manifest.duration_seconds
-    for name, value in (manifest.rows | manifest.cost).items():
+    rows = {name: number for name, number in manifest.rows.items() if name in MAIN_COUNTS}
+    for name, value in (rows | manifest.cost).items():
         yield key_of(name), value
 
 

@@ -24,8 +24,16 @@ class TrackingRecord(Settings):
     mlflow: str = Field(description="address of the server or database")
     experiment: str = Field(description="name of the experiment")
     configuration: str = Field(description="SHA-256 of what decides the run's results")
+    experiment_id: str = Field(description="MLflow's name of the experiment")
     run_id: str = Field(description="MLflow's name of the tracked run")
     told: dict[str, str] = Field(default={}, description="what was told entirely, and of which content")
+
+    @property
+    def shown_at(self) -> str:
+        """Where a person finds it."""
+        if self.mlflow.startswith("http"):
+            return f"{self.mlflow.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"run {self.run_id} in {self.mlflow}"
 
     def with_told(self, name: str, content: str) -> Self:
         """The same with one thing more."""
@@ -53,4 +61,6 @@ def configuration_hash(settings: RunSettings) -> str:
 
 def content_hash(*parts: bytes) -> str:
     """Of the parts, as `told` names them."""
-    return hashlib.sha256(json.dumps([hashlib.sha256(part).hexdigest() for part in parts]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([hashlib.sha256(part).hexdigest() for part in parts]).encode()
+    ).hexdigest()

@@ -22,22 +22,25 @@ NAME = "predictor"
 def log_predictor(tracked: TrackedRun, folder: Path, name: str) -> None:
     """Log the folder as a model of the tracked run, and register it as a new version of `name`."""
     import mlflow
+    from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
     artifact, run_id = read_artifact(folder), tracked.record.run_id
     experiment = tracked.client.get_run(run_id).info.experiment_id
     with _address(tracked.record.mlflow):
-        # begun here: Model.log would put it into the experiment that is active in this process
+        # Made here, for Model.log would put it into the experiment that is active in this process; and tied to its run
+        # here, for Model.log would ask for every metric's history one by one, and fail where there are over a thousand.
         model = tracked.client.create_logged_model(experiment, name=NAME, source_run_id=run_id)
+        tracked.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         Model.log(
             artifact_path=None,
             model_id=model.model_id,
             flavor=mlflow.pyfunc,
-            run_id=run_id,
             registered_model_name=name,
             metadata={"behaviorlm": json.loads(artifact.origin.model_dump_json())},
             python_model=str(CODE),
             artifacts={NAME: str(folder)},
+            model_config={"device": None},
             signature=signature_of(artifact),
             input_example=[example_of(artifact)],
             pip_requirements=[f"behaviorlm=={metadata.version('behaviorlm')}"],
@@ -50,7 +53,8 @@ def example_of(artifact: Artifact) -> dict[str, Any]:
 
 
 def signature_of(artifact: Artifact) -> "ModelSignature":
-    """What a row holds, and what an answer. Times and context are of any type, as `BehaviorModel` takes them."""
+    """What a row holds, and what an answer. What may be missing is of any type: pandas makes numbers of
+    integers with gaps, and times and context may be anything that `BehaviorModel` takes."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
     from mlflow.types.schema import AnyType, Array, Object, Property
@@ -74,7 +78,7 @@ def signature_of(artifact: Artifact) -> "ModelSignature":
                 ColSpec(Array(Object(event)), "history"),
                 ColSpec(AnyType(), "context", required=False),
                 ColSpec(AnyType(), "at", required=False),
-                ColSpec(DataType.long, "earlier_events", required=False),
+                ColSpec(AnyType(), "earlier_events", required=False),
             ]
         ),
         outputs=Schema(

@@ -25,8 +25,9 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Where the environment says nothing else: MLflow would try for minutes, report its use to its makers, and draw bars."""
+"""Where the environment says nothing else: MLflow would try for minutes, report its use to its makers, and print."""
 
 PARAMETERS_PER_REQUEST = 100
 METRICS_PER_REQUEST = 1000
@@ -110,12 +111,12 @@ def open_tracked(run: Run, *, anew: bool = False) -> TrackedRun:
     record = None if anew else read_record(folder)
     if record is not None and _is_of(record, run) and _goes_on(client, record.run_id):
         return TrackedRun(client, folder, record)
-    begun = client.create_run(
-        _experiment(client, tracking.experiment), run_name=run.settings.name, tags=_tags(run)
-    )
+    experiment = _experiment(client, tracking.experiment)
+    begun = client.create_run(experiment, run_name=run.settings.name, tags=_tags(run))
     record = TrackingRecord(
         mlflow=tracking.mlflow,
         experiment=tracking.experiment,
+        experiment_id=experiment,
         configuration=configuration_hash(run.settings),
         run_id=begun.info.run_id,
     )

@@ -1,9 +1,10 @@
 """A run as it is tracked: what is told of it when, and what a person is told of the telling."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
@@ -29,19 +30,28 @@ BYTES_PER_SECOND = 1_000_000
 
 
 class Tracking:
-    """A run that is told to MLflow, or with follower None to nobody. warnings: what was not told, once it has ended."""
+    """A run that is told to MLflow, or with follower None to nobody.
+
+    State: lines, for a person once the run has ended: where it is to be seen, and what was not told.
+    """
 
     def __init__(self, run: Run, follower: Follower | None) -> None:
         self._run, self._follower = run, follower
+        self._kept = ExitStack()
         self._is_said = False
-        self.warnings: list[str] = []
+        self.lines: list[str] = []
 
     def stage_ended(self, label: str, output: StageOutput) -> None:
         """A stage has its output, made now or long ago."""
         if self._follower is None:
             return
         self._follower.tell(
-            Entry(label, output.manifest.attempt, lambda run: _tell_stage(run, label, output), is_final=True)
+            Entry(
+                label,
+                output.manifest.content_hash,
+                lambda run: _tell_stage(run, label, output),
+                is_final=True,
+            )
         )
         trouble = self._follower.trouble
         if trouble and not self._is_said:
@@ -67,8 +77,12 @@ class Tracking:
         record = read_record(self._run.output_folder)
         return record is None or record.told.get(MODEL) != self._model_content()
 
+    def place_for_export(self) -> Path:
+        """A folder that stays until the run has ended: what is to be sent from it may be tried again then."""
+        return Path(self._kept.enter_context(TemporaryDirectory(prefix="behaviorlm-"))) / "predictor"
+
     def exported(self, folder: Path) -> None:
-        """The predictor is there to be registered, in a folder that stays until this returns."""
+        """The predictor is there to be registered."""
         tracking, follower = self._run.settings.tracking, self._follower
         assert follower is not None and tracking.registered_model is not None
         tell = partial(log_predictor, folder=folder, name=tracking.registered_model)
@@ -78,7 +92,7 @@ class Tracking:
 
     def fails(self, what: str) -> None:
         """Something that was to be told is not there."""
-        self.warnings.append(f"warning: tracking: {what}")
+        self.lines.append(f"warning: tracking: {what}")
 
     def ends(self, status: str) -> None:
         """FINISHED, FAILED or KILLED: all is tried once more, and what is wrong is said."""
@@ -87,6 +101,10 @@ class Tracking:
         patience = self._run.settings.tracking.patience_seconds
         seconds = patience if status == "FINISHED" else min(patience, CUT_OFF_SECONDS)
         trouble = self._follower.end(status, seconds)
+        self._kept.close()
+        record = read_record(self._run.output_folder)
+        if record is not None:
+            self.lines.append(f"tracked: {record.shown_at}")
         if trouble:
             again = "the same command tells what is missing"
             self.fails(f"not all was told to {self._run.settings.tracking.mlflow}: {trouble}; {again}")
@@ -109,8 +127,8 @@ def tracked(run: Run) -> Iterator[Tracking]:
         yield tracking
     except BaseException as error:
         tracking.ends("FAILED" if isinstance(error, Exception) else "KILLED")
-        for warning in tracking.warnings:
-            error.add_note(warning)
+        for line in tracking.lines:
+            error.add_note(line)
         raise
     tracking.ends("FINISHED")
 
