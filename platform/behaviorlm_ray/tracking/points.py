@@ -42,18 +42,17 @@ class Point:
 def points_of(label: str, output: StageOutput) -> list[Point]:
     """All of a stage's, with keys that MLflow takes, no (key, step) twice."""
     manifest, stage = output.manifest, key_of(label)
-    ended = round((_begun(manifest) + manifest.duration_seconds) * 1000)
+    begun = datetime.fromisoformat(manifest.started).timestamp()
+    ended = round((begun + manifest.duration_seconds) * 1000)
+    values = [(f"stage/{name}/{stage}", value) for name, value in _amounts(manifest)]
+    if RESULTS in manifest.files:
+        values += result_values(json.loads(storage.read_text(output.folder / RESULTS)))
     found = [
-        Point(f"stage/{stage}/{name}", value, 0, ended)
-        for name, value in _amounts(manifest)
-        if _is_told(value)
+        Point(key, value, 0, ended) for key, value in values if value is not None and math.isfinite(value)
     ]
     if CURVE in manifest.files:
         lines = storage.read_text(output.folder / CURVE).splitlines()
-        found += curve_points(f"tuning/{stage}", [json.loads(line) for line in lines], _begun(manifest))
-    if RESULTS in manifest.files:
-        results = json.loads(storage.read_text(output.folder / RESULTS))
-        found += [Point(key, value, 0, ended) for key, value in result_values(results) if _is_told(value)]
+        found += curve_points(f"curve/{stage}", [json.loads(line) for line in lines], begun)
     return found
 
 
@@ -63,7 +62,7 @@ def curve_points(prefix: str, lines: list[Mapping[str, Any]], begun: float) -> I
     for line in lines:
         passed += line["seconds"]
         for name, value in scalars(line).items():
-            if _is_told(value):
+            if math.isfinite(value):
                 yield Point(f"{prefix}/{key_of(name)}", value, line["step"] + 1, round(passed * 1000))
 
 
@@ -95,11 +94,3 @@ def _amounts(manifest: Manifest) -> Iterator[tuple[str, float | None]]:
     rows = {name: number for name, number in manifest.rows.items() if name in MAIN_COUNTS}
     for name, value in (rows | manifest.cost).items():
         yield key_of(name), value
-
-
-def _begun(manifest: Manifest) -> float:
-    return datetime.fromisoformat(manifest.started).timestamp()
-
-
-def _is_told(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

@@ -3,8 +3,7 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from behaviorlm_ray.tracking.record import TrackingRecord, configuration_hash, r
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run as MlflowRun
 
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -135,27 +133,20 @@ def _is_of(record: TrackingRecord, run: Run) -> bool:
 
 def _goes_on(client: "MlflowClient", run_id: str) -> bool:
     """Whether the run is there; it runs again then."""
-    found = _found(client, run_id)
+    found = _unless(NOT_THERE, lambda: client.get_run(run_id))
     if found is None or found.info.lifecycle_stage != "active":
         return False
     client.update_run(run_id, status="RUNNING")
     return True
 
 
-def _found(client: "MlflowClient", run_id: str) -> "MlflowRun | None":
-    with _unless(NOT_THERE):
-        return client.get_run(run_id)
-    return None
-
-
 def _experiment(client: "MlflowClient", name: str) -> str:
     """Its id; made where it is not there."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        with _unless(THERE_ALREADY):
-            return str(client.create_experiment(name, artifact_location=_beside(client.tracking_uri)))
-        found = client.get_experiment_by_name(name)  # another run made it meanwhile
-    assert found is not None
+        # another run may make it meanwhile
+        _unless(THERE_ALREADY, lambda: client.create_experiment(name, _beside(client.tracking_uri)))
+        found = client.get_experiment_by_name(name)
     if found.lifecycle_stage != "active":
         raise ValueError(
             f"the experiment {name!r} was deleted: restore it (`mlflow experiments restore`), or name another one in "
@@ -170,16 +161,16 @@ def _beside(address: str) -> str | None:
     return str(Path(path).absolute().parent / "artifacts") if kind.partition("+")[0] == "sqlite" else None
 
 
-@contextmanager
-def _unless(code: str) -> Iterator[None]:
-    """Swallow MLflow's error of this code."""
+def _unless(code: str, ask: Callable[[], Any]) -> Any:
+    """What MLflow answers; None for its error of this code."""
     from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        return ask()
     except MlflowException as error:
         if error.error_code != code:
             raise
+        return None
 
 
 def _tags(run: Run) -> dict[str, str]:

@@ -142,4 +142,4 @@ def _tell_run(tracked_run: TrackedRun, run: Run) -> None:
 
 def _tell_stage(tracked_run: TrackedRun, label: str, output: StageOutput) -> None:
     tracked_run.metrics(points_of(label, output))
-    tracked_run.tags({f"behaviorlm.stage.{key_of(label)}": output.manifest.fingerprint})
+    tracked_run.tags({f"stage.{key_of(label)}": output.manifest.fingerprint})

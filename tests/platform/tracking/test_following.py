@@ -86,7 +86,7 @@ def test_what_was_missed_is_told_when_the_server_is_back(
     [told_once] = [line for line in said if line.startswith("tracking: ")]
     assert told_once.endswith("the run goes on, and this is tried again") and "s3cr-t" not in told_once
     found = told(run)
-    assert found.status == "FINISHED" and len(found.histories["tuning/one_stage/loss"]) == 3
+    assert found.status == "FINISHED" and len(found.histories["curve/one_stage/loss"]) == 3
 
 
 def test_one_thing_that_fails_keeps_no_other_from_being_told(

@@ -19,12 +19,12 @@ def line(step: int, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_curve_has_each_step_at_the_time_that_the_steps_before_took() -> None:
-    points = list(curve_points("tuning/a", [line(0), line(1, seconds=2.0), line(2)], BEGUN))
-    losses = [point for point in points if point.key == "tuning/a/loss"]
+    points = list(curve_points("curve/a", [line(0), line(1, seconds=2.0), line(2)], BEGUN))
+    losses = [point for point in points if point.key == "curve/a/loss"]
     assert [(point.step, point.value) for point in losses] == [(1, 2.0), (2, 1.0), (3, 0.0)]
     assert [point.milliseconds - BEGUN * 1000 for point in losses] == [500, 2500, 3000]
     assert {point.key for point in points} == {
-        f"tuning/a/{name}"
+        f"curve/a/{name}"
         for name in (
             "loss",
             "loss/samples",

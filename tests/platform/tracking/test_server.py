@@ -1,4 +1,4 @@
-"""A real server of MLflow on SQLite: a run told over HTTP, through its death too, and its predictor loaded elsewhere."""
+"""A real server of MLflow on SQLite: a run told over HTTP through its death, and a predictor loaded elsewhere."""
 
 import json
 import os
@@ -117,7 +117,7 @@ def test_a_run_outlives_the_server_and_its_predictor_is_loaded_elsewhere(
     client = client_of(run)
     found = client.get_run(begun.run_id)
     assert found.info.status == "FINISHED"
-    for key in ("tuning/one_stage/loss", "tuning/one_stage/learning_rate"):
+    for key in ("curve/one_stage/loss", "curve/one_stage/learning_rate"):
         assert [metric.step for metric in client.get_metric_history(begun.run_id, key)] == [1, 2, 3]
     results = json.loads(storage.read_text(run.output_folder / "results.json"))
     assert (

@@ -1,4 +1,4 @@
-"""A tracked run holds what the run's folder holds, each thing once, however often and in whatever pieces it was told."""
+"""A tracked run holds what the run's folder holds, each thing once, in however many pieces it was told."""
 
 import json
 from pathlib import Path
@@ -45,9 +45,9 @@ def test_it_holds_what_the_folder_holds(finished: Run, database: str, tmp_path: 
         key: value if isinstance(value, str) else json.dumps(value) for key, value in flat.items()
     }
     losses = [(line["step"] + 1, line["loss"]) for line in CURVE_LINES]
-    assert found.histories["tuning/one_stage/loss"] == losses
-    history = client.get_metric_history(found.run_id, "tuning/one_stage/loss")
-    assert [one.timestamp - history[0].timestamp for one in history] == [0, 500, 1000]
+    assert found.histories["curve/one_stage/loss"] == losses
+    curve = client.get_metric_history(found.run_id, "curve/one_stage/loss")
+    assert [one.timestamp - curve[0].timestamp for one in curve] == [0, 500, 1000]
     results = json.loads(storage.read_text(run.output_folder / "results.json"))
     for name in ("one_stage", "untuned"):
         for group in ("all", "anchor", "tail"):
@@ -56,11 +56,11 @@ def test_it_holds_what_the_folder_holds(finished: Run, database: str, tmp_path: 
                 history = found.histories[f"test/{name}/{group}/accuracy{ending}"]
                 assert history == [(0, measured[which])]
     for label, manifest in manifests(run).items():
-        assert found.histories[f"stage/{label}/seconds"] == [(0, manifest.duration_seconds)]
-        assert found.tags[f"behaviorlm.stage.{label}"] == manifest.fingerprint
+        assert found.histories[f"stage/seconds/{label}"] == [(0, manifest.duration_seconds)]
+        assert found.tags[f"stage.{label}"] == manifest.fingerprint
         for name, amount in manifest.cost.items():
-            assert found.histories[f"stage/{label}/{name}"] == [(0, amount)]
-    assert found.histories["stage/one_stage/tokens"] == [(0, 1200.0)]
+            assert found.histories[f"stage/{name}/{label}"] == [(0, amount)]
+    assert found.histories["stage/tokens/one_stage"] == [(0, 1200.0)]
     assert found.tags["mlflow.runName"] == found.tags["behaviorlm.run"] == "small"
     assert found.tags["version.torch"] and found.tags["version.behaviorlm"]
     assert not Path("mlruns").exists()
@@ -137,7 +137,7 @@ def test_a_run_that_ends_otherwise_says_so_and_is_gone_on_with(
         tell_stages(run, tracking)
         raise error
     cut_off = told(run)
-    assert cut_off.status == status and cut_off.histories["tuning/one_stage/loss"]
+    assert cut_off.status == status and cut_off.histories["curve/one_stage/loss"]
     tell(run)
     assert told(run).run_id == cut_off.run_id and told(run).status == "FINISHED"
 
