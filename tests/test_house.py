@@ -20,8 +20,8 @@ JOBS = ROOT / "jobs"
 
 METHOD_NEVER_IMPORTS = {"ray", "deepspeed", "boto3", "botocore", "behaviorlm_ray", "behaviorlm_lab", "jobs"}
 
-STARTED_ELSEWHERE = {"behaviorlm_ray.cluster.spot_notice"}
-"""Modules that only `python -m` starts: spot_notice on each EC2 node (cluster/aws.yaml)."""
+STARTED_ELSEWHERE = {"behaviorlm_ray.cluster.spot_notice", "behaviorlm_ray.tracking.opened_by_mlflow"}
+"""Modules that other programs start: spot_notice on each EC2 node (cluster/aws.yaml), opened_by_mlflow by MLflow."""
 
 SOUND = {
     "behaviorlm/__init__.py": "",
@@ -36,7 +36,7 @@ SOUND = {
 
 
 def modules_nobody_needs(root: Path) -> set[str]:
-    """Modules that nothing imports or starts, but for those that other programs start by `python -m`."""
+    """Modules that nothing imports or starts, but for those that other programs start."""
     return house_rules.modules_without_importer(root, STARTED_ELSEWHERE)
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
+import yaml
 
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
 from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
 from behaviorlm_ray.tracking.registered import CODE
 from behaviorlm_ray.tracking.registering import tell_results
 from behaviorlm_ray.tracking.tracking import tracked
 from tests.platform.small_runs import log_rows
 from tests.platform.tracking.tracked_runs import client_of, copied, record_of, tell
 
+ROOT = Path(__file__).resolve().parents[3]
 NAME = "shop"
 
 
@@ -112,6 +116,21 @@ def test_its_example_fits_its_signature_and_holds_nothing_of_the_log(folder: Pat
         opened.predict([{"histories": []}])
     with pytest.raises(mlflow.exceptions.MlflowException, match="brand"):
         opened.predict([{"history": [{**example["history"][0], "brand": 1}]}])
+
+
+def test_the_page_says_what_works(registered: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "tracking.md").read_text(encoding="utf-8")
+    [written] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    TrackingSettings.model_validate(yaml.safe_load(written)["tracking"])
+    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    mlflow.set_tracking_uri(registered.settings.tracking.mlflow)
+    try:
+        names: dict[str, Any] = {}
+        exec(block, names)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert len(names["answers"]["answers"][0]) == 3 and names["answers"]["warnings"][0] == []
+    assert names["answers"]["behavior"][0] in capsys.readouterr().out
 
 
 def test_nothing_of_it_is_a_pickle(folder: Path, tmp_path: Path) -> None:
