@@ -63,7 +63,12 @@ def curve_points(prefix: str, lines: list[Mapping[str, Any]], begun: float) -> I
         passed += line["seconds"]
         for name, value in scalars(line).items():
             if math.isfinite(value):
-                yield Point(f"{prefix}/{key_of(name)}", value, line["step"] + 1, round(passed * 1000))
+                yield Point(
+                    f"{prefix}/{key_of(name).replace('/', '_')}",
+                    value,
+                    line["step"] + 1,
+                    round(passed * 1000),
+                )
 
 
 def result_values(results: Mapping[str, Any]) -> Iterator[tuple[str, float | None]]:

@@ -27,7 +27,7 @@ def test_a_curve_has_each_step_at_the_time_that_the_steps_before_took() -> None:
         f"curve/a/{name}"
         for name in (
             "loss",
-            "loss/samples",
+            "loss_samples",
             "learning_rate",
             "gradient_norm",
             "samples_per_second",
@@ -40,7 +40,7 @@ def test_a_curve_has_each_step_at_the_time_that_the_steps_before_took() -> None:
 def test_what_has_no_value_has_no_point() -> None:
     points = list(curve_points("x", [line(0, gradient_norm=None, loss=math.nan, learning_rate=math.inf)], 0))
     assert {point.key for point in points} == {
-        "x/loss/samples",
+        "x/loss_samples",
         "x/samples_per_second",
         "x/tokens_per_second",
     }

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from behaviorlm.config import flattened
 from behaviorlm_ray import storage
@@ -11,8 +12,8 @@ from behaviorlm_ray.pipeline.evaluate import evaluate
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.tracking.points import points_of
-from behaviorlm_ray.tracking.record import RECORD_FILE
-from behaviorlm_ray.tracking.tracked_run import open_tracked
+from behaviorlm_ray.tracking.record import RECORD_FILE, TrackingRecord
+from behaviorlm_ray.tracking.tracked_run import TrackedRun
 from behaviorlm_ray.tracking.tracking import FILES, tracked
 from tests.platform.export.finished_runs import CURVE_LINES
 from tests.platform.tracking.tracked_runs import (
@@ -86,21 +87,24 @@ def test_the_same_run_goes_on_in_the_same_and_doubles_nothing(
     assert told(run) == first and record_of(run).told == record.told
 
 
-def test_a_curve_that_was_cut_off_between_requests_is_ended(
-    finished: Run, database: str, tmp_path: Path
+def test_a_store_that_keeps_what_is_repeated_gets_nothing_twice(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = copied(finished, tmp_path, mlflow=database)
+    """Databases drop what is the same to the millisecond; MLflow's older store of files does not."""
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    run, store = copied(finished, tmp_path), str(tmp_path / "store")
+    client = MlflowClient(tracking_uri=store)
+    run_id = client.create_run("0").info.run_id
+    record = TrackingRecord(mlflow=store, experiment="", experiment_id="0", configuration="", run_id=run_id)
+    tracked_run = TrackedRun(client, run.output_folder, record)
     runner = run.runner()
     runner.plan(evaluate(run))
-    output = runner.named(evaluate(run))["one_stage"]
-    points = points_of("one_stage", output)
-    assert len(points) > 12
-    open_tracked(run).metrics(points[:7])
-    tell(run)
-    found = told(run).histories
+    points = points_of("one_stage", runner.named(evaluate(run))["one_stage"])
+    for told_points in (points[:7], points, points):
+        tracked_run.metrics(told_points)
     for key in {point.key for point in points}:
-        steps = [(point.step, point.value) for point in points if point.key == key]
-        assert sorted(found[key]) == sorted(steps)
+        found = [(one.step, one.value) for one in client.get_metric_history(run_id, key)]
+        assert sorted(found) == sorted((one.step, one.value) for one in points if one.key == key)
 
 
 def test_what_is_another_run_is_tracked_as_another(finished: Run, database: str, tmp_path: Path) -> None:
