@@ -15,8 +15,8 @@ METHOD = ROOT / "behaviorlm"
 PLATFORM = ROOT / "platform" / "behaviorlm_ray"
 JOBS = ROOT / "jobs"
 
-STARTED_ELSEWHERE = {"behaviorlm_ray.cluster.spot_notice"}
-"""Modules that only `python -m` starts: spot_notice on each EC2 node (cluster/aws.yaml)."""
+STARTED_ELSEWHERE = {"behaviorlm_ray.cluster.spot_notice", "behaviorlm_ray.tracking.opened_by_mlflow"}
+"""Modules that other programs start: spot_notice on each EC2 node (cluster/aws.yaml), opened_by_mlflow by MLflow."""
 
 SOUND = {
     "behaviorlm/__init__.py": "",
@@ -31,7 +31,7 @@ SOUND = {
 
 
 def modules_nobody_needs(root: Path) -> set[str]:
-    """Modules that nothing imports or starts, but for those that other programs start by `python -m`."""
+    """Modules that nothing imports or starts, but for those that other programs start."""
     return house_rules.modules_without_importer(root, STARTED_ELSEWHERE)
 
 

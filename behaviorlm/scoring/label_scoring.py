@@ -23,6 +23,8 @@ from behaviorlm.model.tree_model import (
     pack_tensors,
     read_out_log_probabilities,
 )
+from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
+from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
 from behaviorlm.trees.label_trie import LabelTrie, build_tries
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 
@@ -55,68 +57,82 @@ class LabelScorer:
         """Label scores of the prompts that `write_prompts` hangs into one tree; float32 [prompts, K]."""
         return self.score_counted(write_prompts)[0]
 
-    @torch.inference_mode()
     def score_counted(self, write_prompts: PromptWriter) -> tuple[NDArray[np.float32], int]:
         """The same scores, and how many tokens went through the model for them: prompts, and tries for each prompt."""
+        run = self.run(write_prompts)
+        if self.attention.kind == "plain":
+            labels = sum(len(label) for label in self.label_ids)
+            return self.scores(run), sum(len(path) * len(self.label_ids) + labels for path in run.paths)
+        return self.scores(run), run.computed + len(run.paths) * sum(len(trie) for trie in self.tries)
+
+    @torch.inference_mode()
+    def run(self, write_prompts: PromptWriter, kept: Sequence[KeptPrefix | None] = ()) -> PromptRun:
+        """Run prompts through the model, in one tree. kept: for each of them what is there of it already, or None."""
         writer = TreeWriter()
         last = write_prompts(writer)
         tree = writer.finish()
         paths = [tree.path_to(index) for index in last]
         if self.attention.kind == "plain":
-            labels = sum(len(label) for label in self.label_ids)
-            tokens = sum(len(path) * len(self.label_ids) + labels for path in paths)
-            return self._score_plain(tree, paths), tokens
-        hidden, keys_values = self._run_prompts(tree)
-        scores = np.zeros((len(last), len(self.label_ids)), dtype=np.float32)
+            return PromptRun(tree, paths)
+        known = known_of(tree, paths, kept or [None] * len(paths))
+        nodes = np.zeros(0, np.int64) if known is None else known.nodes
+        new = np.setdiff1d(np.arange(len(tree)), nodes)
+        order = np.concatenate([nodes, new])
+        hidden, keys_values = self._run_nodes(tree, order, len(nodes), known)
+        place = np.empty(len(tree), np.int64)
+        place[order] = np.arange(len(tree))
+        return PromptRun(tree, paths, len(new), place, hidden, keys_values)
+
+    @torch.inference_mode()
+    def scores(self, run: PromptRun) -> NDArray[np.float32]:
+        """Label scores of prompts that were run; float32 [prompts, K]."""
+        if self.attention.kind == "plain":
+            return self._score_plain(run.tree, run.paths)
+        scores = np.zeros((len(run.paths), len(self.label_ids)), dtype=np.float32)
         rows = max(1, self.max_tokens // max(1, *(len(trie) for trie in self.tries)))
-        for start in range(0, len(last), rows):
-            prompts = self._gather(hidden, keys_values, paths[start : start + rows])
+        for start in range(0, len(run.paths), rows):
+            prompts = run.gathered(slice(start, start + rows))
             for trie in self.tries:
                 edges = self._score_trie(trie, prompts)
                 scores[start : start + rows, trie.labels] = trie.label_scores(edges)
-        return scores, len(tree) + len(last) * sum(len(trie) for trie in self.tries)
+        return scores
 
-    def _run_prompts(self, tree: TokenTree) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Hidden states [L, width] of the prompts and each layer's keys and values [1, heads, L, width of a head]."""
-        batch = pack_tensors(tree, self._device, row_tokens=None)
+    def _run_nodes(
+        self, tree: TokenTree, order: NDArray[np.int64], first: int, known: Known | None
+    ) -> tuple[Tensor, KeysValues]:
+        """Hidden states of the nodes from `first` in an order, before which stand those known; keys and values of all.
+
+        A node attends to its ancestors, which the tree's own numbers tell wherever they stand.
+        """
+        device = self._device
         cache = DynamicCache()
+        for layer, (keys, values) in enumerate([] if known is None else known.keys_values):
+            cache.update(keys, values, layer)
+        index, depth, end = (
+            torch.from_numpy(array.astype(np.int64)).to(device)
+            for array in (order, tree.depth[order], tree.end[order])
+        )
+        token_ids = torch.from_numpy(tree.token_ids[order[first:]].astype(np.int64)).to(device)
+        full = (index[None, :] <= index[first:, None]) & (index[first:, None] < end[None, :])
+        distance = depth[first:, None] - depth[None, :]
         output = body_of(self.model)(
-            input_ids=batch.token_ids[None],
-            position_ids=batch.depth[None],
-            attention_mask=self.attention.masks(batch.end[None], batch.depth[None]),
+            input_ids=token_ids[None],
+            position_ids=depth[None, first:],
+            attention_mask=self.attention.limit(full[None, None], distance[None]),
             past_key_values=cache,
             use_cache=True,
         )
         layers: list[Any] = list(cache.layers)
         return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in layers]
 
-    def _gather(
-        self, hidden: Tensor, keys_values: list[tuple[Tensor, Tensor]], paths: Sequence[NDArray[np.int64]]
-    ) -> "_Prompts":
-        """Each prompt's own path out of the tree, padded on the right."""
-        device = self._device
-        lengths = torch.tensor([len(path) for path in paths], device=device)
-        padded = np.zeros((len(paths), int(lengths.max())), dtype=np.int64)
-        for row, path in enumerate(paths):
-            padded[row, : len(path)] = path
-        index = torch.from_numpy(padded).to(device)
-        return _Prompts(
-            lengths,
-            hidden[index[torch.arange(len(paths), device=device), lengths - 1]],
-            [
-                (keys[0][:, index].transpose(0, 1), values[0][:, index].transpose(0, 1))
-                for keys, values in keys_values
-            ],
-        )
-
-    def _score_trie(self, trie: LabelTrie, prompts: "_Prompts") -> NDArray[np.float32]:
+    def _score_trie(self, trie: LabelTrie, prompts: Prompts) -> NDArray[np.float32]:
         """Log-probability of each edge of the trie after each prompt; float32 [prompts, E]."""
         states = prompts.ends[:, None]
         if len(trie):
             states = torch.cat([states, self._run_trie(trie, prompts)], dim=1)
         return self._edge_log_probabilities(trie, states).cpu().numpy()
 
-    def _run_trie(self, trie: LabelTrie, prompts: "_Prompts") -> Tensor:
+    def _run_trie(self, trie: LabelTrie, prompts: Prompts) -> Tensor:
         """Hidden states of the trie's nodes after each prompt; [prompts, M, width]."""
         device = self._device
         cache = DynamicCache()
@@ -176,15 +192,6 @@ class LabelScorer:
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
-
-
-@dataclass(frozen=True)
-class _Prompts:
-    """A batch of B prompts: lengths [B], last hidden states [B, width], keys and values [B, heads, longest, width]."""
-
-    lengths: Tensor
-    ends: Tensor
-    keys_values: list[tuple[Tensor, Tensor]]
 
 
 def label_scorer(

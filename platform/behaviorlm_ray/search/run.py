@@ -157,7 +157,11 @@ def _identity(settings: SearchSettings, run: Mapping[str, Any], inputs: Mapping[
     """What makes it the same search, to be gone on with: not how widely it runs, nor its budget."""
     wanted = settings.model_dump(mode="json", include={"space", "algorithm", "scheduler", "objective"}) | {
         "order": list(settings.space),
-        "run": {key: value for key, value in run.items() if key not in ("name", "storage", "execution")},
+        "run": {
+            key: value
+            for key, value in run.items()
+            if key not in ("name", "storage", "execution", "tracking")
+        },
     }
     return fingerprint("search", 1, wanted, inputs)
 

@@ -30,6 +30,7 @@ NOT_SEARCHED = {
     "name": "it only names the run",
     "storage": "it only says where results are kept",
     "execution": "it changes where and how widely work runs, not what comes out",
+    "tracking": "it only says where a run is told of",
     "split": SAME_SAMPLES,
     "evaluation": SAME_SAMPLES,
     "arms": "trials are the run itself, not its arms",

@@ -65,6 +65,7 @@ def test_a_nested_space_replaces_a_dotted_key() -> None:
         "name",
         "storage.root",
         "execution.scoring_actors",
+        "tracking.mlflow",
         "split.seed",
         "evaluation.seed",
         "events.paths",
