@@ -52,6 +52,14 @@ class ClosedTrie:
         """Tokens that go through the model for one prompt; those above a cut are there in several pieces."""
         return sum(len(piece.tree) for piece in self.pieces)
 
+    def depths(self) -> list[int]:
+        """Of each branching node but the prompt's end, the number of its tokens."""
+        return [
+            int(depth) + 1
+            for piece in self.pieces
+            for depth in piece.tree.depth[piece.places[piece.places >= 0]]
+        ]
+
     def label_scores(self, log_probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sum the choices on each label's path; float [n, E] to float64 [n, K], each row's probabilities sum to 1."""
         total = log_probabilities.astype(np.float64)
