@@ -18,9 +18,9 @@ Int64 = NDArray[np.int64]
 class _Nodes:
     """Branching nodes of one piece with about as many children each, n of at most c.
 
-    states: int64 [n], where in the piece's states each is read, 0 for the prompt's end. children: int64 [n, c], which of
-    the trie's; -1 where a node has fewer. tokens: their ids, 0 there. rows: [n, width, c] and bias [n, 1, c], those of
-    the head, in float32 or more; None where the head is no plain matrix and runs whole.
+    states: int64 [n], where in the piece's states each is read, 0 for the prompt's end. children: int64 [n, c], which
+    of the trie's; -1 where a node has fewer. tokens: their ids, 0 there. rows: [n, width, c] and bias [n, 1, c], those
+    of the head, in float32 or more; None where the head is no plain matrix and runs whole.
     """
 
     states: Tensor
@@ -32,7 +32,7 @@ class _Nodes:
 
 @dataclass(frozen=True)
 class ClosedHead:
-    """What the head is asked in each piece of a trie, gathered once. Takes memory of E rows of the head, twice at most."""
+    """What the head is asked in each piece of a trie, gathered once: memory for E rows of it, or twice as many."""
 
     trie: ClosedTrie
     pieces: tuple[tuple[_Nodes, ...], ...]

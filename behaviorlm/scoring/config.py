@@ -19,6 +19,7 @@ class ScoringConfig(Settings):
         "it is many times cheaper. Two different models: which is better is to be measured for each base.",
     )
 
+
 FRONT_TAUS = tuple(step / 20 for step in range(-20, 31))
 """Strengths along a front, our choice: 1 takes the prior out of the scores, -1 puts it in once more (a model tuned on
 a balanced subset has lost it), and 1.5 reaches past the best on real logs."""

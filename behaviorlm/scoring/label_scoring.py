@@ -240,9 +240,7 @@ class LabelScorer:
                 np.add.at(scores[row], start + batch.tree.item, values)
         return scores
 
-    def _score_closed_plain(
-        self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]
-    ) -> NDArray[np.float32]:
+    def _score_closed_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """The closed scores from one plain sequence for each prompt and branching node."""
         scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
         for row, path in enumerate(paths):

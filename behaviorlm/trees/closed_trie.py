@@ -1,7 +1,7 @@
 """The trie of a closed vocabulary as choices: where names part, what may follow there, and nothing else.
 
-If a name must be one of the vocabulary, a token that has no alternative is certain. So only the nodes at which names part
-say anything, and the probabilities there are over the node's children alone.
+If a name must be one of the vocabulary, a token that has no alternative is certain. So only the nodes at which names
+part say anything, and the probabilities there are over the node's children alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ class ClosedPiece:
 
 @dataclass(frozen=True)
 class ClosedTrie:
-    """A trie over K labels with B branching nodes, those with two children or more, in preorder, and E children of them.
+    """A trie over K labels with B branching nodes in preorder, those with two children or more, and E children of them.
 
     Each branching node is in exactly one of the pieces, with all of its children, so that its probabilities sum to 1
     however the trie is cut. child_start: int64 [B + 1], where each one's children begin. child_token: int64 [E], token

@@ -106,7 +106,8 @@ def _forms(scores: ArmScores, choice: TauChoice | None, rules: Rules) -> dict[st
     alone = scores.without_history
     if alone is not None:
         found["pmi"] = lambda batch: pointwise_mutual_information(batch.label_scores, alone(batch.places))
-        found["per_token"] = lambda batch: per_token_mean(batch.label_scores, rules.label_lengths)
+        if scores.counts_tokens:
+            found["per_token"] = lambda batch: per_token_mean(batch.label_scores, rules.label_lengths)
     if choice is not None:
         found["adjusted"] = lambda batch: logit_adjustment(batch.label_scores, rules.prior, choice.tau)
     return found

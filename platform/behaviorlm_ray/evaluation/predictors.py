@@ -26,12 +26,14 @@ class ArmScores:
     """Label scores of a model on the validation and the test samples.
 
     without_history: those of the test samples' questions alone. Only an untuned model has them; it is then reported in
-    its PMI form and as mean per token, too.
+    its PMI form and as mean per token, too. counts_tokens: a score is a sum over all tokens of a name; over a closed
+    trie it is not, and there is no mean per token.
     """
 
     validation: Predictor
     test: Predictor
     without_history: ScoresAt | None = None
+    counts_tokens: bool = True
 
 
 def baseline_predictors(log: PreparedLog, rows: SampleRows) -> dict[str, Predictor]:

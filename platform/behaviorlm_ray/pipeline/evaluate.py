@@ -11,7 +11,14 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.evaluation.comparison import compare
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
-from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, evaluated_samples, predict
+from behaviorlm_ray.pipeline.predict import (
+    RETENTION,
+    SCORES,
+    WITHOUT_HISTORY,
+    evaluated_samples,
+    normalization_of,
+    predict,
+)
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.sample_checks import check_samples
@@ -96,6 +103,7 @@ def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSampl
         partial(files.batches, samples.validation, behaviors),
         partial(files.batches, samples.test, behaviors),
         _without_history(predicted, log, samples.test) if predicted.files(f"{WITHOUT_HISTORY}/*") else None,
+        counts_tokens=normalization_of(predicted) == "full",
     )
 
 

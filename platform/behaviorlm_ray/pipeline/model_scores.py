@@ -25,6 +25,7 @@ def scoring_task(
         settings.execution.scoring_tokens,
         settings.execution.cpus_per_actor,
         settings.execution.tuning.use_gpu,
+        normalization=settings.scoring.normalization,
     )
 
 

@@ -15,7 +15,7 @@ from behaviorlm.errors import ConfigError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
-from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS
+from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS, ScoringConfig
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
@@ -176,6 +176,9 @@ class RunSettings(Settings):
     )
     a_tuning: TuningConfig = Field(
         default=TuningConfig(), description="A-Tuning: on samples with an anchor target."
+    )
+    scoring: ScoringConfig = Field(
+        default=ScoringConfig(), description="What the probability of a behavior is, everywhere."
     )
     difficulty: DifficultyConfig = Field(
         default=DifficultyConfig(), description="How hard a sample is, by which model."

@@ -33,6 +33,7 @@ from behaviorlm.predictor.counts import Counts, fit_counts, without_rare, write_
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm.scoring.config import Normalization
 
 NAMES = ("lamp on", "lamp off", "door", "door open", "camera", "camera on", "alarm", "pay the bill")
 """One name is a prefix of another, twice."""
@@ -112,6 +113,7 @@ def write_artifact(
     merged: bool = False,
     prompt: PromptConfig = PROMPT,
     calibration: Calibration | None = None,
+    normalization: Normalization = "full",
 ) -> Artifact:
     """An artifact of any kind, its adapter random."""
     folder.mkdir(parents=True)
@@ -153,6 +155,7 @@ def write_artifact(
             prompt=prompt,
             tokens=tokens,
             weights=weights,
+            normalization=normalization,
             counting=counting,
             origin=Origin(
                 run="small", dataset="small log", predictor=kind, created="2026-01-01T00:00:00+00:00"

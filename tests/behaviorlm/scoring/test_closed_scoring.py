@@ -1,4 +1,4 @@
-"""Label scores over a closed trie against brute force: one plain pass for each beginning, softmax over what may follow."""
+"""Label scores over a closed trie against brute force: a plain pass for each beginning, a softmax over what follows."""
 
 from typing import Any
 
@@ -134,7 +134,9 @@ def test_an_only_label_is_certain() -> None:
 
 
 def test_only_branching_nodes_and_those_above_go_through_the_model() -> None:
-    labels = [np.array([*name, TERMINATOR], np.int32) for name in ([3, 4, 5, 6], [3, 4, 7, 8, 9], [10, 11, 12])]
+    labels = [
+        np.array([*name, TERMINATOR], np.int32) for name in ([3, 4, 5, 6], [3, 4, 7, 8, 9], [10, 11, 12])
+    ]
     model = tiny_model(CONFIGS["llama"])
     prompts = [np.array([5, 6, 7], np.int32), np.array([8], np.int32)]
     found = {}

@@ -32,7 +32,9 @@ def brute_force(ids: list[np.ndarray]) -> np.ndarray:
     for number, label in enumerate(labels):
         for at in range(len(label)):
             beginning = label[:at]
-            next_tokens = sorted({other[at] for other in labels if other[:at] == beginning and len(other) > at})
+            next_tokens = sorted(
+                {other[at] for other in labels if other[:at] == beginning and len(other) > at}
+            )
             logits = np.array([logit(beginning, token) for token in next_tokens])
             scores[number] += logit(beginning, label[at]) - np.log(np.exp(logits).sum())
     return scores
