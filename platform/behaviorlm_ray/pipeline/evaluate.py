@@ -22,6 +22,7 @@ from behaviorlm_ray.pipeline.predict import (
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.sample_checks import check_samples
+from behaviorlm_ray.pipeline.scoring_work import plain_warnings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -92,7 +93,7 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
     storage.write_replacing(folder.output / RESULTS, json.dumps(results, indent=1).encode())
     storage.write_replacing(folder.output / DETAILS, json.dumps(comparison.details, indent=1).encode())
     rows = {"test": count(samples.test), "validation": count(samples.validation)}
-    return StageResult(rows=rows, warnings=comparison.warnings)
+    return StageResult(rows=rows, warnings=[*plain_warnings(settings, log), *comparison.warnings])
 
 
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:

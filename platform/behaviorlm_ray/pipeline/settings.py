@@ -134,6 +134,11 @@ class ExecutionSettings(Settings):
         default=16, ge=1, description="History windows that a replica takes at a time."
     )
     cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
+    allow_plain: bool = Field(
+        default=True,
+        description="Whether a base that cannot take token trees may run as plain sequences: the same numbers from "
+        "many times the tokens, and a warning says how many. false: such a base is refused.",
+    )
     allow_unauthenticated_cluster: bool = Field(
         default=False,
         description="Whether to run on a cluster that other machines reach and that asks for no token.",

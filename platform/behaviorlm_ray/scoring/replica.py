@@ -37,7 +37,8 @@ class ScoringTask:
 
     measures: write the difficulty measures of each sample instead of all its label scores. owner: what the scores are
     of, written into their files. normalization: of the label scores. questions: score these, each alone, instead of
-    samples; a window (0, rows) is then rows of them that go through the model together.
+    samples; a window (0, rows) is then rows of them that go through the model together. allow_plain: whether the model
+    may run as plain sequences.
     """
 
     log: PreparedLog
@@ -49,6 +50,7 @@ class ScoringTask:
     use_gpu: bool
     owner: str = ""
     normalization: Normalization = "full"
+    allow_plain: bool = True
     questions: TokenRuns | None = None
 
 
@@ -61,7 +63,7 @@ def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
         else load_trained(task.model, storage.local_copy(task.trained))
     )
     model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
-    return model, choose_attention(model)
+    return model, choose_attention(model, allow_plain=task.allow_plain)
 
 
 def open_scorer(task: ScoringTask) -> LabelScorer:
