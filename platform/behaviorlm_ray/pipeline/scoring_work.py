@@ -66,9 +66,9 @@ def _plain_factor(settings: RunSettings, log: PreparedLog) -> float:
 
 
 def _mean_prompt(log: PreparedLog) -> float:
-    """Tokens of the prompts of test samples on average."""
+    """Tokens of the prompts of training samples on average."""
     found = [np.zeros(0)]
-    for part, rows in zip(log.parts, rows_of_split(log, "test"), strict=True):
+    for part, rows in zip(log.parts, rows_of_split(log, "train"), strict=True):
         lines = part.lines.offsets[rows] - part.lines.offsets[part.window_start[rows]]
         found.append(lines + part.questions.lengths()[rows])
     tokens = np.concatenate(found)
