@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import torch
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 import behaviorlm
@@ -130,9 +131,9 @@ def encoded(names: Sequence[str], config: ModelConfig) -> list[Int32]:
 
 
 @torch.inference_mode()
-def compared(model: torch.nn.Module, labels: list[Int32], options: argparse.Namespace) -> Compared:
+def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Namespace) -> Compared:
     """Score the same random prompts in both ways, in turn."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    vocabulary = model.config.get_text_config().vocab_size
     attention = choose_attention(model)
     scorers = {
         name: label_scorer(model, attention, labels, options.max_tokens, name) for name in NORMALIZATIONS

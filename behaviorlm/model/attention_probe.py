@@ -73,8 +73,8 @@ def largest_difference(model: nn.Module, attention: TreeAttention) -> float:
 
 def _layers(model: PreTrainedModel) -> Sequence[nn.Module]:
     """The layers of the body, whatever its code calls them: the longest list of modules right below it."""
-    lists = [child for child in body_of(model).children() if isinstance(child, nn.ModuleList)]
-    return list(max(lists, key=len, default=nn.ModuleList()))
+    lists = [list(child) for child in body_of(model).children() if isinstance(child, nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 def _kind(layer: nn.Module) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ probabilities that sum to 1.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -244,14 +245,11 @@ class LabelScorer:
         """The closed scores from one plain sequence for each prompt and branching node."""
         scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
         for row, path in enumerate(paths):
-            prompt = tree.token_ids[path]
-            ends = self._plain_states([prompt])
-            scores[row] = self._closed_scores(
-                ends, lambda piece, prompt=prompt: self._plain_states_of(piece, prompt)
-            )[0]
+            run = partial(self._plain_states_of, tree.token_ids[path])
+            scores[row] = self._closed_scores(self._plain_states([tree.token_ids[path]]), run)[0]
         return scores
 
-    def _plain_states_of(self, piece: ClosedPiece, prompt: Int32) -> Tensor:
+    def _plain_states_of(self, prompt: Int32, piece: ClosedPiece) -> Tensor:
         """States of a piece's branching nodes where `_run_trie` has those of all its tokens; [1, M, width]."""
         places = piece.places[piece.places >= 0]
         beginnings = [piece.tree.token_ids[piece.tree.path_to(int(place))] for place in places]

@@ -64,7 +64,7 @@ def test_right_and_wrong_masks_are_told_apart_by_a_factor_of_ten_on_either_side(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small, right = of_small(name)
-    wrong = [Leaking(right.kind, right.window, right.additive)]
+    wrong: list[TreeAttention] = [Leaking(right.kind, right.window, right.additive)]
     if right.window is not None:
         wrong += [replace(right, window=right.window + step) for step in (-1, 1)]
         wrong.append(TreeAttention("full", None, right.additive))
@@ -85,7 +85,8 @@ def test_right_and_wrong_masks_are_told_apart_by_a_factor_of_ten_on_either_side(
 def test_the_choice_is_the_same_in_any_type_of_numbers_with_adapters_or_not(
     name: str, dtype: torch.dtype, is_adapted: bool
 ) -> None:
-    model: Any = tiny_model(ARCHITECTURES[name]).to(dtype)
+    model: Any = tiny_model(ARCHITECTURES[name])
+    model.to(dtype)
     if is_adapted:
         model = adapted(model)
     attention = choose_attention(model)
@@ -134,7 +135,8 @@ def test_an_architecture_is_tried_once_whatever_its_weights_and_adapters(
     monkeypatch.setattr(behaviorlm.model.attention_choice, "small_model", counted)
     config = Qwen3Config(**COMMON, rms_norm_eps=3e-6, head_dim=8)
     for seed in range(3):
-        choose_attention(tiny_model(config, seed).to(torch.bfloat16 if seed else torch.float32))
+        model: Any = tiny_model(config, seed)
+        choose_attention(model.to(torch.bfloat16 if seed else torch.float32))
     choose_attention(adapted(tiny_model(config)))
     assert len(tried) == 1
     choose_attention(tiny_model(Qwen3Config(**COMMON, rms_norm_eps=4e-6, head_dim=8)))
@@ -163,6 +165,7 @@ def test_what_takes_no_trees_is_refused_where_plain_sequences_are_not_allowed() 
 
 
 def test_a_tree_model_of_the_choice_in_bfloat16_runs() -> None:
-    model = adapted(tiny_model(DEEP_GEMMA).to(torch.bfloat16))
+    base: Any = tiny_model(DEEP_GEMMA)
+    model = adapted(base.to(torch.bfloat16))
     assert TreeModel(model, choose_attention(model)).attention.kind == "per_layer"
     assert np.isfinite(seen_share(model, choose_attention(model)))

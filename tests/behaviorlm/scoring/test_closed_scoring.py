@@ -109,6 +109,7 @@ def test_the_probabilities_of_all_labels_sum_to_one_however_many_there_are(numbe
     scorer = label_scorer(model, choose_attention(model), labels, 512, "trie")
     prompt = random_tokens(random, 8, 8)
     scores = scorer.score(lambda writer: [writer.leaf(prompt)])[0].astype(np.float64)
+    assert scorer.closed is not None
     assert (len(scorer.closed.trie.pieces) > 1) == (number > 2)
     assert np.exp(scores).sum() == pytest.approx(1, abs=1e-6)
     for chosen in random.integers(0, number, 5):
