@@ -89,7 +89,9 @@ def made_scores(log: PreparedLog) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def streamed(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]], step: int) -> Comparison:
+def streamed(
+    log: PreparedLog, scores: dict[str, dict[str, np.ndarray]], step: int, counts_tokens: bool = True
+) -> Comparison:
     arms = {}
     for name, of_arm in scores.items():
         alone = of_arm.get("without_history")
@@ -97,6 +99,7 @@ def streamed(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]], step: i
             in_batches(of_arm["validation"], step, 1),
             in_batches(of_arm["test"], step, 2),
             None if alone is None else alone.__getitem__,
+            counts_tokens=counts_tokens,
         )
     return compare(log, samples_of(log), arms, tau_grid=GRID, resamples=60, seed=4)
 
@@ -255,6 +258,15 @@ def test_batches_of_any_size_give_the_numbers_of_all_scores_in_memory(
     assert_same(found.results, results, "results")
     assert_same(found.details, details, "details")
     assert found.warnings == []
+
+
+def test_there_is_no_mean_per_token_of_scores_that_are_no_sum_over_tokens(log: PreparedLog) -> None:
+    scores = made_scores(log)
+    with_it, without = (
+        streamed(log, scores, 7, counts_tokens).results["models"] for counts_tokens in (True, False)
+    )
+    assert with_it.keys() - without.keys() == {"untuned+per_token"}
+    assert all(with_it[name] == found for name, found in without.items())
 
 
 def test_what_is_kept_says_the_targets_probability_and_the_first_behaviors(log: PreparedLog) -> None:
