@@ -71,9 +71,11 @@ def choose_attention(model: PreTrainedModel | PeftModel, *, allow_plain: bool = 
 
 
 def planned_attention(config: ModelConfig) -> TreeAttention | None:
-    """The same from a configuration alone, without weights; None for code that cannot be laid out without them."""
+    """The same from a configuration alone; None where only a model with weights can tell."""
     network = model_without_weights(config)
-    return None if network is None else _attention_of(network)
+    if network is None or (_fingerprint(network) not in _of_kind and small_model(network) is None):
+        return None
+    return _attention_of(network)
 
 
 def plain_is_refused(model_type: str) -> str:
@@ -90,8 +92,6 @@ def _attention_of(model: PreTrainedModel) -> TreeAttention:
     key = _fingerprint(model)
     if key not in _of_kind:
         small = small_model(model)
-        if small is None and next(model.parameters()).is_meta:
-            return TreeAttention("plain")
         tried = model if small is None else small
         was_training = tried.training
         tried.eval()

@@ -1,6 +1,7 @@
 """The probe tells right masks from wrong ones by more than a factor of ten, in any dtype, with adapters or not."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,15 @@ import behaviorlm.model.attention_choice
 import behaviorlm.model.attention_probe
 from behaviorlm.errors import ModelError
 from behaviorlm.model.attention import TreeAttention
-from behaviorlm.model.attention_choice import SEEN_SHARE, TOLERANCE, choose_attention, seen_share
+from behaviorlm.model.attention_choice import (
+    SEEN_SHARE,
+    TOLERANCE,
+    choose_attention,
+    planned_attention,
+    seen_share,
+)
 from behaviorlm.model.attention_probe import largest_difference, small_model
+from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel, body_of
 from tests.behaviorlm.tiny_models import COMMON, CONFIGS, RECURRENT, WINDOW, tiny_model
 
@@ -169,3 +177,12 @@ def test_a_tree_model_of_the_choice_in_bfloat16_runs() -> None:
     model = adapted(base.to(torch.bfloat16))
     assert TreeModel(model, choose_attention(model)).attention.kind == "per_layer"
     assert np.isfinite(seen_share(model, choose_attention(model)))
+
+
+@pytest.mark.parametrize("name", ["gemma3", "mistral_window", "gpt2", "mamba"])
+def test_a_plan_decides_without_weights_as_a_loaded_model_does(name: str, tmp_path: Path) -> None:
+    config = (CONFIGS | {"mamba": RECURRENT})[name]
+    config.save_pretrained(tmp_path)
+    planned = planned_attention(ModelConfig(base=str(tmp_path), random_init=True))
+    found = choose_attention(tiny_model(config))
+    assert planned is not None and (planned.kind, planned.window) == (found.kind, found.window)
