@@ -1,7 +1,7 @@
 """Label scores in batches, and the few numbers that are kept of each sample; no scores of all samples are held."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import require_label_scores
 from behaviorlm.metrics.outcomes import Outcomes, outcomes
-from behaviorlm.metrics.score_summary import ScoreSummary, summarize_scores
 
 BATCH_BYTES = 16 * 2**20
 """Label scores of a batch at most, but of one sample at least: what is made of them takes a few times as much."""
@@ -34,12 +33,11 @@ Rule = Callable[[ScoreBatch], NDArray[np.float32]]
 class Kept:
     """What is kept of a predictor's label scores.
 
-    outcomes, summary: of the scores themselves. forms: outcomes under each further decision rule, by its name.
+    outcomes: of the scores themselves. forms: outcomes under each further decision rule, by its name.
     choices: what else is chosen on each sample, int32[n, c]; None: nothing.
     """
 
     outcomes: Outcomes
-    summary: ScoreSummary
     forms: dict[str, Outcomes]
     choices: NDArray[np.int32] | None
 
@@ -90,7 +88,6 @@ def keep_predictions(
         for form, rule in rules.items():
             found = outcomes(rule(batch), of_batch, batch.places)
             arrays |= {f"{form}.{name}": getattr(found, name) for name in ("predicted", "rank", "confidence")}
-        arrays |= vars(summarize_scores(batch.label_scores, of_batch))
         return arrays if choices is None else arrays | {"choices": choices(batch)}
 
     arrays = keep(batches, len(targets), reduce)
@@ -104,5 +101,4 @@ def keep_predictions(
         )
         for form in rules
     )
-    summary = ScoreSummary(*(arrays[field.name] for field in fields(ScoreSummary)))
-    return Kept(plain, summary, dict(zip(forms or {}, others, strict=True)), arrays.get("choices"))
+    return Kept(plain, dict(zip(forms or {}, others, strict=True)), arrays.get("choices"))

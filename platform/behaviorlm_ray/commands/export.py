@@ -7,11 +7,9 @@ folder's scores are compared with the run's first; where they differ nothing is 
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
-from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from behaviorlm_ray.console.command_line import exit_status
 from behaviorlm_ray.export.run_folder import read_run_folder
 
 
@@ -45,21 +43,14 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parser.parse_args(arguments)
     if options.minimum < 1:
         parser.error("--minimum must be 1 or more")
-    try:
+
+    def work() -> None:
         read_run_folder(options.run)  # before anything heavy is loaded
         from behaviorlm_ray.export.exporting import ExportPlan, export
 
-        lines = export(
-            ExportPlan(options.run, options.to, options.model, options.merged, options.minimum, options.base)
+        plan = ExportPlan(
+            options.run, options.to, options.model, options.merged, options.minimum, options.base
         )
-    except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except BehaviorLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print("\n".join(lines))
-    return 0
+        print("\n".join(export(plan)))
+
+    return exit_status(work, "interrupted; nothing was written")

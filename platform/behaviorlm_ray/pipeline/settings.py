@@ -1,6 +1,6 @@
 """The configuration of a run: what each module of the method and the platform is told, in one YAML.
 
-What determines results is apart from `execution`, which only says where and how widely the work runs.
+What determines results is apart from `execution`, which only says where and how widely the work runs, and `tracking`.
 """
 
 import re
@@ -20,6 +20,7 @@ from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
+from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
 from behaviorlm_ray.storage import PATIENCE_SECONDS, Location, location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 
@@ -201,6 +202,9 @@ class RunSettings(Settings):
     )
     execution: ExecutionSettings = Field(
         default=ExecutionSettings(), description="Where and how widely work runs."
+    )
+    tracking: TrackingSettings = Field(
+        default=TrackingSettings(), description="Whether and where the run is tracked."
     )
 
     @model_validator(mode="after")

@@ -269,21 +269,6 @@ def test_there_is_no_mean_per_token_of_scores_that_are_no_sum_over_tokens(log: P
     assert all(with_it[name] == found for name, found in without.items())
 
 
-def test_what_is_kept_says_the_targets_probability_and_the_first_behaviors(log: PreparedLog) -> None:
-    scores = made_scores(log)["one_stage"]["test"]
-    targets = gather(log, samples_of(log).test, "behavior")
-    summary = keep_predictions(in_batches(scores, 7, 2)(), targets, scores.shape[1]).summary
-    whole = scores.astype(np.float64)
-    seen = targets >= 0
-    probability = np.exp(whole) / np.exp(whole).sum(axis=1, keepdims=True)
-    assert np.isnan(summary.target_score[~seen]).all()
-    own = probability[np.arange(len(targets)), targets][seen]
-    assert np.allclose(np.exp(summary.target_score[seen] - summary.log_normalizer[seen]), own, atol=1e-12)
-    for row, top, top_scores in zip(whole, summary.top, summary.top_scores, strict=True):
-        assert top.tolist() == sorted(range(5), key=lambda k: (-row[k], k))
-        assert np.array_equal(top_scores, row[top])
-
-
 def test_scores_that_cannot_be_ranked_name_the_sample(log: PreparedLog) -> None:
     scores = made_scores(log)
     scores["one_stage"]["test"][41] = np.nan
