@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,9 @@ from behaviorlm.predictor.histories import History, read_histories
 from behaviorlm.predictor.parts import Asked, Parts, without
 from behaviorlm.predictor.places import local_folder
 from behaviorlm.predictor.requests import Moment, Request
+
+if TYPE_CHECKING:
+    from behaviorlm.predictor.prefix_store import PrefixUse  # with torch behind it: counting does without
 
 ANSWERS = pa.list_(
     pa.struct(
@@ -93,9 +96,9 @@ class BehaviorModel:
     def load(cls, place: str | Path, *, revision: str | None = None, **loading: Any) -> Self:
         """Open a folder, s3://bucket/prefix, or a repository on the Hugging Face hub (`revision`: of the hub).
 
-        loading: device ("cpu", "cuda"), base, trust_remote_code, max_tokens, see `language_model.Loading`. Raises
-        ConfigError where nothing is there, DataError for an unknown or damaged artifact, ModelError for a model that
-        cannot be used.
+        loading: device ("cpu", "cuda"), base, trust_remote_code, max_tokens, prefix_bytes, see
+        `language_model.Loading`. Raises ConfigError where nothing is there, DataError for an unknown or damaged
+        artifact, ModelError for a model that cannot be used.
         """
         options = tuple(sorted({"revision": revision, **loading}.items()))
         with local_folder(place, revision) as folder:
@@ -114,6 +117,12 @@ class BehaviorModel:
     def artifact(self) -> Artifact:
         """What its folder says of it: vocabulary, rule, metrics, origin."""
         return self.parts.artifact
+
+    @property
+    def prefix_use(self) -> "PrefixUse | None":
+        """What kept prefixes were good for until now; None where none is kept."""
+        model = self.parts.language_model
+        return None if model is None or model.prefixes is None else model.prefixes.use
 
     def predict(
         self,

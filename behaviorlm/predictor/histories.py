@@ -17,7 +17,7 @@ from behaviorlm.events.normalization import normalize
 from behaviorlm.log_files.config import context_columns, source_columns
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.predictor.artifact import EventMapping
-from behaviorlm.predictor.requests import Request, RequestText, request_text
+from behaviorlm.predictor.requests import Owner, Request, RequestText, request_text
 from behaviorlm.timelines.samples import rows_in_order
 from behaviorlm.times.moments import read_times
 from behaviorlm.times.order import ISO_FORMAT, OrderColumn
@@ -35,7 +35,7 @@ class History:
 
     events: behavior, before.*, after.* (strings) in order. given: for each the place of its event among those handed
     over, int64[n]. now: one row, before.*, or another column where there are none. earlier: events of the user
-    before the first.
+    before the first. owner: whose it is, where what a model makes of it may be kept.
     """
 
     events: pa.Table
@@ -43,6 +43,7 @@ class History:
     now: pa.Table
     earlier: int = 0
     warnings: tuple[str, ...] = field(default=())
+    owner: Owner | None = None
 
     @property
     def size(self) -> int:
@@ -124,6 +125,7 @@ def _read(
                 _blind(now.slice(number, 1), mapping, request.at is not None),
                 0 if past else request.earlier_events,
                 (*of_request.warnings, *_told(reasons[number], given, left_out, of_request.is_ordered)),
+                request.owner,
             )
         )
     return found

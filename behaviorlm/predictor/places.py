@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.errors import BehaviorLMError, ConfigError, StorageError
 from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_bytes
 from behaviorlm.predictor.artifact import DESCRIPTION
 
@@ -18,13 +18,17 @@ _HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+")
 def local_folder(place: str | Path, revision: str | None = None) -> Iterator[Path]:
     """The folder itself, or a copy that is gone after the block. Raises ConfigError, or StorageError.
 
-    revision: of the hub. A path is never tried on the hub.
+    revision: of the hub. A path is never tried on the hub. Errors of the block name the place and not the copy.
     """
     text = str(place)
     if is_on_s3(text):
         with tempfile.TemporaryDirectory(prefix="behaviorlm-") as copy:
             _fetch(text.rstrip("/"), Path(copy))
-            yield Path(copy)
+            try:
+                yield Path(copy)
+            except BehaviorLMError as error:  # nobody knows the copy
+                error.args = (str(error).replace(copy, text.rstrip("/")),)
+                raise
         return
     folder = Path(text).expanduser()
     if folder.is_dir():

@@ -10,6 +10,7 @@ import pyarrow as pa
 from behaviorlm.errors import DataError
 from behaviorlm.predictor.artifact import SharedTokens
 from behaviorlm.predictor.histories import History
+from behaviorlm.predictor.requests import Owner
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.scoring.label_scoring import PromptWriter
@@ -19,15 +20,19 @@ from behaviorlm.trees.token_tree import Int32, TreeWriter
 
 @dataclass(frozen=True)
 class Prompt:
-    """lines: the tokens of each event that is shown. is_cut: whether the model's room took some of them."""
+    """lines: the tokens of each event that is shown. is_cut: whether the model's room took some of them.
+
+    owner: whose it is, where its keys and values may be kept.
+    """
 
     lines: tuple[Int32, ...]
     question: Int32
     is_cut: bool
+    owner: Owner | None = None
 
     def without(self, place: int) -> "Prompt":
-        """The same prompt without one of its events."""
-        return replace(self, lines=self.lines[:place] + self.lines[place + 1 :])
+        """The same prompt without one of its events, which is nobody's history."""
+        return replace(self, lines=self.lines[:place] + self.lines[place + 1 :], owner=None)
 
 
 def build_prompts(
@@ -60,7 +65,7 @@ def build_prompts(
         window = Window(config.max_events, config.stride, room)
         first = window_start([len(line) for line in of_history], earlier, window)
         by_events = window_start([0] * len(of_history), earlier, window)
-        prompts.append(Prompt(tuple(of_history[first:]), question, first > by_events))
+        prompts.append(Prompt(tuple(of_history[first:]), question, first > by_events, history.owner))
     return prompts
 
 

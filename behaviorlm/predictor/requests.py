@@ -20,6 +20,8 @@ from behaviorlm.times.order import ISO_FORMAT, OrderColumn
 from behaviorlm.times.time_patterns import written_by
 
 Moment = str | int | float | datetime | date
+Owner = tuple[str, str]
+"""Whose something is: a tenant, and one of his users."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,15 @@ class Request:
     pandas or polars frame; None: nothing is known. context: what is known before the next event, by the log's columns.
     at: when that event happens, in the log's own form or as a datetime; an integer where the log is ordered by one.
     earlier_events: how many events of the user lie before the first of `history` (windows start at fixed events of a
-    timeline, so that with it the same window is seen as with the whole history).
+    timeline, so that with it the same window is seen as with the whole history). owner: whose history it is, for a
+    model that keeps prefixes; None: nothing is kept.
     """
 
     history: Any = None
     context: Mapping[str, Any] | None = None
     at: Moment | None = None
     earlier_events: int = 0
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from behaviorlm.model.tree_model import (
 )
 from behaviorlm.scoring.closed_head import ClosedHead, closed_head
 from behaviorlm.scoring.config import Normalization
+from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
+from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
 from behaviorlm.trees.closed_trie import ClosedPiece, build_closed_trie
 from behaviorlm.trees.label_trie import LabelTrie, build_tries
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
@@ -82,31 +84,49 @@ class LabelScorer:
         """Label scores of the prompts that `write_prompts` hangs into one tree; float32 [prompts, K]."""
         return self.score_counted(write_prompts)[0]
 
-    @torch.inference_mode()
     def score_counted(self, write_prompts: PromptWriter) -> tuple[NDArray[np.float32], Work]:
         """The same scores, and what they cost."""
+        run = self.run(write_prompts)
+        return self.scores(run), self._work(run)
+
+    @torch.inference_mode()
+    def run(self, write_prompts: PromptWriter, kept: Sequence[KeptPrefix | None] = ()) -> PromptRun:
+        """Run prompts through the model, in one tree. kept: for each of them what is there of it already, or None."""
         writer = TreeWriter()
         last = write_prompts(writer)
         tree = writer.finish()
         paths = [tree.path_to(index) for index in last]
         if self.attention.kind == "plain":
+            return PromptRun(tree, paths)
+        known = known_of(tree, paths, kept or [None] * len(paths))
+        nodes = np.zeros(0, np.int64) if known is None else known.nodes
+        new = np.setdiff1d(np.arange(len(tree)), nodes)
+        order = np.concatenate([nodes, new])
+        hidden, keys_values = self._run_nodes(tree, order, len(nodes), known)
+        place = np.empty(len(tree), np.int64)
+        place[order] = np.arange(len(tree))
+        return PromptRun(tree, paths, len(new), place, hidden, keys_values)
+
+    @torch.inference_mode()
+    def scores(self, run: PromptRun) -> NDArray[np.float32]:
+        """Label scores of prompts that were run; float32 [prompts, K]."""
+        if self.attention.kind == "plain":
             score_plain = self._score_plain if self.closed is None else self._score_closed_plain
-            return score_plain(tree, paths), self._work(tree, paths)
-        hidden, keys_values = self._run_prompts(tree)
-        scores = np.zeros((len(last), len(self.label_ids)), dtype=np.float32)
+            return score_plain(run.tree, run.paths)
+        scores = np.zeros((len(run.paths), len(self.label_ids)), dtype=np.float32)
         fewest = 1 if self.closed is None else FEWEST_NODES
         rows = max(1, self.max_tokens // max([fewest, *map(len, self._trees)]))
-        for start in range(0, len(last), rows):
-            prompts = self._gather(hidden, keys_values, paths[start : start + rows])
-            scores[start : start + rows] = self._scores_after(prompts)
-        return scores, self._work(tree, paths)
+        for start in range(0, len(run.paths), rows):
+            scores[start : start + rows] = self._scores_after(run.gathered(slice(start, start + rows)))
+        return scores
 
     @property
     def _trees(self) -> list[TokenTree | LabelTrie]:
         """What goes through the model after each prompt."""
         return [*self.tries] if self.closed is None else [piece.tree for piece in self.closed.trie.pieces]
 
-    def _work(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> Work:
+    def _work(self, run: PromptRun) -> Work:
+        paths = run.paths
         vocabulary = causal_lm(self.model).config.get_text_config().vocab_size
         if self.closed is not None:
             head_rows = self.closed.rows(vocabulary)
@@ -114,7 +134,7 @@ class LabelScorer:
             head_rows = vocabulary * sum(len(np.unique(trie.edge_source)) for trie in self.tries)
         nodes = sum(map(len, self._trees))
         if self.attention.kind != "plain":
-            return Work(len(tree) + len(paths) * nodes, len(paths) * nodes, len(paths) * head_rows)
+            return Work(run.computed + len(paths) * nodes, len(paths) * nodes, len(paths) * head_rows)
         lengths = [len(label) - 1 for label in self.label_ids]
         if self.closed is None:
             head_rows = vocabulary * (sum(lengths) + len(lengths))
@@ -123,40 +143,35 @@ class LabelScorer:
         tokens = sum(map(len, paths)) * len(lengths) + len(paths) * sum(lengths)
         return Work(tokens, len(paths) * sum(lengths), len(paths) * head_rows)
 
-    def _run_prompts(self, tree: TokenTree) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Hidden states [L, width] of the prompts and each layer's keys and values [1, heads, L, width of a head]."""
-        batch = pack_tensors(tree, self._device, row_tokens=None)
+    def _run_nodes(
+        self, tree: TokenTree, order: NDArray[np.int64], first: int, known: Known | None
+    ) -> tuple[Tensor, KeysValues]:
+        """Hidden states of the nodes from `first` in an order, before which stand those known; keys and values of all.
+
+        A node attends to its ancestors, which the tree's own numbers tell wherever they stand.
+        """
+        device = self._device
         cache = DynamicCache()
+        for layer, (keys, values) in enumerate([] if known is None else known.keys_values):
+            cache.update(keys, values, layer)
+        index, depth, end = (
+            torch.from_numpy(array.astype(np.int64)).to(device)
+            for array in (order, tree.depth[order], tree.end[order])
+        )
+        token_ids = torch.from_numpy(tree.token_ids[order[first:]].astype(np.int64)).to(device)
+        full = (index[None, :] <= index[first:, None]) & (index[first:, None] < end[None, :])
+        distance = depth[first:, None] - depth[None, :]
         output = body_of(self.model)(
-            input_ids=batch.token_ids[None],
-            position_ids=batch.depth[None],
-            attention_mask=self.attention.masks(batch.end[None], batch.depth[None]),
+            input_ids=token_ids[None],
+            position_ids=depth[None, first:],
+            attention_mask=self.attention.limit(full[None, None], distance[None]),
             past_key_values=cache,
             use_cache=True,
         )
         layers: list[Any] = list(cache.layers)
         return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in layers]
 
-    def _gather(
-        self, hidden: Tensor, keys_values: list[tuple[Tensor, Tensor]], paths: Sequence[NDArray[np.int64]]
-    ) -> "_Prompts":
-        """Each prompt's own path out of the tree, padded on the right."""
-        device = self._device
-        lengths = torch.tensor([len(path) for path in paths], device=device)
-        padded = np.zeros((len(paths), int(lengths.max())), dtype=np.int64)
-        for row, path in enumerate(paths):
-            padded[row, : len(path)] = path
-        index = torch.from_numpy(padded).to(device)
-        return _Prompts(
-            lengths,
-            hidden[index[torch.arange(len(paths), device=device), lengths - 1]],
-            [
-                (keys[0][:, index].transpose(0, 1), values[0][:, index].transpose(0, 1))
-                for keys, values in keys_values
-            ],
-        )
-
-    def _scores_after(self, prompts: "_Prompts") -> NDArray[np.float64]:
+    def _scores_after(self, prompts: Prompts) -> NDArray[np.float64]:
         """Label scores after each prompt; float64 [prompts, K]."""
         if self.closed is not None:
             return self._closed_scores(prompts.ends, lambda piece: self._run_trie(piece.tree, prompts))
@@ -177,14 +192,14 @@ class LabelScorer:
             self.closed.add_log_probabilities(self.model, number, states, choices)
         return trie.label_scores(choices.cpu().numpy())
 
-    def _score_trie(self, trie: LabelTrie, prompts: "_Prompts") -> NDArray[np.float32]:
+    def _score_trie(self, trie: LabelTrie, prompts: Prompts) -> NDArray[np.float32]:
         """Log-probability of each edge of the trie after each prompt; float32 [prompts, E]."""
         states = prompts.ends[:, None]
         if len(trie):
             states = torch.cat([states, self._run_trie(trie, prompts)], dim=1)
         return self._edge_log_probabilities(trie, states).cpu().numpy()
 
-    def _run_trie(self, trie: LabelTrie | TokenTree, prompts: "_Prompts") -> Tensor:
+    def _run_trie(self, trie: LabelTrie | TokenTree, prompts: Prompts) -> Tensor:
         """Hidden states of the trie's nodes after each prompt; [prompts, M, width]."""
         device = self._device
         cache = DynamicCache()
@@ -271,15 +286,6 @@ class LabelScorer:
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
-
-
-@dataclass(frozen=True)
-class _Prompts:
-    """A batch of B prompts: lengths [B], last hidden states [B, width], keys and values [B, heads, longest, width]."""
-
-    lengths: Tensor
-    ends: Tensor
-    keys_values: list[tuple[Tensor, Tensor]]
 
 
 def label_scorer(

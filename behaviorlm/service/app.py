@@ -1,6 +1,7 @@
 """The HTTP app: paths, errors and the page, around a `Service`."""
 
 import base64
+import copy
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
@@ -39,6 +40,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": description}
     for status, description in (
         (401, "No token, or a wrong one"),
+        (408, "The body took too long"),
         (413, "The body is too large"),
         (422, "What was sent cannot be read, or is more than a request may hold"),
         (429, "Too much waits; try again"),
@@ -76,33 +78,32 @@ def build_app(settings: ServeSettings, opening: Callable[[], BehaviorModel] | No
     for kind, answer in ERRORS.items():
         app.add_exception_handler(kind, answer)
     paths = {*app.openapi()["paths"], "/", "/openapi.json"}
+    app.openapi = _described(app.openapi, service)  # type: ignore[method-assign]
     if token is None:
         # A page of another site must not reach a service of this machine by a name of its own for 127.0.0.1.
         app.add_middleware(
             TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, settings.host], www_redirect=False
         )
-    app.add_middleware(
-        Guard, token=token, body_bytes=settings.limits.body_bytes, measures=service.measures, paths=paths
-    )
+    app.add_middleware(Guard, token=token, limits=settings.limits, measures=service.measures, paths=paths)
     return app
 
 
 def _asking(service: Service) -> APIRouter:
     router = APIRouter(prefix="/v1")
-    artifact = service.model.artifact
 
     @router.post("/predict", response_model=PredictAnswer, responses=REFUSALS)
     async def predict(
-        body: Annotated[PredictBody, Body(openapi_examples=predict_examples(artifact))],
+        body: Annotated[PredictBody, Body()],
+        request: Request,
     ) -> Response:
         """What comes after one history, or after each of many."""
-        fingerprint, found = await service.predict(body)
+        fingerprint, found = await service.predict(body, _tenant(request, service.settings))
         predictions = [{"behavior": each.behavior, **each.model_dump()} for each in found]
         return JSONResponse({"model": fingerprint, "predictions": predictions})
 
     @router.post("/feedback", responses=REFUSALS)
     async def feedback(
-        body: Annotated[FeedbackBody, Body(openapi_examples=feedback_examples(artifact))],
+        body: Annotated[FeedbackBody, Body()],
     ) -> FeedbackAnswer:
         """Keep what came next, as a log to tune on. Answered once it is on disk."""
         return FeedbackAnswer(stored=len(body.events), warnings=await service.keep(body.events))
@@ -113,6 +114,28 @@ def _asking(service: Service) -> APIRouter:
         return service.describe()
 
     return router
+
+
+def _described(of_paths: Callable[[], dict[str, Any]], service: Service) -> Callable[[], dict[str, Any]]:
+    """The description of the API with examples in the words of the model that answers now."""
+
+    def described() -> dict[str, Any]:
+        told = copy.deepcopy(of_paths())
+        for path, examples in (("/v1/predict", predict_examples), ("/v1/feedback", feedback_examples)):
+            content = told["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+            content["examples"] = examples(service.model.artifact)
+        return told
+
+    return described
+
+
+def _tenant(request: Request, settings: ServeSettings) -> str | None:
+    """Who asks; None where nobody can be told from it, or more than one."""
+    header = settings.prefix_cache.tenant_header
+    if header is None:
+        return ""
+    named = request.headers.getlist(header)
+    return named[0] if len(named) == 1 else None
 
 
 def _state(service: Service) -> APIRouter:

@@ -1,5 +1,6 @@
 """What every request passes: the token, the size of its body, the measures; and no error tells what a user sent."""
 
+import asyncio
 import logging
 import time
 import traceback
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from behaviorlm.service.access import is_right
 from behaviorlm.service.measures import Measures
+from behaviorlm.service.settings import LimitSettings
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 """What is told without a token: that the service is there, and how to ask."""
@@ -31,6 +33,11 @@ def too_large(limit: int) -> HTTPException:
     return problem(413, f"a body may have {limit} bytes (limits.body_bytes)", "limits.body_bytes")
 
 
+def too_slow(limit: float) -> HTTPException:
+    told = f"a body must be there within {limit:g} seconds (limits.body_seconds)"
+    return problem(408, told, "limits.body_seconds", {"Connection": "close"})
+
+
 def problem_response(refused: HTTPException) -> JSONResponse:
     """A refusal as an answer, also those of the framework itself."""
     told: Any = refused.detail
@@ -42,9 +49,14 @@ class Guard:
     """The outermost of our layers. paths: those that the app has; others are counted as one."""
 
     def __init__(
-        self, app: ASGIApp, token: str | None, body_bytes: int, measures: Measures, paths: Collection[str]
+        self,
+        app: ASGIApp,
+        token: str | None,
+        limits: LimitSettings,
+        measures: Measures,
+        paths: Collection[str],
     ) -> None:
-        self.app, self.token, self.body_bytes = app, token, body_bytes
+        self.app, self.token, self.limits = app, token, limits
         self.measures, self.paths = measures, frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,18 +100,25 @@ class Guard:
                 {"WWW-Authenticate": "Bearer"},
             )
         size = headers.get("content-length", "0")
-        return too_large(self.body_bytes) if size.isdecimal() and int(size[:20]) > self.body_bytes else None
+        most = self.limits.body_bytes
+        return too_large(most) if size.isdecimal() and int(size[:20]) > most else None
 
     def _counted(self, receive: Receive) -> Receive:
-        """`receive` that raises once more was sent than a body may have, whatever was announced."""
-        total = 0
+        """`receive` that raises once more was sent than a body may have, whatever was announced, or too slowly."""
+        total, is_whole = 0, False
+        began = asyncio.get_running_loop().time()
 
         async def counted() -> Message:
-            nonlocal total
-            message = await receive()
+            nonlocal total, is_whole
+            try:
+                async with asyncio.timeout_at(None if is_whole else began + self.limits.body_seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise too_slow(self.limits.body_seconds) from None
             total += len(message.get("body", b""))
-            if total > self.body_bytes:
-                raise too_large(self.body_bytes)
+            is_whole = not message.get("more_body", False)
+            if total > self.limits.body_bytes:
+                raise too_large(self.limits.body_bytes)
             return message
 
         return counted

@@ -26,7 +26,12 @@ def open_model(settings: ServeSettings) -> BehaviorModel:
 
     Raises what `BehaviorModel.load` raises.
     """
-    model = BehaviorModel.load(settings.model, revision=settings.revision, device=settings.device)
+    model = BehaviorModel.load(
+        settings.model,
+        revision=settings.revision,
+        device=settings.device,
+        prefix_bytes=settings.prefix_cache.bytes,
+    )
     model.predict()
     return model
 
@@ -36,7 +41,7 @@ class Service:
 
     def __init__(self, settings: ServeSettings, opening: Callable[[], BehaviorModel]) -> None:
         self.settings, self._opening = settings, opening
-        self.measures = Measures()
+        self.measures = Measures(lambda: self.model.prefix_use)
         self.feedback = FeedbackLog(settings.feedback) if settings.feedback.folder is not None else None
         self._use(opening())
         self._swapping = asyncio.Lock()
@@ -55,14 +60,17 @@ class Service:
         if not self.batcher.is_ready:
             raise problem(503, "the service is about to end", None, {"Retry-After": "1"})
 
-    async def predict(self, body: PredictBody) -> tuple[str, list[Prediction]]:
-        """The fingerprint of the model that answers, and its answers. Raises HTTPException and DataError."""
+    async def predict(self, body: PredictBody, tenant: str | None) -> tuple[str, list[Prediction]]:
+        """The fingerprint of the model that answers, and its answers. Raises HTTPException and DataError.
+
+        tenant: None where nothing may be kept of what is asked.
+        """
         self._check_limits(body)
         self.check_ready()
         model = self.model
         try:
             predictions = await self.batcher.ask(
-                model, [each.request() for each in body.asked], body.choices()
+                model, [each.request(tenant) for each in body.asked], body.choices()
             )
         except QueueFullError:
             self.measures.refused.labels("limits.queue").inc()

@@ -11,6 +11,7 @@ class LimitSettings(Settings):
     """What one request, and all that wait, may ask for. Beyond it a request is refused with the key's name."""
 
     body_bytes: int = Field(default=4 << 20, ge=1024, description="Bytes of a request's body; beyond: 413.")
+    body_seconds: float = Field(default=60, gt=0, description="Until a request's body is there; beyond: 408.")
     histories: int = Field(default=64, ge=1, description="Histories of a request; beyond: 422.")
     events: int = Field(default=2000, ge=1, description="Events of one history; beyond: 422.")
     k: int = Field(default=100, ge=1, description="Answers to each history; beyond: 422.")
@@ -43,6 +44,22 @@ class BatchSettings(Settings):
         le=1000,
         description="How long the first of a batch waits for others, in milliseconds. What comes while a batch is "
         "computed waits for the next one anyway.",
+    )
+
+
+class PrefixCacheSettings(Settings):
+    """What a model made of a user's history, kept for his next request: one that names him by `user_key`."""
+
+    bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory of it; who was not asked about for longest makes room. 0: nothing is kept.",
+    )
+    tenant_header: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header by which a proxy in front of the service says whose client asks. What is kept of one "
+        "tenant is never used for another, and without the header nothing is kept. null: all clients are one tenant.",
     )
 
 
@@ -102,6 +119,9 @@ class ServeSettings(Settings):
     token: TokenSettings = Field(default=TokenSettings(), description="Who may ask.")
     limits: LimitSettings = Field(default=LimitSettings(), description="What may be asked for.")
     batch: BatchSettings = Field(default=BatchSettings(), description="What is predicted together.")
+    prefix_cache: PrefixCacheSettings = Field(
+        default=PrefixCacheSettings(), description="What is kept of users' histories between requests."
+    )
     feedback: FeedbackSettings = Field(default=FeedbackSettings(), description="What came next.")
     ray: bool = Field(default=False, description="Serve under Ray Serve instead of one process.")
     ray_serve: RaySettings = Field(default=RaySettings(), description="With ray: how many.")

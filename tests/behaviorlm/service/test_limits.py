@@ -2,8 +2,9 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from behaviorlm.service.settings import ServeSettings
 from tests.behaviorlm.predictor.small_artifacts import NAMES, history
 from tests.behaviorlm.service.conftest import Serve
 from tests.behaviorlm.service.test_answers import measured
-from tests.behaviorlm.service.waiting_model import waiting
+from tests.behaviorlm.service.waiting_model import until_queued, waiting
 
 SECRET = "a-secret-of-a-user"
 
@@ -80,14 +81,17 @@ def test_a_full_queue_is_told_at_once_and_what_waits_is_answered(
         return int(client.post("/v1/predict", json={"requests": [{}] * number}).status_code)
 
     with ThreadPoolExecutor(8) as clients:
-        first = clients.submit(ask, 1)
-        assert model.began.wait(20)
-        others = [clients.submit(ask, 1) for _ in range(4)]
-        while measured(client, "behaviorlm_queue_histories") < 4:
-            pass
-        refused = client.post("/v1/predict", json={})
-        model.may.set()
-        assert [first.result(), *(each.result() for each in others)] == [200] * 5
+        try:
+            first = clients.submit(ask, 1)
+            assert model.began.wait(20)
+            others = [clients.submit(client.post, "/v1/predict", json={}) for _ in range(4)]
+            until_queued(client, 4, others)
+            fifth = clients.submit(client.post, "/v1/predict", json={})
+            assert wait([fifth], 10).done, "a fifth history waits, though limits.queue is 4"
+        finally:
+            model.may.set()
+        assert [first.result(), *(each.result().status_code for each in others)] == [200] * 5
+    refused = fifth.result()
     assert refused.status_code == 429
     assert refused.json()["key"] == "limits.queue" and refused.headers["Retry-After"] == "1"
     assert ask(4) == 200  # there is room again
@@ -140,6 +144,16 @@ def test_what_is_no_json_is_the_senders_fault(serve: Serve, content: bytes, kind
     refused = serve().post("/v1/predict", content=content, headers={"Content-Type": kind})
     assert refused.status_code == status, refused.text
     assert refused.json()["error"]
+
+
+def test_of_a_million_wrong_events_the_first_is_told(serve: Serve) -> None:
+    began = time.process_time()
+    for field in (b"history", b"allow", b"requests", b"new_names"):
+        content = b'{"%b":[%b]}' % (field, b",".join([b"1"] * 1_000_000))
+        refused = serve().post("/v1/predict", content=content, headers={"Content-Type": "application/json"})
+        assert refused.status_code == 422 and refused.json()["key"] == f"{field.decode()}.0"
+        assert ";" not in refused.json()["error"]
+    assert time.process_time() - began < 4  # seconds; errors of all take more for each field
 
 
 def test_an_unknown_path_or_method_is_told_in_the_same_form(serve: Serve) -> None:

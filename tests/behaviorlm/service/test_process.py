@@ -17,6 +17,7 @@ import pytest
 
 from behaviorlm.predictor.artifact import LogitAdjusted
 from tests.behaviorlm.predictor.small_artifacts import history, write_artifact
+from tests.behaviorlm.service.waiting_model import until_queued
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "a-secret-of-a-user"
@@ -84,8 +85,7 @@ def test_what_is_queued_is_answered_before_it_ends_and_its_log_names_nobody(tmp_
 
         body = {"history": [{"behavior": SECRET, "user": SECRET}]}
         asked = [clients.submit(client.post, "/v1/predict", json=body) for _ in range(8)]
-        while "behaviorlm_queue_histories 8.0" not in client.get("/metrics").text:
-            assert not any(each.done() for each in asked)
+        until_queued(client, 8, asked)
         process.send_signal(signal.SIGTERM)
         assert {each.result().status_code for each in asked} == {200}
         assert process.wait(30) == 0
@@ -93,6 +93,21 @@ def test_what_is_queued_is_answered_before_it_ends_and_its_log_names_nobody(tmp_
             client.get("/healthz")
     assert SECRET not in log.read_text() and "Traceback" not in log.read_text()
     assert SECRET in next(kept.iterdir()).read_text()
+
+
+def test_a_body_that_does_not_come_is_refused_and_holds_nobody_up(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "one", tmp_path, "counts")
+    keys = [f"--model={tmp_path / 'one'}", "--limits.body_seconds=0.3"]
+    with service(tmp_path / "log", *keys) as (_, client), socket.socket() as slow:
+        slow.connect(("127.0.0.1", client.base_url.port))
+        slow.settimeout(20)
+        head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        slow.sendall(head + b"Content-Length: 2\r\n\r\n{")
+        assert client.post("/v1/predict", json={}).status_code == 200
+        told = slow.recv(1 << 16)
+        while more := slow.recv(1 << 16):  # and the connection is closed
+            told += more
+        assert told.startswith(b"HTTP/1.1 408") and b"limits.body_seconds" in told
 
 
 def test_a_port_that_is_taken_is_told_in_a_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Another model takes over without a dropped request; one that cannot be opened takes nothing over."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,8 @@ from behaviorlm.service.app import build_app
 from behaviorlm.service.serving import Service, open_model
 from behaviorlm.service.settings import ServeSettings
 from tests.behaviorlm.predictor.small_artifacts import history, write_artifact
-from tests.behaviorlm.service.test_answers import agree, expected, measured
-from tests.behaviorlm.service.waiting_model import waiting
+from tests.behaviorlm.service.test_answers import agree, expected
+from tests.behaviorlm.service.waiting_model import until_queued, waiting
 
 
 def serving(folder: Path, models: list[BehaviorModel]) -> tuple[TestClient, Service]:
@@ -52,8 +53,7 @@ def test_what_waits_is_answered_by_the_model_that_it_came_to(
         asked = [clients.submit(client.post, "/v1/predict", json=body)]
         assert old.began.wait(20)  # the first is being answered, so the others wait
         asked += [clients.submit(client.post, "/v1/predict", json=body) for _ in range(3)]
-        while measured(client, "behaviorlm_queue_histories") < 3:
-            assert not any(each.done() for each in asked)
+        until_queued(client, 3, asked)
         assert swapped(client, service)
         late = clients.submit(client.post, "/v1/predict", json=body)
         old.may.set()
@@ -61,6 +61,22 @@ def test_what_waits_is_answered_by_the_model_that_it_came_to(
             agree(each.result().json()["predictions"], before)
         agree(late.result().json()["predictions"], after)
         assert late.result().json()["model"] == client.get("/v1/model").json()["fingerprint"]
+
+
+def test_the_examples_of_the_api_are_those_of_the_model_that_answers(
+    folders: dict[str, Path], models: dict[str, BehaviorModel]
+) -> None:
+    told = models["counts"].artifact.model_dump()
+    told["behaviors"] = [{**each, "name": f"new {each['name']}"} for each in told["behaviors"]]
+    new = BehaviorModel(replace(models["counts"].parts, artifact=Artifact.model_validate(told)))
+    client, service = serving(folders["counts"], [models["counts"], new])
+    with client:
+        for is_new in (False, True):
+            described = client.get("/openapi.json").json()
+            for path in ("/v1/predict", "/v1/feedback"):
+                content = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+                assert ('"behavior": "new ' in json.dumps(content["examples"])) == is_new
+            assert is_new or swapped(client, service)
 
 
 def test_swaps_under_load_lose_nothing(folders: dict[str, Path], models: dict[str, BehaviorModel]) -> None:
