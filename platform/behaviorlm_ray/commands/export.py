@@ -2,8 +2,9 @@
 
 %(prog)s --run runs/my_app --to exported/my_app [--model ab_tuned] [--merged]
 
-Without --model the best on validation is exported: a model, counting alone, or a mixture of both (NAME+counts). The
-folder's scores are compared with the run's first; where they differ nothing is written. Needs no Ray.
+Without --model what the run recommends is exported: a model, counting alone, or a mixture of both (NAME+counts), under
+the decision rule that serves it best. The folder's scores are compared with the run's first; where they differ nothing
+is written. Needs no Ray.
 """
 
 import argparse
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     add(
         "--model",
         metavar="NAME",
-        help="an arm of the run, counts, or NAME+counts; default: the best on validation",
+        help="an arm of the run, counts, or NAME+counts; +plain, +bayes, +adjusted or +fitted behind it names the "
+        "rule, else validation does; default: what the run recommends",
     )
     add("--merged", action="store_true", help="whole weights in place of an adapter, for any server")
     add(

@@ -16,6 +16,7 @@ from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS, ScoringConfig
+from behaviorlm.scoring.model_names import COUNTS
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
@@ -91,7 +92,7 @@ class EvaluationSettings(Settings):
     max_validation_samples: int | None = Field(
         default=None,
         ge=1,
-        description="Validation samples, on which tau is chosen: about the same number of every group, as far as it "
+        description="Validation samples, on which rules are chosen: about the same number of every group, as far as it "
         "has them, drawn by the seed; null: all.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of samples and of the resampling.")
@@ -225,7 +226,7 @@ class RunSettings(Settings):
         return self
 
     def _check_arms(self) -> None:
-        taken = sorted(self.arms.keys() & PRESETS.keys())
+        taken = sorted(self.arms.keys() & {*PRESETS, COUNTS})
         if taken:
             raise ValueError(f"arms: {', '.join(taken)} exist already; choose other names")
         unusable = [name for name in self.arms if not re.fullmatch(ARM_NAME, name)]
