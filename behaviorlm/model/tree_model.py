@@ -121,10 +121,14 @@ def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
 
     The keys are those of the architectures in transformers; `choose_attention` refuses a model with others.
     """
-    inner = causal_lm(model)
-    config = inner.config.get_text_config()
-    head = inner.get_output_embeddings()
-    logits = head(hidden.to(head.weight.dtype))  # Mamba's hidden states are float32 beside bfloat16 weights
+    head = causal_lm(model).get_output_embeddings()
+    # Mamba's hidden states are float32 beside bfloat16 weights
+    return adjusted_logits(model, head(hidden.to(head.weight.dtype))).float()
+
+
+def adjusted_logits(model: nn.Module, logits: Tensor) -> Tensor:
+    """The scaling and soft cap that the model's own code puts on what its LM head gives, for any part of it."""
+    config = causal_lm(model).config.get_text_config()
     for key in _LOGIT_FACTORS:
         if getattr(config, key, None):
             logits = logits * getattr(config, key)
@@ -135,7 +139,7 @@ def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
         cap = getattr(config, key, None)
         if cap:
             logits = torch.tanh(logits / cap) * cap
-    return logits.float()
+    return logits
 
 
 def _head_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
@@ -145,14 +149,18 @@ def _head_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) ->
 
 def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
     """Log-probability of every read-out's target; float32 [R]."""
+    return target_log_probabilities(model, read_out_states(model, batch, attention), batch.target)
+
+
+def read_out_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
+    """Last hidden state at every read-out's source; [R, width]."""
     if attention.kind == "plain":
-        return _plain_log_probabilities(model, batch)
-    hidden = hidden_states(model, batch, attention)
-    return target_log_probabilities(model, hidden[batch.source], batch.target)
+        return _plain_states(model, batch)
+    return hidden_states(model, batch, attention)[batch.source]
 
 
-def _plain_log_probabilities(model: nn.Module, batch: PackTensors) -> Tensor:
-    """The same numbers from separate sequences, padded on the right and cut into batches."""
+def _plain_states(model: nn.Module, batch: PackTensors) -> Tensor:
+    """The same states from separate sequences, padded on the right and cut into batches."""
     tree, device = batch.tree, batch.token_ids.device
     sequences = sorted(plain_sequences(tree), key=lambda sequence: len(sequence[0]))
     pieces, orders = [], []
@@ -175,11 +183,10 @@ def _plain_log_probabilities(model: nn.Module, batch: PackTensors) -> Tensor:
             torch.from_numpy(row_of).to(device),
             torch.from_numpy(tree.depth[tree.source[read_outs]].astype(np.int64)).to(device),
         ]
-        order = torch.from_numpy(read_outs).to(device)
-        pieces.append(target_log_probabilities(model, hidden, batch.target[order]))
-        orders.append(order)
+        pieces.append(hidden)
+        orders.append(torch.from_numpy(read_outs).to(device))
     if not pieces:
-        return torch.zeros(0, device=device)
+        return torch.zeros(0, causal_lm(model).config.get_text_config().hidden_size, device=device)
     inverse = torch.argsort(torch.cat(orders))
     return torch.cat(pieces)[inverse]
 

@@ -21,6 +21,7 @@ from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.predictor.rules import BayesRule, DecisionRule
 from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.scoring.config import Normalization
 
 SCHEMA_VERSION = 1
 DESCRIPTION = "behaviorlm.json"
@@ -174,6 +175,11 @@ class Artifact(Settings):
     prompt: PromptConfig
     tokens: SharedTokens | None = Field(default=None, description="null without a language model.")
     weights: Weights | None = Field(default=None, description="null without a language model.")
+    normalization: Normalization = Field(
+        default="full",
+        description="Of a name's probability by the language model. full: among all texts, then over the names that "
+        "may be answered. trie: among the names of the vocabulary and new ones, at each token over what may follow.",
+    )
     counting: Counting | None = Field(default=None, description="null without counts.")
     metrics: Intervals = Field(default={}, description="On the test part, under the decision rule.")
     uncalibrated: Intervals | None = Field(

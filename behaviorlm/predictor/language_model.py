@@ -68,21 +68,37 @@ class LanguageModel:
 
     def prompts(self, histories: Sequence[History], names: tuple[str, ...]) -> list[Prompt]:
         """The prompts after which any of the names may follow. Raises DataError where there is no room for them."""
-        longest = max(len(label) for label in self._scorer(names).label_ids) - len(self.tokens.terminator_ids)
+        labels = self._scorer(self._among(names)).label_ids
+        longest = max(map(len, labels)) - len(self.tokens.terminator_ids)
         usual = max(map(len, self.tokens.label_ids))
         return build_prompts(histories, self.encoder, self.artifact.prompt, self.tokens, max(longest, usual))
 
     def label_scores(self, prompts: Sequence[Prompt], names: tuple[str, ...]) -> NDArray[np.float32]:
-        """log P(name, terminator | prompt), float32[n, names]."""
-        scores = np.empty((len(prompts), len(names)), np.float32)
+        """log P(name, terminator | prompt), float32[n, names].
+
+        Over a closed trie it is that of the whole vocabulary and of new names, whichever are asked for: what is denied
+        takes its share with it, and does not change how the others compare.
+        """
+        among = self._among(names)
+        scores = np.empty((len(prompts), len(among)), np.float32)
         instruction = np.array(self.tokens.instruction_ids, np.int32)
-        scorer = self._scorer(names)
+        scorer = self._scorer(among)
         for places, write in trees(prompts, instruction, TREE_TOKENS):
             run = scorer.run(write, [self._kept(prompts[place]) for place in places])
             scores[places] = scorer.scores(run)
             for number, place in enumerate(places):
                 self._keep(prompts[place], run, number)
-        return scores
+        if among == names:
+            return scores
+        place_of = {name: place for place, name in enumerate(among)}
+        return scores[:, [place_of[name] for name in names]]
+
+    def _among(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names that are scored together where these are asked for."""
+        if self.artifact.normalization == "full":
+            return names
+        known = set(self.artifact.names)
+        return self.artifact.names + tuple(name for name in names if name not in known)
 
     def _kept(self, prompt: Prompt) -> KeptPrefix | None:
         """The most that is there of a prompt's beginning."""
@@ -103,7 +119,13 @@ class LanguageModel:
     def _scorer(self, names: tuple[str, ...]) -> LabelScorer:
         known = self._scorers.pop(names, None)
         if known is None:
-            known = label_scorer(self.model, self.attention, self._labels(names), self.max_tokens)
+            known = label_scorer(
+                self.model,
+                self.attention,
+                self._labels(names),
+                self.max_tokens,
+                self.artifact.normalization,
+            )
         self._scorers[names] = known  # the one that was asked for last is the last
         while len(self._scorers) > KEPT_SCORERS:
             del self._scorers[next(iter(self._scorers))]

@@ -1,4 +1,24 @@
-"""The strengths of logit adjustment and what counts in their choice, as settings offer them. No array library."""
+"""How labels are scored and decided on, as settings offer it. No array library."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from behaviorlm.config import Settings
+
+Normalization = Literal["full", "trie"]
+
+
+class ScoringConfig(Settings):
+    """What the probability of a behavior's name is."""
+
+    normalization: Normalization = Field(
+        "full",
+        description="full: what the model says of the whole name among all texts. trie: of a model that can only say "
+        "names of the vocabulary, a softmax over what may follow at each token; only where names part does it run, so "
+        "it is many times cheaper. Two different models: which is better is to be measured for each base.",
+    )
+
 
 FRONT_TAUS = tuple(step / 20 for step in range(-20, 31))
 """Strengths along a front, our choice: 1 takes the prior out of the scores, -1 puts it in once more (a model tuned on

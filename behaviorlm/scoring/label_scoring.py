@@ -3,10 +3,15 @@
 Two passes. The prompts of a window go through the model as one tree, history shared, and leave their keys and values.
 Then the label trie goes through it once for a batch of prompts, each attending to its own path. Memory is bounded by
 `max_tokens` whatever the size of the vocabulary: large vocabularies are cut into several tries.
+
+With normalization "trie" P is that of a model that can only say names of the vocabulary: at each token a softmax over
+what may follow. Then only where names part the model is asked (`ClosedTrie`), and the scores of a prompt are log
+probabilities that sum to 1.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,12 +24,17 @@ from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.tree_model import (
     HEAD_ROWS,
     body_of,
+    causal_lm,
     head_logits,
     pack_tensors,
     read_out_log_probabilities,
+    read_out_states,
 )
+from behaviorlm.scoring.closed_head import ClosedHead, closed_head
+from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
 from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
+from behaviorlm.trees.closed_trie import ClosedPiece, build_closed_trie
 from behaviorlm.trees.label_trie import LabelTrie, build_tries
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 
@@ -36,8 +46,23 @@ cores 128 gave 1.4 to 1.6 times the samples per second of one trie of 1,111."""
 PROMPT_TOKENS = 1024
 """Tokens of prompts that go through the model as one tree: dense masks grow with the square."""
 
+FEWEST_NODES = 64
+"""Closed tries of fewer nodes do not get more prompts at a time: each brings keys and values of its own."""
+
 PromptWriter = Callable[[TreeWriter], list[int]]
 """Writes prompts into a tree and returns the index of each one's last token."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What scoring cost. tokens: that went through the model, prompts and nodes. nodes: of tries, for each prompt anew.
+
+    head_rows: rows of the LM head's matrix that were multiplied, summed over the places where it ran.
+    """
+
+    tokens: int = 0
+    nodes: int = 0
+    head_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +70,7 @@ class LabelScorer:
     """Scores a closed vocabulary with one model.
 
     model: a causal LM, peft-wrapped or not, in eval mode. max_tokens: tokens of a batch (prompts x nodes of a trie).
+    tries: of the labels, for full normalization. closed: their choices, for normalization over the trie; None for full.
     """
 
     model: nn.Module
@@ -52,18 +78,16 @@ class LabelScorer:
     label_ids: Sequence[Int32]
     tries: Sequence[LabelTrie]
     max_tokens: int
+    closed: ClosedHead | None = None
 
     def score(self, write_prompts: PromptWriter) -> NDArray[np.float32]:
         """Label scores of the prompts that `write_prompts` hangs into one tree; float32 [prompts, K]."""
         return self.score_counted(write_prompts)[0]
 
-    def score_counted(self, write_prompts: PromptWriter) -> tuple[NDArray[np.float32], int]:
-        """The same scores, and how many tokens went through the model for them: prompts, and tries for each prompt."""
+    def score_counted(self, write_prompts: PromptWriter) -> tuple[NDArray[np.float32], Work]:
+        """The same scores, and what they cost."""
         run = self.run(write_prompts)
-        if self.attention.kind == "plain":
-            labels = sum(len(label) for label in self.label_ids)
-            return self.scores(run), sum(len(path) * len(self.label_ids) + labels for path in run.paths)
-        return self.scores(run), run.computed + len(run.paths) * sum(len(trie) for trie in self.tries)
+        return self.scores(run), self._work(run)
 
     @torch.inference_mode()
     def run(self, write_prompts: PromptWriter, kept: Sequence[KeptPrefix | None] = ()) -> PromptRun:
@@ -87,15 +111,37 @@ class LabelScorer:
     def scores(self, run: PromptRun) -> NDArray[np.float32]:
         """Label scores of prompts that were run; float32 [prompts, K]."""
         if self.attention.kind == "plain":
-            return self._score_plain(run.tree, run.paths)
+            score_plain = self._score_plain if self.closed is None else self._score_closed_plain
+            return score_plain(run.tree, run.paths)
         scores = np.zeros((len(run.paths), len(self.label_ids)), dtype=np.float32)
-        rows = max(1, self.max_tokens // max(1, *(len(trie) for trie in self.tries)))
+        fewest = 1 if self.closed is None else FEWEST_NODES
+        rows = max(1, self.max_tokens // max([fewest, *map(len, self._trees)]))
         for start in range(0, len(run.paths), rows):
-            prompts = run.gathered(slice(start, start + rows))
-            for trie in self.tries:
-                edges = self._score_trie(trie, prompts)
-                scores[start : start + rows, trie.labels] = trie.label_scores(edges)
+            scores[start : start + rows] = self._scores_after(run.gathered(slice(start, start + rows)))
         return scores
+
+    @property
+    def _trees(self) -> list[TokenTree | LabelTrie]:
+        """What goes through the model after each prompt."""
+        return [*self.tries] if self.closed is None else [piece.tree for piece in self.closed.trie.pieces]
+
+    def _work(self, run: PromptRun) -> Work:
+        paths = run.paths
+        vocabulary = causal_lm(self.model).config.get_text_config().vocab_size
+        if self.closed is not None:
+            head_rows = self.closed.rows(vocabulary)
+        else:
+            head_rows = vocabulary * sum(len(np.unique(trie.edge_source)) for trie in self.tries)
+        nodes = sum(map(len, self._trees))
+        if self.attention.kind != "plain":
+            return Work(run.computed + len(paths) * nodes, len(paths) * nodes, len(paths) * head_rows)
+        lengths = [len(label) - 1 for label in self.label_ids]
+        if self.closed is None:
+            head_rows = vocabulary * (sum(lengths) + len(lengths))
+        else:  # one sequence for the prompt and one for each branching node
+            lengths = [0, *self.closed.trie.depths()]
+        tokens = sum(map(len, paths)) * len(lengths) + len(paths) * sum(lengths)
+        return Work(tokens, len(paths) * sum(lengths), len(paths) * head_rows)
 
     def _run_nodes(
         self, tree: TokenTree, order: NDArray[np.int64], first: int, known: Known | None
@@ -125,6 +171,27 @@ class LabelScorer:
         layers: list[Any] = list(cache.layers)
         return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in layers]
 
+    def _scores_after(self, prompts: Prompts) -> NDArray[np.float64]:
+        """Label scores after each prompt; float64 [prompts, K]."""
+        if self.closed is not None:
+            return self._closed_scores(prompts.ends, lambda piece: self._run_trie(piece.tree, prompts))
+        scores = np.zeros((len(prompts.lengths), len(self.label_ids)))
+        for trie in self.tries:
+            scores[:, trie.labels] = trie.label_scores(self._score_trie(trie, prompts))
+        return scores
+
+    def _closed_scores(self, ends: Tensor, run: Callable[[ClosedPiece], Tensor]) -> NDArray[np.float64]:
+        """ends: [prompts, width]. run: states of the tokens of a piece after each prompt, [prompts, M, width]."""
+        assert self.closed is not None
+        trie = self.closed.trie
+        choices = torch.empty(len(ends), len(trie.child_token), device=ends.device, dtype=torch.float64)
+        for number, piece in enumerate(trie.pieces):
+            states = ends[:, None]
+            if len(piece.tree):
+                states = torch.cat([states, run(piece)], dim=1)
+            self.closed.add_log_probabilities(self.model, number, states, choices)
+        return trie.label_scores(choices.cpu().numpy())
+
     def _score_trie(self, trie: LabelTrie, prompts: Prompts) -> NDArray[np.float32]:
         """Log-probability of each edge of the trie after each prompt; float32 [prompts, E]."""
         states = prompts.ends[:, None]
@@ -132,7 +199,7 @@ class LabelScorer:
             states = torch.cat([states, self._run_trie(trie, prompts)], dim=1)
         return self._edge_log_probabilities(trie, states).cpu().numpy()
 
-    def _run_trie(self, trie: LabelTrie, prompts: Prompts) -> Tensor:
+    def _run_trie(self, trie: LabelTrie | TokenTree, prompts: Prompts) -> Tensor:
         """Hidden states of the trie's nodes after each prompt; [prompts, M, width]."""
         device = self._device
         cache = DynamicCache()
@@ -189,15 +256,48 @@ class LabelScorer:
                 np.add.at(scores[row], start + batch.tree.item, values)
         return scores
 
+    def _score_closed_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
+        """The closed scores from one plain sequence for each prompt and branching node."""
+        scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
+        for row, path in enumerate(paths):
+            run = partial(self._plain_states_of, tree.token_ids[path])
+            scores[row] = self._closed_scores(self._plain_states([tree.token_ids[path]]), run)[0]
+        return scores
+
+    def _plain_states_of(self, prompt: Int32, piece: ClosedPiece) -> Tensor:
+        """States of a piece's branching nodes where `_run_trie` has those of all its tokens; [1, M, width]."""
+        places = piece.places[piece.places >= 0]
+        beginnings = [piece.tree.token_ids[piece.tree.path_to(int(place))] for place in places]
+        found = self._plain_states([np.concatenate([prompt, ids]) for ids in beginnings])
+        states = found.new_zeros(1, len(piece.tree), found.shape[-1])
+        states[0, torch.from_numpy(places).to(found.device)] = found
+        return states
+
+    def _plain_states(self, sequences: Sequence[Int32]) -> Tensor:
+        """The last hidden state at the end of each of n sequences; [n, width]."""
+        writer = TreeWriter()
+        for item, ids in enumerate(sequences):
+            writer.read_out(
+                np.array([writer.leaf(ids)]), np.zeros(1, np.int32), np.zeros(1), part=0, item=item
+            )
+        batch = pack_tensors(writer.finish(), self._device, row_tokens=None)
+        return read_out_states(self.model, batch, self.attention)
+
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
 
 def label_scorer(
-    model: nn.Module, attention: TreeAttention, label_ids: Sequence[Int32], max_tokens: int
+    model: nn.Module,
+    attention: TreeAttention,
+    label_ids: Sequence[Int32],
+    max_tokens: int,
+    normalization: Normalization = "full",
 ) -> LabelScorer:
     """A scorer for labels given as token ids with their terminator."""
-    return LabelScorer(
-        model, attention, label_ids, build_tries(label_ids, min(TRIE_NODES, max_tokens)), max_tokens
-    )
+    nodes = min(TRIE_NODES, max_tokens)
+    if normalization == "full":
+        return LabelScorer(model, attention, label_ids, build_tries(label_ids, nodes), max_tokens)
+    closed = closed_head(model, build_closed_trie(label_ids, nodes))
+    return LabelScorer(model, attention, label_ids, (), max_tokens, closed)

@@ -54,16 +54,12 @@ def build_tries(label_ids: Sequence[Int32], max_nodes: int) -> list[LabelTrie]:
     label_ids: the tokens of each label with its terminator (all distinct and none a beginning of another, or
     ValueError). Labels are taken in lexical order, so neighbors share their beginnings.
     """
-    order = sorted(range(len(label_ids)), key=lambda label: label_ids[label].tolist())
-    for first, second in itertools.pairwise(order):
-        a, b = label_ids[first].tolist(), label_ids[second].tolist()
-        if a == b[: len(a)]:
-            raise ValueError(f"label {first} is a beginning of label {second}: labels need a terminator")
+    order = in_lexical_order(label_ids)
     groups: list[list[int]] = [[]]
     nodes = 0
     for label in order:
         previous = label_ids[groups[-1][-1]] if groups[-1] else np.zeros(0, dtype=np.int32)
-        added = len(label_ids[label]) - 1 - _shared(previous, label_ids[label])
+        added = len(label_ids[label]) - 1 - shared_beginning(previous, label_ids[label])
         if groups[-1] and nodes + added > max_nodes:
             groups.append([])
             nodes, added = 0, len(label_ids[label]) - 1
@@ -72,7 +68,17 @@ def build_tries(label_ids: Sequence[Int32], max_nodes: int) -> list[LabelTrie]:
     return [_build(group, label_ids) for group in groups if group]
 
 
-def _shared(first: Int32, second: Int32) -> int:
+def in_lexical_order(label_ids: Sequence[Int32]) -> list[int]:
+    """Which label comes first, second, … by its tokens; ValueError where one is a beginning of another."""
+    order = sorted(range(len(label_ids)), key=lambda label: label_ids[label].tolist())
+    for first, second in itertools.pairwise(order):
+        a, b = label_ids[first].tolist(), label_ids[second].tolist()
+        if a == b[: len(a)]:
+            raise ValueError(f"label {first} is a beginning of label {second}: labels need a terminator")
+    return order
+
+
+def shared_beginning(first: Int32, second: Int32) -> int:
     """Length of the common beginning."""
     length = min(len(first), len(second))
     differs = np.flatnonzero(first[:length] != second[:length])

@@ -16,6 +16,7 @@ def learned(run: Run) -> Stage:
         identity={
             "samples": {"max_per_behavior": limits.max_per_behavior, "seed": limits.seed},
             "model": run.model_identity,
+            **run.scoring_identity,
         },
         inputs={"prepared": prepare(run), "base": run.inputs.base, "model": b_tune(run)},
         body=lambda folder, made: score.score_difficulty(folder, made, run.settings),

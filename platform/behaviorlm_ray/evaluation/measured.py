@@ -81,7 +81,8 @@ def _forms(scores: ArmScores, chosen: ChosenRules | None, rules: Rules) -> Itera
     alone = scores.without_history
     if alone is not None:
         yield PMI, Form(lambda batch: pointwise_mutual_information(batch.label_scores, alone(batch.places)))
-        yield PER_TOKEN, Form(lambda batch: per_token_mean(batch.label_scores, rules.label_lengths))
+        if scores.counts_tokens:
+            yield PER_TOKEN, Form(lambda batch: per_token_mean(batch.label_scores, rules.label_lengths))
     if chosen is None:
         return
     for name, rule in chosen.rules.items():

@@ -28,13 +28,15 @@ class ArmScores:
 
     without_history: those of the test samples' questions alone. Only an untuned model has them; it is then reported in
     its PMI form and as mean per token, too. mix: log shares of the behaviors that it was last tuned on, float64[K];
-    None: the log's own, or not known.
+    None: the log's own, or not known. counts_tokens: a score is a sum over all tokens of a name; over a closed trie it
+    is not, and there is no mean per token.
     """
 
     validation: Predictor
     test: Predictor
     without_history: ScoresAt | None = None
     mix: NDArray[np.float64] | None = None
+    counts_tokens: bool = True
 
 
 def baseline_predictors(log: PreparedLog, samples: EvaluatedSamples) -> dict[str, ArmScores]:

@@ -179,6 +179,7 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
         prompt=run.settings.prompt,
         tokens=tokens,
         weights=weights,
+        normalization=run.normalization(chosen.arm) if chosen.arm else "full",
         counting=counting,
         metrics=metrics,
         uncalibrated=None if calibration is None else uncalibrated,

@@ -14,6 +14,7 @@ import numpy as np
 from behaviorlm.config import parse_yaml, validate_settings
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.predictors import ArmScores
@@ -21,7 +22,7 @@ from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sam
 from behaviorlm_ray.export.run_folder import CONFIG_FILE, read_run_folder
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, TRAINED_ON, arm_scores
 from behaviorlm_ray.pipeline.evaluate import VERSION as EVALUATE_VERSION
-from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples
+from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples, normalization_of
 from behaviorlm_ray.pipeline.predict import VERSION as PREDICT_VERSION
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -85,6 +86,10 @@ class FinishedRun:
     def score_folder(self, arm: str) -> Location:
         """Where the label scores of an arm lie. Raises StorageError where they are gone."""
         return self._predicted(arm).folder / SCORES
+
+    def normalization(self, arm: str) -> Normalization:
+        """How the label scores of an arm are normalized. Raises StorageError where they are gone."""
+        return normalization_of(self._predicted(arm))
 
     def model(self, arm: str) -> StageOutput | None:
         """The stage that tuned the model of an arm; None: the base. Raises StorageError where it is gone."""

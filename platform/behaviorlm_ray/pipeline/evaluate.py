@@ -14,10 +14,18 @@ from behaviorlm_ray.evaluation.comparison import Resampling, compare
 from behaviorlm_ray.evaluation.prediction_table import PredictionTable
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
-from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, evaluated_samples, predict
+from behaviorlm_ray.pipeline.predict import (
+    RETENTION,
+    SCORES,
+    WITHOUT_HISTORY,
+    evaluated_samples,
+    normalization_of,
+    predict,
+)
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.sample_checks import check_samples
+from behaviorlm_ray.pipeline.scoring_work import plain_warnings
 from behaviorlm_ray.pipeline.select import SUMMARY, select
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import (
@@ -128,7 +136,7 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
     storage.write_replacing(folder.output / RESULTS, json.dumps(results, indent=1).encode())
     storage.write_replacing(folder.output / DETAILS, json.dumps(details, indent=1).encode())
     rows = {"test": count(samples.test), "validation": count(samples.validation)}
-    return StageResult(rows=rows, warnings=comparison.warnings)
+    return StageResult(rows=rows, warnings=[*plain_warnings(settings, log), *comparison.warnings])
 
 
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:
@@ -139,6 +147,7 @@ def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSampl
         partial(files.batches, samples.validation, behaviors),
         partial(files.batches, samples.test, behaviors),
         _without_history(predicted, log, samples.test) if predicted.files(f"{WITHOUT_HISTORY}/*") else None,
+        counts_tokens=normalization_of(predicted) == "full",
     )
 
 

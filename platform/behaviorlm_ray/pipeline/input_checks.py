@@ -21,6 +21,7 @@ from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.cluster.surroundings import ray_address
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.sample_checks import tunings
+from behaviorlm_ray.pipeline.scoring_work import check_plain_allowed
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tracking_settings import check_tracking
 from behaviorlm_ray.preparation.plan import QUARANTINE
@@ -126,7 +127,7 @@ def check_model(settings: RunSettings) -> None:
     lengths of conversations and, where any arm is tuned, dtype, ZeRO stage and adapter.
     """
     check_weights(settings.model)
-    checks = [_check_prompt, check_conversation_lengths, _check_cloze_lengths]
+    checks = [_check_prompt, check_conversation_lengths, _check_cloze_lengths, check_plain_allowed]
     if any(settings.all_arms[arm].tuning != "untuned" for arm in settings.evaluation.arms):
         checks += [_check_precision, _check_adapter]
     problems = []

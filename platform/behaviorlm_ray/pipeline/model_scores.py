@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from behaviorlm_ray.console.screen import screen
+from behaviorlm_ray.pipeline.scoring_work import plain_warnings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
@@ -25,6 +27,8 @@ def scoring_task(
         settings.execution.scoring_tokens,
         settings.execution.cpus_per_actor,
         settings.execution.tuning.use_gpu,
+        normalization=settings.scoring.normalization,
+        allow_plain=settings.execution.allow_plain,
     )
 
 
@@ -40,6 +44,8 @@ def score_into(
 
     scoring: `score`, or `score_questions` for the samples' questions alone.
     """
+    for told in plain_warnings(settings, task.log):
+        screen().says(told)
     # the owner is the stage, whose fingerprint tells the version of its code, and the place in it
     owned = replace(task, owner=f"{folder.stage}/{path}, {package_versions()}")
     execution = settings.execution

@@ -5,13 +5,14 @@ import json
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.scoring.cloze_questions import read_cloze
+from behaviorlm.scoring.config import Normalization
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import tuned_model
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
-from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.run import NORMALIZATION, Run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.conversation_files import read_encoded
 from behaviorlm_ray.preparation.prepared_log import (
@@ -23,6 +24,7 @@ from behaviorlm_ray.preparation.prepared_log import (
     union_rows,
 )
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
 VERSION = 5
@@ -46,6 +48,7 @@ def predict(run: Run, tuning: Tuning) -> Stage:
             "max_validation_samples": evaluation.max_validation_samples,
             "seed": evaluation.seed,
             "retention_conversations": evaluation.retention_conversations,
+            **run.scoring_identity,
         },
         inputs={
             "prepared": prepare(run),
@@ -57,6 +60,12 @@ def predict(run: Run, tuning: Tuning) -> Stage:
         body=lambda folder, made: _predict(folder, made, settings),
         arm=run.arm,
     )
+
+
+def normalization_of(predicted: StageOutput) -> Normalization:
+    """How the label scores of a finished `predict` are normalized."""
+    found: Normalization = predicted.manifest.config.get(NORMALIZATION, "full")
+    return found
 
 
 def evaluated_samples(log: PreparedLog, settings: RunSettings) -> EvaluatedSamples:

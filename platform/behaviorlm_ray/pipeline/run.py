@@ -10,6 +10,9 @@ from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.storage import Location
 
+NORMALIZATION = "normalization"
+"""The key of `scoring_identity`."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -41,6 +44,12 @@ class Run:
         return {
             key: value for key, value in plain(self.settings.model).items() if key not in ("base", "revision")
         }
+
+    @property
+    def scoring_identity(self) -> dict[str, Any]:
+        """How label scores are normalized, where that is not the default: what was scored before keeps its identity."""
+        normalization = self.settings.scoring.normalization
+        return {} if normalization == "full" else {NORMALIZATION: normalization}
 
 
 def open_run(settings: RunSettings) -> Run:

@@ -57,6 +57,7 @@ def score(run: Run) -> Stage:
         "difficulty": {key: value for key, value in plain(difficulty).items() if key != "measure"},
         "reducible": is_reducible,
         "model": run.model_identity,
+        **run.scoring_identity,
     }
     if difficulty.source == "cross_fit":
         identity["judge"] = "told for each sample"

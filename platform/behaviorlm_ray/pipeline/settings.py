@@ -15,7 +15,7 @@ from behaviorlm.errors import ConfigError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
-from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS
+from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS, ScoringConfig
 from behaviorlm.scoring.model_names import COUNTS
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
@@ -136,6 +136,11 @@ class ExecutionSettings(Settings):
         default=16, ge=1, description="History windows that a replica takes at a time."
     )
     cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
+    allow_plain: bool = Field(
+        default=True,
+        description="Whether a base that cannot take token trees may run as plain sequences: the same numbers from "
+        "many times the tokens, and a warning says how many. false: such a base is refused.",
+    )
     allow_unauthenticated_cluster: bool = Field(
         default=False,
         description="Whether to run on a cluster that other machines reach and that asks for no token.",
@@ -178,6 +183,9 @@ class RunSettings(Settings):
     )
     a_tuning: TuningConfig = Field(
         default=TuningConfig(), description="A-Tuning: on samples with an anchor target."
+    )
+    scoring: ScoringConfig = Field(
+        default=ScoringConfig(), description="What the probability of a behavior is, everywhere."
     )
     difficulty: DifficultyConfig = Field(
         default=DifficultyConfig(), description="How hard a sample is, by which model."

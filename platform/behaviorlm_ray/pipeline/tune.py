@@ -161,7 +161,11 @@ def _tune(
     tuned = tune(
         TuningTask(
             build_model=ModelSource(
-                settings.model, None if begun is None else begun.folder / MODEL, 1 + len(mixed), config.seed
+                settings.model,
+                None if begun is None else begun.folder / MODEL,
+                1 + len(mixed),
+                config.seed,
+                settings.execution.allow_plain,
             ),
             open_schedule=schedule_source,
             save_model=_save,

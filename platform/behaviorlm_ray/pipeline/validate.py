@@ -42,6 +42,7 @@ def _validate(run: Run, name: str, model: Stage | None) -> Stage:
             "max_validation_samples": evaluation.max_validation_samples,
             "seed": evaluation.seed,
             "tail_minimum_targets": evaluation.tail_minimum_targets,
+            **run.scoring_identity,
         },
         inputs={
             "prepared": prepare(run),

@@ -17,6 +17,7 @@ from behaviorlm.model.adapters import load_trained
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
+from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer
 from behaviorlm.selection.difficulty import difficulty_measures
 from behaviorlm.timelines.parts import TokenRuns, labels_with_terminator, window_tokens, write_prompts
@@ -35,8 +36,9 @@ class ScoringTask:
     """What a replica needs: the prepared log, the model (`trained` None: the base), and how to run it.
 
     measures: write the difficulty measures of each sample instead of all its label scores. owner: what the scores are
-    of, written into their files. questions: score these, each alone, instead of samples; a window (0, rows) is then
-    rows of them that go through the model together.
+    of, written into their files. normalization: of the label scores. questions: score these, each alone, instead of
+    samples; a window (0, rows) is then rows of them that go through the model together. allow_plain: whether the model
+    may run as plain sequences.
     """
 
     log: PreparedLog
@@ -47,6 +49,8 @@ class ScoringTask:
     threads: int
     use_gpu: bool
     owner: str = ""
+    normalization: Normalization = "full"
+    allow_plain: bool = True
     questions: TokenRuns | None = None
 
 
@@ -59,13 +63,14 @@ def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
         else load_trained(task.model, storage.local_copy(task.trained))
     )
     model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
-    return model, choose_attention(model)
+    return model, choose_attention(model, allow_plain=task.allow_plain)
 
 
 def open_scorer(task: ScoringTask) -> LabelScorer:
     """The scorer of a task's model for the names of its vocabulary."""
     model, attention = open_model(task)
-    return label_scorer(model, attention, labels_with_terminator(task.log.prompt), task.max_tokens)
+    labels = labels_with_terminator(task.log.prompt)
+    return label_scorer(model, attention, labels, task.max_tokens, task.normalization)
 
 
 class _Replica:
@@ -122,8 +127,8 @@ class _Replica:
                 for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
             ]
 
-        scores, tokens = self.scorer.score_counted(write)
-        self.tokens += tokens
+        scores, work = self.scorer.score_counted(write)
+        self.tokens += work.tokens
         return np.split(scores, np.cumsum([len(rows[index]) for index in group])[:-1])
 
 

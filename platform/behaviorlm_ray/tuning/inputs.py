@@ -66,16 +66,20 @@ class ScheduleSource:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Builds the model to tune; picklable. trained: continue from these weights; None: from the base model."""
+    """Builds the model to tune; picklable. trained: continue from these weights; None: from the base model.
+
+    allow_plain: whether it may run as plain sequences.
+    """
 
     model: ModelConfig
     trained: Location | None
     parts: int
     seed: int
+    allow_plain: bool = True
 
     def __call__(self) -> TreeModel:
         if self.trained is not None:
             model = load_trained(self.model, storage.local_copy(self.trained), trainable=True)
         else:
             model = add_adapter(load_model(self.model), self.model, self.seed)
-        return TreeModel(model, choose_attention(model), self.parts)
+        return TreeModel(model, choose_attention(model, allow_plain=self.allow_plain), self.parts)

@@ -118,9 +118,7 @@ def test_a_model_that_changes_its_logits_in_an_unknown_way_is_refused(dtype: tor
     torch.manual_seed(0)
     model: Any = _HalvedLogits(LlamaConfig(**COMMON, initializer_range=0.3))
     model.to(dtype)
-    with pytest.raises(
-        ModelError, match=r"model\.base: a llama model's own log-probabilities differ .* LM head"
-    ):
+    with pytest.raises(ModelError, match=r"model\.base: a llama model's own logits differ .* LM head"):
         choose_attention(model)
     assert model.training  # the mode is left as it was
 

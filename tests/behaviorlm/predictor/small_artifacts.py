@@ -32,6 +32,7 @@ from behaviorlm.predictor.rules import DecisionRule, PlainRule
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
+from behaviorlm.scoring.config import Normalization
 
 NAMES = ("lamp on", "lamp off", "door", "door open", "camera", "camera on", "alarm", "pay the bill")
 """One name is a prefix of another, twice."""
@@ -111,6 +112,7 @@ def write_artifact(
     merged: bool = False,
     prompt: PromptConfig = PROMPT,
     calibration: Calibration | None = None,
+    normalization: Normalization = "full",
 ) -> Artifact:
     """An artifact of any kind, its adapter random."""
     folder.mkdir(parents=True)
@@ -152,6 +154,7 @@ def write_artifact(
             prompt=prompt,
             tokens=tokens,
             weights=weights,
+            normalization=normalization,
             counting=counting,
             origin=Origin(
                 run="small", dataset="small log", predictor=kind, created="2026-01-01T00:00:00+00:00"

@@ -60,6 +60,8 @@ def streamed(
     scores: dict[str, dict[str, np.ndarray]],
     step: int,
     told: Callable[[str, Kept], None] | None = None,
+    *,
+    counts_tokens: bool = True,
 ) -> Comparison:
     """The comparison, in batches of so many samples."""
     arms = {}
@@ -70,5 +72,6 @@ def streamed(
             in_batches(of_arm["test"], step, 2),
             None if alone is None else alone.__getitem__,
             MIXES.get(name),
+            counts_tokens,
         )
     return compare(log, samples_of(log), arms, tau_grid=GRID, resampling=Resampling(60, 4), told=told)

@@ -73,6 +73,16 @@ def test_batches_of_any_size_give_the_numbers_of_all_scores_in_memory(
     assert found.warnings == []
 
 
+def test_there_is_no_mean_per_token_of_scores_that_are_no_sum_over_tokens(log: PreparedLog) -> None:
+    scores = made_scores(log)
+    with_it, without = (
+        streamed(log, scores, 7, counts_tokens=counts_tokens).results["models"]
+        for counts_tokens in (True, False)
+    )
+    assert with_it.keys() - without.keys() == {"untuned+per_token"}
+    assert all(with_it[name] == found for name, found in without.items())
+
+
 def test_what_is_kept_says_the_targets_probability_and_the_first_behaviors(log: PreparedLog) -> None:
     scores = made_scores(log)["one_stage"]["test"]
     targets = gather(log, samples_of(log).test, "behavior")

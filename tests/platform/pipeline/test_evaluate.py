@@ -54,7 +54,7 @@ def test_each_sample_gets_the_scores_of_its_own_question(tmp_path: Path) -> None
     alone = random.normal(size=(number, behaviors)).astype(np.float32)
     chunks = np.array_split(np.arange(number), min(3, number))
 
-    def read(*folders: str) -> StageOutput:
+    def read(*folders: str, **config: str) -> StageOutput:
         names = [f"{one}/{name}" for one in folders for name in storage.list_files(folder / one)]
         files = {name: FileRecord(bytes=1, sha256="") for name in names}
         manifest = Manifest(
@@ -62,7 +62,7 @@ def test_each_sample_gets_the_scores_of_its_own_question(tmp_path: Path) -> None
             version=1,
             fingerprint="",
             attempt="one",
-            config={},
+            config=config,
             inputs={},
             files=files,
             rows={},
@@ -76,6 +76,8 @@ def test_each_sample_gets_the_scores_of_its_own_question(tmp_path: Path) -> None
         return StageOutput(manifest, folder, False)
 
     assert arm_scores(read(SCORES), log, samples).without_history is None
+    assert arm_scores(read(SCORES), log, samples).counts_tokens
+    assert not arm_scores(read(SCORES, normalization="trie"), log, samples).counts_tokens
     write_windows(folder / WITHOUT_HISTORY, [(0, chunk) for chunk in chunks], alone)
     of_arm = arm_scores(read(SCORES, WITHOUT_HISTORY), log, samples)
     assert of_arm.without_history is not None

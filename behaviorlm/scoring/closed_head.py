@@ -1,0 +1,111 @@
+"""The LM head where only some tokens may follow: rows of its matrix for the children of a trie's branching nodes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from behaviorlm.model.tree_model import HEAD_ROWS, adjusted_logits, causal_lm, head_logits
+from behaviorlm.trees.closed_trie import ClosedPiece, ClosedTrie
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Branching nodes of one piece with about as many children each, n of at most c.
+
+    states: int64 [n], where in the piece's states each is read, 0 for the prompt's end. children: int64 [n, c], which
+    of the trie's; -1 where a node has fewer. tokens: their ids, 0 there. rows: [n, width, c] and bias [n, 1, c], those
+    of the head, in float32 or more; None where the head is no plain matrix and runs whole.
+    """
+
+    states: Tensor
+    children: Tensor
+    tokens: Tensor
+    rows: Tensor | None
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class ClosedHead:
+    """What the head is asked in each piece of a trie, gathered once: memory for E rows of it, or twice as many."""
+
+    trie: ClosedTrie
+    pieces: tuple[tuple[_Nodes, ...], ...]
+
+    def rows(self, vocabulary: int) -> int:
+        """Rows of the head's matrix that each prompt multiplies."""
+        is_whole = any(nodes.rows is None for of_piece in self.pieces for nodes in of_piece)
+        return vocabulary * (len(self.trie.child_start) - 1) if is_whole else len(self.trie.child_token)
+
+    def add_log_probabilities(self, model: nn.Module, piece: int, states: Tensor, found: Tensor) -> None:
+        """Write into `found` [prompts, E] what the choices of a piece have after each prompt.
+
+        states: [prompts, 1 + M, width], the prompt's end first. Log-probabilities over the children of each node.
+        """
+        for nodes in self.pieces[piece]:
+            is_child = nodes.children >= 0
+            logits = _logits(model, nodes, states).masked_fill(~is_child[:, None], -torch.inf)
+            choices = torch.log_softmax(logits, dim=-1).transpose(0, 1)  # [prompts, n, c]
+            found[:, nodes.children[is_child]] = choices[:, is_child].to(found.dtype)
+
+
+def closed_head(model: nn.Module, trie: ClosedTrie) -> ClosedHead:
+    """Gather the rows of a model's head for the choices of a trie, on the model's device."""
+    head = causal_lm(model).get_output_embeddings()
+    weight = bias = None
+    # An adapter on the head, or a head of another kind, is more than its matrix; a sharded one holds nothing here.
+    if type(head) is nn.Linear and head.weight.shape[0] > int(trie.child_token.max(initial=0)):
+        weight, bias = head.weight.detach(), head.bias
+    device = next(model.parameters()).device
+    pieces = tuple(tuple(_nodes(trie, piece, weight, bias, device)) for piece in trie.pieces)
+    return ClosedHead(trie, pieces)
+
+
+def _nodes(
+    trie: ClosedTrie, piece: ClosedPiece, weight: Tensor | None, bias: Tensor | None, device: torch.device
+) -> Iterator[_Nodes]:
+    numbers = np.diff(trie.child_start)[piece.branches]
+    # Padded to the next power of 2, so that there are few groups, and twice the rows at most.
+    widths = 2 ** np.ceil(np.log2(numbers)).astype(np.int64)
+    for width in np.unique(widths):
+        chosen = np.flatnonzero(widths == width)
+        slots = np.arange(numbers[chosen].max())
+        children = np.where(
+            slots < numbers[chosen, None], trie.child_start[piece.branches[chosen], None] + slots, -1
+        )
+        tokens = torch.from_numpy(np.where(children < 0, 0, trie.child_token[children])).to(device)
+        rows = None if weight is None else _precise(weight[tokens]).transpose(1, 2).contiguous()
+        yield _Nodes(
+            torch.from_numpy(piece.places[chosen] + 1).to(device),
+            torch.from_numpy(children).to(device),
+            tokens,
+            rows,
+            None if bias is None or rows is None else _precise(bias.detach()[tokens])[:, None],
+        )
+
+
+def _logits(model: nn.Module, nodes: _Nodes, states: Tensor) -> Tensor:
+    """Of the children of each node after each prompt; [n, prompts, c]."""
+    read = states[:, nodes.states].transpose(0, 1)
+    if nodes.rows is None:
+        return _logits_of_whole_head(model, nodes, read)
+    logits = torch.bmm(_precise(read), nodes.rows)
+    return adjusted_logits(model, logits if nodes.bias is None else logits + nodes.bias)
+
+
+def _logits_of_whole_head(model: nn.Module, nodes: _Nodes, read: Tensor) -> Tensor:
+    found = []
+    for of_node, tokens in zip(read, nodes.tokens, strict=True):
+        pieces = [head_logits(model, prompts)[:, tokens] for prompts in of_node.split(HEAD_ROWS)]
+        found.append(torch.cat(pieces))
+    return torch.stack(found)
+
+
+def _precise(values: Tensor) -> Tensor:
+    """In float32 at least: few rows cost nothing, and a softmax of bfloat16 logits is off by a percent."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,0 +1,41 @@
+"""The benchmark of label scores counts what is asked for, and runs both ways on the same prompts."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bench_label_scoring import main, names_of
+
+
+def write_names(path: Path, names: list[str]) -> str:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["other", "name"], *[["x", name] for name in names]])
+    return f"{path}:name"
+
+
+def test_names_are_those_of_the_logs_in_turn_the_most_frequent_first(tmp_path: Path) -> None:
+    first = write_names(tmp_path / "first.csv", ["lamp on", "music", "music", ""])
+    second = write_names(tmp_path / "second.csv", ["door", "lamp on"])
+    assert names_of([first, second]) == ["music", "lamp on", "door"]
+
+
+def test_a_row_for_each_number_of_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write_names(
+        tmp_path / "log.csv", [f"turn {what} {state}" for what in "abc" for state in ("on", "off")]
+    )
+    short = ["--prompt-tokens=12", "--prompts=2", "--rounds=2", "--labels", "1", "6", "99"]
+    assert main([f"--log={log}", *short]) == 0
+    head, one, six, too_many = capsys.readouterr().out.splitlines()
+    assert head.count("|") == one.count("|") == six.count("|") == 8
+    # an only label takes nothing
+    assert [cell.strip() for cell in one.split("|")][4:6] == ["0", "0"]
+    nodes = [int(cell.replace(",", "")) for cell in six.split("|")[1:6]]
+    assert nodes[0] == nodes[1] > nodes[3] > 0 and nodes[2] > 100 * nodes[4]
+    assert too_many == "99: the logs have 6 names"
+
+
+@pytest.mark.parametrize("option", ["--shared=1", "--rounds=0"])
+def test_options_that_mean_nothing_are_refused(option: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["--log=a.csv:b", option])
