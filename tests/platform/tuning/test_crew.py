@@ -1,11 +1,11 @@
 """Tunings through Ray Train one after another: who carries them out, and what becomes of workers that stay."""
 
-import functools
 import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,9 +35,9 @@ class _Noting:
         return toy_model()
 
 
-def _task(folder: Path, **changes: object) -> TuningTask:
+def _task(folder: Path, **changes: Any) -> TuningTask:
     folder.mkdir()
-    settings = {
+    settings: dict[str, Any] = {
         "build_model": _Noting(folder),
         "open_schedule": toy_schedule(STEPS),
         "config": CONFIG,
@@ -64,7 +64,7 @@ def _no_crew_before_and_after(ray_cluster: None) -> Iterator[None]:
 @pytest.mark.slow
 def test_further_tunings_start_no_process_until_workers_fail_or_a_tuning_does(tmp_path: Path) -> None:
     marker = tmp_path / "died"
-    dying = functools.partial(dying_schedule, STEPS, 2, marker, fatal_rank=1)()
+    dying = dying_schedule(STEPS, 2, marker, fatal_rank=1)
     tune(_task(tmp_path / "first"))
     tune(_task(tmp_path / "second"))
     assert _processes(tmp_path / "second") == _processes(tmp_path / "first")
