@@ -1,11 +1,11 @@
 """Workers that stay for a while after their work: the next work of their kind finds them warm, all other work their room.
 
-Starting processes and importing libraries takes longer than many a tuning. But whoever stays holds CPUs that others may
-wait for: kept workers go when they are asked to make room, and by themselves when nobody has asked for some seconds.
+Starting processes and importing libraries takes longer than many a tuning. But whoever stays holds CPUs that others
+may wait for: they go when somebody makes room, and by themselves when nobody has asked for them for some seconds.
 """
 
 import threading
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 KEPT_SECONDS = 15.0
 """So long workers without work stay: between two tunings lies a commit."""
@@ -57,7 +57,7 @@ class Kept(Generic[WorkersT]):
         workers.close()
 
 
-_places: list[Kept[Workers]] = []
+_places: list[Kept[Any]] = []
 
 
 def make_room() -> None:

@@ -50,7 +50,7 @@ class Crew:
         self._thread.start()
 
     def tune(self, task: TuningTask) -> dict[str, Any] | BehaviorLMError:
-        """Carry out a task, and say what `tune_rank` returned, or raised on all workers alike. Raises what ends the fit."""
+        """Carry out a task. Returns what `tune_rank` did, or raised on all workers alike; raises what ends the fit."""
         try:
             outcome = ray.get(self._desk.give.remote(cloudpickle.dumps(task)))
         except RayError as error:
@@ -100,7 +100,7 @@ class Crew:
         folder = Path(tempfile.gettempdir()) / "behaviorlm-ray-train"
         desk = self._desk
         trainer = TorchTrainer(
-            lambda: work(desk),  # type: ignore[arg-type]  # it takes no config
+            lambda: work(desk),
             scaling_config=_scaling(self.execution),
             torch_config=TorchConfig(backend="nccl" if self.execution.use_gpu else "gloo"),
             run_config=_run_config(self.execution, name, folder),

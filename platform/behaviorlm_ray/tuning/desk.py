@@ -1,4 +1,4 @@
-"""Where tuning tasks are handed to the workers of a fit, and outcomes back to who asked. Nothing heavy is imported here."""
+"""Where tuning tasks are handed to the workers of a fit, and outcomes back to who asked. Nothing heavy is imported."""
 
 import asyncio
 import uuid
@@ -76,4 +76,4 @@ class Desk:
 def open_desk() -> Any:
     """A desk on this node: it lives as long as who asks there."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Desk).remote()  # type: ignore[call-overload]  # types lack it

@@ -15,7 +15,13 @@ from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.trainer import tune
 from behaviorlm_ray.tuning.worker import TuningTask
-from tests.platform.tuning_runs import assert_each_sample_once, dying_schedule, toy_model, toy_schedule, toy_task
+from tests.platform.tuning_runs import (
+    assert_each_sample_once,
+    dying_schedule,
+    toy_model,
+    toy_schedule,
+    toy_task,
+)
 
 STEPS = (4, 5, 1, 3)
 CONFIG = TuningConfig(learning_rate=0.01, clip_norm=0.5)
