@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +45,7 @@ class _Noting:
 
 
 def _task(folder: Path, **changes: Any) -> TuningTask:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     settings: dict[str, Any] = {
         "build_model": _Noting(folder),
         "open_schedule": toy_schedule(STEPS),
@@ -91,3 +94,26 @@ def test_further_tunings_start_no_process_until_workers_fail_or_a_tuning_does(tm
     assert _processes(tmp_path / "failed") == _processes(tmp_path / "after_it")
     tune(_task(tmp_path / "last"))
     assert not _processes(tmp_path / "last") & _processes(tmp_path / "failed")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_workers_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    run, reached = tmp_path / "run", tmp_path / "reached"
+    os.mkfifo(reached)
+
+    def interrupt() -> None:
+        assert reached.read_text() == "here"  # worker 0 is about to run step 2, and stays there
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        tune(_task(run, open_schedule=halting_schedule(STEPS, 2, reached)))
+    interrupted = _processes(run)
+    assert len(interrupted) == 2
+    deadline = time.monotonic() + 120
+    while any(Path(f"/proc/{name.rpartition('-')[2]}").exists() for name in interrupted):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    result = tune(_task(run))
+    assert_each_sample_once(result.lineage, STEPS)
+    assert _processes(run) > interrupted
