@@ -21,6 +21,7 @@ from behaviorlm_ray.tuning.worker import TuningTask
 from tests.platform.tuning_runs import (
     assert_each_sample_once,
     dying_schedule,
+    halting_schedule,
     toy_model,
     toy_schedule,
     toy_task,
