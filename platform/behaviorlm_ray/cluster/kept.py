@@ -1,4 +1,4 @@
-"""Workers that stay for a while after their work: the next work of their kind finds them warm, all other work their room.
+"""Workers that stay for a while after their work: warm for the next work of their kind, out of the way of all other.
 
 Starting processes and importing libraries takes longer than many a tuning. But whoever stays holds CPUs that others
 may wait for: they go when somebody makes room, and by themselves when nobody has asked for them for some seconds.
