@@ -1,4 +1,4 @@
-# make demo | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | bench. The first of them makes a virtual environment and installs into it.
+# make demo | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench. The first of them makes a virtual environment and installs into it.
 # PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
 # your CUDA, set TORCH to what its website says to install, for example
 #   make test TORCH="torch==2.13.0 --index-url <index of that build>"
@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: install demo serve-demo cluster-demo chaos test test-fast test-all lint format bench clean
+.PHONY: install demo serve-demo cluster-demo chaos test test-fast test-all lint format docs bench clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -63,8 +63,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# A site in build/site; a dead link is an error.
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+
 bench: $(INSTALLED)
 	set -e; for benchmark in $(wildcard benchmarks/bench_*.py); do $(BIN)/python -m benchmarks.$$(basename $$benchmark .py); done
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
