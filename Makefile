@@ -25,7 +25,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH) -c constraints.txt
-	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,serve,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,serve,mlflow,dev]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
@@ -45,10 +45,11 @@ chaos: $(INSTALLED)
 	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
 test: test-fast
+	$(PYTEST) $(SIDE_BY_SIDE) -m "heavy and not ray and not slow"
 	$(PYTEST) -m "ray and not slow"
 
 test-fast: $(INSTALLED)
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not ray and not slow"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not heavy and not ray and not slow"
 
 test-all: $(INSTALLED)
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not ray"

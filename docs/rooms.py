@@ -47,6 +47,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "pipeline",
         "report",
         "export",
+        "tracking",
         "prediction",
         "upkeep",
         "search",

@@ -65,6 +65,7 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm_ray.pipeline": 650,
     "behaviorlm_ray.report": 560,
     "behaviorlm_ray.export": 690,
+    "behaviorlm_ray.tracking": 665,
     "behaviorlm_ray.prediction": 530,
     "behaviorlm_ray.search": 650,
     "behaviorlm_ray.inspection": 800,

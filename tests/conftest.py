@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.marks import is_heavy
+
 ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile(
@@ -64,8 +66,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who uses the session's Ray is marked `ray`; who starts a Ray of its own says so itself."""
+    """Who uses the session's Ray is marked `ray`; who starts a Ray of its own says so itself. `heavy` is told too."""
     for item in items:
+        if is_heavy(item):
+            item.add_marker("heavy")
         if "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
 

@@ -39,14 +39,12 @@ class TimelineArrays:
         return np.flatnonzero((self.split == TRAIN) & (self.behavior >= 0))
 
 
-def timeline_arrays(
-    table: pa.Table, names: Sequence[str], context_columns: Sequence[str] | None = None
-) -> TimelineArrays:
+def timeline_arrays(table: pa.Table, names: Sequence[str]) -> TimelineArrays:
     """Arrays of a whole log of timelines (columns user, position, behavior, split, is_target, `before.*`).
 
-    `names` is the vocabulary in its order; `context_columns` are the columns whose combination is the
-    context, all `before.*` columns if None. Training, validation and test must come in one table, so that
-    contexts agree. Raises DataError if timelines are torn apart or out of order.
+    `names` is the vocabulary in its order; the context is the combination of all `before.*` columns. Training,
+    validation and test must come in one table, so that contexts agree. Raises DataError if timelines are torn
+    apart or out of order.
     """
     behavior = pc.fill_null(pc.index_in(table["behavior"], value_set=pa.array(names, pa.string())), -1)
     position = table["position"].to_numpy()
@@ -62,10 +60,9 @@ def timeline_arrays(
     if "session_position" in table.column_names:
         # Histories that do not cross sessions begin with them, for counting as for models.
         start = rows - table["session_position"].to_numpy()
-    columns = context_columns
-    if columns is None:
-        columns = [name for name in table.column_names if name.startswith("before.")]
-    context, contexts = _context_codes(table, columns)
+    context, contexts = _context_codes(
+        table, [name for name in table.column_names if name.startswith("before.")]
+    )
     return TimelineArrays(
         behavior=behavior.to_numpy().astype(np.int32),
         user_start=start,

@@ -1,5 +1,6 @@
 """Typed configuration: YAML in which nothing stands twice, overrides from a command line, errors all at once."""
 
+from behaviorlm.config.masking import masked
 from behaviorlm.config.overrides import flattened, read_written, with_overrides, with_values
 from behaviorlm.config.resolved import resolved_text
 from behaviorlm.config.settings import (
@@ -21,6 +22,7 @@ __all__ = [
     "flattened",
     "json_schema",
     "load_settings",
+    "masked",
     "parse_yaml",
     "read_settings",
     "read_written",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from behaviorlm.config.masking import masked
 from behaviorlm.config.overrides import with_overrides
 from behaviorlm.config.written import Written, plain_copy, read_yaml
 from behaviorlm.errors import ConfigError
@@ -85,7 +86,9 @@ def _readable(error: ValidationError, settings_class: type[Settings], source: st
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {path}: unknown key (value {problem['input']!r}){_nearest(path, known)}")
+            lines.append(
+                f"  {path}: unknown key (value {masked(repr(problem['input']))}){_nearest(path, known)}"
+            )
         elif problem["type"] == "missing":
             lines.append(f"  {path}: required, but not given")
         else:
@@ -94,7 +97,7 @@ def _readable(error: ValidationError, settings_class: type[Settings], source: st
 
 
 def _shortened(value: Any) -> str:
-    text = repr(value)
+    text = masked(repr(value))
     return text if len(text) <= 200 else text[:200] + "…"
 
 

@@ -1,6 +1,6 @@
 """Measuring outcomes, percentile intervals from resampling whole groups, and paired tests of two models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +70,10 @@ def bootstrap(
     group_index, number = _group_index(resampling_groups, len(model_outcomes))
     measured = _measured(model_outcomes, groups)
     resampled = _resampled([model_outcomes], groups, group_index, number, resamples, seed)[0]
+    bounds = {group: _intervals(spread, confidence, number) for group, spread in resampled.items()}
     return {
         group: {
-            name: {
-                "value": _or_none(measured[group][name][0]),
-                **_interval(resampled[group][name], confidence, number),
-            }
-            for name in METRICS
+            name: {"value": _or_none(measured[group][name][0]), **bounds[group][name]} for name in METRICS
         }
         for group in measured
     }
@@ -108,13 +105,14 @@ def paired_difference(
     differences: Intervals = {}
     for group in measured[0]:
         differences[group] = {}
+        spread = {name: resampled[0][group][name] - resampled[1][group][name] for name in METRICS}
+        bounds = _intervals(spread, confidence, number)
         for name in METRICS:
             value = measured[0][group][name][0] - measured[1][group][name][0]
-            spread = resampled[0][group][name] - resampled[1][group][name]
             differences[group][name] = {
                 "value": _or_none(value),
-                **_interval(spread, confidence, number),
-                "p": _two_sided(spread, number),
+                **bounds[name],
+                "p": _two_sided(spread[name], number),
             }
     return differences
 
@@ -208,12 +206,22 @@ def _group_index(resampling_groups: NDArray, samples: int) -> tuple[NDArray[np.i
     return index.astype(np.int64), len(unique)
 
 
-def _interval(spread: NDArray[np.float64], confidence: float, number: int) -> dict[str, float | None]:
-    defined = spread[np.isfinite(spread)]
-    if not len(defined) or number < 2:
-        return {"low": None, "high": None}
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return {"low": float(low), "high": float(high)}
+def _intervals(
+    spreads: Mapping[str, NDArray[np.float64]], confidence: float, number: int
+) -> dict[str, dict[str, float | None]]:
+    """Of each metric's values in the resamples; those that are defined in as many are looked at together."""
+    found: dict[str, dict[str, float | None]] = {name: {"low": None, "high": None} for name in spreads}
+    defined = {name: spread[np.isfinite(spread)] for name, spread in spreads.items()}
+    for size in {len(values) for values in defined.values()} - {0}:
+        names = [name for name, values in defined.items() if len(values) == size]
+        if number >= 2:
+            ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+            lows, highs = np.quantile([defined[name] for name in names], ends, axis=1)
+            found |= {
+                name: {"low": float(low), "high": float(high)}
+                for name, low, high in zip(names, lows, highs, strict=True)
+            }
+    return found
 
 
 def _two_sided(spread: NDArray[np.float64], number: int) -> float | None:

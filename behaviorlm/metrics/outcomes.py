@@ -68,3 +68,17 @@ def outcomes(
         highest = scores.max(axis=1, keepdims=True).astype(np.float64)
         confidence[rows] = 1.0 / np.exp(scores - highest).sum(axis=1)
     return Outcomes(target, predicted, rank, confidence, behaviors)
+
+
+def probability_of(label_scores: NDArray[np.floating], chosen: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Probability over the vocabulary of a chosen behavior of each row, float64[n].
+
+    Of the one that scores highest it is the confidence of `outcomes`.
+    """
+    probability = np.empty(len(label_scores))
+    for rows in row_blocks(*label_scores.shape):
+        scores = label_scores[rows]
+        highest = scores.max(axis=1, keepdims=True).astype(np.float64)
+        own = scores[np.arange(len(scores)), chosen[rows]].astype(np.float64) - highest[:, 0]
+        probability[rows] = np.exp(own) / np.exp(scores - highest).sum(axis=1)
+    return probability

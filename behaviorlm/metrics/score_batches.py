@@ -1,14 +1,14 @@
 """Label scores in batches, and the few numbers that are kept of each sample; no scores of all samples are held."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import require_label_scores
-from behaviorlm.metrics.outcomes import Outcomes, outcomes
+from behaviorlm.metrics.outcomes import Outcomes, outcomes, probability_of
 from behaviorlm.metrics.score_summary import ScoreSummary, summarize_scores
 
 BATCH_BYTES = 16 * 2**20
@@ -26,8 +26,16 @@ class ScoreBatch:
     label_scores: NDArray[np.float32]
 
 
-Rule = Callable[[ScoreBatch], NDArray[np.float32]]
-"""The label scores of a batch under a decision rule; float32[b, K]."""
+@dataclass(frozen=True)
+class Form:
+    """A further way to rank what a predictor says.
+
+    scores: what a batch is ranked by, float[b, K]. is_decision: it only decides, so that the confidence of what is
+    chosen is the probability that the predictor itself gives it; else the scores are those of another predictor.
+    """
+
+    scores: Callable[[ScoreBatch], NDArray[np.floating]]
+    is_decision: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,18 +86,20 @@ def keep_predictions(
     batches: Iterable[ScoreBatch],
     targets: NDArray[np.int32],
     behaviors: int,
-    forms: Mapping[str, Rule] | None = None,
+    forms: Mapping[str, Form] | None = None,
     choices: Callable[[ScoreBatch], NDArray[np.int32]] | None = None,
 ) -> Kept:
     """What is kept of all n samples, in one pass, for targets int32[n] (-1: unseen in training)."""
-    rules: dict[str, Rule] = {"plain": lambda batch: batch.label_scores, **(forms or {})}
+    ranked: dict[str, Form] = {"plain": Form(lambda batch: batch.label_scores), **(forms or {})}
 
     def reduce(batch: ScoreBatch) -> Arrays:
         of_batch = targets[batch.places]
         arrays: Arrays = {}
-        for form, rule in rules.items():
-            found = outcomes(rule(batch), of_batch, batch.places)
-            arrays |= {f"{form}.{name}": getattr(found, name) for name in ("predicted", "rank", "confidence")}
+        for name, form in ranked.items():
+            found = outcomes(form.scores(batch), of_batch, batch.places)
+            if form.is_decision:
+                found = replace(found, confidence=probability_of(batch.label_scores, found.predicted))
+            arrays |= {f"{name}.{one}": getattr(found, one) for one in ("predicted", "rank", "confidence")}
         arrays |= vars(summarize_scores(batch.label_scores, of_batch))
         return arrays if choices is None else arrays | {"choices": choices(batch)}
 
@@ -102,7 +112,7 @@ def keep_predictions(
             arrays[f"{form}.confidence"],
             behaviors,
         )
-        for form in rules
+        for form in ranked
     )
     summary = ScoreSummary(*(arrays[field.name] for field in fields(ScoreSummary)))
     return Kept(plain, summary, dict(zip(forms or {}, others, strict=True)), arrays.get("choices"))

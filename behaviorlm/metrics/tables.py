@@ -45,17 +45,16 @@ def per_behavior_table(
     return table if targets[-1] > 0 else table.slice(0, len(names))
 
 
-def reliability(model_outcomes: Outcomes, members: NDArray[np.bool_] | None = None) -> pa.Table:
-    """The bins of the reliability diagram over the samples `members` bool[n] (all if None), lowest bin first.
+def reliability(model_outcomes: Outcomes) -> pa.Table:
+    """The bins of the reliability diagram, lowest bin first.
 
     Columns: low, high (edges of the confidence), samples, mean_confidence, accuracy (both null in an empty
     bin).
     """
-    chosen = np.ones(len(model_outcomes), bool) if members is None else members
-    confidence = model_outcomes.confidence[chosen]
+    confidence = model_outcomes.confidence
     bins = calibration_bin(confidence)
     samples = np.bincount(bins, minlength=CALIBRATION_BINS).astype(np.float64)
-    correct = (model_outcomes.rank[chosen] == 0).astype(np.float64)
+    correct = (model_outcomes.rank == 0).astype(np.float64)
     edges = np.arange(CALIBRATION_BINS + 1) / CALIBRATION_BINS
     return pa.table(
         {

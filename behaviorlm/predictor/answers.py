@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ from behaviorlm.config import Settings
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.identity import behavior_names
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.predictor.artifact import Artifact, Calibration, DecisionRule, EventMapping, LogitAdjusted
+from behaviorlm.predictor.artifact import Artifact, Calibration, EventMapping
+from behaviorlm.predictor.rules import DecisionRule, rule_terms
 from behaviorlm.scoring.decision_rules import log_prior
 
 Float64 = NDArray[np.float64]
@@ -62,10 +64,10 @@ class Prediction(Settings):
 
 @dataclass(frozen=True)
 class Candidates:
-    """What may be answered.
+    """What is asked about, and what of it may be answered.
 
     names: C distinct ones. ids: int64[C], each one's place in the vocabulary, -1 for new ones. prior: float64[C], log
-    share among the training targets. is_anchor, is_trained: bool[C].
+    share among the training targets. is_anchor, is_trained, is_allowed: bool[C].
     """
 
     names: tuple[str, ...]
@@ -73,6 +75,22 @@ class Candidates:
     prior: Float64
     is_anchor: NDArray[np.bool_]
     is_trained: NDArray[np.bool_]
+    is_allowed: NDArray[np.bool_]
+
+    @cached_property
+    def allowed(self) -> "Candidates":
+        """Only those that may be answered."""
+        kept = np.flatnonzero(self.is_allowed)
+        if len(kept) == len(self.names):
+            return self
+        return Candidates(
+            tuple(self.names[place] for place in kept.tolist()),
+            self.ids[kept],
+            self.prior[kept],
+            self.is_anchor[kept],
+            self.is_trained[kept],
+            self.is_allowed[kept],
+        )
 
 
 def candidates(
@@ -81,10 +99,11 @@ def candidates(
     deny: Sequence[str] = (),
     new_names: Sequence[str] = (),
 ) -> Candidates:
-    """The vocabulary, or of it only `allow`, without `deny`, and further names.
+    """The vocabulary and further names, of which only `allow`, without `deny`, may be answered.
 
-    Raises DataError for names that are not known, for a new one that is, or one that a log would not have, and where
-    nothing is left.
+    All are asked about, so that an answer is exactly what is said of all, given that it is one of those allowed. Raises
+    DataError for names that are not known, for a new one that is, or one that a log would not have, and where nothing
+    is left.
     """
     known = {name: place for place, name in enumerate(artifact.names)}
     new = [_clean(name, artifact.events) for name in _names("new_names", new_names)]
@@ -98,26 +117,20 @@ def candidates(
         raise DataError(
             f"allow, deny: unknown behaviors {', '.join(map(repr, unknown[:8]))}; new ones are given as new_names"
         )
-    names = [
-        name
-        for name in (*artifact.names, *new)
-        if (allowed is None or name in allowed) and name not in denied
-    ]
-    if not names:
-        raise DataError("allow and deny leave no behavior to answer with")
-    ids = np.array([known.get(name, -1) for name in names], np.int64)
-    counts = np.append(artifact.counts, np.zeros(len(new), np.int64))
-    # of the whole vocabulary, so that a share does not depend on who else may be answered
-    prior = np.append(log_prior(artifact.counts), np.full(len(new), _log_share_of_new(artifact.counts)))
-    places = np.array(
-        [known.get(name, len(known) + (new.index(name) if name in new else 0)) for name in names]
+    names = (*artifact.names, *new)
+    is_allowed = np.array(
+        [(allowed is None or name in allowed) and name not in denied for name in names], bool
     )
+    if not is_allowed.any():
+        raise DataError("allow and deny leave no behavior to answer with")
     return Candidates(
-        tuple(names),
-        ids,
-        prior[places],
-        np.append(artifact.is_anchor, np.zeros(len(new), bool))[places],
-        counts[places] > 0,
+        names,
+        np.append(np.arange(len(known)), np.full(len(new), -1)),
+        # of the whole vocabulary, so that a share does not depend on which new names there are
+        np.append(log_prior(artifact.counts), np.full(len(new), _log_share_of_new(artifact.counts))),
+        np.append(artifact.is_anchor, np.zeros(len(new), bool)),
+        np.append(artifact.counts > 0, np.zeros(len(new), bool)),
+        is_allowed,
     )
 
 
@@ -132,11 +145,16 @@ def calibrated(
     return normalize_label_scores(log_probabilities / temperature[None, :] + shift[None, :])
 
 
-def decided(log_probabilities: Float64, prior: Float64, rule: DecisionRule) -> Float64:
-    """What a rule ranks by, float64[n, C], of log probabilities before calibration; prior: as in `Candidates`."""
-    if isinstance(rule, LogitAdjusted):
-        return log_probabilities - rule.tau * prior[None, :]
-    return log_probabilities
+def given_allowed(log_probabilities: Float64, chosen: Candidates) -> Float64:
+    """Log probabilities of what may be answered, given that it is one of these; of all candidates float64[n, C]."""
+    if chosen.is_allowed.all():
+        return log_probabilities
+    return normalize_label_scores(log_probabilities[:, chosen.is_allowed])
+
+
+def decided(log_probabilities: Float64, chosen: Candidates, rule: DecisionRule) -> Float64:
+    """What a rule ranks by, float64[n, C], of log probabilities before calibration."""
+    return rule_terms(rule, chosen.prior, chosen.is_anchor, chosen.ids).scores(log_probabilities)
 
 
 def ranked(log_probabilities: Float64, scores: Float64, chosen: Candidates, k: int) -> list[Answer]:

@@ -19,6 +19,7 @@ from behaviorlm.config import Settings, validate_settings
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.predictor.rules import BayesRule, DecisionRule
 from behaviorlm.prompts.config import PromptConfig
 
 SCHEMA_VERSION = 1
@@ -69,22 +70,6 @@ class FusedPredictor(Settings):
 Predictor = Annotated[ModelPredictor | CountsPredictor | FusedPredictor, Field(discriminator="kind")]
 
 
-class PlainRule(Settings):
-    """The most probable behavior comes first."""
-
-    kind: Literal["plain"] = "plain"
-
-
-class LogitAdjusted(Settings):
-    """Ranked by log probability minus tau times the log share among the training targets."""
-
-    kind: Literal["logit_adjusted"] = "logit_adjusted"
-    tau: float = Field(description="1 takes the prior out; below 0 it favors frequent behaviors.")
-
-
-DecisionRule = Annotated[PlainRule | LogitAdjusted, Field(discriminator="kind")]
-
-
 class Calibration(Settings):
     """A log probability s of group g becomes s / temperature_g + shift_g, then all are normalized.
 
@@ -102,6 +87,10 @@ class Threshold(Settings):
     min_probability: float = Field(ge=0, le=1)
     coverage: float = Field(ge=0, le=1, description="Share of samples that are answered.")
     precision: float | None = Field(description="Share of these that are right; null: none is answered.")
+    recall_at_5: float | None = Field(
+        default=None,
+        description="Share of these whose behavior is among the first five answers; null: none, or not told.",
+    )
 
 
 class EventMapping(EventsConfig):
@@ -273,6 +262,11 @@ def _check(artifact: Artifact, path: Path) -> None:
     kind = artifact.predictor.kind
     if len(set(artifact.names)) < len(artifact.names):
         raise DataError(f"{path}: behaviors: a name is there twice")
+    rule = artifact.decision
+    if isinstance(rule, BayesRule) and len(rule.shift) != len(artifact.names):
+        raise DataError(
+            f"{path}: decision.shift has {len(rule.shift)} numbers for {len(artifact.names)} behaviors"
+        )
     if kind != "counts" and (artifact.weights is None or artifact.tokens is None):
         raise DataError(f"{path}: predictor.kind is {kind!r}, but weights or tokens are missing")
     if kind != "model" and artifact.counting is None:

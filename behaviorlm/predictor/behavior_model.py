@@ -19,6 +19,7 @@ from behaviorlm.predictor.answers import (
     calibrated,
     candidates,
     decided,
+    given_allowed,
     ranked,
 )
 from behaviorlm.predictor.artifact import Artifact, read_artifact
@@ -68,8 +69,8 @@ class Choices:
 class Scored:
     """Histories as they were scored, before any answer is made of it.
 
-    asked: of each of n. log_probabilities: of the C candidates, before calibration and any rule; scores: what the rule
-    ranks by; shown: log probabilities after calibration; float64[n, C] each.
+    asked: of each of n. log_probabilities: of the C candidates, before calibration and any rule, float64[n, C]. Of the
+    A that may be answered, float64[n, A]: scores, what the rule ranks by; shown, log probabilities after calibration.
     """
 
     chosen: Candidates
@@ -151,7 +152,7 @@ class BehaviorModel:
             ]
         found = []
         for row, (history, of) in enumerate(zip(histories, asked, strict=True)):
-            answers = ranked(shown[row], scores[row], chosen, choices.k)
+            answers = ranked(shown[row], scores[row], chosen.allowed, choices.k)
             found.append(
                 Prediction(
                     answers=answers,
@@ -169,9 +170,14 @@ class BehaviorModel:
         chosen = candidates(self.artifact, choices.allow, choices.deny, choices.new_names)
         asked = self.parts.asked(histories, chosen)
         log_probabilities = self.parts.log_probabilities(asked, chosen)
-        scores = decided(log_probabilities, chosen.prior, self.artifact.decision)
-        shown = calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration)
-        return Scored(chosen, asked, log_probabilities, scores, shown)
+        scores = decided(log_probabilities, chosen, self.artifact.decision)[:, chosen.is_allowed]
+        return Scored(chosen, asked, log_probabilities, scores, self._shown(log_probabilities, chosen))
+
+    def _shown(self, log_probabilities: NDArray[np.float64], chosen: Candidates) -> NDArray[np.float64]:
+        """After calibration, of those that may be answered."""
+        return given_allowed(
+            calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration), chosen
+        )
 
     def log_probabilities(self, histories: Sequence[History]) -> NDArray[np.float64]:
         """Of the vocabulary, before calibration and any decision rule; float64[n, K]."""
@@ -221,9 +227,7 @@ class BehaviorModel:
             return []
         left_out = [without(asked, from_end) for from_end in range(asked.used, 0, -1)]
         log_probabilities = self.parts.log_probabilities(left_out, chosen)
-        left = np.exp(
-            calibrated(log_probabilities, chosen.is_anchor, self.artifact.calibration)[:, best]
-        ).tolist()
+        left = np.exp(self._shown(log_probabilities, chosen)[:, best]).tolist()
         whole = float(np.exp(shown[best]))
         first = history.size - asked.used
         names = history.events["behavior"].slice(first).to_pylist()

@@ -79,10 +79,7 @@ class Parts:
             every = self.counts.log_probabilities(
                 [of.past for of in asked], np.array([of.context for of in asked])
             )
-            if (
-                chosen.ids >= 0
-            ).any():  # else only new names may be answered, of which counting knows nothing
-                of_counts = normalize_label_scores(np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf))
+            of_counts = normalize_label_scores(np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf))
         return mixed(of_model, of_counts, self.artifact.predictor)
 
     def label_scores(self, histories: Sequence[History]) -> NDArray[np.float32]:

@@ -8,16 +8,14 @@ from behaviorlm.metrics.label_probabilities import normalize_label_scores, requi
 
 
 def difficulty_measures(
-    label_scores: NDArray[np.floating],
-    targets: NDArray[np.integer],
-    reference_scores: NDArray[np.floating] | None = None,
+    label_scores: NDArray[np.floating], targets: NDArray[np.integer]
 ) -> dict[str, NDArray[np.float64]]:
     """Every measure of difficulty of n samples, float64[n] by name, in nats except `rank`.
 
     label_scores float[n, K], normalized here over the vocabulary; targets int[n], vocabulary indexes. nll =
     −log p(target); rank = place of the target, 0 is first, ties by vocabulary index; margin = best other log
-    p − target's; excess = nll − entropy; reducible = nll − nll under `reference_scores` float[n, K], if
-    given. Raises DataError for scores that cannot be ranked and for a target outside the vocabulary.
+    p − target's; excess = nll − entropy. Raises DataError for scores that cannot be ranked and for a target
+    outside the vocabulary.
     """
     require_label_scores(label_scores, targets)
     if len(targets) and targets.min() < 0:
@@ -42,12 +40,6 @@ def difficulty_measures(
         measures["excess"][rows] = nll + terms.sum(axis=1)
         log_probabilities[block, target] = -np.inf
         measures["margin"][rows] = log_probabilities.max(axis=1) + nll
-    if reference_scores is not None:
-        if reference_scores.shape != label_scores.shape:
-            raise DataError(
-                f"reference scores of shape {reference_scores.shape} do not fit scores {label_scores.shape}"
-            )
-        measures["reducible"] = measures["nll"] - difficulty_measures(reference_scores, targets)["nll"]
     return measures
 
 

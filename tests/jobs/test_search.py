@@ -250,7 +250,10 @@ def test_the_example_for_a_tuner_of_ones_own_runs(tmp_path: Path) -> None:
 def test_a_floor_that_no_trial_reaches_and_a_wait_for_what_is_not_there_are_told(tmp_path: Path) -> None:
     space = {"selection.balance": [0.1, 0.9]}
     data = search_data(
-        tmp_path, space=space, scheduler="none", objective={"name": "tail", "floor": "a_tuned + 0.9"}
+        tmp_path,
+        space=space,
+        scheduler="none",
+        objective={"name": "tail", "floor": 0.9, "floor_arm": "a_tuned"},
     )
     done = search(write_search(tmp_path, "floor", data))
     assert done.returncode == 1, done.stdout + done.stderr

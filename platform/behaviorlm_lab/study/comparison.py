@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from behaviorlm.metrics.front import front
+from behaviorlm.scoring.model_names import ADJUSTED, PLAIN, split_model_name
 from behaviorlm_lab.study.intervals import MINIMUM_SEEDS, MISSING, estimate, less, markdown, mean
 from behaviorlm_lab.study.settings import MAIN, PRIMARY_MODEL, REFERENCE
 
@@ -107,7 +108,7 @@ def fronts(records: Sequence[Record], reference: str | None = None) -> list[str]
     reference how far that is ahead of the front of the reference's arm, paired by seed.
     """
     names = list(records[0]["fronts"])
-    other = None if reference is None else reference.partition("+")[0]
+    other = None if reference is None else split_model_name(reference).predictor
     rows = []
     for arm in names:
         if arm == other:
@@ -127,8 +128,8 @@ def choices(records: Sequence[Record]) -> list[str]:
     """One row a model: what validation chose, its value there, the endpoint on the one draw, and what it cost."""
     rows = []
     for name in records[0]["models"]:
-        arm, _, form = name.partition("+")
-        tau = [record["tau"].get(arm) for record in records] if form == "adjusted" else []
+        arm, rule = split_model_name(name)
+        tau = [record["tau"].get(arm) for record in records] if rule == ADJUSTED else []
         on_validation = [_on_validation(record, name) for record in records]
         drawn = [
             mean(record["models"][name][key]["value"] for record in records)
@@ -152,7 +153,7 @@ def choices(records: Sequence[Record]) -> list[str]:
 
 def area(record: Record, name: str) -> float | None:
     """Area under the front of a model in expectation, under that of its arm if it is adjusted; None without a front."""
-    found = record["fronts"].get(name.removesuffix("+adjusted"))
+    found = record["fronts"].get(_of_front(name))
     return None if found is None else found["expected_area"]
 
 
@@ -162,7 +163,7 @@ def tail_at_anchor(record: Record, name: str, anchor: float) -> float | None:
 
     None beyond the last, where no strength that was tried comes, and where the front is not known in expectation.
     """
-    found = record["fronts"].get(name.removesuffix("+adjusted"), {"points": []})
+    found = record["fronts"].get(_of_front(name), {"points": []})
     expected = [point["expected"] for point in found["points"]]
     if not expected or None in expected:
         return None
@@ -208,5 +209,12 @@ def _has_front(record: Record, name: str, reference: str) -> bool:
 
 
 def _on_validation(record: Record, name: str) -> float | None:
-    arm, _, form = name.partition("+")
-    return record["validation"].get(arm, {}).get({"": "plain", "adjusted": "adjusted"}.get(form, ""))
+    predictor, rule = split_model_name(name)
+    found: float | None = record["validation"].get(predictor, {}).get(rule)
+    return found
+
+
+def _of_front(name: str) -> str:
+    """Whose front a model lies on: its predictor's, if its rule is one of those along it."""
+    predictor, rule = split_model_name(name)
+    return predictor if rule in (PLAIN, ADJUSTED) else name

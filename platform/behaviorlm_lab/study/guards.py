@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from behaviorlm.scoring.model_names import DECISION_RULES, model_name, split_model_name
 from behaviorlm_lab.study.comparison import area, endpoint
 from behaviorlm_lab.study.intervals import estimate, less, markdown
 from behaviorlm_lab.study.settings import MAIN
@@ -33,7 +34,11 @@ def guards(records: Sequence[Record]) -> list[str]:
     found = [record for record in records if main and _is_guard(record, main[0])]
     if not found:
         return []
-    arms = [name for name in found[0]["models"] if name.partition("+")[0] in found[0]["optimizer_samples"]]
+    arms = [
+        name
+        for name in found[0]["models"]
+        if split_model_name(name).predictor in found[0]["optimizer_samples"]
+    ]
     seeds = {record["seed"] for record in found}
     rows = [[*_row(name, [one for one in main if one["seed"] in seeds], [])[:-1], ""] for name in arms]
     for condition in dict.fromkeys(record["condition"] for record in found):
@@ -53,8 +58,8 @@ def _row(name: str, chosen: Sequence[Record], main: Sequence[Record]) -> list[st
 
 def compared_with(name: str) -> str:
     """The model that a model's gain is over."""
-    form = name.partition("+")[2]
-    return f"{COMPARED}+{form}" if form and name != f"{COMPARED}+adjusted" else COMPARED
+    predictor, rule = split_model_name(name)
+    return COMPARED if predictor == COMPARED and rule in DECISION_RULES else model_name(COMPARED, rule)
 
 
 def gain(record: Record, name: str, quantity: Quantity) -> float | None:

@@ -98,7 +98,7 @@ def _compare(name: str, made: dict[str, Any], other_name: str, other: dict[str, 
 def _resolved(settings: RunSettings, study: StudySettings, condition: str) -> dict[str, Any]:
     """Dotted keys; nothing about where files lie, how widely work runs, or which seed it is."""
     data = settings.model_dump(mode="json")
-    for key in ("name", "storage", "execution"):
+    for key in ("name", "storage", "execution", "tracking"):
         del data[key]
     del data["events"]["paths"], data["model"]["base"], data["evaluation"]["cloze"]
     for source in data["auxiliary"]:

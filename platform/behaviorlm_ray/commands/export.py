@@ -2,16 +2,15 @@
 
 %(prog)s --run runs/my_app --to exported/my_app [--model ab_tuned] [--merged]
 
-Without --model the best on validation is exported: a model, counting alone, or a mixture of both (NAME+counts). The
-folder's scores are compared with the run's first; where they differ nothing is written. Needs no Ray.
+Without --model what the run recommends is exported: a model, counting alone, or a mixture of both (NAME+counts), under
+the decision rule that serves it best. The folder's scores are compared with the run's first; where they differ nothing
+is written. Needs no Ray.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
-from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from behaviorlm_ray.console.command_line import exit_status
 from behaviorlm_ray.export.run_folder import read_run_folder
 
 
@@ -31,7 +30,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     add(
         "--model",
         metavar="NAME",
-        help="an arm of the run, counts, or NAME+counts; default: the best on validation",
+        help="an arm of the run, counts, or NAME+counts; +plain, +bayes, +adjusted or +fitted behind it names the "
+        "rule, else validation does; default: what the run recommends",
     )
     add("--merged", action="store_true", help="whole weights in place of an adapter, for any server")
     add(
@@ -45,21 +45,14 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parser.parse_args(arguments)
     if options.minimum < 1:
         parser.error("--minimum must be 1 or more")
-    try:
+
+    def work() -> None:
         read_run_folder(options.run)  # before anything heavy is loaded
         from behaviorlm_ray.export.exporting import ExportPlan, export
 
-        lines = export(
-            ExportPlan(options.run, options.to, options.model, options.merged, options.minimum, options.base)
+        plan = ExportPlan(
+            options.run, options.to, options.model, options.merged, options.minimum, options.base
         )
-    except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except BehaviorLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print("\n".join(lines))
-    return 0
+        print("\n".join(export(plan)))
+
+    return exit_status(work, "interrupted; nothing was written")

@@ -11,8 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
-from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from behaviorlm_ray.console.command_line import exit_status
 from behaviorlm_ray.console.config_files import load_config
 from behaviorlm_ray.pipeline.settings import RunSettings
 
@@ -20,18 +19,7 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Look, print, write what was asked for. Returns the exit status."""
     options = _options(arguments, prog)
-    try:
-        print_look(options)
-    except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except BehaviorLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
+    return exit_status(lambda: print_look(options), "interrupted")
 
 
 def print_look(options: argparse.Namespace) -> None:

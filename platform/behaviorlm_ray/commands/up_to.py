@@ -72,6 +72,8 @@ def _run(goal: Goal, settings: RunSettings) -> str:
     from behaviorlm_ray.pipeline.run import open_run
     from behaviorlm_ray.report.results import write_results
     from behaviorlm_ray.stages.run_record import RunRecord
+    from behaviorlm_ray.tracking.registering import tell_results
+    from behaviorlm_ray.tracking.tracking import tracked
 
     run = open_run(with_absolute_paths(settings))
     # with a Ray of its own, which never grows, and a model to run
@@ -82,8 +84,9 @@ def _run(goal: Goal, settings: RunSettings) -> str:
             require_capacity(settings, capacity_here())
         check_inputs(run, is_written=True)
 
-    with shown(log_folder(run.output_folder), look):
+    with shown(log_folder(run.output_folder), look), tracked(run) as tracking:
         runner = run.runner(RunRecord(run.output_folder))
+        runner.follow = tracking.stage_ended
         with connected(allow_unauthenticated=settings.execution.allow_unauthenticated_cluster):
             if is_alone:
                 require_capacity(settings, ray.cluster_resources())
@@ -92,10 +95,14 @@ def _run(goal: Goal, settings: RunSettings) -> str:
                 screen().says(unused)
             output = runner.run(_declared(goal)(run))
         report = write_results(run, runner) if goal == "evaluate" else None
+        if report is not None:
+            tell_results(run, tracking)
     if goal == "prepare":
         from behaviorlm_ray.pipeline.prepare import described
 
-        return "\n".join([*described(output, run.settings), f"wrote prepare to {output.folder}"])
-    if report is None:
-        return f"wrote {output.manifest.stage} to {output.folder}"
-    return "\n".join([*report.lines, f"wrote the report to {report.place}"])
+        lines = [*described(output, run.settings), f"wrote prepare to {output.folder}"]
+    elif report is None:
+        lines = [f"wrote {output.manifest.stage} to {output.folder}"]
+    else:
+        lines = [*report.lines, f"wrote the report to {report.place}"]
+    return "\n".join([*lines, *tracking.lines])

@@ -1,22 +1,36 @@
 """Evaluation: every model and baseline on the same samples, with intervals, paired comparisons and tables.
 
-Choices (the strength of logit adjustment, the weights of baselines) are made on validation; test is only measured.
+Choices (decision rules, the weights of baselines and of a mixture, what is recommended) are made on validation; test is
+only measured.
 Label scores come in batches, and few numbers are kept of each sample and predictor; no scores of all samples are held.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm.metrics.score_batches import keep_predictions
+from behaviorlm.metrics.score_batches import Kept
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
-from behaviorlm_ray.evaluation.arms import MeasuredArm, Rules, measure_arm
+from behaviorlm.scoring.model_names import (
+    ADJUSTED,
+    COUNTS,
+    DECISION_RULES,
+    PLAIN,
+    WITH_COUNTS,
+    model_name,
+    split_model_name,
+)
+from behaviorlm_ray.evaluation.counting import Counting
+from behaviorlm_ray.evaluation.measured import Asked, MeasuredPredictor, measure_predictor
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
+from behaviorlm_ray.evaluation.recommendation import Option, best, options, recommended
+from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 
@@ -43,13 +57,47 @@ class Resampling:
 
 @dataclass(frozen=True)
 class _Measured:
-    """All that is told of the samples. outcomes: of every form of every predictor, in the order of the tables."""
+    """All that is told of the samples. predictors: baselines, counting as it is served, arms and their mixture."""
 
     facts: SampleFacts
-    outcomes: dict[str, Outcomes]
-    arms: dict[str, MeasuredArm]
+    arms: list[str]
+    predictors: dict[str, MeasuredPredictor]
+    weights: dict[str, float]
     held: HeldAgainstTruth | None
     resampling: Resampling
+
+    @cached_property
+    def outcomes(self) -> dict[str, Outcomes]:
+        """Of every form of every predictor, in the order of the tables."""
+        return {
+            model_name(name, rule): outcomes
+            for name, found in self.predictors.items()
+            for rule, outcomes in {PLAIN: found.outcomes, **found.forms}.items()
+        }
+
+    @cached_property
+    def compared(self) -> list[Option]:
+        """What can be served, under each decision rule."""
+        served = (COUNTS, *self.arms, *self.weights)
+        return [option for name in served for option in _options(name, self.predictors[name])]
+
+    @cached_property
+    def looked_at(self) -> dict[str, Outcomes]:
+        """What is told of in detail: each predictor plainly and under the rule that validation prefers for it, and arms
+        with logit adjustment, too.
+        """
+        preferred = {
+            option.model
+            for name, of in self.predictors.items()
+            if (option := best(_options(name, of))) is not None
+        }
+        return {
+            name: outcomes
+            for name, outcomes in self.outcomes.items()
+            if (of := split_model_name(name)).rule not in DECISION_RULES[1:]
+            or name in preferred
+            or (of.predictor in self.arms and of.rule == ADJUSTED)
+        }
 
 
 def compare(
@@ -58,52 +106,56 @@ def compare(
     scores: Mapping[str, ArmScores],
     *,
     tau_grid: Sequence[float],
-    resamples: int,
-    seed: int,
+    resampling: Resampling,
     tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
     truth: TruthSettings | None = None,
+    told: Callable[[str, Kept], None] | None = None,
 ) -> Comparison:
-    """Compare models, by name, and baselines.
+    """Compare models, by name, and counting.
 
-    Each model is reported with logit adjustment as well, tau chosen on validation by `anchor_tail_objective`, and with
-    its front (`AdjustmentFront`). truth: the synthetic world of the log; a model beyond what can be known raises
-    DataError.
+    Each predictor is reported under each decision rule, as validation chooses it; each model with its front
+    (`AdjustmentFront`), and the one that validation prefers mixed with counting, too. truth: the synthetic world of the
+    log; a model beyond what can be known raises DataError. told: gets what is kept of each predictor on test, by name.
     """
     facts = sample_facts(log, samples)
     known = None if truth is None else truth.open().about(log, samples.test)
-    baselines = baseline_predictors(log, samples.test)
     rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
-    outcomes = {
-        name: keep_predictions(batches(), facts.targets, len(facts.vocabulary)).outcomes
-        for name, batches in baselines.items()
-    }
-    arms = {
-        name: measure_arm(of_arm, facts.validation, facts.targets, rules, keep_front=known is not None)
-        for name, of_arm in scores.items()
-    }
-    for name, arm in arms.items():
-        outcomes |= {name: arm.outcomes, **{f"{name}+{form}": found for form, found in arm.forms.items()}}
-    held = None
+    counting = Counting(log, samples)
+    predictors: dict[str, MeasuredPredictor] = {}
+
+    def measure(name: str, of: ArmScores) -> None:
+        listener = None if told is None else partial(told, name)
+        is_model = name in scores
+        asked = Asked(is_model, is_model and known is not None, listener)
+        predictors[name] = measure_predictor(of, facts, rules, asked)
+
+    for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **scores}.items():
+        measure(name, of)
+    weights = {}
+    winner = best([option for name in scores for option in _options(name, predictors[name])])
+    if winner is not None:
+        mixture, of = f"{winner.predictor}{WITH_COUNTS}", scores[winner.predictor]
+        weights[mixture] = counting.best_weight(of)
+        measure(mixture, counting.with_model(of, weights[mixture]))
+    measured = _Measured(facts, list(scores), predictors, weights, None, resampling)
     if known is not None:
         held = known.hold(
-            {name: model.predicted for name, model in outcomes.items()},
-            {name: arm.front_choices for name, arm in arms.items() if arm.front_choices is not None},
+            {name: model.predicted for name, model in measured.outcomes.items()},
+            {name: of.front_choices for name, of in predictors.items() if of.front_choices is not None},
         )
-    measured = _Measured(facts, outcomes, arms, held, Resampling(resamples, seed))
-    return Comparison(
-        _results(measured),
-        _details(measured),
-        [
-            *([] if len(facts.validation) else [WITHOUT_VALIDATION]),
-            *(_nothing_to_choose_by(name, rules) for name, arm in arms.items() if _was_not_chosen(arm)),
-        ],
-    )
+        measured = replace(measured, held=held)
+    return Comparison(_results(measured), _details(measured), _warnings(measured, rules))
+
+
+def _options(name: str, predictor: MeasuredPredictor) -> list[Option]:
+    return [] if predictor.chosen is None else options(name, predictor.chosen.objectives)
 
 
 def _results(measured: _Measured) -> dict[str, Any]:
     facts, held = measured.facts, measured.held
     is_anchor = facts.vocabulary.is_anchor
     return {
+        "recommended": recommended(measured.compared),
         "ceiling": None if held is None else held.ceiling,
         "in_expectation": None if held is None else _in_expectation(held),
         "models": {
@@ -111,7 +163,9 @@ def _results(measured: _Measured) -> dict[str, Any]:
             for name, model in measured.outcomes.items()
         },
         "validation": {
-            name: asdict(arm.choice.plain) for name, arm in measured.arms.items() if arm.choice is not None
+            name: asdict(chosen.tau.plain)
+            for name in measured.arms
+            if (chosen := measured.predictors[name].chosen) is not None
         },
         "samples": _counts(facts),
     }
@@ -134,10 +188,10 @@ def _counts(facts: SampleFacts) -> dict[str, int]:
 
 
 def _details(measured: _Measured) -> dict[str, Any]:
-    vocabulary, held, arms = measured.facts.vocabulary, measured.held, measured.arms
-    choices = {name: arm.choice for name, arm in arms.items() if arm.choice is not None}
+    vocabulary, held = measured.facts.vocabulary, measured.held
+    chosen = {name: of.chosen for name, of in measured.predictors.items() if of.chosen is not None}
     truth = None
-    fronts = {name: arm.front for name, arm in arms.items()}
+    fronts = {name: of.front for name, of in measured.predictors.items() if of.front is not None}
     if held is not None:
         truth = held.details | {"models": {name: asdict(of) for name, of in held.expected.items()}}
         fronts = {
@@ -145,11 +199,13 @@ def _details(measured: _Measured) -> dict[str, Any]:
             for name, front in fronts.items()
         }
     return {
-        "tau": {name: choice.tau for name, choice in choices.items()},
-        "validation": {
-            name: {"plain": choice.plain.objective, "adjusted": choice.chosen.objective}
-            for name, choice in choices.items()
+        "tau": {name: of.tau.tau for name, of in chosen.items()},
+        "rules": {
+            name: {rule: found.model_dump(mode="json") for rule, found in of.rules.items()}
+            for name, of in chosen.items()
         },
+        "counts_weight": measured.weights,
+        "validation": {name: of.objectives for name, of in chosen.items()},
         "fronts": {name: front.to_json() for name, front in fronts.items()},
         "truth": truth,
         "comparisons": _comparisons(measured),
@@ -157,9 +213,9 @@ def _details(measured: _Measured) -> dict[str, Any]:
             name: per_behavior_table(
                 model, vocabulary.names, vocabulary.is_anchor, vocabulary.counts
             ).to_pylist()
-            for name, model in measured.outcomes.items()
+            for name, model in measured.looked_at.items()
         },
-        "reliability": {name: reliability(model).to_pylist() for name, model in measured.outcomes.items()},
+        "reliability": {name: reliability(model).to_pylist() for name, model in measured.looked_at.items()},
     }
 
 
@@ -171,23 +227,23 @@ def _in_expectation(held: HeldAgainstTruth) -> dict[str, Any]:
     }
 
 
-def _was_not_chosen(arm: MeasuredArm) -> bool:
-    return arm.choice is not None and arm.choice.chosen.objective is None
-
-
-def _nothing_to_choose_by(name: str, rules: Rules) -> str:
-    return (
-        f"{name}: tau was not chosen: the validation samples have no anchor target or no tail behavior "
-        f"with {rules.tail_minimum_targets} targets; raise split.validation"
-    )
+def _warnings(measured: _Measured, rules: Rules) -> list[str]:
+    if not len(measured.facts.validation):
+        return [WITHOUT_VALIDATION]
+    if any(option.objective is not None for option in measured.compared):
+        return []
+    return [
+        "no rule was chosen: the validation samples have no anchor target or no tail behavior with "
+        f"{rules.tail_minimum_targets} targets; raise split.validation"
+    ]
 
 
 def _comparisons(measured: _Measured) -> list[dict[str, Any]]:
     """One model, A+B where it is compared and else the last arm, against every other one on the endpoint."""
-    facts, models = measured.facts, list(measured.arms)
+    facts, models = measured.facts, measured.arms
     subject = "ab_tuned" if "ab_tuned" in models else models[-1] if models else ""
     result = []
-    for name, outcomes in measured.outcomes.items():
+    for name, outcomes in measured.looked_at.items():
         if not subject or name == subject:
             continue
         difference = paired_difference(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines import Baseline, TimelineArrays, fit_baselines, timeline_arrays
 from behaviorlm.metrics.score_batches import ScoreBatch, rows_per_batch
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 
 Int64 = NDArray[np.int64]
@@ -23,26 +24,29 @@ ScoresAt = Callable[[Int64], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ArmScores:
-    """Label scores of a model on the validation and the test samples.
+    """Label scores of a predictor on the validation and the test samples.
 
     without_history: those of the test samples' questions alone. Only an untuned model has them; it is then reported in
-    its PMI form and as mean per token, too.
+    its PMI form and as mean per token, too. mix: log shares of the behaviors that it was last tuned on, float64[K];
+    None: the log's own, or not known.
     """
 
     validation: Predictor
     test: Predictor
     without_history: ScoresAt | None = None
+    mix: NDArray[np.float64] | None = None
 
 
-def baseline_predictors(log: PreparedLog, rows: SampleRows) -> dict[str, Predictor]:
-    """Every counting baseline by name, for the chosen samples.
+def baseline_predictors(log: PreparedLog, samples: EvaluatedSamples) -> dict[str, ArmScores]:
+    """Every counting baseline by name.
 
     Baselines see what the models see: the events before the sample and its `context_before`.
     """
     timelines, _ = whole_log(log)
-    asked = asked_rows(log, rows)
+    validation, test = (asked_rows(log, rows) for rows in (samples.validation, samples.test))
     return {
-        name: _predictor(baseline, timelines, asked) for name, baseline in fit_baselines(timelines).items()
+        name: ArmScores(_predictor(baseline, timelines, validation), _predictor(baseline, timelines, test))
+        for name, baseline in fit_baselines(timelines).items()
     }
 
 

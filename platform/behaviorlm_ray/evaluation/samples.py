@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.scoring.rule_fitting import fold_of
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -17,8 +18,9 @@ from behaviorlm_ray.preparation.prepared_log import (
 )
 
 WITHOUT_VALIDATION = (
-    "there is no validation sample, so nothing is chosen by any: no model is shown with logit adjustment (+adjusted); "
-    "raise split.validation, or mark some events as validation in events.split_column"
+    "there is no validation sample, so nothing is chosen by any: no model is shown under a decision rule (+adjusted, "
+    "+bayes, +fitted), and none is recommended; raise split.validation, or mark some events as validation in "
+    "events.split_column"
 )
 """What a comparison leaves out without validation samples."""
 
@@ -35,8 +37,8 @@ class EvaluatedSamples:
 class SampleFacts:
     """Of n test samples: targets int32[n] (-1: unseen in training), is_repeat bool[n], groups object[n].
 
-    vocabulary: what targets are indexes of. Of the validation samples: targets, int32[v], and how many groups they are
-    of.
+    vocabulary: what targets are indexes of. Of the validation samples: targets, int32[v], the fold of each, int8[v],
+    and how many groups they are of.
     """
 
     vocabulary: Vocabulary
@@ -44,6 +46,7 @@ class SampleFacts:
     is_repeat: NDArray[np.bool_]
     groups: NDArray[np.object_]
     validation: NDArray[np.int32]
+    validation_folds: NDArray[np.int8]
     validation_groups: int
 
 
@@ -57,5 +60,6 @@ def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:
         gather(log, samples.test, "is_repeat"),
         group_names(log, samples.test),
         gather(log, samples.validation, "behavior"),
+        fold_of(group_names(log, samples.validation)),
         group_count(log, samples.validation),
     )

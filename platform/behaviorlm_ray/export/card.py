@@ -7,9 +7,11 @@ from typing import Any
 
 import yaml
 
-from behaviorlm.predictor.artifact import Artifact, LogitAdjusted
+from behaviorlm.predictor.artifact import Artifact
+from behaviorlm.predictor.rules import rule_in_words
+from behaviorlm.scoring.model_names import arm_of, split_model_name
 from behaviorlm_ray.evaluation.comparison import PRIMARY
-from behaviorlm_ray.export.choice import Chosen
+from behaviorlm_ray.export.choice import Chosen, Told
 from behaviorlm_ray.export.finished_run import FinishedRun
 
 SHOWN = (
@@ -21,10 +23,24 @@ SHOWN = (
 )
 
 
-def write_card(path: Path, artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> None:
-    """Write it."""
-    text = "\n".join([*_metadata(artifact), "", *_text(artifact, run, compared)])
+def write_card(
+    path: Path, artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequence[Told]
+) -> None:
+    """Write it. compared: what the run chose from; empty where the predictor was named."""
+    text = "\n".join([*_metadata(artifact), "", *_text(artifact, run, chosen, compared)])
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def calibration_errors(artifact: Artifact) -> list[tuple[str, str, str]]:
+    """Of each group, on the run's test part with intervals, before and after calibration; empty without any."""
+    if artifact.uncalibrated is None:
+        return []
+    both = artifact.uncalibrated, artifact.metrics
+    cells = {
+        group: [_cell(found, group, "expected_calibration_error") for found in both]
+        for group in ("all", "anchor", "tail")
+    }
+    return [(group, before, after) for group, (before, after) in cells.items()]
 
 
 def _metadata(artifact: Artifact) -> Iterator[str]:
@@ -58,14 +74,14 @@ def _metadata(artifact: Artifact) -> Iterator[str]:
     yield "---"
 
 
-def _text(artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> Iterator[str]:
+def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequence[Told]) -> Iterator[str]:
     origin, counts = artifact.origin, run.log.counts
     anchors = int(artifact.is_anchor.sum())
     yield from (f"# {_plain(origin.run)}: what a user does next", "")
     yield (
         f"Predicts the next of {len(artifact.names)} behaviors ({anchors} anchors, the others tail), "
         f"given what a user did before. Kind: {artifact.predictor.kind} ({_plain(origin.predictor)}); decision rule: "
-        f"{_rule(artifact)}."
+        f"{rule_in_words(artifact.decision)}."
     )
     yield from ("", "```python", "from behaviorlm.predictor.behavior_model import BehaviorModel", "")
     yield from (
@@ -81,15 +97,11 @@ def _text(artifact: Artifact, run: FinishedRun, compared: Sequence[Chosen]) -> I
         f"{counts.get('samples_test', '?')} test. Fingerprint of the log: {origin.fingerprints.get('log', '?')[:16]}."
     )
     yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
-    by = (
-        "Chosen"
-        if len(compared) > 1
-        else "Named by whoever exported it, and compared with no other; its rule chosen"
-    )
+    by = "Chosen" if compared else "Named by whoever exported it, and compared with no other; its rule chosen"
     yield from (f"{by} on validation, by the mean of anchor accuracy and tail macro recall:", "")
-    for one in compared:
+    for one in compared or [chosen.told]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
-        yield f"- {one.name}: {value} ({one.rule_in_words})"
+        yield f"- {one.name}: {value} ({one.in_words})"
     yield from ("", "## How sure it is", "", *_sureness(artifact), "")
     yield from ("## Privacy and limits", "", *_limits(artifact), "")
     yield from ("## License and owner", "", *_license(artifact))
@@ -102,7 +114,9 @@ def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
     rows = {f"**{_plain(artifact.origin.predictor)}, as exported**": artifact.metrics}
     arms = set(run.arms)
     rows |= {
-        name: found for name, found in run.results["models"].items() if name.partition("+")[0] not in arms
+        name: found
+        for name, found in run.results["models"].items()
+        if arm_of(split_model_name(name).predictor) not in arms
     }
     for name, found in rows.items():
         yield f"| {name} | {' | '.join(_cell(found, group, metric) for group, metric in SHOWN)} |"
@@ -112,24 +126,27 @@ def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
 
 
 def _sureness(artifact: Artifact) -> Iterator[str]:
-    before, after = artifact.uncalibrated, artifact.metrics
-    if before is None:
+    errors = calibration_errors(artifact)
+    if not errors:
         yield "Probabilities are the predictor's own: validation has too few samples of a group to calibrate them."
     else:
         yield "Probabilities were calibrated on validation. Expected calibration error on the test part:"
         yield from ("", "| group | before | after |", "|---|---:|---:|")
-        for group in ("all", "anchor", "tail"):
-            cells = [_cell(found, group, "expected_calibration_error") for found in (before, after)]
-            yield f"| {group} | {' | '.join(cells)} |"
+        for group, before, after in errors:
+            yield f"| {group} | {before} | {after} |"
     yield ""
     if not artifact.thresholds:
         yield "There were no validation samples to tell."
         return
     yield "`predict(min_probability=…)` abstains below a probability; on validation that gave:"
-    yield from ("", "| min_probability | answered | right of these |", "|---:|---:|---:|")
+    yield from (
+        "",
+        "| min_probability | answered | right of these | among the first five |",
+        "|---:|---:|---:|---:|",
+    )
     for one in artifact.thresholds[::2]:
-        precision = "" if one.precision is None else f"{one.precision:.3f}"
-        yield f"| {one.min_probability:.2f} | {one.coverage:.3f} | {precision} |"
+        cells = ["" if value is None else f"{value:.3f}" for value in (one.precision, one.recall_at_5)]
+        yield f"| {one.min_probability:.2f} | {one.coverage:.3f} | {' | '.join(cells)} |"
 
 
 def _limits(artifact: Artifact) -> Iterator[str]:
@@ -162,15 +179,6 @@ def _license(artifact: Artifact) -> Iterator[str]:
         )
         yield f"- Base model: {named}. Its license binds this one, too; see there, and set `license` above."
     yield from ("- Owner: (fill in)", "- Intended use: (fill in)", "- Contact: (fill in)")
-
-
-def _rule(artifact: Artifact) -> str:
-    rule = artifact.decision
-    return (
-        f"logit adjustment, tau {rule.tau:g}"
-        if isinstance(rule, LogitAdjusted)
-        else "the most probable first"
-    )
 
 
 def _cell(found: Mapping[str, Any], group: str, metric: str) -> str:

@@ -1,66 +1,68 @@
-"""Which predictor is served: models, counting and their mixture, each under the rules that validation chooses."""
+"""What is exported: the predictor and the rule that the run's comparison recommends, or those that are named."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from behaviorlm.baselines import TimelineArrays
 from behaviorlm.errors import ConfigError
-from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep, rows_per_batch
-from behaviorlm.predictor.artifact import (
-    CountsPredictor,
-    DecisionRule,
-    FusedPredictor,
-    LogitAdjusted,
-    ModelPredictor,
-    PlainRule,
-    Predictor,
+from behaviorlm.predictor.artifact import CountsPredictor, FusedPredictor, ModelPredictor, Predictor
+from behaviorlm.predictor.counts import MINIMUM
+from behaviorlm.predictor.rules import DecisionRule, PlainRule, rule_in_words, rule_terms
+from behaviorlm.scoring.model_names import (
+    COUNTS,
+    DECISION_RULES,
+    PLAIN,
+    WITH_COUNTS,
+    arm_of,
+    model_name,
+    split_model_name,
 )
-from behaviorlm.predictor.counts import Counts, fit_counts, without_rare
-from behaviorlm.predictor.parts import mixed
-from behaviorlm_ray.evaluation.arms import Rules, choose_on_validation
-from behaviorlm_ray.evaluation.predictors import asked_rows, whole_log
+from behaviorlm_ray.evaluation.counting import Counting
+from behaviorlm_ray.evaluation.predictors import ArmScores, asked_rows
+from behaviorlm_ray.evaluation.recommendation import Option, best, options
+from behaviorlm_ray.evaluation.rule_choice import Rules, choose_rules
 from behaviorlm_ray.export.finished_run import FinishedRun
-from behaviorlm_ray.preparation.prepared_log import SampleRows, count
+from behaviorlm_ray.preparation.prepared_log import SampleRows
 
-COUNTS = "counts"
-WITH_COUNTS = "+counts"
-WEIGHTS = tuple(step / 20 for step in range(1, 20))
-"""Shares of counting that validation chooses from, by likelihood (our choice)."""
+_RULE: TypeAdapter[DecisionRule] = TypeAdapter(DecisionRule)
 
-Batches = Callable[[], Iterator[ScoreBatch]]
+
+@dataclass(frozen=True)
+class Told:
+    """A predictor as people are told of it, with its rule and its value on validation."""
+
+    name: str
+    objective: float | None
+    in_words: str
 
 
 @dataclass(frozen=True)
 class Chosen:
     """A predictor with its rule. name: an arm's, `counts`, or an arm's with `+counts`; arm: "" for counting alone.
 
-    objective: the mean of anchor accuracy and tail macro recall on validation; None where there was nothing to count.
+    rule_name: as in results["models"]. objective: the mean of anchor accuracy and tail macro recall on validation; None
+    where there was nothing to count.
     """
 
     name: str
     arm: str
     predictor: Predictor
+    rule_name: str
     rule: DecisionRule
     objective: float | None
 
     @property
-    def rule_in_words(self) -> str:
-        """How it decides."""
-        parts = ["plain" if isinstance(self.rule, PlainRule) else f"logit-adjusted, tau {self.rule.tau:g}"]
-        if isinstance(self.predictor, FusedPredictor):
-            parts.append(f"{self.predictor.counts_weight:.0%} counting")
-        return ", ".join(parts)
+    def told(self) -> Told:
+        """For people."""
+        return Told(self.name, self.objective, in_words(self.rule, self.predictor))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What may be chosen in a run. minimum: see `without_rare`."""
+    """What may be exported of a run. minimum: see `without_rare`."""
 
     run: FinishedRun
     minimum: int
@@ -74,136 +76,113 @@ class Measured:
         )
 
     @cached_property
-    def timelines(self) -> TimelineArrays:
-        """The whole log as counting sees it."""
-        return self._whole[0]
-
-    @cached_property
-    def counts(self) -> tuple[Counts, int, int]:
-        """Counting as it is served, and how many pairs of it are kept and dropped."""
-        timelines, table = self._whole
-        columns = [name for name in table.column_names if name.startswith("before.")]
-        return without_rare(fit_counts(timelines, table, columns), self.minimum)
+    def counting(self) -> Counting:
+        """Counting as it is served."""
+        return Counting(self.run.log, self.run.samples, self.minimum)
 
     def names(self) -> list[str]:
-        """All that can be asked for."""
+        """All predictors that can be asked for."""
         arms = self.run.arms
         return [*arms, COUNTS, *(f"{arm}{WITH_COUNTS}" for arm in arms)]
 
-    def choose(self, name: str | None) -> tuple[Chosen, list[Chosen]]:
-        """The predictor of a name, or the best on validation, and all that were compared for it.
-
-        Of equal ones counting comes before a model and a model before a mixture: the simpler one. Raises ConfigError
-        for an unknown name, and where validation has nothing to choose by.
+    def choose(self, name: str | None) -> Chosen:
+        """The predictor and the rule of a name, by validation the rule of a name without one; None: what the run
+        recommends. Raises ConfigError for an unknown name, and where the run recommends nothing.
         """
         if name is not None:
-            chosen = self._named(name)
-            return chosen, [chosen]
-        found = [self._counting(), *(self._model(arm) for arm in self.run.arms)]
-        best_arm = max(found[1:], key=_value).arm
-        found.append(self._mixture(best_arm))
-        best = max(found, key=_value)
-        if best.objective is None:
+            predictor, rule = split_model_name(name)
+            if predictor not in self.names() or rule not in DECISION_RULES:
+                raise ConfigError(
+                    f"--model: {self.run.folder} has no {name!r}; there are {', '.join(self.names())}, and of each "
+                    f"+{', +'.join(DECISION_RULES)}"
+                )
+            return self._decided(predictor, None if name == predictor else rule)
+        found = self.run.results["recommended"]
+        if found["predictor"] is None:
             raise ConfigError(
-                "validation has nothing to choose a predictor by (an anchor target and a tail behavior with targets); "
-                f"name one: --model {' | '.join(self.names())}"
+                f"the run recommends no predictor: {found['reason']}; name one: --model {' | '.join(self.names())}"
             )
-        return best, found
+        return self._decided(found["predictor"], found["rule"])
 
-    def batches(self, chosen: Chosen, rows: SampleRows, *, validation: bool) -> Batches:
-        """Log probabilities of a predictor in batches; rows: all validation samples, or all test samples."""
+    def compared(self) -> list[Told]:
+        """What the run's comparison chose from, the best rule of each predictor."""
+        every = [Option(**one) for one in self.run.results["recommended"]["compared"]]
+        found = []
+        for name in dict.fromkeys(option.predictor for option in every):
+            chosen = best([option for option in every if option.predictor == name])
+            rule = self._stored(name)[PLAIN if chosen is None else chosen.rule]
+            words = in_words(rule, self._kind(name))
+            found.append(Told(name, None if chosen is None else chosen.objective, words))
+        return found
+
+    def scores(self, chosen: Chosen) -> ArmScores:
+        """Log probabilities of a predictor on the samples of the run."""
         if chosen.arm == "":
-            return lambda: self._counted(rows)
+            return self.counting.alone()
         scores = self.run.scores(chosen.arm)
-        model = scores.validation if validation else scores.test
-        if isinstance(chosen.predictor, ModelPredictor):
-            return lambda: iter(model())
-        asked = asked_rows(self.run.log, rows)
+        if isinstance(chosen.predictor, FusedPredictor):
+            return self.counting.with_model(scores, chosen.predictor.counts_weight)
+        return scores
 
-        def both() -> Iterator[ScoreBatch]:
-            for batch in model():
-                counted = self.counts[0].markov.predict(self._roomy, asked[batch.places])
-                parts = normalize_label_scores(batch.label_scores), normalize_label_scores(counted)
-                yield ScoreBatch(batch.places, mixed(*parts, chosen.predictor).astype(np.float32))
-
-        return both
+    def ranked_by(self, chosen: Chosen, log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What its rule ranks by, float64[n, K]."""
+        is_anchor = self.run.log.vocabulary.is_anchor
+        terms = rule_terms(chosen.rule, self.rules.prior, is_anchor, np.arange(len(is_anchor)))
+        return terms.scores(log_probabilities)
 
     def counted(self, rows: SampleRows) -> NDArray[np.float32]:
         """Log probabilities of chosen samples by counting alone, float32[n, K]."""
-        return self.counts[0].markov.predict(self._roomy, asked_rows(self.run.log, rows))
+        return self.counting.said_of(asked_rows(self.run.log, rows))
 
-    def _named(self, name: str) -> Chosen:
-        if name == COUNTS:
-            return self._counting()
-        arm = name.removesuffix(WITH_COUNTS)
-        if arm not in self.run.arms:
-            raise ConfigError(
-                f"--model: {self.run.folder} has no {name!r}; there are {', '.join(self.names())}"
+    def _decided(self, name: str, rule: str | None) -> Chosen:
+        """A predictor under a rule; None: the one that validation prefers."""
+        predictor, arm = self._kind(name), "" if name == COUNTS else arm_of(name)
+        if self._is_known(name):
+            rules, objectives = self._stored(name), self.run.details["validation"][name]
+        elif len(self.run.facts.validation):  # another mixture than the run's, or other counts
+            scores, facts = (
+                self.scores(Chosen(name, arm, predictor, PLAIN, PlainRule(), None)),
+                self.run.facts,
             )
-        return self._model(arm) if arm == name else self._mixture(arm)
+            found = choose_rules(
+                scores.validation, facts.validation, facts.validation_folds, self.rules, scores.mix
+            )
+            rules, objectives = dict(found.rules), found.objectives
+        else:
+            rules, objectives = {PLAIN: PlainRule()}, {PLAIN: None}
+        if rule is None:
+            preferred = best(options(name, objectives))
+            rule = PLAIN if preferred is None else preferred.rule
+        if rule not in rules:
+            raise ConfigError(
+                f"--model: {model_name(name, rule)} is not there: without validation samples no rule is chosen"
+            )
+        return Chosen(name, arm, predictor, rule, rules[rule], objectives[rule])
 
-    def _model(self, arm: str) -> Chosen:
-        return self._decided(Chosen(arm, arm, ModelPredictor(), PlainRule(), None))
+    def _is_known(self, name: str) -> bool:
+        """Whether the run's comparison chose rules for just this predictor."""
+        same_counts = self.minimum == MINIMUM or arm_of(name) == name != COUNTS
+        return same_counts and name in self.run.details["rules"]
 
-    def _counting(self) -> Chosen:
-        return self._decided(Chosen(COUNTS, "", CountsPredictor(), PlainRule(), None))
+    def _stored(self, name: str) -> dict[str, DecisionRule]:
+        """The rules that the run's comparison chose for a predictor."""
+        return {rule: _RULE.validate_python(found) for rule, found in self.run.details["rules"][name].items()}
 
-    def _mixture(self, arm: str) -> Chosen:
-        weight = self._best_weight(arm)
-        predictor = FusedPredictor(counts_weight=weight)
-        return self._decided(Chosen(f"{arm}{WITH_COUNTS}", arm, predictor, PlainRule(), None))
-
-    def _decided(self, chosen: Chosen) -> Chosen:
-        """With the rule that validation prefers."""
-        targets = self.run.facts.validation
-        if not len(targets):
-            return chosen
-        batches = self.batches(chosen, self.run.samples.validation, validation=True)
-        found = choose_on_validation(batches, targets, self.rules)
-        plain, adjusted = found.plain.objective, found.chosen.objective
-        if adjusted is None or plain is None or adjusted <= plain:
-            return Chosen(chosen.name, chosen.arm, chosen.predictor, PlainRule(), plain)
-        return Chosen(chosen.name, chosen.arm, chosen.predictor, LogitAdjusted(tau=found.tau), adjusted)
-
-    def _best_weight(self, arm: str) -> float:
-        """The share of counting under which the validation targets are most likely; .5 without any."""
-        targets, rows = self.run.facts.validation, self.run.samples.validation
-        known = targets >= 0
-        if not known.any():
-            return 0.5
-        asked = asked_rows(self.run.log, rows)
-
-        def reduce(batch: ScoreBatch) -> Arrays:
-            of_batch = np.maximum(targets[batch.places], 0)
-            place = np.arange(len(of_batch))
-            model = normalize_label_scores(batch.label_scores)[place, of_batch]
-            counted = self.counts[0].markov.predict(self._roomy, asked[batch.places])
-            return {
-                "model": np.exp(model),
-                "counts": np.exp(normalize_label_scores(counted)[place, of_batch]),
-            }
-
-        found = keep(self.run.scores(arm).validation(), len(targets), reduce)
-        model, counted = found["model"][known], found["counts"][known]
-        likelihood = [np.log(weight * counted + (1 - weight) * model).mean() for weight in WEIGHTS]
-        return WEIGHTS[int(np.argmax(likelihood))]
-
-    def _counted(self, rows: SampleRows) -> Iterator[ScoreBatch]:
-        asked = asked_rows(self.run.log, rows)
-        step = rows_per_batch(self.timelines.behaviors)
-        for start in range(0, count(rows), step):
-            places: NDArray[np.int64] = np.arange(start, min(start + step, count(rows)))
-            yield ScoreBatch(places, self.counts[0].markov.predict(self._roomy, asked[places]))
-
-    @cached_property
-    def _whole(self) -> tuple[TimelineArrays, pa.Table]:
-        return whole_log(self.run.log)
-
-    @cached_property
-    def _roomy(self) -> TimelineArrays:
-        """With the code for an unknown context, which the counts have room for."""
-        return replace(self.timelines, contexts=self.timelines.contexts + 1)
+    def _kind(self, name: str) -> Predictor:
+        if name == COUNTS:
+            return CountsPredictor()
+        arm = arm_of(name)
+        if arm == name:
+            return ModelPredictor()
+        weight = self.run.details["counts_weight"].get(name) if self._is_known(name) else None
+        return FusedPredictor(
+            counts_weight=self.counting.best_weight(self.run.scores(arm)) if weight is None else weight
+        )
 
 
-def _value(chosen: Chosen) -> float:
-    return -1.0 if chosen.objective is None else chosen.objective
+def in_words(rule: DecisionRule, predictor: Predictor) -> str:
+    """How a predictor decides."""
+    parts = [rule_in_words(rule)]
+    if isinstance(predictor, FusedPredictor):
+        parts.append(f"{predictor.counts_weight:.0%} counting")
+    return ", ".join(parts)

@@ -35,8 +35,8 @@ from behaviorlm.predictor.histories import History
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.timelines.parts import history_starts
 from behaviorlm_ray import storage
-from behaviorlm_ray.export.card import write_card
-from behaviorlm_ray.export.choice import Chosen, Measured
+from behaviorlm_ray.export.card import calibration_errors, write_card
+from behaviorlm_ray.export.choice import Chosen, Measured, Told
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.export.measuring import coverage, fit_calibration, metrics_on_test
 from behaviorlm_ray.pipeline.tune import MODEL
@@ -54,7 +54,10 @@ another shape, by some tenths of a nat where a name has many tokens (our choice 
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What is exported. model: as in `Measured.names`; None: the best on validation. base: where the base lies now."""
+    """What is exported.
+
+    model: as in `Measured.names`, with a rule or without; None: what the run recommends. base: where the base lies now.
+    """
 
     run: str
     to: str
@@ -74,15 +77,17 @@ def export(plan: ExportPlan) -> list[str]:
     if storage.list_files(target):
         raise ConfigError(f"--to: {target} holds files already; remove them, or choose another place")
     measured = Measured(run, plan.minimum)
-    chosen, compared = measured.choose(plan.model)
+    chosen = measured.choose(plan.model)
+    compared = measured.compared() if plan.model is None else []
     with unfinished(target) as folder:
         artifact = write_description(folder, _write(folder, plan, measured, chosen))
         verification = verify(folder, measured, chosen)
         artifact = write_description(folder, artifact.model_copy(update={"verification": verification}))
-        write_card(folder / CARD, artifact, run, compared)
+        write_card(folder / CARD, artifact, run, chosen, compared)
         for path in folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # libraries write some for the owner alone
-    return [*_told(chosen, compared, plan), _told_check(verification), f"wrote {chosen.name} to {target}"]
+    told = [*_told(chosen, compared), *_told_calibration(artifact), _told_check(verification)]
+    return [*told, f"wrote {chosen.name} to {target}"]
 
 
 def verify(folder: Path, measured: Measured, chosen: Chosen) -> Verification:
@@ -144,7 +149,7 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
         tokens = _tokens(run)
     counting = None
     if not isinstance(chosen.predictor, ModelPredictor):
-        counts, kept, dropped = measured.counts
+        counts, kept, dropped = measured.counting.counts
         write_counts(counts, folder)
         counting = Counting(order=counts.order, minimum=plan.minimum, kept=kept, dropped=dropped)
     vocabulary = run.log.vocabulary
@@ -203,7 +208,7 @@ def _write_model(
         weights = write_weights(folder, config, load_model(config), is_tuned=False, merged=plan.merged)
         return weights, {}
     model = load_trained(config, storage.local_copy(stage.folder / MODEL))
-    return write_weights(folder, config, model, is_tuned=True, merged=plan.merged), run.trained_on(stage)
+    return write_weights(folder, config, model, is_tuned=True, merged=plan.merged), run.trained_on(arm)
 
 
 def _tokens(run: FinishedRun) -> SharedTokens:
@@ -258,15 +263,24 @@ def unfinished(target: Location) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _told(chosen: Chosen, compared: list[Chosen], plan: ExportPlan) -> list[str]:
-    by = "asked for" if plan.model is not None else "the best on validation"
+def _told(chosen: Chosen, compared: list[Told]) -> list[str]:
+    by = "recommended by the run" if compared else "asked for"
     lines = [
         f"{chosen.name} is exported ({by}); mean of anchor accuracy and tail macro recall on validation:"
     ]
-    for one in sorted(compared, key=lambda one: -(one.objective or 0.0)):
+    for one in sorted(compared, key=lambda one: -(one.objective or 0.0)) or [chosen.told]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
-        lines.append(f"  {one.name}: {value} ({one.rule_in_words})")
+        lines.append(f"  {one.name}: {value} ({one.in_words})")
     return lines
+
+
+def _told_calibration(artifact: Artifact) -> list[str]:
+    errors = [f"{group} {before} → {after}" for group, before, after in calibration_errors(artifact)]
+    return (
+        [f"expected calibration error on test, before → after calibration: {'; '.join(errors)}"]
+        if errors
+        else []
+    )
 
 
 def _told_check(found: Verification) -> str:

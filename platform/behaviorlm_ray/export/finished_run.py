@@ -5,22 +5,25 @@ Its stages are found by content: each manifest holds the hashes of what the stag
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from behaviorlm.config import parse_yaml, validate_settings
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
 from behaviorlm_ray.export.run_folder import CONFIG_FILE, read_run_folder
-from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, arm_scores
+from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, TRAINED_ON, arm_scores
+from behaviorlm_ray.pipeline.evaluate import VERSION as EVALUATE_VERSION
 from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples
 from behaviorlm_ray.pipeline.predict import VERSION as PREDICT_VERSION
 from behaviorlm_ray.pipeline.prepare import open_log
-from behaviorlm_ray.pipeline.select import SUMMARY
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.stages.finding import StageOutput, output_in
@@ -75,7 +78,9 @@ class FinishedRun:
 
     def scores(self, arm: str) -> ArmScores:
         """The label scores of an arm. Raises StorageError where they are gone."""
-        return arm_scores(self._predicted(arm), self.log, self.samples)
+        found = arm_scores(self._predicted(arm), self.log, self.samples)
+        counts = self.details[TRAINED_ON][arm]
+        return found if counts is None else replace(found, mix=log_prior(np.array(counts, np.int64)))
 
     def score_folder(self, arm: str) -> Location:
         """Where the label scores of an arm lie. Raises StorageError where they are gone."""
@@ -86,17 +91,10 @@ class FinishedRun:
         predicted = self._predicted(arm)
         return self._made_of(predicted, "model") if "model" in predicted.manifest.inputs else None
 
-    def trained_on(self, model: StageOutput) -> dict[str, int]:
-        """Samples of each behavior that a model was last tuned on."""
-        vocabulary = self.log.vocabulary
-        counts = dict(zip(vocabulary.names, vocabulary.counts.tolist(), strict=True))
-        if "selection" in model.manifest.inputs:
-            content = storage.read_text(self._made_of(model, "selection").folder / SUMMARY)
-            return {name: int(found["quota"]) for name, found in json.loads(content)["behaviors"].items()}
-        if model.manifest.config.get("samples") == "anchors":
-            anchors = {name for name, one in zip(vocabulary.names, vocabulary.is_anchor, strict=True) if one}
-            return {name: count if name in anchors else 0 for name, count in counts.items()}
-        return counts
+    def trained_on(self, arm: str) -> dict[str, int]:
+        """Samples of each behavior that the model of an arm was last tuned on; empty for an untuned one."""
+        counts = self.details[TRAINED_ON][arm]
+        return {} if counts is None else dict(zip(self.log.vocabulary.names, counts, strict=True))
 
     def base(self, arm: str, place: str | None) -> ModelConfig:
         """The base model of an arm; place: where it lies now, if it has moved."""
@@ -104,13 +102,7 @@ class FinishedRun:
         return config if place is None else config.model_copy(update={"base": place, "revision": None})
 
     def _predicted(self, arm: str) -> StageOutput:
-        found = self._made_of(self.evaluated, arm)
-        if found.manifest.version != PREDICT_VERSION:
-            raise ConfigError(
-                f"{found.folder} is of another version of behaviorlm (stage version {found.manifest.version}, not "
-                f"{PREDICT_VERSION}); `behaviorlm run --config {self.folder / CONFIG_FILE}` mends that"
-            )
-        return found
+        return _of_this_version(self._made_of(self.evaluated, arm), PREDICT_VERSION, self.folder)
 
     def _made_of(self, output: StageOutput, name: str) -> StageOutput:
         content = output.manifest.inputs[name]
@@ -148,7 +140,17 @@ def open_finished(text: str) -> FinishedRun:
             f"{folder}: no stage below {root} made its {RESULTS}, so the run was moved without its stages or has not "
             f"finished again; `behaviorlm run --config {folder / CONFIG_FILE}` finishes it"
         )
+    _of_this_version(evaluated, EVALUATE_VERSION, folder)
     return FinishedRun(folder, settings, evaluated, {one.manifest.content_hash: one for one in outputs})
+
+
+def _of_this_version(output: StageOutput, version: int, run: Location) -> StageOutput:
+    if output.manifest.version != version:
+        raise ConfigError(
+            f"{output.folder} is of another version of behaviorlm (stage version {output.manifest.version}, not "
+            f"{version}); `behaviorlm run --config {run / CONFIG_FILE}` mends that"
+        )
+    return output
 
 
 def _output(folder: Location) -> StageOutput | None:

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.metrics import bootstrap
+from behaviorlm.metrics.coverage import coverage_curve
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.outcomes import Outcomes, outcomes
 from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep
-from behaviorlm.predictor.answers import calibrated, decided
+from behaviorlm.predictor.answers import calibrated
 from behaviorlm.predictor.artifact import Calibration, Intervals, Threshold
 from behaviorlm_ray.export.choice import Chosen, Measured
 
@@ -32,7 +33,7 @@ def fit_calibration(measured: Measured, chosen: Chosen) -> Calibration | None:
     place = np.full(len(targets), -1, np.int64)
     place[taken] = np.arange(len(taken))
     log_probabilities = np.empty((len(taken), len(is_anchor)))
-    for batch in measured.batches(chosen, measured.run.samples.validation, validation=True)():
+    for batch in measured.scores(chosen).validation():
         of = place[batch.places]
         log_probabilities[of[of >= 0]] = normalize_label_scores(batch.label_scores)[of >= 0]
     return most_likely(log_probabilities, targets[taken], is_anchor)
@@ -70,7 +71,7 @@ def metrics_on_test(
     def reduce(batch: ScoreBatch) -> Arrays:
         log_probabilities = normalize_label_scores(batch.label_scores)
         found = outcomes(
-            _ranked_by(log_probabilities, measured, chosen), facts.targets[batch.places], batch.places
+            measured.ranked_by(chosen, log_probabilities), facts.targets[batch.places], batch.places
         )
         shown = calibrated(log_probabilities, facts.vocabulary.is_anchor, calibration)
         row = np.arange(len(shown))
@@ -81,8 +82,7 @@ def metrics_on_test(
             "plain": np.exp(log_probabilities[row, found.predicted]),
         }
 
-    batches = measured.batches(chosen, measured.run.samples.test, validation=False)
-    kept = keep(batches(), len(facts.targets), reduce)
+    kept = keep(measured.scores(chosen).test(), len(facts.targets), reduce)
     served = Outcomes(facts.targets, kept["predicted"], kept["rank"], kept["served"], len(facts.vocabulary))
     both = [
         bootstrap(
@@ -106,25 +106,15 @@ def coverage(measured: Measured, chosen: Chosen, calibration: Calibration | None
 
     def reduce(batch: ScoreBatch) -> Arrays:
         log_probabilities = normalize_label_scores(batch.label_scores)
-        first = _ranked_by(log_probabilities, measured, chosen).argmax(axis=1)
+        ranked_by = measured.ranked_by(chosen, log_probabilities)
+        found = outcomes(ranked_by, targets[batch.places], batch.places)
         shown = calibrated(log_probabilities, is_anchor, calibration)
-        return {"first": first, "probability": np.exp(shown[np.arange(len(first)), first])}
+        return {"rank": found.rank, "probability": np.exp(shown[np.arange(len(shown)), found.predicted])}
 
-    batches = measured.batches(chosen, measured.run.samples.validation, validation=True)
-    found = keep(batches(), len(targets), reduce)
-    is_right = found["first"] == targets
-    answered = [found["probability"] >= threshold for threshold in THRESHOLDS]
-    return [
-        Threshold(
-            min_probability=threshold,
-            coverage=float(chosen_ones.mean()),
-            precision=float(is_right[chosen_ones].mean()) if chosen_ones.any() else None,
-        )
-        for threshold, chosen_ones in zip(THRESHOLDS, answered, strict=True)
-    ]
+    found = keep(measured.scores(chosen).validation(), len(targets), reduce)
+    return thresholds(found["probability"], found["rank"])
 
 
-def _ranked_by(
-    log_probabilities: NDArray[np.float64], measured: Measured, chosen: Chosen
-) -> NDArray[np.float64]:
-    return decided(log_probabilities, measured.rules.prior, chosen.rule)
+def thresholds(probability: NDArray[np.float64], rank: NDArray[np.integer]) -> list[Threshold]:
+    """The curve as an artifact stores it; see `coverage_curve`."""
+    return [Threshold(**vars(point)) for point in coverage_curve(probability, rank, THRESHOLDS)]

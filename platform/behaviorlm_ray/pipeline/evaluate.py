@@ -1,20 +1,24 @@
-"""The stage `evaluate`: all arms and baselines on the same samples; results.json and details.json."""
+"""The stage `evaluate`: all arms and baselines on the same samples; results.json, details.json, predictions.parquet."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.evaluation.comparison import compare
+from behaviorlm_ray.evaluation.comparison import Resampling, compare
+from behaviorlm_ray.evaluation.prediction_table import PredictionTable
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.predict import RETENTION, SCORES, WITHOUT_HISTORY, evaluated_samples, predict
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.sample_checks import check_samples
+from behaviorlm_ray.pipeline.select import SUMMARY, select
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -29,10 +33,13 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 7
+VERSION = 8
 
 RESULTS = "results.json"
 DETAILS = "details.json"
+PREDICTIONS = "predictions.parquet"
+TRAINED_ON = "trained_on"
+"""In details: {arm: samples of each behavior that it was last tuned on, by its id; None: an untuned one}."""
 
 
 def evaluate(run: Run) -> Stage:
@@ -47,7 +54,7 @@ def evaluate(run: Run) -> Stage:
             "evaluation": {key: value for key, value in evaluation.items() if key != "cloze"},
             "world": truth and truth.open().version,
         },
-        inputs={"prepared": prepare(run), **arms_of(run)},
+        inputs={"prepared": prepare(run), **arms_of(run), **_selections(run)},
         body=lambda folder, made: _evaluate(folder, made, settings),
         input_checks={"prepared": lambda prepared: check_samples(settings, open_log(prepared, settings))},
         arm=run.arm,
@@ -60,6 +67,34 @@ def arms_of(run: Run) -> dict[str, Stage]:
     return {arm: predict(run.for_arm(arm), settings.all_arms[arm].tuning) for arm in settings.evaluation.arms}
 
 
+def _selections(run: Run) -> dict[str, Stage]:
+    """What B-tuned arms were tuned on last."""
+    settings = run.settings
+    return {
+        f"{arm}.selection": select(run.for_arm(arm))
+        for arm in settings.evaluation.arms
+        if settings.all_arms[arm].tuning == "ab_tuned"
+    }
+
+
+def _trained_on(made: Made, log: PreparedLog, settings: RunSettings) -> dict[str, list[int] | None]:
+    """Samples of each behavior that every arm was last tuned on; None: an untuned one, of which it is not known."""
+    vocabulary = log.vocabulary
+    found: dict[str, list[int] | None] = {}
+    for arm in settings.evaluation.arms:
+        match settings.all_arms[arm].tuning:
+            case "untuned":
+                found[arm] = None
+            case "one_stage":
+                found[arm] = vocabulary.counts.tolist()
+            case "a_tuned":
+                found[arm] = np.where(vocabulary.is_anchor, vocabulary.counts, 0).tolist()
+            case "ab_tuned":
+                selection = json.loads(storage.read_text(made[f"{arm}.selection"].folder / SUMMARY))
+                found[arm] = [int(selection["behaviors"][name]["quota"]) for name in vocabulary.names]
+    return found
+
+
 def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
     log = open_log(made["prepared"], settings)
     samples = evaluated_samples(log, settings)
@@ -67,23 +102,31 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
     screen().says(f"evaluate: measured on {tested}, choices made on {chosen_on}")
     scores: dict[str, ArmScores] = {}
     retention: dict[str, Any] = {}
+    trained_on = _trained_on(made, log, settings)
     for arm in settings.evaluation.arms:
-        scores[arm] = arm_scores(made[arm], log, samples)
+        counts = trained_on[arm]
+        mix = None if counts is None else log_prior(np.array(counts, np.int64))
+        scores[arm] = replace(arm_scores(made[arm], log, samples), mix=mix)
         retention[arm] = json.loads(storage.read_text(made[arm].folder / RETENTION))
     evaluation = settings.evaluation
-    comparison = compare(
-        log,
-        samples,
-        scores,
-        tau_grid=evaluation.tau,
-        resamples=evaluation.bootstrap_samples,
-        seed=evaluation.seed,
-        tail_minimum_targets=evaluation.tail_minimum_targets,
-        truth=evaluation.truth,
-    )
+    with (
+        storage.writing_file(folder.output / PREDICTIONS) as path,
+        PredictionTable(path, log, samples.test) as table,
+    ):
+        comparison = compare(
+            log,
+            samples,
+            scores,
+            tau_grid=evaluation.tau,
+            resampling=Resampling(evaluation.bootstrap_samples, evaluation.seed),
+            tail_minimum_targets=evaluation.tail_minimum_targets,
+            truth=evaluation.truth,
+            told=table.write,
+        )
     results = comparison.results | {"retention": retention}
+    details = comparison.details | {TRAINED_ON: trained_on}
     storage.write_replacing(folder.output / RESULTS, json.dumps(results, indent=1).encode())
-    storage.write_replacing(folder.output / DETAILS, json.dumps(comparison.details, indent=1).encode())
+    storage.write_replacing(folder.output / DETAILS, json.dumps(details, indent=1).encode())
     rows = {"test": count(samples.test), "validation": count(samples.validation)}
     return StageResult(rows=rows, warnings=comparison.warnings)
 

@@ -22,6 +22,7 @@ from behaviorlm_ray.cluster.surroundings import ray_address
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.sample_checks import tunings
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.tracking_settings import check_tracking
 from behaviorlm_ray.preparation.plan import QUARANTINE
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.root import open_root
@@ -49,6 +50,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         lambda: inputs.conversations(settings.auxiliary),
         lambda: inputs.first_conversations,
         lambda: inputs.cloze,
+        lambda: check_tracking(settings.tracking),
         *(partial(_check_arm, run, arm) for arm in settings.evaluation.arms),
     ]
     problems: list[str] = []

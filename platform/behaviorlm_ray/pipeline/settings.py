@@ -1,6 +1,6 @@
 """The configuration of a run: what each module of the method and the platform is told, in one YAML.
 
-What determines results is apart from `execution`, which only says where and how widely the work runs.
+What determines results is apart from `execution`, which only says where and how widely the work runs, and `tracking`.
 """
 
 import re
@@ -16,10 +16,12 @@ from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS
+from behaviorlm.scoring.model_names import COUNTS
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
+from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
 from behaviorlm_ray.storage import PATIENCE_SECONDS, Location, location
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 
@@ -90,7 +92,7 @@ class EvaluationSettings(Settings):
     max_validation_samples: int | None = Field(
         default=None,
         ge=1,
-        description="Validation samples, on which tau is chosen: about the same number of every group, as far as it "
+        description="Validation samples, on which rules are chosen: about the same number of every group, as far as it "
         "has them, drawn by the seed; null: all.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the choice of samples and of the resampling.")
@@ -194,6 +196,9 @@ class RunSettings(Settings):
     execution: ExecutionSettings = Field(
         default=ExecutionSettings(), description="Where and how widely work runs."
     )
+    tracking: TrackingSettings = Field(
+        default=TrackingSettings(), description="Whether and where the run is tracked."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -213,7 +218,7 @@ class RunSettings(Settings):
         return self
 
     def _check_arms(self) -> None:
-        taken = sorted(self.arms.keys() & PRESETS.keys())
+        taken = sorted(self.arms.keys() & {*PRESETS, COUNTS})
         if taken:
             raise ValueError(f"arms: {', '.join(taken)} exist already; choose other names")
         unusable = [name for name in self.arms if not re.fullmatch(ARM_NAME, name)]

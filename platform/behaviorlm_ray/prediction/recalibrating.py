@@ -1,22 +1,21 @@
 """A new version of an artifact whose probabilities fit a new log: the same scores, another calibration."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.metrics import Outcomes, measure_outcomes
-from behaviorlm.predictor.answers import calibrated, decided
+from behaviorlm.metrics import Outcomes, measure_outcomes, outcomes
+from behaviorlm.predictor.answers import calibrated, candidates, decided
 from behaviorlm.predictor.artifact import CARD, Artifact, Calibration, Intervals, Threshold
 from behaviorlm.predictor.places import local_folder
 from behaviorlm.predictor.writing import write_description
-from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm_ray import storage
 from behaviorlm_ray.export.exporting import unfinished
-from behaviorlm_ray.export.measuring import LEAST_SAMPLES, THRESHOLDS, most_likely
+from behaviorlm_ray.export.measuring import LEAST_SAMPLES, most_likely, thresholds
 from behaviorlm_ray.prediction.checking import Checked
 
 ECE = "expected_calibration_error"
@@ -120,28 +119,16 @@ def _outcomes(
     targets: NDArray[np.int32],
     calibration: Calibration | None,
 ) -> Outcomes:
-    first = decided(scores, log_prior(artifact.counts), artifact.decision).argmax(axis=1)
+    found = outcomes(decided(scores, candidates(artifact), artifact.decision), targets)
     shown = calibrated(scores, artifact.is_anchor, calibration)
-    confidence = np.exp(shown[np.arange(len(first)), first])
-    rank = np.where(first == targets, 0, 1)  # all that a calibration error asks for
-    return Outcomes(
-        targets, first.astype(np.int32), rank.astype(np.int32), confidence, len(artifact.behaviors)
-    )
+    return replace(found, confidence=np.exp(shown[np.arange(len(shown)), found.predicted]))
 
 
 def _thresholds(
     artifact: Artifact, scores: NDArray[np.float64], targets: NDArray[np.int32], calibration: Calibration
 ) -> list[Threshold]:
     found = _outcomes(artifact, scores, targets, calibration)
-    answered = [found.confidence >= threshold for threshold in THRESHOLDS]
-    return [
-        Threshold(
-            min_probability=threshold,
-            coverage=float(of.mean()),
-            precision=float((found.rank[of] == 0).mean()) if of.any() else None,
-        )
-        for threshold, of in zip(THRESHOLDS, answered, strict=True)
-    ]
+    return thresholds(found.confidence, found.rank)
 
 
 def _without_calibration_error(metrics: Intervals) -> Intervals:

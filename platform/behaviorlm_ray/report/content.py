@@ -45,8 +45,26 @@ class InExpectation(_Row):
     models: dict[str, Endpoint] = Field(default_factory=dict)
 
 
+class Compared(_Row):
+    """A predictor under a decision rule. `model` is its key in `Results.models`; `objective` is that on validation."""
+
+    predictor: str | None = None
+    rule: str | None = None
+    model: str | None = None
+    objective: float | None = None
+
+
+class Recommended(Compared):
+    """What validation prefers of all that can be served; all None and a reason where it has nothing to choose by."""
+
+    reason: str | None = None
+    compared: list[Compared] = Field(default_factory=list, description="In the order of the tables")
+
+
 class Results(_Row):
     """The content of `results.json`."""
+
+    recommended: Recommended | None = Field(default=None, description="None in results of earlier versions")
 
     in_expectation: InExpectation | None = Field(default=None, description="Where the truth is known")
 

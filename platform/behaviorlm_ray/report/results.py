@@ -1,6 +1,7 @@
 """What a finished run hands over: results.json, details.json, the resolved configuration and the report."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +13,21 @@ import yaml
 from behaviorlm.baselines import BASELINES
 from behaviorlm.events.summary import summary
 from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.scoring.model_names import (
+    ADJUSTED,
+    BAYES,
+    COUNTS,
+    FITTED,
+    PER_TOKEN,
+    PMI,
+    arm_of,
+    split_model_name,
+)
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.arms import ArmSettings
 from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
-from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
+from behaviorlm_ray.pipeline.evaluate import DETAILS, PREDICTIONS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.select import SUMMARY
@@ -34,6 +45,9 @@ from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.worker import CURVE
 
+SERVED_COUNTING = (
+    "back-off over the last three behaviors and the context, as it is exported: without rare histories"
+)
 CONFIG = "config.yaml"
 """The resolved configuration of a run, which repeats it."""
 
@@ -54,17 +68,19 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     resolved = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     for name in (RESULTS, DETAILS):
         storage.write_replacing(folder / name, storage.read_text(evaluated.folder / name).encode())
+    with storage.writing_file(folder / PREDICTIONS) as path:
+        shutil.copyfile(storage.local_copy(evaluated.folder / PREDICTIONS), path)
     storage.write_replacing(folder / CONFIG, resolved.encode())
     storage.write_replacing(folder / "report.html", render_report(data).encode())
     storage.remove_folder(folder / "tensorboard")
     with storage.writing(folder / "tensorboard") as curves, storage.storage_errors(str(folder), "write"):
         write_tensorboard(_curves(runner.named(evaluate(run))), curves)
-    results, details = (_read_json(evaluated.folder / name) for name in (RESULTS, DETAILS))
+    results = _read_json(evaluated.folder / RESULTS)
     notes = [*data.warnings, *([] if settings.auxiliary else left_out_by_all([]))]
     told = [f"note: {note}" for note in notes if WITHOUT_VALIDATION not in note]  # which the verdict says
     lines = [
         "",
-        *verdict(results, details),
+        *verdict(results),
         *told,
         "",
         *short_table(results),
@@ -148,23 +164,27 @@ def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
-def model_note(name: str, tau: dict[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
-    """Kind and description of a model, "+form" included."""
-    plain, _, form = name.partition("+")
-    if plain in arms:
-        kind = "untuned" if arms[plain].tuning == "untuned" else "tuned"
-        description = arms[plain].description or ", ".join(
-            f"{key}: {value}" for key, value in arms[plain].values.items()
+def model_note(name: str, tau: Mapping[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
+    """Kind and description of a model, with its rule."""
+    predictor, rule = split_model_name(name)
+    arm = arm_of(predictor)
+    if arm in arms:
+        kind = "untuned" if arms[arm].tuning == "untuned" else "tuned"
+        description = arms[arm].description or ", ".join(
+            f"{key}: {value}" for key, value in arms[arm].values.items()
         )
+        description += ", mixed with counting" if arm != predictor else ""
     else:
-        kind, description = "baseline", BASELINES[plain].description
-    forms = {
-        "": "",
-        "adjusted": f", with logit adjustment (tau {tau.get(plain, 0):g}, chosen on validation)",
-        "pmi": ", minus the score without history",
-        "per_token": ", as the mean per label token",
+        kind = "baseline"
+        description = SERVED_COUNTING if predictor == COUNTS else BASELINES[predictor].description
+    rules = {
+        ADJUSTED: f", with logit adjustment (tau {tau.get(predictor, 0):g}, chosen on validation)",
+        BAYES: ", decided by the Bayes rule of the endpoint",
+        FITTED: ", decided by three numbers fitted on validation",
+        PMI: ", minus the score without history",
+        PER_TOKEN: ", as the mean per label token",
     }
-    return {"kind": kind, "description": description + forms[form]}
+    return {"kind": kind, "description": description + rules.get(rule, "")}
 
 
 def _dataset(events: EventsConfig, log: PreparedLog) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from behaviorlm.scoring.model_names import DECISION_RULES, split_model_name
 from behaviorlm_ray.console.tables import table_lines
+from behaviorlm_ray.evaluation.recommendation import Option, best
 
 COLUMNS = (
     ("anchor accuracy", "anchor", "accuracy", True),
@@ -57,17 +59,28 @@ def results_table(results: Mapping[str, Any]) -> list[str]:
 def short_table(results: Mapping[str, Any]) -> list[str]:
     """Lines of at most 110 characters: the primary endpoint with intervals and accuracy of each model and baseline.
 
-    On a synthetic log the endpoint in expectation as well, with its bound.
+    Each plainly, and what can be served under the rule that validation prefers for it, too. On a synthetic log the
+    endpoint in expectation as well, with its bound.
     """
-    expected = results.get("in_expectation")
+    expected, preferred = results.get("in_expectation"), _preferred(results)
     shown = [column for column in COLUMNS if column[3]]
     rows = [["", *(title for title, *_ in shown), *(["anchor, exp.", "tail, exp."] if expected else [])]]
     for name, groups in results["models"].items():
+        if name not in preferred and split_model_name(name).rule in DECISION_RULES[1:]:
+            continue
         cells = [_cell(groups[group][metric], group != "all") for _, group, metric, _ in shown]
         rows.append([name, *cells, *(_expected_cells(expected["models"].get(name, {})) if expected else [])])
     if expected:
         rows.append(["bound", *([""] * len(shown)), *_expected_cells(expected["bound"])])
     return table_lines(rows)
+
+
+def _preferred(results: Mapping[str, Any]) -> set[str]:
+    """What validation prefers of each predictor that can be served."""
+    found = [Option(**one) for one in results["recommended"]["compared"]]
+    names = {option.predictor for option in found}
+    chosen = [best([option for option in found if option.predictor == name]) for name in names]
+    return {option.model for option in chosen if option is not None}
 
 
 def _expected_cells(found: Mapping[str, float | None]) -> list[str]:

@@ -3,36 +3,30 @@
 from collections.abc import Mapping
 from typing import Any
 
+from behaviorlm.scoring.model_names import arm_of, split_model_name
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 
 
-def verdict(results: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]:
-    """The model that validation chose, its endpoint on test, and the best counting baseline beside it.
+def verdict(results: Mapping[str, Any]) -> list[str]:
+    """The model that validation prefers, its endpoint on test, and the best of counting beside it, whatever its rule.
 
     The baseline is the best of all on test, which favors it. Fewer lines where nothing can be said.
     """
-    chosen = {
-        (name if form == "plain" else f"{name}+adjusted"): value
-        for name, forms in details["validation"].items()
-        for form, value in forms.items()
-        if value is not None
-    }
-    samples = results["samples"]
+    samples, found = results["samples"], results["recommended"]
     if not samples["validation"]:
         return [f"no model is ahead: {WITHOUT_VALIDATION}"]
-    if not chosen:
-        return ["no model is ahead: validation had nothing to choose by (split.validation)"]
-    best = max(chosen, key=lambda name: chosen[name])
+    best = found["model"]
+    if best is None:
+        return [f"no model is ahead: {found['reason']}"]
     lines = [
-        f"{best} is ahead on validation: {chosen[best]:.3f}, the mean of anchor accuracy and tail macro recall",
+        f"{best} is ahead on validation: {found['objective']:.3f}, the mean of anchor accuracy and tail macro recall",
         f"on test: {_endpoint(results, best)} ({samples['all']} samples of {samples['groups']} groups)",
     ]
-    arms = set(results["validation"])
     both = {
         name: mean
         for name in results["models"]
-        if name.partition("+")[0] not in arms and (mean := _mean(results, name)) is not None
+        if name != best and _is_counting(results, name) and (mean := _mean(results, name)) is not None
     }
     own = _mean(results, best)
     if both and own is not None:
@@ -42,6 +36,10 @@ def verdict(results: Mapping[str, Any], details: Mapping[str, Any]) -> list[str]
             f"{abs(own - both[counting]):.3f} {'lower' if own > both[counting] else 'higher'}"
         )
     return lines
+
+
+def _is_counting(results: Mapping[str, Any], name: str) -> bool:
+    return arm_of(split_model_name(name).predictor) not in results["validation"]
 
 
 def _endpoint(results: Mapping[str, Any], name: str) -> str:

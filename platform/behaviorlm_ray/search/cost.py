@@ -1,7 +1,6 @@
 """What a search cost, in tokens that went through a model, and what it would have cost with nothing shared."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
@@ -10,22 +9,11 @@ from behaviorlm_ray.stages.manifests import Manifest, decode_manifest, read_mani
 from behaviorlm_ray.storage import Location
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What stages took: tokens through a model, GPU-hours."""
-
-    tokens: float
-    gpu_hours: float
-
-
 class StageCosts:
-    """Looks up what stages cost, each manifest read once. State: the manifests by the stage's folder.
+    """Looks up what stages cost, each manifest read once. State: the manifests by the stage's folder."""
 
-    gpus: GPUs that tuning and scoring take; zeros without any.
-    """
-
-    def __init__(self, root: Location, gpus: tuple[int, int]) -> None:
-        self._root, self._gpus = root, gpus
+    def __init__(self, root: Location) -> None:
+        self._root = root
         self._manifests: dict[str, Manifest] = {}
 
     def manifest(self, folder: str) -> Manifest:
@@ -34,17 +22,10 @@ class StageCosts:
             self._manifests[folder] = read_manifest(self._root / "stages" / folder)
         return self._manifests[folder]
 
-    def spent(self, outcomes: Iterable[Outcome]) -> Spent:
-        """What all stages together took that these tasks used, each once; of a rung, what is beyond the one before."""
-        tokens = hours = 0.0
-        for folder in dict.fromkeys(folder for outcome in outcomes for folder in outcome.stages.values()):
-            manifest = self.manifest(folder)
-            tokens += manifest.cost.get("tokens", 0.0)
-            if "tokens" in manifest.cost:  # a model ran
-                # of a tuning the seconds of its steps: its attempt may have waited for GPUs
-                seconds = manifest.cost.get("seconds", manifest.duration_seconds)
-                hours += seconds / 3600 * self._gpus[0 if "steps" in manifest.rows else 1]
-        return Spent(tokens, hours)
+    def spent(self, outcomes: Iterable[Outcome]) -> float:
+        """Tokens of all stages that these tasks used, each once; of a rung, what is beyond the one before."""
+        folders = dict.fromkeys(folder for outcome in outcomes for folder in outcome.stages.values())
+        return sum(self.manifest(folder).cost.get("tokens", 0.0) for folder in folders)
 
     def whole(self, outcome: Outcome) -> float:
         """Tokens of this trial from nothing to the end of its B-Tuning and one validation, with nothing shared.

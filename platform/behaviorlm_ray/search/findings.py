@@ -6,14 +6,13 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import Field
-from scipy.stats import spearmanr
 
 from behaviorlm.config import Settings
 from behaviorlm.errors import ClusterError, ModelError
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Ending, Outcome, Task
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, ObjectiveSettings, front_numbers, ranked, reaches
+from behaviorlm_ray.search.objective import ANCHOR, ObjectiveSettings, ranked, reaches
 from behaviorlm_ray.search.settings import SearchSettings, sure_trials
 from behaviorlm_ray.search.space import Parameters, describe
 from behaviorlm_ray.storage import Location, read_bytes, remove_if, write_replacing
@@ -98,7 +97,7 @@ def trials_of(
                 {"rung": outcome.task.rung + 1, "steps": outcome.steps, "metrics": outcome.metrics}
                 for outcome in measured
             ],
-            "cost": costs.spent(measured).tokens if measured else None,
+            "cost": costs.spent(measured) if measured else None,
             "error": error,
         }
         trials.append(TrialOutcome.model_validate(trial))
@@ -122,25 +121,19 @@ def finished(trials: Sequence[TrialOutcome]) -> list[TrialOutcome]:
 def summarized(found: Findings) -> dict[str, Any]:
     """What summary.json holds."""
     objective, best = found.settings.objective, found.best
-    spent = found.costs.spent(found.charged)
     used = sorted({stage for outcome in found.charged for stage in outcome.stages.values()})
     # later rungs replace earlier ones
     whole = {each.task.trial: found.costs.whole(each) for each in found.outcomes if each.error is None}
-    rungs = found.settings.scheduler.number_of_rungs
     return {
         "ended_by": found.ending,
         "trials": [trial.model_dump(mode="json", exclude={"stages"}) for trial in found.trials],
         "stages": {stage: found.costs.manifest(stage).cost.get("tokens", 0.0) for stage in used},
-        "cost": spent.tokens,
+        "cost": found.costs.spent(found.charged),
         "cost_unshared": sum(whole.values()),
         "cost_unit": "tokens through a model: tuning, scoring of difficulty, validation",
-        "gpu_hours": spent.gpu_hours,
         "objective": objective.model_dump(mode="json") | {"floor_value": found.floor},
         "winner": best and best.model_dump(mode="json", include={"trial", "parameters", "metrics"}),
-        "pareto": front_of(found.trials),
         "alike": alike(found.trials),
-        "rung_correlation": rung_correlation(found.trials, rungs, objective.compared_by),
-        "compared_by": objective.compared_by,
     }
 
 
@@ -154,13 +147,6 @@ def write_winner(folder: Location, winner: RunSettings | None) -> None:
         remove_if(folder / WINNER, old)
 
 
-def front_of(trials: Sequence[TrialOutcome]) -> list[int]:
-    """Numbers of the whole trials that no other beats in one metric without being worse in the other."""
-    whole = finished(trials)
-    fronts = front_numbers([trial.metrics for trial in whole])
-    return [trial.trial for trial, front in zip(whole, fronts, strict=True) if front == 0]
-
-
 def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:
     """Numbers of trials that came to one and the same measured model: what they differ in changed nothing of it."""
     groups: dict[str, list[int]] = {}
@@ -169,23 +155,6 @@ def alike(trials: Sequence[TrialOutcome]) -> list[list[int]]:
         if measured:
             groups.setdefault(measured[-1], []).append(trial.trial)
     return [numbers for numbers in groups.values() if len(numbers) > 1]
-
-
-def rung_correlation(trials: Sequence[TrialOutcome], rungs: int, metric: str = MEAN) -> list[dict[str, Any]]:
-    """Spearman's rank correlation of a metric between each rung and the last, over trials measured at both.
-
-    With early stopping these are the best of each rung only, which makes the correlation lower than over all trials.
-    None where fewer than three trials were at both, or where all are equal.
-    """
-    found = []
-    at = [{each.rung: each.metrics[metric] or 0.0 for each in trial.rungs} for trial in trials]
-    for rung in range(1, rungs):
-        pairs = [(values[rung], values[rungs]) for values in at if {rung, rungs} <= values.keys()]
-        value = None
-        if len(pairs) > 2 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
-            value = float(spearmanr(*zip(*pairs, strict=True)).statistic)
-        found.append({"rung": rung, "last": rungs, "trials": len(pairs), "spearman": value})
-    return found
 
 
 def budget_ended(found: Findings) -> str:
@@ -208,9 +177,9 @@ def check_for_winner(found: Findings) -> None:
     if whole and floor is not None:
         nearest = whole[ranked(objective, floor, [trial.metrics for trial in whole])[0]]
         raise ModelError(
-            f"no trial reaches the floor: anchor accuracy at least {floor:.4f} ({objective.floor}); the nearest has "
-            f"{nearest.metrics[ANCHOR]:.4f}, with {describe(nearest.parameters)}. Lower the floor or widen the space; "
-            "what ran is in the summary and is not run again"
+            f"no trial reaches the floor: anchor accuracy at least {floor:.4f} ({objective.described_floor}); the "
+            f"nearest has {nearest.metrics[ANCHOR]:.4f}, with {describe(nearest.parameters)}. Lower the floor or widen "
+            "the space; what ran is in the summary and is not run again"
         )
     limits = found.settings.budget.limits
     lines = ["no trial was tuned whole"]
@@ -222,26 +191,5 @@ def check_for_winner(found: Findings) -> None:
             "it goes on from what is finished"
         ]
     if limits:
-        spent = found.costs.spent(found.charged)
-        lines.append(f"used so far: tokens {spent.tokens:g}; allowed: {limits}")
+        lines.append(f"used so far: tokens {found.costs.spent(found.charged):g}; allowed: {limits}")
     raise ClusterError("\n".join(lines))
-
-
-def check_budget(found: Findings) -> None:
-    """Raise ClusterError if a limit is below what every trial took that was tuned whole.
-
-    What a trial takes is known when one has ended: only then is its selection made and its B-Tuning counted.
-    """
-    measured = [outcome for outcome in found.outcomes if outcome.error is None]
-    spent = [
-        vars(found.costs.spent(outcome for outcome in measured if outcome.task.trial == trial.trial))
-        for trial in finished(found.trials)
-    ]
-    problems = [
-        f"budget.{name}: {limit:g} is less than one trial takes, {least:g} at least; raise it and run the same command "
-        "again: what was tuned is in the summary and is not run again"
-        for name, limit in found.settings.budget.limits.items()
-        if spent and limit < (least := min(each.get(name, 0.0) for each in spent))
-    ]
-    if problems:
-        raise ClusterError("\n".join(problems))

@@ -1,8 +1,7 @@
-"""What a search looks for: the order of trials by their metrics on validation, the floor for anchors, the front."""
+"""What a search looks for: the order of trials by their metrics on validation, and the floor for anchors."""
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,59 +11,45 @@ ANCHOR, TAIL, MEAN = "anchor_accuracy", "tail_macro_recall", "objective"
 METRICS = (MEAN, ANCHOR, TAIL)
 Metrics = Mapping[str, float | None]
 
-_FLOOR = re.compile(r"([a-z][a-z0-9_]*)\s*([+-]\s*\d*\.?\d+)?|(\d*\.?\d+)")
-
 
 class ObjectiveSettings(Settings):
     """What the winner has most of, on validation samples."""
 
-    name: Literal["mean", "tail", "multi"] = Field(
+    name: Literal["mean", "tail"] = Field(
         default="mean",
         description="mean: of anchor accuracy and tail macro recall (`anchor_tail_objective`). tail: tail macro recall "
-        "among trials that reach `floor`. multi: both, neither counting more; the front is the result, and the winner "
-        "that point of it with the best mean.",
+        "among trials that reach `floor`.",
     )
-    floor: str | float | None = Field(
+    floor: float | None = Field(
         default=None,
-        description="For tail: least anchor accuracy, as a number (0.62) or relative to an arm of the base run on the "
-        "same validation samples (one_stage - 0.005).",
+        ge=-1,
+        le=1,
+        description="For tail: least anchor accuracy (0.62); with `floor_arm`, how far from that of the arm (-0.005: "
+        "half a point less).",
+    )
+    floor_arm: str | None = Field(
+        default=None,
+        description="The arm of the run that `floor` counts from; it is tuned and measured first, on the same "
+        "validation samples.",
     )
 
     @model_validator(mode="after")
     def _floor_goes_with_tail(self) -> Self:
         if (self.name == "tail") != (self.floor is not None):
-            raise ValueError(
-                "objective 'tail' needs a floor, such as 'one_stage - 0.005', and only it has one"
-            )
-        if self.floor is not None:
-            read_floor(self.floor)
+            raise ValueError("objective 'tail' needs a floor, such as 0.62, and only it has one")
+        if self.floor_arm is not None and self.floor is None:
+            raise ValueError("floor_arm: only a floor can count from an arm")
         return self
 
     @property
+    def described_floor(self) -> str:
+        """`0.62`, or `one_stage -0.005`."""
+        return f"{self.floor:g}" if self.floor_arm is None else f"{self.floor_arm} {self.floor:+g}"
+
+    @property
     def compared_by(self) -> str:
-        """The one metric by which reports compare trials: that which the winner has most of; of two, their mean."""
+        """The metric that the winner has most of."""
         return TAIL if self.name == "tail" else MEAN
-
-
-class Floor(NamedTuple):
-    """Least anchor accuracy: that of an arm plus a change, or the change alone."""
-
-    arm: str | None
-    change: float
-
-
-def read_floor(text: str | float) -> Floor:
-    """`one_stage - 0.005` or `0.62`. Raises ValueError."""
-    found = _FLOOR.fullmatch(str(text).strip())
-    if found is None:
-        raise ValueError(
-            f"floor: {text!r} is neither a number nor an arm with a change, such as 'one_stage - 0.005'"
-        )
-    arm, change, number = found.groups()
-    floor = Floor(arm, float((change or number or "0").replace(" ", "")))
-    if not -1 <= floor.change <= 1:
-        raise ValueError(f"floor: accuracies lie in 0 to 1 (0.5 points are 0.005), got {text!r}")
-    return floor
 
 
 def ranked(objective: ObjectiveSettings, floor: float | None, trials: Sequence[Metrics]) -> list[int]:
@@ -76,11 +61,7 @@ def ranked(objective: ObjectiveSettings, floor: float | None, trials: Sequence[M
             (1.0, as_number(trial[TAIL])) if reaches(trial, floor) else (0.0, as_number(trial[ANCHOR]))
             for trial in trials
         ]
-    elif objective.name == "multi":
-        keys = [(-front, *mean) for front, mean in zip(front_numbers(trials), keys, strict=True)]
-    return sorted(
-        range(len(keys)), key=keys.__getitem__, reverse=True
-    )  # which keeps equal ones in their order
+    return sorted(range(len(keys)), key=keys.__getitem__, reverse=True)  # equal ones stay in their order
 
 
 def reaches(trial: Metrics, floor: float) -> bool:
@@ -92,16 +73,6 @@ def described_metrics(metrics: Metrics) -> str:
     """`objective 0.4213, anchor_accuracy 0.5012, …`."""
     numbers = {name: metrics.get(name) for name in METRICS}
     return ", ".join(f"{name} {'none' if it is None else format(it, '.4f')}" for name, it in numbers.items())
-
-
-def front_numbers(trials: Sequence[Metrics]) -> list[int]:
-    """0 for trials that no other dominates, 1 for those that only trials of front 0 dominate, and so on."""
-    pairs = [(as_number(trial[ANCHOR]), as_number(trial[TAIL])) for trial in trials]
-    numbers: dict[tuple[float, float], int] = {}
-    for pair in sorted(set(pairs), reverse=True):  # so all that may dominate it are numbered
-        above = [front for other, front in numbers.items() if other[1] >= pair[1]]
-        numbers[pair] = 1 + max(above, default=-1)
-    return [numbers[pair] for pair in pairs]
 
 
 def as_number(value: float | None) -> float:

@@ -1,7 +1,7 @@
 """What a trial tries: the next point of the space by grid, at random, or by Optuna from what earlier trials found.
 
 A proposal depends on nothing but the settings, the trial's number and the outcomes it is given, so a search that was
-killed proposes the same again. Optuna draws, and finds which keys mattered; the study is made anew each time.
+killed proposes the same again. Optuna draws; the study is made anew each time.
 """
 
 import warnings
@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL, Metrics, ObjectiveSettings, as_number
+from behaviorlm_ray.search.objective import ANCHOR, Metrics, ObjectiveSettings, as_number
 from behaviorlm_ray.search.space import (
     COUNTABLE,
     AlgorithmSettings,
@@ -23,14 +23,10 @@ from behaviorlm_ray.search.space import (
     Space,
     combinations,
     grid_points,
-    point,
 )
 
 ATTEMPTS = 100
 """Draws after which a space counts as used up: a point that was tried already is never tried again."""
-LEAST_TRIALS = 4
-"""Fewer say nothing of a key's importance."""
-MAXIMIZED = {"mean": [MEAN], "tail": [TAIL], "multi": [ANCHOR, TAIL]}
 
 KnownTrial = tuple[Parameters, Metrics | None]
 """A trial as a proposal sees it, with the metrics of its highest rung; None: still running; empty: failed."""
@@ -76,18 +72,17 @@ class Proposer:
             sampler = TPESampler(
                 seed=self.algorithm.seed * 1_000_003 + number,
                 n_startup_trials=1,  # the first ones are drawn by us
-                # running trials count as bad, so that others differ
-                constant_liar=self.objective.name != "multi",
+                constant_liar=True,  # running trials count as bad, so that others differ
             )
-        maximized = MAXIMIZED[self.objective.name]
+        maximized = self.objective.compared_by
         frozen = []
         for parameters, metrics in known:
-            values = None if metrics is None else [as_number(metrics[name]) for name in maximized if metrics]
+            values = None if metrics is None else [as_number(metrics[maximized])] if metrics else []
             below = None
             if metrics and self.floor is not None:
                 below = {"anchor_floor": self.floor - as_number(metrics[ANCHOR])}
             frozen.append(_frozen(self.space, parameters, values, below))
-        return _asked(self.space, sampler, frozen, objectives=len(maximized))
+        return _asked(self.space, sampler, frozen)
 
 
 def random_point(space: Space, *seed: int) -> Parameters:
@@ -98,40 +93,14 @@ def random_point(space: Space, *seed: int) -> Parameters:
     return _asked(space, RandomSampler(mixed))
 
 
-def parameter_importance(
-    space: Space, trials: Sequence[tuple[Parameters, float]], seed: int = 0
-) -> dict[str, float]:
-    """Share of the objective's variance that each key explains (Optuna's fANOVA), the greatest first, summing to 1.
-
-    trials: parameters and objective. Empty with fewer than LEAST_TRIALS trials or equal objectives. Keys that not every
-    trial has, or that never changed, are left out.
-    """
-    everywhere = [key for key in space if all(key in parameters for parameters, _ in trials)]
-    changed = [key for key in everywhere if len({repr(parameters[key]) for parameters, _ in trials}) > 1]
-    if len(trials) < LEAST_TRIALS or len({value for _, value in trials}) < 2 or not changed:
-        return {}
-    study = _study(RandomSampler(seed), [_frozen(space, parameters, [value]) for parameters, value in trials])
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator, params=changed)
-
-
-def _study(sampler: BaseSampler, known: Iterable[FrozenTrial], objectives: int = 1) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=sampler, directions=["maximize"] * objectives)
-    study.add_trials(known)
-    return study
-
-
-def _asked(
-    space: Space, sampler: BaseSampler, known: Iterable[FrozenTrial] = (), objectives: int = 1
-) -> Parameters:
+def _asked(space: Space, sampler: BaseSampler, known: Iterable[FrozenTrial] = ()) -> Parameters:
     """The next point that a study asks for."""
-    study = _study(sampler, known, objectives)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    study.add_trials(known)
     drawn = study.ask({key: _distribution(dimension) for key, dimension in space.items()}).params
     choices = {key: dimension.choice for key, dimension in space.items()}
-    return point(
-        space, {key: drawn[key] if choice is None else choice[drawn[key]] for key, choice in choices.items()}
-    )
+    return {key: drawn[key] if choice is None else choice[drawn[key]] for key, choice in choices.items()}
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

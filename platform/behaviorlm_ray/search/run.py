@@ -19,14 +19,13 @@ from behaviorlm_ray.search.findings import (
     WINNER,
     Findings,
     budget_ended,
-    check_budget,
     check_for_winner,
     summarized,
     trials_of,
     write_winner,
 )
 from behaviorlm_ray.search.ledger import Ledger
-from behaviorlm_ray.search.objective import ANCHOR, ObjectiveSettings, described_metrics, read_floor
+from behaviorlm_ray.search.objective import ANCHOR, ObjectiveSettings, described_metrics
 from behaviorlm_ray.search.report import REPORT, write_search_report
 from behaviorlm_ray.search.settings import SearchSettings, sure_trials, trial_settings, winning_run
 from behaviorlm_ray.search.space import describe
@@ -40,7 +39,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> WrittenReport:
     """Run, or go on with, a search; write summary.json, winner.yaml and report.html.
 
     run: `base_run(settings)`. Needs an initialized Ray with the dashboard on. A trial that fails is recorded with its
-    error and ends nothing. After the summary: ClusterError if no trial was tuned whole or the budget is below one,
+    error and ends nothing. After the summary: ClusterError if no trial was tuned whole,
     ModelError if none reaches the floor, KeyboardInterrupt if it was interrupted. StorageError if storage failed.
     """
     limit = settings.budget.wall_seconds
@@ -48,9 +47,7 @@ def search(settings: SearchSettings, run: Mapping[str, Any]) -> WrittenReport:
     folder = search_folder(settings, run)
     base = open_trial(trial_settings(run, {}), folder)
     ledger = Ledger(folder / f"tasks-{_identity(settings, run, base.run.inputs.hashes())[:12]}")
-    execution = base.run.settings.execution
-    gpus = (execution.tuning.workers, execution.scoring_actors) if execution.tuning.use_gpu else (0, 0)
-    costs = StageCosts(base.run.settings.storage.place, gpus)
+    costs = StageCosts(base.run.settings.storage.place)
     _forget(ledger, settings, costs)
     floor, reference = floor_of(settings.objective, lambda arm: measure_arm(base, arm))
     row = TaskRow(rules_of(settings, floor, costs, reference), ledger, deadline)
@@ -94,7 +91,6 @@ def _tell(found: Findings, summary: Mapping[str, Any]) -> None:
     if found.ending in ("budget", "time"):
         screen().says(budget_ended(found))
     check_for_winner(found)
-    check_budget(found)
 
 
 def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
@@ -109,12 +105,13 @@ def plan_search(settings: SearchSettings, run: Mapping[str, Any]) -> list[str]:
         lines.append(f"  chosen by {algorithm.name} (seed {algorithm.seed}) as the search goes on")
     at = [f"1/{scheduler.reduction ** (scheduler.rungs - rung)}" for rung in range(1, scheduler.rungs)]
     rungs = f", rungs at {', '.join(at)} and the whole" if scheduler.name == "asha" else ""
-    floor = f", anchor accuracy at least {settings.objective.floor}" if settings.objective.floor else ""
+    objective = settings.objective
+    floor = "" if objective.floor is None else f", anchor accuracy at least {objective.described_floor}"
     return [
         *lines,
         "",
         f"scheduler: {scheduler.name}{rungs}",
-        f"objective: {settings.objective.name}{floor}, on validation samples",
+        f"objective: {objective.name}{floor}, on validation samples",
         f"outputs: {search_folder(settings, run)}: {SUMMARY}, {WINNER}, {REPORT}",
     ]
 
@@ -160,7 +157,11 @@ def _identity(settings: SearchSettings, run: Mapping[str, Any], inputs: Mapping[
     """What makes it the same search, to be gone on with: not how widely it runs, nor its budget."""
     wanted = settings.model_dump(mode="json", include={"space", "algorithm", "scheduler", "objective"}) | {
         "order": list(settings.space),
-        "run": {key: value for key, value in run.items() if key not in ("name", "storage", "execution")},
+        "run": {
+            key: value
+            for key, value in run.items()
+            if key not in ("name", "storage", "execution", "tracking")
+        },
     }
     return fingerprint("search", 1, wanted, inputs)
 
@@ -182,17 +183,14 @@ def floor_of(
     objective: ObjectiveSettings, measured: Callable[[str], Outcome]
 ) -> tuple[float | None, Outcome | None]:
     """The least anchor accuracy, and how the arm did that it is relative to, if there are such. Raises ModelError."""
-    if objective.floor is None:
-        return None, None
-    floor = read_floor(objective.floor)
-    if floor.arm is None:
-        return floor.change, None
-    screen().says(f"floor: {floor.arm} is measured first")
-    reference = measured(floor.arm)
+    if objective.floor is None or objective.floor_arm is None:
+        return objective.floor, None
+    screen().says(f"floor: {objective.floor_arm} is measured first")
+    reference = measured(objective.floor_arm)
     anchor = reference.metrics[ANCHOR]
     if anchor is None:
         raise ModelError(
-            f"objective.floor: {objective.floor!r} is relative to the anchor accuracy of {floor.arm}, and no "
-            "validation sample has an anchor; give more validation samples (split, evaluation.max_validation_samples)"
+            f"objective.floor_arm: no validation sample of {objective.floor_arm} has an anchor; give more validation "
+            "samples (split, evaluation.max_validation_samples)"
         )
-    return anchor + floor.change, reference
+    return anchor + objective.floor, reference

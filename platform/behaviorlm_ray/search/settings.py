@@ -12,7 +12,7 @@ from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.config_files import read_config
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_absolute_paths
-from behaviorlm_ray.search.objective import ObjectiveSettings, read_floor
+from behaviorlm_ray.search.objective import ObjectiveSettings
 from behaviorlm_ray.search.space import (
     COUNTABLE,
     AlgorithmSettings,
@@ -20,7 +20,6 @@ from behaviorlm_ray.search.space import (
     Parameters,
     combinations,
     grid_points,
-    problems_of_conditions,
     read_space,
     single_changes,
 )
@@ -31,6 +30,7 @@ NOT_SEARCHED = {
     "name": "it only names the run",
     "storage": "it only says where results are kept",
     "execution": "it changes where and how widely work runs, not what comes out",
+    "tracking": "it only says where a run is told of",
     "split": SAME_SAMPLES,
     "evaluation": SAME_SAMPLES,
     "arms": "trials are the run itself, not its arms",
@@ -87,11 +87,6 @@ class BudgetSettings(Settings):
         None,
         description="Seconds after which the search stops, trials in the middle of their work included: the same "
         "command goes on from their checkpoints, with this time again; null: no limit.",
-    )
-    gpu_hours: Limit = Field(
-        None,
-        description="Steps of all tunings and duration of all other stages with a model, times the GPUs they ask for; "
-        "null: no limit.",
     )
 
     @property
@@ -183,7 +178,6 @@ class SearchSettings(Settings):
         ]
         if self.name == "stages":
             problems.append("name: 'stages' is the folder of all stages; choose another name")
-        problems += problems_of_conditions(self.space)
         if self.algorithm.name != "grid":
             if self.budget.trials is None:
                 problems.append(f"budget.trials: algorithm {self.algorithm.name} needs a number of trials")
@@ -245,14 +239,9 @@ def _problems_with(settings: SearchSettings, base: RunSettings) -> Iterator[str]
     for name in (settings.name, settings.winner_name):
         if name == base.name:
             yield f"name: {name!r} is the name of the run too; both write to <root>/<name>"
-    arm = None if settings.objective.floor is None else read_floor(settings.objective.floor).arm
+    arm = settings.objective.floor_arm
     if arm is not None and arm not in base.all_arms:
-        yield f"objective.floor: there is no arm {arm!r} in the run; known: {', '.join(base.all_arms)}"
-    if settings.budget.gpu_hours is not None and not base.execution.tuning.use_gpu:
-        yield (
-            "budget.gpu_hours: the run uses no GPU (execution.tuning.use_gpu), so this never ends the search; use "
-            "wall_seconds, tokens or trials"
-        )
+        yield f"objective.floor_arm: there is no arm {arm!r} in the run; known: {', '.join(base.all_arms)}"
 
 
 def _problems_of(run: Mapping[str, Any], trials: Iterable[Parameters]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The space of a search: what each key of the run may be, which keys depend on others; and points of the space."""
+"""The space of a search: what each key of the run may be; and points of the space."""
 
 import itertools
 import math
@@ -30,11 +30,6 @@ class Dimension(Settings):
     )
     integer: tuple[int, int] | None = Field(
         default=None, description="Any whole number of [low, high], both included."
-    )
-    when: dict[str, Any] = Field(
-        default={},
-        description="The key only exists in trials in which keys that stand before it have these values, such as "
-        "{selection.within: mixed} or {selection.within: [mixed, hard]}; elsewhere the run's own value stays.",
     )
 
     @model_validator(mode="after")
@@ -69,8 +64,7 @@ class AlgorithmSettings(Settings):
     name: Literal["grid", "random", "optuna"] = Field(
         default="grid",
         description="grid: every combination. random: points at random. optuna: the tree-structured Parzen estimator "
-        "(TPE) on what trials found so far; with objective multi, the multi-objective TPE; with a floor, under that "
-        "constraint.",
+        "(TPE) on what trials found so far, with a floor under that constraint.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of random points and of TPE.")
     startup_trials: int = Field(
@@ -83,67 +77,28 @@ Space = Mapping[str, Dimension]
 
 def read_space(nested: Mapping[str, Any]) -> dict[str, Any]:
     """`{"a": {"b": [1, 2]}}` as `{"a.b": {"choice": [1, 2]}}`; of two that name the same key, the later one."""
-    flat = flattened(nested, lambda value: bool(value.keys() & {*KINDS, "when"}))
+    flat = flattened(nested, lambda value: not value.keys().isdisjoint(KINDS))
     return {key: value if isinstance(value, Mapping) else {"choice": value} for key, value in flat.items()}
-
-
-def problems_of_conditions(space: Space) -> Iterator[str]:
-    """What is wrong with `when`, a line each."""
-    for place, (key, dimension) in enumerate(space.items()):
-        before = list(space)[:place]
-        for other, allowed in dimension.when.items():
-            if other not in before:
-                yield (
-                    f"space.{key}.when: {other!r} is not a key of the space that stands before it; "
-                    f"there: {', '.join(before) or 'none'}"
-                )
-            elif (possible := space[other].choice) is None:
-                yield f"space.{key}.when: {other} is a range; only a choice can be asked for"
-            elif unknown := [value for value in _listed(allowed) if value not in possible]:
-                yield f"space.{key}.when: {other} is never {unknown}; it may be {possible}"
-
-
-def point(space: Space, values: Mapping[str, Any]) -> Parameters:
-    """Of a value for each key those that exist beside the values of the keys before them."""
-    chosen: Parameters = {}
-    for key, dimension in space.items():
-        if all(
-            other in chosen and chosen[other] in _listed(allowed) for other, allowed in dimension.when.items()
-        ):
-            chosen[key] = values[key]
-    return chosen
 
 
 def grid_points(space: Space) -> list[Parameters]:
     """Every combination of a space of choices; the last key varies fastest."""
     combined = itertools.product(*(dimension.choice or [] for dimension in space.values()))
-    made = [point(space, dict(zip(space, values, strict=True))) for values in combined]
-    return list({repr(each): each for each in made}.values())
+    return [dict(zip(space, values, strict=True)) for values in combined]
 
 
 def combinations(space: Space) -> int:
-    """How many combinations a grid goes through, conditions apart."""
+    """How many combinations a grid goes through."""
     return math.prod(len(dimension.choice or []) for dimension in space.values())
 
 
 def single_changes(space: Space) -> Iterator[Parameters]:
-    """Each value (of ranges: the ends) on its own, with only what its condition asks for."""
+    """Each value (of ranges: the ends) on its own."""
     for key, dimension in space.items():
         for value in dimension.choice or dimension.bounds:
-            yield _needed(space, dimension) | {key: value}
+            yield {key: value}
 
 
 def describe(parameters: Parameters) -> str:
     """`selection.balance=0.3, auxiliary.0.weight=0.1`."""
     return ", ".join(f"{key}={value}" for key, value in parameters.items())
-
-
-def _needed(space: Space, dimension: Dimension) -> Parameters:
-    needed: Parameters = {}
-    for other, allowed in dimension.when.items():
-        needed |= _needed(space, space[other]) | {other: _listed(allowed)[0]}
-    return needed
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]

@@ -58,11 +58,10 @@ def rules_of(
     settings: SearchSettings, floor: float | None, costs: StageCosts, reference: Outcome | None = None
 ) -> Rules:
     """What the search's decisions follow from. reference: what the floor is relative to, a part of what is spent."""
-    paid, limits = ([] if reference is None else [reference]), settings.budget.limits
+    paid, limit = ([] if reference is None else [reference]), settings.budget.tokens
 
     def is_exhausted(outcomes: Sequence[Outcome]) -> bool:
-        spent = vars(costs.spent([*outcomes, *paid])) if limits else {}
-        return any(spent.get(name, 0.0) >= limit for name, limit in limits.items())
+        return limit is not None and costs.spent([*outcomes, *paid]) >= limit
 
     return Rules(settings, floor, is_exhausted)
 

@@ -38,6 +38,8 @@ from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage
 from behaviorlm_ray.storage import Location, read_text
+from behaviorlm_ray.tracking.registering import tell_results
+from behaviorlm_ray.tracking.tracking import tracked
 
 Error = TypeVar("Error", bound=BehaviorLMError)
 OUTCOME, TROUBLE = "outcome", "trouble"
@@ -133,11 +135,14 @@ def planned_stages(run: Mapping[str, Any], parameters: Parameters) -> Iterator[t
 def run_winner(winner: RunSettings) -> tuple[dict[str, Any], list[str]]:
     """The winner's own run to the end: its endpoint on test and where its report is; and that report in lines."""
     trial = open_trial(winner)
-    report = write_results(trial.run, trial.runner)
+    with tracked(trial.run) as tracking:
+        trial.runner.follow = tracking.stage_ended
+        report = write_results(trial.run, trial.runner)
+        tell_results(trial.run, tracking)
     measured = json.loads(read_text(report.place.parent / "results.json"))["models"][WINNING_ARM]
     names = ("anchor_accuracy", "tail_macro_recall")
     found = {name: measured[group][metric] for name, (group, metric) in zip(names, PRIMARY, strict=True)}
-    return found | {"report": str(report.place)}, report.lines
+    return found | {"report": str(report.place)}, [*report.lines, *tracking.lines]
 
 
 def run_task(config: dict[str, Any]) -> None:

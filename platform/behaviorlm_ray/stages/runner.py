@@ -1,6 +1,6 @@
 """Running and planning declared stages: both walk the same stages in the same order, each stage once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from behaviorlm_ray.console.screen import Screen, screen
@@ -17,13 +17,15 @@ class Runner:
     """Runs stages below a root, or says what would run. State: outputs by the recipe of their stage.
 
     record: where it is written which stages were asked for; None: nowhere. executors: what stages of a group that are
-    ready together are handed to, by the group; all others run one after another. screen: told what happens.
+    ready together are handed to, by the group; all others run one after another. screen: told what happens. follow:
+    gets each stage's label and output when it is there.
     """
 
     root: Location
     record: RunRecord | None = None
     executors: Mapping[str, Executor] = field(default_factory=dict)
     screen: Screen = field(default_factory=screen)
+    follow: Callable[[str, StageOutput], None] | None = None
     outputs: dict[str, StageOutput] = field(default_factory=dict)
 
     def run(self, *goals: Stage) -> StageOutput:
@@ -79,6 +81,8 @@ class Runner:
         for stage, output in zip(together, outputs, strict=True):
             self.outputs[stage.recipe] = output
             self.screen.ends(stage.label, str(output.folder), output.reused)
+            if self.follow is not None:
+                self.follow(stage.label, output)
 
     def _call(self, stage: Stage) -> StageCall:
         """The call of a stage whose inputs are there; what it goes on from is run first if it has to run."""

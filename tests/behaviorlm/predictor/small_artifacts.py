@@ -19,17 +19,16 @@ from behaviorlm.predictor.artifact import (
     Calibration,
     Counting,
     CountsPredictor,
-    DecisionRule,
     FusedPredictor,
     ModelPredictor,
     Origin,
-    PlainRule,
     Predictor,
     SharedTokens,
     event_mapping,
     read_artifact,
 )
 from behaviorlm.predictor.counts import Counts, fit_counts, without_rare, write_counts
+from behaviorlm.predictor.rules import DecisionRule, PlainRule
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder

@@ -55,6 +55,11 @@ def test_the_first_version_opens_and_answers_as_it_did() -> None:
         ({"colour": 1}, "colour: unknown key"),
         ({"predictor": {"kind": "oracle"}}, "oracle"),
         ({"decision": {"kind": "logit_adjusted"}}, "tau"),
+        (
+            {"decision": {"kind": "bayes", "shift": [0.0, 1.0]}},
+            "decision.shift has 2 numbers for 8 behaviors",
+        ),
+        ({"decision": {"kind": "fitted", "tail_scale": 0, "tail_shift": 0, "tau": 0}}, "tail_scale"),
         ({"counting": None}, "predictor.kind is 'counts', but counting is missing"),
     ],
 )

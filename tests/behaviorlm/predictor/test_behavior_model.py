@@ -1,6 +1,7 @@
 """What a predictor answers, against plain sequences, explicit computations and its own single requests."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.predictor.artifact import Calibration, LogitAdjusted
+from behaviorlm.predictor.artifact import Calibration
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
+from behaviorlm.predictor.rules import BayesRule, DecisionRule, FittedRule, LogitAdjusted, PlainRule
 from behaviorlm.scoring.decision_rules import log_prior
 from tests.behaviorlm.predictor.small_artifacts import NAMES, history, without_context, write_artifact
 
@@ -335,3 +337,40 @@ def test_parts_that_a_predictor_lacks_are_named(models: Models) -> None:
     with pytest.raises(DataError, match="does not count"):
         models["model"].parts.counts_of([])
     assert models["model"].predict_histories([], Choices()) == []
+
+
+def described(model: BehaviorModel, **changes: Any) -> BehaviorModel:
+    """The same predictor with another rule or calibration."""
+    return BehaviorModel(replace(model.parts, artifact=model.artifact.model_copy(update=changes)))
+
+
+RULES = [
+    PlainRule(),
+    LogitAdjusted(tau=0.7),
+    BayesRule(shift=[1.0, -0.5, 2.0, -1e4, 0.3, 1.5, -2.0, 0.1]),
+    FittedRule(tail_scale=0.6, tail_shift=1.25, tau=0.3),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.kind)
+@pytest.mark.parametrize("kind", ["model", "counts", "fused"])
+def test_what_is_allowed_is_answered_as_in_the_full_answer_given_that_it_is_one_of_these(
+    models: Models, kind: str, rule: DecisionRule
+) -> None:
+    calibration = Calibration(anchor_temperature=1.7, tail_temperature=0.6, tail_shift=0.8)
+    model = described(models[kind], decision=rule, calibration=calibration)
+    full = model.predict(history(5), ROOM, at=AT, k=99).answers
+    allowed = {"lamp on", "camera", "alarm", "door"}
+    found = model.predict(history(5), ROOM, at=AT, k=99, allow=sorted(allowed), deny=["door"]).answers
+    kept = [answer for answer in full if answer.behavior in allowed - {"door"}]
+    total = sum(answer.probability for answer in kept)
+    assert [answer.behavior for answer in found] == [answer.behavior for answer in kept]
+    for one, other in zip(found, kept, strict=True):
+        assert one.probability == pytest.approx(other.probability / total, rel=1e-9)
+        assert one.score == pytest.approx(other.score, rel=1e-12)
+
+
+def test_under_the_bayes_rule_a_new_name_comes_after_all_that_validation_knew(models: Models) -> None:
+    model = described(models["model"], decision=BayesRule(shift=[0.0] * len(NAMES)))
+    found = model.predict(history(5), new_names=["sauna"], k=99).answers
+    assert found[-1].behavior == "sauna" and 0 < found[-1].probability < 1

@@ -20,8 +20,7 @@ def random_scores(seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_measure_equals_its_definition_in_scipy(seed: int) -> None:
     scores, targets = random_scores(seed)
-    reference, _ = random_scores(seed + 100)
-    measures = difficulty_measures(scores, targets, reference)
+    measures = difficulty_measures(scores, targets)
     exact = log_softmax(scores.astype(np.float64), axis=1)
     rows = np.arange(200)
     nll = -exact[rows, targets]
@@ -31,10 +30,7 @@ def test_every_measure_equals_its_definition_in_scipy(seed: int) -> None:
     assert np.array_equal(measures["rank"], rankdata(-scores, axis=1)[rows, targets] - 1)
     assert np.allclose(measures["margin"], others.max(axis=1) - exact[rows, targets], atol=1e-12)
     assert np.allclose(measures["excess"], nll - entropy(softmax(scores.astype(np.float64), axis=1), axis=1))
-    reference_nll = -log_softmax(reference.astype(np.float64), axis=1)[rows, targets]
-    assert np.allclose(measures["reducible"], nll - reference_nll)
     assert all(values.dtype == np.float64 for values in measures.values())
-    assert "reducible" not in difficulty_measures(scores, targets)
 
 
 def test_the_excess_over_all_outcomes_averages_to_zero_under_the_prediction() -> None:
@@ -68,12 +64,10 @@ def test_blocks_of_rows_and_impossible_labels_change_nothing(monkeypatch: pytest
         assert np.array_equal(whole[name], blocks[name]), name
 
 
-def test_unseen_targets_damaged_scores_and_other_references_are_refused() -> None:
+def test_unseen_targets_and_damaged_scores_are_refused() -> None:
     scores, targets = random_scores(5)
     with pytest.raises(DataError, match="inside the vocabulary"):
         difficulty_measures(scores, np.where(targets == 3, -1, targets))
-    with pytest.raises(DataError, match="reference scores"):
-        difficulty_measures(scores, targets, scores[:, :10])
     scores[17, 2] = np.nan
     with pytest.raises(DataError, match="row 17"):
         difficulty_measures(scores, targets)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from behaviorlm.predictor.artifact import LogitAdjusted
+from behaviorlm.predictor.rules import LogitAdjusted
 from tests.behaviorlm.predictor.small_artifacts import history, write_artifact
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,9 +10,10 @@ from starlette.testclient import TestClient
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import DataError
-from behaviorlm.predictor.artifact import Artifact, LogitAdjusted
+from behaviorlm.predictor.artifact import Artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
+from behaviorlm.predictor.rules import LogitAdjusted
 from behaviorlm.service.app import build_app
 from behaviorlm.service.serving import Service, open_model
 from behaviorlm.service.settings import ServeSettings

@@ -37,7 +37,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_fixed_widths_and_the_regular_expression_read_alike(name: str, data: st.DataObject) -> None:
     shapes = SHAPES.get(name, [name.replace("%z", "+0100")])

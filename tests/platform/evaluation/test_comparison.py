@@ -5,10 +5,13 @@ import pytest
 
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS
-from behaviorlm_ray.evaluation.comparison import Comparison, compare
+from behaviorlm.scoring.model_names import DECISION_RULES, arm_of, model_name
+from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
+from behaviorlm_ray.evaluation.recommendation import NOTHING_TO_CHOOSE_BY, options, recommended
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
+from behaviorlm_ray.report.content import Recommended, Results
 from behaviorlm_ray.report.results_table import results_table
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
 from tests.platform.score_reading import in_batches
@@ -37,14 +40,14 @@ def compared(log: PreparedLog, minimum: int) -> Comparison:
         for name in ("untuned", "one_stage")
     }
     return compare(
-        log, samples, scores, tau_grid=CHOICE_TAUS, resamples=50, seed=0, tail_minimum_targets=minimum
+        log, samples, scores, tau_grid=CHOICE_TAUS, resampling=Resampling(50, 0), tail_minimum_targets=minimum
     )
 
 
 def test_every_model_is_adjusted_and_has_a_front_the_untuned_one_too(log: PreparedLog) -> None:
     found = compared(log, 1)
     models = {"untuned", "one_stage"}
-    assert found.details["tau"].keys() == found.details["fronts"].keys() == models
+    assert models <= found.details["tau"].keys() and found.details["fronts"].keys() == models
     assert {f"{name}+adjusted" for name in models} <= found.results["models"].keys()
     assert found.warnings == [] and found.results["in_expectation"] is None
     for name in models:
@@ -63,15 +66,49 @@ def test_it_is_counted_how_many_groups_choices_rest_on_and_how_many_tables(log: 
     assert (samples["all"], samples["groups"]) == (80, 4)
 
 
+def test_every_predictor_counting_included_has_every_rule_and_the_best_that_can_be_served_is_recommended(
+    log: PreparedLog,
+) -> None:
+    found = compared(log, 1)
+    [mixture] = [name for name in found.details["rules"] if name.endswith("+counts")]
+    for name in found.details["rules"]:
+        assert {model_name(name, rule) for rule in DECISION_RULES} <= found.results["models"].keys()
+        assert list(found.details["validation"][name]) == list(DECISION_RULES)
+    said = found.results["recommended"]
+    served = ["counts", "untuned", "one_stage", mixture]
+    assert list(dict.fromkeys(option["predictor"] for option in said["compared"])) == served
+    for option in said["compared"]:
+        assert option["objective"] == found.details["validation"][option["predictor"]][option["rule"]]
+    assert said["objective"] == max(option["objective"] for option in said["compared"])
+    assert said["model"] == model_name(said["predictor"], said["rule"]) and said["reason"] is None
+    assert Results.model_validate(found.results).recommended == Recommended.model_validate(said)
+    of_arms = {arm: max(found.details["validation"][arm].values()) for arm in ("untuned", "one_stage")}
+    assert arm_of(mixture) == max(of_arms, key=lambda arm: of_arms[arm])
+
+
+def test_of_equal_options_the_simplest_is_recommended() -> None:
+    equal = dict.fromkeys(DECISION_RULES, 0.5)
+    counts, model = options("counts", equal), options("one_stage", equal | {"fitted": 0.5 + 1e-13})
+    found = recommended([*counts, *model])
+    assert (found["predictor"], found["rule"]) == ("counts", "plain")
+    assert recommended([*model])["rule"] == "plain"
+    assert (
+        recommended([*counts, *options("one_stage", equal | {"fitted": 0.6})])["model"] == "one_stage+fitted"
+    )
+
+
 def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: PreparedLog) -> None:
     found = compared(log, 1000)
-    assert found.details["tau"] == {"untuned": 0.0, "one_stage": 0.0}
-    assert found.details["validation"]["one_stage"] == {"plain": None, "adjusted": None}
+    assert set(found.details["tau"].values()) == {0.0} and found.details["counts_weight"] == {}
+    assert found.details["validation"]["one_stage"] == dict.fromkeys(DECISION_RULES)
     assert found.results["validation"]["one_stage"]["objective"] is None
-    assert [warning.partition(":")[0] for warning in found.warnings] == ["untuned", "one_stage"]
-    assert "no tail behavior with 1000 targets; raise split.validation" in found.warnings[0]
+    [warning] = found.warnings
+    assert "no tail behavior with 1000 targets; raise split.validation" in warning
     models = found.results["models"]
-    assert models["one_stage+adjusted"] == models["one_stage"]
+    assert models["one_stage+adjusted"] == models["one_stage+fitted"] == models["one_stage"]
+    said = found.results["recommended"]
+    assert said["predictor"] is said["model"] is said["objective"] is None
+    assert said["reason"] == NOTHING_TO_CHOOSE_BY and len(said["compared"]) == 12
 
 
 def test_without_validation_nothing_is_adjusted_and_a_warning_says_so(log: PreparedLog) -> None:
@@ -82,10 +119,10 @@ def test_without_validation_nothing_is_adjusted_and_a_warning_says_so(log: Prepa
         EvaluatedSamples(nobody, [np.arange(45, 85)] * 2),
         {"one_stage": ArmScores(in_batches(scores[:0], 16), in_batches(scores, 16))},
         tau_grid=CHOICE_TAUS,
-        resamples=50,
-        seed=0,
+        resampling=Resampling(50, 0),
     )
     assert found.details["tau"] == {} and "one_stage+adjusted" not in found.results["models"]
+    assert found.results["recommended"]["model"] is None and found.results["recommended"]["compared"] == []
     assert found.warnings == [WITHOUT_VALIDATION]
 
 

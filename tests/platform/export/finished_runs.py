@@ -3,6 +3,7 @@
 What a stage is, reads and writes is the run's; only how work is spread is not, and a tuned model is a random adapter.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,23 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.stage import Made
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning.worker import CURVE
 from tests.platform.small_runs import log_rows, run_settings, write_log
+
+CURVE_LINES: list[dict[str, Any]] = [
+    {
+        "step": step,
+        "loss": loss,
+        "parts": {"samples": loss},
+        "samples": 8,
+        "tokens": 400,
+        "gradient_norm": 0.5,
+        "learning_rate": 1e-3,
+        "seconds": 0.5,
+    }
+    for step, loss in enumerate((2.5, 2.25, 2.0))
+]
+"""The loss curve of every tuned model."""
 
 
 def finished_run(root: Path, base: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Run:
@@ -79,4 +96,6 @@ def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) 
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     with storage.writing(folder.output / tune.MODEL) as place:
         save_trained(model, place)
-    return StageResult(rows={"steps": 1})
+    with storage.writing_file(folder.output / CURVE) as path:
+        path.write_text("".join(json.dumps(line) + "\n" for line in CURVE_LINES), encoding="utf-8")
+    return StageResult(rows={"steps": len(CURVE_LINES)}, cost={"tokens": 1200.0})

@@ -6,20 +6,24 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from behaviorlm.errors import ConfigError, ModelError, StorageError
-from behaviorlm.predictor.artifact import Artifact, FusedPredictor, read_artifact
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.predictor.answers import calibrated
+from behaviorlm.predictor.artifact import Artifact, Calibration, FusedPredictor, read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
+from behaviorlm.scoring.model_names import DECISION_RULES, model_name
 from behaviorlm_ray import storage
 from behaviorlm_ray.commands.export import main
-from behaviorlm_ray.evaluation.arms import measure_arm
 from behaviorlm_ray.export import exporting
 from behaviorlm_ray.export.choice import Measured
 from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
+from behaviorlm_ray.export.measuring import metrics_on_test
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import S3Location
@@ -67,10 +71,10 @@ def test_every_held_out_sample_is_scored_as_in_the_run(
             expected[batch.places] = batch.label_scores
         assert np.abs(model.parts.label_scores(histories) - expected).max() < 1e-4
     measured = Measured(run, 5)
-    chosen, _ = measured.choose(name)
+    chosen = measured.choose(name)
     assert artifact.predictor == chosen.predictor and artifact.decision == chosen.rule
     best: dict[int, np.ndarray] = {}
-    for batch in measured.batches(chosen, rows, validation=False)():
+    for batch in measured.scores(chosen).test():
         best |= dict(zip(batch.places.tolist(), np.asarray(batch.label_scores), strict=True))
     found = model.predict_histories(histories, Choices(k=99))
     for place, prediction in enumerate(found):
@@ -117,30 +121,108 @@ def test_the_best_on_validation_is_exported_and_all_that_were_compared_are_told(
     run: FinishedRun, tmp_path: Path
 ) -> None:
     artifact, lines = exported(run, tmp_path / "out")
-    measured = Measured(run, 5)
-    chosen, compared = measured.choose(None)
-    assert [one.name for one in compared][:3] == ["counts", "untuned", "one_stage"]
-    assert artifact.origin.predictor == chosen.name
-    assert chosen.objective == max(one.objective or 0 for one in compared)
+    measured, said = Measured(run, 5), run.results["recommended"]
+    chosen, compared = measured.choose(None), measured.compared()
+    calibrated_lines = [line for line in lines if line.startswith("expected calibration error on test")]
+    assert len(calibrated_lines) == (artifact.uncalibrated is not None)
+    assert [one.name for one in compared][:3] == ["counts", "untuned", "one_stage"] and len(compared) == 4
+    assert artifact.origin.predictor == chosen.name == said["predictor"]
+    assert (chosen.rule_name, chosen.objective) == (said["rule"], said["objective"])
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "\nChosen on validation, by" in card
     for one in compared:
         assert any(line.startswith(f"  {one.name}: {one.objective:.3f}") for line in lines)
         assert f"- {one.name}: {one.objective:.3f}" in card
-    # a model's objective is that which the run's own comparison found
-    facts, arm = run.facts, compared[2]
-    of_arm = measure_arm(
-        run.scores("one_stage"), facts.validation, facts.targets, measured.rules, keep_front=False
-    )
-    assert of_arm.choice is not None and arm.objective == of_arm.choice.chosen.objective
+    # what was measured of the folder on test is what the run's results say of the same predictor and rule
+    expected = run.results["models"][said["model"]]
+    for group, metric in (("all", "accuracy"), ("tail", "macro_recall_at_least_10"), ("all", "mrr")):
+        assert artifact.metrics[group][metric] == pytest.approx(expected[group][metric], abs=1e-9)
+
+
+@pytest.mark.parametrize("rule", DECISION_RULES)
+@pytest.mark.parametrize("name", ["one_stage", "counts"])
+def test_every_rule_can_be_named_and_answers_as_the_runs_predictions_say(
+    run: FinishedRun, name: str, rule: str, tmp_path: Path
+) -> None:
+    exported(run, tmp_path / "out", f"{name}+{rule}")
+    model = BehaviorModel.load(tmp_path / "out", device="cpu")
+    assert model.artifact.decision.kind == {"adjusted": "logit_adjusted"}.get(rule, rule)
+    table = pd.read_parquet(run.folder / "predictions.parquet")
+    table = table[table["predictor"] == name]
+    found = model.predict_histories(prepared_histories(run, run.samples.test), Choices(k=3))
+    assert [one.answers[0].behavior for one in found] == table[f"chosen_{rule}"].tolist()
+
+
+def assert_coverage_is_that_of_a_plain_loop(run: FinishedRun, artifact: Artifact) -> None:
+    measured = Measured(run, 5)
+    chosen, answered = measured.choose(artifact.origin.predictor), []
+    is_anchor = artifact.is_anchor
+    for batch in measured.scores(chosen).validation():
+        said = normalize_label_scores(batch.label_scores)
+        ranked, shown = measured.ranked_by(chosen, said), calibrated(said, is_anchor, artifact.calibration)
+        for place, row, own in zip(batch.places, ranked, shown, strict=True):
+            order = sorted(range(len(row)), key=lambda k: (-row[k], k))
+            answered.append((np.exp(own[order[0]]), order.index(run.facts.validation[place])))
+    for point in artifact.thresholds:
+        ranks = [rank for probability, rank in answered if probability >= point.min_probability]
+        assert point.coverage == pytest.approx(len(ranks) / len(answered))
+        assert point.precision == (pytest.approx(ranks.count(0) / len(ranks)) if ranks else None)
+        among = sum(rank < 5 for rank in ranks)
+        assert point.recall_at_5 == (pytest.approx(among / len(ranks)) if ranks else None)
+
+
+def test_calibration_on_test_is_told_before_and_after_by_group_with_intervals_over_groups(
+    run: FinishedRun,
+) -> None:
+    measured, calibration = Measured(run, 5), Calibration(anchor_temperature=2.5, tail_shift=1.0)
+    chosen = measured.choose("one_stage+plain")
+    after, before = metrics_on_test(measured, chosen, calibration)
+    error = "expected_calibration_error"
+    facts, evaluation = run.facts, run.settings.evaluation
+    for found, of in ((before, None), (after, calibration)):
+        confidence, right = np.empty(len(facts.targets)), np.empty(len(facts.targets), bool)
+        for batch in measured.scores(chosen).test():
+            said = normalize_label_scores(batch.label_scores)
+            first = said.argmax(axis=1)
+            shown = calibrated(said, facts.vocabulary.is_anchor, of)
+            confidence[batch.places] = np.exp(shown[np.arange(len(first)), first])
+            right[batch.places] = first == facts.targets[batch.places]
+        of_anchor = np.append(facts.vocabulary.is_anchor, False)[facts.targets]
+        for group, members in (("all", of_anchor | True), ("anchor", of_anchor), ("tail", ~of_anchor)):
+            assert found[group][error]["value"] == pytest.approx(
+                calibration_error(confidence[members], right[members])
+            )
+        # whole groups are drawn, as many as there are
+        names = np.unique(facts.groups)
+        random = np.random.default_rng(evaluation.seed)
+        drawn = []
+        for _ in range(evaluation.bootstrap_samples):
+            chosen_groups = names[random.integers(0, len(names), len(names))]
+            rows = np.concatenate([np.flatnonzero(facts.groups == name) for name in chosen_groups])
+            drawn.append(calibration_error(confidence[rows], right[rows]))
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        assert (found["all"][error]["low"], found["all"][error]["high"]) == pytest.approx((low, high))
+    assert before["all"][error] != after["all"][error]
+    assert before["all"][error] == pytest.approx(run.results["models"]["one_stage"]["all"][error])
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Fifteen bins of equal width, right edge included."""
+    edges = np.linspace(0, 1, 16)
+    gaps = [
+        abs((confidence[inside] - right[inside]).sum())
+        for low, high in pairwise(edges)
+        if (inside := (confidence > low) & (confidence <= high)).any()
+    ]
+    return float(sum(gaps) / len(confidence))
 
 
 def test_metrics_of_a_plain_model_are_those_of_the_runs_results(run: FinishedRun, tmp_path: Path) -> None:
     artifact, _ = exported(run, tmp_path / "out", "one_stage")
-    name = "one_stage" if artifact.decision.kind == "plain" else "one_stage+adjusted"
-    expected = run.results["models"][name]
+    expected = run.results["models"][model_name("one_stage", Measured(run, 5).choose("one_stage").rule_name)]
     assert artifact.metrics["all"]["accuracy"] == pytest.approx(expected["all"]["accuracy"])
     assert artifact.metrics["anchor"]["accuracy"] == pytest.approx(expected["anchor"]["accuracy"])
+    assert_coverage_is_that_of_a_plain_loop(run, artifact)
     sure = artifact.thresholds
     assert sure[0].coverage == 1.0 and all(a.coverage >= b.coverage for a, b in pairwise(sure))
 
@@ -199,7 +281,8 @@ def test_what_cannot_be_exported_is_refused_by_name(
     assert "small" in refused("--run", str(root / "absent"), *to)
     assert "has not finished" in refused("--run", str(root / "begun"), *to)
     names = "there are untuned, one_stage, counts, untuned+counts, one_stage+counts"
-    assert names in refused("--run", str(root / "small"), *to, "--model", "ab_tuned")
+    for unknown in ("ab_tuned", "untuned+pmi", "bigram+bayes"):
+        assert names in refused("--run", str(root / "small"), *to, "--model", unknown)
     assert "holds files already" in refused("--run", str(root / "small"), "--to", str(tmp_path / "full"))
     other = shutil.copytree(run.settings.model.base, tmp_path / "other")
     (other / "generation_config.json").unlink()
@@ -238,7 +321,7 @@ def test_on_s3_it_is_written_whole_and_opened_again(
 
 
 def test_a_mixture_weighs_counting_by_likelihood(run: FinishedRun) -> None:
-    chosen, _ = Measured(run, 5).choose("one_stage+counts")
+    chosen = Measured(run, 5).choose("one_stage+counts")
     assert isinstance(chosen.predictor, FusedPredictor) and 0 < chosen.predictor.counts_weight < 1
     assert isinstance(run.model("one_stage"), object) and run.model("untuned") is None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -133,7 +134,13 @@ def test_results_have_the_promised_form(first: Ran) -> None:
     assert {"untuned", "ab_tuned"} | adjusted | baselines <= results["models"].keys()
     assert results["in_expectation"] is None
     details = json.loads(storage.read_text(report.parent / "details.json"), parse_constant=refuse)
-    assert details["fronts"].keys() == {"untuned", "ab_tuned"} == details["tau"].keys()
+    assert details["fronts"].keys() == {"untuned", "ab_tuned"}
+    assert details["trained_on"]["untuned"] is None and sum(details["trained_on"]["ab_tuned"]) > 0
+    served = {option["predictor"] for option in results["recommended"]["compared"]}
+    assert {"counts", "untuned", "ab_tuned"} <= served <= details["rules"].keys()
+    assert results["recommended"]["model"] in results["models"]
+    kept = pq.read_table(storage.local_copy(report.parent / "predictions.parquet"))
+    assert len(kept) == results["samples"]["all"] * len(details["rules"])
     for front in details["fronts"].values():
         assert front.keys() == {"points", "area", "expected_area"} and front["expected_area"] is None
         for point in front["points"]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from behaviorlm_ray.evaluation.recommendation import NOTHING_TO_CHOOSE_BY, Option, options, recommended
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.report.verdict import verdict
 
@@ -27,17 +28,17 @@ def results() -> dict[str, Any]:
         "models": models,
         "samples": {"all": 70, "groups": 9, "validation": 40},
         "validation": {"one_stage": {}, "ab_tuned": {}},
+        "recommended": recommended(
+            [
+                *options("one_stage", {"plain": 0.1, "adjusted": 0.2}),
+                *options("ab_tuned", {"plain": 0.3, "adjusted": 0.35}),
+            ]
+        ),
     }
 
 
 def test_validation_chooses_and_the_best_counting_stands_beside_it(results: dict[str, Any]) -> None:
-    details = {
-        "validation": {
-            "one_stage": {"plain": 0.1, "adjusted": 0.2},
-            "ab_tuned": {"plain": 0.3, "adjusted": 0.35},
-        }
-    }
-    assert verdict(results, details) == [
+    assert verdict(results) == [
         "ab_tuned+adjusted is ahead on validation: 0.350, the mean of anchor accuracy and tail macro recall",
         "on test: anchor accuracy 0.400 [0.300, 0.400], tail macro recall 0.500 [0.400, 0.500] "
         "(70 samples of 9 groups)",
@@ -47,12 +48,19 @@ def test_validation_chooses_and_the_best_counting_stands_beside_it(results: dict
 
 
 def test_nothing_is_claimed_where_validation_or_the_tail_is_missing(results: dict[str, Any]) -> None:
-    nothing = {"validation": {"ab_tuned": {"plain": None, "adjusted": None}}}
-    assert verdict(results, nothing) == [
-        "no model is ahead: validation had nothing to choose by (split.validation)"
-    ]
+    assert verdict(
+        results | {"recommended": recommended([Option("ab_tuned", "plain", "ab_tuned", None)])}
+    ) == [f"no model is ahead: {NOTHING_TO_CHOOSE_BY}"]
     empty = results | {"samples": results["samples"] | {"validation": 0}}
-    assert verdict(empty, {"validation": {}}) == [f"no model is ahead: {WITHOUT_VALIDATION}"]
-    results["models"]["ab_tuned"] = measured(0.5, None)
-    told = verdict(results, {"validation": {"ab_tuned": {"plain": 0.3, "adjusted": None}}})
+    assert verdict(empty) == [f"no model is ahead: {WITHOUT_VALIDATION}"]
+    results["models"]["ab_tuned+adjusted"] = measured(0.5, None)
+    told = verdict(results)
     assert len(told) == 2 and "tail macro recall none" in told[1]
+
+
+def test_counting_that_wins_is_held_against_the_other_counting(results: dict[str, Any]) -> None:
+    results["models"]["counts+bayes"] = measured(0.5, 0.6)
+    results["recommended"] = recommended([Option("counts", "bayes", "counts+bayes", 0.4)])
+    told = verdict(results)
+    assert told[0].startswith("counts+bayes is ahead on validation: 0.400")
+    assert told[2].startswith("counting alone, markov_order_3:")

@@ -19,7 +19,7 @@ GRID = {"a": [0, 1, 2], "b": [0, 1, 2], "c": [0, 1, 2]}
 RANGES = {
     "a": {"uniform": [0.0, 1.0]},
     "kind": ["x", "y"],
-    "b": {"log_uniform": [1e-4, 1.0], "when": {"kind": "y"}},
+    "b": {"log_uniform": [1e-4, 1.0]},
 }
 MEAN = ObjectiveSettings()
 
@@ -94,7 +94,6 @@ KINDS: dict[str, Any] = {
     "grid": (GRID, "grid", "mean"),
     "random": (RANGES, {"name": "random", "seed": 5}, "mean"),
     "tpe": (RANGES, {"name": "optuna", "seed": 5, "startup_trials": 4}, "mean"),
-    "multi": (RANGES, {"name": "optuna", "startup_trials": 4}, "multi"),
     "floor": (RANGES, {"name": "optuna", "startup_trials": 4}, {"name": "tail", "floor": 0.8}),
 }
 

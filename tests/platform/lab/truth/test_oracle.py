@@ -19,7 +19,7 @@ from behaviorlm_lab.world.generator import Generator, simulate_user, timeline_of
 from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.opaque import OpaqueWorld
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_ray.evaluation.comparison import Comparison, compare
+from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
@@ -123,8 +123,7 @@ def compared(log: PreparedLog, make: Callable[[SampleRows], np.ndarray]) -> Comp
         samples,
         {"model": ArmScores(validation, test)},
         tau_grid=CHOICE_TAUS,
-        resamples=50,
-        seed=0,
+        resampling=Resampling(50, 0),
         truth=TruthSettings(world="main"),
     )
 

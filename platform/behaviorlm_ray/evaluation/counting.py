@@ -1,0 +1,117 @@
+"""Counting as it is served, and its mixture with a model, on the samples that models are measured on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from behaviorlm.baselines import TimelineArrays
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep, rows_per_batch
+from behaviorlm.predictor.artifact import FusedPredictor
+from behaviorlm.predictor.counts import MINIMUM, Counts, fit_counts, without_rare
+from behaviorlm.predictor.parts import mixed
+from behaviorlm.scoring.decision_rules import log_prior
+from behaviorlm_ray.evaluation.predictors import ArmScores, Predictor, asked_rows, whole_log
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather
+
+WEIGHTS = tuple(step / 20 for step in range(1, 20))
+"""Shares of counting that validation chooses from, by likelihood (our choice)."""
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Back-off counting over the last three behaviors and the context, without what few events stand behind.
+
+    minimum: see `without_rare`.
+    """
+
+    log: PreparedLog
+    samples: EvaluatedSamples
+    minimum: int = MINIMUM
+
+    @cached_property
+    def counts(self) -> tuple[Counts, int, int]:
+        """Counting itself, and how many pairs of it are kept and dropped."""
+        timelines, table = self._whole
+        columns = [name for name in table.column_names if name.startswith("before.")]
+        return without_rare(fit_counts(timelines, table, columns), self.minimum)
+
+    def alone(self) -> ArmScores:
+        """What it says itself."""
+        return ArmScores(self._counted(self.samples.validation), self._counted(self.samples.test))
+
+    def with_model(self, scores: ArmScores, counts_weight: float) -> ArmScores:
+        """What a linear mixture with a model says. Its mix is the same mixture of both mixes."""
+        mix = scores.mix
+        if mix is not None:
+            natural = log_prior(self.log.vocabulary.counts)
+            mix = np.logaddexp(np.log(counts_weight) + natural, np.log1p(-counts_weight) + mix)
+        weight = FusedPredictor(counts_weight=counts_weight)
+        return ArmScores(
+            self._both(scores.validation, self.samples.validation, weight),
+            self._both(scores.test, self.samples.test, weight),
+            mix=mix,
+        )
+
+    def best_weight(self, scores: ArmScores) -> float:
+        """The share of counting under which the validation targets are most likely; .5 without any."""
+        targets = gather(self.log, self.samples.validation, "behavior")
+        asked = asked_rows(self.log, self.samples.validation)
+        known = targets >= 0
+        if not known.any():
+            return 0.5
+
+        def reduce(batch: ScoreBatch) -> Arrays:
+            of_batch = np.maximum(targets[batch.places], 0)
+            place = np.arange(len(of_batch))
+            model, counted = (
+                normalize_label_scores(label_scores)[place, of_batch]
+                for label_scores in (batch.label_scores, self.said_of(asked[batch.places]))
+            )
+            return {"model": np.exp(model), "counts": np.exp(counted)}
+
+        found = keep(scores.validation(), len(targets), reduce)
+        model, counted = found["model"][known], found["counts"][known]
+        likelihood = [np.log(weight * counted + (1 - weight) * model).mean() for weight in WEIGHTS]
+        return WEIGHTS[int(np.argmax(likelihood))]
+
+    def said_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Log probabilities float32[n, K] of rows of the whole log, `asked_rows`."""
+        return self.counts[0].markov.predict(self._roomy, rows)
+
+    def _counted(self, rows: SampleRows) -> Predictor:
+        asked = asked_rows(self.log, rows)
+        step = rows_per_batch(len(self.log.vocabulary))
+
+        def batches() -> Iterator[ScoreBatch]:
+            for start in range(0, len(asked), step):
+                places: NDArray[np.int64] = np.arange(start, min(start + step, len(asked)))
+                yield ScoreBatch(places, self.said_of(asked[places]))
+
+        return batches
+
+    def _both(self, model: Predictor, rows: SampleRows, weight: FusedPredictor) -> Predictor:
+        asked = asked_rows(self.log, rows)
+
+        def batches() -> Iterator[ScoreBatch]:
+            for batch in model():
+                counted = self.said_of(asked[batch.places])
+                parts = normalize_label_scores(batch.label_scores), normalize_label_scores(counted)
+                yield ScoreBatch(batch.places, mixed(*parts, weight).astype(np.float32))
+
+        return batches
+
+    @cached_property
+    def _whole(self) -> tuple[TimelineArrays, pa.Table]:
+        return whole_log(self.log)
+
+    @cached_property
+    def _roomy(self) -> TimelineArrays:
+        """With the code for an unknown context, which the counts have room for."""
+        timelines = self._whole[0]
+        return replace(timelines, contexts=timelines.contexts + 1)

@@ -1,0 +1,295 @@
+"""The comparison computed with all scores in memory at once: what evaluation in batches is held against."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from behaviorlm.baselines import fit_baselines, timeline_arrays
+from behaviorlm.metrics import (
+    Outcomes,
+    bootstrap,
+    paired_difference,
+    per_behavior_table,
+    reliability,
+)
+from behaviorlm.metrics.front import endpoint_area
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.predictor.counts import fit_counts, without_rare
+from behaviorlm.scoring.rule_fitting import fit_numbers, fold_of, pair_codes
+from behaviorlm.timelines.parts import labels_with_terminator
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
+from tests.behaviorlm.random_parts import NAMES
+
+GRID = (-0.5, 0.0, 0.25, 0.6, 1.0)
+ARMS = ("untuned", "one_stage", "ab_tuned")
+MIXES = {
+    "one_stage": np.log([0.31, 0.29, 0.19, 0.13, 0.08]),
+    "ab_tuned": np.log([0.23, 0.22, 0.21, 0.18, 0.16]),
+}
+"""What they were tuned on."""
+
+
+def samples_of(log: PreparedLog) -> EvaluatedSamples:
+    later = [np.arange(65, len(part)) for part in log.parts]
+    return EvaluatedSamples([np.arange(3, 60)] * len(log.parts), later)
+
+
+def by_sorting(scores: np.ndarray, targets: np.ndarray, own: np.ndarray) -> Outcomes:
+    """Outcomes from a whole ranking of each row, one row at a time; own: scores that confidence is of."""
+    rank, predicted, confidence = [], [], []
+    for row, target, said in zip(scores.astype(np.float64), targets, own.astype(np.float64), strict=True):
+        order = sorted(range(len(row)), key=lambda k: (-row[k], k))
+        predicted.append(order[0])
+        rank.append(order.index(target) if target >= 0 else -1)
+        confidence.append(np.exp(said[order[0]]) / np.exp(said).sum())
+    return Outcomes(targets, np.array(predicted, np.int32), np.array(rank, np.int32), np.array(confidence), 5)
+
+
+def ends(predicted: np.ndarray, targets: np.ndarray, minimum: int) -> tuple[float, float]:
+    """Anchor accuracy and tail macro recall, behaviors 0 and 1 being the anchors."""
+    anchors = (targets == 0) | (targets == 1)
+    recalls = [np.mean(predicted[targets == k] == k) for k in (2, 3, 4) if (targets == k).sum() >= minimum]
+    return float(np.mean(predicted[anchors] == targets[anchors])), float(np.mean(recalls))
+
+
+Both = tuple[np.ndarray, np.ndarray]
+"""Of the validation and of the test samples."""
+
+
+def counted(log: PreparedLog) -> dict[str, Both]:
+    """Every baseline, and counting as it is served."""
+    table = pa.concat_tables([part.table for part in log.parts])
+    timelines = timeline_arrays(table, log.vocabulary.names)
+    samples, second = samples_of(log), len(log.parts[0])
+    asked = [np.concatenate([rows[0], rows[1] + second]) for rows in (samples.validation, samples.test)]
+    found = {
+        name: (baseline.predict(timelines, asked[0]), baseline.predict(timelines, asked[1]))
+        for name, baseline in fit_baselines(timelines).items()
+    }
+    columns = [name for name in table.column_names if name.startswith("before.")]
+    markov = without_rare(fit_counts(timelines, table, columns))[0].markov
+    roomy = replace(timelines, contexts=timelines.contexts + 1)
+    return found | {"counts": (markov.predict(roomy, asked[0]), markov.predict(roomy, asked[1]))}
+
+
+def shares(scores: np.ndarray) -> np.ndarray:
+    exponents = np.exp(scores.astype(np.float64))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def with_counting(model: Both, counts: Both, targets: np.ndarray) -> tuple[float, Both]:
+    """The mixture under which the validation targets are most likely."""
+    seen, rows = targets >= 0, np.arange(len(targets))
+    own, other = (shares(scores[0])[rows, targets][seen] for scores in (model, counts))
+    weight = max((step / 20 for step in range(1, 20)), key=lambda w: np.log(w * other + (1 - w) * own).mean())
+    both = [
+        np.log(weight * shares(counts[place]) + (1 - weight) * shares(model[place])).astype(np.float32)
+        for place in (0, 1)
+    ]
+    return weight, (both[0], both[1])
+
+
+class InMemory:
+    """Every rule of every predictor, with all scores in memory at once."""
+
+    def __init__(self, log: PreparedLog) -> None:
+        samples, self.known = samples_of(log), log.vocabulary
+        self.validation, self.test = (
+            gather(log, rows, "behavior") for rows in (samples.validation, samples.test)
+        )
+        self.prior = np.log((self.known.counts + 1) / (self.known.counts + 1).sum())
+        self.folds = fold_of(group_names(log, samples.validation))
+        self.whole: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        """Scores on test, and those that confidence is of."""
+        self.rules: dict[str, Any] = {}
+        self.tau: dict[str, float] = {}
+        self.objectives: dict[str, dict[str, float]] = {}
+        self.plain: dict[str, dict[str, float]] = {}
+
+    def add(self, name: str, said: Both, mix: np.ndarray | None = None) -> None:
+        chosen_on, test = said
+        # the same to the last bit: scores that are rounded tie under a rule, and noise would decide
+        of_validation, of_test = (normalize_label_scores(scores) for scores in said)
+        strengths = {}
+        for strength in GRID:
+            adjusted = (chosen_on - strength * self.prior).astype(np.float32)
+            strengths[strength] = self.worth(adjusted)
+        tau = min(GRID, key=lambda one: (-strengths[one], abs(one), one))
+        share = np.exp(self.prior)
+        tail = [k for k in (2, 3, 4) if (self.validation == k).any() or share[k] * len(self.validation) >= 1]
+        shift = np.array([-np.log(share[:2].sum())] * 2 + [-1e4] * 3)
+        shift[tail] = -np.log(len(tail) * share[tail])
+        shift += 0 if mix is None else self.prior - mix
+        numbers = fit_numbers(
+            lambda pairs: pair_codes(of_validation, self.validation, self.known.is_anchor, self.prior, pairs),
+            self.validation,
+            self.known.is_anchor,
+            self.folds,
+        )
+        scale, lift = np.ones(5), -numbers.tau * self.prior
+        scale[2:], lift[2:] = numbers.tail_scale, lift[2:] + numbers.tail_shift
+        accuracy, recall = ends(chosen_on.argmax(axis=1), self.validation, 1)
+        self.tau[name] = tau
+        self.plain[name] = {
+            "anchor_accuracy": accuracy,
+            "tail_macro_recall": recall,
+            "objective": (accuracy + recall) / 2,
+        }
+        assert numbers.cross_fitted.objective is not None
+        self.objectives[name] = {
+            "plain": self.plain[name]["objective"],
+            "bayes": self.worth(of_validation + shift),
+            "adjusted": strengths[tau],
+            "fitted": numbers.cross_fitted.objective,
+        }
+        self.rules[name] = {
+            "plain": {"kind": "plain"},
+            "bayes": {"kind": "bayes", "shift": shift.tolist()},
+            "adjusted": {"kind": "logit_adjusted", "tau": tau},
+            "fitted": {
+                "kind": "fitted",
+                "tail_scale": numbers.tail_scale,
+                "tail_shift": numbers.tail_shift,
+                "tau": numbers.tau,
+            },
+        }
+        self.whole[name + "+bayes"] = of_test + shift, test
+        self.whole[name + "+adjusted"] = (test - tau * self.prior).astype(np.float32), test
+        self.whole[name + "+fitted"] = of_test * scale + lift, test
+
+    def worth(self, scores: np.ndarray) -> float:
+        return sum(ends(scores.argmax(axis=1), self.validation, 1)) / 2
+
+    def best(self, name: str) -> str:
+        """The rule that validation prefers."""
+        found = self.objectives[name]
+        return max(found, key=lambda rule: round(found[rule], 9))  # of equal ones the first
+
+
+def in_memory(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]]) -> tuple[dict, dict]:
+    """results and details, with all scores in memory at once."""
+    all_of = InMemory(log)
+    targets = all_of.test
+    lengths = np.array([len(label) for label in labels_with_terminator(log.prompt)])
+    baselines, fronts = counted(log), {}
+    for name, said in baselines.items():
+        all_of.whole[name] = said[1], said[1]
+        all_of.add(name, said)
+    for name, of_arm in scores.items():
+        test = of_arm["test"]
+        all_of.whole[name] = test, test
+        if "without_history" in of_arm:
+            for form, changed in (
+                ("pmi", test - of_arm["without_history"]),
+                ("per_token", (test / lengths).astype(np.float32)),
+            ):
+                all_of.whole[f"{name}+{form}"] = changed, changed
+        all_of.add(name, (of_arm["validation"], test), MIXES.get(name))
+        points = []
+        for strength in np.arange(-20, 31) / 20:
+            adjusted = (test - strength * all_of.prior).astype(np.float32)
+            accuracy, recall = ends(adjusted.argmax(axis=1), targets, 10)
+            points.append({"tau": strength, "anchor_accuracy": accuracy, "tail_macro_recall": recall})
+        fronts[name] = {
+            "points": [point | {"expected": None} for point in points],
+            "area": endpoint_area(points),
+            "expected_area": None,
+        }
+    arm = max(scores, key=lambda name: round(all_of.objectives[name][all_of.best(name)], 9))
+    mixture = f"{arm}+counts"
+    said_by_arm = scores[arm]["validation"], scores[arm]["test"]
+    weight, both = with_counting(said_by_arm, baselines["counts"], all_of.validation)
+    all_of.whole[mixture] = both[1], both[1]
+    mix = MIXES.get(arm)
+    if mix is not None:
+        mix = np.log(weight * np.exp(all_of.prior) + (1 - weight) * np.exp(mix))
+    all_of.add(mixture, both, mix)
+    measured = {name: by_sorting(ranked, targets, own) for name, (ranked, own) in all_of.whole.items()}
+    results, details = written(log, all_of, measured, ["counts", *scores, mixture])
+    details |= {"fronts": fronts, "counts_weight": {mixture: weight}}
+    return results | {"validation": {name: all_of.plain[name] for name in scores}}, details
+
+
+def written(
+    log: PreparedLog, all_of: InMemory, measured: dict[str, Outcomes], served: list[str]
+) -> tuple[dict, dict]:
+    """What can be said of outcomes alone."""
+    known, samples, targets = log.vocabulary, samples_of(log), all_of.test
+    is_repeat, groups = gather(log, samples.test, "is_repeat"), group_names(log, samples.test)
+    drawn: dict[str, Any] = {"resamples": 60, "seed": 4}
+    options: list[dict[str, Any]] = [
+        {
+            "predictor": name,
+            "rule": rule,
+            "model": name if rule == "plain" else f"{name}+{rule}",
+            "objective": objective,
+        }
+        for name in served
+        for rule, objective in all_of.objectives[name].items()
+    ]
+    winner = max(options, key=lambda option: round(option["objective"], 9))
+    looked_at = {
+        name: model
+        for name, model in measured.items()
+        if name.rpartition("+")[2] not in ("bayes", "adjusted", "fitted")
+        or name.rpartition("+")[2] == all_of.best(name.rpartition("+")[0])
+        or (name.endswith("+adjusted") and name.removesuffix("+adjusted") in ARMS)
+    }
+    results = {
+        "recommended": winner | {"reason": None, "compared": options},
+        "ceiling": None,
+        "in_expectation": None,
+        "models": {
+            name: bootstrap(model, known.is_anchor, groups, is_repeat, **drawn)
+            for name, model in measured.items()
+        },
+        "samples": {
+            "all": len(targets),
+            "anchor": sum(target in (0, 1) for target in targets),
+            "tail": sum(target not in (0, 1) for target in targets),
+            "unseen": sum(target < 0 for target in targets),
+            "repeats": sum(is_repeat),
+            "changes": sum(~is_repeat),
+            "validation": len(all_of.validation),
+            "validation_groups": len(set(group_names(log, samples.validation))),
+            "groups": len(set(groups)),
+        },
+    }
+    differences = {
+        name: paired_difference(measured["ab_tuned"], model, known.is_anchor, groups, is_repeat, **drawn)
+        for name, model in looked_at.items()
+        if name != "ab_tuned"
+    }
+    details = {
+        "tau": all_of.tau,
+        "rules": all_of.rules,
+        "validation": all_of.objectives,
+        "truth": None,
+        "comparisons": [
+            {
+                "first": "ab_tuned",
+                "second": name,
+                "group": group,
+                "metric": metric,
+                "difference": of[group][metric]["value"],
+                "low": of[group][metric]["low"],
+                "high": of[group][metric]["high"],
+                "p_value": of[group][metric]["p"],
+            }
+            for name, of in differences.items()
+            for group, metric in (
+                ("all", "accuracy"),
+                ("anchor", "accuracy"),
+                ("tail", "macro_recall_at_least_10"),
+            )
+        ],
+        "per_behavior": {
+            name: per_behavior_table(model, NAMES, known.is_anchor, known.counts).to_pylist()
+            for name, model in looked_at.items()
+        },
+        "reliability": {name: reliability(model).to_pylist() for name, model in looked_at.items()},
+    }
+    return results, details
