@@ -12,6 +12,7 @@ import ray
 
 from behaviorlm.errors import ClusterError, ConfigError
 from behaviorlm_ray.cluster.asking import authentication_problem, check_served
+from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.cluster.signals import signal_kept
 from behaviorlm_ray.cluster.surroundings import (
     START_HERE,
@@ -43,6 +44,7 @@ def connected(*, allow_unauthenticated: bool = False) -> Iterator[None]:
             yield
     finally:
         if is_ours:
+            make_room()
             ray.shutdown()
         if is_ours and not was_told:
             os.environ.pop(WATCHER, None)  # the next connection of this process may be to machines that go

@@ -28,6 +28,7 @@ from behaviorlm.timelines.splits import SPLIT_NAMES, check_labels
 from behaviorlm.timelines.tie_breakers import warning_of_ties
 from behaviorlm.timelines.vocabulary import build_vocabulary, check_behaviors
 from behaviorlm_ray import storage
+from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
@@ -55,6 +56,7 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
 
     Raises DataError for logs that cannot be used; see the events package.
     """
+    make_room()
     for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
     with patience(plan.input_patience_seconds):
@@ -119,6 +121,7 @@ def run_tasks(
 
     pool: None: tasks; else options of `map_batches` for actors, which keep what a function has loaded.
     """
+    make_room()
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
     if pool is None:

@@ -21,6 +21,9 @@ from behaviorlm_ray.preparation.log_source import Batches, write_quarantine
 from behaviorlm_ray.preparation.plan import QUARANTINE, ReadingPlan
 from behaviorlm_ray.storage import Location
 
+KNOWN_USERS = 500_000
+"""So many users a task remembers, some 100 MB of them, before it begins anew."""
+
 
 class Distribution:
     """Takes the pieces of a log: each event goes to the part of its user. What comes of a piece is its report, as JSON.
@@ -86,13 +89,14 @@ def _distribute(
     facts = LogFacts(files=int(piece.begins_file))
     quarantined: list[pa.Table] = []
     zones: dict[str, int] = {}
+    part_of_user = PartOfUser(plan.partitions)
     for events, unusable in batches:
         zones = _first_rows_by_zone(events) | zones
         check_rows(events, piece.file.path, plan.split)
         facts += facts_of_rows(events, unusable)
         if len(unusable):
             quarantined.append(unusable)
-        partition = _partition_of(events["user"].combine_chunks(), plan.partitions)
+        partition = part_of_user(events["user"].combine_chunks())
         for number in np.unique(partition).tolist():
             chosen = events.filter(pa.array(partition == number))
             if number not in writers:
@@ -114,15 +118,28 @@ def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
     return {name: found[0].as_py() for name, found in rows.items() if len(found)}
 
 
-def _partition_of(users: pa.Array, partitions: int) -> np.ndarray:
-    """The part of each user, by a hash of what users that look alike have in common; int64 [n]."""
-    encoded = users.dictionary_encode()
-    digests = [
-        int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % partitions
-        for key in look_alike_keys(encoded.dictionary).to_pylist()
-    ]
-    return (
-        np.array(digests, dtype=np.int64)[encoded.indices.to_numpy()]
-        if digests
-        else np.zeros(0, dtype=np.int64)
-    )
+class PartOfUser:
+    """The part of each user, by a hash of what users that look alike have in common. State: the users known so far.
+
+    Most users are in most batches of a file, and hashing them again for each took a third of reading.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._known: dict[str, int] = {}
+
+    def __call__(self, users: pa.Array) -> np.ndarray:
+        """int64 [n]."""
+        encoded = users.dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        if len(self._known) > KNOWN_USERS:
+            self._known.clear()
+        new = [name for name in names if name not in self._known]
+        keys = look_alike_keys(pa.array(new, encoded.dictionary.type)).to_pylist()
+        self._known.update(zip(new, map(self._part, keys), strict=True))
+        parts = np.fromiter((self._known[name] for name in names), np.int64, len(names))
+        return parts[encoded.indices.to_numpy()]
+
+    def _part(self, key: str) -> int:
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self._partitions

@@ -22,6 +22,7 @@ import ray
 from behaviorlm.errors import ClusterError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.failures import memory_problem
+from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, distinct_questions
@@ -84,6 +85,7 @@ def _score_windows(
         windows = [window for window in windows if _key(window) not in kept.windows]
     if not windows:
         return Scored(kept.samples, kept.tokens)
+    make_room()
     blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
     actors = min(pool.actors, blocks)
     dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])

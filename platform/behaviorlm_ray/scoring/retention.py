@@ -13,6 +13,7 @@ from behaviorlm.scoring.cloze_questions import ClozeQuestion
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS
 from behaviorlm.training.schedule import fit_packs
 from behaviorlm.trees.token_tree import TreeWriter
+from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.scoring.replica import ScoringTask, open_model
 
 CLOZE = "cloze"
@@ -32,6 +33,7 @@ def measure_retention(
     talks = {name: list(of_source) for name, of_source in conversations.items() if len(of_source)}
     if not talks and not questions:
         return {}
+    make_room()
     remote = _measure.options(
         num_cpus=task.threads,
         num_gpus=1 if task.use_gpu else 0,

@@ -105,7 +105,9 @@ def tune_rank(
     keep = task.execution.keep_checkpoints
     with CheckpointWriter(task.checkpoint_folder, keep, identity, checkpoint) as writer:
         _train(task, schedule, engine, records, writer, report, preempted)
-    return _finish(task, schedule, engine, records)
+    summary = _finish(task, schedule, engine, records)
+    engine.deepspeed.destroy()  # its hooks hold the model in a circle that garbage collection does not see
+    return summary
 
 
 def _open_together(task: TuningTask) -> tuple[Schedule, TreeModel]:

@@ -20,8 +20,9 @@ from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataEr
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.crew import START_SECONDS, START_TIMEOUT, start_patience
 from behaviorlm_ray.tuning.optimizer_step import NotFiniteError
-from behaviorlm_ray.tuning.trainer import START_SECONDS, START_TIMEOUT, start_patience, tune
+from behaviorlm_ray.tuning.trainer import tune
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.platform.tuning_runs import (
     SAMPLES_PER_PACK,
@@ -194,6 +195,7 @@ import sys
 from pathlib import Path
 import ray
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.crew import START_SECONDS, START_TIMEOUT, start_patience
 from behaviorlm_ray.tuning.trainer import tune
 from tests.platform.tuning_runs import halting_schedule, toy_task
 
