@@ -5,14 +5,19 @@ import re
 HIDDEN = "***"
 
 _PLACES = (
-    re.compile(r"""(?<=://)[^\s'"/]*(?::[^\s'"]*)?(?=@)"""),
+    re.compile(r"""(?<=://)[^\s'"/:]*(?::[^\s'"]*)?(?=@)"""),
     re.compile(r"""(?<![\w/.])[\w.+-]+:[^\s'"/:]+(?=@[\w\[])"""),
-    re.compile(r"""(?<=[?&;])(password|passwd|pwd|token|secret)=[^&;\s'"]+""", re.IGNORECASE),
+    re.compile(
+        r"""(?<=[?&;])([\w.-]*(?:password|passwd|pwd|token|secret|(?:api|access)[_-]?key)=)[^&;\s'"]+"""
+        r"""|(?<=%3B)((?:password|pwd)%3D)(?:(?!%3B)[^&;\s'"])+""",
+        re.IGNORECASE,
+    ),
 )
-"""User and password before the host, with a scheme and without; and parameters behind the path."""
+"""User and password before the host, with a scheme and without; and parameters behind the path,
+also those that are encoded in one (`odbc_connect`)."""
 
 
 def masked(text: str) -> str:
     """The text without the credentials of the addresses in it."""
     host, bare, parameters = _PLACES
-    return parameters.sub(rf"\1={HIDDEN}", bare.sub(HIDDEN, host.sub(HIDDEN, text)))
+    return parameters.sub(rf"\1\2{HIDDEN}", bare.sub(HIDDEN, host.sub(HIDDEN, text)))

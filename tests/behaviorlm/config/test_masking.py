@@ -16,6 +16,16 @@ from behaviorlm.errors import ConfigError
         ("refused: 'http://ann:a@s3cr-t@host' and more", "refused: 'http://***@host' and more"),
         ("ann:s3cr-t@host:5000", "***@host:5000"),
         ("mysql://host/db?user=ann&password=s3cr-t&x=1", "mysql://host/db?user=ann&password=***&x=1"),
+        ("postgresql://ann:s3cr-t@/s3cr-t@host/db", "postgresql://***@host/db"),
+        ("postgresql://host/db?sslpassword=s3cr-t", "postgresql://host/db?sslpassword=***"),
+        (
+            "http://host:5000?access_token=s3cr-t&api_key=s3cr-t",
+            "http://host:5000?access_token=***&api_key=***",
+        ),
+        (
+            "mssql:///?odbc_connect=UID%3Da%3BPWD%3Ds3cr-t%21%3BX%3D1",
+            "mssql:///?odbc_connect=UID%3Da%3BPWD%3D***%3BX%3D1",
+        ),
         ("two http://a:s3cr-t@b and https://c:s3cr-t@d", "two http://***@b and https://***@d"),
     ],
 )
