@@ -10,6 +10,7 @@ from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.preparation.prepared_log import SampleRows, union_rows
+from behaviorlm_ray.report.wording import readable
 from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.runner import Runner
 
@@ -44,7 +45,6 @@ def example_lines(run: Run, runner: Runner) -> list[str]:
         if name.startswith("before.") and (value := part.table[name][row].as_py()) is not None
     ]
     return described(
-        str(part.table["user"][row].as_py()),
         before,
         context,
         [(names[best], float(probabilities[best])) for best in np.argsort(-probabilities)[:LISTED]],
@@ -59,18 +59,17 @@ def _only(rows: SampleRows, number: int, row: int) -> SampleRows:
 
 
 def described(
-    user: str,
     before: Sequence[str],
     context: Sequence[str],
     expected: Sequence[tuple[str, float]],
     came: str,
     arm: str,
 ) -> list[str]:
-    """The words. Text of the log is shown in Python's quotes, so that nothing in it can act."""
+    """The words; of nobody by name. Text of the log is written as Python writes it, so that nothing in it can act."""
     shown = ", ".join(repr(name) for name in before[-6:]) or "nothing"
-    when = f" ({', '.join(context)})" if context else ""
+    when = f" ({', '.join(map(readable, context))})" if context else ""
     best = ", ".join(f"{name!r} ({100 * probability:.0f} %)" for name, probability in expected)
     return [
-        f"example, {arm}: {user!r} did {'… ' if len(before) > 6 else ''}{shown}.",
+        f"example, {arm}: somebody did {'… ' if len(before) > 6 else ''}{shown}.",
         f"  Next{when} it expects {best}; it was {came!r}.",
     ]
