@@ -1,6 +1,6 @@
 """Each predictor once, under the rule that validation chose for it, by the endpoint; and who is set apart."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,11 +70,13 @@ class Forms:
 
     @property
     def rival(self) -> Shown | None:
-        """Whom the recommended is held against: counting; where that is recommended, the best model alone."""
+        """Whom the recommended is held against: counting; where that is recommended, the model alone that validation
+        prefers.
+        """
         if self.recommended is None or self.recommended.kind != "baseline":
             return self.counting
-        models = [shown for shown in self.best if shown.kind == "tuned" and not is_mixture(shown)]
-        return models[0] if models else None
+        models = [shown for shown in self.best if shown.kind != "baseline" and not is_mixture(shown)]
+        return _preferred(models) or next(iter(models), None)
 
     @property
     def set_apart(self) -> list[Shown]:
@@ -97,11 +99,11 @@ def forms(data: ReportData) -> Forms:
     by_predictor: dict[str, list[Shown]] = {}
     for shown in every:
         by_predictor.setdefault(shown.predictor, []).append(shown)
-    best = [_chosen(of_one) for of_one in by_predictor.values()]
+    recommended = _recommended(data, every)
+    best = [_chosen(of_one, recommended) for of_one in by_predictor.values()]
     # by the endpoint; without one last, in the order of the results
     best.sort(key=lambda shown: -1.0 if shown.mean is None else shown.mean, reverse=True)
     chosen = {shown.model for shown in best}
-    recommended = _recommended(data, every)
     counting, by_validation = _counting(best)
     return Forms(
         best, [shown for shown in every if shown.model not in chosen], recommended, counting, by_validation
@@ -137,27 +139,33 @@ def _interval(data: ReportData, model: str, group: str, metric: str) -> Interval
     return data.results.models[model].get(group, {}).get(metric, Interval())
 
 
-def _chosen(of_one: list[Shown]) -> Shown:
-    """Of a predictor's forms that which validation prefers; where it says nothing the plain one, or the first."""
-    known = [shown for shown in of_one if shown.objective is not None]
-    if known:
-        return max(known, key=lambda shown: shown.objective or 0.0)
-    return next((shown for shown in of_one if shown.rule == PLAIN), of_one[0])
+def _chosen(of_one: list[Shown], recommended: Shown | None) -> Shown:
+    """Of a predictor's forms the recommended one, or that which validation prefers; where it says nothing the plain
+    one, or the first.
+    """
+    if recommended in of_one:
+        return recommended
+    plain = next((shown for shown in of_one if shown.rule == PLAIN), of_one[0])
+    return _preferred(of_one) or plain
+
+
+def _preferred(among: Sequence[Shown]) -> Shown | None:
+    """The first of those with the largest objective, as `recommendation.best` has it; None where none has any."""
+    known = [(round(shown.objective, 9), shown) for shown in among if shown.objective is not None]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
 def _recommended(data: ReportData, every: list[Shown]) -> Shown | None:
     told: Mapping[str, Shown] = {shown.model: shown for shown in every}
     if data.results.recommended is not None:
         return told.get(data.results.recommended.model or "")
-    known = [shown for shown in every if shown.objective is not None]
-    return max(known, key=lambda shown: shown.objective or 0.0) if known else None
+    return _preferred(every)
 
 
 def _counting(best: list[Shown]) -> tuple[Shown | None, bool]:
     """The best counting: by validation where it was asked, else by the test samples, which favors it."""
     counting = [shown for shown in best if shown.kind == "baseline"]
-    asked = [shown for shown in counting if shown.objective is not None]
-    if asked:
-        return max(asked, key=lambda shown: shown.objective or 0.0), True
+    if asked := _preferred(counting):
+        return asked, True
     known = [shown for shown in counting if shown.mean is not None]
     return (known[0], False) if known else (None, False)

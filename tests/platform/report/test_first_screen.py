@@ -165,3 +165,33 @@ def test_a_loss_that_fell_is_no_remark_and_a_short_curve_has_no_ends() -> None:
 def test_a_model_behind_counting_is_not_said_to_be_used(content: dict[str, Any]) -> None:
     content["results"]["models"]["ab_tuned+adjusted"] = measured(0.3, 0.1)
     assert "but counting does better on test" in said(content)[0] and not said(content)[0].startswith("Use")
+
+
+def test_forms_that_differ_by_rounding_are_equal_and_the_recommended_one_is_shown(
+    content: dict[str, Any],
+) -> None:
+    compared_ones = content["results"]["recommended"]["compared"]
+    compared_ones[3]["objective"], compared_ones[4]["objective"] = 0.5, 0.5 + 1e-15
+    content["results"]["recommended"]["model"] = "ab_tuned"
+    _, found = opened(content)
+    assert found.recommended is not None and found.recommended in found.best
+    content["results"]["recommended"]["model"] = "bigram"  # of another version, that chose by something else
+    _, found = opened(content)
+    assert found.recommended is not None and found.recommended in found.best
+
+
+def test_counting_is_held_against_the_model_that_validation_prefers_tuned_or_not(
+    content: dict[str, Any],
+) -> None:
+    results = content["results"]
+    results["models"] |= {"one_stage": measured(0.9, 0.9)}
+    results["recommended"] = {
+        "model": "bigram+adjusted",
+        "compared": [*results["recommended"]["compared"], *compared(one_stage=0.1)],
+    }
+    assert "against ab_tuned (logit adjustment)" in said(content)[0]
+    results["models"] = {
+        name: of for name, of in results["models"].items() if name in ("bigram+adjusted", "ab_tuned")
+    }
+    content["models"]["ab_tuned"] = {"kind": "untuned"}
+    assert "against ab_tuned it is" in said(content)[0]
