@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from behaviorlm_ray.pipeline.arms import PRESETS
 from behaviorlm_ray.report.breakdown_content import GroupLosses
 from behaviorlm_ray.report.content import LossPoint, ReportData
 from behaviorlm_ray.report.drawing import INKS, SERIES, figure, shortened, tooltip
@@ -52,11 +53,12 @@ def training_views(data: ReportData) -> list[TrainingView]:
 def validation_ends(data: ReportData, stage: str, steps: int) -> list[dict[str, Any]]:
     """The loss on validation before and after a tuning, by group of the targets, where both models were measured."""
     losses = data.breakdowns.validation_loss if data.breakdowns is not None else {}
-    name, _, arm = stage.partition(" (")
+    name, _, arm = stage.removesuffix(")").partition(" (")
     before, after = BEFORE_AFTER.get(name, ("", ""))
-    if arm:  # of an arm of one's own: what it ends with is that arm
-        after = arm.removesuffix(")")
-        before = before if name != "b_tune" else ""
+    if name == "b_tune":  # what an arm's own went on from is not measured
+        before = "" if arm else str(data.configuration.get("b_tuning_from", before))
+    if arm:  # it ends with that arm, unless the arm is tuned on
+        after = arm if _tuning(data, arm) == after else ""
     points = []
     for step, model in ((0, before), (steps, after)):
         for what, group in GROUPS.items():
@@ -66,6 +68,14 @@ def validation_ends(data: ReportData, stage: str, steps: int) -> list[dict[str, 
                     {"name": what, "step": step, "loss": value, "shown": measured(value), "at": model}
                 )
     return points
+
+
+def _tuning(data: ReportData, arm: str) -> str | None:
+    """Which tuning's model an arm is; None: not known."""
+    own = (data.configuration.get("arms") or {}).get(arm)
+    if own is not None:
+        return own["tuning"]
+    return PRESETS[arm].tuning if arm in PRESETS else None
 
 
 def _plot(stage: str, curve: Sequence[LossPoint], ends: list[dict[str, Any]]) -> Markup | None:
