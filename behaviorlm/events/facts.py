@@ -15,6 +15,7 @@ Key = TypeVar("Key", bound=str | int)
 
 MOST_SHOWN = 5
 """Largest users, and examples of a kind, that are kept (our choice)."""
+UNNAMED = "…"
 WITH_POINTS = r"^-?[1-9]\d{0,2}(?:\.\d{3})+$"
 """Whole numbers as they are written where a comma begins the fraction."""
 SHIFTS = {"user": 0, "behavior": 4, "group": 8}
@@ -91,6 +92,18 @@ class LogFacts(BaseModel):
             counts=_sum(self.counts, other.counts),
             anchors=self.anchors if self.anchors is not None else other.anchors,
             tail=self.tail if self.tail is not None else other.tail,
+        )
+
+    def naming_nobody(self) -> Self:
+        """The same with `…` in place of users' names, for what is handed on."""
+        return self.model_copy(
+            update={
+                "largest": [(UNNAMED, events) for _, events in self.largest],
+                "respelled_examples": [UNNAMED] * len(self.respelled_examples),
+                "look_alike_examples": [[UNNAMED] * len(alike) for alike in self.look_alike_examples],
+                "grouped_examples": [UNNAMED] * len(self.grouped_examples),
+                "short_examples": [UNNAMED] * len(self.short_examples),
+            }
         )
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from behaviorlm.baselines import BASELINES
-from behaviorlm.events.summary import summary
+from behaviorlm.events.summary import doubts, summary
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.scoring.model_names import (
     ADJUSTED,
@@ -106,15 +106,14 @@ def report_data(run: Run, runner: Runner) -> ReportData:
     results = _read_json(evaluated.folder / RESULTS)
     details = _read_json(evaluated.folder / DETAILS)
     results["retention"] = shown_retention(results["retention"])
+    warnings = {name: warnings_of(output, log) for name, output in outputs.items()}
     notes = {name: model_note(name, details["tau"], settings.all_arms) for name in results["models"]}
     return ReportData.model_validate(
         {
             "title": f"behaviorlm: {settings.name}",
             "run": settings.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "warnings": [
-                f"{name}: {text}" for name, output in outputs.items() for text in output.manifest.warnings
-            ],
+            "warnings": [f"{name}: {text}" for name, texts in warnings.items() for text in texts],
             "synthetic": settings.evaluation.truth is not None,
             "dataset": _dataset(settings.events, log),
             "results": results,
@@ -133,7 +132,7 @@ def report_data(run: Run, runner: Runner) -> ReportData:
                 "vocabulary": hashlib.sha256(log.vocabulary.to_json().encode()).hexdigest(),
                 "test samples": details["breakdowns"]["test_samples"],
             },
-            "stages": [_stage_row(name, output) for name, output in outputs.items()],
+            "stages": [_stage_row(name, output, warnings[name]) for name, output in outputs.items()],
             "configuration": settings.model_dump(mode="json"),
             "commands": [f"behaviorlm run --config {run.output_folder / CONFIG}"],
         }
@@ -210,7 +209,7 @@ def _dataset(events: EventsConfig, log: PreparedLog) -> dict[str, Any]:
         },
         "quarantined": counts["quarantined"],
         "repeat_rate": float(gather(log, targets, "is_repeat").mean()),
-        "as_read": summary(log.facts, events),
+        "as_read": summary(log.facts.naming_nobody(), events),
     }
 
 
@@ -228,7 +227,13 @@ def _selection(output: StageOutput | None, log: PreparedLog, measure: str) -> di
     return {"behaviors": behaviors, "difficulty": measure, **rest}
 
 
-def _stage_row(name: str, output: StageOutput) -> dict[str, Any]:
+def warnings_of(output: StageOutput, log: PreparedLog) -> list[str]:
+    """Those of a stage; a report is handed on, so that users are not named in it."""
+    unnamed = dict(zip(doubts(log.facts), doubts(log.facts.naming_nobody()), strict=True))
+    return [unnamed.get(text, text) for text in output.manifest.warnings]
+
+
+def _stage_row(name: str, output: StageOutput, warnings: list[str]) -> dict[str, Any]:
     manifest = output.manifest
     return {
         "stage": name,
@@ -237,7 +242,7 @@ def _stage_row(name: str, output: StageOutput) -> dict[str, Any]:
         "seconds": manifest.duration_seconds,
         "tokens": int(manifest.cost["tokens"]) if "tokens" in manifest.cost else None,
         "rows": None if manifest.main_count is None else manifest.main_count[1],
-        "warnings": manifest.warnings,
+        "warnings": warnings,
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.normalization import normalize
+from behaviorlm.events.summary import doubts, summary
 from behaviorlm.log_files.config import EventsConfig, source_columns
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.log_files.text import table_schema
@@ -114,6 +115,19 @@ def test_users_that_look_alike_are_counted_where_they_are_together() -> None:
     facts = whole_facts(*normalized(frame))
     assert facts.look_alike_users == 5
     assert facts.look_alike_examples == [["007", "7"], ["Ann", "a-nn", "ann"]]
+
+
+def test_nobody_is_named_in_facts_that_are_handed_on() -> None:
+    users = ["zoe"] * 30 + ["Quentin", "quentin", "77", "77.0", "1.234", "1e+05"] * 5
+    facts = whole_facts(*normalized(raw_log(0, 60).assign(user=users, order="1")))
+
+    def told(of: LogFacts) -> list[str]:
+        return [*summary(of, CONFIG).values(), *doubts(of)]
+
+    assert all(any(user in line for line in told(facts)) for user in {*users} - {"77.0"})
+    unnamed = told(facts.naming_nobody())
+    assert len(unnamed) == len(told(facts))
+    assert not [line for line in unnamed for user in users if f"'{user}'" in line]
 
 
 def test_an_empty_log_has_no_facts() -> None:

@@ -1,10 +1,15 @@
 """What a finished run says of its models: every baseline is described where it is fitted."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
 from behaviorlm.baselines import BASELINES, BaselineKind, TimelineArrays, fit_baselines, fit_most_frequent
-from behaviorlm_ray.report.results import model_note
+from behaviorlm.events.facts import LogFacts
+from behaviorlm.events.summary import doubts
+from behaviorlm_ray.report.results import model_note, warnings_of
 
 
 def two_users(contexts: int) -> TimelineArrays:
@@ -27,3 +32,13 @@ def test_a_baseline_more_is_fitted_and_described_by_one_entry(monkeypatch: pytes
     notes = {name: model_note(name, {}, {}) for name in fitted}
     assert notes["mine"] == {"kind": "baseline", "description": "what I count"}
     assert len({note["description"] for note in notes.values()} - {""}) == len(BASELINES)
+
+
+def test_a_warning_of_a_user_does_not_name_him_in_a_report() -> None:
+    counts = {f"{split}_targets": 9 for split in ("train", "validation", "test")}
+    facts = LogFacts(users=2, largest=[("zoe", 90), ("bob", 10)], counts={"events": 100, **counts})
+    said = [*doubts(facts), "another"]
+    assert any("zoe" in text for text in said)
+    output = cast(Any, SimpleNamespace(manifest=SimpleNamespace(warnings=said)))
+    told = warnings_of(output, cast(Any, SimpleNamespace(facts=facts)))
+    assert len(told) == len(said) and told[-1] == "another" and not any("zoe" in text for text in told)
