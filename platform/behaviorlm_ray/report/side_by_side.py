@@ -70,6 +70,11 @@ def comparability(runs: Sequence[ComparedRun]) -> list[str]:
         return ["Whether these runs were measured on the same test samples is not known: one does not tell."]
     if len(tests) == 1:
         told = ["All runs were measured on the same test samples: their numbers can be compared."]
+        if len(logs) > 1:
+            told = [
+                f"The test samples are of the same users and places in their timelines, but the logs are not the same "
+                f"({_grouped(logs)}): their numbers can be compared only if the events are."
+            ]
         if vocabularies is not None and len(vocabularies) > 1:
             told.append(
                 "But their vocabularies or the cut into anchors and tail differ "

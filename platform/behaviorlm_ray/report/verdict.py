@@ -1,4 +1,7 @@
-"""The verdict on a run in three lines: what is ahead, how good it is, and whether counting would have done."""
+"""The verdict on a run in three lines: what is ahead, how good it is, and whether counting would have done.
+
+Where counting is ahead, the third line tells of the best model.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +12,10 @@ from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 
 
 def verdict(results: Mapping[str, Any]) -> list[str]:
-    """The model that validation prefers, its endpoint on test, and the best of counting beside it, whatever its rule.
+    """The model that validation prefers, its endpoint on test, and beside it the best of counting, or of the models
+    where counting is preferred, whatever its rule.
 
-    The baseline is the best of all on test, which favors it. Fewer lines where nothing can be said.
+    That is the best of all on test, which favors it. Fewer lines where nothing can be said.
     """
     samples, found = results["samples"], results["recommended"]
     if not samples["validation"]:
@@ -23,19 +27,25 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
         f"{best} is ahead on validation: {found['objective']:.3f}, the mean of anchor accuracy and tail macro recall",
         f"on test: {_endpoint(results, best)} ({samples['all']} samples of {samples['groups']} groups)",
     ]
-    both = {
+    is_counting = _is_counting(results, best)
+    others = {
         name: mean
         for name in results["models"]
-        if name != best and _is_counting(results, name) and (mean := _mean(results, name)) is not None
+        if _is_counting(results, name) is not is_counting and (mean := _mean(results, name)) is not None
     }
     own = _mean(results, best)
-    if both and own is not None:
-        counting = max(both, key=lambda name: both[name])
-        lines.append(
-            f"counting alone, {counting}: {_endpoint(results, counting)}; the mean of both is "
-            f"{abs(own - both[counting]):.3f} {'lower' if own > both[counting] else 'higher'}"
-        )
+    if others and own is not None:
+        other = max(others, key=lambda name: others[name])
+        called = "the best model" if is_counting else "counting alone"
+        lines.append(f"{called}, {other}: {_endpoint(results, other)}; {_stands(others[other] - own)}")
     return lines
+
+
+def _stands(difference: float) -> str:
+    shown = f"{abs(difference):.3f}"
+    if not float(shown):
+        return "the mean of both is the same"
+    return f"the mean of both is {shown} {'lower' if difference < 0 else 'higher'}"
 
 
 def _is_counting(results: Mapping[str, Any], name: str) -> bool:

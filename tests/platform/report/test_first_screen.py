@@ -6,6 +6,8 @@ import pytest
 
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.forms import Forms, forms
+from behaviorlm_ray.report.page import render_report
+from behaviorlm_ray.report.panels.endpoint import MOST_SHOWN, endpoint_figure
 from behaviorlm_ray.report.panels.first_screen import verdict
 from behaviorlm_ray.report.panels.not_learned import loss_ends, to_know
 
@@ -195,3 +197,25 @@ def test_counting_is_held_against_the_model_that_validation_prefers_tuned_or_not
     }
     content["models"]["ab_tuned"] = {"kind": "untuned"}
     assert "against ab_tuned it is" in said(content)[0]
+
+
+def test_what_is_recommended_is_in_the_plots_wherever_it_stands(content: dict[str, Any]) -> None:
+    content["results"]["models"] |= {f"arm_{number}": measured(0.9, 0.9) for number in range(MOST_SHOWN)}
+    _, found = opened(content)
+    assert found.recommended not in found.best[:MOST_SHOWN]
+    drawn = str(endpoint_figure(found, "anchor", "anchor accuracy", None))
+    assert '"name":"ab_tuned"' in drawn and '"name":"bigram"' in drawn and drawn.count('"name":"arm_') == 14
+
+
+def test_groups_in_place_of_users_are_called_so(content: dict[str, Any]) -> None:
+    content["configuration"] = {"events": {"group": "household"}}
+    content["results"]["samples"]["groups"] = 1
+    content["breakdowns"] = {
+        "users": {"ab_tuned+adjusted": {"users": 1, "histogram": [0, 1], "quantiles": {"0.5": 0.7}}},
+        "slices": {"history": [{"label": "0", "samples": 3, "accuracy": {"ab_tuned+adjusted": 0.5}}]},
+    }
+    data, found = opened(content)
+    assert to_know(data, found)[0].startswith("Little: the test part has one of the groups only")
+    page = render_report(data)
+    assert "Accuracy over groups" in page and "accuracy of each of the groups" in page
+    assert "a user's accuracy" not in page and '"title":"users"' not in page

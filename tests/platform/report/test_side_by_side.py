@@ -34,6 +34,7 @@ def test_runs_of_the_same_test_samples_can_be_compared_and_others_cannot(
         "again": written(tmp_path / "b", content),
         "vocabulary": written(tmp_path / "c", content, fingerprints=other(vocabulary="0")),
         "samples": written(tmp_path / "d", content, fingerprints=other(test_samples="0")),
+        "edited": written(tmp_path / "g", content, fingerprints=other(log="0")),
         "log": written(tmp_path / "e", content, fingerprints=other(log="0", test_samples="0")),
         "silent": written(tmp_path / "f", content, fingerprints={}),
     }
@@ -47,6 +48,7 @@ def test_runs_of_the_same_test_samples_can_be_compared_and_others_cannot(
     assert "The log is the same, the test samples are not" in said(
         "samples"
     ) and "cannot be compared" in said("samples")
+    assert "the logs are not the same" in said("edited") and "only if the events are" in said("edited")
     assert "different logs" in said("log") and folders["log"] in said("log")
     assert "is not known" in said("silent")
 

@@ -58,9 +58,13 @@ def test_nothing_is_claimed_where_validation_or_the_tail_is_missing(results: dic
     assert len(told) == 2 and "tail macro recall none" in told[1]
 
 
-def test_counting_that_wins_is_held_against_the_other_counting(results: dict[str, Any]) -> None:
+def test_counting_that_wins_is_held_against_the_best_model(results: dict[str, Any]) -> None:
     results["models"]["counts+bayes"] = measured(0.5, 0.6)
     results["recommended"] = recommended([Option("counts", "bayes", "counts+bayes", 0.4)])
     told = verdict(results)
     assert told[0].startswith("counts+bayes is ahead on validation: 0.400")
-    assert told[2].startswith("counting alone, markov_order_3:")
+    assert told[2].startswith("the best model, one_stage: anchor accuracy 0.900")
+    assert told[2].endswith("the mean of both is 0.350 higher")
+    results["models"]["one_stage"] = measured(0.6, 0.5)
+    assert verdict(results)[2].endswith("the mean of both is the same")
+    assert verdict(results | {"models": {"counts+bayes": measured(0.5, 0.6)}}) == told[:2]

@@ -35,7 +35,7 @@ def role(shown: Shown, forms: Forms) -> str:
 
 def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None) -> Markup | None:
     """One of the two, `anchor` or `tail`, of each predictor with its interval, in the order of the table."""
-    best = forms.best[:MOST_SHOWN]
+    best = _plotted(forms)
     named = labels([shown.predictor for shown in best], 24)
     rows = [
         {
@@ -74,6 +74,14 @@ def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None)
         "layer": layers,
     }
     return figure(spec, f"{title} of each predictor with its 95 % interval; the table below has the numbers")
+
+
+def _plotted(forms: Forms) -> list[Shown]:
+    """The first of the table, and what is recommended or counting beside it wherever they stand."""
+    kept = {shown.model for shown in (forms.recommended, forms.counting) if shown is not None}
+    rest = [shown.model for shown in forms.best if shown.model not in kept]
+    kept |= set(rest[: MOST_SHOWN - len(kept)])
+    return [shown for shown in forms.best if shown.model in kept]
 
 
 def front_figure(forms: Forms, fronts: Mapping[str, Front], truth: Front | None) -> Markup | None:

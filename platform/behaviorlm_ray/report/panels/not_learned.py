@@ -75,10 +75,12 @@ def loss_ends(curve: Sequence[LossPoint]) -> tuple[float, float] | None:
 
 def _little(data: ReportData) -> list[str]:
     told = []
-    users = data.results.samples.get("groups")
-    if isinstance(users, int) and users < FEW_USERS:
+    users, called = data.results.samples.get("groups"), groups_called(data)
+    if users == 1:
+        told.append(f"Little: the test part has one of the {called} only, so that there are no intervals.")
+    elif isinstance(users, int) and users < FEW_USERS:
         told.append(
-            f"Little: the test part has {count(users)} {groups_called(data)} only, and intervals over so few are rough."
+            f"Little: the test part has {count(users)} {called} only, and intervals over so few are rough."
         )
     counted = tail_counted(data)
     if counted is not None and counted[0] < FEW_TAIL:

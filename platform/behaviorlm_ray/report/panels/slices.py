@@ -9,6 +9,7 @@ from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.drawing import figure, tooltip, values
 from behaviorlm_ray.report.encodings import classes, dots, layer, share
 from behaviorlm_ray.report.forms import Forms, Shown
+from behaviorlm_ray.report.panels.first_screen import groups_called
 from behaviorlm_ray.report.panels.lines import color_of
 from behaviorlm_ray.report.wording import count, percent, readable
 
@@ -46,7 +47,7 @@ def slice_views(data: ReportData, forms: Forms) -> list[SliceView]:
                     title,
                     meaning,
                     _note(name, rows),
-                    _plot(rows, forms, title, meaning),
+                    _plot(rows, forms, (title, meaning), groups_called(data)),
                     forms.set_apart,
                     rows,
                 )
@@ -66,7 +67,8 @@ def _note(name: str, rows: list[SliceRow]) -> str:
     return ""
 
 
-def _plot(rows: list[SliceRow], forms: Forms, title: str, meaning: str) -> Markup | None:
+def _plot(rows: list[SliceRow], forms: Forms, titles: tuple[str, str], groups: str) -> Markup | None:
+    title, meaning = titles
     points = [
         {
             "name": shown.predictor,
@@ -83,7 +85,7 @@ def _plot(rows: list[SliceRow], forms: Forms, title: str, meaning: str) -> Marku
     ]
     if not points:
         return None
-    told = tooltip(label=meaning, name="predictor", shown="accuracy", samples="test samples", groups="users")
+    told = tooltip(label=meaning, name="predictor", shown="accuracy", samples="test samples", groups=groups)
     x = classes(meaning, labelOverlap="greedy", labelSeparation=3)
     encoding = {"x": x, "y": share("accuracy", "accuracy"), "color": color_of(forms)}
     if len(rows) <= 2:

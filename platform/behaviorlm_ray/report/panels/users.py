@@ -1,4 +1,4 @@
-"""Users served well and badly, in numbers: no user is named."""
+"""Users, or groups of them, served well and badly, in numbers: none is named."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.report.drawing import figure, tooltip, values
 from behaviorlm_ray.report.encodings import classes, number
 from behaviorlm_ray.report.forms import Forms, Shown
+from behaviorlm_ray.report.panels.first_screen import groups_called
 from behaviorlm_ray.report.panels.lines import color_of
 from behaviorlm_ray.report.wording import count, percent
 
@@ -35,10 +36,10 @@ def users_view(data: ReportData, forms: Forms) -> UsersView | None:
     against = None
     if forms.rival is not None and data.breakdowns.subject == own.model:
         against = data.breakdowns.users_against.get(forms.rival.model)
-    return UsersView(own, users, _plot(spread[:2], forms), spread, against)
+    return UsersView(own, users, _plot(spread[:2], forms, groups_called(data)), spread, against)
 
 
-def _plot(spread: list[tuple[Shown, Users]], forms: Forms) -> Markup | None:
+def _plot(spread: list[tuple[Shown, Users]], forms: Forms, called: str) -> Markup | None:
     bars = []
     for shown, users in spread:
         width = 1 / max(len(users.histogram), 1)
@@ -61,11 +62,11 @@ def _plot(spread: list[tuple[Shown, Users]], forms: Forms) -> Markup | None:
         "data": values(bars),
         "mark": {"type": "bar", "cornerRadius": 2},
         "encoding": {
-            "x": classes("a user's accuracy", labelAngle=-35),
+            "x": classes(f"accuracy of each of the {called}", labelAngle=-35),
             "xOffset": {"field": "name", "sort": None},
-            "y": number("users", "users", scale={"zero": True}, tickMinStep=1),
+            "y": number("users", called, scale={"zero": True}, tickMinStep=1),
             "color": color_of(forms, [shown for shown, _ in spread]),
-            "tooltip": tooltip(name="predictor", label="accuracy", shown="users"),
+            "tooltip": tooltip(name="predictor", label="accuracy", shown=called),
         },
     }
-    return figure(spec, "How many users have which accuracy; the table below has the spread")
+    return figure(spec, f"How many {called} have which accuracy; the table below has the spread")
