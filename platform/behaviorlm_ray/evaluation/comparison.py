@@ -39,6 +39,9 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog
 PRIMARY = (("anchor", "accuracy"), ("tail", "macro_recall_at_least_10"))
 """The primary endpoint of the project."""
 
+FEW_TAIL = 5
+"""Tail behaviors below which a number of the tail says little (our choice)."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -268,10 +271,24 @@ def _warnings(measured: _Measured, rules: Rules) -> list[str]:
     if not len(measured.facts.validation):
         return [WITHOUT_VALIDATION]
     if any(option.objective is not None for option in measured.compared):
-        return []
+        return _choice_of_few(measured.facts, rules.tail_minimum_targets)
     return [
         "no rule was chosen: the validation samples have no anchor target or no tail behavior with "
         f"{rules.tail_minimum_targets} targets; raise split.validation"
+    ]
+
+
+def _choice_of_few(facts: SampleFacts, minimum: int) -> list[str]:
+    """What choices rest on, where it is little."""
+    is_tail = ~facts.vocabulary.is_anchor
+    counts = np.bincount(facts.validation[facts.validation >= 0], minlength=len(is_tail))
+    counted, tail = int((counts[is_tail] >= max(minimum, 1)).sum()), int(is_tail.sum())
+    if counted >= min(FEW_TAIL, tail):
+        return []
+    return [
+        f"what is recommended was chosen by {counted} of {tail} tail behaviors only, those with {minimum} validation "
+        "targets; the Bayes rule ranks the others last unless training has them more often; raise split.validation or "
+        "evaluation.max_validation_samples"
     ]
 
 

@@ -111,6 +111,27 @@ def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: P
     assert said["reason"] == NOTHING_TO_CHOOSE_BY and len(said["compared"]) == 12
 
 
+def test_a_choice_by_few_tail_behaviors_is_told(log: PreparedLog) -> None:
+    one_tail = int(np.flatnonzero(~log.vocabulary.is_anchor)[0])
+    assert compared(log, 10).warnings == []
+    chosen_on = [
+        np.flatnonzero(log.vocabulary.is_anchor[part.behavior] | (part.behavior == one_tail))[:35]
+        for part in log.parts
+    ]
+    scores = np.random.default_rng(2).normal(size=(80, 5)).astype(np.float32)
+    found = compare(
+        log,
+        EvaluatedSamples(chosen_on, [np.arange(45, 85)] * 2),
+        {"one_stage": ArmScores(in_batches(scores[: sum(map(len, chosen_on))], 16), in_batches(scores, 16))},
+        tau_grid=CHOICE_TAUS,
+        resampling=Resampling(50, 0),
+    )
+    tail = int((~log.vocabulary.is_anchor).sum())
+    assert tail > 1 and found.results["recommended"]["model"] is not None
+    [warning] = found.warnings
+    assert warning.startswith(f"what is recommended was chosen by 1 of {tail} tail behaviors only")
+
+
 def test_without_validation_nothing_is_adjusted_and_a_warning_says_so(log: PreparedLog) -> None:
     nobody = [np.arange(0)] * 2
     scores = np.random.default_rng(2).normal(size=(80, 5)).astype(np.float32)

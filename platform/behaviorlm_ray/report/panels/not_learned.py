@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from behaviorlm_ray.evaluation.comparison import FEW_TAIL
 from behaviorlm_ray.report.content import LossPoint, ReportData
 from behaviorlm_ray.report.forms import MOST_FREQUENT, Forms
 from behaviorlm_ray.report.panels.first_screen import groups_called, tail_counted
@@ -10,7 +11,7 @@ from behaviorlm_ray.report.wording import count, measured, percent
 
 ALWAYS_ONE = 0.95
 """Share of the test samples for which one behavior is predicted, from which on it learned nothing else (our choice)."""
-FEW_USERS, FEW_TAIL = 30, 5
+FEW_USERS = 30
 
 
 def to_know(data: ReportData, forms: Forms) -> list[str]:
