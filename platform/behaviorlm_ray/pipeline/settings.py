@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from behaviorlm.baselines import BASELINES
 from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm.log_files.config import EventsConfig
@@ -226,7 +227,7 @@ class RunSettings(Settings):
         return self
 
     def _check_arms(self) -> None:
-        taken = sorted(self.arms.keys() & {*PRESETS, COUNTS})
+        taken = sorted(self.arms.keys() & {*PRESETS, *BASELINES, COUNTS})
         if taken:
             raise ValueError(f"arms: {', '.join(taken)} exist already; choose other names")
         unusable = [name for name in self.arms if not re.fullmatch(ARM_NAME, name)]

@@ -67,6 +67,7 @@ def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
         ("evaluation.arms=[a_tuned, a_tuned]", ["each arm once"]),
         ("arms={a_tuned: {tuning: a_tuned}}", ["a_tuned exist already"]),
         ("arms={counts: {tuning: a_tuned}}", ["counts exist already"]),
+        ("arms={bigram: {tuning: a_tuned}}", ["bigram exist already"]),
         ("arms={'../x': {tuning: a_tuned}}", ["'../x'", "lower case"]),
         ("arms={x: {tuning: both}}", ["arms.x.tuning", "'both'"]),
         ("arms={x: {tuning: a_tuned, values: {split.by: group}}}", ["split.by", "same samples"]),
