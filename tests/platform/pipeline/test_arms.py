@@ -11,6 +11,7 @@ from behaviorlm.errors import ConfigError
 from behaviorlm_ray.pipeline.arms import PRESETS
 from behaviorlm_ray.pipeline.evaluate import evaluate
 from behaviorlm_ray.pipeline.input_checks import check_inputs
+from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.report.results import report_data
@@ -110,4 +111,9 @@ def test_arms_run_and_are_compared_and_reported_apart(ray_cluster: None, data: d
         outputs["b_tune (all_b)"].manifest.inputs["start"]
         == outputs["one_stage (all_b)"].manifest.content_hash
     )
-    assert report_data(run, runner).models["all_b"].description == PRESETS["all_b"].description
+    reported = report_data(run, runner)
+    assert reported.models["all_b"].description == PRESETS["all_b"].description
+    parts = open_log(outputs["prepare"], run.settings).parts
+    users = {user for part in parts for user in part.table["user"].to_pylist()}
+    content = reported.model_dump_json()
+    assert users and not [user for user in users if f"'{user}'" in content]
