@@ -22,8 +22,11 @@ def verdict(results: Mapping[str, Any], objectives: Objectives) -> list[str]:
     best = found["model"]
     if best is None:
         return [f"no model is ahead: {found['reason']}"]
+    asked = [value for rules in objectives.values() for value in rules.values() if value is not None]
+    among = " of what can be served" if max(asked, default=0.0) > found["objective"] + 1e-9 else ""
     lines = [
-        f"{best} is ahead on validation: {found['objective']:.3f}, the mean of anchor accuracy and tail macro recall",
+        f"{best} is ahead on validation{among}: {found['objective']:.3f}, the mean of anchor accuracy and tail macro "
+        "recall",
         f"on test: {_endpoint(results, best)} ({samples['all']} samples of {samples['groups']} groups)",
     ]
     is_counting = not _is_counting(results, best)

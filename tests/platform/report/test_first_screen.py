@@ -219,3 +219,13 @@ def test_groups_in_place_of_users_are_called_so(content: dict[str, Any]) -> None
     page = render_report(data)
     assert "Accuracy over groups" in page and "accuracy of each of the groups" in page
     assert "a user's accuracy" not in page and '"title":"users"' not in page
+
+
+def test_counting_that_is_ahead_on_validation_but_not_served_makes_no_preference_of_it(
+    content: dict[str, Any],
+) -> None:
+    content["results"]["models"]["ab_tuned+adjusted"] = measured(0.3, 0.1)
+    content["results"]["recommended"]["compared"] += compared(markov_order_3=0.9)
+    content["results"]["models"]["markov_order_3"] = measured(0.9, 0.9)
+    content["models"]["markov_order_3"] = {"kind": "baseline"}
+    assert said(content)[0].startswith("Of what can be served validation prefers ab_tuned")

@@ -73,3 +73,8 @@ def test_counting_that_wins_is_held_against_the_best_model(results: dict[str, An
 def test_validation_chooses_the_rival_even_where_another_is_better_on_test(results: dict[str, Any]) -> None:
     told = verdict(results, {"bigram": {"plain": 0.3}, "markov_order_3": {"plain": 0.2}})
     assert told[2].startswith("counting alone, bigram:")
+
+
+def test_what_only_is_compared_may_be_ahead_of_what_can_be_served(results: dict[str, Any]) -> None:
+    told = verdict(results, {"bigram": {"plain": 0.6, "adjusted": None}})
+    assert told[0].startswith("ab_tuned+adjusted is ahead on validation of what can be served: 0.350")

@@ -64,7 +64,11 @@ def _what_to_use(data: ReportData, forms: Forms) -> Markup:
     stands = _against(data, best, rival, called)
     if best.mean is not None and rival.mean is not None and best.mean < rival.mean:
         other = Markup("<b>{} does better on test</b>").format("a model" if is_counting else "counting")
-        return Markup("Validation prefers {}, but {}: {}.").format(name(best), other, stands)
+        is_beaten = not is_counting and (rival.objective or 0.0) > (
+            best.objective or 0.0
+        )  # by counting that is only compared
+        prefers = "Of what can be served validation prefers" if is_beaten else "Validation prefers"
+        return Markup("{} {}, but {}: {}.").format(prefers, name(best), other, stands)
     return Markup("Use {}: {}.").format(name(best), stands)
 
 
