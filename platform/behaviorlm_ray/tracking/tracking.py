@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS
@@ -102,7 +103,10 @@ class Tracking:
         seconds = patience if status == "FINISHED" else min(patience, CUT_OFF_SECONDS)
         trouble = self._follower.end(status, seconds)
         self._kept.close()
-        record = read_record(self._run.output_folder)
+        try:
+            record = read_record(self._run.output_folder)
+        except StorageError as error:
+            record, trouble = None, trouble or str(error)
         if record is not None:
             self.lines.append(f"tracked: {record.shown_at}")
         if trouble:
