@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from behaviorlm.predictor.artifact import LogitAdjusted
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
+from behaviorlm.predictor.rules import LogitAdjusted
 from behaviorlm.prompts.config import PromptConfig
 from benchmarks.endured_services import NOT_OF_THE_APP, Processes, Replicas
 from benchmarks.served_model import bodies, write_default

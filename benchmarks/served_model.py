@@ -13,13 +13,12 @@ from behaviorlm.model.config import ModelConfig
 from behaviorlm.predictor.artifact import (
     Artifact,
     Behavior,
-    DecisionRule,
     ModelPredictor,
     Origin,
-    PlainRule,
     SharedTokens,
     event_mapping,
 )
+from behaviorlm.predictor.rules import DecisionRule, PlainRule
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder

@@ -11,10 +11,10 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -25,6 +25,9 @@ from behaviorlm.model.base_model import model_without_weights
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import body_of, causal_lm, head_logits, hidden_states, pack_tensors
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ _of_kind: dict[str, TreeAttention] = {}
 _confirmed: dict[str, bool] = {}
 
 
-def choose_attention(model: PreTrainedModel | PeftModel, *, allow_plain: bool = True) -> TreeAttention:
+def choose_attention(model: "PreTrainedModel | PeftModel", *, allow_plain: bool = True) -> TreeAttention:
     """Choose how `model` takes trees: the first way that gives the numbers of plain sequences, else "plain".
 
     The model's weights and mode are left as they are. The choice of plain sequences is announced as a warning, and
@@ -153,7 +156,7 @@ def _added_dtype(model: PreTrainedModel, dtype: torch.dtype) -> torch.dtype | No
 
 
 @torch.no_grad()
-def seen_share(model: PreTrainedModel | PeftModel, attention: TreeAttention) -> float:
+def seen_share(model: "PreTrainedModel | PeftModel", attention: TreeAttention) -> float:
     """What a branch of a tree changes by when the one beside it does, as a share of what it does with what is above it.
 
     All has the same shape each time, so that rounding does not count, whatever the numbers' type. Infinite where the
@@ -193,7 +196,7 @@ def _changed(tree: TokenTree, places: slice) -> TokenTree:
     return replace(tree, token_ids=ids)
 
 
-def _states(model: PreTrainedModel | PeftModel, tree: TokenTree, attention: TreeAttention) -> Tensor:
+def _states(model: "PreTrainedModel | PeftModel", tree: TokenTree, attention: TreeAttention) -> Tensor:
     batch = pack_tensors(tree, next(model.parameters()).device, row_tokens=None)
     return hidden_states(model, batch, attention).float()
 

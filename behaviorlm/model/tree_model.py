@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -75,7 +74,8 @@ def pack_tensors(
 
 def causal_lm(model: nn.Module) -> Any:
     """The transformers model inside a peft wrapper, or the model itself."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    unwrap: Any = getattr(model, "get_base_model", None)  # peft's; a plan does without importing it
+    return model if unwrap is None else unwrap()
 
 
 def body_of(model: nn.Module) -> Any:

@@ -19,8 +19,9 @@ CHANGEABLE = (
     "selection",
     "b_tuning",
     "b_tuning_from",
+    "scoring",
 )
-"""What an arm may change: how models are tuned, never what they are measured on."""
+"""What an arm may change: how models are tuned and scored, never what they are measured on."""
 
 
 class ArmSettings(Settings):

@@ -77,7 +77,7 @@ def _mean_prompt(log: PreparedLog) -> float:
 
 
 def _is_plain(settings: RunSettings) -> bool:
-    from behaviorlm.model.attention_choice import planned_attention  # brings peft
+    from behaviorlm.model.attention_choice import planned_attention
 
     attention = planned_attention(settings.model)
     return attention is not None and attention.kind == "plain"

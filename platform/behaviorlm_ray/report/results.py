@@ -83,7 +83,7 @@ def write_results(run: Run, runner: Runner) -> WrittenReport:
     told = [f"note: {note}" for note in notes if WITHOUT_VALIDATION not in note]  # which the verdict says
     lines = [
         "",
-        *verdict(results),
+        *verdict(results, data.objectives),
         *told,
         "",
         *short_table(results),

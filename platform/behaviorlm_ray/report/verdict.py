@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from behaviorlm.scoring.model_names import arm_of, split_model_name
+from behaviorlm.scoring.model_names import WITH_COUNTS, arm_of, model_name, split_model_name
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 
+Objectives = Mapping[str, Mapping[str, float | None]]
+"""What validation says of predictors, by rule."""
 
-def verdict(results: Mapping[str, Any]) -> list[str]:
-    """The model that validation prefers, its endpoint on test, and the best of counting beside it, whatever its rule.
 
-    The baseline is the best of all on test, which favors it. Fewer lines where nothing can be said.
+def verdict(results: Mapping[str, Any], objectives: Objectives) -> list[str]:
+    """The predictor that validation prefers, its endpoint on test, and a rival: counting, or where that is preferred
+    the best model. Validation chooses the rival, too; where it knows none, test does, which favors the rival. Fewer
+    lines where nothing can be said.
     """
     samples, found = results["samples"], results["recommended"]
     if not samples["validation"]:
@@ -23,19 +26,30 @@ def verdict(results: Mapping[str, Any]) -> list[str]:
         f"{best} is ahead on validation: {found['objective']:.3f}, the mean of anchor accuracy and tail macro recall",
         f"on test: {_endpoint(results, best)} ({samples['all']} samples of {samples['groups']} groups)",
     ]
-    both = {
-        name: mean
-        for name in results["models"]
-        if name != best and _is_counting(results, name) and (mean := _mean(results, name)) is not None
-    }
-    own = _mean(results, best)
-    if both and own is not None:
-        counting = max(both, key=lambda name: both[name])
+    is_counting = not _is_counting(results, best)
+    rival, own = _best_of(results, objectives, is_counting), _mean(results, best)
+    if rival is not None and own is not None:
+        other = _mean(results, rival) or 0.0
         lines.append(
-            f"counting alone, {counting}: {_endpoint(results, counting)}; the mean of both is "
-            f"{abs(own - both[counting]):.3f} {'lower' if own > both[counting] else 'higher'}"
+            f"{'counting alone' if is_counting else 'the best model'}, {rival}: {_endpoint(results, rival)}; "
+            f"the mean of both is {abs(own - other):.3f} {'lower' if own > other else 'higher'}"
         )
     return lines
+
+
+def _best_of(results: Mapping[str, Any], objectives: Objectives, is_counting: bool) -> str | None:
+    """The best of counting, or of the models alone, by validation, else by test; None where none has both numbers."""
+    means = {
+        name: mean
+        for name in results["models"]
+        if _is_counting(results, name) is is_counting
+        and WITH_COUNTS not in split_model_name(name).predictor
+        and (mean := _mean(results, name)) is not None
+    }
+    asked = {model_name(of, rule): value for of, rules in objectives.items() for rule, value in rules.items()}
+    known = {name: value for name, value in asked.items() if name in means and value is not None}
+    values = known or means
+    return max(values, key=lambda name: values[name]) if values else None
 
 
 def _is_counting(results: Mapping[str, Any], name: str) -> bool:

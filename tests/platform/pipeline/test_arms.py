@@ -54,6 +54,13 @@ def test_an_arm_with_the_values_of_the_run_is_the_same_model(data: dict[str, Any
     assert with_arm == planned(settings_of(data, "evaluation.arms=[ab_tuned]"))
 
 
+def test_an_arm_may_be_scored_by_another_normalization(data: dict[str, Any]) -> None:
+    arms = "arms={closed: {tuning: one_stage, values: {scoring.normalization: trie}}}"
+    stages = set(planned(settings_of(data, arms, "evaluation.arms=[one_stage, closed]")))
+    common = set(planned(settings_of(data, "evaluation.arms=[one_stage]")))
+    assert stages - common == {"predict_one_stage (closed)"}
+
+
 def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
     settings = settings_of(data, f"evaluation.arms=[{', '.join(PRESETS)}]")
     assert len(planned(settings)) > len(PRESETS)

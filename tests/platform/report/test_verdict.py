@@ -16,6 +16,9 @@ def measured(anchor: float | None, tail: float | None) -> dict[str, Any]:
     return {"anchor": {"accuracy": of(anchor)}, "tail": {"macro_recall_at_least_10": of(tail)}}
 
 
+BY_VALIDATION = {"bigram": {"plain": 0.1}, "markov_order_3": {"plain": 0.2}}
+
+
 @pytest.fixture
 def results() -> dict[str, Any]:
     models = {"bigram": measured(0.4, 0.1), "markov_order_3": measured(0.3, 0.3)}
@@ -38,7 +41,7 @@ def results() -> dict[str, Any]:
 
 
 def test_validation_chooses_and_the_best_counting_stands_beside_it(results: dict[str, Any]) -> None:
-    assert verdict(results) == [
+    assert verdict(results, BY_VALIDATION) == [
         "ab_tuned+adjusted is ahead on validation: 0.350, the mean of anchor accuracy and tail macro recall",
         "on test: anchor accuracy 0.400 [0.300, 0.400], tail macro recall 0.500 [0.400, 0.500] "
         "(70 samples of 9 groups)",
@@ -49,18 +52,24 @@ def test_validation_chooses_and_the_best_counting_stands_beside_it(results: dict
 
 def test_nothing_is_claimed_where_validation_or_the_tail_is_missing(results: dict[str, Any]) -> None:
     assert verdict(
-        results | {"recommended": recommended([Option("ab_tuned", "plain", "ab_tuned", None)])}
+        results | {"recommended": recommended([Option("ab_tuned", "plain", "ab_tuned", None)])}, {}
     ) == [f"no model is ahead: {NOTHING_TO_CHOOSE_BY}"]
     empty = results | {"samples": results["samples"] | {"validation": 0}}
-    assert verdict(empty) == [f"no model is ahead: {WITHOUT_VALIDATION}"]
+    assert verdict(empty, {}) == [f"no model is ahead: {WITHOUT_VALIDATION}"]
     results["models"]["ab_tuned+adjusted"] = measured(0.5, None)
-    told = verdict(results)
+    told = verdict(results, {})
     assert len(told) == 2 and "tail macro recall none" in told[1]
 
 
-def test_counting_that_wins_is_held_against_the_other_counting(results: dict[str, Any]) -> None:
+def test_counting_that_wins_is_held_against_the_best_model(results: dict[str, Any]) -> None:
     results["models"]["counts+bayes"] = measured(0.5, 0.6)
     results["recommended"] = recommended([Option("counts", "bayes", "counts+bayes", 0.4)])
-    told = verdict(results)
+    told = verdict(results, {"ab_tuned": {"plain": 0.3, "adjusted": 0.35}})
     assert told[0].startswith("counts+bayes is ahead on validation: 0.400")
-    assert told[2].startswith("counting alone, markov_order_3:")
+    assert told[2].startswith("the best model, ab_tuned+adjusted:")
+    assert verdict(results, {})[2].startswith("the best model, one_stage:")
+
+
+def test_validation_chooses_the_rival_even_where_another_is_better_on_test(results: dict[str, Any]) -> None:
+    told = verdict(results, {"bigram": {"plain": 0.3}, "markov_order_3": {"plain": 0.2}})
+    assert told[2].startswith("counting alone, bigram:")

@@ -248,8 +248,8 @@ def test_the_records_in_docs_were_made_with_the_keys_that_the_study_has_today(
         recorded = record["made"]["settings"] | READ_ALIKE
         assert {key: made[key] for key in recorded} == recorded, path.name
         later = made.keys() - recorded.keys()
-        assert all(key.startswith("events.") for key in later), (
-            "later keys are of reading alone, at their defaults"
+        assert all(key.startswith(("events.", "scoring.")) for key in later), (
+            "later keys are of reading and of scoring, at their defaults"
         )
 
 
