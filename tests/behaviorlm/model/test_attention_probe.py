@@ -181,7 +181,9 @@ def test_layers_that_lie_deeper_in_the_body_are_tried_too() -> None:
 
 def test_a_body_that_is_not_where_its_code_says_is_refused_by_name() -> None:
     model = tiny_model(Llama4TextConfig(**COMMON, head_dim=8, intermediate_size_mlp=48, num_local_experts=2))
-    with pytest.raises(ModelError, match=r"model\.base: a llama4_text model cannot be run as body and LM head"):
+    with pytest.raises(
+        ModelError, match=r"model\.base: a llama4_text model cannot be run as body and LM head"
+    ):
         choose_attention(model)
 
 
