@@ -34,12 +34,13 @@ def small_model(model: PreTrainedModel) -> PreTrainedModel | None:
     """A model of the same class and configuration on the CPU, with one layer of each kind where that can be made.
 
     model: without an adapter's wrapper; it may be on torch's meta device. None where no small one has the same kinds of
-    layers.
+    layers, or its layers are not found.
     """
     kinds = [_kind(layer) for layer in _layers(model)]
+    if not kinds:  # a small one without any would take every mask
+        return None
     first = sorted({kind: place for place, kind in reversed(list(enumerate(kinds)))}.values())
-    prefix = list(range(first[-1] + 1)) if first else []
-    for chosen in (first, prefix, list(range(len(kinds)))):
+    for chosen in (first, list(range(first[-1] + 1)), list(range(len(kinds)))):
         try:
             small = _built(type(model), _small_config(model.config, chosen, len(kinds)))
         # Any code may meet a configuration that it was not written for; the next one is nearer to its own.
@@ -72,9 +73,13 @@ def largest_difference(model: nn.Module, attention: TreeAttention) -> float:
 
 
 def _layers(model: PreTrainedModel) -> Sequence[nn.Module]:
-    """The layers of the body, whatever its code calls them: the longest list of modules right below it."""
-    lists = [list(child) for child in body_of(model).children() if isinstance(child, nn.ModuleList)]
-    return max(lists, key=len, default=[])
+    """The layers of the body, whatever its code calls them: the longest of the lists of modules nearest below it."""
+    level = [getattr(model, model.base_model_prefix, None)]
+    while level := [child for module in level if module is not None for child in module.children()]:
+        lists = [list(module) for module in level if isinstance(module, nn.ModuleList)]
+        if lists:
+            return max(lists, key=len)
+    return []
 
 
 def _kind(layer: nn.Module) -> tuple[Any, ...]:

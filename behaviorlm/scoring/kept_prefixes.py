@@ -50,6 +50,7 @@ def known_of(
     A path's last token is never known: what comes after it is read from its output, and outputs are not kept.
     """
     is_known = np.zeros(len(tree), bool)
+    is_known[[path[-1] for path in paths]] = True  # so that none is taken, where another path goes on from it
     nodes, pieces = [], []
     for path, prefix in zip(paths, kept, strict=True):
         if prefix is None:

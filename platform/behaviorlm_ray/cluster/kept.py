@@ -47,13 +47,16 @@ class Kept(Generic[WorkersT]):
             workers, self._workers = self._workers, None
             if self._timer is not None:
                 self._timer.cancel()
+                self._timer = (
+                    None  # it names them, and what they hold in the cluster lives as long as they are named
+                )
             return workers
 
     def _give_up(self, workers: WorkersT) -> None:
         with self._lock:
             if self._workers is not workers:  # taken at the last moment
                 return
-            self._workers = None
+            self._workers = self._timer = None
         workers.close()
 
 

@@ -44,7 +44,7 @@ class Crew:
     def __init__(self, execution: TuningExecution) -> None:
         self.execution = execution
         self._desk = open_desk()
-        self._job = ray.get_runtime_context().get_job_id()
+        self._connection = _connection()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._fit, name="Ray Train", daemon=True)
         self._thread.start()
@@ -70,7 +70,7 @@ class Crew:
         if self.execution != execution or not self._thread.is_alive():
             return False
         try:
-            return self._job == ray.get_runtime_context().get_job_id() and self._starts() <= 1
+            return self._is_reached() and self._starts() <= 1
         except RayError:
             return False
 
@@ -86,35 +86,55 @@ class Crew:
     def _abandon(self) -> None:
         """End the workers in the midst of a task. Ray Train starts others, which find the desk closed and end."""
         self._ask_to_end()
+        if not self._is_reached():
+            return
         with suppress(RayError):
             for member in ray.get(self._desk.members.remote()):
                 ray.kill(member)
 
     def _ask_to_end(self) -> None:
-        if ray.is_initialized():  # else Ray would be started anew for it
+        if self._is_reached():
             with suppress(RayError):
                 ray.get(self._desk.close.remote())
 
+    def _is_reached(self) -> bool:
+        """Whether this process is connected as it was: else Ray would start anew, or does not know these workers."""
+        return ray.is_initialized() and _connection() == self._connection
+
     def _fit(self) -> None:
-        name = f"tuning-{uuid.uuid4().hex}"  # one that was used before would resume Ray Train's own state
-        folder = Path(tempfile.gettempdir()) / "behaviorlm-ray-train"
+        name = f"behaviorlm-tuning-{uuid.uuid4().hex}"  # one used before would resume Ray Train's own state
         desk = self._desk
-        trainer = TorchTrainer(
-            lambda: work(desk),
-            scaling_config=_scaling(self.execution),
-            torch_config=TorchConfig(backend="nccl" if self.execution.use_gpu else "gloo"),
-            run_config=_run_config(self.execution, name, folder),
-        )
         try:
-            with start_patience(self.execution):
+            # Right in it: a folder in it for all fits would belong to the user who made it.
+            folder = Path(tempfile.gettempdir())
+            trainer = TorchTrainer(
+                lambda: work(desk),
+                scaling_config=_scaling(self.execution),
+                torch_config=TorchConfig(backend="nccl" if self.execution.use_gpu else "gloo"),
+                run_config=_run_config(self.execution, name, folder),
+            )
+            with start_patience(self.execution), _removed_afterwards(folder / name):
                 trainer.fit()
         except BaseException as error:
             self._failure = error
         finally:
-            if ray.is_initialized():
+            if self._is_reached():
                 with suppress(RayError):
                     ray.get(self._desk.end.remote())
-            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _connection() -> tuple[str, str]:
+    """Of this process to a cluster: each local one has the same first job, but no two have a node in common."""
+    context = ray.get_runtime_context()
+    return context.get_node_id(), context.get_job_id()
+
+
+@contextmanager
+def _removed_afterwards(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _scaling(execution: TuningExecution) -> ScalingConfig:

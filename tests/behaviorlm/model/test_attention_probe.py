@@ -9,7 +9,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import Gemma3TextConfig, LlamaConfig, PreTrainedModel, Qwen3Config
+from transformers import (
+    Gemma3TextConfig,
+    Llama4TextConfig,
+    LlamaConfig,
+    OPTConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
 
 import behaviorlm.model.attention_choice
 import behaviorlm.model.attention_probe
@@ -162,6 +169,22 @@ def test_the_small_model_has_each_kind_of_layer_once_and_little_else() -> None:
     )  # its own is left as it is
     wide = small_model(adapted(tiny_model(CONFIGS["gpt2"])).get_base_model())
     assert wide is not None and wide.config.n_layer == 1
+
+
+def test_layers_that_lie_deeper_in_the_body_are_tried_too() -> None:
+    model = tiny_model(OPTConfig(**COMMON, ffn_dim=48, word_embed_proj_dim=32))  # model.decoder.layers
+    small = small_model(model)
+    assert small is not None and small.config.num_hidden_layers == 1
+    assert largest_difference(small, TreeAttention("full", None, torch.float32)) * 10 <= TOLERANCE
+    assert largest_difference(small, Leaking("full", None, torch.float32)) >= 10 * TOLERANCE
+
+
+def test_a_body_that_is_not_where_its_code_says_is_refused_by_name() -> None:
+    model = tiny_model(Llama4TextConfig(**COMMON, head_dim=8, intermediate_size_mlp=48, num_local_experts=2))
+    with pytest.raises(
+        ModelError, match=r"model\.base: a llama4_text model cannot be run as body and LM head"
+    ):
+        choose_attention(model)
 
 
 def test_what_takes_no_trees_is_refused_where_plain_sequences_are_not_allowed() -> None:

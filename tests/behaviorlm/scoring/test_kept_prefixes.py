@@ -65,6 +65,20 @@ def test_a_prefix_is_used_as_far_as_its_tokens_are_the_same_and_never_to_the_end
     assert computed(prompt[:4], None, prompt[:8]) == 6 + 10 + 2
 
 
+def test_the_end_of_a_prompt_that_another_one_goes_on_from_is_computed() -> None:
+    model = tiny_model(next(iter(CONFIGS.values())), 0)
+    labels = [np.array([token, 2], np.int32) for token in (5, 6)]
+    scorer = label_scorer(model, choose_attention(model), labels, max_tokens=64)
+    short, more = np.arange(10, 18, dtype=np.int32), np.arange(20, 24, dtype=np.int32)
+
+    def write(writer: TreeWriter) -> list[int]:
+        return [writer.open(short), writer.leaf(more)]
+
+    run = scorer.run(write, [None, kept(scorer, np.concatenate([short, more]))])
+    assert run.computed == 2
+    np.testing.assert_allclose(scorer.scores(run), scorer.score(write), rtol=0, atol=1e-5)
+
+
 def test_what_is_kept_does_not_hold_the_tree_that_it_came_from() -> None:
     model = tiny_model(next(iter(CONFIGS.values())), 0)
     scorer = label_scorer(model, choose_attention(model), [np.array([5, 2], np.int32)], max_tokens=64)

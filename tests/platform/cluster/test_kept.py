@@ -1,6 +1,8 @@
 """Workers that stay after their work: who gets them, and when they go."""
 
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -61,6 +63,24 @@ def test_who_is_not_asked_for_goes(place: Kept[_Crew], monkeypatch: pytest.Monke
     place.keep(forgotten)
     assert forgotten.is_closed.wait(timeout=30)
     assert place.take() is None
+
+
+@pytest.mark.parametrize("seconds", [60.0, 0.01])
+def test_who_went_is_held_by_nothing(
+    place: Kept[_Crew], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "KEPT_SECONDS", seconds)
+    crew = _Crew()
+    held, is_closed = weakref.ref(crew), crew.is_closed
+    place.keep(crew)
+    del crew
+    if seconds > 1:
+        make_room()
+    assert is_closed.wait(timeout=30)
+    deadline = time.monotonic() + 30
+    while held() is not None:  # until the thread of the timer has ended
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_a_timer_ends_nobody_but_its_own(place: Kept[_Crew], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,11 @@
 
 import hashlib
 import os
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from behaviorlm.errors import ModelError
+from behaviorlm.errors import ClusterError, ModelError
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
@@ -71,9 +75,30 @@ def _no_crew_before_and_after(ray_cluster: None) -> Iterator[None]:
     make_room()
 
 
+def test_a_fit_that_cannot_begin_is_told_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TRAIN_V2_ENABLED", "0")
+    told: list[str] = []
+
+    def attempt() -> None:
+        with pytest.raises(ClusterError) as caught:
+            tune(_task(tmp_path / "run"))
+        told.append(str(caught.value))
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert told and "RAY_TRAIN_V2_ENABLED" in told[0]
+
+
 @pytest.mark.slow
-def test_further_tunings_start_no_process_until_workers_fail_or_a_tuning_does(tmp_path: Path) -> None:
-    marker = tmp_path / "died"
+def test_further_tunings_start_no_process_until_workers_fail_or_a_tuning_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker, temporary = tmp_path / "died", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     dying = dying_schedule(STEPS, 2, marker, fatal_rank=1)
     tune(_task(tmp_path / "first"))
     tune(_task(tmp_path / "second"))
@@ -95,6 +120,8 @@ def test_further_tunings_start_no_process_until_workers_fail_or_a_tuning_does(tm
     assert _processes(tmp_path / "failed") == _processes(tmp_path / "after_it")
     tune(_task(tmp_path / "last"))
     assert not _processes(tmp_path / "last") & _processes(tmp_path / "failed")
+    make_room()
+    assert not list(temporary.iterdir())  # nothing stays that another user of this machine could not write to
 
 
 @pytest.mark.slow
@@ -118,3 +145,31 @@ def test_ctrl_c_ends_the_workers_and_the_next_call_goes_on(tmp_path: Path) -> No
     result = tune(_task(run))
     assert_each_sample_once(result.lineage, STEPS)
     assert _processes(run) > interrupted
+
+
+TWO_RAYS = """
+import sys
+
+import ray
+
+from behaviorlm_ray.tuning.config import TuningExecution
+from behaviorlm_ray.tuning.crew import Crew
+
+options = {"address": "local", "num_cpus": 1, "include_dashboard": False, "_temp_dir": sys.argv[1]}
+execution = TuningExecution(workers=1)
+ray.init(**options)
+crew = Crew(execution)
+ray.shutdown()
+ray.init(**options)
+assert not crew.is_fit_for(execution)
+crew.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_crew_of_another_ray_of_this_process_is_left_alone() -> None:
+    folder = tempfile.mkdtemp(prefix="blm-", dir="/tmp")  # short: paths of sockets lie below it
+    path = os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "platform")])
+    command = [sys.executable, "-c", TWO_RAYS, folder]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=True, timeout=200)
+    shutil.rmtree(folder, ignore_errors=True)

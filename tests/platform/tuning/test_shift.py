@@ -36,10 +36,11 @@ def _task(folder: Path, stage: int, adapter: bool) -> TuningTask:
 
 
 def _other_task(folder: Path, like: TuningTask, adapter: bool) -> TuningTask:
-    """Another model, rate, decay and schedule, in another precision."""
+    """Another model, rate, decay and schedule, in another precision where the stage allows it."""
+    dtype = torch.bfloat16 if like.execution.zero_stage else torch.float32
     return toy_task(
         folder,
-        build_model=functools.partial(toy_model, dtype=torch.bfloat16, adapter=adapter, dropout=0.4),
+        build_model=functools.partial(toy_model, dtype=dtype, adapter=adapter, dropout=0.4),
         open_schedule=toy_schedule(BEFORE),
         config=TuningConfig(learning_rate=0.1, clip_norm=0.1, weight_decay=0.3, seed=5),
         execution=like.execution,
