@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -119,3 +120,13 @@ def test_python_that_predicts_runs(page: str, capsys: pytest.CaptureFixture[str]
     written = re.sub(r"exported/\w+", str(GOLDEN), code).replace('"action"', '"behavior"')
     exec(written.replace('"place"', '"room"'), {})
     assert page == "README.md" or "0." in capsys.readouterr().out
+
+
+def test_python_that_reads_a_log_runs(ray_cluster: None, tmp_path: Path) -> None:
+    [code] = [block for name, block in _blocks("python") if name == "own_logs.md"]
+    (tmp_path / "my_app").mkdir()
+    (tmp_path / "my_app/log.csv").write_text(
+        "user_id,action,time\nu1,open,2024-03-01T18:05:00Z\nu1,,2024-03-01T18:06:00Z\n", encoding="utf-8"
+    )
+    exec(code.replace("/data", str(tmp_path)), {"add_features": lambda events: events})
+    assert pq.read_table(tmp_path / "my_app_events")["behavior"].to_pylist() == ["open"]
