@@ -20,7 +20,10 @@ class LoraSettings(Settings):
 class ModelConfig(Settings):
     """The base model and how it is adapted."""
 
-    base: str = Field(description="Folder of a transformers model, or its name on the Hugging Face hub.")
+    base: str = Field(
+        description="Folder of a transformers model, its name on the Hugging Face hub, or a .gguf file, which is unpacked "
+        "once into a cache (~/.cache/behaviorlm, or the variable BEHAVIORLM_CACHE) and needs the extra gguf."
+    )
     revision: str | None = Field(
         None, description="Revision on the hub; a commit hash makes a run repeatable."
     )
@@ -28,7 +31,7 @@ class ModelConfig(Settings):
         False, description="Whether Python code that comes with the model may run."
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Numbers of the base weights; auto: as they are stored."
+        "auto", description="Numbers of the base weights; auto: as they are stored, of a .gguf file bfloat16."
     )
     adaptation: Literal["lora", "full"] = Field("lora", description="Train adapters, or all the weights.")
     lora: LoraSettings = Field(default_factory=LoraSettings, description="Adapters, with adaptation: lora.")
