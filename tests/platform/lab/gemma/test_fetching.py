@@ -28,9 +28,7 @@ def wheel(folder: Path, package: str, content: dict[str, bytes]) -> Path:
         for name, data in content.items():
             written.writestr(f"{module}/data/{name}", data)
         written.writestr(f"{told}/METADATA", f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0.0\n")
-        written.writestr(
-            f"{told}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        written.writestr(f"{told}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         written.writestr(f"{told}/RECORD", "")
     return path
 
