@@ -137,6 +137,20 @@ def test_what_cannot_be_unpacked_is_refused_with_its_reason_and_leaves_nothing(
     assert not cache.exists() or not list((cache / "gguf").iterdir())
 
 
+def test_without_the_package_it_says_which_extra_is_missing(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.utils.is_gguf_available", lambda: False)
+    with pytest.raises(ModelError, match=r"the package gguf, .* pip install 'behaviorlm\[gguf\]'"):
+        base_folder(ModelConfig(base=str(file)))
+
+
+def test_a_full_disk_is_told_before_anything_is_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    with pytest.raises(ModelError, match=rf"has 0\.0 GB left, .*{CACHE_VARIABLE}"):
+        base_folder(ModelConfig(base=str(file)))
+
+
 def test_a_file_that_is_not_there_is_never_asked_of_the_hub() -> None:
     with pytest.raises(ModelError, match=r"there is no folder models/tiny\.gguf"):
         base_folder(ModelConfig(base="models/tiny.gguf"))
