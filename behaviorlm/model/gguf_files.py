@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from behaviorlm.errors import ModelError
 
 CACHE_VARIABLE = "BEHAVIORLM_CACHE"
 _MAGIC = b"GGUF"
+_UNPACKING = ".unpacking-"
+_STALE_SECONDS = 3600
 
 
 def cache_folder() -> Path:
@@ -60,7 +63,10 @@ def unpack(file: Path, folder: Path, dtype: str) -> None:
     """
     _check_readable(file)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as temporary:
+    for left in folder.parent.glob(f"{_UNPACKING}*"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_UNPACKING, dir=folder.parent) as temporary:
         written = Path(temporary) / "model"
         written.mkdir()
         try:

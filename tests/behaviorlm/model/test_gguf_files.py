@@ -1,5 +1,6 @@
 """A GGUF file as base: the numbers, the tokens and the windows of the model that was written, told by its content."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -95,9 +96,13 @@ def test_it_is_unpacked_once_and_told_by_content_wherever_it_lies(file: Path, ca
 
 def test_two_that_unpack_at_once_leave_one_whole_folder(file: Path, cache: Path, tmp_path: Path) -> None:
     folder = cache / "gguf" / f"{content_hash(file)}-bfloat16"
+    of_another, of_one_killed = (folder.with_name(f".unpacking-{name}") for name in ("now", "long ago"))
+    of_another.mkdir(parents=True)
+    of_one_killed.mkdir()
+    os.utime(of_one_killed, (0, 0))
     unpack(file, folder, "bfloat16")
     unpack(file, folder, "bfloat16")  # the later one finds it there
-    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, of_another.name}
     assert load_model(ModelConfig(base=str(folder)))
 
 
