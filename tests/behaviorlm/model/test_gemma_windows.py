@@ -30,7 +30,7 @@ TERMINATOR = 2
 def gemma(window: int) -> Any:
     """A random model in float64 with seven layers, the sixth without a window."""
     config = Gemma3TextConfig(**COMMON | {"num_hidden_layers": 7}, head_dim=8, sliding_window=window)
-    assert [*config.layer_types or []].count("full_attention") == 1
+    assert (config.layer_types or []).count("full_attention") == 1
     return tiny_model(config).double()
 
 
