@@ -73,6 +73,8 @@ def measured_tuning(
     finally:
         for layer in layers:
             layer._compiled_call_impl = None
+        if layers:
+            inner.disable_input_require_grads()
         if arm.checkpointing:
             _checkpointing(inner, "disable")()
         model.eval()
@@ -126,6 +128,8 @@ def compiled_layers(model: nn.Module) -> list[nn.Module]:
 
     torch._dynamo.reset()
     torch._dynamo.config.recompile_limit = 64  # beyond it, layers silently run as they are
+    # One kind of input, one graph: otherwise the first layer, whose input needs no gradient, gets one of its own.
+    causal_lm(model).enable_input_require_grads()
     layers = list(causal_lm(model).model.layers)
     for layer in layers:
         layer.compile(dynamic=True)
