@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.trees.token_tree import TokenTree, plain_sequences
-from behaviorlm.trees.tree_rows import ROW_TOKENS, tree_rows
+from behaviorlm.trees.tree_rows import CUDA_MULTIPLE, ROW_TOKENS, tree_rows
 
 HEAD_ROWS = 1024
 """Rows that go through the LM head at a time: bounds the logits to HEAD_ROWS x vocabulary."""
@@ -56,7 +56,8 @@ def pack_tensors(
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
 
-    rows = None if row_tokens is None else tree_rows(tree, row_tokens)
+    multiple = CUDA_MULTIPLE if torch.device(device).type == "cuda" else 1
+    rows = None if row_tokens is None else tree_rows(tree, row_tokens, multiple)
     return PackTensors(
         tree,
         tensor(tree.token_ids),

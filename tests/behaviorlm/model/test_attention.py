@@ -172,3 +172,20 @@ def test_trees_longer_than_the_mask_that_a_model_keeps_run_as_plain_sequences(
     np.testing.assert_allclose(
         found_log_probabilities(model, tree, attention), own_log_probabilities(model, tree), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masks_are_added_in_the_weights_type_and_their_rows_are_aligned(dtype: torch.dtype) -> None:
+    model = tiny_model(LlamaConfig(**COMMON)).to(dtype)
+    attention = choose_attention(model)
+    end, depth = torch.tensor([[5, 3, 3, 5, 5]]), torch.tensor([[0, 1, 2, 1, 2]])
+    mask = attention.masks(end, depth)
+    assert mask.dtype == dtype and mask.shape == (1, 1, 5, 5)
+    assert mask.stride(-2) % 16 == 0 and mask.stride(-1) == 1
+    assert (mask == 0).tolist() == TreeAttention("full").masks(end, depth).tolist()
+
+
+def test_attention_of_cudnn_which_plans_for_each_shape_is_switched_off() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    choose_attention(tiny_model(LlamaConfig(**COMMON)))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
