@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     FalconH1Config,
     GPTNeoConfig,
@@ -20,7 +21,7 @@ from transformers import (
 from behaviorlm.errors import ModelError
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.tree_model import pack_tensors, read_out_log_probabilities
+from behaviorlm.model.tree_model import head_logits, pack_tensors, read_out_log_probabilities
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter, plain_sequences
 from tests.behaviorlm.tiny_models import (
@@ -189,3 +190,26 @@ def test_attention_of_cudnn_which_plans_for_each_shape_is_switched_off() -> None
     torch.backends.cuda.enable_cudnn_sdp(True)
     choose_attention(tiny_model(LlamaConfig(**COMMON)))
     assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products: the matrices of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrices: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("mm", "bmm", "addmm"):
+            self.matrices.append(args[0].shape[0] if name == "bmm" else 1)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_head_reads_its_matrix_once_for_a_slice_of_states() -> None:
+    model = tiny_model(LlamaConfig(**COMMON))
+    states = torch.randn(5, 9, COMMON["hidden_size"])
+    with torch.no_grad(), Products() as products:
+        found = head_logits(model, states[:, 2:4])
+    assert products.matrices == [1]
+    torch.testing.assert_close(found, model.get_output_embeddings()(states)[:, 2:4])
