@@ -37,5 +37,5 @@ def idle_workers(packs: float, workers: int, config: TuningConfig) -> str:
         return ""
     return (
         f"; warning: about {whole} pack(s) a step for {workers} workers, so {workers - whole} have nothing to do: "
-        f"raise this tuning's samples_per_step ({config.samples_per_step}) or lower its max_tokens ({config.max_tokens})"
+        f"raise this tuning's samples_per_step ({config.samples_per_step}) or lower max_tokens ({config.max_tokens})"
     )
