@@ -42,7 +42,9 @@ def choose_precision(config: ModelConfig, use_gpu: bool) -> Precision:
         return Precision(config.dtype, stored, f"model.dtype is {config.dtype}")
     width = getattr(load_model_config(config).get_text_config(), "hidden_size", 0)
     if width < LEAST_WIDTH:
-        return Precision("float32", stored, f"a base {width} wide gains little from bfloat16 (model.dtype: auto)")
+        return Precision(
+            "float32", stored, f"a base {width} wide gains little from bfloat16 (model.dtype: auto)"
+        )
     units = bfloat16_units(use_gpu)
     if units is None:
         here = "GPU" if use_gpu else "CPU"

@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.adapters import load_trained
-from behaviorlm.model.base_model import load_model, max_positions, model_fingerprint, weights_dtype
+from behaviorlm.model.base_model import load_model, max_positions, model_fingerprint
 from behaviorlm.predictor.artifact import (
     CARD,
     Artifact,
@@ -81,7 +81,7 @@ def export(plan: ExportPlan) -> list[str]:
     compared = measured.compared() if plan.model is None else []
     with unfinished(target) as folder:
         artifact = write_description(folder, _write(folder, plan, measured, chosen))
-        verification = verify(folder, measured, chosen)
+        verification = verify(folder, artifact, measured, chosen)
         artifact = write_description(folder, artifact.model_copy(update={"verification": verification}))
         write_card(folder / CARD, artifact, run, chosen, compared)
         for path in folder.rglob("*"):
@@ -90,7 +90,7 @@ def export(plan: ExportPlan) -> list[str]:
     return [*told, f"wrote {chosen.name} to {target}"]
 
 
-def verify(folder: Path, measured: Measured, chosen: Chosen) -> Verification:
+def verify(folder: Path, artifact: Artifact, measured: Measured, chosen: Chosen) -> Verification:
     """Open the folder and compare its scores with the run's. Raises ModelError where they differ."""
     model = BehaviorModel.load(folder, device="cpu", trust_remote_code=True)
     run = measured.run
@@ -103,7 +103,8 @@ def verify(folder: Path, measured: Measured, chosen: Chosen) -> Verification:
         found = model.parts.counts_of(histories)
         differences.append(np.abs(found - expected).ravel())
     if chosen.arm:
-        dtype = str(weights_dtype(run.settings.model)).removeprefix("torch.")
+        assert artifact.weights is not None
+        dtype = artifact.weights.base.dtype
         expected = _stored(run, chosen.arm, held_out, rows)
         differences.append(np.abs(model.parts.label_scores(histories) - expected).ravel())
     difference = np.concatenate(differences)
@@ -198,7 +199,8 @@ def _write_model(
     folder: Path, plan: ExportPlan, run: FinishedRun, arm: str
 ) -> tuple[Weights, dict[str, int]]:
     config = run.base(arm, plan.base)
-    found, expected = model_fingerprint(config), run.prepared.manifest.inputs["base"]
+    as_asked = config.model_copy(update={"dtype": run.settings.model.dtype})
+    found, expected = model_fingerprint(as_asked), run.prepared.manifest.inputs["base"]
     if found != expected:
         raise ConfigError(
             f"{config.base} is not the base model of {run.folder} any more (fingerprint {found[:12]}…, not "

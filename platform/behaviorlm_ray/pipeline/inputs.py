@@ -133,8 +133,8 @@ def _as_kept(found: Precision, dtype: str | None) -> Precision:
     if dtype is None or dtype == found.dtype:
         return found
     reason = (
-        f"runs of this storage.root began with it; here it would be {found.dtype}, for {found.reason}; model.dtype sets "
-        "another"
+        f"runs of this storage.root began with it, though here it would be {found.dtype}: {found.reason}; model.dtype "
+        "sets another"
     )
     return replace(found, dtype=dtype, reason=reason)
 

@@ -109,4 +109,5 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     retention = measure_retention(task, held_out, tokenizer, questions)
     storage.write_replacing(folder.output / RETENTION, json.dumps(retention, indent=1).encode())
     rows = {"validation": count(samples.validation), "test": count(samples.test)}
-    return StageResult(rows=rows, metrics={"retention": retention, "dtype": settings.model.dtype}, cost={"tokens": scored.tokens})
+    metrics = {"retention": retention, "dtype": settings.model.dtype}
+    return StageResult(rows=rows, metrics=metrics, cost={"tokens": scored.tokens})
