@@ -33,8 +33,9 @@ from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.precision import bfloat16_units
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.label_scoring import LabelScorer, label_scorer
+from behaviorlm.scoring.label_scoring import LabelScorer, PromptWriter, label_scorer
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
+from behaviorlm_ray.export.exporting import apart
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import TuningEngine, prepare_process, start_engine
 from behaviorlm_ray.tuning.optimizer_step import run_step
@@ -44,6 +45,8 @@ Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 HISTORY = 10
 """Names before a sample."""
+ALONE = 8
+"""Prompts that are also scored one by one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,6 +174,13 @@ def score_in_turn(
         histories = [rows[place - HISTORY : place] for place in range(HISTORY, len(rows))]
         return [writer.leaf(np.concatenate([labels[row] for row in history])) for history in histories]
 
+    def write_one(place: int) -> PromptWriter:
+        def write(writer: TreeWriter) -> list[int]:
+            writer.open(labels[0][-1:])
+            return [writer.leaf(np.concatenate([labels[row] for row in rows[place : place + HISTORY]]))]
+
+        return write
+
     seconds: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
     found: dict[str, NDArray[np.float32]] = {}
     for turn in range(-1, options.rounds):
@@ -182,15 +192,16 @@ def score_in_turn(
     told(f"scoring {options.prompts} prompts, {len(labels)} labels", seconds)
     targets = np.array(rows[HISTORY:])
     told_apart("untuned, bfloat16 against float32", found["float32"], found["bfloat16"], targets)
-    scored = {
-        dtype: _scorer(load_trained(config, tuned), labels, options.normalization).score(write)
+    trained = {
+        dtype: _scorer(load_trained(config, tuned), labels, options.normalization)
         for dtype, config in configs.items()
     }
+    scored = {dtype: scorer.score(write) for dtype, scorer in trained.items()}
+    what = "tuned in bfloat16, base held in bfloat16 and in float32"
+    told_apart(what, scored["float32"], scored["bfloat16"], targets)
+    alone = np.concatenate([trained["bfloat16"].score(write_one(place)) for place in range(ALONE)])
     told_apart(
-        "tuned in bfloat16, base held in bfloat16 and in float32",
-        scored["float32"],
-        scored["bfloat16"],
-        targets,
+        "the same in bfloat16, prompts alone and together", scored["bfloat16"][:ALONE], alone, targets[:ALONE]
     )
 
 
@@ -203,12 +214,17 @@ def told_apart(
     what: str, one: NDArray[np.float32], other: NDArray[np.float32], targets: NDArray[np.int64]
 ) -> None:
     """Print how far label scores lie apart."""
-    apart = np.abs(one - other)
+    plain = np.abs(one - other)
+    likely = plain[one > one.max(1, keepdims=True) + np.log(0.01)]
+    checked = apart(other, one, "bfloat16")
     places = np.arange(len(targets)), targets
     agree = np.mean(one.argmax(1) == other.argmax(1))
     print(
-        f"{what}: label scores differ by {apart.mean():.3f} nats on average, {apart.max():.3f} at most; mean NLL of "
-        f"the targets {-one[places].mean():.4f} and {-other[places].mean():.4f}; {agree:.0%} of the first answers agree"
+        f"{what}: label scores differ by {plain.mean():.3f} nats on average, {plain.max():.3f} at most, "
+        f"{likely.mean():.3f} where they are likely; as an export checks them by {checked.mean():.3f} and "
+        f"{checked.max():.3f}; mean NLL of the targets {-one[places].mean():.3f} and {-other[places].mean():.3f}; "
+        f"{agree:.0%} of the first answers agree",
+        flush=True,
     )
 
 
