@@ -14,7 +14,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -95,20 +96,17 @@ def label_rows(log: str, names: Sequence[str], needed: int) -> list[int]:
     return [place[name] for name in found if name][:needed]
 
 
-class single_process:
+@contextmanager
+def single_process() -> Iterator[None]:
     """torch.distributed with this process alone."""
-
-    def __enter__(self) -> None:
+    with tempfile.TemporaryDirectory() as folder:
         prepare_process(TuningExecution(cpus_per_worker=torch.get_num_threads()))
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-        self._folder = tempfile.TemporaryDirectory()
-        dist.init_process_group(
-            "gloo", init_method=f"file://{self._folder.name}/rendezvous", rank=0, world_size=1
-        )
-
-    def __exit__(self, *failure: object) -> None:
-        dist.destroy_process_group()
-        self._folder.cleanup()
+        dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
 
 
 def pack_of(labels: Sequence[Int32], rows: Sequence[int], first: int, samples: int) -> TokenTree:
