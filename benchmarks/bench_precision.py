@@ -6,6 +6,10 @@ turn, and by what was tuned in bfloat16 as it is and with its base held in float
 
     python -m benchmarks.bench_precision --log FILE.csv.gz:COLUMN [--base FOLDER] [--full] [--steps 6] [--samples 16]
         [--prompts 64] [--rounds 5] [--threads 1] [--normalization trie] [--rate 1e-4]
+    python -m benchmarks.bench_precision --widths [--rounds 7]
+
+The second command asks from which width on bfloat16 pays: two layers of a Llama, forward and with the backward pass.
+ONEDNN_MAX_CPU_ISA=AVX512_CORE or AVX2 before it shows a CPU without units for bfloat16.
 """
 
 import argparse
@@ -25,6 +29,7 @@ import pyarrow.csv as pacsv
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from transformers import LlamaConfig, LlamaModel
 from transformers.utils.logging import disable_progress_bar
 
 from behaviorlm.model.adapters import add_adapter, load_trained, save_trained
@@ -46,6 +51,7 @@ Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 HISTORY = 10
 """Names before a sample."""
+WIDTHS = (64, 128, 256, 512, 640)
 ALONE = 8
 """Prompts that are also scored one by one."""
 
@@ -55,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--log", required=True, help="a CSV file and its column, FILE:COLUMN")
+    parser.add_argument("--log", help="a CSV file and its column, FILE:COLUMN")
+    parser.add_argument("--widths", action="store_true", help="layers of several widths in place of a model")
     parser.add_argument("--base", type=Path, default=EMBEDDED, help="folder of a model")
     parser.add_argument("--full", action="store_true", help="tune all weights in place of an adapter")
     parser.add_argument("--steps", type=int, default=6, help="steps of tuning in each dtype")
@@ -67,7 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
     options = parser.parse_args(arguments)
     disable_progress_bar()
+    torch.set_num_threads(options.threads)
     print(bfloat16_units(use_gpu=False) or "this CPU has no units for bfloat16", flush=True)
+    if options.widths:
+        for width in WIDTHS:
+            compare_layers(width, options.rounds)
+        return 0
+    if options.log is None:
+        parser.error("--log or --widths is needed")
     configs = {
         dtype: ModelConfig(base=str(options.base), dtype=dtype, adaptation="full" if options.full else "lora")
         for dtype in DTYPES
@@ -78,12 +92,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--log: two names become the same tokens")
     needed = options.steps * options.samples + options.prompts + 2 * HISTORY
     rows = label_rows(options.log, names, needed)
-    torch.set_num_threads(options.threads)
     with single_process(), tempfile.TemporaryDirectory() as folder:
         tuned = tune_in_turn(configs, labels, rows[: -options.prompts - HISTORY], options)
         save_trained(tuned, Path(folder))  # type: ignore[arg-type]  # the engine's module is what went in
         score_in_turn(configs, labels, rows[-options.prompts - HISTORY :], options, Path(folder))
     return 0
+
+
+def compare_layers(width: int, rounds: int) -> None:
+    """Run 384 tokens through two layers of this width in each dtype in turn, and tell seconds."""
+    config = LlamaConfig(
+        vocab_size=16,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=2,
+        num_attention_heads=max(1, width // 64),
+        num_key_value_heads=max(1, width // 64),
+    )
+    layers = {dtype: LlamaModel(config).to(getattr(torch, dtype)) for dtype in DTYPES}
+    ids = torch.zeros(1, 384, dtype=torch.int64)
+    seconds: dict[bool, dict[str, list[float]]] = {
+        trained: {dtype: [] for dtype in DTYPES} for trained in (False, True)
+    }
+    for turn in range(-1, rounds):
+        for trained, of_pass in seconds.items():
+            for dtype in DTYPES if turn % 2 else reversed(DTYPES):
+                begun = time.perf_counter()
+                with torch.set_grad_enabled(trained):
+                    hidden = layers[dtype](input_ids=ids, use_cache=False).last_hidden_state
+                if trained:
+                    hidden.sum().backward()
+                if turn >= 0:
+                    of_pass[dtype].append(time.perf_counter() - begun)
+    for trained, of_pass in seconds.items():
+        told(f"width {width}, {'forward and backward' if trained else 'forward'}", of_pass)
 
 
 def label_rows(log: str, names: Sequence[str], needed: int) -> list[int]:
