@@ -232,16 +232,15 @@ def score_in_turn(
     told(f"scoring {options.prompts} prompts, {len(labels)} labels", seconds)
     targets = np.array(rows[HISTORY:])
     told_apart("untuned, bfloat16 against float32", found["float32"], found["bfloat16"], targets)
-    trained = {
-        dtype: _scorer(load_trained(config, tuned), labels, options.normalization)
+    scored = {
+        dtype: _scorer(load_trained(config, tuned), labels, options.normalization).score(write)
         for dtype, config in configs.items()
     }
-    scored = {dtype: scorer.score(write) for dtype, scorer in trained.items()}
     what = "tuned in bfloat16, base held in bfloat16 and in float32"
     told_apart(what, scored["float32"], scored["bfloat16"], targets)
-    alone = np.concatenate([trained["bfloat16"].score(write_one(place)) for place in range(ALONE)])
+    alone = np.concatenate([bases["bfloat16"].score(write_one(place)) for place in range(ALONE)])
     told_apart(
-        "the same in bfloat16, prompts alone and together", scored["bfloat16"][:ALONE], alone, targets[:ALONE]
+        "untuned in bfloat16, prompts together and alone", found["bfloat16"][:ALONE], alone, targets[:ALONE]
     )
 
 
