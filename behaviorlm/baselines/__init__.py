@@ -34,16 +34,20 @@ WITH_CONTEXT = "markov_order_3_context"
 
 
 class BaselineKind(NamedTuple):
-    """What the report says about a baseline, and what fits it."""
+    """What the report says about a baseline, and what fits it.
+
+    counts_history: it counts what the user did so far, which few shots leave whole.
+    """
 
     description: str
     fit: Callable[[TimelineArrays], Baseline]
+    counts_history: bool = False
 
 
 BASELINES: Mapping[str, BaselineKind] = {
     "most_frequent": BaselineKind("the most frequent behavior of the training targets", fit_most_frequent),
     "per_user_frequency": BaselineKind(
-        "the user's own most frequent behavior so far", fit_per_user_frequency
+        "the user's own most frequent behavior so far", fit_per_user_frequency, counts_history=True
     ),
     "bigram": BaselineKind("what followed the last behavior most often", fit_bigram),
     "markov_order_1": BaselineKind(

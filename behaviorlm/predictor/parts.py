@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.predictor.answers import Candidates
-from behaviorlm.predictor.artifact import Artifact, FusedPredictor
+from behaviorlm.predictor.artifact import Artifact, FusedPredictor, NaturalPrior
 from behaviorlm.predictor.counts import Counts
 from behaviorlm.predictor.histories import History
 
@@ -72,14 +72,17 @@ class Parts:
     def log_probabilities(self, asked: Sequence[Asked], chosen: Candidates) -> NDArray[np.float64]:
         """Of the candidates, before calibration and any rule; float64[n, C]."""
         of_model = of_counts = None
+        natural = self.artifact.to_natural or NaturalPrior()
         if self.language_model is not None:
             prompts = [of.prompt for of in asked if of.prompt is not None]
-            of_model = normalize_label_scores(self.language_model.label_scores(prompts, chosen.names))
+            scores = self.language_model.label_scores(prompts, chosen.names)
+            of_model = _at_natural_prior(scores, natural.model, chosen)
         if self.counts is not None:
             every = self.counts.log_probabilities(
                 [of.past for of in asked], np.array([of.context for of in asked])
             )
-            of_counts = normalize_label_scores(np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf))
+            counted = np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf)
+            of_counts = _at_natural_prior(counted, natural.counts, chosen)
         return mixed(of_model, of_counts, self.artifact.predictor)
 
     def label_scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
@@ -110,6 +113,14 @@ def mixed(
     found = of_counts if of_model is None else of_model
     assert found is not None
     return found
+
+
+def _at_natural_prior(
+    scores: NDArray[np.floating], shift: Sequence[float] | None, chosen: Candidates
+) -> NDArray[np.float64]:
+    """Log probabilities of the candidates, float64[n, C]; a new name has no share to be brought back to."""
+    moved = scores if shift is None else scores + np.append(shift, 0.0)[chosen.ids]
+    return normalize_label_scores(moved)
 
 
 def _past(history: History, names: Sequence[str], number: int) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.examples import validation_losses
 from behaviorlm_ray.evaluation.measured import Asked, MeasuredPredictor, measure_predictor
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
-from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
+from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior, baseline_predictors, to_natural
 from behaviorlm_ray.evaluation.recommendation import Option, best, options, recommended
 from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
@@ -133,6 +133,7 @@ def compare(
     known = None if truth is None else truth.open().about(log, samples.test)
     rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
     counting = Counting(log, samples)
+    natural = {name: at_natural_prior(of, to_natural(log, of.mix)) for name, of in scores.items()}
     predictors: dict[str, MeasuredPredictor] = {}
     asked_of: dict[str, ArmScores] = {}
 
@@ -143,13 +144,13 @@ def compare(
         asked = Asked(is_model, is_model and known is not None, listener)
         predictors[name] = measure_predictor(of, facts, rules, asked)
 
-    for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **scores}.items():
+    for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **natural}.items():
         measure(name, of)
     weights = {}
     winner = best([option for name in scores for option in _options(name, predictors[name])])
     if winner is not None:
-        mixture, of = f"{winner.predictor}{WITH_COUNTS}", scores[winner.predictor]
-        weights[mixture] = counting.best_weight(of)
+        mixture, of = f"{winner.predictor}{WITH_COUNTS}", natural[winner.predictor]
+        weights[mixture] = counting.best_weight(of, facts.validation_weights)
         measure(mixture, counting.with_model(of, weights[mixture]))
     measured = _Measured(facts, list(scores), predictors, weights, None, resampling)
     if known is not None:
@@ -160,18 +161,21 @@ def compare(
         measured = replace(measured, held=held)
     return Comparison(
         _results(measured),
-        _details(measured) | {"breakdowns": _broken_down(log, samples, measured, asked_of)},
+        _details(measured) | {"breakdowns": _broken_down(log, samples, measured, asked_of, scores)},
         _warnings(measured, rules),
     )
 
 
 def _broken_down(
-    log: PreparedLog, samples: EvaluatedSamples, measured: _Measured, asked_of: Mapping[str, ArmScores]
+    log: PreparedLog,
+    samples: EvaluatedSamples,
+    measured: _Measured,
+    asked_of: Mapping[str, ArmScores],
+    arms: Mapping[str, ArmScores],
 ) -> dict[str, Any]:
     """Told in full of what is recommended, or of the first model; what is taken for what of the models."""
     subject = measured.recommended or next(iter([*measured.arms, *measured.predictors]))
     confused = {subject, *(measured.preferred.get(name, name) for name in measured.arms)}
-    arms = {name: asked_of[name] for name in measured.arms}
     return breakdowns(
         log,
         samples.test,

@@ -15,7 +15,15 @@ from behaviorlm.predictor.artifact import FusedPredictor
 from behaviorlm.predictor.counts import MINIMUM, Counts, fit_counts, without_rare
 from behaviorlm.predictor.parts import mixed
 from behaviorlm.scoring.decision_rules import log_prior
-from behaviorlm_ray.evaluation.predictors import ArmScores, Predictor, asked_rows, whole_log
+from behaviorlm_ray.evaluation.predictors import (
+    ArmScores,
+    Predictor,
+    asked_rows,
+    at_natural_prior,
+    counted_mix,
+    to_natural,
+    whole_log,
+)
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather
 
@@ -42,8 +50,14 @@ class Counting:
         return without_rare(fit_counts(timelines, table, columns), self.minimum)
 
     def alone(self) -> ArmScores:
-        """What it says itself."""
-        return ArmScores(self._counted(self.samples.validation), self._counted(self.samples.test))
+        """What it says itself, at the natural prior."""
+        found = ArmScores(self._counted(self.samples.validation), self._counted(self.samples.test))
+        return at_natural_prior(found, self.to_natural)
+
+    @cached_property
+    def to_natural(self) -> NDArray[np.float64] | None:
+        """See there; float64[K]."""
+        return to_natural(self.log, counted_mix(self._whole[0]))
 
     def with_model(self, scores: ArmScores, counts_weight: float) -> ArmScores:
         """What a linear mixture with a model says. Its mix is the same mixture of both mixes."""
@@ -58,8 +72,11 @@ class Counting:
             mix=mix,
         )
 
-    def best_weight(self, scores: ArmScores) -> float:
-        """The share of counting under which the validation targets are most likely; .5 without any."""
+    def best_weight(self, scores: ArmScores, weights: NDArray[np.float64]) -> float:
+        """The share of counting under which the validation targets are most likely; .5 without any.
+
+        weights: how many samples each stands for, float64[v].
+        """
         targets = gather(self.log, self.samples.validation, "behavior")
         asked = asked_rows(self.log, self.samples.validation)
         known = targets >= 0
@@ -70,19 +87,29 @@ class Counting:
             of_batch = np.maximum(targets[batch.places], 0)
             place = np.arange(len(of_batch))
             model, counted = (
-                normalize_label_scores(label_scores)[place, of_batch]
-                for label_scores in (batch.label_scores, self.said_of(asked[batch.places]))
+                log_probabilities[place, of_batch] for log_probabilities in self._both_of(batch, asked)
             )
             return {"model": np.exp(model), "counts": np.exp(counted)}
 
         found = keep(scores.validation(), len(targets), reduce)
         model, counted = found["model"][known], found["counts"][known]
-        likelihood = [np.log(weight * counted + (1 - weight) * model).mean() for weight in WEIGHTS]
+        likelihood = [
+            np.average(np.log(share * counted + (1 - share) * model), weights=weights[known])
+            for share in WEIGHTS
+        ]
         return WEIGHTS[int(np.argmax(likelihood))]
 
     def said_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log probabilities float32[n, K] of rows of the whole log, `asked_rows`."""
+        """Its own log probabilities float32[n, K] of rows of the whole log, `asked_rows`."""
         return self.counts[0].markov.predict(self._roomy, rows)
+
+    def _both_of(
+        self, batch: ScoreBatch, asked: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log probabilities of the model's batch and of counting, float64[b, K], both at the natural prior."""
+        counted = self.said_of(asked[batch.places])
+        shifted = counted if self.to_natural is None else counted + self.to_natural
+        return normalize_label_scores(batch.label_scores), normalize_label_scores(shifted)
 
     def _counted(self, rows: SampleRows) -> Predictor:
         asked = asked_rows(self.log, rows)
@@ -100,9 +127,7 @@ class Counting:
 
         def batches() -> Iterator[ScoreBatch]:
             for batch in model():
-                counted = self.said_of(asked[batch.places])
-                parts = normalize_label_scores(batch.label_scores), normalize_label_scores(counted)
-                yield ScoreBatch(batch.places, mixed(*parts, weight).astype(np.float32))
+                yield ScoreBatch(batch.places, mixed(*self._both_of(batch, asked), weight).astype(np.float32))
 
         return batches
 

@@ -70,7 +70,7 @@ def prepare(run: Run) -> Stage:
 
 def open_log(prepared: StageOutput, settings: RunSettings) -> PreparedLog:
     """The prepared log of a finished preparation."""
-    return PreparedLog(prepared.folder, settings.prompt)
+    return PreparedLog(prepared.folder, settings.prompt, settings.few_shot)
 
 
 def described(prepared: StageOutput, settings: RunSettings) -> list[str]:

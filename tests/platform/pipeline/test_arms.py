@@ -79,6 +79,11 @@ def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
         ("arms={'../x': {tuning: a_tuned}}", ["'../x'", "lower case"]),
         ("arms={x: {tuning: both}}", ["arms.x.tuning", "'both'"]),
         ("arms={x: {tuning: a_tuned, values: {split.by: group}}}", ["split.by", "same samples"]),
+        (
+            "arms={x: {tuning: a_tuned, values: {few_shot.tail_samples: 3}}}",
+            ["few_shot.tail_samples", "same"],
+        ),
+        ("few_shot.tail_samples=0", ["few_shot.tail_samples", "greater than or equal to 1"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.within: best}}}", ["arms.x.values", "'best'"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.wihtin: hard}}}", ["arms.x.values", "'within'"]),
         ("arms={x: {tuning: ab_tuned, values: {auxiliary.3.weight: 1}}}", ["arms.x.values", "'3'"]),
