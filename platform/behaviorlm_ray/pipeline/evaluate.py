@@ -1,6 +1,7 @@
 """The stage `evaluate`: all arms and baselines on the same samples; results.json, details.json, predictions.parquet."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.scoring_work import plain_warnings
-from behaviorlm_ray.pipeline.select import SUMMARY, select
+from behaviorlm_ray.pipeline.select import SUMMARY, drawn, select
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.few_shots import few_shot_counts, few_shots_in_words
 from behaviorlm_ray.preparation.prepared_log import (
@@ -49,6 +50,8 @@ VERSION = 9
 RESULTS = "results.json"
 DETAILS = "details.json"
 PREDICTIONS = "predictions.parquet"
+SUBSETS: Mapping[str, Callable[[Run], Stage]] = {"ab_tuned": select, "thinned": drawn}
+"""The stage of the subset that an arm is last tuned on, by its tuning."""
 TRAINED_ON = "trained_on"
 """In details: {arm: samples of each behavior that it was last tuned on, by its id; None: an untuned one}."""
 
@@ -80,12 +83,12 @@ def arms_of(run: Run) -> dict[str, Stage]:
 
 
 def _selections(run: Run) -> dict[str, Stage]:
-    """What B-tuned arms were tuned on last."""
+    """What arms that were last tuned on a subset were tuned on."""
     settings = run.settings
     return {
-        f"{arm}.selection": select(run.for_arm(arm))
+        f"{arm}.selection": subset(run.for_arm(arm))
         for arm in settings.evaluation.arms
-        if settings.all_arms[arm].tuning == "ab_tuned"
+        if (subset := SUBSETS.get(settings.all_arms[arm].tuning)) is not None
     }
 
 
@@ -101,7 +104,7 @@ def _trained_on(made: Made, log: PreparedLog, settings: RunSettings) -> dict[str
                 found[arm] = counts.tolist()
             case "a_tuned":
                 found[arm] = np.where(vocabulary.is_anchor, counts, 0).tolist()
-            case "ab_tuned":
+            case "ab_tuned" | "thinned":
                 selection = json.loads(storage.read_text(made[f"{arm}.selection"].folder / SUMMARY))
                 found[arm] = [int(selection["behaviors"][name]["quota"]) for name in vocabulary.names]
     return found

@@ -39,6 +39,7 @@ def tunings(settings: RunSettings, arm: ArmSettings) -> list[str]:
     return {
         "untuned": [],
         "one_stage": ["one_stage"],
+        "thinned": ["one_stage"],
         "a_tuned": ["a_tuning"],
         "ab_tuned": [start, "b_tuning"],
     }[arm.tuning]
@@ -50,7 +51,7 @@ def _check_kinds(settings: RunSettings, arm: ArmSettings, log: PreparedLog) -> N
     if arm.tuning == "a_tuned" or (has_b and settings.b_tuning_from == "a_tuned"):
         log.vocabulary.require_anchors()
     share = settings.selection.anchor_share
-    if has_b and share is not None and share < 1:
+    if (has_b or arm.tuning == "thinned") and share is not None and share < 1:
         log.vocabulary.require_tail()
     crossed = settings.difficulty.source == "cross_fit"
     if has_b and (crossed or settings.difficulty.measure == "reducible"):

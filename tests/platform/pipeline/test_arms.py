@@ -42,6 +42,10 @@ def test_an_arm_adds_only_the_stages_that_its_keys_touch(data: dict[str, Any]) -
         "all_b": {"score", "select", "b_tune", "predict_ab_tuned"},
         "one_stage_auxiliary": {"one_stage", "predict_one_stage"},
     }
+    with_thinned = planned(
+        settings_of(data, "evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned, thinned]")
+    )
+    assert sorted(with_thinned) == sorted([*common, "draw", "thinned", "predict_thinned"])
     for arm, stages in added.items():
         with_arm = planned(
             settings_of(data, f"evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned, {arm}]")
