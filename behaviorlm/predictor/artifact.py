@@ -62,10 +62,18 @@ class CountsPredictor(Settings):
 
 
 class FusedPredictor(Settings):
-    """A linear mixture of the probabilities of both."""
+    """A linear mixture of the probabilities of both, with a share of counting for each group, normalized again."""
 
     kind: Literal["fused"] = "fused"
     counts_weight: float = Field(ge=0, le=1, description="Share of counting; chosen on validation.")
+    tail_counts_weight: float | None = Field(
+        default=None, ge=0, le=1, description="That of tail behaviors, where it differs; null: the same."
+    )
+
+    def weights(self, is_anchor: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The share of counting of each behavior, float64[C]; is_anchor bool[C]."""
+        tail = self.counts_weight if self.tail_counts_weight is None else self.tail_counts_weight
+        return np.where(is_anchor, self.counts_weight, tail)
 
 
 Predictor = Annotated[ModelPredictor | CountsPredictor | FusedPredictor, Field(discriminator="kind")]

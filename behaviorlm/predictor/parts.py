@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -83,7 +83,12 @@ class Parts:
             )
             counted = np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf)
             of_counts = _at_natural_prior(counted, natural.counts, chosen)
-        return mixed(of_model, of_counts, self.artifact.predictor)
+        predictor = self.artifact.predictor
+        if of_model is not None and of_counts is not None and isinstance(predictor, FusedPredictor):
+            return mixed(of_model, of_counts, predictor.weights(chosen.is_anchor))
+        found = of_counts if of_model is None else of_model
+        assert found is not None
+        return found
 
     def label_scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """The language model's own label scores of the vocabulary, as a run has them; float32[n, K]."""
@@ -103,15 +108,15 @@ class Parts:
 
 
 def mixed(
-    of_model: NDArray[np.float64] | None, of_counts: NDArray[np.float64] | None, predictor: Any
+    of_model: NDArray[np.float64], of_counts: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Log probabilities of a predictor from those of its parts, float64[n, C] each."""
-    if of_model is not None and of_counts is not None:
-        weight = predictor.counts_weight if isinstance(predictor, FusedPredictor) else 0.0
-        with np.errstate(divide="ignore"):
-            return np.logaddexp(np.log1p(-weight) + of_model, np.log(weight) + of_counts)
-    found = of_counts if of_model is None else of_model
-    assert found is not None
+    """Log probabilities of a linear mixture, normalized, float64[n, C] like those of its parts; weights: counting's
+    shares, float64[C].
+    """
+    with np.errstate(divide="ignore"):
+        found = of_model + np.log1p(-weights)
+        np.logaddexp(found, of_counts + np.log(weights), out=found)
+    found -= np.logaddexp.reduce(found, axis=1, keepdims=True)
     return found
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.metrics.score_batches import Kept
+from behaviorlm.predictor.artifact import FusedPredictor
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm.scoring.model_names import (
     ADJUSTED,
@@ -67,7 +68,7 @@ class _Measured:
     facts: SampleFacts
     arms: list[str]
     predictors: dict[str, MeasuredPredictor]
-    weights: dict[str, float]
+    mixtures: dict[str, FusedPredictor]
     held: HeldAgainstTruth | None
     resampling: Resampling
 
@@ -83,7 +84,7 @@ class _Measured:
     @cached_property
     def compared(self) -> list[Option]:
         """What can be served, under each decision rule."""
-        served = (COUNTS, *self.arms, *self.weights)
+        served = (COUNTS, *self.arms, *self.mixtures)
         return [option for name in served for option in _options(name, self.predictors[name])]
 
     @property
@@ -146,13 +147,13 @@ def compare(
 
     for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **natural}.items():
         measure(name, of)
-    weights = {}
+    mixtures = {}
     winner = best([option for name in scores for option in _options(name, predictors[name])])
     if winner is not None:
         mixture, of = f"{winner.predictor}{WITH_COUNTS}", natural[winner.predictor]
-        weights[mixture] = counting.best_weight(of, facts.validation_weights)
-        measure(mixture, counting.with_model(of, weights[mixture]))
-    measured = _Measured(facts, list(scores), predictors, weights, None, resampling)
+        mixtures[mixture] = counting.best_mixture(of, facts.validation_weights)
+        measure(mixture, counting.with_model(of, mixtures[mixture]))
+    measured = _Measured(facts, list(scores), predictors, mixtures, None, resampling)
     if known is not None:
         held = known.hold(
             {name: model.predicted for name, model in measured.outcomes.items()},
@@ -248,7 +249,7 @@ def _details(measured: _Measured) -> dict[str, Any]:
             name: {rule: found.model_dump(mode="json") for rule, found in of.rules.items()}
             for name, of in chosen.items()
         },
-        "counts_weight": measured.weights,
+        "mixtures": {name: of.model_dump(mode="json") for name, of in measured.mixtures.items()},
         "validation": {name: of.objectives for name, of in chosen.items()},
         "fronts": {name: front.to_json() for name, front in fronts.items()},
         "truth": truth,

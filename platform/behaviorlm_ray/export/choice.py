@@ -127,7 +127,7 @@ class Measured:
             return self.counting.alone()
         scores = self._of_arm(chosen.arm)
         if isinstance(chosen.predictor, FusedPredictor):
-            return self.counting.with_model(scores, chosen.predictor.counts_weight)
+            return self.counting.with_model(scores, chosen.predictor)
         return scores
 
     def natural_prior(self, chosen: Chosen) -> NaturalPrior | None:
@@ -191,15 +191,17 @@ class Measured:
         arm = arm_of(name)
         if arm == name:
             return ModelPredictor()
-        weight = self.run.details["counts_weight"].get(name) if self._is_known(name) else None
-        if weight is None:
-            weight = self.counting.best_weight(self._of_arm(arm), self.run.facts.validation_weights)
-        return FusedPredictor(counts_weight=weight)
+        known = self.run.details["mixtures"].get(name) if self._is_known(name) else None
+        if known is not None:
+            return FusedPredictor.model_validate(known)
+        return self.counting.best_mixture(self._of_arm(arm), self.run.facts.validation_weights)
 
 
 def in_words(rule: DecisionRule, predictor: Predictor) -> str:
     """How a predictor decides."""
     parts = [rule_in_words(rule)]
     if isinstance(predictor, FusedPredictor):
-        parts.append(f"{predictor.counts_weight:.0%} counting")
+        tail = predictor.tail_counts_weight
+        of_tail = "" if tail is None else f" among anchors, {tail:.0%} in the tail"
+        parts.append(f"{predictor.counts_weight:.0%} counting{of_tail}")
     return ", ".join(parts)

@@ -45,7 +45,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 9
+VERSION = 10
 
 RESULTS = "results.json"
 DETAILS = "details.json"

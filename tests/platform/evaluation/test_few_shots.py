@@ -182,11 +182,20 @@ def test_a_mixture_is_of_both_at_the_natural_prior_by_what_samples_stand_for(few
     counted = np.concatenate([batch.label_scores for batch in counting.alone().validation()])
     own = natural(random, np.zeros(5))[np.arange(len(random)), facts.validation]
     other = np.exp(counted.astype(np.float64))[np.arange(len(random)), facts.validation]
-    best = max(
-        np.arange(1, 20) / 20,
-        key=lambda w: float(facts.validation_weights @ np.log(w * other + (1 - w) * own)),
-    )
-    assert counting.best_weight(model, facts.validation_weights) == pytest.approx(best)
+    anchors = [
+        of[:, vocabulary.is_anchor].sum(axis=1) for of in (natural(random, np.zeros(5)), np.exp(counted))
+    ]
+
+    def likelihood(anchor: float, tail: float) -> float:
+        weight = np.where(is_tail, tail, anchor)
+        whole = (1 - anchor) * anchors[0] + anchor * anchors[1]
+        whole = whole + (1 - tail) * (1 - anchors[0]) + tail * (1 - anchors[1])
+        return float(facts.validation_weights @ np.log((weight * other + (1 - weight) * own) / whole))
+
+    best = max(likelihood(one / 20, two / 20) for one in range(20) for two in range(20))
+    found = counting.best_mixture(model, facts.validation_weights)
+    assert found.tail_counts_weight is not None
+    assert likelihood(found.counts_weight, found.tail_counts_weight) == pytest.approx(best, rel=1e-6)
 
 
 def test_all_samples_are_as_before(whole: PreparedLog) -> None:

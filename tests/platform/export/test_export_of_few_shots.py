@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from behaviorlm.predictor.artifact import Artifact
+from behaviorlm.predictor.artifact import Artifact, FusedPredictor
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
@@ -51,8 +51,11 @@ def test_a_folder_brings_probabilities_back_as_the_run_does(
     probabilities = [part / part.sum(axis=1, keepdims=True) for part in parts]
     expected = probabilities[0]
     if len(probabilities) == 2:
-        weight = artifact.predictor.counts_weight  # type: ignore[union-attr]
+        predictor = artifact.predictor
+        assert isinstance(predictor, FusedPredictor) and predictor.tail_counts_weight is not None
+        weight = np.where(is_tail, predictor.tail_counts_weight, predictor.counts_weight)
         expected = (1 - weight) * probabilities[0] + weight * probabilities[1]
+        expected = expected / expected.sum(axis=1, keepdims=True)
     found = model.predict_histories(histories, Choices(k=99))
     assert artifact.calibration is None  # too few validation samples
     for row, prediction in enumerate(found):
