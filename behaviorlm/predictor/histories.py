@@ -18,11 +18,13 @@ from behaviorlm.log_files.config import context_columns, source_columns
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.predictor.artifact import EventMapping
 from behaviorlm.predictor.requests import Owner, Request, RequestText, request_text
+from behaviorlm.timelines.gaps import SINCE_LAST, gap_words, with_gaps
 from behaviorlm.timelines.samples import rows_in_order
 from behaviorlm.times.moments import read_times
 from behaviorlm.times.order import ISO_FORMAT, OrderColumn
 from behaviorlm.times.time_patterns import written_by
 
+FIRST_GAP = "the time between the first event that was given and the one before is unknown to the predictor"
 _ANY_NAME = "x"
 """What stands for the behavior that is asked for."""
 _ANY_DAY = date(2000, 1, 1)
@@ -108,6 +110,9 @@ def _read(
     rows = ordered["row"].to_numpy()
     user = np.array(users, np.int64)[rows]
     starts = np.searchsorted(user, np.arange(len(requests) + 1))
+    ordered = with_gaps(ordered, np.diff(user, prepend=-1) != 0)
+    is_known = (np.diff(starts) > 0) & np.array([of.is_ordered for of in columns])
+    asked = _since_last(asked, ordered, starts, is_known)
     before, after = context_columns(mapping)
     # a table without columns has no rows, so that a log without context keeps another column
     shown, now = ordered.select(["behavior", *before, *after]), asked.select(before or ["order"])
@@ -124,11 +129,26 @@ def _read(
                 given,
                 _blind(now.slice(number, 1), mapping, request.at is not None),
                 0 if past else request.earlier_events,
-                (*of_request.warnings, *_told(reasons[number], given, left_out, of_request.is_ordered)),
+                (
+                    *of_request.warnings,
+                    *_told(reasons[number], given, left_out, of_request.is_ordered),
+                    *([FIRST_GAP] if request.earlier_events and SINCE_LAST in before else []),
+                ),
                 request.owner,
             )
         )
     return found
+
+
+def _since_last(
+    asked: pa.Table, events: pa.Table, starts: NDArray[np.int64], is_known: NDArray[np.bool_]
+) -> pa.Table:
+    """What is asked for, a row for each request, with how long ago its last event was. starts: its events' places."""
+    if SINCE_LAST not in asked.column_names:
+        return asked
+    last = np.append(events["order"].to_numpy(), 0)[starts[1:] - 1]
+    words = gap_words(asked["order"].to_numpy() - last, is_known)
+    return asked.set_column(asked.column_names.index(SINCE_LAST), SINCE_LAST, words)
 
 
 def _before_last_session(session: NDArray[np.int64]) -> int:

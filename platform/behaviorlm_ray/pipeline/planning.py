@@ -94,7 +94,8 @@ def _samples(run: Run, runner: Runner) -> list[str]:
     log = open_log(prepared, settings)
     train = rows_of_split(log, "train")
     anchors = rows_of_anchors(log, train)
-    tokens = sum(int(part.lines.lengths().sum() + part.questions.lengths().sum()) for part in log.parts)
+    runs = [of for part in log.parts for of in (part.lines, part.questions, part.profiles)]
+    tokens = sum(len(of.values) for of in runs)
     told = few_shots_in_words(log)
     return [
         *([] if told is None else [f"  {told}"]),

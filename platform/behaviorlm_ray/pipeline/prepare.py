@@ -58,7 +58,9 @@ def prepare(run: Run) -> Stage:
             "events": {key: events[key] for key in events if key not in DECIDES_NOTHING},
             "split": plain(settings.split),
             "vocabulary": plain(settings.vocabulary),
-            "prompt": plain(settings.prompt),
+            "prompt": {
+                key: value for key, value in plain(settings.prompt).items() if key != "profile" or value
+            },
             "preparation": plain(settings.preparation),
         },
         inputs={"log": run.inputs.log, "base": run.inputs.base},

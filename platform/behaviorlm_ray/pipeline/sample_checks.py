@@ -71,5 +71,4 @@ def _largest_window(part: TimelinePart, rows: Int64, prompt: PromptTokens) -> in
     if not len(rows):
         return 0
     labels = np.array([len(label) for label in labels_with_terminator(prompt)], dtype=np.int64)
-    lines = part.lines.offsets[rows] - part.lines.offsets[part.window_start[rows]]
-    return int((lines + part.questions.lengths()[rows] + labels[part.behavior[rows]] - 1).max())
+    return int((part.prompt_lengths(rows) + labels[part.behavior[rows]] - 1).max())

@@ -75,6 +75,14 @@ def test_few_shots_identify_all_but_what_is_tuned_on_anchors() -> None:
     )
 
 
+def test_a_profile_is_part_of_what_is_prepared() -> None:
+    plain = recipes()
+    assert recipes("prompt.profile=0") == plain
+    assert {name for name, recipe in recipes("prompt.profile=3").items() if plain[name] == recipe} == {
+        "conversations"
+    }
+
+
 def test_a_normalization_identifies_what_is_scored_and_what_follows_from_it_only() -> None:
     plain, trie = recipes(), recipes("scoring.normalization=trie")
     assert recipes("scoring.normalization=full") == plain
