@@ -24,7 +24,6 @@ from behaviorlm.times.moments import read_times
 from behaviorlm.times.order import ISO_FORMAT, OrderColumn
 from behaviorlm.times.time_patterns import written_by
 
-FIRST_GAP = "the time between the first event that was given and the one before is unknown to the predictor"
 _ANY_NAME = "x"
 """What stands for the behavior that is asked for."""
 _ANY_DAY = date(2000, 1, 1)
@@ -110,11 +109,8 @@ def _read(
     rows = ordered["row"].to_numpy()
     user = np.array(users, np.int64)[rows]
     starts = np.searchsorted(user, np.arange(len(requests) + 1))
-    ordered = with_gaps(ordered, np.diff(user, prepend=-1) != 0)
-    is_known = (np.diff(starts) > 0) & np.array([of.is_ordered for of in columns])
-    asked = _since_last(asked, ordered, starts, is_known)
+    ordered, asked = _with_gaps(ordered, asked, starts, columns)
     before, after = context_columns(mapping)
-    # a table without columns has no rows, so that a log without context keeps another column
     shown, now = ordered.select(["behavior", *before, *after]), asked.select(before or ["order"])
     found = []
     for number, (request, of_request) in enumerate(zip(requests, columns, strict=True)):
@@ -129,26 +125,27 @@ def _read(
                 given,
                 _blind(now.slice(number, 1), mapping, request.at is not None),
                 0 if past else request.earlier_events,
-                (
-                    *of_request.warnings,
-                    *_told(reasons[number], given, left_out, of_request.is_ordered),
-                    *([FIRST_GAP] if request.earlier_events and SINCE_LAST in before else []),
-                ),
+                (*of_request.warnings, *_told(reasons[number], given, left_out, of_request.is_ordered)),
                 request.owner,
             )
         )
     return found
 
 
-def _since_last(
-    asked: pa.Table, events: pa.Table, starts: NDArray[np.int64], is_known: NDArray[np.bool_]
-) -> pa.Table:
-    """What is asked for, a row for each request, with how long ago its last event was. starts: its events' places."""
+def _with_gaps(
+    events: pa.Table, asked: pa.Table, starts: NDArray[np.int64], columns: Sequence[RequestText]
+) -> tuple[pa.Table, pa.Table]:
+    """Both with the time since the event before, where that is context. starts: the first event of each request, and
+    the end.
+    """
     if SINCE_LAST not in asked.column_names:
-        return asked
+        return events, asked
+    is_known = (np.diff(starts) > 0) & np.array([of.is_ordered for of in columns])
     last = np.append(events["order"].to_numpy(), 0)[starts[1:] - 1]
     words = gap_words(asked["order"].to_numpy() - last, is_known)
-    return asked.set_column(asked.column_names.index(SINCE_LAST), SINCE_LAST, words)
+    place = asked.column_names.index(SINCE_LAST)
+    told = asked.set_column(place, SINCE_LAST, words)
+    return with_gaps(events, np.isin(np.arange(len(events)), starts)), told
 
 
 def _before_last_session(session: NDArray[np.int64]) -> int:

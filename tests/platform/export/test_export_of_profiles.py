@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
-from behaviorlm.predictor.histories import FIRST_GAP, History
-from behaviorlm.predictor.requests import Request
+from behaviorlm.predictor.histories import History
+from behaviorlm.predictor.requests import FIRST_GAP, Request
 from behaviorlm.timelines.gaps import SINCE_LAST
 from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
