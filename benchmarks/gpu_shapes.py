@@ -20,7 +20,14 @@ from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder, PromptTokens
-from behaviorlm.timelines.parts import TimelinePart, TokenRuns, Window, labels_with_terminator, window_starts
+from behaviorlm.timelines.parts import (
+    TimelinePart,
+    TokenRuns,
+    Window,
+    labels_with_terminator,
+    no_profiles,
+    window_starts,
+)
 from behaviorlm.trees.token_tree import Int32
 
 EMBEDDED = ModelConfig(base=str(Path(behaviorlm.__file__).parent / "assets" / "base"))
@@ -118,7 +125,9 @@ def drawn_model(shape: Shape, device: torch.device, dtype: torch.dtype, gain: fl
         for module in model.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 inputs = 1 if isinstance(module, nn.Embedding) else module.in_features
-                module.weight.normal_(0, gain / inputs**0.5)
+                # drawn in float32, so that they are the same numbers in each type
+                drawn = torch.randn(module.weight.shape, dtype=torch.float32)
+                module.weight.copy_(drawn.mul_(gain / inputs**0.5))
     return model.eval().requires_grad_(False)
 
 
@@ -165,6 +174,8 @@ def drawn_log(vocabulary: int, users: int, events: int, labels: int = 122) -> Dr
         window_starts(user_start, lines.lengths(), Window(32, 16, 4096)),
         lines,
         _spread(encoder.encode_questions(table), spread),
+        no_profiles(rows),
+        np.zeros(rows, np.int64),
         behavior,
         np.zeros(rows, np.int8),
         position > 0,

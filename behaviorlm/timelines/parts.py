@@ -51,6 +51,11 @@ def token_runs(runs: Sequence[Int32]) -> TokenRuns:
     return TokenRuns(values, np.cumsum([0, *map(len, runs)]).astype(np.int64))
 
 
+def no_profiles(rows: int) -> TokenRuns:
+    """An empty run for each of so many rows."""
+    return TokenRuns(np.zeros(0, np.int32), np.zeros(rows + 1, np.int64))
+
+
 @dataclass(frozen=True)
 class TimelinePart:
     """The timelines of one file; n rows (events), sorted by user and time.
@@ -109,7 +114,7 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
         user_start = run_starts(table["user"])
         lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])
         sample_id = id_octets(table["sample_id"])
-        profiles = TokenRuns(np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int64))
+        profiles = no_profiles(len(table))
         if PROFILES in table.column_names:
             profiles = _token_runs(table[PROFILES])
     except (OSError, pa.ArrowInvalid, KeyError, DataError) as error:
