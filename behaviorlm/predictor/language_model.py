@@ -118,7 +118,7 @@ class LanguageModel:
 
     def _history_ids(self, prompt: Prompt) -> Int32:
         """A prompt up to its question, which the next prompt does not begin with."""
-        return np.concatenate([np.array(self.tokens.instruction_ids, np.int32), *prompt.lines])
+        return np.concatenate([np.array(self.tokens.instruction_ids, np.int32), *prompt.runs])
 
     def _scorer(self, names: tuple[str, ...]) -> LabelScorer:
         known = self._scorers.pop(names, None)

@@ -49,6 +49,7 @@ def predict(run: Run, tuning: Tuning) -> Stage:
             "seed": evaluation.seed,
             "retention_conversations": evaluation.retention_conversations,
             **run.scoring_identity,
+            **run.few_shot_identity,
         },
         inputs={
             "prepared": prepare(run),

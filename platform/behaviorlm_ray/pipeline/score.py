@@ -58,6 +58,7 @@ def score(run: Run) -> Stage:
         "reducible": is_reducible,
         "model": run.model_identity,
         **run.scoring_identity,
+        **run.few_shot_identity,
     }
     if difficulty.source == "cross_fit":
         identity["judge"] = "told for each sample"

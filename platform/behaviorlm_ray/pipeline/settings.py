@@ -19,7 +19,7 @@ from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS, ScoringConfig
 from behaviorlm.scoring.model_names import COUNTS
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
-from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
+from behaviorlm.timelines.config import FewShotConfig, SplitConfig, VocabularyConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
 from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
@@ -163,6 +163,9 @@ class RunSettings(Settings):
     split: SplitConfig = Field(default=SplitConfig(), description="Training, validation and test.")
     vocabulary: VocabularyConfig = Field(
         default=VocabularyConfig(), description="Behaviors, anchors and tail."
+    )
+    few_shot: FewShotConfig = Field(
+        default=FewShotConfig(), description="Whether tuning and counting have few samples of the tail."
     )
     prompt: PromptConfig = Field(default=PromptConfig(), description="What the model reads.")
     preparation: PreparationSettings = Field(

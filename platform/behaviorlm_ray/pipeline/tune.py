@@ -78,6 +78,7 @@ def tuning_stage(
     }
     # Only where there is any, so that what was tuned before these were keys keeps its identity.
     identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
+    identity |= run.few_shot_identity if tuning.samples == "all" else {}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
     before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
 

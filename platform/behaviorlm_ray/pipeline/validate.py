@@ -43,6 +43,7 @@ def _validate(run: Run, name: str, model: Stage | None) -> Stage:
             "seed": evaluation.seed,
             "tail_minimum_targets": evaluation.tail_minimum_targets,
             **run.scoring_identity,
+            **run.few_shot_identity,
         },
         inputs={
             "prepared": prepare(run),

@@ -72,8 +72,10 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
         behaviors.update(report["behaviors"])
     vocabulary = build_vocabulary(dict(behaviors), vocabulary_config)
     encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
-    longest = max((report["longest_question"] for report in built), default=0)
-    prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
+    question, profile = (
+        max((report[name] for report in built), default=0) for name in ("longest_question", "longest_profile")
+    )
+    prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), question, profile)
     storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
     # Not the dates between which numbers are credible: they differ from day to day.
     settled = plan.log.events.order.model_dump(mode="json", include={"epoch_unit", "time_format"})

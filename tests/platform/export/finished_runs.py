@@ -46,16 +46,22 @@ CURVE_LINES: list[dict[str, Any]] = [
 """The loss curve of every tuned model."""
 
 
-def finished_run(root: Path, base: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Run:
-    """A run of the arms `untuned` and `one_stage` over a small log, with results and report."""
+def finished_run(
+    root: Path,
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *overrides: str,
+    arms: str = "untuned, one_stage",
+) -> Run:
+    """A run of some arms over a small log, with results and report."""
     monkeypatch.setattr(passes, "run_tasks", _run_tasks)
     monkeypatch.setattr(passes, "_read_log", _read_log)
     monkeypatch.setattr(pool, "_score_windows", _score_windows)
     monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
     monkeypatch.setattr(tune, "_tune", _tune)
     log = write_log(root / "log.csv", log_rows(21, users=20))
-    arms = "evaluation.arms=[untuned, one_stage]"
-    run = open_run(run_settings(root / "runs", base, log, overrides=(arms, *overrides)))
+    compared = f"evaluation.arms=[{arms}]"
+    run = open_run(run_settings(root / "runs", base, log, overrides=(compared, *overrides)))
     write_results(run, run.runner(RunRecord(run.output_folder)))
     log.unlink()  # nothing of an export may need it
     return run

@@ -42,6 +42,10 @@ def test_an_arm_adds_only_the_stages_that_its_keys_touch(data: dict[str, Any]) -
         "all_b": {"score", "select", "b_tune", "predict_ab_tuned"},
         "one_stage_auxiliary": {"one_stage", "predict_one_stage"},
     }
+    with_thinned = planned(
+        settings_of(data, "evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned, thinned]")
+    )
+    assert sorted(with_thinned) == sorted([*common, "draw", "thinned", "predict_thinned"])
     for arm, stages in added.items():
         with_arm = planned(
             settings_of(data, f"evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned, {arm}]")
@@ -79,6 +83,11 @@ def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
         ("arms={'../x': {tuning: a_tuned}}", ["'../x'", "lower case"]),
         ("arms={x: {tuning: both}}", ["arms.x.tuning", "'both'"]),
         ("arms={x: {tuning: a_tuned, values: {split.by: group}}}", ["split.by", "same samples"]),
+        (
+            "arms={x: {tuning: a_tuned, values: {few_shot.tail_samples: 3}}}",
+            ["few_shot.tail_samples", "same"],
+        ),
+        ("few_shot.tail_samples=0", ["few_shot.tail_samples", "greater than or equal to 1"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.within: best}}}", ["arms.x.values", "'best'"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.wihtin: hard}}}", ["arms.x.values", "'within'"]),
         ("arms={x: {tuning: ab_tuned, values: {auxiliary.3.weight: 1}}}", ["arms.x.values", "'3'"]),
