@@ -32,7 +32,12 @@ Take = Callable[[Piece, Batches], Iterable[pa.Table]]
 
 BYTES_IN_MEMORY = {"csv": 2.0, "jsonl": 1.0, "parquet": 8.0}
 PACKED = 5.0
-"""Bytes of events for each byte of a file, and how much less packed ones have (rough, for Ray Data's planning only)."""
+"""Bytes of events for each byte of a file, and how much less packed ones have (rough, for planning only)."""
+SMALL_BYTES = 16 * 2**20
+SMALL_FILES = 32
+"""A log of at most so many bytes of events in so many files is read and arranged by one process, in seconds (our
+choice).
+"""
 
 
 def read_events(
@@ -76,6 +81,12 @@ def pieces_of(log: SourceLog, span_bytes: int = SPAN_BYTES) -> list[Piece]:
         spans = spans_of(windows[index], found.get(index, [])) or row_groups(file, log.events, span_bytes)
         pieces += [Piece(index, file, span) for span in spans] or [Piece(index, file)]
     return pieces
+
+
+def is_small(log: SourceLog) -> bool:
+    """Whether a log is read sooner by the process that asks than by workers that have to start."""
+    size = sum(_size_in_memory(Piece(index, file)) for index, file in enumerate(log.files))
+    return len(log.files) <= SMALL_FILES and size <= SMALL_BYTES
 
 
 def log_dataset(

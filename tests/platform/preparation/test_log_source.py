@@ -14,7 +14,7 @@ from behaviorlm.events import log as events_log
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm_ray.preparation import log_source, passes
 from tests.behaviorlm.events.field.field_logs import mapping
-from tests.platform.preparation.test_passes import Prepare, all_events, prepare  # noqa: F401  # a fixture
+from tests.platform.preparation.test_passes import Prepare, all_events, on_ray, prepare  # noqa: F401  # fixtures
 from tests.platform.small_runs import log_rows, write_log
 
 BY_PLACE = [("file", "ascending"), ("row", "ascending")]
@@ -83,6 +83,7 @@ def test_read_events_gives_every_row_once_and_composes_with_map_batches(
 
 
 def test_preparation_by_spans_prepares_what_it_does_by_files(
+    on_ray: None,  # noqa: F811
     prepare: Prepare,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
