@@ -102,12 +102,16 @@ def ray_cluster() -> Iterator[None]:
     """A Ray of this session's own with 4 logical CPUs; workers can import the project and the tests."""
     import ray
 
+    from behaviorlm_ray.cluster.connection import HUB_VARIABLES
+
     # Short, because the path of a Unix socket below it may have 107 characters at most.
     folder = tempfile.mkdtemp(prefix="blm-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         # Ray's processes have it from this one: those that it starts ahead are of no use to a job with another
         for name, value in WORKER_ENVIRONMENT.items():
             patch.setenv(name, value)
+        for name in HUB_VARIABLES:
+            patch.delenv(name, raising=False)  # a job that knows them tells its workers
         ray.init(
             address="local",
             num_cpus=4,
