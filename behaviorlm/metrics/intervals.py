@@ -1,6 +1,7 @@
 """Measuring outcomes, percentile intervals from resampling whole groups, and paired tests of two models."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from behaviorlm.metrics.outcomes import Outcomes, outcomes
 
 # A block of resamples holds at most about this many numbers (weights and counts per behavior) at a time.
 NUMBERS_PER_BLOCK = 4_000_000
+
+CONFIDENCE = 0.95
+"""Of all intervals."""
 
 Metrics = dict[str, dict[str, float | None]]
 Intervals = dict[str, dict[str, dict[str, float | None]]]
@@ -49,6 +53,44 @@ def measure_outcomes(
     return {group: {name: _or_none(of[name][0]) for name in METRICS} for group, of in values.items()}
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """A model measured: on the samples themselves, and on each resample of their groups, of which there are `groups`.
+
+    By group of metrics and metric, float64[1] and float64[resamples].
+    """
+
+    outcomes: Outcomes
+    measured: _Samples
+    spread: _Samples
+    groups: int
+
+
+def resample(
+    models: Sequence[Outcomes],
+    is_anchor: NDArray[np.bool_],
+    resampling_groups: NDArray,
+    is_repeat: NDArray[np.bool_] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Resampled]:
+    """All models measured on the same resamples; each has as many groups as there are, drawn with replacement, whole.
+
+    `resampling_groups` [n] (any type numpy can sort) names each sample's group. Raises DataError for shapes that do
+    not fit, and where the models do not have the same targets in the same order.
+    """
+    groups = sample_groups(models[0], is_anchor, is_repeat)
+    for other in models[1:]:
+        _check_pair(models[0], other)
+    group_index, number = _group_index(resampling_groups, len(models[0]))
+    spreads = _resampled(models, groups, group_index, number, resamples, seed)
+    return [
+        Resampled(model, _measured(model, groups), spread, number)
+        for model, spread in zip(models, spreads, strict=True)
+    ]
+
+
 def bootstrap(
     model_outcomes: Outcomes,
     is_anchor: NDArray[np.bool_],
@@ -57,64 +99,52 @@ def bootstrap(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> Intervals:
+    """`percentile_intervals` of one model; see `resample`."""
+    [found] = resample(
+        [model_outcomes], is_anchor, resampling_groups, is_repeat, resamples=resamples, seed=seed
+    )
+    return percentile_intervals(found)
+
+
+def percentile_intervals(of: Resampled) -> Intervals:
     """`{group: {metric: {"value", "low", "high"}}}`: the measured value and its percentile interval.
 
-    `resampling_groups` [n] (any type numpy can sort) names each sample's group; each resample draws as many
-    groups as there are, with replacement, and keeps their samples together. `low` and `high` are None where
-    the metric has no value, and where fewer than two groups leave nothing to resample. Raises DataError for
-    shapes that do not fit.
+    `low` and `high` are None where the metric has no value, and where fewer than two groups leave nothing to resample.
     """
-    groups = sample_groups(model_outcomes, is_anchor, is_repeat)
-    group_index, number = _group_index(resampling_groups, len(model_outcomes))
-    measured = _measured(model_outcomes, groups)
-    resampled = _resampled([model_outcomes], groups, group_index, number, resamples, seed)[0]
-    bounds = {group: _intervals(spread, confidence, number) for group, spread in resampled.items()}
-    return {
-        group: {
-            name: {"value": _or_none(measured[group][name][0]), **bounds[group][name]} for name in METRICS
+    found: Intervals = {}
+    for group, measured in of.measured.items():
+        bounds = _intervals(of.spread[group], of.groups)
+        found[group] = {name: {"value": _or_none(measured[name][0]), **bounds[name]} for name in METRICS}
+    return found
+
+
+def paired_difference(first: Resampled, second: Resampled) -> Intervals:
+    """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second, on the same resamples of the same samples.
+
+    `p` is two-sided: twice the smaller share of resamples on either side of zero, counting one more resample for the
+    data themselves, at most 1; None where undefined. Raises DataError if the two do not have the same targets in the
+    same order.
+    """
+    _check_pair(first.outcomes, second.outcomes)
+    differences: Intervals = {}
+    for group in first.measured:
+        spread = {name: first.spread[group][name] - second.spread[group][name] for name in METRICS}
+        bounds = _intervals(spread, first.groups)
+        differences[group] = {
+            name: {
+                "value": _or_none(first.measured[group][name][0] - second.measured[group][name][0]),
+                **bounds[name],
+                "p": _two_sided(spread[name], first.groups),
+            }
+            for name in METRICS
         }
-        for group in measured
-    }
+    return differences
 
 
-def paired_difference(
-    first: Outcomes,
-    second: Outcomes,
-    is_anchor: NDArray[np.bool_],
-    resampling_groups: NDArray,
-    is_repeat: NDArray[np.bool_] | None = None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Intervals:
-    """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second on the same samples.
-
-    Both models are measured on the same resamples of groups. `p` is two-sided: twice the smaller share of
-    resamples on either side of zero, counting one more resample for the data themselves, at most 1; None
-    where undefined. Raises DataError if the two do not have the same targets in the same order.
-    """
+def _check_pair(first: Outcomes, second: Outcomes) -> None:
     if first.behaviors != second.behaviors or not np.array_equal(first.target, second.target):
         raise DataError("a paired comparison needs both models on the same samples in the same order")
-    groups = sample_groups(first, is_anchor, is_repeat)
-    group_index, number = _group_index(resampling_groups, len(first))
-    measured = [_measured(model, groups) for model in (first, second)]
-    resampled = _resampled([first, second], groups, group_index, number, resamples, seed)
-    differences: Intervals = {}
-    for group in measured[0]:
-        differences[group] = {}
-        spread = {name: resampled[0][group][name] - resampled[1][group][name] for name in METRICS}
-        bounds = _intervals(spread, confidence, number)
-        for name in METRICS:
-            value = measured[0][group][name][0] - measured[1][group][name][0]
-            differences[group][name] = {
-                "value": _or_none(value),
-                **bounds[name],
-                "p": _two_sided(spread[name], number),
-            }
-    return differences
 
 
 def _measured(model_outcomes: Outcomes, groups: Sequence[SampleGroup]) -> _Samples:
@@ -181,14 +211,13 @@ def _metrics_under(
     weights: NDArray[np.float64],
     group_index: NDArray[np.int64],
 ) -> _Samples:
-    sample_weights = weights[:, group_index]
     values: _Samples = {}
     counts = None
     counted = None
     for group, sums_of_group in zip(groups, sums, strict=True):
         if counts is None or counted is not group.counted:  # all, anchor and tail share one count
             counted = group.counted
-            counts = behavior_counts(model_outcomes, sample_weights, counted)
+            counts = behavior_counts(model_outcomes, weights, group_index, counted)
             frequent = frequent_behaviors(model_outcomes, counted)
         values[group.name] = sample_metrics(weights @ sums_of_group) | behavior_metrics(
             counts, group.behaviors, frequent
@@ -206,16 +235,14 @@ def _group_index(resampling_groups: NDArray, samples: int) -> tuple[NDArray[np.i
     return index.astype(np.int64), len(unique)
 
 
-def _intervals(
-    spreads: Mapping[str, NDArray[np.float64]], confidence: float, number: int
-) -> dict[str, dict[str, float | None]]:
+def _intervals(spreads: Mapping[str, NDArray[np.float64]], number: int) -> dict[str, dict[str, float | None]]:
     """Of each metric's values in the resamples; those that are defined in as many are looked at together."""
     found: dict[str, dict[str, float | None]] = {name: {"low": None, "high": None} for name in spreads}
     defined = {name: spread[np.isfinite(spread)] for name, spread in spreads.items()}
     for size in {len(values) for values in defined.values()} - {0}:
         names = [name for name, values in defined.items() if len(values) == size]
         if number >= 2:
-            ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+            ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
             lows, highs = np.quantile([defined[name] for name in names], ends, axis=1)
             found |= {
                 name: {"low": float(low), "high": float(high)}

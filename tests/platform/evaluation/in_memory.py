@@ -13,6 +13,7 @@ from behaviorlm.metrics import (
     paired_difference,
     per_behavior_table,
     reliability,
+    resample,
 )
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
@@ -268,7 +269,7 @@ def written(
     ]
     differences = {
         (first, second): paired_difference(
-            measured[first], measured[second], known.is_anchor, groups, is_repeat, **drawn
+            *resample([measured[first], measured[second]], known.is_anchor, groups, is_repeat, **drawn)
         )
         for first, second in asked
     }
