@@ -93,6 +93,11 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     log = open_log(made["prepared"], settings)
     samples = evaluated_samples(log, settings)
     task = scoring_task(settings, log, made.get("model"), measures=False)
+    both = union_rows(samples.validation, samples.test)
+    scored = score_into(folder, SCORES, task, both, settings)
+    check_scores(folder.output / SCORES, both)
+    if "model" not in made and count(samples.test):
+        score_into(folder, WITHOUT_HISTORY, task, samples.test, settings, score_questions)
     held_out = {}
     if "conversations" in made:
         for source in settings.auxiliary:
@@ -101,13 +106,7 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     with patience(settings.storage.patience_seconds):
         questions = read_cloze(settings.evaluation.cloze) if settings.evaluation.cloze else []
     tokenizer = load_tokenizer(settings.model) if questions else None
-    measured = measure_retention(task, held_out, tokenizer, questions)
-    both = union_rows(samples.validation, samples.test)
-    scored = score_into(folder, SCORES, task, both, settings)
-    check_scores(folder.output / SCORES, both)
-    if "model" not in made and count(samples.test):
-        score_into(folder, WITHOUT_HISTORY, task, samples.test, settings, score_questions)
-    retention = measured()
+    retention = measure_retention(task, held_out, tokenizer, questions)
     storage.write_replacing(folder.output / RETENTION, json.dumps(retention, indent=1).encode())
     rows = {"validation": count(samples.validation), "test": count(samples.test)}
     return StageResult(rows=rows, metrics={"retention": retention}, cost={"tokens": scored.tokens})

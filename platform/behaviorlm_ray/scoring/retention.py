@@ -1,6 +1,6 @@
 """Knowledge retention: how well a model predicts conversations it was never trained on, and answers cloze questions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import ray
@@ -20,31 +20,26 @@ CLOZE = "cloze"
 """What the answers to cloze questions are called among the sources of conversations."""
 
 
-Retention = dict[str, dict[str, float]]
-
-
 def measure_retention(
     task: ScoringTask,
     conversations: Mapping[str, Sequence[Conversation]],
     tokenizer: PreTrainedTokenizerBase | None = None,
     questions: Sequence[ClozeQuestion] = (),
-) -> Callable[[], Retention]:
+) -> dict[str, dict[str, float]]:
     """What the task's model makes of the conversations of each source, and of cloze questions if there are any.
 
     Of a source, mean negative log-likelihood in nats: {"loss": by assistant token, "conversation_loss": mean of means}.
-    Begun at once, on one worker, which leaves others to those that score meanwhile; what is returned waits for it.
     """
     talks = {name: list(of_source) for name, of_source in conversations.items() if len(of_source)}
     if not talks and not questions:
-        return dict
+        return {}
     make_room()
     remote = _measure.options(
         num_cpus=task.threads,
         num_gpus=1 if task.use_gpu else 0,
         scheduling_strategy="DEFAULT",  # not in the resources that a Tune trial holds for itself
     )
-    begun = remote.remote(task, talks, tokenizer, list(questions))
-    return lambda: ray.get(begun)
+    return ray.get(remote.remote(task, talks, tokenizer, list(questions)))
 
 
 @ray.remote
@@ -53,7 +48,7 @@ def _measure(
     conversations: Mapping[str, Sequence[Conversation]],
     tokenizer: PreTrainedTokenizerBase | None,
     questions: Sequence[ClozeQuestion],
-) -> Retention:
+) -> dict[str, dict[str, float]]:
     model, attention = open_model(task)
     tree_model = TreeModel(model, attention).eval()
     found = {name: _losses(tree_model, of_source) for name, of_source in conversations.items()}

@@ -45,7 +45,7 @@ CURVE_LINES: list[dict[str, Any]] = [
 def finished_run(root: Path, base: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Run:
     """A run of the arms `untuned` and `one_stage` over a small log, with results and report."""
     monkeypatch.setattr(pool, "_score_windows", _score_windows)
-    monkeypatch.setattr(retention, "measure_retention", lambda *_: dict)
+    monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
     monkeypatch.setattr(tune, "_tune", _tune)
     log = write_log(root / "log.csv", log_rows(21, users=20))
     arms = "evaluation.arms=[untuned, one_stage]"

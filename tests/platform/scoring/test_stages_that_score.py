@@ -254,7 +254,7 @@ def test_retention_is_the_loss_of_each_conversation_run_alone(
         is_assistant[[0, -1]] = False, True
         ids = generator.integers(0, base.config.vocab_size, length, dtype=np.int32)
         conversations.append(Conversation(ids, is_assistant, is_truncated=False))
-    measured = measure_retention(task_of(settings, log, None), {"talks": conversations, "none": []})()
+    measured = measure_retention(task_of(settings, log, None), {"talks": conversations, "none": []})
     found = measured.pop("talks")
     assert not measured
     alone = []
