@@ -2,7 +2,8 @@
 
 Two streaming passes without a shuffle in memory. The first reads files and writes each event to the part of its user;
 the second puts each part in order, splits it and tokenizes its lines and questions once. Memory is bounded by the
-size of a part. A small log is prepared by this process, with the same tasks: workers would take longer to start.
+size of a part. A small log is prepared by this process where it has the machine to itself, with the same tasks: workers
+would take longer to start.
 """
 
 import json
@@ -32,7 +33,7 @@ from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
-from behaviorlm_ray.preparation.log_source import is_small, log_dataset, pieces_of
+from behaviorlm_ray.preparation.log_source import is_read_here, log_dataset, pieces_of
 from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan, ReadingPlan
 from behaviorlm_ray.preparation.reading import Distribution, check_zones
 
@@ -118,11 +119,11 @@ def run_tasks(
 ) -> list[dict[str, Any]]:
     """Run task 0, 1, … through Ray Data and collect their small reports; errors of ours are raised whole.
 
-    pool: None: tasks, in this process where the log is small; else options of `map_batches` for actors, which keep
-    what a function has loaded.
+    pool: None: tasks, in this process where the log `is_read_here`; else options of `map_batches` for actors, which
+    keep what a function has loaded.
     """
     called = f"{work}: {name}"
-    if pool is None and is_small(plan.log):
+    if pool is None and is_read_here(plan.log):
         task = _ReportingTask(function, plan)
         return _reports(({"report": [task.report(number)]} for number in range(tasks)), called, tasks, unit)
     make_room()
@@ -143,7 +144,7 @@ def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, 
         replace(plan, log=SourceLog((), plan.log.events))
     )  # of the files, each task gets its own
     unit = "files" if len(pieces) == len(plan.log.files) else "pieces of files"
-    if is_small(plan.log):
+    if is_read_here(plan.log):
         taken = (block for piece in pieces for block in take(piece, read_piece(piece, plan.log.events)))
         return _reports((block.to_pydict() for block in taken), "prepare: read", len(pieces), unit)
     make_room()
