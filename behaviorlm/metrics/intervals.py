@@ -67,28 +67,23 @@ class Resampled:
 
 
 def resample(
-    models: Sequence[Outcomes],
+    model_outcomes: Outcomes,
     is_anchor: NDArray[np.bool_],
     resampling_groups: NDArray,
     is_repeat: NDArray[np.bool_] | None = None,
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> list[Resampled]:
-    """All models measured on the same resamples; each has as many groups as there are, drawn with replacement, whole.
+) -> Resampled:
+    """A model measured on resamples, each of as many groups as there are, drawn with replacement and kept whole.
 
-    `resampling_groups` [n] (any type numpy can sort) names each sample's group. Raises DataError for shapes that do
-    not fit, and where the models do not have the same targets in the same order.
+    `resampling_groups` [n] (any type numpy can sort) names each sample's group. The same groups and seed give the same
+    resamples. Raises DataError for shapes that do not fit.
     """
-    groups = sample_groups(models[0], is_anchor, is_repeat)
-    for other in models[1:]:
-        _check_pair(models[0], other)
-    group_index, number = _group_index(resampling_groups, len(models[0]))
-    spreads = _resampled(models, groups, group_index, number, resamples, seed)
-    return [
-        Resampled(model, _measured(model, groups), spread, number)
-        for model, spread in zip(models, spreads, strict=True)
-    ]
+    groups = sample_groups(model_outcomes, is_anchor, is_repeat)
+    group_index, number = _group_index(resampling_groups, len(model_outcomes))
+    spread = _resampled(model_outcomes, groups, group_index, number, resamples, seed)
+    return Resampled(model_outcomes, _measured(model_outcomes, groups), spread, number)
 
 
 def bootstrap(
@@ -101,10 +96,9 @@ def bootstrap(
     seed: int = 0,
 ) -> Intervals:
     """`percentile_intervals` of one model; see `resample`."""
-    [found] = resample(
-        [model_outcomes], is_anchor, resampling_groups, is_repeat, resamples=resamples, seed=seed
+    return percentile_intervals(
+        resample(model_outcomes, is_anchor, resampling_groups, is_repeat, resamples=resamples, seed=seed)
     )
-    return percentile_intervals(found)
 
 
 def percentile_intervals(of: Resampled) -> Intervals:
@@ -120,13 +114,15 @@ def percentile_intervals(of: Resampled) -> Intervals:
 
 
 def paired_difference(first: Resampled, second: Resampled) -> Intervals:
-    """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second, on the same resamples of the same samples.
+    """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second, both on the same resamples.
 
     `p` is two-sided: twice the smaller share of resamples on either side of zero, counting one more resample for the
     data themselves, at most 1; None where undefined. Raises DataError if the two do not have the same targets in the
     same order.
     """
-    _check_pair(first.outcomes, second.outcomes)
+    one, other = first.outcomes, second.outcomes
+    if one.behaviors != other.behaviors or not np.array_equal(one.target, other.target):
+        raise DataError("a paired comparison needs both models on the same samples in the same order")
     differences: Intervals = {}
     for group in first.measured:
         spread = {name: first.spread[group][name] - second.spread[group][name] for name in METRICS}
@@ -142,11 +138,6 @@ def paired_difference(first: Resampled, second: Resampled) -> Intervals:
     return differences
 
 
-def _check_pair(first: Outcomes, second: Outcomes) -> None:
-    if first.behaviors != second.behaviors or not np.array_equal(first.target, second.target):
-        raise DataError("a paired comparison needs both models on the same samples in the same order")
-
-
 def _measured(model_outcomes: Outcomes, groups: Sequence[SampleGroup]) -> _Samples:
     """The metrics under weight one for every sample, in arrays of length 1."""
     whole = np.zeros(len(model_outcomes), np.int64)
@@ -155,29 +146,24 @@ def _measured(model_outcomes: Outcomes, groups: Sequence[SampleGroup]) -> _Sampl
 
 
 def _resampled(
-    models: Sequence[Outcomes],
+    model_outcomes: Outcomes,
     groups: Sequence[SampleGroup],
     group_index: NDArray[np.int64],
     number: int,
     resamples: int,
     seed: int,
-) -> list[_Samples]:
-    """For each model the metrics of every resample, float64[resamples]; the same resamples for all models."""
-    sums = [_sums_by_group(model, groups, group_index, number) for model in models]
-    width = number + len(group_index) + 3 * (models[0].behaviors + 1)
-    parts: list[list[_Samples]] = [[] for _ in models]
-    for weights in _multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width)):
-        for model, sums_of_model, collected in zip(models, sums, parts, strict=True):
-            collected.append(_metrics_under(model, groups, sums_of_model, weights, group_index))
-    return [
-        {
-            group.name: {
-                name: np.concatenate([part[group.name][name] for part in of_model]) for name in METRICS
-            }
-            for group in groups
-        }
-        for of_model in parts
+) -> _Samples:
+    """The metrics of every resample, float64[resamples]."""
+    sums = _sums_by_group(model_outcomes, groups, group_index, number)
+    width = number + len(group_index) + 3 * (model_outcomes.behaviors + 1)
+    parts = [
+        _metrics_under(model_outcomes, groups, sums, weights, group_index)
+        for weights in _multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width))
     ]
+    return {
+        group.name: {name: np.concatenate([part[group.name][name] for part in parts]) for name in METRICS}
+        for group in groups
+    }
 
 
 def _multiplicities(number: int, resamples: int, seed: int, block: int) -> Iterator[NDArray[np.float64]]:

@@ -90,15 +90,12 @@ class _Measured:
     @cached_property
     def resampled(self) -> dict[str, Resampled]:
         """The same, on the same resamples."""
-        facts = self.facts
-        found = resample(
-            list(self.outcomes.values()),
-            facts.vocabulary.is_anchor,
-            facts.groups,
-            facts.is_repeat,
-            **vars(self.resampling),
-        )
-        return dict(zip(self.outcomes, found, strict=True))
+        facts, drawn = self.facts, vars(self.resampling)
+        is_anchor = facts.vocabulary.is_anchor
+        return {
+            name: resample(model, is_anchor, facts.groups, facts.is_repeat, **drawn)
+            for name, model in self.outcomes.items()
+        }
 
     @cached_property
     def compared(self) -> list[Option]:

@@ -140,12 +140,13 @@ def test_intervals_of_accuracy_cover_the_truth_about_as_often_as_they_say() -> N
 
 def test_a_paired_difference_resamples_both_models_alike_and_swaps_its_sign() -> None:
     found, groups, _ = grouped_outcomes(4)
-    same = paired_difference(*resample([found, found], IS_ANCHOR, groups, resamples=100))["all"]["accuracy"]
+    once = resample(found, IS_ANCHOR, groups, resamples=100)
+    same = paired_difference(once, once)["all"]["accuracy"]
     assert same == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
     generator = np.random.default_rng(0)
     scores = generator.normal(size=(len(groups), 6))
     worse = outcomes(scores, found.target)
-    both = resample([found, worse], IS_ANCHOR, groups, resamples=100, seed=3)
+    both = [resample(one, IS_ANCHOR, groups, resamples=100, seed=3) for one in (found, worse)]
     forth, back = paired_difference(*both), paired_difference(*reversed(both))
     for group in ("all", "anchor", "tail"):
         for name in ("accuracy", "mrr", "macro_f1"):
@@ -159,12 +160,17 @@ def test_a_paired_difference_of_equal_models_is_significant_about_as_often_as_it
     generator = np.random.default_rng(8)
     significant = 0
     for trial in range(150):
-        first, second = (
-            outcomes(np.eye(2)[(generator.random(120) < 0.5).astype(int)], np.zeros(120, int))
-            for _ in range(2)
-        )
         found = paired_difference(
-            *resample([first, second], np.array([True, False]), np.arange(120), resamples=200, seed=trial)
+            *(
+                resample(
+                    outcomes(np.eye(2)[(generator.random(120) < 0.5).astype(int)], np.zeros(120, int)),
+                    np.array([True, False]),
+                    np.arange(120),
+                    resamples=200,
+                    seed=trial,
+                )
+                for _ in range(2)
+            )
         )
         significant += defined(found["all"]["accuracy"]["p"]) < 0.05
     assert significant / 150 <= 0.12
@@ -175,10 +181,9 @@ def test_one_group_leaves_no_interval_and_other_samples_are_refused() -> None:
     alone = bootstrap(found, IS_ANCHOR, np.zeros(len(groups)), resamples=20)["all"]["accuracy"]
     assert alone["value"] is not None and alone["low"] is None and alone["high"] is None
     other, _, _ = grouped_outcomes(7)
+    both = [resample(one, IS_ANCHOR, groups, resamples=20) for one in (found, other)]
     with pytest.raises(DataError, match="same samples"):
-        resample([found, other], IS_ANCHOR, groups)
-    with pytest.raises(DataError, match="same samples"):
-        paired_difference(*(resample([one], IS_ANCHOR, groups, resamples=20)[0] for one in (found, other)))
+        paired_difference(*both)
     with pytest.raises(DataError, match="resampling groups"):
         bootstrap(found, IS_ANCHOR, groups[1:])
     with pytest.raises(DataError, match="no samples"):

@@ -269,7 +269,10 @@ def written(
     ]
     differences = {
         (first, second): paired_difference(
-            *resample([measured[first], measured[second]], known.is_anchor, groups, is_repeat, **drawn)
+            *(
+                resample(measured[name], known.is_anchor, groups, is_repeat, **drawn)
+                for name in (first, second)
+            )
         )
         for first, second in asked
     }
