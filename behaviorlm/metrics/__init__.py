@@ -2,8 +2,6 @@
 
 from behaviorlm.metrics.intervals import (
     Resampled,
-    bootstrap,
-    measure,
     measure_outcomes,
     paired_difference,
     percentile_intervals,
@@ -18,8 +16,6 @@ __all__ = [
     "Choices",
     "Outcomes",
     "Resampled",
-    "bootstrap",
-    "measure",
     "measure_outcomes",
     "outcomes",
     "paired_difference",

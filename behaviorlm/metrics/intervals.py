@@ -17,7 +17,7 @@ from behaviorlm.metrics.measures import (
     sample_groups,
     sample_metrics,
 )
-from behaviorlm.metrics.outcomes import Outcomes, outcomes
+from behaviorlm.metrics.outcomes import Outcomes
 
 # A block of resamples holds at most about this many numbers (weights and counts per behavior) at a time.
 NUMBERS_PER_BLOCK = 4_000_000
@@ -28,16 +28,6 @@ CONFIDENCE = 0.95
 Metrics = dict[str, dict[str, float | None]]
 Intervals = dict[str, dict[str, dict[str, float | None]]]
 _Samples = dict[str, dict[str, NDArray[np.float64]]]
-
-
-def measure(
-    label_scores: NDArray[np.floating],
-    targets: NDArray[np.integer],
-    is_anchor: NDArray[np.bool_],
-    is_repeat: NDArray[np.bool_] | None = None,
-) -> Metrics:
-    """`{group: {metric: value}}` of label scores float[n, K]; see `measure_outcomes`."""
-    return measure_outcomes(outcomes(label_scores, targets), is_anchor, is_repeat)
 
 
 def measure_outcomes(
@@ -84,21 +74,6 @@ def resample(
     group_index, number = _group_index(resampling_groups, len(model_outcomes))
     spread = _resampled(model_outcomes, groups, group_index, number, resamples, seed)
     return Resampled(model_outcomes, _measured(model_outcomes, groups), spread, number)
-
-
-def bootstrap(
-    model_outcomes: Outcomes,
-    is_anchor: NDArray[np.bool_],
-    resampling_groups: NDArray,
-    is_repeat: NDArray[np.bool_] | None = None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Intervals:
-    """`percentile_intervals` of one model; see `resample`."""
-    return percentile_intervals(
-        resample(model_outcomes, is_anchor, resampling_groups, is_repeat, resamples=resamples, seed=seed)
-    )
 
 
 def percentile_intervals(of: Resampled) -> Intervals:

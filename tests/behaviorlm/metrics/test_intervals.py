@@ -1,5 +1,7 @@
 """Bootstrap intervals and paired tests against resampling by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,12 +9,13 @@ from behaviorlm.errors import DataError
 from behaviorlm.metrics import (
     METRICS,
     Outcomes,
-    bootstrap,
     measure_outcomes,
     outcomes,
     paired_difference,
+    percentile_intervals,
     resample,
 )
+from behaviorlm.metrics.intervals import Intervals
 from behaviorlm.metrics.measures import behavior_counts
 
 
@@ -27,6 +30,10 @@ def grouped_outcomes(
     targets[generator.random(samples) < 0.04] = -1
     groups = np.array([f"group {int(15 * generator.random() ** 2)}" for _ in range(samples)])
     return outcomes(scores, targets), groups, generator.random(samples) < 0.4
+
+
+def bootstrap(*samples: Any, **drawn: int) -> Intervals:
+    return percentile_intervals(resample(*samples, **drawn))
 
 
 def taken(source: Outcomes, rows: np.ndarray) -> Outcomes:

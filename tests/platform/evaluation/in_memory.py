@@ -9,9 +9,9 @@ import pyarrow as pa
 from behaviorlm.baselines import fit_baselines, timeline_arrays
 from behaviorlm.metrics import (
     Outcomes,
-    bootstrap,
     paired_difference,
     per_behavior_table,
+    percentile_intervals,
     reliability,
     resample,
 )
@@ -244,7 +244,7 @@ def written(
         "ceiling": None,
         "in_expectation": None,
         "models": {
-            name: bootstrap(model, known.is_anchor, groups, is_repeat, **drawn)
+            name: percentile_intervals(resample(model, known.is_anchor, groups, is_repeat, **drawn))
             for name, model in measured.items()
         },
         "samples": {
