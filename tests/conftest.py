@@ -107,9 +107,6 @@ def ray_cluster() -> Iterator[None]:
     # Short, because the path of a Unix socket below it may have 107 characters at most.
     folder = tempfile.mkdtemp(prefix="blm-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
-        # Ray's processes have it from this one: those that it starts ahead are of no use to a job with another
-        for name, value in WORKER_ENVIRONMENT.items():
-            patch.setenv(name, value)
         for name in HUB_VARIABLES:
             patch.delenv(name, raising=False)  # a job that knows them tells its workers
         ray.init(
@@ -119,6 +116,7 @@ def ray_cluster() -> Iterator[None]:
             include_dashboard=False,
             object_store_memory=300 * 1024**2,
             _temp_dir=folder,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
         )
     try:
         yield

@@ -28,10 +28,6 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage.full_disk import is_disk_full
 
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-KEPT_WORKERS = 16
-"""Ray ends idle workers while there are more in all than CPUs: on few, those that have scored before a tuning, whose
-actors count. They serve the scoring after it, too, and take memory, but no CPU, until then.
-"""
 HUB_VARIABLES = ("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 """What this process knows of the model hub, and workers on other machines must know to load the same base."""
 
@@ -79,7 +75,6 @@ def connect(*, allow_unauthenticated: bool = False) -> bool:
     options: dict[str, Any] = {}
     if address == "local":
         options["include_dashboard"] = True
-        options["_system_config"] = {"num_workers_soft_limit": max(KEPT_WORKERS, os.cpu_count() or 1)}
         # this machine gets no notice of preemption, and each tuning would start a process that waits for one
         os.environ.setdefault(WATCHER, "0")
     options["runtime_env"] = {"worker_process_setup_hook": _worker_set_up()}
