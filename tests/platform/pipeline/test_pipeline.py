@@ -29,7 +29,6 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.run_record import read_asked
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage, in_order
-from tests.platform.preparation.test_passes import on_ray  # noqa: F401  # a fixture
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
 
 AUXILIARY = "auxiliary=[{{name: talk, paths: [{path}], ratio: 0.25, weight: 0.5, max_tokens: 64, holdout_share: 0.3}}]"
@@ -312,10 +311,7 @@ def test_a_full_disk_during_a_stage_is_told_and_the_same_command_goes_on(first: 
 
 
 def test_a_full_disk_in_a_ray_task_is_told_and_the_same_command_goes_on(
-    on_ray: None,  # noqa: F811
-    small_base: Path,
-    tmp_path: Path,
-    full_disk: Path,
+    on_ray: None, small_base: Path, tmp_path: Path, full_disk: Path
 ) -> None:
     log = write_log(tmp_path / "log.csv", log_rows(22, users=150))
     run = open_run(run_settings(full_disk, small_base, log))

@@ -14,12 +14,7 @@ from behaviorlm.events import log as events_log
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm_ray.preparation import log_source, passes
 from tests.behaviorlm.events.field.field_logs import mapping
-from tests.platform.preparation.test_passes import (  # noqa: F401  # fixtures
-    Prepare,
-    all_events,
-    on_ray,
-    prepare,
-)
+from tests.platform.preparation.test_passes import Prepare, all_events, prepare  # noqa: F401  # a fixture
 from tests.platform.small_runs import log_rows, write_log
 
 BY_PLACE = [("file", "ascending"), ("row", "ascending")]

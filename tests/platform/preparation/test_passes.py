@@ -20,7 +20,6 @@ from behaviorlm_ray.console import screen
 from behaviorlm_ray.pipeline import inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation import log_source
 from behaviorlm_ray.preparation import passes as preparation
 from behaviorlm_ray.preparation.plan import PreparationPlan, partition_count
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -32,12 +31,6 @@ Prepare = Callable[..., tuple[PreparedLog, preparation.PreparationReport]]
 
 WORKS = ["here", pytest.param("on_ray", marks=pytest.mark.ray)]
 """Where tasks are done."""
-
-
-@pytest.fixture
-def on_ray(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No log is small."""
-    monkeypatch.setattr(log_source, "SMALL_FILES", 0)
 
 
 @pytest.fixture
