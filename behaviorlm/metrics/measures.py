@@ -160,7 +160,10 @@ def _weighted_counts(
     if cells <= max(DENSE_CELLS, DENSE_SHARE * len(values)):
         table = np.bincount(index * width + values, minlength=cells).reshape(-1, width)
         return weights @ table.astype(np.float64)
-    return np.stack([np.bincount(values, of_groups[index], minlength=width) for of_groups in weights])
+    counts = np.zeros((len(weights), width))
+    for resample, of_groups in enumerate(weights):
+        counts[resample] = np.bincount(values, of_groups[index], minlength=width)
+    return counts
 
 
 def behavior_metrics(

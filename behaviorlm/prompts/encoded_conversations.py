@@ -88,7 +88,8 @@ def _encoded(
     """Each of them; all texts go through the tokenizer together, and each order of roles through the template once."""
     segments = SegmentEncoder(tokenizer)
     laid_out: dict[tuple[str, ...], _Layout] = {}
-    layouts, talks = [], []
+    layouts: list[_Layout] = []
+    talks: list[Sequence[Message]] = []
     for messages in conversations:
         roles = tuple(message["role"] for message in messages)
         if roles not in laid_out:

@@ -32,7 +32,7 @@ def grouped_outcomes(
     return outcomes(scores, targets), groups, generator.random(samples) < 0.4
 
 
-def bootstrap(*samples: Any, **drawn: int) -> Intervals:
+def bootstrap(*samples: Any, **drawn: Any) -> Intervals:
     return percentile_intervals(resample(*samples, **drawn))
 
 

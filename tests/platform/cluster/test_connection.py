@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -139,7 +140,8 @@ def test_workers_know_the_token_of_the_hub_and_no_log_does(
     )
     assert asked.returncode == 0, asked.stderr[-2000:]
     assert asked.stdout.endswith("[None, 'http://127.0.0.1:9/hub', '1'] True\n")
-    session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
+    node: Any = ray._private.worker.global_worker.node
+    session = Path(node.get_session_dir_path())
     logs = [path for path in session.rglob("*") if path.is_file() and "logs" in path.parts]
     assert len(logs) > 5
     token = hub["HF_TOKEN"]
