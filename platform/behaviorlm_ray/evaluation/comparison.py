@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
+from behaviorlm.metrics import (
+    Resampled,
+    paired_difference,
+    per_behavior_table,
+    percentile_intervals,
+    reliability,
+    resample,
+)
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.metrics.score_batches import Kept
 from behaviorlm.predictor.artifact import FusedPredictor
@@ -79,6 +86,16 @@ class _Measured:
             model_name(name, rule): outcomes
             for name, found in self.predictors.items()
             for rule, outcomes in {PLAIN: found.outcomes, **found.forms}.items()
+        }
+
+    @cached_property
+    def resampled(self) -> dict[str, Resampled]:
+        """The same, on the same resamples."""
+        facts, drawn = self.facts, vars(self.resampling)
+        is_anchor = facts.vocabulary.is_anchor
+        return {
+            name: resample(model, is_anchor, facts.groups, facts.is_repeat, **drawn)
+            for name, model in self.outcomes.items()
         }
 
     @cached_property
@@ -198,15 +215,11 @@ def _options(name: str, predictor: MeasuredPredictor) -> list[Option]:
 
 def _results(measured: _Measured) -> dict[str, Any]:
     facts, held = measured.facts, measured.held
-    is_anchor = facts.vocabulary.is_anchor
     return {
         "recommended": recommended(measured.compared),
         "ceiling": None if held is None else held.ceiling,
         "in_expectation": None if held is None else _in_expectation(held),
-        "models": {
-            name: bootstrap(model, is_anchor, facts.groups, facts.is_repeat, **vars(measured.resampling))
-            for name, model in measured.outcomes.items()
-        },
+        "models": {name: percentile_intervals(of) for name, of in measured.resampled.items()},
         "validation": {
             name: asdict(chosen.tau.plain)
             for name in measured.arms
@@ -316,14 +329,7 @@ def _comparisons(measured: _Measured) -> list[dict[str, Any]]:
 
 def _pair(measured: _Measured, first: str, second: str) -> list[dict[str, Any]]:
     """first − second on the endpoint and on accuracy."""
-    difference = paired_difference(
-        measured.outcomes[first],
-        measured.outcomes[second],
-        measured.facts.vocabulary.is_anchor,
-        measured.facts.groups,
-        measured.facts.is_repeat,
-        **vars(measured.resampling),
-    )
+    difference = paired_difference(measured.resampled[first], measured.resampled[second])
     return [
         {
             "first": first,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.metrics import bootstrap
+from behaviorlm.metrics import percentile_intervals, resample
 from behaviorlm.metrics.coverage import coverage_curve
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.outcomes import Outcomes, outcomes
@@ -93,13 +93,15 @@ def metrics_on_test(
     kept = keep(measured.scores(chosen).test(), len(facts.targets), reduce)
     served = Outcomes(facts.targets, kept["predicted"], kept["rank"], kept["served"], len(facts.vocabulary))
     both = [
-        bootstrap(
-            one,
-            facts.vocabulary.is_anchor,
-            facts.groups,
-            facts.is_repeat,
-            resamples=evaluation.bootstrap_samples,
-            seed=evaluation.seed,
+        percentile_intervals(
+            resample(
+                one,
+                facts.vocabulary.is_anchor,
+                facts.groups,
+                facts.is_repeat,
+                resamples=evaluation.bootstrap_samples,
+                seed=evaluation.seed,
+            )
         )
         for one in (served, replace(served, confidence=kept["plain"]))
     ]

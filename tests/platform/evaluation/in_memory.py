@@ -9,10 +9,11 @@ import pyarrow as pa
 from behaviorlm.baselines import fit_baselines, timeline_arrays
 from behaviorlm.metrics import (
     Outcomes,
-    bootstrap,
     paired_difference,
     per_behavior_table,
+    percentile_intervals,
     reliability,
+    resample,
 )
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
@@ -248,7 +249,7 @@ def written(
         "ceiling": None,
         "in_expectation": None,
         "models": {
-            name: bootstrap(model, known.is_anchor, groups, is_repeat, **drawn)
+            name: percentile_intervals(resample(model, known.is_anchor, groups, is_repeat, **drawn))
             for name, model in measured.items()
         },
         "samples": {
@@ -273,7 +274,10 @@ def written(
     ]
     differences = {
         (first, second): paired_difference(
-            measured[first], measured[second], known.is_anchor, groups, is_repeat, **drawn
+            *(
+                resample(measured[name], known.is_anchor, groups, is_repeat, **drawn)
+                for name in (first, second)
+            )
         )
         for first, second in asked
     }
