@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from behaviorlm.errors import DataError, ModelError
-from behaviorlm.model.adapters import load_trained
+from behaviorlm.model.adapters import load_trained, merged_where_exact
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model, model_fingerprint
@@ -150,7 +150,7 @@ def load_language_model(folder: Path, artifact: Artifact, loading: Loading) -> L
     assert weights is not None and tokens is not None
     config = _base_config(folder, weights, loading)
     if weights.form == "adapter":
-        loaded: Any = load_trained(config, folder)
+        loaded: Any = merged_where_exact(load_trained(config, folder))
     else:
         loaded = load_model(config)
     device = loading.device or ("cuda" if torch.cuda.is_available() else "cpu")

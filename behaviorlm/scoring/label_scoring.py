@@ -22,10 +22,8 @@ from transformers import DynamicCache
 
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.tree_model import (
-    HEAD_ROWS,
     body_of,
     causal_lm,
-    head_logits,
     pack_tensors,
     read_out_log_probabilities,
     read_out_states,
@@ -34,6 +32,7 @@ from behaviorlm.scoring.closed_head import ClosedHead, closed_head
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
 from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
+from behaviorlm.scoring.whole_head import edge_log_probabilities
 from behaviorlm.trees.closed_trie import ClosedPiece, build_closed_trie
 from behaviorlm.trees.label_trie import LabelTrie, build_tries
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
@@ -197,7 +196,9 @@ class LabelScorer:
         states = prompts.ends[:, None]
         if len(trie):
             states = torch.cat([states, self._run_trie(trie, prompts)], dim=1)
-        return self._edge_log_probabilities(trie, states).cpu().numpy()
+        source = torch.from_numpy(trie.edge_source + 1).to(states.device)
+        target = torch.from_numpy(trie.edge_target).to(states.device)
+        return edge_log_probabilities(self.model, states, source, target).cpu().numpy()
 
     def _run_trie(self, trie: LabelTrie | TokenTree, prompts: Prompts) -> Tensor:
         """Hidden states of the trie's nodes after each prompt; [prompts, M, width]."""
@@ -223,21 +224,6 @@ class LabelScorer:
             use_cache=True,
         )
         return output.last_hidden_state
-
-    def _edge_log_probabilities(self, trie: LabelTrie, states: Tensor) -> Tensor:
-        """states: [prompts, 1 + M, width], the prompt's end first. float32 [prompts, E]."""
-        source = torch.from_numpy(trie.edge_source + 1).to(states.device)
-        target = torch.from_numpy(trie.edge_target).to(states.device)
-        rows, nodes, _ = states.shape
-        result = torch.empty(rows, len(source), device=states.device)
-        step = max(1, HEAD_ROWS // rows)
-        for start in range(0, nodes, step):
-            chosen = torch.nonzero((source >= start) & (source < start + step))[:, 0]
-            logits = head_logits(self.model, states[:, start : start + step])
-            normalizer = torch.logsumexp(logits, dim=-1)
-            local = source[chosen] - start
-            result[:, chosen] = logits[:, local, target[chosen]] - normalizer[:, local]
-        return result
 
     def _score_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """The same scores from one plain sequence for each prompt and label, in batches of `max_tokens`."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from behaviorlm.errors import StorageError
-from behaviorlm.model.adapters import load_trained
+from behaviorlm.model.adapters import load_trained, merged_where_exact
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
@@ -60,7 +60,7 @@ def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
     loaded: Any = (
         load_model(task.model)
         if task.trained is None
-        else load_trained(task.model, storage.local_copy(task.trained))
+        else merged_where_exact(load_trained(task.model, storage.local_copy(task.trained)))
     )
     model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
     return model, choose_attention(model, allow_plain=task.allow_plain)
