@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from behaviorlm.errors import ModelError
 from behaviorlm.model.base_model import dropout_overrides, load_model, model_without_weights
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.tree_model import causal_lm
 
 AdaptedModel = PreTrainedModel | PeftModel
 
@@ -150,7 +151,7 @@ def merged_where_exact(model: AdaptedModel) -> AdaptedModel:
     """
     if not isinstance(model, PeftModel):
         return model
-    head = model.get_base_model().get_output_embeddings()
+    head = causal_lm(model).get_output_embeddings()
     dtypes = {parameter.dtype for parameter in model.parameters()}
     if dtypes != {torch.float32} or not isinstance(head, torch.nn.Linear) or isinstance(head, BaseTunerLayer):
         return model

@@ -84,7 +84,11 @@ class _Replica:
     def __call__(self, batch: pa.Table) -> pa.Table:
         parts = batch["part"].to_pylist()
         rows = [np.array(window, dtype=np.int64) for window in batch["rows"].to_pylist()]
-        scores = [scored for group in self._groups(parts, rows) for scored in self._score(parts, rows, group)]
+        scores: list[np.ndarray] = []
+        groups = self._groups(parts, rows)
+        together = max(1, self.scorer.max_tokens // PROMPT_TOKENS)
+        for start in range(0, len(groups), together):
+            scores += self._score(parts, rows, groups[start : start + together])
         columns: dict[str, Any] = {"part": batch["part"], "rows": batch["rows"].cast(pa.list_(pa.int64()))}
         if not self.task.measures:
             columns["label_scores"] = pa.array([scored.ravel() for scored in scores], pa.list_(pa.float32()))
@@ -114,22 +118,24 @@ class _Replica:
             tokens += size
         return groups
 
-    def _score(self, parts: list[int], rows: list[np.ndarray], group: list[int]) -> list[np.ndarray]:
+    def _score(self, parts: list[int], rows: list[np.ndarray], groups: list[list[int]]) -> list[np.ndarray]:
         questions = self.task.questions
 
         def write(writer: TreeWriter) -> list[int]:
-            writer.open(self.task.log.prompt.instruction_ids)
-            if questions is not None:
-                return [writer.leaf(questions[row]) for index in group for row in rows[index]]
-            return [
-                last
-                for index in group
-                for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
-            ]
+            last: list[int] = []
+            for group in groups:
+                writer.open(self.task.log.prompt.instruction_ids)
+                for index in group:
+                    if questions is not None:
+                        last += [writer.leaf(questions[row]) for row in rows[index]]
+                    else:
+                        last += write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
+                writer.close()
+            return last
 
         scores, work = self.scorer.score_counted(write)
         self.tokens += work.tokens
-        return np.split(scores, np.cumsum([len(rows[index]) for index in group])[:-1])
+        return np.split(scores, np.cumsum([len(rows[index]) for group in groups for index in group])[:-1])
 
 
 class WritingReplica:

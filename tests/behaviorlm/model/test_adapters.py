@@ -90,7 +90,7 @@ def test_pickle_under_the_name_of_the_weights_is_refused_and_not_run(
 def test_an_adapter_is_merged_in_float32_alone_and_changes_no_more_than_rounding(base: Path) -> None:
     def adapted(dtype: str, targets: list[str] | str) -> Any:
         lora = LoraSettings(target_modules=targets)
-        config = ModelConfig(base=str(base), dtype=dtype, lora=lora)  # type: ignore[arg-type]
+        config = ModelConfig(base=str(base), dtype=dtype, lora=lora)
         model = add_adapter(load_model(config), config, seed=1)
         with torch.no_grad():
             for parameter in trainable_parameters(model).values():
