@@ -212,7 +212,7 @@ def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Name
     found = Compared(len(labels), all_nodes, options.prompts, work, {}, {})
     if options.count:
         return found
-    ways = {
+    ways: dict[str, Callable[[], float]] = {
         name: partial(_seconds, len(rest), partial(scorer.score, write)) for name, scorer in scorers.items()
     }
     few = [np.concatenate([beginning, ids]) for ids in rest[: options.peer_prompts]]

@@ -23,16 +23,14 @@ from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.tree_model import (
     body_of,
     causal_lm,
-    pack_tensors,
-    read_out_log_probabilities,
-    read_out_states,
 )
 from behaviorlm.scoring.closed_head import ClosedHead, closed_head
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
+from behaviorlm.scoring.plain_scores import plain_label_scores, plain_piece_states
 from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
 from behaviorlm.scoring.whole_head import edge_log_probabilities
-from behaviorlm.trees.closed_trie import ClosedPiece, build_closed_trie
+from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.label_trie import LabelTrie, build_tries
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 
@@ -114,10 +112,11 @@ class LabelScorer:
     @torch.inference_mode()
     def scores(self, run: PromptRun) -> NDArray[np.float32]:
         """Label scores of prompts that were run; float32 [prompts, K]."""
-        if self.attention.kind == "plain":
-            score_plain = self._score_plain if self.closed is None else self._score_closed_plain
-            return score_plain(run.tree, run.paths)
         scores = np.zeros((len(run.paths), len(self.label_ids)), dtype=np.float32)
+        if self.attention.kind == "plain":
+            for row, path in enumerate(run.paths):
+                scores[row] = self._plain_scores(run.tree.token_ids[path])
+            return scores
         rows = self._rows_at_a_time
         for start in range(0, len(run.paths), rows):
             scores[start : start + rows] = self._scores_after(run.gathered(slice(start, start + rows)))
@@ -255,55 +254,14 @@ class LabelScorer:
         found: Tensor = output.last_hidden_state
         return found.unflatten(0, (len(trees), -1))
 
-    def _score_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """The same scores from one plain sequence for each prompt and label, in batches of `max_tokens`."""
-        scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
-        for row, path in enumerate(paths):
-            longest = len(path) + max(len(label) for label in self.label_ids)
-            step = max(1, self.max_tokens // longest)
-            for start in range(0, len(self.label_ids), step):
-                labels = self.label_ids[start : start + step]
-                writer = TreeWriter()
-                writer.open(tree.token_ids[path])
-                for item, label in enumerate(labels):
-                    writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=item)
-                batch = pack_tensors(writer.finish(), self._device, row_tokens=None)
-                values = read_out_log_probabilities(self.model, batch, self.attention).cpu().numpy()
-                np.add.at(scores[row], start + batch.tree.item, values)
-        return scores
-
-    def _score_closed_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """The closed scores from one plain sequence for each prompt and branching node."""
-        scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
-        for row, path in enumerate(paths):
-            scores[row] = self._closed_scores(self._plain_states_after(tree.token_ids[path]))[0]
-        return scores
-
-    def _plain_states_after(self, prompt: Int32) -> Iterator[Tensor]:
-        """What `_states` has of a prompt, at branching nodes alone."""
-        assert self.closed is not None
-        end = self._plain_states([prompt])[None]
-        for piece in self.closed.trie.pieces:
-            yield torch.cat([end, self._plain_states_of(prompt, piece)], dim=1)
-
-    def _plain_states_of(self, prompt: Int32, piece: ClosedPiece) -> Tensor:
-        """States of a piece's branching nodes where `_run_trees` has those of all its tokens; [1, M, width]."""
-        places = piece.places[piece.places >= 0]
-        beginnings = [piece.tree.token_ids[piece.tree.path_to(int(place))] for place in places]
-        found = self._plain_states([np.concatenate([prompt, ids]) for ids in beginnings])
-        states = found.new_zeros(1, len(piece.tree), found.shape[-1])
-        states[0, torch.from_numpy(places).to(found.device)] = found
-        return states
-
-    def _plain_states(self, sequences: Sequence[Int32]) -> Tensor:
-        """The last hidden state at the end of each of n sequences; [n, width]."""
-        writer = TreeWriter()
-        for item, ids in enumerate(sequences):
-            writer.read_out(
-                np.array([writer.leaf(ids)]), np.zeros(1, np.int32), np.zeros(1), part=0, item=item
-            )
-        batch = pack_tensors(writer.finish(), self._device, row_tokens=None)
-        return read_out_states(self.model, batch, self.attention)
+    def _plain_scores(self, prompt: Int32) -> NDArray[np.float64]:
+        """Label scores after one prompt of a model that takes no trees; float64 [K]."""
+        if self.closed is None:
+            return plain_label_scores(self.model, prompt, self.label_ids, self.max_tokens)
+        of_prompt: NDArray[np.float64] = self._closed_scores(
+            plain_piece_states(self.model, prompt, self.closed.trie)
+        )[0]
+        return of_prompt
 
     @property
     def _device(self) -> torch.device:
