@@ -59,12 +59,13 @@ def _blocks(model: nn.Module, states: Tensor, head: nn.Linear | None) -> Iterato
     if head is None:
         yield 0, head_logits(model, states)
         return
-    states = states.to(head.weight.dtype)
-    columns = max(1, _allowed(states.device) // (states.shape[0] * states.shape[1]))
+    # as one matrix: a slice of a larger tensor would be multiplied in one product for each prompt
+    rows = states.to(head.weight.dtype).flatten(0, 1)
+    columns = max(1, _allowed(states.device) // len(rows))
     for first in range(0, len(head.weight), columns):
         part = slice(first, first + columns)
-        logits = linear(states, head.weight[part], None if head.bias is None else head.bias[part])
-        yield first, adjusted_logits(model, logits).float()
+        logits = linear(rows, head.weight[part], None if head.bias is None else head.bias[part])
+        yield first, adjusted_logits(model, logits).float().unflatten(0, states.shape[:2])
 
 
 def _read(blocks: Iterator[tuple[int, Tensor]], source: Tensor, target: Tensor) -> Tensor:
