@@ -144,7 +144,7 @@ def _tune(
     from behaviorlm_ray.tuning.trainer import tune
     from behaviorlm_ray.tuning.worker import TuningTask
 
-    settings, config = run.settings, tuning.config
+    settings, config = run.resolved, tuning.config
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
     mixed = [
@@ -186,7 +186,7 @@ def _tune(
         keep_checkpoint(folder, tuned.steps)
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
-        metrics={"loss": tuned.loss},
+        metrics={"loss": tuned.loss, "dtype": settings.model.dtype},
         warnings=_warnings(schedule.cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
