@@ -1,4 +1,4 @@
-# make demo | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench. The first of them makes a virtual environment and installs into it.
+# make demo | gemma | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench. The first of them makes a virtual environment and installs into it.
 # PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
 # your CUDA, set TORCH to what its website says to install, for example
 #   make test TORCH="torch==2.13.0 --index-url <index of that build>"
@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: install demo serve-demo cluster-demo chaos test test-fast test-all lint format docs bench clean
+.PHONY: install demo gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -25,12 +25,16 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH) -c constraints.txt
-	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,serve,mlflow,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,serve,mlflow,gguf,dev]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/python -m jobs.world --folder runs/demo/world --users 360
 	$(BIN)/python -m jobs.run --config jobs/configs/demo.yaml
+
+# Gemma 3 270M, a real base to try, into ~/.cache/behaviorlm: only on request, since Google's terms apply (docs/gemma.md).
+gemma: $(INSTALLED)
+	$(BIN)/python -m behaviorlm_lab.gemma
 
 # What `make demo` found best, at http://127.0.0.1:8000 until Ctrl-C.
 serve-demo: $(INSTALLED)

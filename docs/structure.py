@@ -73,6 +73,7 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm_ray.commands": 700,
     "behaviorlm_lab.world": 1020,
     "behaviorlm_lab.pretraining": 1080,
+    "behaviorlm_lab.gemma": 962,
     "behaviorlm_lab.truth": 962,
     "behaviorlm_lab.study": 1020,
     "behaviorlm_lab.commands": 1020,

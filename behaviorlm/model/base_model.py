@@ -24,6 +24,7 @@ from transformers import (
 
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.gguf_files import content_hash, is_gguf, unpacked_folder
 from behaviorlm.model.weight_files import check_weight_files
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ _DROPOUT_KEY = re.compile(r"(?!.*(classif|summary)).*(dropout|drop$|droppath|dro
 
 
 def base_folder(config: ModelConfig) -> Path:
-    """The folder that holds the base model; downloads one named on the hub unless it is cached.
+    """The folder that holds the base model; downloads one named on the hub, unpacks a GGUF file, unless it is cached.
 
-    Raises ModelError when the folder is missing or the hub model cannot be had. A path is never tried on the
-    hub.
+    Raises ModelError when the folder is missing, the hub model cannot be had or the file not unpacked. A path is never
+    tried on the hub.
     """
     path = Path(config.base).expanduser()
     if path.is_dir():
@@ -76,9 +77,11 @@ def base_folder(config: ModelConfig) -> Path:
                 f"{path} holds no config.json; model.base must be the folder of a transformers model"
             )
         return path
-    if path.exists() or not _HUB_NAME.fullmatch(config.base):
+    if is_gguf(path):
+        return unpacked_folder(path, config.dtype)
+    if path.exists() or path.suffix == ".gguf" or not _HUB_NAME.fullmatch(config.base):
         raise ModelError(
-            f"model.base: there is no folder {config.base}; give the folder of a transformers model"
+            f"model.base: there is no folder {config.base}; give the folder of a transformers model, or a .gguf file"
         )
     try:
         folder = huggingface_hub.snapshot_download(
@@ -252,12 +255,16 @@ def model_without_weights(config: ModelConfig) -> "PreTrainedModel | None":
 def model_fingerprint(config: ModelConfig) -> str:
     """Hex SHA-256 of what the base network is: its files and how they are loaded, not where they lie.
 
-    Adaptation is left to the fingerprint of the stage that trains.
+    A GGUF file counts as it is, not as what some version of transformers unpacked. Adaptation is left to the
+    fingerprint of the stage that trains.
     """
-    folder = base_folder(config)
     digest = hashlib.sha256()
     loading = config.model_dump(include={"dtype", "random_init", "random_init_seed", "config_overrides"})
     digest.update(json.dumps(loading, sort_keys=True).encode())
+    if is_gguf(path := Path(config.base).expanduser()):
+        digest.update(content_hash(path).encode())
+        return digest.hexdigest()
+    folder = base_folder(config)
     names = {path.name for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
     for name in sorted(names):
         with (folder / name).open("rb") as file:

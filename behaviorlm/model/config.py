@@ -20,7 +20,10 @@ class LoraSettings(Settings):
 class ModelConfig(Settings):
     """The base model and how it is adapted."""
 
-    base: str = Field(description="Folder of a transformers model, or its name on the Hugging Face hub.")
+    base: str = Field(
+        description="Folder of a transformers model, its name on the Hugging Face hub, or a .gguf file, which is "
+        "unpacked once into a cache (~/.cache/behaviorlm, or the variable BEHAVIORLM_CACHE) and needs the extra gguf."
+    )
     revision: str | None = Field(
         None, description="Revision on the hub; a commit hash makes a run repeatable."
     )

@@ -29,7 +29,6 @@ def write_weights(
     A base that came from the hub is referred to; one from a folder is copied, unless its weights are merged. Raises
     ModelError where merging changes what the model says.
     """
-    fingerprint = model_fingerprint(config)
     tokenizer = load_tokenizer(config)
     if merged or (is_tuned and config.adaptation == "full"):
         export_merged(model, tokenizer, folder)
@@ -41,21 +40,26 @@ def write_weights(
             "config_overrides": dropout_overrides(config),
         }
         _clean(folder)
-        return Weights(form="merged", base=config.model_copy(update=kept), base_fingerprint=fingerprint)
+        return Weights(
+            form="merged", base=config.model_copy(update=kept), base_fingerprint=model_fingerprint(config)
+        )
     if is_tuned:
         save_trained(model, folder)
     tokenizer.save_pretrained(folder)
-    is_local = Path(config.base).expanduser().is_dir()
-    if is_local:
+    if Path(config.base).expanduser().exists():
         (folder / OWN_BASE).mkdir()
         source = base_folder(config)
         for name in sorted({path.name for pattern in MODEL_FILES for path in source.glob(pattern)}):
             shutil.copyfile(source / name, folder / OWN_BASE / name)
+        fingerprint = model_fingerprint(config.model_copy(update={"base": str(folder / OWN_BASE)}))
         config = config.model_copy(update={"base": OWN_BASE, "revision": None})
-    elif is_tuned:
-        _set_json(
-            folder / _ADAPTER_CONFIG, {"base_model_name_or_path": config.base, "revision": config.revision}
-        )
+    else:
+        fingerprint = model_fingerprint(config)
+        if is_tuned:
+            _set_json(
+                folder / _ADAPTER_CONFIG,
+                {"base_model_name_or_path": config.base, "revision": config.revision},
+            )
     _clean(folder)
     return Weights(form="adapter" if is_tuned else "base", base=config, base_fingerprint=fingerprint)
 
