@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from behaviorlm.model.tree_model import HEAD_ROWS, adjusted_logits, causal_lm, head_logits
+from behaviorlm.model.tree_model import adjusted_logits, head_logits
+from behaviorlm.scoring.whole_head import plain_matrix, whole_rows
 from behaviorlm.trees.closed_trie import ClosedPiece, ClosedTrie
 
 Int64 = NDArray[np.int64]
@@ -56,10 +57,11 @@ class ClosedHead:
 
 def closed_head(model: nn.Module, trie: ClosedTrie) -> ClosedHead:
     """Gather the rows of a model's head for the choices of a trie, on the model's device."""
-    head = causal_lm(model).get_output_embeddings()
+    head = plain_matrix(model)
     weight = bias = None
-    # An adapter on the head, or a head of another kind, is more than its matrix; a sharded one holds nothing here.
-    if type(head) is nn.Linear and head.weight.shape[0] > int(trie.child_token.max(initial=0)):
+    if head is not None and head.weight.shape[0] > int(
+        trie.child_token.max(initial=0)
+    ):  # a sharded one holds nothing
         weight, bias = head.weight.detach(), head.bias
     device = next(model.parameters()).device
     pieces = tuple(tuple(_nodes(trie, piece, weight, bias, device)) for piece in trie.pieces)
@@ -101,7 +103,7 @@ def _logits(model: nn.Module, nodes: _Nodes, states: Tensor) -> Tensor:
 def _logits_of_whole_head(model: nn.Module, nodes: _Nodes, read: Tensor) -> Tensor:
     found = []
     for of_node, tokens in zip(read, nodes.tokens, strict=True):
-        pieces = [head_logits(model, prompts)[:, tokens] for prompts in of_node.split(HEAD_ROWS)]
+        pieces = [head_logits(model, prompts)[:, tokens] for prompts in of_node.split(whole_rows(model))]
         found.append(torch.cat(pieces))
     return torch.stack(found)
 

@@ -131,7 +131,10 @@ class ExecutionSettings(Settings):
 
     scoring_actors: int = Field(default=2, ge=1, description="Largest number of model replicas that score.")
     scoring_tokens: int = Field(
-        default=8192, ge=64, description="Tokens that go through the model at a time while scoring."
+        default=8192,
+        ge=64,
+        description="Tokens that go through the model at a time while scoring, of prompts and of label tries after "
+        "them; on CPUs 2,048 at most, which their caches hold.",
     )
     windows_per_batch: int = Field(
         default=16, ge=1, description="History windows that a replica takes at a time."
