@@ -210,6 +210,11 @@ def labels_with_terminator(prompt: PromptTokens) -> list[Int32]:
     return [np.concatenate([ids, prompt.terminator_ids]).astype(np.int32) for ids in prompt.label_ids]
 
 
+def tokens_of_labels(prompt: PromptTokens) -> Int64:
+    """The token ids that names and their terminator consist of, ascending; int64 [n]."""
+    return np.unique(np.concatenate(labels_with_terminator(prompt))).astype(np.int64)
+
+
 def _open_lines(writer: TreeWriter, part: TimelinePart, start: int, stop: int) -> int:
     """Open the lines of rows start..stop-1 as one run (they have no branch between them)."""
     if stop <= start:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm.prompts.config import AuxiliarySource
+from behaviorlm.timelines.parts import tokens_of_labels
+from behaviorlm.training.config import LossConfig
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
@@ -77,6 +79,7 @@ def tuning_stage(
     }
     # Only where there is any, so that what was tuned before these were keys keeps its identity.
     identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
+    identity |= {} if run.settings.loss == LossConfig() else {"loss": plain(run.settings.loss)}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
     before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
 
@@ -144,29 +147,30 @@ def _tune(
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
     mixed = [
-        MixedSource(
-            source.name, made["conversations"].folder / f"{source.name}.arrow", source.ratio, source.weight
-        )
-        for source in sources
+        MixedSource(each.name, made["conversations"].folder / f"{each.name}.arrow", each.ratio, each.weight)
+        for each in sources
     ]
+    log = open_log(made["prepared"], settings)
     schedule_source = ScheduleSource(
-        open_log(made["prepared"], settings),
+        log,
         tuning.samples,
         tuning.half,
         made["selection"].folder / SELECTION if "selection" in made else None,
         mixed,
         config,
     )
+    model_source = ModelSource(
+        settings.model,
+        None if begun is None else begun.folder / MODEL,
+        1 + len(mixed),
+        config.seed,
+        settings.execution.allow_plain,
+        tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
+    )
     schedule = schedule_source()  # here as well, so that what is wrong with it shows before workers start
     tuned = tune(
         TuningTask(
-            build_model=ModelSource(
-                settings.model,
-                None if begun is None else begun.folder / MODEL,
-                1 + len(mixed),
-                config.seed,
-                settings.execution.allow_plain,
-            ),
+            build_model=model_source,
             open_schedule=schedule_source,
             save_model=_save,
             config=config,

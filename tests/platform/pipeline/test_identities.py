@@ -56,16 +56,25 @@ def test_every_stage_keeps_its_identity(case: str) -> None:
     assert {stage: sorted(recipes) for stage, recipes in found.items()} == PINNED[case]
 
 
-def test_a_normalization_identifies_what_is_scored_and_what_follows_from_it_only() -> None:
-    def recipes(*overrides: str) -> dict[str, str]:
-        path = str(ROOT / "jobs" / "configs" / "smartthings_us.yaml")
-        settings = load_settings(RunSettings, path, overrides)
-        run = Run(settings, ConstantInputs(settings))
-        goals = [evaluate(run), learned(run), validate(run, "untuned")]
-        return {stage.name: stage.recipe for stage in in_order(goals)}
+def recipes(*overrides: str) -> dict[str, str]:
+    path = str(ROOT / "jobs" / "configs" / "smartthings_us.yaml")
+    settings = load_settings(RunSettings, path, overrides)
+    run = Run(settings, ConstantInputs(settings))
+    goals = [evaluate(run), learned(run), validate(run, "untuned")]
+    return {stage.name: stage.recipe for stage in in_order(goals)}
 
+
+def test_a_normalization_identifies_what_is_scored_and_what_follows_from_it_only() -> None:
     plain, trie = recipes(), recipes("scoring.normalization=trie")
     assert recipes("scoring.normalization=full") == plain
     kept = {"prepare", "conversations", "a_tune", "one_stage"}
     assert {name for name, recipe in plain.items() if trie[name] == recipe} == kept
     assert recipes("execution.allow_plain=false") == plain
+
+
+def test_a_loss_identifies_what_is_tuned_and_what_follows_from_it_only() -> None:
+    trie = recipes("scoring.normalization=trie")
+    labels = recipes("scoring.normalization=trie", "loss.tokens=labels")
+    assert recipes("scoring.normalization=trie", "loss.tokens=all") == trie
+    kept = {"prepare", "conversations", "predict_untuned", "validate_untuned"}
+    assert {name for name, recipe in trie.items() if labels[name] == recipe} == kept
