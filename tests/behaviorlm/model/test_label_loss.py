@@ -86,10 +86,11 @@ def test_loss_and_gradient_are_those_of_masked_plain_sequences(
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
     assert parts.sum().item() == pytest.approx(expected.item(), rel=1e-9)
+    exactly = 1e-6 if kind == "gemma2" else 1e-9  # its attention's softmax is float32 whatever its input is
     wanted = gradients(model)
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
-        assert (found[name] - gradient).norm() <= 1e-9 * gradient.norm(), name
+        assert (found[name] - gradient).norm() <= exactly * gradient.norm(), name
 
 
 def test_plain_sequences_give_the_same_loss() -> None:
