@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ways = {"all": TreeModel(model, attention), "labels": TreeModel(model, attention, label_tokens=tokens)}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     batch = pack_tensors(step_of(labels, options.samples, options.history_tokens), "cpu")
-    print(f"{len(labels)} labels of {len(tokens)} tokens; {len(batch.tree)} tokens, {len(batch.target)} read out")
+    print(
+        f"{len(labels)} labels of {len(tokens)} tokens; {len(batch.tree)} tokens, {len(batch.target)} read out"
+    )
     seconds: dict[str, list[float]] = {way: [] for way in options.tokens}
     for turn in range(-1, options.rounds):  # the first round warms both
         for way in options.tokens if turn % 2 else reversed(options.tokens):

@@ -31,9 +31,10 @@ def model_of(kind: str) -> Any:
     config = {"tied": TIED, "full": CONFIGS["llama"]}.get(kind, CONFIGS.get(kind, CONFIGS["llama"]))
     model: Any = tiny_model(config).double()
     if "adapter" in kind:
-        extra = {"target_modules": ["q_proj", "lm_head"] if "head" in kind else "all-linear"}
+        where = ["q_proj", "lm_head"] if "head" in kind else "all-linear"
         torch.manual_seed(5)
-        model = get_peft_model(model, LoraConfig(r=3, init_lora_weights=False, **extra)).double()
+        lora = LoraConfig(r=3, init_lora_weights=False, target_modules=where)
+        model = get_peft_model(model, lora).double()
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = functools.partial(_norm, module)

@@ -94,14 +94,13 @@ def test_full_tuning_is_the_same_under_every_stage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "kind"),
-    [(0, {"adapter": True}), (2, {"adapter": False, "tied": True}), (3, {"adapter": False, "tied": True}),
-     (3, {"adapter": False}), (3, {"adapter": True})],
-)  # fmt: skip
+    ("stage", "adapter", "tied"),
+    [(0, True, False), (2, False, True), (3, False, True), (3, False, False), (3, True, False)],
+)
 def test_a_loss_over_labels_is_the_same_under_every_stage_for_every_head(
-    stage: int, kind: dict[str, bool], tmp_path: Path
+    stage: int, adapter: bool, tied: bool, tmp_path: Path
 ) -> None:
-    build = functools.partial(toy_model, labels=LABELS, **kind)
+    build = functools.partial(toy_model, labels=LABELS, adapter=adapter, tied=tied)
     parameters, curve = tuned(tmp_path, 2, build_model=build, execution=execution(stage))
     expected, losses_of_loop = tuned_in_plain_torch(build())
     assert curve == pytest.approx(losses_of_loop, rel=1e-5)
