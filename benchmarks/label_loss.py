@@ -56,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = np.unique(np.concatenate(labels)).astype(np.int64)
     ways = {"all": TreeModel(model, attention), "labels": TreeModel(model, attention, label_tokens=tokens)}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    batch = pack_tensors(step_of(labels, options.samples, options.history_tokens), "cpu")
+    vocabulary = model.config.get_text_config().vocab_size
+    tree = step_of(labels, options.samples, options.history_tokens, vocabulary)
+    batch = pack_tensors(tree, "cpu")
     print(
         f"{len(labels)} labels of {len(tokens)} tokens; {len(batch.tree)} tokens, {len(batch.target)} read out"
     )
@@ -76,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def step_of(labels: Sequence[Int32], samples: int, history_tokens: int) -> TokenTree:
+def step_of(labels: Sequence[Int32], samples: int, history_tokens: int, vocabulary: int) -> TokenTree:
     """Samples below one instruction of 40 tokens, each with a history of its own and a random label."""
     random = np.random.default_rng(0)
     writer = TreeWriter()
-    writer.open(random.integers(1, 1000, 40).astype(np.int32))
+    writer.open(random.integers(1, vocabulary, 40).astype(np.int32))
     for item in range(samples):
-        history = random.integers(1, 1000, history_tokens).astype(np.int32)
+        history = random.integers(1, vocabulary, history_tokens).astype(np.int32)
         label = labels[random.integers(len(labels))]
         writer.predicted_leaf(history, label, weight=1 / samples, part=0, item=item)
     return writer.finish()
