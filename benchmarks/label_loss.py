@@ -1,4 +1,4 @@
-"""What a tuning step costs with `loss.tokens` all and labels: seconds side by side, or the peak memory of one of them.
+"""What a tuning step costs with `loss.tokens` all and labels: CPU seconds in turn, or the peak memory of one of them.
 
 The samples of a step are random histories below one instruction, and after each a name from columns of logs. A step is
 forward and backward pass and AdamW on what is trained. Steps run in both ways in turn, several rounds; told are the
@@ -65,11 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds: dict[str, list[float]] = {way: [] for way in options.tokens}
     for turn in range(-1, options.rounds):  # the first round warms both
         for way in options.tokens if turn % 2 else reversed(options.tokens):
-            taken = step(ways[way], optimizer, batch)
+            spent = step(ways[way], optimizer, batch)
             if turn >= 0:
-                seconds[way].append(taken)
+                seconds[way].append(spent)
     for way, taken in seconds.items():
-        print(f"loss.tokens: {way}: {statistics.median(taken):.3f} s a step")
+        print(f"loss.tokens: {way}: {statistics.median(taken):.3f} CPU s a step")
     if len(seconds) == 1:
         print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
     else:
@@ -85,18 +85,18 @@ def step_of(labels: Sequence[Int32], samples: int, history_tokens: int, vocabula
     writer.open(random.integers(1, vocabulary, 40).astype(np.int32))
     for item in range(samples):
         history = random.integers(1, vocabulary, history_tokens).astype(np.int32)
-        label = labels[random.integers(len(labels))]
+        label = labels[int(random.integers(len(labels)))]
         writer.predicted_leaf(history, label, weight=1 / samples, part=0, item=item)
     return writer.finish()
 
 
 def step(model: TreeModel, optimizer: torch.optim.Optimizer, batch: PackTensors) -> float:
-    """One optimizer step; the seconds it took."""
-    start = time.perf_counter()
+    """One optimizer step; the CPU seconds it took, all threads together: others on the machine count less."""
+    start = time.process_time()
     optimizer.zero_grad()
     model(batch)[0].backward()
     optimizer.step()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":
