@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.timelines.parts import tokens_of_labels
@@ -19,6 +19,9 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.tuning.inputs import ModelSource, ScheduleSource
 
 VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
@@ -142,43 +145,21 @@ def _tune(
     that an uninterrupted tuning has at that step.
     """
     # here, because these bring Ray Train, DeepSpeed and peft, which a plan does without
-    from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
     from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
     from behaviorlm_ray.tuning.trainer import tune
     from behaviorlm_ray.tuning.worker import TuningTask
 
-    settings, config = run.settings, tuning.config
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
-    mixed = [
-        MixedSource(each.name, made["conversations"].folder / f"{each.name}.arrow", each.ratio, each.weight)
-        for each in sources
-    ]
-    log = open_log(made["prepared"], settings)
-    schedule_source = ScheduleSource(
-        log,
-        tuning.samples,
-        tuning.half,
-        made["selection"].folder / SELECTION if "selection" in made else None,
-        mixed,
-        config,
-    )
-    model_source = ModelSource(
-        settings.model,
-        None if begun is None else begun.folder / MODEL,
-        1 + len(mixed),
-        config.seed,
-        settings.execution.allow_plain,
-        tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
-    )
+    model_source, schedule_source = _sources(made, run, tuning, sources)
     schedule = schedule_source()  # here as well, so that what is wrong with it shows before workers start
     tuned = tune(
         TuningTask(
             build_model=model_source,
             open_schedule=schedule_source,
             save_model=_save,
-            config=config,
-            execution=settings.execution.tuning,
+            config=tuning.config,
+            execution=run.settings.execution.tuning,
             checkpoint_folder=folder.checkpoints,
             output_folder=folder.output,
             base=run.inputs.base if begun is None else begun.manifest.content_hash,
@@ -191,9 +172,34 @@ def _tune(
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
         metrics={"loss": tuned.loss},
-        warnings=_warnings(schedule.cap_exceeded, config),
+        warnings=_warnings(schedule.cap_exceeded, tuning.config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
+
+
+def _sources(
+    made: Made, run: Run, tuning: TuningPlan, sources: Sequence[AuxiliarySource]
+) -> tuple["ModelSource", "ScheduleSource"]:
+    """What workers open: the model, and the steps."""
+    from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
+
+    settings, config = run.settings, tuning.config
+    log = open_log(made["prepared"], settings)
+    begun = made.get("start")
+    mixed = [
+        MixedSource(each.name, made["conversations"].folder / f"{each.name}.arrow", each.ratio, each.weight)
+        for each in sources
+    ]
+    model = ModelSource(
+        settings.model,
+        None if begun is None else begun.folder / MODEL,
+        1 + len(mixed),
+        config.seed,
+        settings.execution.allow_plain,
+        tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
+    )
+    selection = made["selection"].folder / SELECTION if "selection" in made else None
+    return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config)
 
 
 def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:
