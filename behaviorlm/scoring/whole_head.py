@@ -10,19 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from behaviorlm.model.tree_model import HEAD_ROWS, adjusted_logits, causal_lm, head_logits
+from behaviorlm.model.tree_model import HEAD_ROWS, adjusted_logits, causal_lm, head_logits, plain_matrix
 
 HEAD_LOGITS = {"cpu": 1 << 21}
 """Logits that are there at a time, 8 MB; of a head that is no plain matrix whole rows, one at least. With Gemma's
 262,144 tokens in bfloat16 508 rows took .60 of the CPU time of whole rows, of which the product alone is .54."""
 OTHER_HEAD_LOGITS = 1 << 28
 """On other devices: 1 GB, because each block there is a launch of several kernels."""
-
-
-def plain_matrix(model: nn.Module) -> nn.Linear | None:
-    """The head where it is no more than a matrix: an adapter on it, or a head of another kind, runs whole."""
-    head = causal_lm(model).get_output_embeddings()
-    return head if type(head) is nn.Linear else None
 
 
 def edge_log_probabilities(model: nn.Module, states: Tensor, source: Tensor, target: Tensor) -> Tensor:

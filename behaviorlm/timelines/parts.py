@@ -233,6 +233,11 @@ def labels_with_terminator(prompt: PromptTokens) -> list[Int32]:
     return [np.concatenate([ids, prompt.terminator_ids]).astype(np.int32) for ids in prompt.label_ids]
 
 
+def tokens_of_labels(prompt: PromptTokens) -> Int64:
+    """The token ids that names and their terminator consist of, ascending; int64 [n]."""
+    return np.unique(np.concatenate(labels_with_terminator(prompt))).astype(np.int64)
+
+
 def _profile(part: TimelinePart, rows: Int64) -> Int32:
     """What the rows of one window begin with."""
     return part.profiles[int(part.profile_row[rows[0]])]

@@ -15,6 +15,7 @@ CHANGEABLE = (
     "auxiliary",
     "auxiliary_in_one_stage",
     "auxiliary_in_b_tuning",
+    "loss",
     "a_tuning",
     "one_stage",
     "difficulty",

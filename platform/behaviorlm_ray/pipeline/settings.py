@@ -20,6 +20,7 @@ from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS, Scoring
 from behaviorlm.scoring.model_names import COUNTS
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
 from behaviorlm.timelines.config import FewShotConfig, SplitConfig, VocabularyConfig
+from behaviorlm.training.config import LossConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
 from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
@@ -188,6 +189,7 @@ class RunSettings(Settings):
         default="a_tuned",
         description="The model that B-Tuning goes on from, and that judges difficulty for it.",
     )
+    loss: LossConfig = Field(default=LossConfig(), description="What every tuning minimizes on its samples.")
     a_tuning: TuningConfig = Field(
         default=TuningConfig(), description="A-Tuning: on samples with an anchor target."
     )
@@ -229,6 +231,11 @@ class RunSettings(Settings):
             raise ValueError("name: 'stages' is the folder of all stages; choose another name")
         if self.split.by == "column" and not self.events.split_column:
             raise ValueError("split.by is 'column', so events.split_column must name the column")
+        if self.loss.tokens == "labels" and self.scoring.normalization != "trie":
+            raise ValueError(
+                f"loss.tokens is 'labels', so scoring.normalization must be 'trie', not "
+                f"{self.scoring.normalization!r}: what such a tuning leaves to other tokens has no meaning"
+            )
         self._check_arms()
         return self
 

@@ -91,3 +91,11 @@ def test_a_normalization_identifies_what_is_scored_and_what_follows_from_it_only
     kept = {"prepare", "conversations", "a_tune", "one_stage"}
     assert {name for name, recipe in plain.items() if trie[name] == recipe} == kept
     assert recipes("execution.allow_plain=false") == plain
+
+
+def test_a_loss_identifies_what_is_tuned_and_what_follows_from_it_only() -> None:
+    trie = recipes("scoring.normalization=trie")
+    labels = recipes("scoring.normalization=trie", "loss.tokens=labels")
+    assert recipes("scoring.normalization=trie", "loss.tokens=all") == trie
+    kept = {"prepare", "conversations", "predict_untuned", "validate_untuned"}
+    assert {name for name, recipe in trie.items() if labels[name] == recipe} == kept
