@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from behaviorlm.model.tree_model import HEAD_ROWS, adjusted_logits, head_logits, head_rows, precise
+from behaviorlm.model.lm_head import HEAD_ROWS, adjusted_logits, head_logits, head_rows, precise
 from behaviorlm.trees.closed_trie import ClosedPiece, ClosedTrie
 
 Int64 = NDArray[np.int64]

@@ -21,11 +21,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.lm_head import HEAD_ROWS, causal_lm, head_logits
 from behaviorlm.model.tree_model import (
-    HEAD_ROWS,
     body_of,
-    causal_lm,
-    head_logits,
     pack_tensors,
     read_out_log_probabilities,
     read_out_states,

@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from behaviorlm.errors import ModelError
-from behaviorlm.model.tree_model import TreeModel, causal_lm
+from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.precision import keeps_masters
 from behaviorlm_ray.tuning.utilization import ModelWork, model_work

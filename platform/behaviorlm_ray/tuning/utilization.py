@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from behaviorlm.model.tree_model import causal_lm
+from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.trees.token_tree import TokenTree
 
 BFLOAT16_PEAK_TERAFLOPS: tuple[tuple[str, float], ...] = (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-import behaviorlm.model.tree_model
+import behaviorlm.model.lm_head
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
@@ -138,7 +138,7 @@ def test_activation_checkpointing_changes_nothing(
 
 
 def tune_with_small_head_slices(task: TuningTask) -> None:
-    behaviorlm.model.tree_model.HEAD_ROWS = 4
+    behaviorlm.model.lm_head.HEAD_ROWS = 4
     tune_rank(task, lambda metrics: None)
 
 
