@@ -6,10 +6,11 @@ T^2 KL(q || p). That is distillation (Hinton, Vinyals and Dean, arXiv 1503.02531
 choice. Unlike a likelihood it is not linear in what is read out, so it has a forward of its own.
 """
 
-from typing import cast
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,24 +19,24 @@ from behaviorlm.model.lm_head import HeadRows, head_rows, logits_among
 from behaviorlm.trees.closed_trie import ClosedTrie
 
 
-class KeptTail(nn.Module):
+@dataclass(frozen=True)
+class KeptTail:
     """The choices on the paths of T tail behaviors, B branching nodes with E children; see `ClosedTrie.among`.
 
-    State: none but these numbers, which move to the model's device with it.
+    It has no parameter and is no module: ZeRO-3 counts the runs of modules, and not every pack has kept samples.
+    among: int64 [n], ascending, the tokens of the children. token: int64 [E], which of them each child is. branch: int64
+    [E], its node. levels: (children, the choice above each), from the top. label_child: int64 [T], the last choice on
+    each path. temperature: T above.
     """
 
-    def __init__(self, trie: ClosedTrie, temperature: float) -> None:
-        """trie: of the tail, in one piece. temperature: T above."""
-        super().__init__()
-        self.temperature = temperature
-        among, token = np.unique(trie.child_token, return_inverse=True)
-        branch = np.repeat(np.arange(len(trie.child_start) - 1), np.diff(trie.child_start))
-        numbers = {"among": among, "token": token, "branch": branch, "label_child": trie.label_child}
-        for name, values in numbers.items():
-            self.register_buffer(name, torch.from_numpy(values.astype(np.int64)), persistent=False)
-        self._levels = [(torch.from_numpy(c), torch.from_numpy(trie.parent[c])) for c in trie.levels[1:]]
+    among: Tensor
+    token: Tensor
+    branch: Tensor
+    levels: tuple[tuple[Tensor, Tensor], ...]
+    label_child: Tensor
+    temperature: float
 
-    def forward(self, model: nn.Module, states: Tensor, reference: Tensor) -> Tensor:
+    def divergence(self, model: nn.Module, states: Tensor, reference: Tensor) -> Tensor:
         """The divergence of each of S samples; [S], float32 at least.
 
         states: [S, B, width], at the branching nodes after each sample's prompt. reference: [S, T], log q.
@@ -46,24 +47,51 @@ class KeptTail(nn.Module):
 
     def log_probabilities(self, model: nn.Module, states: Tensor) -> Tensor:
         """log p of the tail behaviors; [S, T]. Some samples go through the head at a time, their logits not kept."""
-        rows = head_rows(model, cast(Tensor, self.among))
+        here = self._on(states.device)
+        rows = head_rows(model, here.among)
         pieces = []
-        for part in states.split(max(1, lm_head.HEAD_ROWS // max(1, states.shape[1]))):
+        for part in states.split(max(1, lm_head.HEAD_ROWS // states.shape[1])):
             if torch.is_grad_enabled():
-                pieces.append(checkpoint(self._scores, model, part, rows, use_reentrant=False))
+                pieces.append(checkpoint(here._scores, model, part, rows, use_reentrant=False))
             else:
-                pieces.append(self._scores(model, part, rows))
+                pieces.append(here._scores(model, part, rows))
         return torch.log_softmax(torch.cat(pieces) / self.temperature, dim=-1)
 
     def _scores(self, model: nn.Module, states: Tensor, rows: HeadRows | None) -> Tensor:
         """Log-probabilities of the tail behaviors, not renormalized; [S, T]."""
-        branch, token, label_child = (cast(Tensor, b) for b in (self.branch, self.token, self.label_child))
-        logits = logits_among(model, states, cast(Tensor, self.among), rows)[:, branch, token]
-        found = logits - _normalizers(logits, branch, states.shape[1])[:, branch]
-        for children, parents in self._levels:
-            children, parents = children.to(found.device), parents.to(found.device)
+        logits = logits_among(model, states, self.among, rows)[:, self.branch, self.token]
+        found = logits - _normalizers(logits, self.branch, states.shape[1])[:, self.branch]
+        for children, parents in self.levels:
             found = found.index_add(1, children, found[:, parents])
-        return found[:, label_child]
+        return found[:, self.label_child]
+
+    def _on(self, device: torch.device) -> "KeptTail":
+        """The same numbers on a device."""
+        return KeptTail(
+            self.among.to(device),
+            self.token.to(device),
+            self.branch.to(device),
+            tuple((children.to(device), parents.to(device)) for children, parents in self.levels),
+            self.label_child.to(device),
+            self.temperature,
+        )
+
+
+def kept_tail(trie: ClosedTrie, temperature: float) -> KeptTail:
+    """Of the trie of a tail, in one piece, with a branching node."""
+
+    def tensor(values: NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64))
+
+    among, token = np.unique(trie.child_token, return_inverse=True)
+    return KeptTail(
+        tensor(among),
+        tensor(token),
+        tensor(np.repeat(np.arange(len(trie.child_start) - 1), np.diff(trie.child_start))),
+        tuple((tensor(children), tensor(trie.parent[children])) for children in trie.levels[1:]),
+        tensor(trie.label_child),
+        temperature,
+    )
 
 
 def _normalizers(logits: Tensor, branch: Tensor, branches: int) -> Tensor:

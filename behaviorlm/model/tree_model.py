@@ -178,7 +178,7 @@ class TreeModel(nn.Module):
         loss = weighted.sum()
         if self.kept_tail is not None and batch.kept is not None:
             read_outs, weight, reference = batch.kept
-            kept = (self.kept_tail(self.model, states[read_outs], reference) * weight).sum()
+            kept = (self.kept_tail.divergence(self.model, states[read_outs], reference) * weight).sum()
             loss = loss + kept
             by_part[-1] += kept.detach()
         return loss, by_part, nll.detach()

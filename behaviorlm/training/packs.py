@@ -247,6 +247,10 @@ class StepSchedule:
             digest.update(f"{source.name} {source.weight}".encode())
             for chosen in schedule:
                 digest.update(chosen.tobytes() + b"step")
+        if self._reference is not None:
+            digest.update(f"keep_tail {self._reference.weight}".encode())
+            for rows, scores in zip(self._reference.rows, self._reference.scores, strict=True):
+                digest.update(rows.tobytes() + scores.tobytes())
         return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.timelines.parts import tokens_of_labels
@@ -11,13 +11,17 @@ from behaviorlm.training.config import LossConfig
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
+from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.preparation.prepared_log import count
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
-from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning.config import KeepTail, TuningConfig
 from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.tuning.inputs import ModelSource, ScheduleSource
 
 VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
@@ -31,7 +35,8 @@ class TuningPlan:
     """How and on what a model is tuned.
 
     mixed: with the auxiliary conversations. half: only samples of half 0 or 1 of the groups. stop_step: only the first
-    so many steps of that tuning; the checkpoint there is kept for those that go further.
+    so many steps of that tuning; the checkpoint there is kept for those that go further. keep: how samples are held to
+    the base; None: none are.
     """
 
     config: TuningConfig
@@ -39,12 +44,16 @@ class TuningPlan:
     mixed: bool
     half: int | None = None
     stop_step: int | None = None
+    keep: KeepTail | None = None
 
 
 def a_tune(run: Run, half: int | None = None) -> Stage:
     """A-Tuning: the base model on samples with an anchor target and auxiliary conversations."""
     name = "a_tune" if half is None else f"a_tune_half_{half}"
-    return tuning_stage(run, name, TuningPlan(run.settings.a_tuning, "anchors", mixed=True, half=half))
+    config = run.settings.a_tuning
+    plan = TuningPlan(config.common, "anchors", mixed=True, half=half, keep=config.keep_tail)
+    held = {} if plan.keep is None else {"reference": reference(run, plan.keep)}
+    return tuning_stage(run, name, plan, held)
 
 
 def one_stage(run: Run, half: int | None = None) -> Stage:
@@ -66,7 +75,9 @@ def tuning_stage(
     inputs: Mapping[str, Stage] | None = None,
     continues: Stage | None = None,
 ) -> Stage:
-    """A stage that tunes. inputs: "start", whose model it goes on from, and "selection", for samples "selected"."""
+    """A stage that tunes. inputs: "start", whose model it goes on from, "selection", for samples "selected", and
+    "reference", where samples are held to it.
+    """
     sources = [source for source in run.settings.auxiliary if source.ratio > 0] if tuning.mixed else []
     identity: dict[str, Any] = {
         "tuning": plain(tuning.config),
@@ -81,6 +92,7 @@ def tuning_stage(
     identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
     identity |= {} if run.settings.loss == LossConfig() else {"loss": plain(run.settings.loss)}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
+    identity |= {} if tuning.keep is None else {"keep_tail": plain(tuning.keep)}
     before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
 
     def check_anchors(prepared: StageOutput) -> None:
@@ -138,43 +150,21 @@ def _tune(
     that an uninterrupted tuning has at that step.
     """
     # here, because these bring Ray Train, DeepSpeed and peft, which a plan does without
-    from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
     from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
     from behaviorlm_ray.tuning.trainer import tune
     from behaviorlm_ray.tuning.worker import TuningTask
 
-    settings, config = run.settings, tuning.config
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
-    mixed = [
-        MixedSource(each.name, made["conversations"].folder / f"{each.name}.arrow", each.ratio, each.weight)
-        for each in sources
-    ]
-    log = open_log(made["prepared"], settings)
-    schedule_source = ScheduleSource(
-        log,
-        tuning.samples,
-        tuning.half,
-        made["selection"].folder / SELECTION if "selection" in made else None,
-        mixed,
-        config,
-    )
-    model_source = ModelSource(
-        settings.model,
-        None if begun is None else begun.folder / MODEL,
-        1 + len(mixed),
-        config.seed,
-        settings.execution.allow_plain,
-        tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
-    )
+    model_source, schedule_source = _sources(made, run, tuning, sources)
     schedule = schedule_source()  # here as well, so that what is wrong with it shows before workers start
     tuned = tune(
         TuningTask(
             build_model=model_source,
             open_schedule=schedule_source,
             save_model=_save,
-            config=config,
-            execution=settings.execution.tuning,
+            config=tuning.config,
+            execution=run.settings.execution.tuning,
             checkpoint_folder=folder.checkpoints,
             output_folder=folder.output,
             base=run.inputs.base if begun is None else begun.manifest.content_hash,
@@ -187,9 +177,38 @@ def _tune(
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
         metrics={"loss": tuned.loss},
-        warnings=_warnings(schedule.cap_exceeded, config),
+        warnings=_warnings(schedule.cap_exceeded, tuning.config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
+
+
+def _sources(
+    made: Made, run: Run, tuning: TuningPlan, sources: Sequence[AuxiliarySource]
+) -> tuple["ModelSource", "ScheduleSource"]:
+    """What workers open: the model, and the steps."""
+    from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
+    from behaviorlm_ray.tuning.tail_source import TailSource
+
+    settings, config = run.settings, tuning.config
+    log = open_log(made["prepared"], settings)
+    begun = made.get("start")
+    mixed = [
+        MixedSource(each.name, made["conversations"].folder / f"{each.name}.arrow", each.ratio, each.weight)
+        for each in sources
+    ]
+    keep = tuning.keep
+    tail = None if keep is None else TailSource(log, keep, made["reference"].folder / TAIL_SCORES)
+    model = ModelSource(
+        settings.model,
+        None if begun is None else begun.folder / MODEL,
+        1 + len(mixed) + (tail is not None),
+        config.seed,
+        settings.execution.allow_plain,
+        tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
+        tail,
+    )
+    selection = made["selection"].folder / SELECTION if "selection" in made else None
+    return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config, tail)
 
 
 def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:

@@ -81,7 +81,8 @@ def start_engine(
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
     tokens = None if model.label_tokens is None else len(model.label_tokens)
-    work = model_work(model.model, tokens)  # before parameters are sharded
+    kept = 0 if model.kept_tail is None else len(model.kept_tail.among)
+    work = model_work(model.model, tokens, kept)  # before parameters are sharded
     stage = _possible_stage(model, execution.zero_stage)
     engine, _, _, _ = deepspeed.initialize(
         model=model,

@@ -12,7 +12,7 @@ from torch import Tensor
 import behaviorlm.model.lm_head
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.kept_tail import KeptTail
+from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.trees.closed_trie import ClosedTrie, build_closed_trie
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
@@ -105,7 +105,7 @@ def test_its_value_and_gradient_are_those_of_plain_sequences(
     model = model_of(kind)
     tree, prompts, weights, references = pack(seed=1)
     batch = pack_tensors(tree, "cpu")
-    tree_model = TreeModel(model, choose_attention(model), 2, kept_tail=KeptTail(tail_trie(), TEMPERATURE))
+    tree_model = TreeModel(model, choose_attention(model), 2, kept_tail=kept_tail(tail_trie(), TEMPERATURE))
     loss, parts, nll = tree_model(batch)
     loss.backward()
     found = gradients(model)
@@ -128,7 +128,7 @@ def test_its_value_and_gradient_are_those_of_plain_sequences(
 def test_plain_sequences_give_the_same() -> None:
     model, (tree, *_) = model_of("full"), pack(seed=2)
     losses = [
-        TreeModel(model, TreeAttention(kind), 2, kept_tail=KeptTail(tail_trie(), 1.0))(
+        TreeModel(model, TreeAttention(kind), 2, kept_tail=kept_tail(tail_trie(), 1.0))(
             pack_tensors(tree, "cpu")
         )[0]
         for kind in ("full", "plain")
@@ -139,8 +139,7 @@ def test_plain_sequences_give_the_same() -> None:
 def test_a_model_that_has_not_moved_from_its_reference_is_not_pulled() -> None:
     model = model_of("full")
     tree, prompts, *_ = pack(seed=3)
-    kept = KeptTail(tail_trie(), TEMPERATURE)
-    tree_model = TreeModel(model, choose_attention(model), 2, kept_tail=kept)
+    tree_model = TreeModel(model, choose_attention(model), 2, kept_tail=kept_tail(tail_trie(), TEMPERATURE))
     own = torch.stack(
         [
             torch.log_softmax(log_p_of_names(model, prompt, LABELS)[TAIL] / TEMPERATURE, -1)

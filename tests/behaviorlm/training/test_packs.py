@@ -10,7 +10,7 @@ import torch
 
 from behaviorlm.errors import DataError
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.kept_tail import KeptTail
+from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.timelines.parts import Window, history_tokens, labels_with_terminator
@@ -220,9 +220,8 @@ def test_held_samples_add_the_mean_of_their_divergences_from_a_reference(tmp_pat
     reference = TailReference(trie, 0.7, held, scores)
     steps = StepSchedule(parts, rows, prompt, [], batching(max_tokens=60), reference)
     assert trie.nodes and steps.part_names == ["samples", "keep_tail"]
-    kept_tail = KeptTail(trie, 2.0)
     attention = choose_attention(model)
-    tree_model = TreeModel(model, attention, parts=2, kept_tail=kept_tail)
+    tree_model = TreeModel(model, attention, parts=2, kept_tail=kept_tail(trie, 2.0))
     scorer = label_scorer(model, attention, labels_with_terminator(prompt), 1000, "trie")
     wanted = {
         parts[index].sample_id[row].tobytes(): (index, row, scores[index][place])
