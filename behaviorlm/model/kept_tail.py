@@ -24,9 +24,9 @@ class KeptTail:
     """The choices on the paths of T tail behaviors, B branching nodes with E children; see `ClosedTrie.among`.
 
     It has no parameter and is no module: ZeRO-3 counts the runs of modules, and not every pack has kept samples.
-    among: int64 [n], ascending, the tokens of the children. token: int64 [E], which of them each child is. branch: int64
-    [E], its node. levels: (children, the choice above each), from the top. label_child: int64 [T], the last choice on
-    each path. temperature: T above.
+    among: int64 [n], ascending, the tokens of the children. token: int64 [E], which of them each child is. branch:
+    int64 [E], its node. levels: (children, the choice above each), from the top. label_child: int64 [T], the last
+    choice on each path. temperature: T above.
     """
 
     among: Tensor
