@@ -12,7 +12,7 @@ from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
-from behaviorlm_ray.pipeline.run import Run, plain
+from behaviorlm_ray.pipeline.run import MODEL, Run, plain
 from behaviorlm_ray.preparation.prepared_log import count
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
 
-MODEL = "model"
 SELECTION = "selection.parquet"
 
 
