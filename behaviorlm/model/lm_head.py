@@ -60,9 +60,7 @@ def head_rows(model: nn.Module, tokens: Tensor) -> HeadRows | None:
     head = causal_lm(model).get_output_embeddings()
     if type(head) is not nn.Linear or not head.weight.numel():
         return None
-    # its backward pass adds to rows of the gradient, and is many times as fast as that of an index
-    rows = functional.embedding(tokens, head.weight)
-    return precise(rows), None if head.bias is None else precise(head.bias[tokens])
+    return precise(head.weight[tokens]), None if head.bias is None else precise(head.bias[tokens])
 
 
 def logits_among(model: nn.Module, hidden: Tensor, among: Tensor, rows: HeadRows | None) -> Tensor:
