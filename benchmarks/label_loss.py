@@ -1,4 +1,4 @@
-"""What a tuning step costs with `loss.tokens` all and labels: seconds side by side, or the peak memory of one of them.
+"""What a tuning step costs with `loss.tokens` all and labels: CPU seconds in turn, or the peak memory of one of them.
 
 The samples of a step are random histories below one instruction, and after each a name from columns of logs. A step is
 forward and backward pass and AdamW on what is trained. Steps run in both ways in turn, several rounds; told are the
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if turn >= 0:
                 seconds[way].append(taken)
     for way, taken in seconds.items():
-        print(f"loss.tokens: {way}: {statistics.median(taken):.3f} s a step")
+        print(f"loss.tokens: {way}: {statistics.median(taken):.3f} CPU s a step")
     if len(seconds) == 1:
         print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
     else:
@@ -91,12 +91,12 @@ def step_of(labels: Sequence[Int32], samples: int, history_tokens: int, vocabula
 
 
 def step(model: TreeModel, optimizer: torch.optim.Optimizer, batch: PackTensors) -> float:
-    """One optimizer step; the seconds it took."""
-    start = time.perf_counter()
+    """One optimizer step; the CPU seconds it took, all threads together: others on the machine count less."""
+    start = time.process_time()
     optimizer.zero_grad()
     model(batch)[0].backward()
     optimizer.step()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def test_both_ways_are_timed_and_one_alone_tells_its_memory(
     short = [f"--log={names}:name", "--samples=2", "--history-tokens=5", "--rounds=1"]
     assert main(short) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith("3 labels of ") and "s a step" in told[1]
+    assert told[0].startswith("3 labels of ") and "CPU s a step" in told[1]
     assert told[-1].startswith("all / labels: ")
     assert main([*short, "--tokens", "labels", "--full-tuning"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("peak memory: ")
