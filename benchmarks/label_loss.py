@@ -65,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds: dict[str, list[float]] = {way: [] for way in options.tokens}
     for turn in range(-1, options.rounds):  # the first round warms both
         for way in options.tokens if turn % 2 else reversed(options.tokens):
-            taken = step(ways[way], optimizer, batch)
+            spent = step(ways[way], optimizer, batch)
             if turn >= 0:
-                seconds[way].append(taken)
+                seconds[way].append(spent)
     for way, taken in seconds.items():
         print(f"loss.tokens: {way}: {statistics.median(taken):.3f} CPU s a step")
     if len(seconds) == 1:
@@ -85,7 +85,7 @@ def step_of(labels: Sequence[Int32], samples: int, history_tokens: int, vocabula
     writer.open(random.integers(1, vocabulary, 40).astype(np.int32))
     for item in range(samples):
         history = random.integers(1, vocabulary, history_tokens).astype(np.int32)
-        label = labels[random.integers(len(labels))]
+        label = labels[int(random.integers(len(labels)))]
         writer.predicted_leaf(history, label, weight=1 / samples, part=0, item=item)
     return writer.finish()
 
