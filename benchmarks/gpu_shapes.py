@@ -118,7 +118,9 @@ def drawn_model(shape: Shape, device: torch.device, dtype: torch.dtype, gain: fl
         for module in model.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 inputs = 1 if isinstance(module, nn.Embedding) else module.in_features
-                module.weight.normal_(0, gain / inputs**0.5)
+                # drawn in float32, so that they are the same numbers in each type
+                drawn = torch.randn(module.weight.shape, dtype=torch.float32)
+                module.weight.copy_(drawn.mul_(gain / inputs**0.5))
     return model.eval().requires_grad_(False)
 
 

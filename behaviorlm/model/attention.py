@@ -14,6 +14,11 @@ from torch import Tensor
 AttentionKind = Literal["full", "sliding", "per_layer", "plain"]
 
 
+ALIGNED = 16
+"""A row of a mask begins at a multiple of so many numbers: CUDA's memory-efficient attention copies others, in every
+layer."""
+
+
 @dataclass(frozen=True)
 class TreeAttention:
     """How trees are given to one model. `kind` "plain" means: as separate plain sequences.
@@ -45,5 +50,7 @@ class TreeAttention:
     def _as_taken(self, mask: Tensor) -> Tensor:
         if self.additive is None:
             return mask
-        blocked = torch.zeros(mask.shape, device=mask.device, dtype=self.additive)
+        keys = mask.shape[-1]
+        aligned = -(-keys // ALIGNED) * ALIGNED
+        blocked = torch.zeros(*mask.shape[:-1], aligned, device=mask.device, dtype=self.additive)[..., :keys]
         return blocked.masked_fill_(~mask, torch.finfo(self.additive).min)

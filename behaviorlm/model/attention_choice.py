@@ -52,12 +52,15 @@ def choose_attention(model: "PreTrainedModel | PeftModel", *, allow_plain: bool 
 
     The model's weights and mode are left as they are. The choice of plain sequences is announced as a warning, and
     without `allow_plain` refused by a ModelError. Raises one also where not even they give the model's own logits.
+    Switches cuDNN's attention off for the process: it plans anew for each shape, and packs seldom have one twice.
     """
+    torch.backends.cuda.enable_cudnn_sdp(False)
     inner: PreTrainedModel = causal_lm(model)
     parameter = next(model.parameters())
     attention = _attention_of(inner)
     if attention.kind != "plain":
-        attention = replace(attention, additive=_added_dtype(inner, parameter.dtype))
+        # Added, as eager attention takes it; SDPA would turn booleans into numbers anew in every layer.
+        attention = replace(attention, additive=parameter.dtype)
         key = f"{_fingerprint(inner)} {parameter.dtype} {parameter.device.type}"
         if key not in _confirmed:
             _confirmed[key] = seen_share(model, attention) <= SEEN_SHARE
@@ -110,7 +113,7 @@ def _attention_of(model: PreTrainedModel) -> TreeAttention:
 def _first_exact(config: PretrainedConfig, tried: PreTrainedModel) -> TreeAttention:
     tried_config = tried.config.get_text_config()
     for candidate, on_tried in zip(_candidates(config), _candidates(tried_config), strict=True):
-        added = _added_dtype(tried, next(tried.parameters()).dtype)
+        added = next(tried.parameters()).dtype
         try:
             difference = largest_difference(tried, replace(on_tried, additive=added))
         except _NOT_TAKEN as error:
@@ -148,12 +151,6 @@ def _fingerprint(model: PreTrainedModel) -> str:
     }
     kind = f"{type(model).__module__}.{type(model).__qualname__} {model.config._attn_implementation} "
     return hashlib.sha256((kind + json.dumps(told, sort_keys=True, default=str)).encode()).hexdigest()
-
-
-def _added_dtype(model: PreTrainedModel, dtype: torch.dtype) -> torch.dtype | None:
-    """Eager attention adds the mask; on CPU, SDPA would turn booleans into numbers anew in every layer."""
-    is_added = model.config._attn_implementation == "eager" or next(model.parameters()).device.type == "cpu"
-    return dtype if is_added else None
 
 
 @torch.no_grad()

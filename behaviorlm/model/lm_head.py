@@ -84,8 +84,11 @@ def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     The keys are those of the architectures in transformers; `choose_attention` refuses a model with others.
     """
     head = causal_lm(model).get_output_embeddings()
-    # Mamba's hidden states are float32 beside bfloat16 weights
-    return precise(adjusted_logits(model, head(hidden.to(head.weight.dtype))))
+    # Mamba's hidden states are float32 beside bfloat16 weights. As one matrix: a slice [B, n, width] of a larger tensor
+    # would be multiplied in B products, each of which reads the whole head (20 times as slow on an H200).
+    rows = hidden.to(head.weight.dtype).reshape(-1, hidden.shape[-1])
+    logits = head(rows).unflatten(0, hidden.shape[:-1])
+    return precise(adjusted_logits(model, logits))
 
 
 def adjusted_logits(model: nn.Module, logits: Tensor) -> Tensor:

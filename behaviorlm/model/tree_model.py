@@ -12,7 +12,7 @@ from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.kept_tail import KeptTail
 from behaviorlm.model.lm_head import causal_lm, target_log_probabilities
 from behaviorlm.trees.token_tree import TokenTree, plain_sequences
-from behaviorlm.trees.tree_rows import ROW_TOKENS, tree_rows
+from behaviorlm.trees.tree_rows import CUDA_MULTIPLE, ROW_TOKENS, tree_rows
 
 PLAIN_TOKENS = 4096
 """Tokens of a batch where a tree is run as plain sequences."""
@@ -46,7 +46,8 @@ def pack_tensors(
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
 
-    rows = None if row_tokens is None else tree_rows(tree, row_tokens)
+    multiple = CUDA_MULTIPLE if torch.device(device).type == "cuda" else 1
+    rows = None if row_tokens is None else tree_rows(tree, row_tokens, multiple)
     kept = tree.kept
     return PackTensors(
         tree,

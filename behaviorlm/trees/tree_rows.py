@@ -21,6 +21,11 @@ WORTHWHILE = 0.7
 """Rows are used if their attention is at most this share of the single row's: they copy and pad."""
 
 
+CUDA_MULTIPLE = 64
+"""Widths on CUDA are multiples of this: kernels want masks aligned, and copy them in every layer where they are not;
+and there are few shapes, for what plans or compiles for each."""
+
+
 @dataclass(frozen=True)
 class TreeRows:
     """B rows of width W over a tree of L tokens.
@@ -36,17 +41,22 @@ class TreeRows:
     place: Int64
 
 
-def tree_rows(tree: TokenTree, row_tokens: int = ROW_TOKENS) -> TreeRows | None:
-    """Rows for a tree, or None where one row is as good."""
+def tree_rows(tree: TokenTree, row_tokens: int = ROW_TOKENS, multiple: int = 1) -> TreeRows | None:
+    """Rows for a tree, or None where it can as well go as one row.
+
+    multiple: widths are rounded up to a multiple of it, one row's too, which is then padded; filled before, rows do not
+    grow in number by it.
+    """
     units = _units(tree.end.astype(np.int64))
-    if len(units) < 2:
-        return None
     sizes = [len(trunk) + stop - start for trunk, start, stop in units]
-    width = max(row_tokens, *sizes)
+    width = _rounded(max([row_tokens, *sizes]), multiple)
     rows = [np.concatenate(pieces) for pieces in _filled(units, width)]
-    width = max(len(row) for row in rows)
-    if len(rows) * width**2 > WORTHWHILE * len(tree) ** 2:
-        return None
+    width = _rounded(max([0, *map(len, rows)]), multiple)
+    if len(units) < 2 or len(rows) * width**2 > WORTHWHILE * len(tree) ** 2:
+        width = _rounded(len(tree), multiple)
+        if width == len(tree):
+            return None
+        rows = [np.arange(len(tree))]
     take = np.zeros((len(rows), width), dtype=np.int64)
     end = np.tile(np.arange(1, width + 1), (len(rows), 1))
     depth = np.zeros((len(rows), width), dtype=np.int64)
@@ -58,6 +68,10 @@ def tree_rows(tree: TokenTree, row_tokens: int = ROW_TOKENS) -> TreeRows | None:
         end[index, : len(row)] = np.searchsorted(row, tree.end[row])
         place[row] = index * width + np.arange(len(row))
     return TreeRows(take, depth, end, place)
+
+
+def _rounded(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
 
 
 def _units(end: Int64) -> list[tuple[Int64, int, int]]:

@@ -13,6 +13,7 @@ from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import MODEL, Run, plain
+from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
 from behaviorlm_ray.preparation.prepared_log import count
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
@@ -104,7 +105,10 @@ def tuning_stage(
         if "prepared" not in made:
             return None
         log = open_log(made["prepared"], run.settings)
-        return described_steps(tuning, count(training_rows(log, tuning.samples, tuning.half, None)))
+        rows = training_rows(log, tuning.samples, tuning.half, None)
+        packs = packs_a_step(log.parts, rows, log.prompt, tuning.config)
+        told = idle_workers(packs, run.settings.execution.tuning.workers, tuning.config)
+        return described_steps(tuning, count(rows)) + told
 
     return Stage(
         name=name,

@@ -53,8 +53,8 @@ class CheckpointWriter:
     def start(self, engine: TuningEngine, step: int, records: list[dict[str, Any]]) -> None:
         """Write the engine's state after `step` steps; collective. Raises the StorageError of the one before."""
         self._started = time.monotonic()
+        self._wait()  # first: gathered are three times the float32 weights, and two of that may not fit
         state = sharded_state.gather(engine)
-        self._wait()
         if dist.get_rank() == 0:
             shapes = {fragment.name: fragment.shape for fragment in sharded_state.fragments(engine)}
             self._pending = self._pool.submit(self._write, step, state, shapes, list(records))

@@ -16,6 +16,7 @@ from behaviorlm.errors import ModelError
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.gradient_watch import GradientWatch
 from behaviorlm_ray.tuning.precision import keeps_masters
 from behaviorlm_ray.tuning.utilization import ModelWork, model_work
 
@@ -28,7 +29,7 @@ class TuningEngine:
     config: TuningConfig
     zero_stage: int
     names: dict[Tensor, str]
-    non_finite: Tensor
+    gradients: GradientWatch
     dtype: str
     trainable_numel: int
     work: ModelWork | None
@@ -95,11 +96,11 @@ def start_engine(
     names = {
         parameter: name for name, parameter in engine.module.named_parameters() if parameter.requires_grad
     }
-    non_finite = torch.zeros((), dtype=torch.bool, device=engine.device)
+    gradients = GradientWatch(engine.device)
     for parameter in names:
-        parameter.register_hook(lambda gradient: _flag_non_finite(non_finite, gradient))
+        parameter.register_hook(gradients.add)
     dtype = "bfloat16 with float32 masters" if low_precision else "float32"
-    return TuningEngine(engine, config, stage, names, non_finite, dtype, trainable_numel, work)
+    return TuningEngine(engine, config, stage, names, gradients, dtype, trainable_numel, work)
 
 
 def _set_parameters(model: TreeModel, read: Callable[[str, str], Tensor]) -> None:
@@ -170,11 +171,6 @@ def _keep_head_gathered(engine: Any) -> None:
         if id(parameter) not in known:
             persistent.append(parameter)
     parameters[0].all_gather(parameters)
-
-
-def _flag_non_finite(flag: Tensor, gradient: Tensor) -> None:
-    # NaN and infinities come through a sum; one that only the sum reaches, the gradient's norm would reach too
-    flag.logical_or_(torch.logical_not(torch.isfinite(gradient.sum())))
 
 
 def announce(message: str) -> None:

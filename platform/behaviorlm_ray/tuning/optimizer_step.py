@@ -52,7 +52,7 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
     rank, world = dist.get_rank(), dist.get_world_size()
     module = engine.tree_model
     rounds = -(-len(packs) // world)
-    engine.non_finite.fill_(False)
+    engine.gradients.clear()
     # parts of the loss, samples, tokens, whether anything was not finite
     totals = torch.zeros(module.parts + 3, dtype=torch.float64, device=engine.device)
     for micro_step in range(rounds):
@@ -62,14 +62,15 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
         engine.deepspeed.set_gradient_accumulation_boundary(micro_step == rounds - 1)
         loss, parts, _ = engine.deepspeed(pack_tensors(pack, engine.device))
         engine.deepspeed.backward(loss * world, scale_wrt_gas=False)
+        non_finite = engine.gradients.look()  # before anything is added to them
         if index < len(packs):
             totals[: module.parts] += parts.double()
             totals[module.parts] += len(np.unique(pack.item[pack.part == 0]))
             totals[module.parts + 1] += len(pack)
-    totals[module.parts + 2] = engine.non_finite
+    totals[module.parts + 2] = non_finite
     dist.all_reduce(totals)
-    *part_sums, samples, tokens, non_finite = totals.tolist()
-    if non_finite or not np.isfinite(part_sums).all():
+    *part_sums, samples, tokens, is_wrong = totals.tolist()
+    if is_wrong or not np.isfinite(part_sums).all():
         raise NotFiniteError(
             f"step {step + 1} of {steps}: loss or gradient is not finite (loss by part: {part_sums}). The "
             "weights were not changed. Lower this tuning's learning_rate (a_tuning.learning_rate, "

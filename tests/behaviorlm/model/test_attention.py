@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     FalconH1Config,
     GPTNeoConfig,
@@ -20,7 +21,7 @@ from transformers import (
 from behaviorlm.errors import ModelError
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.tree_model import pack_tensors, read_out_log_probabilities
+from behaviorlm.model.tree_model import head_logits, pack_tensors, read_out_log_probabilities
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter, plain_sequences
 from tests.behaviorlm.tiny_models import (
@@ -172,3 +173,43 @@ def test_trees_longer_than_the_mask_that_a_model_keeps_run_as_plain_sequences(
     np.testing.assert_allclose(
         found_log_probabilities(model, tree, attention), own_log_probabilities(model, tree), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masks_are_added_in_the_weights_type_and_their_rows_are_aligned(dtype: torch.dtype) -> None:
+    model = tiny_model(LlamaConfig(**COMMON)).to(dtype)
+    attention = choose_attention(model)
+    end, depth = torch.tensor([[5, 3, 3, 5, 5]]), torch.tensor([[0, 1, 2, 1, 2]])
+    mask = attention.masks(end, depth)
+    assert mask.dtype == dtype and mask.shape == (1, 1, 5, 5)
+    assert mask.stride(-2) % 16 == 0 and mask.stride(-1) == 1
+    assert (mask == 0).tolist() == TreeAttention("full").masks(end, depth).tolist()
+
+
+def test_attention_of_cudnn_which_plans_for_each_shape_is_switched_off() -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    choose_attention(tiny_model(LlamaConfig(**COMMON)))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products: the matrices of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrices: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("mm", "bmm", "addmm"):
+            self.matrices.append(args[0].shape[0] if name == "bmm" else 1)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_head_reads_its_matrix_once_for_a_slice_of_states() -> None:
+    model = tiny_model(LlamaConfig(**COMMON))
+    states = torch.randn(5, 9, COMMON["hidden_size"])
+    with torch.no_grad(), Products() as products:
+        found = head_logits(model, states[:, 2:4])
+    assert products.matrices == [1]
+    torch.testing.assert_close(found, model.get_output_embeddings()(states)[:, 2:4])

@@ -1,5 +1,6 @@
 """Rows of a cut tree against the tree itself: structure, log-probabilities and gradients."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +59,25 @@ def test_every_token_sees_the_same_path_in_its_row(seed: int, windows: int, root
     assert len(np.unique(rows.place)) == len(tree) <= count * width
 
 
+@given(st.integers(0, 10**6), st.integers(0, 30), st.integers(1, 60))
+def test_rounded_widths_are_few_and_hold_the_same_paths_in_no_more_rows(
+    seed: int, windows: int, width: int
+) -> None:
+    tree = wide_tree(seed, windows)
+    rows, rounded = tree_rows(tree, width), tree_rows(tree, width, multiple=64)
+    if rounded is None:
+        assert len(tree) % 64 == 0
+        return
+    assert rounded.take.shape[1] % 64 == 0
+    if rows is not None and len(rounded.take) > 1:
+        assert len(rounded.take) <= len(rows.take)
+    for token in range(len(tree)):
+        row, column = divmod(int(rounded.place[token]), rounded.take.shape[1])
+        seen = [j for j in range(column + 1) if rounded.end[row, j] > column]
+        assert rounded.take[row, seen].tolist() == tree.path_to(token).tolist()
+        assert rounded.depth[row, column] == tree.depth[token]
+
+
 @given(st.integers(0, 10**6), st.integers(1, 40))
 def test_what_is_not_a_token_attends_to_itself_alone(seed: int, width: int) -> None:
     rows = cut(wide_tree(seed, 20), width)
@@ -78,6 +98,40 @@ def test_a_tree_that_one_row_holds_as_well_is_not_cut() -> None:
     )
     assert tree_rows(writer.finish()) is None
     assert tree_rows(TreeWriter().finish()) is None
+
+
+@pytest.mark.parametrize("windows", [0, 25])
+def test_padding_to_rounded_widths_changes_no_loss_and_no_gradient(windows: int) -> None:
+    model = tiny_model(CONFIGS["qwen2"])
+    tree_model = TreeModel(model, choose_attention(model), parts=2)
+    tree = wide_tree(1, windows)
+    batch = pack_tensors(tree, "cpu", row_tokens=48)
+    rows = tree_rows(tree, 48, multiple=64)
+    assert rows is not None and (windows == 0) == (len(rows.take) == 1)
+    arrays = (rows.take, rows.depth, rows.end, rows.place)
+    padded = replace(batch, rows=tuple(torch.from_numpy(array) for array in arrays))
+    found = []
+    for given_batch in (batch, padded):
+        model.zero_grad()
+        loss, _, nll = tree_model(given_batch)
+        loss.backward()
+        gradients = [p.grad.flatten().clone() for p in model.parameters() if p.grad is not None]
+        found.append((nll, torch.cat(gradients)))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=2e-5)
+    assert (found[0][1] - found[1][1]).norm() < 1e-5 * found[0][1].norm()
+
+
+def test_a_pack_for_cuda_is_laid_out_in_rounded_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "behaviorlm.model.tree_model.tree_rows", lambda tree, tokens, multiple: asked.append(multiple)
+    )
+    tree = wide_tree(0, 3)
+    for device in ("cpu", "meta"):
+        pack_tensors(tree, device)
+    with suppress(AssertionError, RuntimeError):  # where there is none
+        pack_tensors(tree, "cuda:0")
+    assert asked == [1, 1, 64]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

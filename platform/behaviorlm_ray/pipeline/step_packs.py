@@ -1,0 +1,45 @@
+"""How many packs a tuning step is likely to have, told before it runs: a worker without one has nothing to do."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from behaviorlm.prompts.encoder import PromptTokens
+from behaviorlm.timelines.parts import Int64, TimelinePart, labels_with_terminator, window_tokens
+from behaviorlm.training.schedule import chunk_samples
+from behaviorlm_ray.tuning.config import TuningConfig
+
+LOOKED_AT = 2000
+"""Samples of each part, at most, whose tokens are counted."""
+
+
+def packs_a_step(
+    parts: Sequence[TimelinePart], rows: Sequence[Int64], prompt: PromptTokens, config: TuningConfig
+) -> float:
+    """About how many, from the first samples of each part; auxiliary conversations come on top. 0 without samples."""
+    labels = np.array([len(label) for label in labels_with_terminator(prompt)], dtype=np.int64)
+    few = [chosen[:LOOKED_AT] for chosen in rows]
+    room = config.max_tokens - len(prompt.instruction_ids)
+
+    def below(part: int, rows: Int64) -> Int64:
+        tokens: Int64 = labels[parts[part].behavior[rows]]
+        return tokens
+
+    chunks = chunk_samples(parts, few, below, config.max_samples_per_timeline_per_step, room)
+    tokens = sum(
+        window_tokens(parts[chunk.part], chunk.rows, below(chunk.part, chunk.rows)) for chunk in chunks
+    )
+    samples = sum(len(chosen) for chosen in few)
+    a_step = min(config.samples_per_step, sum(len(chosen) for chosen in rows))
+    return tokens / samples * a_step / room if samples else 0.0
+
+
+def idle_workers(packs: float, workers: int, config: TuningConfig) -> str:
+    """What to say where a step has fewer packs than there are workers; nothing where it has enough."""
+    whole = max(1, int(np.ceil(packs)))
+    if whole >= workers:
+        return ""
+    return (
+        f"; warning: about {whole} pack(s) a step for {workers} workers, so {workers - whole} have nothing to do: "
+        f"raise this tuning's samples_per_step ({config.samples_per_step}) or lower max_tokens ({config.max_tokens})"
+    )

@@ -1,0 +1,36 @@
+"""How many packs a step has is told before it runs, against those that the schedule then makes; too few are told of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from behaviorlm.training.packs import Batching, StepSchedule
+from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
+from behaviorlm_ray.tuning.config import TuningConfig
+from tests.behaviorlm.random_parts import prompt_tokens, random_parts
+
+
+@pytest.mark.parametrize("max_tokens", [120, 200, 400])
+def test_about_as_many_packs_are_told_as_the_schedule_makes(tmp_path: Path, max_tokens: int) -> None:
+    parts = random_parts(tmp_path, 0, [[30, 25, 40], [35, 20]])
+    rows = [part.targets("train") for part in parts]
+    config = TuningConfig(samples_per_step=40, max_tokens=max_tokens, max_samples_per_timeline_per_step=4)
+    batching = Batching(40, 4, max_tokens, 1.0, None, 0)
+    schedule = StepSchedule(parts, rows, prompt_tokens(0), [], batching)
+    made = np.mean([len(schedule.packs(step)) for step in range(len(schedule))])
+    told = packs_a_step(parts, rows, prompt_tokens(0), config)
+    assert 0.6 * made - 0.5 < told <= made + 0.5
+
+
+def test_nothing_to_train_on_has_no_packs(tmp_path: Path) -> None:
+    parts = random_parts(tmp_path, 0, [[5]])
+    assert packs_a_step(parts, [np.zeros(0, np.int64)], prompt_tokens(0), TuningConfig()) == 0
+
+
+def test_workers_without_a_pack_are_told_of_with_the_keys() -> None:
+    config = TuningConfig(samples_per_step=256, max_tokens=8192)
+    assert idle_workers(1.6, 2, config) == idle_workers(7.2, 8, config) == ""
+    told = idle_workers(1.6, 8, config)
+    assert "2 pack(s) a step for 8 workers, so 6 have nothing to do" in told
+    assert "samples_per_step (256)" in told and "max_tokens (8192)" in told
