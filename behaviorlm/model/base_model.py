@@ -148,6 +148,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def load_model(config: ModelConfig) -> "PreTrainedModel":
     """The base model on the CPU, in evaluation mode, with SDPA attention where its architecture has it.
 
+    dtype: auto: as its weights are stored; what a run takes instead is chosen by `choose_precision`.
+
     Raises ModelError for a folder without usable weights, for weights that do not fill the model, and for
     anything but a causal language model.
     """

@@ -28,7 +28,9 @@ class ModelConfig(Settings):
         False, description="Whether Python code that comes with the model may run."
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Numbers of the base weights; auto: as they are stored."
+        "auto",
+        description="Numbers of the base weights. auto: bfloat16 where the hardware multiplies it (GPUs; CPUs with AMX "
+        "or AVX512-BF16) and the base is at least 512 wide, else float32; chosen once for all runs of a storage.root.",
     )
     adaptation: Literal["lora", "full"] = Field("lora", description="Train adapters, or all the weights.")
     lora: LoraSettings = Field(default_factory=LoraSettings, description="Adapters, with adaptation: lora.")

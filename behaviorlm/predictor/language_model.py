@@ -1,5 +1,6 @@
 """The language model of an artifact: loaded from its folder, and label scores of any names after prompts."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from behaviorlm.errors import DataError, ModelError
 from behaviorlm.model.adapters import load_trained
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.base_model import load_model, model_fingerprint
+from behaviorlm.model.base_model import load_model, model_fingerprint, weights_dtype
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.precision import bfloat16_units
 from behaviorlm.predictor.artifact import OWN_BASE, Artifact, SharedTokens, Weights
 from behaviorlm.predictor.histories import History
 from behaviorlm.predictor.prefix_store import PrefixStore
@@ -26,6 +28,8 @@ from behaviorlm.scoring.kept_prefixes import KeptPrefix
 from behaviorlm.scoring.label_scoring import LabelScorer, label_scorer
 from behaviorlm.scoring.prompt_runs import PromptRun
 from behaviorlm.trees.token_tree import Int32
+
+logger = logging.getLogger(__name__)
 
 TREE_TOKENS = 512
 """Tokens of prompts that go through the model as one tree. Histories of many users share little, and the masked part
@@ -148,12 +152,12 @@ def load_language_model(folder: Path, artifact: Artifact, loading: Loading) -> L
     """Load what the folder holds. Raises ModelError for another base, another tokenizer, code that may not run."""
     weights, tokens = artifact.weights, artifact.tokens
     assert weights is not None and tokens is not None
-    config = _base_config(folder, weights, loading)
+    device = loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    config = _runnable(_base_config(folder, weights, loading), torch.device(device))
     if weights.form == "adapter":
         loaded: Any = load_trained(config, folder)
     else:
         loaded = load_model(config)
-    device = loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = loaded.to(device).eval().requires_grad_(False)
     encoder = PromptEncoder(_tokenizer(folder, loading), artifact.prompt)
     for behavior, stored, ids in zip(
@@ -200,6 +204,17 @@ def _base_config(folder: Path, weights: Weights, loading: Loading) -> ModelConfi
             f"{weights.base_fingerprint[:12]}…); give the one that it was tuned from, at the same revision"
         )
     return config
+
+
+def _runnable(config: ModelConfig, device: torch.device) -> ModelConfig:
+    """In float32 where the weights are bfloat16 and the device has no units for it: the same weights, faster there."""
+    if weights_dtype(config) != torch.bfloat16 or bfloat16_units(device.type == "cuda") is not None:
+        return config
+    logger.warning(
+        "model: its weights are in bfloat16, for which this machine has no units; they are held in float32: twice the "
+        "memory, and scores that differ by rounding"
+    )
+    return config.model_copy(update={"dtype": "float32"})
 
 
 def _tokenizer(folder: Path, loading: Loading) -> PreTrainedTokenizerBase:

@@ -19,6 +19,6 @@ def learned(run: Run) -> Stage:
             **run.scoring_identity,
         },
         inputs={"prepared": prepare(run), "base": run.inputs.base, "model": b_tune(run)},
-        body=lambda folder, made: score.score_difficulty(folder, made, run.settings),
+        body=lambda folder, made: score.score_difficulty(folder, made, run.resolved),
         arm=run.arm,
     )

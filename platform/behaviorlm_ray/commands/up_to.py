@@ -83,6 +83,8 @@ def _run(goal: Goal, settings: RunSettings) -> str:
         if is_alone and not ray.is_initialized():
             require_capacity(settings, capacity_here())
         check_inputs(run, is_written=True)
+        if goal != "prepare" and run.inputs.precision.by_hardware:
+            screen().says(run.inputs.precision.told)
 
     with shown(log_folder(run.output_folder), look), tracked(run) as tracking:
         runner = run.runner(RunRecord(run.output_folder))

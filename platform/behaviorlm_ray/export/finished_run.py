@@ -13,6 +13,7 @@ import numpy as np
 
 from behaviorlm.config import parse_yaml, validate_settings
 from behaviorlm.errors import ConfigError, StorageError
+from behaviorlm.model.base_model import weights_dtype
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.decision_rules import log_prior
@@ -25,6 +26,7 @@ from behaviorlm_ray.pipeline.evaluate import VERSION as EVALUATE_VERSION
 from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples, normalization_of
 from behaviorlm_ray.pipeline.predict import VERSION as PREDICT_VERSION
 from behaviorlm_ray.pipeline.prepare import open_log
+from behaviorlm_ray.pipeline.run import CHOSEN_DTYPE
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.stages.finding import StageOutput, output_in
@@ -102,9 +104,17 @@ class FinishedRun:
         return {} if counts is None else dict(zip(self.log.vocabulary.names, counts, strict=True))
 
     def base(self, arm: str, place: str | None) -> ModelConfig:
-        """The base model of an arm; place: where it lies now, if it has moved."""
-        config = self.settings.model
-        return config if place is None else config.model_copy(update={"base": place, "revision": None})
+        """The base model of an arm, in the dtype that the run loaded it in; place: where it lies now, if it has moved.
+
+        Raises ModelError where the base is gone, StorageError where the arm's scores are.
+        """
+        moved = {} if place is None else {"base": place, "revision": None}
+        config = self.settings.model.model_copy(update=moved)
+        if config.dtype != "auto":
+            return config
+        chosen = self._predicted(arm).manifest.config["model"].get(CHOSEN_DTYPE)
+        dtype = chosen or str(weights_dtype(config)).removeprefix("torch.")
+        return config.model_copy(update={"dtype": dtype})
 
     def _predicted(self, arm: str) -> StageOutput:
         return _of_this_version(self._made_of(self.evaluated, arm), PREDICT_VERSION, self.folder)

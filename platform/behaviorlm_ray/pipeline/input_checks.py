@@ -46,7 +46,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         lambda: _check_root(settings, is_written),
         lambda: check_log(inputs.source),
         lambda: inputs.log,
-        lambda: check_model(settings),
+        lambda: check_model(run.resolved),
         lambda: inputs.base,
         lambda: inputs.conversations(settings.auxiliary),
         lambda: inputs.first_conversations,
@@ -74,6 +74,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         raise ConfigError("\n".join(problems)) from of_storage
     if is_written:
         open_root(settings.storage.place, is_written=True)  # nothing is left behind by what is refused
+        inputs.keep_precision()
 
 
 def _check_root(settings: RunSettings, is_written: bool) -> None:

@@ -4,16 +4,19 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm.events.log import SourceLog, find_log
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.model.base_model import model_fingerprint, removed_dropout
+from behaviorlm.model.precision import Precision, choose_precision
 from behaviorlm.prompts.conversations import AuxiliarySource, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.pipeline.conversation_checks import FirstConversations, read_first
+from behaviorlm_ray.pipeline.kept_dtype import keep_dtype, kept_dtype
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.storage import hash_file, location
 
@@ -49,6 +52,19 @@ class RunInputs:
         return self._once("base", lambda: model_fingerprint(self._settings.model))
 
     @property
+    def precision(self) -> Precision:
+        """In which numbers every stage loads the base: as the runs of this root did before. Raises as `base` does, and
+        StorageError.
+        """
+        return self._once("precision", self._choose_precision)
+
+    def keep_precision(self) -> None:
+        """Bind all runs of this root, and this one when it goes on elsewhere, to what the hardware here decided."""
+        if self.precision.by_hardware:
+            dtype = keep_dtype(self._settings.storage.place, self.base, self.precision.dtype)
+            self._known["precision"] = _as_kept(self.precision, dtype)
+
+    @property
     def removed_dropout(self) -> Sequence[str]:
         """Keys of the base's configuration whose dropout is set to 0. Raises ModelError."""
         return self._once("dropout", lambda: removed_dropout(self._settings.model))
@@ -70,6 +86,12 @@ class RunInputs:
     def hashes(self) -> dict[str, str]:
         """Content hashes of what decides the run's stages, but for cloze questions."""
         return {"log": self.log, "base": self.base, **self.conversations(self._settings.auxiliary)}
+
+    def _choose_precision(self) -> Precision:
+        settings = self._settings
+        found = choose_precision(settings.model, settings.execution.tuning.use_gpu)
+        dtype = kept_dtype(settings.storage.place, self.base) if found.by_hardware else None
+        return _as_kept(found, dtype)
 
     def _of_source(self, source: AuxiliarySource) -> str:
         return self._once(
@@ -104,6 +126,17 @@ class RunInputs:
             raise known
         found: T = known
         return found
+
+
+def _as_kept(found: Precision, dtype: str | None) -> Precision:
+    """What is chosen where runs of the root have this dtype; None: there were none."""
+    if dtype is None or dtype == found.dtype:
+        return found
+    reason = (
+        f"runs of this storage.root began with it, though here it would be {found.dtype}: {found.reason}; model.dtype "
+        "sets another"
+    )
+    return replace(found, dtype=dtype, reason=reason)
 
 
 def hash_of_files(what: str, paths: Sequence[str]) -> str:

@@ -49,6 +49,7 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
         "resources",
         f"  tuning: {tuning.workers} worker(s) x {tuning.cpus_per_worker} CPU"
         f"{' + 1 GPU' if tuning.use_gpu else ''}, ZeRO {tuning.zero_stage}, on {device}",
+        f"  {run.inputs.precision.told}",
         f"  scoring: up to {settings.execution.scoring_actors} replica(s) x {settings.execution.cpus_per_actor} CPU"
         f"{' + 1 GPU' if tuning.use_gpu else ''}",
         *(f"  not here: {problem}" for problem in _lacking_here(run)),

@@ -57,7 +57,7 @@ def predict(run: Run, tuning: Tuning) -> Stage:
             **({"conversations": conversations(run)} if settings.auxiliary else {}),
             **({"cloze": run.inputs.cloze} if evaluation.cloze else {}),
         },
-        body=lambda folder, made: _predict(folder, made, settings),
+        body=lambda folder, made: _predict(folder, made, run.resolved),
         arm=run.arm,
     )
 
@@ -109,4 +109,5 @@ def _predict(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     retention = measure_retention(task, held_out, tokenizer, questions)
     storage.write_replacing(folder.output / RETENTION, json.dumps(retention, indent=1).encode())
     rows = {"validation": count(samples.validation), "test": count(samples.test)}
-    return StageResult(rows=rows, metrics={"retention": retention}, cost={"tokens": scored.tokens})
+    metrics = {"retention": retention, "dtype": settings.model.dtype}
+    return StageResult(rows=rows, metrics=metrics, cost={"tokens": scored.tokens})

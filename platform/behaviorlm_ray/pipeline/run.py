@@ -15,6 +15,9 @@ MODEL = "model"
 NORMALIZATION = "normalization"
 """The key of `scoring_identity`."""
 
+CHOSEN_DTYPE = "chosen_dtype"
+"""The key of `model_identity`."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -41,11 +44,24 @@ class Run:
         return self.settings.storage.place / self.settings.name
 
     @property
+    def resolved(self) -> RunSettings:
+        """The settings with which a stage loads the base: in the dtype that was chosen for the whole run."""
+        dtype = self.inputs.precision.dtype
+        return self.settings.model_copy(
+            update={"model": self.settings.model.model_copy(update={"dtype": dtype})}
+        )
+
+    @property
     def model_identity(self) -> dict[str, Any]:
-        """How the base is adapted; the base itself is named by its fingerprint, not by its path."""
-        return {
-            key: value for key, value in plain(self.settings.model).items() if key not in ("base", "revision")
-        }
+        """How the base is adapted; the base itself is named by its fingerprint, not by its path.
+
+        Its dtype is the one asked for, and beside it the one chosen where `auto` is not that of the files: what was
+        made when `auto` meant that keeps its identity.
+        """
+        asked, precision = plain(self.settings.model), self.inputs.precision
+        found = {key: value for key, value in asked.items() if key not in ("base", "revision")}
+        is_changed = asked["dtype"] == "auto" and precision.dtype != precision.stored
+        return found | ({CHOSEN_DTYPE: precision.dtype} if is_changed else {})
 
     @property
     def scoring_identity(self) -> dict[str, Any]:

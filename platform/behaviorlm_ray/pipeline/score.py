@@ -66,7 +66,7 @@ def score(run: Run) -> Stage:
         version=VERSION,
         identity=identity,
         inputs={"prepared": prepare(run), "base": run.inputs.base, **models},
-        body=lambda folder, made: score_difficulty(folder, made, run.settings),
+        body=lambda folder, made: score_difficulty(folder, made, run.resolved),
         arm=run.arm,
     )
 
@@ -91,8 +91,9 @@ def score_difficulty(folder: StageFolder, made: Made, settings: RunSettings) -> 
     columns = {"sample_id": id_column(gather(log, rows, "sample_id"))}
     with storage.writing_file(folder.output / DIFFICULTY) as path:
         pq.write_table(pa.table(columns | table), path)
-    means = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}
-    return StageResult(rows={"samples": count(rows)}, metrics=means, cost={"tokens": tokens})
+    metrics: dict[str, Any] = {f"mean_{name}": float(np.mean(values)) for name, values in measures.items()}
+    metrics["dtype"] = settings.model.dtype
+    return StageResult(rows={"samples": count(rows)}, metrics=metrics, cost={"tokens": tokens})
 
 
 def scored_rows(log: PreparedLog, settings: RunSettings) -> SampleRows:

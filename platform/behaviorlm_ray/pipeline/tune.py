@@ -157,6 +157,7 @@ def _tune(
     from behaviorlm_ray.tuning.trainer import tune
     from behaviorlm_ray.tuning.worker import TuningTask
 
+    settings, config = run.resolved, tuning.config
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
     model_source, schedule_source = _sources(made, run, tuning, sources)
@@ -166,8 +167,8 @@ def _tune(
             build_model=model_source,
             open_schedule=schedule_source,
             save_model=_save,
-            config=tuning.config,
-            execution=run.settings.execution.tuning,
+            config=config,
+            execution=settings.execution.tuning,
             checkpoint_folder=folder.checkpoints,
             output_folder=folder.output,
             base=run.inputs.base if begun is None else begun.manifest.content_hash,
@@ -179,8 +180,8 @@ def _tune(
         keep_checkpoint(folder, tuned.steps)
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
-        metrics={"loss": tuned.loss},
-        warnings=_warnings(schedule.cap_exceeded, tuning.config),
+        metrics={"loss": tuned.loss, "dtype": settings.model.dtype},
+        warnings=_warnings(schedule.cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
 
@@ -192,7 +193,7 @@ def _sources(
     from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
     from behaviorlm_ray.tuning.tail_source import TailSource
 
-    settings, config = run.settings, tuning.config
+    settings, config = run.resolved, tuning.config
     log = open_log(made["prepared"], settings)
     begun = made.get("start")
     mixed = [

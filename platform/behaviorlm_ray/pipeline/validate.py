@@ -49,7 +49,7 @@ def _validate(run: Run, name: str, model: Stage | None) -> Stage:
             "base": run.inputs.base,
             **({} if model is None else {"model": model}),
         },
-        body=lambda folder, made: _measure(folder, made, run.settings),
+        body=lambda folder, made: _measure(folder, made, run.resolved),
         input_checks={"prepared": lambda prepared: _check_validation(prepared, run.settings)},
         arm=run.arm,
     )
@@ -76,4 +76,5 @@ def _measure(folder: StageFolder, made: Made, settings: RunSettings) -> StageRes
     batches = open_scores(folder.output / VALIDATION, rows).batches(rows, len(log.vocabulary))
     metrics = asdict(validation_metrics(log, rows, batches, settings.evaluation.tail_minimum_targets))
     storage.write_replacing(folder.output / METRICS, json.dumps(metrics, indent=1).encode())
-    return StageResult(rows={"validation": count(rows)}, metrics=metrics, cost={"tokens": scored.tokens})
+    told = metrics | {"dtype": settings.model.dtype}
+    return StageResult(rows={"validation": count(rows)}, metrics=told, cost={"tokens": scored.tokens})

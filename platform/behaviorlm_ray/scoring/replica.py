@@ -1,5 +1,6 @@
 """A replica: one copy of a model on one process, which scores batches of windows and writes what it scored."""
 
+import logging
 import pickle
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from behaviorlm.model.adapters import load_trained
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
+from behaviorlm.model.precision import slowness
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer
 from behaviorlm.selection.difficulty import difficulty_measures
@@ -26,6 +28,8 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.scoring.kept_scores import write_scores
 from behaviorlm_ray.storage import Location
+
+logger = logging.getLogger(__name__)
 
 KEPT_SECONDS = 5.0
 """How long a process keeps a replica after its last batch: the next batch of a pool comes at once."""
@@ -57,6 +61,8 @@ class ScoringTask:
 def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
     """The model of a task on its device, in eval mode without gradients, and how it takes trees."""
     torch.set_num_threads(task.threads)
+    if told := slowness(task.model.dtype, task.use_gpu):
+        logger.warning("scoring: %s", told)
     loaded: Any = (
         load_model(task.model)
         if task.trained is None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from behaviorlm.errors import ModelError
 from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.precision import slowness
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.gradient_watch import GradientWatch
@@ -100,6 +101,8 @@ def start_engine(
     for parameter in names:
         parameter.register_hook(gradients.add)
     dtype = "bfloat16 with float32 masters" if low_precision else "float32"
+    if low_precision and (told := slowness("bfloat16", execution.use_gpu)):
+        announce(told)
     return TuningEngine(engine, config, stage, names, gradients, dtype, trainable_numel, work)
 
 

@@ -87,7 +87,7 @@ def _score_windows(
 
 def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) -> StageResult:
     """A random adapter, in place of hours."""
-    config = run.settings.model
+    config = run.resolved.model
     model = add_adapter(load_model(config), config, seed=3)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from behaviorlm.errors import ConfigError, ModelError, StorageError
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.model import precision
 from behaviorlm.predictor.answers import calibrated
 from behaviorlm.predictor.artifact import Artifact, Calibration, FusedPredictor, read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
@@ -21,12 +23,13 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.commands.export import main
 from behaviorlm_ray.export import exporting
 from behaviorlm_ray.export.choice import Measured
-from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
+from behaviorlm_ray.export.exporting import TOLERANCES, ExportPlan, apart, export, prepared_histories
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.export.measuring import metrics_on_test
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import S3Location
+from tests.hardware import cpu_with
 from tests.platform.export.finished_runs import finished_run
 
 
@@ -84,6 +87,36 @@ def test_every_held_out_sample_is_scored_as_in_the_run(
             [float(expected_of[answer.id]) for answer in prediction.answers if answer.id is not None],
             abs=1e-5,
         )
+
+
+def test_an_export_says_its_dtype_and_loads_without_units_for_it(
+    small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "LEAST_WIDTH", 32)
+    cpu_with(monkeypatch, "avx512_bf16")
+    with monkeypatch.context() as patched:
+        made = finished_run(tmp_path / "made", small_base, patched)
+    assert made.resolved.model.dtype == "bfloat16" and made.settings.model.dtype == "auto"
+    run = open_finished(str(made.output_folder))
+    rows, told = run.samples.test, []
+    for flags in (("avx512_bf16",), ()):  # the second time on hardware where auto is float32
+        cpu_with(monkeypatch, *flags)
+        to = tmp_path / f"out {len(flags)}"
+        artifact, _ = exported(run, to, "one_stage")
+        assert artifact.weights is not None and artifact.verification is not None
+        assert (artifact.weights.base.dtype, artifact.verification.dtype) == ("bfloat16", "bfloat16")
+        caplog.clear()
+        model = BehaviorModel.load(to, device="cpu")
+        assert model.parts.language_model is not None
+        held = {
+            p.dtype for name, p in model.parts.language_model.model.named_parameters() if "lora" not in name
+        }
+        assert held == {torch.bfloat16 if flags else torch.float32}
+        assert ("held in float32" in caplog.text) == (not flags)
+        told.append(model.parts.label_scores(prepared_histories(run, rows)))
+    difference = apart(told[1], told[0], "bfloat16")
+    allowed, allowed_mean = TOLERANCES["bfloat16"]
+    assert 0 < difference.max() <= allowed and difference.mean() <= allowed_mean
 
 
 def test_a_request_in_the_logs_own_words_is_scored_as_the_prepared_one(

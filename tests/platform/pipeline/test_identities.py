@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from behaviorlm.config import load_settings
+from behaviorlm.model.precision import Precision
 from behaviorlm.prompts.conversations import AuxiliarySource
 from behaviorlm_lab.study.learned import learned
 from behaviorlm_ray.pipeline.b_tune import b_tune
@@ -38,6 +39,7 @@ class ConstantInputs(RunInputs):
     base = "base"
     cloze = "cloze"
     removed_dropout = ()
+    precision = Precision("float32", "float32", "")
 
     def conversations(self, sources: Sequence[AuxiliarySource]) -> dict[str, str]:
         return {f"source_{number}": f"source {number}" for number in range(len(sources))}

@@ -13,6 +13,7 @@ from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.tuning.precision import keeps_masters
 from tests.platform.preparation.test_prepared_log import random_log
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
 
@@ -41,15 +42,14 @@ def base_in(folder: Path, base: Path, dtype: torch.dtype, is_stated: bool) -> Pa
 
 
 @pytest.mark.parametrize("is_stated", [True, False])
-def test_a_float16_base_is_refused_before_tuning_unless_it_is_converted_or_not_tuned(
-    inputs: Path, small_base: Path, is_stated: bool
-) -> None:
+def test_a_float16_base_is_read_as_float32(inputs: Path, small_base: Path, is_stated: bool) -> None:
     base = base_in(inputs / "half", small_base, torch.float16, is_stated)
+    run = open_run(settings_of(inputs, base))
+    check_inputs(run, is_written=False)
+    found = run.inputs.precision
+    assert (found.dtype, found.stored, run.resolved.model.dtype) == ("float32", "float16", "float32")
     with pytest.raises(ConfigError, match=r"model\.dtype: .*float16.*float32 or bfloat16: set model\.dtype"):
-        check_inputs(open_run(settings_of(inputs, base)), is_written=False)
-    check_model(settings_of(inputs, base, "model.dtype=float32"))
-    check_model(settings_of(inputs, base, "model.dtype=bfloat16"))
-    check_model(settings_of(inputs, base, "evaluation.arms=[untuned]"))
+        keeps_masters({torch.float16, torch.float32}, 1)
 
 
 @pytest.mark.parametrize("is_stated", [True, False])
@@ -57,9 +57,11 @@ def test_zero_stage_0_is_refused_for_bfloat16_weights(
     inputs: Path, small_base: Path, is_stated: bool
 ) -> None:
     base = base_in(inputs / "brain", small_base, torch.bfloat16, is_stated)
+    check_inputs(open_run(settings_of(inputs, base, "execution.tuning.zero_stage=0")), is_written=False)
+    as_stored = "model.dtype=bfloat16"
     with pytest.raises(ConfigError, match=r"execution\.tuning\.zero_stage: 0 .*1, 2 or 3"):
-        check_model(settings_of(inputs, base, "execution.tuning.zero_stage=0"))
-    check_model(settings_of(inputs, base, "execution.tuning.zero_stage=1"))
+        check_model(settings_of(inputs, base, "execution.tuning.zero_stage=0", as_stored))
+    check_model(settings_of(inputs, base, "execution.tuning.zero_stage=1", as_stored))
     check_model(settings_of(inputs, base, "execution.tuning.zero_stage=0", "model.dtype=float32"))
 
 
@@ -97,10 +99,11 @@ def test_conversations_longer_than_the_model_are_refused_by_key_in_the_run_and_i
 
 
 def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_base: Path) -> None:
-    base = base_in(inputs / "half", small_base, torch.float16, is_stated=True)
     settings = settings_of(
         inputs,
-        base,
+        small_base,
+        "model.dtype=bfloat16",
+        "execution.tuning.zero_stage=0",
         "model.lora.target_modules=[query]",
         f"auxiliary=[{{name: talk, paths: [{inputs}/talk.jsonl], max_tokens: 1000}}]",
         f"prompt.instruction={'press the button ' * 200}",
@@ -108,7 +111,12 @@ def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_bas
     with pytest.raises(ConfigError) as raised:
         check_inputs(open_run(settings), is_written=False)
     told = [line.partition(":")[0] for line in str(raised.value).splitlines()]
-    assert told == ["prompt", "auxiliary.0.max_tokens", "model.dtype", "model.lora.target_modules"]
+    assert told == [
+        "prompt",
+        "auxiliary.0.max_tokens",
+        "execution.tuning.zero_stage",
+        "model.lora.target_modules",
+    ]
 
 
 def test_an_empty_half_is_refused_where_arms_are_judged_by_halves(inputs: Path, small_base: Path) -> None:
