@@ -30,7 +30,7 @@ def reference(run: Run, keep: KeepTail) -> Stage:
         version=VERSION,
         identity={"model": run.model_identity, "share": keep.share, "seed": keep.seed},
         inputs={"prepared": prepare(run), "base": run.inputs.base},
-        body=lambda folder, made: _score(folder, made, run.settings, keep),
+        body=lambda folder, made: _score(folder, made, run.resolved, keep),
         input_checks={"prepared": lambda prepared: check_tail(prepared, run.settings)},
         arm=run.arm,
     )
