@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.tree_model import causal_lm
+from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import LabelScorer, Work, label_scorer
 from behaviorlm.timelines.parts import write_prompts

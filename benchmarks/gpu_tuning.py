@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution

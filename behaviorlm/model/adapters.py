@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from behaviorlm.errors import ModelError
 from behaviorlm.model.base_model import dropout_overrides, load_model, model_without_weights
 from behaviorlm.model.config import ModelConfig
-from behaviorlm.model.tree_model import causal_lm
+from behaviorlm.model.lm_head import causal_lm
 
 AdaptedModel = PreTrainedModel | PeftModel
 

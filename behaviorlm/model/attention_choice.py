@@ -23,7 +23,8 @@ from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_probe import largest_difference, small_model
 from behaviorlm.model.base_model import model_without_weights
 from behaviorlm.model.config import ModelConfig
-from behaviorlm.model.tree_model import body_of, causal_lm, head_logits, hidden_states, pack_tensors
+from behaviorlm.model.lm_head import causal_lm, head_logits
+from behaviorlm.model.tree_model import body_of, hidden_states, pack_tensors
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 
 if TYPE_CHECKING:

@@ -1,8 +1,4 @@
-"""Running a causal language model over token trees: hidden states, read-out log-probabilities, the weighted loss.
-
-The LM head runs only on the positions that are read out: with a large vocabulary, full logits would be by far the
-largest tensor of a step.
-"""
+"""Running a causal language model over token trees: hidden states, read-out log-probabilities, the weighted loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,32 +7,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.kept_tail import KeptTail
+from behaviorlm.model.lm_head import causal_lm, target_log_probabilities
 from behaviorlm.trees.token_tree import TokenTree, plain_sequences
 from behaviorlm.trees.tree_rows import CUDA_MULTIPLE, ROW_TOKENS, tree_rows
 
-HEAD_ROWS = 1024
-"""Rows that go through the LM head at a time: bounds the logits to HEAD_ROWS x vocabulary."""
-
 PLAIN_TOKENS = 4096
 """Tokens of a batch where a tree is run as plain sequences."""
-
-_LOGIT_FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # Cohere, Falcon-H1, Muse
-_LOGIT_CAPS = (
-    "final_logit_softcapping",
-    "logits_soft_cap",
-    "output_logit_soft_cap",
-)  # Gemma, RecurrentGemma, xLSTM
 
 
 @dataclass(frozen=True)
 class PackTensors:
     """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32.
 
-    rows: (take, depth, end, place) of TreeRows, where the tree runs as several rows.
+    rows: (take, depth, end, place) of TreeRows, where the tree runs as several rows. kept: (read_outs, weight,
+    reference) of KeptSamples, where the tree has any.
     """
 
     tree: TokenTree
@@ -48,6 +35,7 @@ class PackTensors:
     weight: Tensor
     part: Tensor
     rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+    kept: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 def pack_tensors(
@@ -60,6 +48,7 @@ def pack_tensors(
 
     multiple = CUDA_MULTIPLE if torch.device(device).type == "cuda" else 1
     rows = None if row_tokens is None else tree_rows(tree, row_tokens, multiple)
+    kept = tree.kept
     return PackTensors(
         tree,
         tensor(tree.token_ids),
@@ -72,13 +61,14 @@ def pack_tensors(
         None
         if rows is None
         else (tensor(rows.take), tensor(rows.depth), tensor(rows.end), tensor(rows.place)),
+        None
+        if kept is None
+        else (
+            tensor(kept.read_outs),
+            torch.from_numpy(kept.weight).to(device, non_blocking=True),
+            torch.from_numpy(kept.reference).to(device, non_blocking=True),
+        ),
     )
-
-
-def causal_lm(model: nn.Module) -> Any:
-    """The transformers model inside a peft wrapper, or the model itself."""
-    unwrap: Any = getattr(model, "get_base_model", None)  # peft's; a plan does without importing it
-    return model if unwrap is None else unwrap()
 
 
 def body_of(model: nn.Module) -> Any:
@@ -102,99 +92,6 @@ def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention
     )
     hidden: Tensor = output.last_hidden_state.flatten(0, 1)
     return hidden if batch.rows is None else hidden[batch.rows[3]]
-
-
-def target_log_probabilities(
-    model: nn.Module, hidden: Tensor, target: Tensor, among: Tensor | None = None
-) -> Tensor:
-    """Log-probability of `target` (int64 [R]) under the LM head at `hidden` [R, width]; [R], float32 at least.
-
-    among: int64 [n], ascending, the tokens that can be said: as if the logits of all others were -inf. None: all.
-    Runs HEAD_ROWS rows at a time; while gradients are recorded, the logits are recomputed instead of kept.
-    """
-    rows = None if among is None else head_rows(model, among)
-    pieces = []
-    for start in range(0, max(len(hidden), 1), HEAD_ROWS):
-        piece = (model, hidden[start : start + HEAD_ROWS], target[start : start + HEAD_ROWS], among, rows)
-        if torch.is_grad_enabled() and len(hidden) > HEAD_ROWS:
-            pieces.append(checkpoint(_head_log_probabilities, *piece, use_reentrant=False))
-        else:
-            pieces.append(_head_log_probabilities(*piece))
-    return torch.cat(pieces)
-
-
-HeadRows = tuple[Tensor, Tensor | None]
-"""Rows of the LM head's matrix, [..., width], and their biases; float32 at least."""
-
-
-def head_rows(model: nn.Module, tokens: Tensor) -> HeadRows | None:
-    """The rows of the LM head for some tokens (int64, any shape): few of them cost next to nothing.
-
-    None where the head runs whole.
-    """
-    head = plain_matrix(model)
-    if head is None:
-        return None
-    return precise(head.weight[tokens]), None if head.bias is None else precise(head.bias[tokens])
-
-
-def plain_matrix(model: nn.Module) -> nn.Linear | None:
-    """The LM head where its matrix is all of it, and here.
-
-    One with an adapter, or of another kind, is more than its matrix, and a sharded one holds nothing here.
-    """
-    head = causal_lm(model).get_output_embeddings()
-    return head if type(head) is nn.Linear and head.weight.numel() else None
-
-
-def precise(values: Tensor) -> Tensor:
-    """In float32 at least: a softmax of bfloat16 logits is off by a percent."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
-    """Logits of the LM head, with the model's own scaling and soft cap; [..., vocabulary], float32 at least.
-
-    The keys are those of the architectures in transformers; `choose_attention` refuses a model with others.
-    """
-    head = causal_lm(model).get_output_embeddings()
-    # Mamba's hidden states are float32 beside bfloat16 weights. As one matrix: a slice [B, n, width] of a larger tensor
-    # would be multiplied in B products, each of which reads the whole head (20 times as slow on an H200).
-    rows = hidden.to(head.weight.dtype).reshape(-1, hidden.shape[-1])
-    logits = head(rows).unflatten(0, hidden.shape[:-1])
-    return precise(adjusted_logits(model, logits))
-
-
-def adjusted_logits(model: nn.Module, logits: Tensor) -> Tensor:
-    """The scaling and soft cap that the model's own code puts on what its LM head gives, for any part of it."""
-    config = causal_lm(model).config.get_text_config()
-    for key in _LOGIT_FACTORS:
-        if getattr(config, key, None):
-            logits = logits * getattr(config, key)
-    scaling = getattr(config, "logits_scaling", None)
-    if scaling:
-        logits = logits * scaling if config.model_type.startswith("hyperclovax") else logits / scaling
-    for key in _LOGIT_CAPS:
-        cap = getattr(config, key, None)
-        if cap:
-            logits = torch.tanh(logits / cap) * cap
-    return logits
-
-
-def _head_log_probabilities(
-    model: nn.Module, hidden: Tensor, target: Tensor, among: Tensor | None, rows: HeadRows | None
-) -> Tensor:
-    if rows is not None:
-        logits = adjusted_logits(model, functional.linear(precise(hidden), *rows))
-    else:
-        logits = head_logits(model, hidden)
-        logits = logits if among is None else logits[:, among]
-    normalizer = torch.logsumexp(logits, dim=-1)
-    if among is None:
-        return logits.gather(-1, target[:, None])[:, 0] - normalizer
-    place = torch.searchsorted(among, target).clamp(max=len(among) - 1)
-    found = logits.gather(-1, place[:, None])[:, 0] - normalizer
-    return found.masked_fill(among[place] != target, -torch.inf)
 
 
 def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
@@ -255,32 +152,53 @@ class TreeModel(nn.Module):
         attention: TreeAttention,
         parts: int = 1,
         label_tokens: NDArray[np.int64] | None = None,
+        kept_tail: KeptTail | None = None,
     ) -> None:
-        """label_tokens: of the vocabulary's labels, ascending: in part 0, samples, no other can be said. None: all."""
+        """label_tokens: of the vocabulary's labels, ascending: in part 0, samples, no other can be said. None: all.
+        kept_tail: what the kept samples of packs are asked for, which is the last part of the loss.
+        """
         super().__init__()
         self.model = model
         self.attention = attention
         self.parts = parts
         tokens = None if label_tokens is None else torch.from_numpy(label_tokens)
         self.register_buffer("label_tokens", tokens, persistent=False)
+        self.kept_tail = kept_tail
 
     def forward(self, batch: PackTensors) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns (the weighted sum of the negative log-likelihoods, that sum by part [parts], nll [R])."""
-        nll = -self._log_probabilities(batch, read_out_states(self.model, batch, self.attention))
+        """Returns (the weighted sum of the negative log-likelihoods, that sum by part [parts], nll [R]).
+
+        With kept samples both sums have their divergence from the reference, too; the nll of their read-outs is 0.
+        """
+        states = read_out_states(self.model, batch, self.attention)
+        nll = -self._log_probabilities(batch, states)
         # without weight it may be of a token that cannot be said
         weighted = (nll * batch.weight).masked_fill(batch.weight == 0, 0.0)
         by_part = torch.zeros(self.parts, device=nll.device, dtype=nll.dtype)
-        return weighted.sum(), by_part.index_add(0, batch.part, weighted.detach()), nll.detach()
+        by_part.index_add_(0, batch.part, weighted.detach())
+        loss = weighted.sum()
+        if self.kept_tail is not None and batch.kept is not None:
+            read_outs, weight, reference = batch.kept
+            kept = (self.kept_tail.divergence(self.model, states[read_outs], reference) * weight).sum()
+            loss = loss + kept
+            by_part[-1] += kept.detach()
+        return loss, by_part, nll.detach()
 
     def _log_probabilities(self, batch: PackTensors, states: Tensor) -> Tensor:
-        """Of every read-out's target; [R]."""
-        if self.label_tokens is None:
+        """Of every read-out's target; [R]. 0 where the read-out is of a kept sample."""
+        if self.label_tokens is None and batch.kept is None:
             return target_log_probabilities(self.model, states, batch.target)
-        of_sample = batch.tree.part == 0
-        pieces, places = [], []
+        tree = batch.tree
+        is_target = np.ones(len(tree.part), bool)
+        if tree.kept is not None:
+            is_target[tree.kept.read_outs] = False
+        of_sample = tree.part == 0
+        found = None
         for chosen, among in ((of_sample, self.label_tokens), (~of_sample, None)):
-            if chosen.any():
-                place = torch.from_numpy(np.flatnonzero(chosen)).to(states.device)
-                places.append(place)
-                pieces.append(target_log_probabilities(self.model, states[place], batch.target[place], among))
-        return torch.cat(pieces)[torch.argsort(torch.cat(places))]
+            if (chosen & is_target).any():
+                place = torch.from_numpy(np.flatnonzero(chosen & is_target)).to(states.device)
+                values = target_log_probabilities(self.model, states[place], batch.target[place], among)
+                found = values.new_zeros(len(states)) if found is None else found
+                found = found.index_copy(0, place, values)
+        assert found is not None, "a pack without a read-out"
+        return found

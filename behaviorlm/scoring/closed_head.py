@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from behaviorlm.model.tree_model import adjusted_logits, head_logits, head_rows, precise
+from behaviorlm.model.lm_head import adjusted_logits, head_logits, head_rows, precise
 from behaviorlm.scoring.whole_head import whole_rows
 from behaviorlm.trees.closed_trie import ClosedPiece, ClosedTrie
 

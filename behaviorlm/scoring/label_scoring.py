@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from behaviorlm.model.attention import TreeAttention
-from behaviorlm.model.tree_model import (
-    body_of,
-    causal_lm,
-)
+from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.tree_model import body_of
 from behaviorlm.scoring.closed_head import ClosedHead, closed_head
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from behaviorlm.model.tree_model import HEAD_ROWS, adjusted_logits, causal_lm, head_logits, plain_matrix
+from behaviorlm.model.lm_head import HEAD_ROWS, adjusted_logits, causal_lm, head_logits, plain_matrix
 
 HEAD_LOGITS = {"cpu": 1 << 21}
 """Logits that are there at a time, 8 MB; of a head that is no plain matrix whole rows, one at least. With Gemma's

@@ -19,11 +19,12 @@ from behaviorlm.timelines.profiles import profile_rows
 from behaviorlm.timelines.sample_ids import id_octets
 from behaviorlm.timelines.splits import SPLIT_NAMES
 from behaviorlm.timelines.vocabulary import Vocabulary
-from behaviorlm.trees.token_tree import Int32, TreeWriter
+from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 
 Int64 = NDArray[np.int64]
 PROFILES = "profile_ids"
 """Column of a part, where prompts begin with a profile."""
+_NOTHING = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -181,11 +182,23 @@ def history_tokens(history_start: Int64, line_tokens: Int64, max_events: int, st
 
 
 @dataclass(frozen=True)
+class KeptReadOut:
+    """What holds a sample to a reference: see `TreeWriter.kept_sample`."""
+
+    tree: TokenTree
+    places: Int64
+    weight: float
+    reference: NDArray[np.float32]
+    part: int
+
+
+@dataclass(frozen=True)
 class SampleReadOut:
     """What to read out at a sample: the label's tokens with the terminator, and the weight of each in the loss."""
 
     label_ids: Int32
     weight: float
+    kept: KeptReadOut | None = None
 
 
 def write_window(
@@ -200,9 +213,16 @@ def write_window(
     for offset, (row, read_out) in enumerate(zip(rows.tolist(), read_outs, strict=True)):
         opened += _open_lines(writer, part, at, row)
         at = max(at, row)
+        writer.open(part.questions[row])
         writer.predicted_leaf(
-            part.questions[row], read_out.label_ids, weight=read_out.weight, part=0, item=item + offset
+            _NOTHING, read_out.label_ids, weight=read_out.weight, part=0, item=item + offset
         )
+        kept = read_out.kept
+        if kept is not None:
+            writer.kept_sample(
+                kept.tree, kept.places, weight=kept.weight, reference=kept.reference, part=kept.part
+            )
+        writer.close()
     for _ in range(opened):
         writer.close()
 
@@ -222,7 +242,9 @@ def write_prompts(writer: TreeWriter, part: TimelinePart, rows: Int64) -> list[i
 
 
 def window_tokens(part: TimelinePart, rows: Int64, labels: Int64) -> int:
-    """Tokens that `write_window` lays out for these rows, given the tokens of each one's label and terminator."""
+    """Tokens that `write_window` lays out for these rows. labels: of each one's label and terminator, and of what else
+    hangs below its prompt.
+    """
     start, last = part.window_start[rows[0]], rows[-1]
     lines = part.lines.offsets[last] - part.lines.offsets[start] + len(_profile(part, rows))
     return int(lines + part.questions.tokens(rows) + (labels - 1).sum())

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import (
     Int64,
+    KeptReadOut,
     SampleReadOut,
     TimelinePart,
     labels_with_terminator,
@@ -32,6 +34,7 @@ from behaviorlm.training.schedule import (
     schedule_fingerprint,
     schedule_samples,
 )
+from behaviorlm.trees.closed_trie import ClosedTrie
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 
 
@@ -57,6 +60,32 @@ class AuxiliaryConversations:
     conversations: Sequence[Conversation]
 
 
+@dataclass(frozen=True)
+class TailReference:
+    """What holds samples to a reference among the T tail behaviors (see KeptTail), with its weight in a step's loss.
+
+    trie: of the tail, in one piece. rows: for each part the ascending rows that are held; scores: for each of them
+    float32 [n, T], log-probabilities of the reference that sum to 1 over the tail.
+    """
+
+    trie: ClosedTrie
+    weight: float
+    rows: Sequence[Int64]
+    scores: Sequence[NDArray[np.float32]]
+
+    def held(self, part: int, rows: Int64) -> NDArray[np.bool_]:
+        """Which of some rows of a part are held to it."""
+        held = self.rows[part]
+        if not len(held):
+            return np.zeros(len(rows), bool)
+        return held[np.searchsorted(held, rows).clip(max=len(held) - 1)] == rows
+
+    def of(self, part: int, row: int) -> NDArray[np.float32]:
+        """The reference of a row that is held."""
+        found: NDArray[np.float32] = self.scores[part][np.searchsorted(self.rows[part], row)]
+        return found
+
+
 class StepSchedule:
     """Every step of a tuning run as packs; the same whatever the number of workers. Parts stay memory-mapped."""
 
@@ -67,15 +96,17 @@ class StepSchedule:
         prompt: PromptTokens,
         auxiliary: Sequence[AuxiliaryConversations],
         batching: Batching,
+        reference: TailReference | None = None,
     ) -> None:
         """`rows`: for each part the ascending target rows to train on; behaviors must be in the vocabulary."""
         self._parts, self._prompt, self._auxiliary, self._batching = parts, prompt, auxiliary, batching
+        self._reference = reference
         self._labels = labels_with_terminator(prompt)
         self._label_tokens = np.array([len(label) for label in self._labels], dtype=np.int64)
         chunks = chunk_samples(
             parts,
             rows,
-            self._label_tokens,
+            self._tokens_below,
             batching.max_samples_per_timeline_per_step,
             batching.max_tokens - len(prompt.instruction_ids),
         )
@@ -100,8 +131,9 @@ class StepSchedule:
 
     @property
     def part_names(self) -> list[str]:
-        """Names of the parts of the loss: "samples", then the auxiliary sources."""
-        return ["samples", *(source.name for source in self._auxiliary)]
+        """Names of the parts of the loss: "samples", the auxiliary sources, "keep_tail" with a reference."""
+        kept = [] if self._reference is None else ["keep_tail"]
+        return ["samples", *(source.name for source in self._auxiliary), *kept]
 
     def epoch(self, step: int) -> int:
         """The epoch a step belongs to, from 0."""
@@ -122,12 +154,11 @@ class StepSchedule:
         sizes = [self._chunk_tokens(chunk) for chunk in chunks]
         sizes += [len(conversation.token_ids) for conversation, _, _ in conversations]
         room = self._batching.max_tokens - len(self._prompt.instruction_ids)
-        weight = 1.0 / self._samples.samples(step)
         packs = []
         for members in fit_packs(sizes, room):
             taken_chunks = [chunks[index] for index in members if index < len(chunks)]
             taken = [conversations[index - len(chunks)] for index in members if index >= len(chunks)]
-            packs.append(self._pack(taken_chunks, taken, weight))
+            packs.append(self._pack(step, taken_chunks, taken))
         return packs
 
     def single_packs(self, step: int) -> list[tuple[list[bytes], TokenTree]]:
@@ -135,11 +166,11 @@ class StepSchedule:
         result = []
         for chunk in self._samples.steps[step]:
             ids = [self._parts[chunk.part].sample_id[row].tobytes() for row in chunk.rows.tolist()]
-            result.append((ids, self._pack([chunk], [], 1.0 / self._samples.samples(step))))
+            result.append((ids, self._pack(step, [chunk], [])))
         return result
 
     def _pack(
-        self, chunks: Sequence[Chunk], conversations: Sequence[tuple[Conversation, int, float]], weight: float
+        self, step: int, chunks: Sequence[Chunk], conversations: Sequence[tuple[Conversation, int, float]]
     ) -> TokenTree:
         writer = TreeWriter()
         item = 0
@@ -147,8 +178,7 @@ class StepSchedule:
             writer.open(self._prompt.instruction_ids)
         for chunk in chunks:
             part = self._parts[chunk.part]
-            labels = [SampleReadOut(self._labels[behavior], weight) for behavior in part.behavior[chunk.rows]]
-            write_window(writer, part, chunk.rows, labels, item)
+            write_window(writer, part, chunk.rows, self._read_outs(step, chunk), item)
             item += len(chunk.rows)
         if chunks:
             writer.close()
@@ -164,6 +194,33 @@ class StepSchedule:
             item += 1
         return writer.finish()
 
+    def _read_outs(self, step: int, chunk: Chunk) -> list[SampleReadOut]:
+        labels = [self._labels[behavior] for behavior in self._parts[chunk.part].behavior[chunk.rows]]
+        weight = 1.0 / self._samples.samples(step)
+        if self._reference is None:
+            return [SampleReadOut(label, weight) for label in labels]
+        reference, number = self._reference, len(self.part_names) - 1
+        (piece,) = reference.trie.pieces
+        in_step = sum(int(reference.held(each.part, each.rows).sum()) for each in self._samples.steps[step])
+        return [
+            SampleReadOut(
+                label,
+                weight,
+                KeptReadOut(
+                    piece.tree,
+                    piece.places,
+                    reference.weight / in_step,
+                    reference.of(chunk.part, row),
+                    number,
+                )
+                if held
+                else None,
+            )
+            for label, row, held in zip(
+                labels, chunk.rows.tolist(), reference.held(chunk.part, chunk.rows), strict=True
+            )
+        ]
+
     def _step_conversations(self, step: int) -> list[tuple[Conversation, int, float]]:
         """(conversation, number of its source from 1, its weight in the step's loss)."""
         result = []
@@ -175,8 +232,14 @@ class StepSchedule:
         return result
 
     def _chunk_tokens(self, chunk: Chunk) -> int:
-        part = self._parts[chunk.part]
-        return window_tokens(part, chunk.rows, self._label_tokens[part.behavior[chunk.rows]])
+        return window_tokens(self._parts[chunk.part], chunk.rows, self._tokens_below(chunk.part, chunk.rows))
+
+    def _tokens_below(self, part: int, rows: Int64) -> Int64:
+        """Tokens of the labels of some rows, and of what else hangs below their prompts."""
+        tokens: Int64 = self._label_tokens[self._parts[part].behavior[rows]]
+        if self._reference is not None:
+            tokens = tokens + self._reference.trie.nodes * self._reference.held(part, rows)
+        return tokens
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(schedule_fingerprint(self._samples, self._parts).encode())
@@ -184,6 +247,10 @@ class StepSchedule:
             digest.update(f"{source.name} {source.weight}".encode())
             for chosen in schedule:
                 digest.update(chosen.tobytes() + b"step")
+        if self._reference is not None:
+            digest.update(f"keep_tail {self._reference.weight}".encode())
+            for rows, scores in zip(self._reference.rows, self._reference.scores, strict=True):
+                digest.update(rows.tobytes() + scores.tobytes())
         return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ choice; the paper says nothing about batching.)
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -43,21 +43,20 @@ class SampleSchedule:
 def chunk_samples(
     parts: Sequence[TimelinePart],
     rows: Sequence[Int64],
-    label_tokens: Int64,
+    tokens_below: Callable[[int, Int64], Int64],
     max_samples: int,
     max_tokens: int,
 ) -> list[Chunk]:
     """Cut the chosen rows of each part into chunks of one window, at most `max_samples` and `max_tokens` each.
 
-    label_tokens: int64 [vocabulary], tokens of each label with its terminator; max_tokens: room beside the
-    instruction. Raises DataError for a sample that does not fit alone.
+    tokens_below: of a part and rows of it int64 [rows], tokens that hang below each prompt (see `window_tokens`);
+    max_tokens: room beside the instruction. Raises DataError for a sample that does not fit alone.
     """
     chunks = []
     for index, (part, chosen) in enumerate(zip(parts, rows, strict=True)):
-        labels = label_tokens[part.behavior]
         for window in part.windows(chosen):
             for piece in np.array_split(window, -(-len(window) // max_samples)):
-                chunks += _fitting(index, part, piece, labels, max_tokens)
+                chunks += _fitting(index, part, piece, tokens_below, max_tokens)
     return chunks
 
 
@@ -148,18 +147,22 @@ def schedule_fingerprint(schedule: SampleSchedule, parts: Sequence[TimelinePart]
     return digest.hexdigest()
 
 
-def _fitting(index: int, part: TimelinePart, rows: Int64, labels: Int64, max_tokens: int) -> list[Chunk]:
-    if window_tokens(part, rows, labels[rows]) <= max_tokens:
+def _fitting(
+    index: int, part: TimelinePart, rows: Int64, tokens_below: Callable[[int, Int64], Int64], max_tokens: int
+) -> list[Chunk]:
+    tokens = window_tokens(part, rows, tokens_below(index, rows))
+    if tokens <= max_tokens:
         return [Chunk(index, (index, int(part.user_start[rows[0]])), rows)]
     if len(rows) == 1:
         raise DataError(
-            f"a sample of {window_tokens(part, rows, labels[rows])} tokens does not fit into max_tokens beside the "
-            f"instruction ({max_tokens} left): raise max_tokens or lower prompt.max_events"
+            f"a sample of {tokens} tokens does not fit into max_tokens beside the instruction ({max_tokens} left): "
+            "raise max_tokens or lower prompt.max_events"
         )
     first, second = np.array_split(rows, 2)
-    return _fitting(index, part, first, labels, max_tokens) + _fitting(
-        index, part, second, labels, max_tokens
-    )
+    return [
+        *_fitting(index, part, first, tokens_below, max_tokens),
+        *_fitting(index, part, second, tokens_below, max_tokens),
+    ]
 
 
 def _fill(chunks: Sequence[Chunk], sizes: Sequence[int], cap: int) -> tuple[list[list[Chunk]], int]:

@@ -5,7 +5,7 @@ part say anything, and the probabilities there are over the node's children alon
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -63,15 +63,40 @@ class ClosedTrie:
     def label_scores(self, log_probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sum the choices on each label's path; float [n, E] to float64 [n, K], each row's probabilities sum to 1."""
         total = log_probabilities.astype(np.float64)
-        for children in self._levels[1:]:
+        for children in self.levels[1:]:
             total[:, children] += total[:, self.parent[children]]
         scores = np.zeros((len(total), len(self.label_child)))
         chosen = self.label_child >= 0
         scores[:, chosen] = total[:, self.label_child[chosen]]
         return scores
 
+    def among(self, labels: Int64) -> "ClosedTrie":
+        """The choices on the paths of T labels only, each with all that may follow there. labels: int64 [T].
+
+        Of a trie in one piece, which stays one. `label_child` is then of these labels, int64 [T].
+        """
+        (piece,) = self.pieces
+        on_path = np.zeros(len(self.child_token), bool)
+        child = self.label_child[labels]
+        while (child >= 0).any():
+            child = child[child >= 0]
+            on_path[child] = True
+            child = self.parent[child]
+        branch = np.repeat(np.arange(len(self.child_start) - 1), np.diff(self.child_start))
+        branches = np.unique(branch[on_path])
+        kept = np.isin(branch, branches)
+        place = np.r_[np.cumsum(kept) - 1, -1]  # of each child among those kept; -1 stays
+        return ClosedTrie(
+            (_without_others(piece, branches),),
+            np.r_[0, np.cumsum(np.diff(self.child_start)[branches])].astype(np.int64),
+            self.child_token[kept],
+            place[self.parent[kept]],
+            place[self.label_child[labels]],
+        )
+
     @cached_property
-    def _levels(self) -> list[Int64]:
+    def levels(self) -> list[Int64]:
+        """The children without a choice above them, with one, and so on."""
         level = np.zeros(len(self.parent), np.int64)
         for child, parent in enumerate(self.parent.tolist()):  # a parent comes before its children
             if parent >= 0:
@@ -143,4 +168,22 @@ def _piece(first: int, beginnings: Sequence[Int32]) -> ClosedPiece:
         places.append(path[-1][1] if path else -1)
     return ClosedPiece(
         writer.finish(), first + np.arange(len(beginnings), dtype=np.int64), np.array(places, np.int64)
+    )
+
+
+def _without_others(piece: ClosedPiece, branches: Int64) -> ClosedPiece:
+    """A piece with some of its branching nodes, and with the tokens above them only."""
+    tree, places = piece.tree, piece.places[np.searchsorted(piece.branches, branches)]
+    keep = np.zeros(len(tree), bool)
+    for place in places[places >= 0].tolist():
+        keep[tree.path_to(place)] = True
+    before = np.r_[0, np.cumsum(keep)]
+    left = replace(
+        tree,
+        token_ids=tree.token_ids[keep],
+        depth=tree.depth[keep],
+        end=before[tree.end[keep]].astype(np.int32),
+    )
+    return ClosedPiece(
+        left, np.arange(len(branches), dtype=np.int64), np.where(places < 0, -1, before[places])
     )

@@ -16,6 +16,20 @@ Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class KeptSamples:
+    """S samples of a tree of which more is asked than their label: how likely each of T tail behaviors is.
+
+    read_outs: int32 [S, B], those at the B branching nodes of a trie below each sample's prompt; they have no target,
+    and weight 0. weight: float32 [S], the factor of the sample's divergence in the loss. reference: float32 [S, T],
+    log-probabilities; their exponentials sum to 1 over the tail.
+    """
+
+    read_outs: Int32
+    weight: Float32
+    reference: Float32
+
+
+@dataclass(frozen=True)
 class TokenTree:
     """A forest of L tokens in preorder with R read-outs.
 
@@ -26,7 +40,9 @@ class TokenTree:
     target: int32 [R], the token id to be predicted.
     weight: float32 [R], the factor of the negative log-likelihood in the loss.
     part: int32 [R], 0 for samples, k >= 1 for auxiliary source k.
-    item: int32 [R], which sample or conversation of the tree the read-out belongs to.
+    item: int32 [R], which sample or conversation of the tree the read-out belongs to; below 0, and each of its own, for
+    those of kept samples.
+    kept: samples that are held to a reference; None: none.
     """
 
     token_ids: Int32
@@ -37,6 +53,7 @@ class TokenTree:
     weight: Float32
     part: Int32
     item: Int32
+    kept: KeptSamples | None = None
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -73,6 +90,7 @@ class TreeWriter:
         self._weight: list[Float32] = []
         self._part: list[Int32] = []
         self._item: list[Int32] = []
+        self._kept: list[tuple[Int32, float, Float32]] = []
 
     def __len__(self) -> int:
         return self._length
@@ -142,6 +160,23 @@ class TreeWriter:
         self._part.append(np.full(len(source), part, dtype=np.int32))
         self._item.append(np.full(len(source), item, dtype=np.int32))
 
+    def kept_sample(
+        self, tree: TokenTree, places: NDArray[np.int64], *, weight: float, reference: Float32, part: int
+    ) -> None:
+        """Hang a tree below the open run and read it out at some places, -1: the last open token. See KeptSamples."""
+        depth, last = self._tip()
+        first, known = self._length, sum(map(len, self._source))
+        self._ids.append(tree.token_ids)
+        self._depths.append((tree.depth + depth).astype(np.int32))
+        self._ends.append((tree.end + first).astype(np.int32))
+        self._length += len(tree)
+        count = len(places)
+        self.read_out(
+            np.where(places < 0, last, first + places), np.zeros(count, np.int32), np.zeros(count), part, 0
+        )
+        self._item[-1] = -1 - known - np.arange(count, dtype=np.int32)
+        self._kept.append((known + np.arange(count, dtype=np.int32), weight, reference))
+
     def finish(self) -> TokenTree:
         """Close what is open and return the tree."""
         while self._open:
@@ -156,7 +191,14 @@ class TreeWriter:
             _joined(self._weight, np.float32),
             _joined(self._part, np.int32),
             _joined(self._item, np.int32),
+            self._kept_samples(),
         )
+
+    def _kept_samples(self) -> KeptSamples | None:
+        if not self._kept:
+            return None
+        read_outs, weights, references = zip(*self._kept, strict=True)
+        return KeptSamples(np.stack(read_outs), np.array(weights, np.float32), np.stack(references))
 
     def _tip(self) -> tuple[int, int]:
         if not self._open:

@@ -16,7 +16,8 @@ from behaviorlm.model.adapters import add_adapter, trainable_parameters
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model, load_tokenizer, max_positions
-from behaviorlm.model.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.timelines.parts import TimelinePart, Window, labels_with_terminator, load_part, write_prompts

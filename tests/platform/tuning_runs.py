@@ -21,7 +21,9 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel
+from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
@@ -33,6 +35,9 @@ VOCABULARY = 61
 LABELS = np.arange(2, 26)
 """The tokens that samples predict."""
 SAMPLES_PER_PACK = 3
+NAMES = [np.array(name, np.int32) for name in ([2, 3, 9], [2, 4, 9], [5, 9], [6, 7, 9], [6, 8, 9])]
+TAIL = build_closed_trie(NAMES, 100).among(np.array([1, 2, 4]))
+"""Of which some samples are held to a reference, where a toy has one."""
 
 
 def toy_model(
@@ -41,6 +46,7 @@ def toy_model(
     dropout: float = 0.0,
     tied: bool = False,
     labels: np.ndarray | None = None,
+    held: bool = False,
 ) -> TreeModel:
     """A Llama of odd sizes, so that no tensor divides by 2 or 3 workers alike, with an adapter of rank 5."""
     torch.manual_seed(7)
@@ -62,11 +68,12 @@ def toy_model(
         model = get_peft_model(
             model, LoraConfig(r=5, lora_alpha=10, target_modules="all-linear", init_lora_weights=False)
         )
-    return TreeModel(model, TreeAttention("full"), parts=2, label_tokens=labels)
+    term = kept_tail(TAIL, 2.0) if held else None
+    return TreeModel(model, TreeAttention("full"), 3 if held else 2, labels, term)
 
 
-def random_pack(random: np.random.Generator, weight: float) -> TokenTree:
-    """A shared beginning, SAMPLES_PER_PACK samples of part 0 and a conversation of part 1."""
+def random_pack(random: np.random.Generator, weight: float, held: int = 0) -> TokenTree:
+    """A shared beginning, SAMPLES_PER_PACK samples of part 0 and a conversation of part 1; some prompts are held."""
 
     def tokens(low: int, high: int) -> np.ndarray:
         return random.integers(1, VOCABULARY, random.integers(low, high)).astype(np.int32)
@@ -75,7 +82,13 @@ def random_pack(random: np.random.Generator, weight: float) -> TokenTree:
     writer.open(tokens(4, 12))
     for item in range(SAMPLES_PER_PACK):
         label = random.choice(LABELS, random.integers(1, 4)).astype(np.int32)
-        writer.predicted_leaf(tokens(1, 5), label, weight=weight, part=0, item=item)
+        writer.open(tokens(1, 5))
+        writer.predicted_leaf(np.zeros(0, np.int32), label, weight=weight, part=0, item=item)
+        if item < held:
+            (piece,) = TAIL.pieces
+            q = np.log(random.dirichlet(np.ones(3))).astype(np.float32)
+            writer.kept_sample(piece.tree, piece.places, weight=weight, reference=q, part=2)
+        writer.close()
     writer.close()
     conversation = tokens(6, 10)
     said = np.arange(len(conversation)) >= 3
@@ -89,18 +102,20 @@ class ToySchedule:
 
     pack_counts: tuple[int, ...]
     fingerprint: str = "toy"
+    held: bool = False
 
     def __len__(self) -> int:
         return len(self.pack_counts)
 
     @property
     def part_names(self) -> list[str]:
-        return ["samples", "chat"]
+        return ["samples", "chat", "keep_tail"] if self.held else ["samples", "chat"]
 
     def packs(self, step: int) -> list[TokenTree]:
         random = np.random.default_rng([3, step])
         count = self.pack_counts[step]
-        return [random_pack(random, 1.0 / (count * SAMPLES_PER_PACK)) for _ in range(count)]
+        weight = 1.0 / (count * SAMPLES_PER_PACK)
+        return [random_pack(random, weight, held=number % 3 if self.held else 0) for number in range(count)]
 
     def sample_ids(self, step: int) -> list[bytes]:
         first = sum(self.pack_counts[:step]) * SAMPLES_PER_PACK
@@ -139,8 +154,8 @@ class HaltingSchedule(ToySchedule):
         return super().packs(step)
 
 
-def toy_schedule(pack_counts: Sequence[int]) -> Callable[[], ToySchedule]:
-    return functools.partial(ToySchedule, tuple(pack_counts))
+def toy_schedule(pack_counts: Sequence[int], held: bool = False) -> Callable[[], ToySchedule]:
+    return functools.partial(ToySchedule, tuple(pack_counts), held=held)
 
 
 def dying_schedule(

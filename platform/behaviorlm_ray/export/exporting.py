@@ -39,7 +39,7 @@ from behaviorlm_ray.export.card import calibration_errors, write_card
 from behaviorlm_ray.export.choice import Chosen, Measured, Told
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.export.measuring import coverage, fit_calibration, metrics_on_test
-from behaviorlm_ray.pipeline.tune import MODEL
+from behaviorlm_ray.pipeline.run import MODEL
 from behaviorlm_ray.preparation.prepared_log import SampleRows, union_rows
 from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.manifests import package_versions

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from behaviorlm_ray.console.screen import screen
+from behaviorlm_ray.pipeline.run import MODEL
 from behaviorlm_ray.pipeline.scoring_work import plain_warnings
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.pipeline.tune import MODEL
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring.pool import Scored, ScoringPool, score
 from behaviorlm_ray.scoring.replica import ScoringTask

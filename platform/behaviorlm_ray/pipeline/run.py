@@ -10,6 +10,8 @@ from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.storage import Location
 
+MODEL = "model"
+"""The folder of a tuned model in the output of its stage."""
 NORMALIZATION = "normalization"
 """The key of `scoring_identity`."""
 

@@ -25,7 +25,7 @@ from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
 from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
 from behaviorlm_ray.storage import PATIENCE_SECONDS, Location, location
-from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.config import ATuningConfig, TuningConfig, TuningExecution
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 """Names that are parts of paths."""
@@ -190,8 +190,8 @@ class RunSettings(Settings):
         description="The model that B-Tuning goes on from, and that judges difficulty for it.",
     )
     loss: LossConfig = Field(default=LossConfig(), description="What every tuning minimizes on its samples.")
-    a_tuning: TuningConfig = Field(
-        default=TuningConfig(), description="A-Tuning: on samples with an anchor target."
+    a_tuning: ATuningConfig = Field(
+        default=ATuningConfig(), description="A-Tuning: on samples with an anchor target."
     )
     scoring: ScoringConfig = Field(
         default=ScoringConfig(), description="What the probability of a behavior is, everywhere."

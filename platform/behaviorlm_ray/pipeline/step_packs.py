@@ -20,10 +20,14 @@ def packs_a_step(
     labels = np.array([len(label) for label in labels_with_terminator(prompt)], dtype=np.int64)
     few = [chosen[:LOOKED_AT] for chosen in rows]
     room = config.max_tokens - len(prompt.instruction_ids)
-    chunks = chunk_samples(parts, few, labels, config.max_samples_per_timeline_per_step, room)
+
+    def below(part: int, rows: Int64) -> Int64:
+        tokens: Int64 = labels[parts[part].behavior[rows]]
+        return tokens
+
+    chunks = chunk_samples(parts, few, below, config.max_samples_per_timeline_per_step, room)
     tokens = sum(
-        window_tokens(parts[chunk.part], chunk.rows, labels[parts[chunk.part].behavior[chunk.rows]])
-        for chunk in chunks
+        window_tokens(parts[chunk.part], chunk.rows, below(chunk.part, chunk.rows)) for chunk in chunks
     )
     samples = sum(len(chosen) for chosen in few)
     a_step = min(config.samples_per_step, sum(len(chosen) for chosen in rows))

@@ -11,13 +11,14 @@ from behaviorlm.training.config import LossConfig
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
-from behaviorlm_ray.pipeline.run import Run, plain
+from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
+from behaviorlm_ray.pipeline.run import MODEL, Run, plain
 from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
 from behaviorlm_ray.preparation.prepared_log import count
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
-from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning.config import KeepTail, TuningConfig
 from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
 
-MODEL = "model"
 SELECTION = "selection.parquet"
 
 
@@ -35,7 +35,8 @@ class TuningPlan:
     """How and on what a model is tuned.
 
     mixed: with the auxiliary conversations. half: only samples of half 0 or 1 of the groups. stop_step: only the first
-    so many steps of that tuning; the checkpoint there is kept for those that go further.
+    so many steps of that tuning; the checkpoint there is kept for those that go further. keep: how samples are held to
+    the base; None: none are.
     """
 
     config: TuningConfig
@@ -43,12 +44,16 @@ class TuningPlan:
     mixed: bool
     half: int | None = None
     stop_step: int | None = None
+    keep: KeepTail | None = None
 
 
 def a_tune(run: Run, half: int | None = None) -> Stage:
     """A-Tuning: the base model on samples with an anchor target and auxiliary conversations."""
     name = "a_tune" if half is None else f"a_tune_half_{half}"
-    return tuning_stage(run, name, TuningPlan(run.settings.a_tuning, "anchors", mixed=True, half=half))
+    config = run.settings.a_tuning
+    plan = TuningPlan(config.common, "anchors", mixed=True, half=half, keep=config.keep_tail)
+    held = {} if plan.keep is None else {"reference": reference(run, plan.keep)}
+    return tuning_stage(run, name, plan, held)
 
 
 def one_stage(run: Run, half: int | None = None) -> Stage:
@@ -70,7 +75,9 @@ def tuning_stage(
     inputs: Mapping[str, Stage] | None = None,
     continues: Stage | None = None,
 ) -> Stage:
-    """A stage that tunes. inputs: "start", whose model it goes on from, and "selection", for samples "selected"."""
+    """A stage that tunes. inputs: "start", whose model it goes on from, "selection", for samples "selected", and
+    "reference", where samples are held to it.
+    """
     sources = [source for source in run.settings.auxiliary if source.ratio > 0] if tuning.mixed else []
     identity: dict[str, Any] = {
         "tuning": plain(tuning.config),
@@ -86,6 +93,7 @@ def tuning_stage(
     identity |= run.few_shot_identity if tuning.samples == "all" else {}
     identity |= {} if run.settings.loss == LossConfig() else {"loss": plain(run.settings.loss)}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
+    identity |= {} if tuning.keep is None else {"keep_tail": plain(tuning.keep)}
     before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
 
     def check_anchors(prepared: StageOutput) -> None:
@@ -184,6 +192,7 @@ def _sources(
 ) -> tuple["ModelSource", "ScheduleSource"]:
     """What workers open: the model, and the steps."""
     from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
+    from behaviorlm_ray.tuning.tail_source import TailSource
 
     settings, config = run.resolved, tuning.config
     log = open_log(made["prepared"], settings)
@@ -192,16 +201,19 @@ def _sources(
         MixedSource(each.name, made["conversations"].folder / f"{each.name}.arrow", each.ratio, each.weight)
         for each in sources
     ]
+    keep = tuning.keep
+    tail = None if keep is None else TailSource(log, keep, made["reference"].folder / TAIL_SCORES)
     model = ModelSource(
         settings.model,
         None if begun is None else begun.folder / MODEL,
-        1 + len(mixed),
+        1 + len(mixed) + (tail is not None),
         config.seed,
         settings.execution.allow_plain,
         tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
+        tail,
     )
     selection = made["selection"].folder / SELECTION if "selection" in made else None
-    return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config)
+    return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config, tail)
 
 
 def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:

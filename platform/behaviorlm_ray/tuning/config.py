@@ -50,6 +50,43 @@ class TuningConfig(Settings):
         return self
 
 
+class KeepTail(Settings):
+    """What A-Tuning on anchors leaves of the base's knowledge of the tail: ours, not the paper's."""
+
+    weight: float = Field(
+        1.0,
+        gt=0,
+        description="Weight, in the loss, of the divergence from the base among the tail behaviors: T^2 KL(q || p).",
+    )
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="T: q and p are the base's and the model's probabilities, normalized over the trie of names, "
+        "to the power 1/T and renormalized over the tail.",
+    )
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the samples that are held to the base; each costs the names' branching nodes on top. "
+        "A larger share keeps those of a smaller one.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of which samples are held.")
+
+
+class ATuningConfig(TuningConfig):
+    """A-Tuning: what any tuning has, and what it keeps of the tail."""
+
+    keep_tail: KeepTail | None = Field(
+        None, description="Whether samples are held to what the base says of the tail; null: none."
+    )
+
+    @property
+    def common(self) -> TuningConfig:
+        """What any tuning has."""
+        return TuningConfig(**{name: getattr(self, name) for name in TuningConfig.model_fields})
+
+
 class TuningExecution(Settings):
     """How tuning is carried out: changes where and how fast it runs, not what comes out."""
 

@@ -13,8 +13,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from behaviorlm.errors import ModelError
+from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.precision import slowness
-from behaviorlm.model.tree_model import TreeModel, causal_lm
+from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.gradient_watch import GradientWatch
 from behaviorlm_ray.tuning.precision import keeps_masters
@@ -82,7 +83,8 @@ def start_engine(
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
     tokens = None if model.label_tokens is None else len(model.label_tokens)
-    work = model_work(model.model, tokens)  # before parameters are sharded
+    kept = 0 if model.kept_tail is None else len(model.kept_tail.among)
+    work = model_work(model.model, tokens, kept)  # before parameters are sharded
     stage = _possible_stage(model, execution.zero_stage)
     engine, _, _, _ = deepspeed.initialize(
         model=model,

@@ -15,6 +15,7 @@ from behaviorlm_ray.preparation.conversation_files import read_encoded
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning.tail_source import TailSource
 from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
 
 
@@ -32,7 +33,8 @@ class MixedSource:
 class ScheduleSource:
     """Opens the step schedule of a tuning run; picklable.
 
-    half: only samples of half 0 or 1 of the groups. selection: the file of selected sample ids, for "selected".
+    half: only samples of half 0 or 1 of the groups. selection: the file of selected sample ids, for "selected". tail:
+    what samples are held to; None: none are.
     """
 
     log: PreparedLog
@@ -41,6 +43,7 @@ class ScheduleSource:
     selection: Location | None
     auxiliary: Sequence[MixedSource]
     config: TuningConfig
+    tail: TailSource | None = None
 
     def __call__(self) -> StepSchedule:
         config = self.config
@@ -62,6 +65,7 @@ class ScheduleSource:
                 config.max_steps,
                 config.seed,
             ),
+            None if self.tail is None else self.tail.reference(),
         )
 
 
@@ -69,7 +73,7 @@ class ScheduleSource:
 class ModelSource:
     """Builds the model to tune; picklable. trained: continue from these weights; None: from the base model.
 
-    allow_plain: whether it may run as plain sequences. label_tokens: see TreeModel.
+    allow_plain: whether it may run as plain sequences. label_tokens, tail: see TreeModel.
     """
 
     model: ModelConfig
@@ -78,6 +82,7 @@ class ModelSource:
     seed: int
     allow_plain: bool = True
     label_tokens: Int64 | None = None
+    tail: TailSource | None = None
 
     def __call__(self) -> TreeModel:
         if self.trained is not None:
@@ -85,4 +90,5 @@ class ModelSource:
         else:
             model = add_adapter(load_model(self.model), self.model, self.seed)
         attention = choose_attention(model, allow_plain=self.allow_plain)
-        return TreeModel(model, attention, self.parts, self.label_tokens)
+        kept_tail = None if self.tail is None else self.tail.term()
+        return TreeModel(model, attention, self.parts, self.label_tokens, kept_tail)

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+import numpy as np
 import pyarrow.parquet as pq
 
-from behaviorlm.timelines.sample_ids import id_octets
+from behaviorlm.timelines.sample_ids import id_octets, id_words, uniform_keys
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -15,8 +16,19 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_split,
 )
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning.config import KeepTail
 
 TrainingSamples = Literal["all", "anchors", "selected"]
+
+
+def held_rows(log: PreparedLog, keep: KeepTail) -> SampleRows:
+    """The samples of A-Tuning that are held to the base: a share of them, by their ids and the seed."""
+    rows = training_rows(log, "anchors", None, None)
+    chosen = []
+    for part, of_part in zip(log.parts, rows, strict=True):
+        keys = uniform_keys(*id_words(part.sample_id[of_part]), keep.seed)
+        chosen.append(of_part[keys.astype(np.float64) < keep.share * 2.0**64])
+    return chosen
 
 
 def training_rows(

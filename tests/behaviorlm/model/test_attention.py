@@ -21,7 +21,8 @@ from transformers import (
 from behaviorlm.errors import ModelError
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.tree_model import head_logits, pack_tensors, read_out_log_probabilities
+from behaviorlm.model.lm_head import head_logits
+from behaviorlm.model.tree_model import pack_tensors, read_out_log_probabilities
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter, plain_sequences
 from tests.behaviorlm.tiny_models import (

@@ -1,59 +1,26 @@
 """The loss over labels' tokens: that of plain sequences whose logits are -inf for all other tokens, in float64."""
 
-import functools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig
 
-import behaviorlm.model.tree_model
+import behaviorlm.model.lm_head
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.tree_model import TreeModel, causal_lm, pack_tensors
+from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import empty_pack
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
-from tests.behaviorlm.tiny_models import COMMON, CONFIGS, VOCABULARY, random_tokens, random_tree, tiny_model
-
-TIED = LlamaConfig(**COMMON, tie_word_embeddings=True)
+from tests.behaviorlm.model.exact_models import gradients, model_of
+from tests.behaviorlm.tiny_models import CONFIGS, VOCABULARY, random_tokens, random_tree, tiny_model
 
 
 def labels_of(tree: TokenTree) -> NDArray[np.int64]:
     """What is predicted for samples, and a few tokens more."""
     return np.union1d(tree.target[tree.part == 0], np.arange(3, VOCABULARY, 17)).astype(np.int64)
-
-
-def model_of(kind: str) -> Any:
-    """A random model in float64 throughout, wholly trainable or with adapters."""
-    config = {"tied": TIED, "full": CONFIGS["llama"]}.get(kind, CONFIGS.get(kind, CONFIGS["llama"]))
-    model: Any = tiny_model(config).double()
-    if "adapter" in kind:
-        where = ["q_proj", "lm_head"] if "head" in kind else "all-linear"
-        torch.manual_seed(5)
-        lora = LoraConfig(r=3, init_lora_weights=False, target_modules=where)
-        model = get_peft_model(model, lora).double()
-    for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = functools.partial(_norm, module)
-    return model
-
-
-def _norm(module: Any, states: torch.Tensor) -> torch.Tensor:
-    """What transformers computes in float32 whatever its input is; Gemma's weights are differences from 1."""
-    is_gemma = type(module).__name__.startswith("Gemma")
-    epsilon = module.eps if is_gemma else module.variance_epsilon
-    scale = torch.rsqrt(states.square().mean(-1, keepdim=True) + epsilon)
-    return states * scale * (module.weight + (1.0 if is_gemma else 0.0))
-
-
-def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Of the parameters that have one, which are then without."""
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    return found
 
 
 def plain_loss(model: Any, tree: TokenTree, labels: NDArray[np.int64]) -> torch.Tensor:
@@ -76,7 +43,7 @@ def plain_loss(model: Any, tree: TokenTree, labels: NDArray[np.int64]) -> torch.
 def test_loss_and_gradient_are_those_of_masked_plain_sequences(
     kind: str, head_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(behaviorlm.model.tree_model, "HEAD_ROWS", head_rows)
+    monkeypatch.setattr(behaviorlm.model.lm_head, "HEAD_ROWS", head_rows)
     model = model_of(kind)
     tree = random_tree(seed=2)
     labels = labels_of(tree)

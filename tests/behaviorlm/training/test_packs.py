@@ -1,6 +1,7 @@
 """Packs of a step: the loss of plain sequences, every sample once, within the token budget, whatever the dealing."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,18 @@ import torch
 
 from behaviorlm.errors import DataError
 from behaviorlm.model.attention_choice import choose_attention
+from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
-from behaviorlm.timelines.parts import Window, history_tokens
-from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule, empty_pack
+from behaviorlm.scoring.label_scoring import label_scorer
+from behaviorlm.timelines.parts import Window, history_tokens, labels_with_terminator
+from behaviorlm.training.packs import (
+    AuxiliaryConversations,
+    Batching,
+    StepSchedule,
+    TailReference,
+    empty_pack,
+)
+from behaviorlm.trees.closed_trie import build_closed_trie
 from tests.behaviorlm.random_parts import prompt_tokens, random_conversations, random_parts
 from tests.behaviorlm.tiny_models import CONFIGS, tiny_model
 
@@ -195,3 +205,45 @@ def test_windows_are_bounded_by_events_and_tokens_and_start_at_strides(tmp_path:
         ]
         if aligned:
             assert start == aligned[0]
+
+
+def test_held_samples_add_the_mean_of_their_divergences_from_a_reference(tmp_path: Path) -> None:
+    model = tiny_model(CONFIGS["llama"]).double()
+    parts = random_parts(tmp_path, 3, LENGTHS)
+    names = ([10], [10, 20], [10, 21], [11, 20], [11, 21, 22])
+    prompt = replace(prompt_tokens(3), label_ids=tuple(np.array(name, np.int32) for name in names))
+    tail, random = np.array([2, 3, 4]), np.random.default_rng(0)
+    trie = build_closed_trie(labels_with_terminator(prompt), 1 << 40).among(tail)
+    rows = [part.targets("train") for part in parts]
+    held = [of_part[::2] for of_part in rows]
+    scores = [np.log(random.dirichlet(np.ones(3), len(of_part))).astype(np.float32) for of_part in held]
+    reference = TailReference(trie, 0.7, held, scores)
+    steps = StepSchedule(parts, rows, prompt, [], batching(max_tokens=60), reference)
+    assert trie.nodes and steps.part_names == ["samples", "keep_tail"]
+    attention = choose_attention(model)
+    tree_model = TreeModel(model, attention, parts=2, kept_tail=kept_tail(trie, 2.0))
+    scorer = label_scorer(model, attention, labels_with_terminator(prompt), 1000, "trie")
+    wanted = {
+        parts[index].sample_id[row].tobytes(): (index, row, scores[index][place])
+        for index, of_part in enumerate(held)
+        for place, row in enumerate(of_part.tolist())
+    }
+
+    def divergence(part: int, row: int, q: np.ndarray) -> float:
+        history = [parts[part].lines[index] for index in range(parts[part].window_start[row], row)]
+        ids = np.concatenate([prompt.instruction_ids, *history, parts[part].questions[row]])
+        log_p = torch.from_numpy(scorer.score(lambda writer: [writer.leaf(ids)])[0, tail]).double() / 2.0
+        log_q = torch.from_numpy(q).double()
+        return 4.0 * float((log_q.exp() * (log_q - torch.log_softmax(log_p, -1))).sum())
+
+    seen = 0
+    for step in range(len(steps)):
+        packs = steps.packs(step)
+        assert all(len(pack) <= 60 for pack in packs)
+        with torch.no_grad():
+            pulled = sum(float(tree_model(pack_tensors(pack, "cpu"))[1][1]) for pack in packs)
+        of_step = [divergence(*wanted[sample]) for sample in steps.sample_ids(step) if sample in wanted]
+        seen += len(of_step)
+        assert pulled == pytest.approx(0.7 * np.mean(of_step), rel=1e-5)
+        assert sum(len(np.unique(pack.item[pack.part == 0])) for pack in packs) == len(steps.sample_ids(step))
+    assert seen == sum(map(len, held))

@@ -124,3 +124,20 @@ def test_cut_and_whole_tries_have_the_same_choices() -> None:
     assert len(cut.pieces) > 3 and len(whole.pieces) == 1
     for name in ("child_start", "child_token", "parent", "label_child"):
         assert (getattr(whole, name) == getattr(cut, name)).all()
+
+
+@given(LABELS, st.data())
+def test_the_choices_on_the_paths_of_some_labels_tell_their_scores(
+    labels: list[list[int]], data: st.DataObject
+) -> None:
+    ids = with_terminator(labels)
+    number = st.integers(0, len(ids) - 1)
+    some = np.array(data.draw(st.lists(number, min_size=1, unique=True)))
+    whole = build_closed_trie(ids, 1 << 40)
+    if not whole.pieces:  # an only label
+        return
+    few = whole.among(some)
+    scores = few.label_scores(choice_log_probabilities(few)[None])
+    np.testing.assert_allclose(scores[0], brute_force(ids)[some], rtol=1e-12, atol=1e-12)
+    assert few.nodes <= whole.nodes and len(few.child_token) <= len(whole.child_token)
+    assert few.among(np.arange(len(some))).nodes == few.nodes

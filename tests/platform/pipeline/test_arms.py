@@ -14,6 +14,8 @@ from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.tune import a_tune
+from behaviorlm_ray.preparation.prepared_log import count, rows_of_anchors, rows_of_split
 from behaviorlm_ray.report.results import report_data
 from behaviorlm_ray.storage import read_text
 from tests.platform.small_runs import log_rows, run_data, write_conversations, write_log
@@ -110,6 +112,28 @@ def test_a_wrong_arm_is_refused_by_name(data: dict[str, Any], override: str, tol
     with pytest.raises(ConfigError) as raised:
         settings_of(data, override)
     assert all(text in str(raised.value) for text in told), raised.value
+
+
+@pytest.mark.slow
+def test_an_arm_is_held_to_what_the_base_says_of_the_tail(ray_cluster: None, data: dict[str, Any]) -> None:
+    keep = "{a_tuning.keep_tail: {weight: 50.0, share: 0.7, temperature: 2.0}}"
+    run = open_run(settings_of(data, f"arms={{kept: {{tuning: a_tuned, values: {keep}}}}}"))
+    check_inputs(run, is_written=True)
+    runner = run.runner()
+    tuned, held = (runner.run(a_tune(of)) for of in (run, run.for_arm("kept")))
+    reference = runner.named(a_tune(run.for_arm("kept")))["reference (kept)"]
+    log = open_log(runner.named(a_tune(run))["prepare"], run.settings)
+    anchors = count(rows_of_anchors(log, rows_of_split(log, "train")))
+    assert 0 < reference.manifest.rows["samples"] < anchors
+    curves = [
+        [json.loads(line)["parts"] for line in read_text(each.folder / "loss.jsonl").splitlines()]
+        for each in (tuned, held)
+    ]
+    assert curves[0][0].keys() == {"samples", "talk"}
+    assert curves[1][0].keys() == {"samples", "talk", "keep_tail"}
+    # the base does not differ from itself before the first step, and is pulled back to itself afterwards
+    assert curves[1][0]["keep_tail"] == pytest.approx(0, abs=1e-4)
+    assert max(parts["keep_tail"] for parts in curves[1]) > 1e-4
 
 
 @pytest.mark.slow

@@ -99,3 +99,14 @@ def test_a_loss_identifies_what_is_tuned_and_what_follows_from_it_only() -> None
     assert recipes("scoring.normalization=trie", "loss.tokens=all") == trie
     kept = {"prepare", "conversations", "predict_untuned", "validate_untuned"}
     assert {name for name, recipe in trie.items() if labels[name] == recipe} == kept
+
+
+def test_a_pull_identifies_a_tuning_and_what_follows_from_it_and_its_reference_by_the_samples_only() -> None:
+    plain, kept = recipes(), recipes("a_tuning.keep_tail={}")
+    assert kept.keys() - plain.keys() == {"reference"}
+    same = {name for name, recipe in plain.items() if kept[name] == recipe}
+    assert "one_stage" in same and not same & {"a_tune", "score", "select", "b_tune", "predict_ab_tuned"}
+    softer = recipes("a_tuning.keep_tail={temperature: 2.0, weight: 0.5}")
+    assert softer["reference"] == kept["reference"] and softer["a_tune"] != kept["a_tune"]
+    fewer = recipes("a_tuning.keep_tail={share: 0.5}")
+    assert fewer["reference"] != kept["reference"]

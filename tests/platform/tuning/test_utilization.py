@@ -17,7 +17,9 @@ from transformers import (
 )
 
 from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
+from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray.tuning.utilization import StepWork, model_work, peak_teraflops, step_work
 
@@ -98,6 +100,31 @@ def test_a_loss_over_labels_is_the_work_of_their_rows_of_the_head(tied: bool) ->
         TreeModel(model, TreeAttention("full"), label_tokens=labels)(batch)[0].backward()
     counted_pairs = StepWork(LENGTH, LENGTH * LENGTH, readouts=0, sample_readouts=LENGTH)
     assert work.of(counted_pairs) == pytest.approx(counter.get_total_flops(), rel=2e-3)
+
+
+def test_what_holds_a_sample_is_the_work_of_its_nodes_and_of_the_rows_that_they_take() -> None:
+    model = llama()
+    names = [np.array(name, np.int32) for name in ([5, 9], [6, 7, 9], [6, 8, 9])]
+    trie = build_closed_trie(names, 100).among(np.array([0, 1, 2]))
+    (piece,) = trie.pieces
+    writer = TreeWriter()
+    writer.open(np.arange(1, 12, dtype=np.int32))
+    writer.predicted_leaf(np.zeros(0, np.int32), names[0][:1], weight=1.0, part=0, item=0)
+    q = np.log(np.full(3, 1 / 3, np.float32))
+    writer.kept_sample(piece.tree, piece.places, weight=1.0, reference=q, part=1)
+    pack = writer.finish()
+    term = kept_tail(trie, 1.0)
+    assert step_work([pack]) == StepWork(
+        12, 11 * 12 // 2 + 12, readouts=0, sample_readouts=1, kept_readouts=2
+    )
+    work = model_work(model, kept_tokens=len(term.among))
+    assert work is not None
+    with FlopCounterMode(display=False) as counter:
+        TreeModel(model, TreeAttention("full"), 2, kept_tail=term)(pack_tensors(pack, "cpu"))[0].backward()
+    # torch counts masked pairs, and the head's rows of kept samples once more: their logits are recomputed
+    extra = 2 * 2 * len(term.among) * 32
+    eager = StepWork(12, 12 * 12, readouts=0, sample_readouts=1, kept_readouts=2)
+    assert work.of(eager) == pytest.approx(counter.get_total_flops() - extra, rel=2e-3)
 
 
 def test_experts_have_no_number_rather_than_a_wrong_one() -> None:
