@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from behaviorlm_lab.pretraining.base_model import make_base_model
 from behaviorlm_lab.pretraining.check import TOLERANCE, compare
-from behaviorlm_lab.pretraining.recipe import CONVERSATIONS, SENTENCES
+from behaviorlm_lab.pretraining.recipe import ASSET, CONVERSATIONS, SENTENCES
 from behaviorlm_lab.world.process import default_world
 from jobs import pretrain
 from tests.platform.lab.little_text import little_text
@@ -109,3 +109,9 @@ def test_a_folder_without_a_recipe_of_this_version_is_refused(
     assert pretrain.main(["--check", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert message in error and str(tmp_path / "pretraining.json") in error
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)  # five minutes on an idle core
+def test_the_shipped_base_is_what_its_recipe_makes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pretrain.main(["--check", str(ASSET)]) == 0, capsys.readouterr().out

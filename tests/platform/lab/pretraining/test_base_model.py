@@ -14,8 +14,10 @@ from behaviorlm.errors import ModelError
 from behaviorlm.events.normalization import WEEKDAYS
 from behaviorlm_lab.pretraining import base_model
 from behaviorlm_lab.pretraining.base_model import make_base_model, make_base_tokenizer
+from behaviorlm_lab.pretraining.documents import HELD_OUT, chats
 from behaviorlm_lab.pretraining.people import invented_people
-from behaviorlm_lab.pretraining.recipe import GATE, RECIPE_FILE, SIZES
+from behaviorlm_lab.pretraining.probe import PROBE_CHATS, probe_of
+from behaviorlm_lab.pretraining.recipe import ASSET, CONVERSATIONS, GATE, RECIPE_FILE, SENTENCES, SIZES, STEPS
 from behaviorlm_lab.pretraining.tokenizer import POSITIONS, TOKENIZER_SIZE, TURN_END
 from behaviorlm_lab.world.generator import PLACES
 from behaviorlm_lab.world.process import default_world
@@ -134,3 +136,28 @@ def test_a_base_that_has_not_learned_the_causes_is_not_written(
         make_base_model(tmp_path / "random", steps=0, size="small")
     recipe = json.loads((tmp_path / "ignorant" / RECIPE_FILE).read_text())
     assert recipe["curve"][-1]["probe"] == 0
+
+
+def test_the_asset_is_a_whole_run_of_the_recipe() -> None:
+    recipe = json.loads((ASSET / RECIPE_FILE).read_text())
+    assert (recipe["world"], recipe["size"], recipe["steps"]) == (default_world().version, "base", STEPS)
+    assert (recipe["sentences"], recipe["conversations"]) == (SENTENCES, CONVERSATIONS)
+    assert recipe["seed"] == 0 and recipe["knowledge"] == 1.0
+    assert [point["step"] for point in recipe["curve"]][-1] == STEPS
+    assert sum(file.stat().st_size for file in ASSET.iterdir()) < 4_000_000
+
+
+def test_the_tokenizer_of_the_asset_is_that_of_the_recipe(tokenizer_folder: Path) -> None:
+    assert (tokenizer_folder / "tokenizer.json").read_bytes() == (ASSET / "tokenizer.json").read_bytes()
+
+
+def test_the_asset_names_effects_of_people_it_has_not_read_of() -> None:
+    """The probe that it was let go with, on fewer of the same chats."""
+    tokenizer = AutoTokenizer.from_pretrained(ASSET, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(ASSET, local_files_only=True).eval()
+    people = invented_people(default_world(), 0)
+    probe = probe_of(tokenizer, people, chats(tokenizer, people, PROBE_CHATS // 4, HELD_OUT))
+    assert len(probe.chats) > 20
+    assert probe.share_named(model) > GATE - 0.1
+    recipe = json.loads((ASSET / RECIPE_FILE).read_text())
+    assert recipe["curve"][-1]["probe"] > GATE
