@@ -13,9 +13,10 @@ INSTALLED := $(VENV)/.installed
 # Where it is set, every process of the tests would compile the whole project anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Tests without Ray run side by side; two that each start one disturb each other, so those with Ray run in one process.
+# Tests run side by side, but those with Ray in one process: two that each start one disturb each other. It often
+# waits, and two others go on meanwhile.
 PYTEST := $(BIN)/python -m pytest
-SIDE_BY_SIDE := -n 2 --dist loadfile
+SIDE_BY_SIDE := --dist loadgroup -n
 
 .PHONY: install demo gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench clean
 .DEFAULT_GOAL := test
@@ -48,15 +49,14 @@ cluster-demo: $(INSTALLED)
 chaos: $(INSTALLED)
 	$(BIN)/python -m cluster.chaos --seeds 0 1 2
 
-test: test-fast
-	$(PYTEST) $(SIDE_BY_SIDE) -m "heavy and not ray and not slow"
-	$(PYTEST) -m "ray and not slow"
+test: $(INSTALLED)
+	$(PYTEST) $(SIDE_BY_SIDE) 3 -m "not slow"
 
 test-fast: $(INSTALLED)
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not heavy and not ray and not slow"
+	$(PYTEST) $(SIDE_BY_SIDE) 2 -m "not heavy and not ray and not slow"
 
 test-all: $(INSTALLED)
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not ray"
+	$(PYTEST) $(SIDE_BY_SIDE) 2 -m "not ray"
 	$(PYTEST) -m ray
 
 lint: $(INSTALLED)

@@ -1,27 +1,35 @@
-"""What label scores cost with full normalization and over the trie: counted work, and seconds side by side.
+"""What label scores cost: counted work, and CPU seconds beside those of other ways to score, in one process.
 
 Names come from columns of logs, the most frequent first. Counts: nodes of the trie of names that go through the model
-after each prompt, and rows of the LM head that are multiplied. Seconds: the same prompts in both ways in turn, several
-rounds, as the median of the rounds' ratios with their range.
+after each prompt, and rows of the LM head that are multiplied. Seconds are the process's CPU time on one thread, for a
+prompt; all ways run in turn, several rounds, and of a ratio the median of the rounds is told with their range. Other
+ways (`label_scoring_peers`) have to give the scores of full normalization first. They run on few prompts, and lm-eval
+on few labels where asked, multiplied, since each label is a sequence of its own there.
 
     python -m benchmarks.bench_label_scoring --log FILE.csv.gz:COLUMN [--log ...] [--base FOLDER] [--labels 40 118 194]
-        [--prompt-tokens 256] [--prompts 32] [--rounds 5] [--shared 0.8] [--count]
+        [--peers lm-eval kv-per-prompt kv-shared] [--write benchmarks/results/NAME.json] [--count]
 """
 
 import argparse
+import contextlib
+import importlib.util
+import json
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -32,22 +40,30 @@ from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.label_scoring import LabelScorer, PromptWriter, Work, label_scorer
+from behaviorlm.scoring.label_scoring import Work, label_scorer
 from behaviorlm.trees.token_tree import Int32, TreeWriter
+from benchmarks import label_scoring_peers as peers
 
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+PEERS = ("lm-eval", "kv-per-prompt", "kv-shared")
+TOLERANCE = 1e-3
+"""Between scores, in nats, for float32: with other dtypes no two ways agree so far."""
 EMBEDDED = Path(behaviorlm.__file__).parent / "assets" / "base"
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One number of labels. work: of all prompts. seconds: of each round, by normalization."""
+    """One number of labels. work: of all prompts. seconds: for a prompt in each round, by way.
+
+    differs: the largest difference of a peer's scores from those of full normalization.
+    """
 
     labels: int
     all_nodes: int
     prompts: int
     work: dict[Normalization, Work]
-    seconds: dict[Normalization, list[float]]
+    seconds: dict[str, list[float]]
+    differs: dict[str, float]
 
     def row(self) -> str:
         """A row of the table."""
@@ -55,59 +71,103 @@ class Compared:
         for name in NORMALIZATIONS:
             work = self.work[name]
             cells += [f"{work.nodes / self.prompts:.0f}", f"{work.head_rows / self.prompts:,.0f}"]
-        if self.seconds:
-            ratios = [
-                full / trie for full, trie in zip(self.seconds["full"], self.seconds["trie"], strict=True)
-            ]
-            cells += [
-                f"{1000 * statistics.median(self.seconds[name]) / self.prompts:.2f}"
-                for name in NORMALIZATIONS
-            ]
-            cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        cells += [f"{1000 * statistics.median(each):.1f}" for each in self.seconds.values()]
+        for way in (way for way in self.seconds if way != "trie"):
+            median, low, high = self.ratio(way, "trie").values()
+            cells.append(f"{median:.2f} ({low:.2f} to {high:.2f})")
         return " | ".join(cells)
+
+    def ratio(self, slow: str, fast: str) -> dict[str, float]:
+        """How many times the seconds of one way are those of another, over the rounds."""
+        found = [a / b for a, b in zip(self.seconds[slow], self.seconds[fast], strict=True)]
+        return {"median": statistics.median(found), "low": min(found), "high": max(found)}
+
+    def records(self, title: str, versions: dict[str, str]) -> list[dict[str, Any]]:
+        """What a file of results has of it: each of our ways against each other one."""
+        found = []
+        for ours in NORMALIZATIONS:
+            for other in self.seconds:
+                if other in NORMALIZATIONS and (ours, other) != ("trie", "full"):
+                    continue
+                work = self.work[ours]
+                found.append(
+                    {
+                        "name": f"label scores, {ours} against {other}, {self.labels} labels, {title}",
+                        "arms": {
+                            way: {"median_seconds": statistics.median(self.seconds[way])}
+                            for way in (ours, other)
+                        },
+                        "ratio": self.ratio(other, ours),
+                        "equal": None if other == "full" else self.differs[other] <= TOLERANCE,
+                        "nodes": work.nodes / self.prompts,
+                        "head_rows": work.head_rows / self.prompts,
+                        "versions": versions,
+                    }
+                )
+        return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--log", action="append", required=True, help="a CSV file and its column, FILE:COLUMN"
-    )
-    parser.add_argument(
-        "--base", type=Path, default=EMBEDDED, help="folder of a model (default: the embedded one)"
-    )
-    parser.add_argument("--labels", type=int, nargs="*", default=[], help="how many names (default: all)")
-    parser.add_argument("--prompt-tokens", type=int, default=256, help="tokens of a prompt")
-    parser.add_argument("--prompts", type=int, default=32, help="prompts of a round")
-    parser.add_argument("--shared", type=float, default=0.8, help="share of a prompt that all have in common")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each way runs")
-    parser.add_argument(
-        "--max-tokens", type=int, default=8192, help="tokens that go through the model at a time"
-    )
-    parser.add_argument(
-        "--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the weights"
-    )
-    parser.add_argument("--count", action="store_true", help="only count")
-    options = parser.parse_args(arguments)
-    if not 0 <= options.shared < 1 or min(options.prompt_tokens, options.prompts, options.rounds) < 1:
-        parser.error("--shared lies from 0 to below 1, the other numbers from 1")
+    """Print the table. Returns the exit code: 1 where a peer has other scores."""
+    options = _options(arguments)
+    torch.set_num_threads(1)
     disable_progress_bar()
     config = ModelConfig(base=str(options.base), dtype=options.dtype)
     labels = encoded(names_of(options.log), config)
-    head = ["labels", "nodes"]
-    head += [f"{name}: {what}" for name in NORMALIZATIONS for what in ("nodes", "head rows")]
-    if not options.count:
-        head += [*(f"{name}: ms a prompt" for name in NORMALIZATIONS), "full / trie"]
-    print(" | ".join(head), flush=True)
+    print(" | ".join(_head(options)), flush=True)
     model = load_model(config).requires_grad_(False)
+    title = (
+        f"{round(model.num_parameters() / 1e6)}M {model.config.model_type}, {options.prompt_tokens} tokens"
+    )
+    code = 0
     for number in options.labels or [len(labels)]:
         if number > len(labels):
             print(f"{number}: the logs have {len(labels)} names")
             continue
-        print(compared(model, labels[:number], options).row(), flush=True)
-    return 0
+        found = compared(model, labels[:number], options)
+        print(found.row(), flush=True)
+        for peer, differs in found.differs.items():
+            if differs > TOLERANCE:
+                print(f"{peer}: scores differ by {differs:.2g}, more than {TOLERANCE:g}")
+                code = 1
+        if options.write and found.seconds:
+            write_results(options.write, found.records(f"{title}, {options.shared:g} shared", versions()))
+    return code
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--log", action="append", required=True, help="a CSV file and its column, FILE:COLUMN")
+    add("--base", type=Path, default=EMBEDDED, help="folder of a model (default: the embedded one)")
+    add("--labels", type=int, nargs="*", default=[], help="how many names (default: all)")
+    add("--prompt-tokens", type=int, default=256, help="tokens of a prompt")
+    add("--prompts", type=int, default=16, help="prompts of a round")
+    add("--shared", type=float, default=0.8, help="share of a prompt that all have in common")
+    add("--rounds", type=int, default=5, help="how often each way runs")
+    add("--max-tokens", type=int, default=8192, help="tokens that go through the model at a time")
+    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="of the weights")
+    add("--peers", nargs="*", default=[], choices=PEERS, help="other ways to run beside ours")
+    add("--peer-prompts", type=int, default=2, help="prompts of a round for peers")
+    add("--lm-eval-labels", type=int, default=1 << 20, help="labels of a round for lm-eval")
+    add("--lm-eval-batches", type=int, nargs="+", default=[8, 32], help="batch sizes tried; the fastest runs")
+    add("--write", type=Path, help="a JSON file of results, in which those of the same names are replaced")
+    add("--count", action="store_true", help="only count")
+    options = parser.parse_args(arguments)
+    if not 0 <= options.shared < 1 or min(options.prompt_tokens, options.prompts, options.rounds) < 1:
+        parser.error("--shared lies from 0 to below 1, the other numbers from 1")
+    return options
+
+
+def _head(options: argparse.Namespace) -> list[str]:
+    head = ["labels", "nodes"]
+    head += [f"{name}: {what}" for name in NORMALIZATIONS for what in ("nodes", "head rows")]
+    if not options.count:
+        head += [f"{way}: ms a prompt" for way in (*NORMALIZATIONS, *options.peers)]
+        head += ["full / trie", *(f"{peer} / trie" for peer in options.peers)]
+    return head
 
 
 def names_of(logs: Sequence[str]) -> list[str]:
@@ -132,12 +192,8 @@ def encoded(names: Sequence[str], config: ModelConfig) -> list[Int32]:
 
 @torch.inference_mode()
 def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Namespace) -> Compared:
-    """Score the same random prompts in both ways, in turn."""
+    """Score the same random prompts in all ways, in turn."""
     vocabulary = model.config.get_text_config().vocab_size
-    attention = choose_attention(model)
-    scorers = {
-        name: label_scorer(model, attention, labels, options.max_tokens, name) for name in NORMALIZATIONS
-    }
     random = np.random.default_rng(0)
     shared = int(options.shared * options.prompt_tokens)
     beginning = random.integers(1, vocabulary, shared).astype(np.int32)
@@ -147,19 +203,90 @@ def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Name
         writer.open(beginning)
         return [writer.leaf(ids) for ids in rest]
 
+    attention = choose_attention(model)
+    scorers = {
+        name: label_scorer(model, attention, labels, options.max_tokens, name) for name in NORMALIZATIONS
+    }
     work = {name: scorer.score_counted(write)[1] for name, scorer in scorers.items()}  # warms both, too
-    seconds: dict[Normalization, list[float]] = {}
-    for turn in range(0 if options.count else options.rounds):
-        for name in NORMALIZATIONS if turn % 2 else reversed(NORMALIZATIONS):
-            seconds.setdefault(name, []).append(_seconds(scorers[name], write))
     all_nodes = len({label[:length].tobytes() for label in labels for length in range(1, len(label))})
-    return Compared(len(labels), all_nodes, options.prompts, work, seconds)
+    found = Compared(len(labels), all_nodes, options.prompts, work, {}, {})
+    if options.count:
+        return found
+    ways: dict[str, Callable[[], float]] = {
+        name: partial(_seconds, len(rest), partial(scorer.score, write)) for name, scorer in scorers.items()
+    }
+    few = [np.concatenate([beginning, ids]) for ids in rest[: options.peer_prompts]]
+    expected = scorers["full"].score(write)[: len(few)]
+    for peer, (run, factor, chosen) in _peers(model, few, labels, shared, options).items():
+        found.differs[peer] = float(np.abs(run() - expected[:, chosen]).max())
+        ways[peer] = partial(_seconds, len(few) / factor, run)
+    for turn in range(options.rounds):
+        for way in ways if turn % 2 else reversed(ways):
+            found.seconds.setdefault(way, []).append(ways[way]())
+    ordered = {way: found.seconds[way] for way in ways}
+    return replace(found, seconds=ordered)
 
 
-def _seconds(scorer: LabelScorer, write: PromptWriter) -> float:
-    start = time.perf_counter()
-    scorer.score(write)
-    return time.perf_counter() - start
+Peer = tuple[Callable[[], NDArray[np.float32]], float, NDArray[np.int64]]
+"""What runs, how many times the labels it stands for, and which of them it scores."""
+
+
+def _peers(
+    model: PreTrainedModel,
+    prompts: list[Int32],
+    labels: list[Int32],
+    shared: int,
+    options: argparse.Namespace,
+) -> dict[str, Peer]:
+    found: dict[str, Peer] = {}
+    every = np.arange(len(labels))
+    for peer in options.peers:
+        if peer == "kv-per-prompt":
+            found[peer] = partial(peers.kv_per_prompt, model, prompts, labels), 1.0, every
+        elif peer == "kv-shared":
+            found[peer] = partial(peers.kv_shared, model, prompts, labels, shared), 1.0, every
+        else:
+            lm_eval = peers.LmEval(model, load_tokenizer(ModelConfig(base=str(options.base))))
+            number = min(len(labels), options.lm_eval_labels)
+            chosen = np.linspace(0, len(labels) - 1, number).astype(np.int64)
+            run = partial(lm_eval, prompts, [labels[label] for label in chosen])
+            seconds: dict[int, float] = {}
+            for size in options.lm_eval_batches if len(options.lm_eval_batches) > 1 else []:
+                lm_eval.use_batch(size)
+                seconds[size] = _seconds(1, run)
+            lm_eval.use_batch(
+                min(seconds, key=lambda size: seconds[size]) if seconds else options.lm_eval_batches[0]
+            )
+            found[peer] = run, len(labels) / number, chosen
+    return found
+
+
+def _seconds(prompts: float, run: Callable[[], object]) -> float:
+    start = time.process_time()
+    run()
+    return (time.process_time() - start) / prompts
+
+
+def versions() -> dict[str, str]:
+    """Of what decides about the seconds, and the processor."""
+    found = {name: version(name) for name in ("torch", "transformers", "lm_eval") if _is_installed(name)}
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        found["cpu"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def write_results(path: Path, records: list[dict[str, Any]]) -> None:
+    """Put records into a file of results, in place of those with their names."""
+    known = json.loads(path.read_text())["benchmarks"] if path.exists() else []
+    names = {record["name"] for record in records}
+    kept = [record for record in known if record["name"] not in names]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"benchmarks": kept + records}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

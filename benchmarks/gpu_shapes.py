@@ -20,7 +20,14 @@ from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder, PromptTokens
-from behaviorlm.timelines.parts import TimelinePart, TokenRuns, Window, labels_with_terminator, window_starts
+from behaviorlm.timelines.parts import (
+    TimelinePart,
+    TokenRuns,
+    Window,
+    labels_with_terminator,
+    no_profiles,
+    window_starts,
+)
 from behaviorlm.trees.token_tree import Int32
 
 EMBEDDED = ModelConfig(base=str(Path(behaviorlm.__file__).parent / "assets" / "base"))
@@ -167,6 +174,8 @@ def drawn_log(vocabulary: int, users: int, events: int, labels: int = 122) -> Dr
         window_starts(user_start, lines.lengths(), Window(32, 16, 4096)),
         lines,
         _spread(encoder.encode_questions(table), spread),
+        no_profiles(rows),
+        np.zeros(rows, np.int64),
         behavior,
         np.zeros(rows, np.int8),
         position > 0,

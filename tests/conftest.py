@@ -51,14 +51,16 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # unknown where pytest-xdist is switched off
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests of a file run in one process, as its fixtures are made once a process; so do all tests of tuning, whose
-    workers are forked from a server that takes seconds to start.
+    """Tests of a file run in one process, as its fixtures are made once a process; so do all that need Ray, of which
+    one runs at a time, and all other tests of tuning, whose workers are forked from a server that takes seconds to
+    start.
     """
-    from xdist.scheduler import LoadFileScheduling
+    from xdist.scheduler import LoadGroupScheduling
 
-    class Scheduling(LoadFileScheduling):
+    class Scheduling(LoadGroupScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
+            group: str = super()._split_scope(nodeid)  # the name of the test where it has none
+            file = group.partition("::")[0]
             return "tuning" if "platform/tuning/" in file else file
 
     return Scheduling(config, log)
@@ -72,6 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("heavy")
         if "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(autouse=True)
@@ -98,17 +102,22 @@ def ray_cluster() -> Iterator[None]:
     """A Ray of this session's own with 4 logical CPUs; workers can import the project and the tests."""
     import ray
 
+    from behaviorlm_ray.cluster.connection import HUB_VARIABLES
+
     # Short, because the path of a Unix socket below it may have 107 characters at most.
     folder = tempfile.mkdtemp(prefix="blm-", dir="/tmp")
-    ray.init(
-        address="local",
-        num_cpus=4,
-        num_gpus=0,
-        include_dashboard=False,
-        object_store_memory=300 * 1024**2,
-        _temp_dir=folder,
-        runtime_env={"env_vars": WORKER_ENVIRONMENT},
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        for name in HUB_VARIABLES:
+            patch.delenv(name, raising=False)  # a job that knows them tells its workers
+        ray.init(
+            address="local",
+            num_cpus=4,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=300 * 1024**2,
+            _temp_dir=folder,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        )
     try:
         yield
     finally:

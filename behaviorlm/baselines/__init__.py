@@ -14,6 +14,7 @@ from behaviorlm.baselines.frequency import (
     fit_per_user_frequency,
 )
 from behaviorlm.baselines.markov import Markov, fit_bigram, fit_markov
+from behaviorlm.baselines.per_user_markov import fit_per_user_markov
 from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
 
@@ -34,16 +35,25 @@ WITH_CONTEXT = "markov_order_3_context"
 
 
 class BaselineKind(NamedTuple):
-    """What the report says about a baseline, and what fits it."""
+    """What the report says about a baseline, and what fits it.
+
+    counts_history: it counts what the user did so far, which few shots leave whole.
+    """
 
     description: str
     fit: Callable[[TimelineArrays], Baseline]
+    counts_history: bool = False
 
 
 BASELINES: Mapping[str, BaselineKind] = {
     "most_frequent": BaselineKind("the most frequent behavior of the training targets", fit_most_frequent),
     "per_user_frequency": BaselineKind(
-        "the user's own most frequent behavior so far", fit_per_user_frequency
+        "the user's own most frequent behavior so far", fit_per_user_frequency, counts_history=True
+    ),
+    "per_user_markov": BaselineKind(
+        "what followed the last behavior most often in the user's own past, backed by the user's frequencies",
+        fit_per_user_markov,
+        counts_history=True,
     ),
     "bigram": BaselineKind("what followed the last behavior most often", fit_bigram),
     "markov_order_1": BaselineKind(

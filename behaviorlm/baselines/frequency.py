@@ -57,7 +57,7 @@ def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
     prior = training_prior(timelines)
     rows, _ = tuning_rows(timelines)
     target = timelines.behavior[rows]
-    own, seen = _own_past(timelines, rows)
+    own, seen = own_past(timelines, rows)
 
     def negative_log_likelihood(concentration: float) -> float:
         return float(-np.log((own + concentration * prior[target]) / (seen + concentration)).mean())
@@ -114,7 +114,7 @@ def _counts_in_block(
     return counts
 
 
-def _own_past(
+def own_past(
     timelines: TimelineArrays, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For each row: past events of its own behavior, and past events of known behaviors, in its timeline."""

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.timelines.splits import TRAIN
 
+HISTORY_ONLY = -1
+"""In place of a split."""
+
 
 @dataclass(frozen=True)
 class TimelineArrays:
@@ -18,8 +21,9 @@ class TimelineArrays:
 
     behavior: int32, vocabulary index, -1 = unseen in training. user_start: int64, the row at which the row's
     timeline begins (its session, where histories do not cross them). is_target: bool. split: int8, 0 train,
-    1 validation, 2 test. context: int32, which of `contexts` combinations of context known before the event it has
-    (0 for a log without any). behaviors: size K of the vocabulary.
+    1 validation, 2 test, -1 history only: neither counted nor a sample. context: int32, which of `contexts`
+    combinations of context known before the event it has (0 for a log without any). behaviors: size K of the
+    vocabulary.
     """
 
     behavior: NDArray[np.int32]

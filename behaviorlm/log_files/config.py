@@ -43,8 +43,10 @@ class EventsConfig(FileConfig):
     context_after: list[str] = Field(
         default=[], description="Context columns known only once the event happened (shown in history only)."
     )
-    clock: list[Literal["weekday", "hour"]] = Field(
-        default=[], description="Context derived from the time and known before the event. Needs kind: time."
+    clock: list[Literal["weekday", "hour", "since_last"]] = Field(
+        default=[],
+        description="Context derived from the time and known before the event. since_last: how long ago the user's "
+        "event before was, in eleven classes from <1m to >7d. Needs kind: time.",
     )
     null_values: list[str] = Field(
         default=["\\N"],
@@ -87,6 +89,8 @@ class EventsConfig(FileConfig):
     def _columns_fit_together(self) -> Self:
         if self.clock and not self.order.has_time:
             raise ValueError("clock needs order.kind: time; an integer order has no weekday or hour")
+        if "since_last" in self.clock and self.order.columns[0].kind != "time":
+            raise ValueError("clock: since_last needs a time as the first column of order")
         if "hour" in self.clock:
             first = next(column for column in self.order.columns if column.kind == "time")
             problem = format_problem(first.time_format, needs_hour=True)

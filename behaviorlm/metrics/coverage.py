@@ -23,19 +23,27 @@ class CoveragePoint:
 
 
 def coverage_curve(
-    probability: NDArray[np.floating], rank: NDArray[np.integer], thresholds: Sequence[float]
+    probability: NDArray[np.floating],
+    rank: NDArray[np.integer],
+    thresholds: Sequence[float],
+    weights: NDArray[np.floating] | None = None,
 ) -> list[CoveragePoint]:
-    """Of the first answers' probabilities float[n] and the targets' ranks int[n]: 0 the first, -1 an unseen one."""
+    """Of the first answers' probabilities float[n] and the targets' ranks int[n]: 0 the first, -1 an unseen one.
+
+    weights: how many samples each stands for, float[n]; None: one.
+    """
+    each = np.ones(len(rank)) if weights is None else weights
+    is_first, is_near = rank == 0, (rank >= 0) & (rank < FIRST)
     points = []
     for threshold in thresholds:
-        of_answered = rank[probability >= threshold]
-        some = len(of_answered) > 0
+        answered = each * (probability >= threshold)
+        some = float(answered.sum())
         points.append(
             CoveragePoint(
                 threshold,
-                len(of_answered) / len(rank),
-                float((of_answered == 0).mean()) if some else None,
-                float(((of_answered >= 0) & (of_answered < FIRST)).mean()) if some else None,
+                some / float(each.sum()),
+                float(answered @ is_first) / some if some else None,
+                float(answered @ is_near) / some if some else None,
             )
         )
     return points

@@ -23,7 +23,7 @@ def endpoint(choices: Choices, is_anchor: NDArray[np.bool_]) -> Endpoint:
     is_anchor: bool[K].
     """
     everything = np.ones(len(choices.target), bool)
-    counts = behavior_counts(choices, np.ones((1, len(everything))), everything)
+    counts = behavior_counts(choices, np.ones((1, 1)), np.zeros(len(everything), np.int64), everything)
     tail = np.append(~is_anchor, True)  # an unseen target belongs to the tail
     metrics = behavior_metrics(counts, tail, frequent_behaviors(choices, everything))
     recall = float(metrics["macro_recall_at_least_10"][0])

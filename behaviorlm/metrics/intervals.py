@@ -1,6 +1,7 @@
 """Measuring outcomes, percentile intervals from resampling whole groups, and paired tests of two models."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +17,17 @@ from behaviorlm.metrics.measures import (
     sample_groups,
     sample_metrics,
 )
-from behaviorlm.metrics.outcomes import Outcomes, outcomes
+from behaviorlm.metrics.outcomes import Outcomes
 
 # A block of resamples holds at most about this many numbers (weights and counts per behavior) at a time.
 NUMBERS_PER_BLOCK = 4_000_000
 
+CONFIDENCE = 0.95
+"""Of all intervals."""
+
 Metrics = dict[str, dict[str, float | None]]
 Intervals = dict[str, dict[str, dict[str, float | None]]]
 _Samples = dict[str, dict[str, NDArray[np.float64]]]
-
-
-def measure(
-    label_scores: NDArray[np.floating],
-    targets: NDArray[np.integer],
-    is_anchor: NDArray[np.bool_],
-    is_repeat: NDArray[np.bool_] | None = None,
-) -> Metrics:
-    """`{group: {metric: value}}` of label scores float[n, K]; see `measure_outcomes`."""
-    return measure_outcomes(outcomes(label_scores, targets), is_anchor, is_repeat)
 
 
 def measure_outcomes(
@@ -49,7 +43,20 @@ def measure_outcomes(
     return {group: {name: _or_none(of[name][0]) for name in METRICS} for group, of in values.items()}
 
 
-def bootstrap(
+@dataclass(frozen=True)
+class Resampled:
+    """A model measured: on the samples themselves, and on each resample of their groups, of which there are `groups`.
+
+    By group of metrics and metric, float64[1] and float64[resamples].
+    """
+
+    outcomes: Outcomes
+    measured: _Samples
+    spread: _Samples
+    groups: int
+
+
+def resample(
     model_outcomes: Outcomes,
     is_anchor: NDArray[np.bool_],
     resampling_groups: NDArray,
@@ -57,63 +64,52 @@ def bootstrap(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    confidence: float = 0.95,
-) -> Intervals:
-    """`{group: {metric: {"value", "low", "high"}}}`: the measured value and its percentile interval.
+) -> Resampled:
+    """A model measured on resamples, each of as many groups as there are, drawn with replacement and kept whole.
 
-    `resampling_groups` [n] (any type numpy can sort) names each sample's group; each resample draws as many
-    groups as there are, with replacement, and keeps their samples together. `low` and `high` are None where
-    the metric has no value, and where fewer than two groups leave nothing to resample. Raises DataError for
-    shapes that do not fit.
+    `resampling_groups` [n] (any type numpy can sort) names each sample's group. The same groups and seed give the same
+    resamples. Raises DataError for shapes that do not fit.
     """
     groups = sample_groups(model_outcomes, is_anchor, is_repeat)
     group_index, number = _group_index(resampling_groups, len(model_outcomes))
-    measured = _measured(model_outcomes, groups)
-    resampled = _resampled([model_outcomes], groups, group_index, number, resamples, seed)[0]
-    bounds = {group: _intervals(spread, confidence, number) for group, spread in resampled.items()}
-    return {
-        group: {
-            name: {"value": _or_none(measured[group][name][0]), **bounds[group][name]} for name in METRICS
-        }
-        for group in measured
-    }
+    spread = _resampled(model_outcomes, groups, group_index, number, resamples, seed)
+    return Resampled(model_outcomes, _measured(model_outcomes, groups), spread, number)
 
 
-def paired_difference(
-    first: Outcomes,
-    second: Outcomes,
-    is_anchor: NDArray[np.bool_],
-    resampling_groups: NDArray,
-    is_repeat: NDArray[np.bool_] | None = None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Intervals:
-    """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second on the same samples.
+def percentile_intervals(of: Resampled) -> Intervals:
+    """`{group: {metric: {"value", "low", "high"}}}`: the measured value and its percentile interval.
 
-    Both models are measured on the same resamples of groups. `p` is two-sided: twice the smaller share of
-    resamples on either side of zero, counting one more resample for the data themselves, at most 1; None
-    where undefined. Raises DataError if the two do not have the same targets in the same order.
+    `low` and `high` are None where the metric has no value, and where fewer than two groups leave nothing to resample.
     """
-    if first.behaviors != second.behaviors or not np.array_equal(first.target, second.target):
+    found: Intervals = {}
+    for group, measured in of.measured.items():
+        bounds = _intervals(of.spread[group], of.groups)
+        found[group] = {name: {"value": _or_none(measured[name][0]), **bounds[name]} for name in METRICS}
+    return found
+
+
+def paired_difference(first: Resampled, second: Resampled) -> Intervals:
+    """`{group: {metric: {"value", "low", "high", "p"}}}` of first − second, both on the same resamples.
+
+    `p` is two-sided: twice the smaller share of resamples on either side of zero, counting one more resample for the
+    data themselves, at most 1; None where undefined. Raises DataError if the two do not have the same targets in the
+    same order.
+    """
+    one, other = first.outcomes, second.outcomes
+    if one.behaviors != other.behaviors or not np.array_equal(one.target, other.target):
         raise DataError("a paired comparison needs both models on the same samples in the same order")
-    groups = sample_groups(first, is_anchor, is_repeat)
-    group_index, number = _group_index(resampling_groups, len(first))
-    measured = [_measured(model, groups) for model in (first, second)]
-    resampled = _resampled([first, second], groups, group_index, number, resamples, seed)
     differences: Intervals = {}
-    for group in measured[0]:
-        differences[group] = {}
-        spread = {name: resampled[0][group][name] - resampled[1][group][name] for name in METRICS}
-        bounds = _intervals(spread, confidence, number)
-        for name in METRICS:
-            value = measured[0][group][name][0] - measured[1][group][name][0]
-            differences[group][name] = {
-                "value": _or_none(value),
+    for group in first.measured:
+        spread = {name: first.spread[group][name] - second.spread[group][name] for name in METRICS}
+        bounds = _intervals(spread, first.groups)
+        differences[group] = {
+            name: {
+                "value": _or_none(first.measured[group][name][0] - second.measured[group][name][0]),
                 **bounds[name],
-                "p": _two_sided(spread[name], number),
+                "p": _two_sided(spread[name], first.groups),
             }
+            for name in METRICS
+        }
     return differences
 
 
@@ -125,29 +121,24 @@ def _measured(model_outcomes: Outcomes, groups: Sequence[SampleGroup]) -> _Sampl
 
 
 def _resampled(
-    models: Sequence[Outcomes],
+    model_outcomes: Outcomes,
     groups: Sequence[SampleGroup],
     group_index: NDArray[np.int64],
     number: int,
     resamples: int,
     seed: int,
-) -> list[_Samples]:
-    """For each model the metrics of every resample, float64[resamples]; the same resamples for all models."""
-    sums = [_sums_by_group(model, groups, group_index, number) for model in models]
-    width = number + len(group_index) + 3 * (models[0].behaviors + 1)
-    parts: list[list[_Samples]] = [[] for _ in models]
-    for weights in _multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width)):
-        for model, sums_of_model, collected in zip(models, sums, parts, strict=True):
-            collected.append(_metrics_under(model, groups, sums_of_model, weights, group_index))
-    return [
-        {
-            group.name: {
-                name: np.concatenate([part[group.name][name] for part in of_model]) for name in METRICS
-            }
-            for group in groups
-        }
-        for of_model in parts
+) -> _Samples:
+    """The metrics of every resample, float64[resamples]."""
+    sums = _sums_by_group(model_outcomes, groups, group_index, number)
+    width = number + len(group_index) + 3 * (model_outcomes.behaviors + 1)
+    parts = [
+        _metrics_under(model_outcomes, groups, sums, weights, group_index)
+        for weights in _multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width))
     ]
+    return {
+        group.name: {name: np.concatenate([part[group.name][name] for part in parts]) for name in METRICS}
+        for group in groups
+    }
 
 
 def _multiplicities(number: int, resamples: int, seed: int, block: int) -> Iterator[NDArray[np.float64]]:
@@ -181,14 +172,13 @@ def _metrics_under(
     weights: NDArray[np.float64],
     group_index: NDArray[np.int64],
 ) -> _Samples:
-    sample_weights = weights[:, group_index]
     values: _Samples = {}
     counts = None
     counted = None
     for group, sums_of_group in zip(groups, sums, strict=True):
         if counts is None or counted is not group.counted:  # all, anchor and tail share one count
             counted = group.counted
-            counts = behavior_counts(model_outcomes, sample_weights, counted)
+            counts = behavior_counts(model_outcomes, weights, group_index, counted)
             frequent = frequent_behaviors(model_outcomes, counted)
         values[group.name] = sample_metrics(weights @ sums_of_group) | behavior_metrics(
             counts, group.behaviors, frequent
@@ -206,16 +196,14 @@ def _group_index(resampling_groups: NDArray, samples: int) -> tuple[NDArray[np.i
     return index.astype(np.int64), len(unique)
 
 
-def _intervals(
-    spreads: Mapping[str, NDArray[np.float64]], confidence: float, number: int
-) -> dict[str, dict[str, float | None]]:
+def _intervals(spreads: Mapping[str, NDArray[np.float64]], number: int) -> dict[str, dict[str, float | None]]:
     """Of each metric's values in the resamples; those that are defined in as many are looked at together."""
     found: dict[str, dict[str, float | None]] = {name: {"low": None, "high": None} for name in spreads}
     defined = {name: spread[np.isfinite(spread)] for name, spread in spreads.items()}
     for size in {len(values) for values in defined.values()} - {0}:
         names = [name for name, values in defined.items() if len(values) == size]
         if number >= 2:
-            ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+            ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
             lows, highs = np.quantile([defined[name] for name in names], ends, axis=1)
             found |= {
                 name: {"low": float(low), "high": float(high)}

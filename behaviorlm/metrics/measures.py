@@ -43,6 +43,11 @@ METRICS = (*SAMPLE_METRICS, *BEHAVIOR_METRICS, "expected_calibration_error")
 
 Floats = NDArray[np.float64]
 
+DENSE_CELLS, DENSE_SHARE = 50_000, 10
+"""Up to so many cells, or so many times the samples, a product with a table of groups by behaviors is faster than
+counting for each resample (measured).
+"""
+
 
 @dataclass(frozen=True)
 class SampleGroup:
@@ -130,21 +135,35 @@ class BehaviorCounts:
 
 
 def behavior_counts(
-    outcomes: Outcomes | Choices, sample_weights: Floats, counted: NDArray[np.bool_]
+    outcomes: Outcomes | Choices, weights: Floats, group_index: NDArray[np.int64], counted: NDArray[np.bool_]
 ) -> BehaviorCounts:
-    """Targets, predictions and correct ones of the `counted` samples under weights float64[resamples, n]."""
+    """Targets, predictions and correct ones of the `counted` samples, bool[n].
+
+    weights: of the groups of samples, float64[resamples, groups], whole numbers; group_index [n]: each sample's group.
+    """
     width = outcomes.behaviors + 1
     target = np.where(outcomes.target < 0, outcomes.behaviors, outcomes.target)[counted]
-    predicted = outcomes.predicted[counted]
+    predicted, index = outcomes.predicted[counted], group_index[counted]
     is_correct = target == predicted
-    correct = target[is_correct]
-    counts = np.zeros((3, len(sample_weights), width))
-    for resample, all_weights in enumerate(sample_weights):
-        weights = all_weights[counted]
-        counts[0, resample] = np.bincount(target, weights, minlength=width)
-        counts[1, resample] = np.bincount(predicted, weights, minlength=width)
-        counts[2, resample] = np.bincount(correct, weights[is_correct], minlength=width)
-    return BehaviorCounts(counts[0], counts[1], counts[2])
+    return BehaviorCounts(
+        _weighted_counts(weights, index, target, width),
+        _weighted_counts(weights, index, predicted, width),
+        _weighted_counts(weights, index[is_correct], target[is_correct], width),
+    )
+
+
+def _weighted_counts(
+    weights: Floats, index: NDArray[np.int64], values: NDArray[np.integer], width: int
+) -> Floats:
+    """How often each value below `width` occurs, float64[resamples, width]; exact, as weights are whole numbers."""
+    cells = weights.shape[1] * width
+    if cells <= max(DENSE_CELLS, DENSE_SHARE * len(values)):
+        table = np.bincount(index * width + values, minlength=cells).reshape(-1, width)
+        return weights @ table.astype(np.float64)
+    counts = np.zeros((len(weights), width))
+    for resample, of_groups in enumerate(weights):
+        counts[resample] = np.bincount(values, of_groups[index], minlength=width)
+    return counts
 
 
 def behavior_metrics(

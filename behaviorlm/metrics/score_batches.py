@@ -76,10 +76,14 @@ def keep(batches: Iterable[ScoreBatch], samples: int, reduce: Callable[[ScoreBat
     return kept
 
 
-def first_choices(batch: ScoreBatch) -> NDArray[np.int32]:
-    """The behavior ranked first, int32[b]. Raises DataError for scores that cannot be ranked."""
+def first_choices(batch: ScoreBatch, own_mix: NDArray[np.float64] | None = None) -> NDArray[np.int32]:
+    """The behavior ranked first, int32[b]. Raises DataError for scores that cannot be ranked.
+
+    own_mix: float64[K], added to the scores; None: nothing.
+    """
     require_label_scores(batch.label_scores, None, batch.places)
-    return batch.label_scores.argmax(axis=1).astype(np.int32)
+    ranked_by = batch.label_scores if own_mix is None else batch.label_scores + own_mix
+    return ranked_by.argmax(axis=1).astype(np.int32)
 
 
 def keep_predictions(
@@ -88,9 +92,15 @@ def keep_predictions(
     behaviors: int,
     forms: Mapping[str, Form] | None = None,
     choices: Callable[[ScoreBatch], NDArray[np.int32]] | None = None,
+    own_mix: NDArray[np.float64] | None = None,
 ) -> Kept:
-    """What is kept of all n samples, in one pass, for targets int32[n] (-1: unseen in training)."""
-    ranked: dict[str, Form] = {"plain": Form(lambda batch: batch.label_scores), **(forms or {})}
+    """What is kept of all n samples, in one pass, for targets int32[n] (-1: unseen in training). own_mix: float64[K],
+    added to the scores where they are ranked without a rule; None: nothing.
+    """
+    plain_form = Form(lambda batch: batch.label_scores)
+    if own_mix is not None:
+        plain_form = Form(lambda batch: batch.label_scores + own_mix, is_decision=True)
+    ranked: dict[str, Form] = {"plain": plain_form, **(forms or {})}
 
     def reduce(batch: ScoreBatch) -> Arrays:
         of_batch = targets[batch.places]

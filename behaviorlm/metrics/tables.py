@@ -23,7 +23,7 @@ def per_behavior_table(
     The row for unseen targets is there only if there are any.
     """
     everything = np.ones(len(model_outcomes), bool)
-    counts = behavior_counts(model_outcomes, np.ones((1, len(model_outcomes))), everything)
+    counts = behavior_counts(model_outcomes, np.ones((1, 1)), np.zeros(len(everything), np.int64), everything)
     targets, predicted, correct = counts.targets[0], counts.predicted[0], counts.correct[0]
     reciprocal = np.where(model_outcomes.rank < 0, 0.0, 1.0 / (np.maximum(model_outcomes.rank, 0) + 1))
     place = np.where(model_outcomes.target < 0, model_outcomes.behaviors, model_outcomes.target)

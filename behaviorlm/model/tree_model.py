@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from behaviorlm.model.attention import TreeAttention
@@ -102,23 +104,56 @@ def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention
     return hidden if batch.rows is None else hidden[batch.rows[3]]
 
 
-def target_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
-    """Log-probability of `target` (int64 [R]) under the LM head at `hidden` [R, width]; float32 [R].
+def target_log_probabilities(
+    model: nn.Module, hidden: Tensor, target: Tensor, among: Tensor | None = None
+) -> Tensor:
+    """Log-probability of `target` (int64 [R]) under the LM head at `hidden` [R, width]; [R], float32 at least.
 
+    among: int64 [n], ascending, the tokens that can be said: as if the logits of all others were -inf. None: all.
     Runs HEAD_ROWS rows at a time; while gradients are recorded, the logits are recomputed instead of kept.
     """
+    rows = None if among is None else head_rows(model, among)
     pieces = []
     for start in range(0, max(len(hidden), 1), HEAD_ROWS):
-        rows, targets = hidden[start : start + HEAD_ROWS], target[start : start + HEAD_ROWS]
+        piece = (model, hidden[start : start + HEAD_ROWS], target[start : start + HEAD_ROWS], among, rows)
         if torch.is_grad_enabled() and len(hidden) > HEAD_ROWS:
-            pieces.append(checkpoint(_head_log_probabilities, model, rows, targets, use_reentrant=False))
+            pieces.append(checkpoint(_head_log_probabilities, *piece, use_reentrant=False))
         else:
-            pieces.append(_head_log_probabilities(model, rows, targets))
+            pieces.append(_head_log_probabilities(*piece))
     return torch.cat(pieces)
 
 
+HeadRows = tuple[Tensor, Tensor | None]
+"""Rows of the LM head's matrix, [..., width], and their biases; float32 at least."""
+
+
+def head_rows(model: nn.Module, tokens: Tensor) -> HeadRows | None:
+    """The rows of the LM head for some tokens (int64, any shape): few of them cost next to nothing.
+
+    None where the head runs whole.
+    """
+    head = plain_matrix(model)
+    if head is None:
+        return None
+    return precise(head.weight[tokens]), None if head.bias is None else precise(head.bias[tokens])
+
+
+def plain_matrix(model: nn.Module) -> nn.Linear | None:
+    """The LM head where its matrix is all of it, and here.
+
+    One with an adapter, or of another kind, is more than its matrix, and a sharded one holds nothing here.
+    """
+    head = causal_lm(model).get_output_embeddings()
+    return head if type(head) is nn.Linear and head.weight.numel() else None
+
+
+def precise(values: Tensor) -> Tensor:
+    """In float32 at least: a softmax of bfloat16 logits is off by a percent."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
-    """Logits of the LM head, with the model's own scaling and soft cap; float32 [..., vocabulary].
+    """Logits of the LM head, with the model's own scaling and soft cap; [..., vocabulary], float32 at least.
 
     The keys are those of the architectures in transformers; `choose_attention` refuses a model with others.
     """
@@ -127,7 +162,7 @@ def head_logits(model: nn.Module, hidden: Tensor) -> Tensor:
     # would be multiplied in B products, each of which reads the whole head (20 times as slow on an H200).
     rows = hidden.to(head.weight.dtype).reshape(-1, hidden.shape[-1])
     logits = head(rows).unflatten(0, hidden.shape[:-1])
-    return adjusted_logits(model, logits).float()
+    return precise(adjusted_logits(model, logits))
 
 
 def adjusted_logits(model: nn.Module, logits: Tensor) -> Tensor:
@@ -146,9 +181,20 @@ def adjusted_logits(model: nn.Module, logits: Tensor) -> Tensor:
     return logits
 
 
-def _head_log_probabilities(model: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
-    logits = head_logits(model, hidden)
-    return logits.gather(-1, target[:, None])[:, 0] - torch.logsumexp(logits, dim=-1)
+def _head_log_probabilities(
+    model: nn.Module, hidden: Tensor, target: Tensor, among: Tensor | None, rows: HeadRows | None
+) -> Tensor:
+    if rows is not None:
+        logits = adjusted_logits(model, functional.linear(precise(hidden), *rows))
+    else:
+        logits = head_logits(model, hidden)
+        logits = logits if among is None else logits[:, among]
+    normalizer = torch.logsumexp(logits, dim=-1)
+    if among is None:
+        return logits.gather(-1, target[:, None])[:, 0] - normalizer
+    place = torch.searchsorted(among, target).clamp(max=len(among) - 1)
+    found = logits.gather(-1, place[:, None])[:, 0] - normalizer
+    return found.masked_fill(among[place] != target, -torch.inf)
 
 
 def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
@@ -201,15 +247,40 @@ class TreeModel(nn.Module):
     The LM head is called inside `forward`, so that engines which gather parameters by module hooks (ZeRO-3) see it.
     """
 
-    def __init__(self, model: nn.Module, attention: TreeAttention, parts: int = 1) -> None:
+    label_tokens: Tensor | None
+
+    def __init__(
+        self,
+        model: nn.Module,
+        attention: TreeAttention,
+        parts: int = 1,
+        label_tokens: NDArray[np.int64] | None = None,
+    ) -> None:
+        """label_tokens: of the vocabulary's labels, ascending: in part 0, samples, no other can be said. None: all."""
         super().__init__()
         self.model = model
         self.attention = attention
         self.parts = parts
+        tokens = None if label_tokens is None else torch.from_numpy(label_tokens)
+        self.register_buffer("label_tokens", tokens, persistent=False)
 
     def forward(self, batch: PackTensors) -> tuple[Tensor, Tensor, Tensor]:
         """Returns (the weighted sum of the negative log-likelihoods, that sum by part [parts], nll [R])."""
-        nll = -read_out_log_probabilities(self.model, batch, self.attention)
-        weighted = nll * batch.weight
-        by_part = torch.zeros(self.parts, device=nll.device).index_add(0, batch.part, weighted.detach())
-        return weighted.sum(), by_part, nll.detach()
+        nll = -self._log_probabilities(batch, read_out_states(self.model, batch, self.attention))
+        # without weight it may be of a token that cannot be said
+        weighted = (nll * batch.weight).masked_fill(batch.weight == 0, 0.0)
+        by_part = torch.zeros(self.parts, device=nll.device, dtype=nll.dtype)
+        return weighted.sum(), by_part.index_add(0, batch.part, weighted.detach()), nll.detach()
+
+    def _log_probabilities(self, batch: PackTensors, states: Tensor) -> Tensor:
+        """Of every read-out's target; [R]."""
+        if self.label_tokens is None:
+            return target_log_probabilities(self.model, states, batch.target)
+        of_sample = batch.tree.part == 0
+        pieces, places = [], []
+        for chosen, among in ((of_sample, self.label_tokens), (~of_sample, None)):
+            if chosen.any():
+                place = torch.from_numpy(np.flatnonzero(chosen)).to(states.device)
+                places.append(place)
+                pieces.append(target_log_probabilities(self.model, states[place], batch.target[place], among))
+        return torch.cat(pieces)[torch.argsort(torch.cat(places))]

@@ -19,7 +19,7 @@ from behaviorlm.config import Settings, validate_settings
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
-from behaviorlm.predictor.rules import BayesRule, DecisionRule
+from behaviorlm.predictor.rules import BayesRule, DecisionRule, OwnMixRule
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import Normalization
 
@@ -62,13 +62,31 @@ class CountsPredictor(Settings):
 
 
 class FusedPredictor(Settings):
-    """A linear mixture of the probabilities of both."""
+    """A linear mixture of the probabilities of both, with a share of counting for each group, normalized again."""
 
     kind: Literal["fused"] = "fused"
     counts_weight: float = Field(ge=0, le=1, description="Share of counting; chosen on validation.")
+    tail_counts_weight: float | None = Field(
+        default=None, ge=0, le=1, description="That of tail behaviors, where it differs; null: the same."
+    )
+
+    def weights(self, is_anchor: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """The share of counting of each behavior, float64[C]; is_anchor bool[C]."""
+        tail = self.counts_weight if self.tail_counts_weight is None else self.tail_counts_weight
+        return np.where(is_anchor, self.counts_weight, tail)
 
 
 Predictor = Annotated[ModelPredictor | CountsPredictor | FusedPredictor, Field(discriminator="kind")]
+
+
+class NaturalPrior(Settings):
+    """What brings a predictor of few shots back to the natural prior: of each behavior of the vocabulary, log of its
+    share of all training targets by that in the mix that was tuned on, or counted. Added to log probabilities before
+    they are normalized; null: nothing.
+    """
+
+    model: list[float] | None = Field(default=None, description="Of the language model.")
+    counts: list[float] | None = Field(default=None, description="Of counting.")
 
 
 class Calibration(Settings):
@@ -168,6 +186,9 @@ class Artifact(Settings):
     schema_version: Literal[1] = Field(default=1, description="Of this file.")
     predictor: Predictor
     decision: DecisionRule
+    to_natural: NaturalPrior | None = Field(
+        default=None, description="Before anything else; null: nothing is to be brought back."
+    )
     calibration: Calibration | None = None
     thresholds: list[Threshold] = Field(default=[])
     behaviors: list[Behavior] = Field(min_length=2)
@@ -269,10 +290,16 @@ def _check(artifact: Artifact, path: Path) -> None:
     if len(set(artifact.names)) < len(artifact.names):
         raise DataError(f"{path}: behaviors: a name is there twice")
     rule = artifact.decision
-    if isinstance(rule, BayesRule) and len(rule.shift) != len(artifact.names):
+    if isinstance(rule, BayesRule | OwnMixRule) and len(rule.shift) != len(artifact.names):
         raise DataError(
             f"{path}: decision.shift has {len(rule.shift)} numbers for {len(artifact.names)} behaviors"
         )
+    natural = artifact.to_natural or NaturalPrior()
+    for name, shift in (("model", natural.model), ("counts", natural.counts)):
+        if shift is not None and len(shift) != len(artifact.names):
+            raise DataError(
+                f"{path}: to_natural.{name} has {len(shift)} numbers for {len(artifact.names)} behaviors"
+            )
     if kind != "counts" and (artifact.weights is None or artifact.tokens is None):
         raise DataError(f"{path}: predictor.kind is {kind!r}, but weights or tokens are missing")
     if kind != "model" and artifact.counting is None:

@@ -18,6 +18,7 @@ from behaviorlm.log_files.config import context_columns, source_columns
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA
 from behaviorlm.predictor.artifact import EventMapping
 from behaviorlm.predictor.requests import Owner, Request, RequestText, request_text
+from behaviorlm.timelines.gaps import SINCE_LAST, gap_words, with_gaps
 from behaviorlm.timelines.samples import rows_in_order
 from behaviorlm.times.moments import read_times
 from behaviorlm.times.order import ISO_FORMAT, OrderColumn
@@ -108,8 +109,8 @@ def _read(
     rows = ordered["row"].to_numpy()
     user = np.array(users, np.int64)[rows]
     starts = np.searchsorted(user, np.arange(len(requests) + 1))
+    ordered, asked = _with_gaps(ordered, asked, starts, columns)
     before, after = context_columns(mapping)
-    # a table without columns has no rows, so that a log without context keeps another column
     shown, now = ordered.select(["behavior", *before, *after]), asked.select(before or ["order"])
     found = []
     for number, (request, of_request) in enumerate(zip(requests, columns, strict=True)):
@@ -129,6 +130,22 @@ def _read(
             )
         )
     return found
+
+
+def _with_gaps(
+    events: pa.Table, asked: pa.Table, starts: NDArray[np.int64], columns: Sequence[RequestText]
+) -> tuple[pa.Table, pa.Table]:
+    """Both with the time since the event before, where that is context. starts: the first event of each request, and
+    the end.
+    """
+    if SINCE_LAST not in asked.column_names:
+        return events, asked
+    is_known = (np.diff(starts) > 0) & np.array([of.is_ordered for of in columns])
+    last = np.append(events["order"].to_numpy(), 0)[starts[1:] - 1]
+    words = gap_words(asked["order"].to_numpy() - last, is_known)
+    place = asked.column_names.index(SINCE_LAST)
+    told = asked.set_column(place, SINCE_LAST, words)
+    return with_gaps(events, np.isin(np.arange(len(events)), starts)), told
 
 
 def _before_last_session(session: NDArray[np.int64]) -> int:

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from behaviorlm.errors import DataError, ModelError
-from behaviorlm.model.adapters import load_trained
+from behaviorlm.model.adapters import load_trained, merged_where_exact
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model, model_fingerprint, weights_dtype
@@ -118,7 +118,7 @@ class LanguageModel:
 
     def _history_ids(self, prompt: Prompt) -> Int32:
         """A prompt up to its question, which the next prompt does not begin with."""
-        return np.concatenate([np.array(self.tokens.instruction_ids, np.int32), *prompt.lines])
+        return np.concatenate([np.array(self.tokens.instruction_ids, np.int32), *prompt.runs])
 
     def _scorer(self, names: tuple[str, ...]) -> LabelScorer:
         known = self._scorers.pop(names, None)
@@ -155,7 +155,7 @@ def load_language_model(folder: Path, artifact: Artifact, loading: Loading) -> L
     device = loading.device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = _runnable(_base_config(folder, weights, loading), torch.device(device))
     if weights.form == "adapter":
-        loaded: Any = load_trained(config, folder)
+        loaded: Any = merged_where_exact(load_trained(config, folder))
     else:
         loaded = load_model(config)
     model = loaded.to(device).eval().requires_grad_(False)

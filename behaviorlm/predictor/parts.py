@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.predictor.answers import Candidates
-from behaviorlm.predictor.artifact import Artifact, FusedPredictor
+from behaviorlm.predictor.artifact import Artifact, FusedPredictor, NaturalPrior
 from behaviorlm.predictor.counts import Counts
 from behaviorlm.predictor.histories import History
 
@@ -72,15 +72,23 @@ class Parts:
     def log_probabilities(self, asked: Sequence[Asked], chosen: Candidates) -> NDArray[np.float64]:
         """Of the candidates, before calibration and any rule; float64[n, C]."""
         of_model = of_counts = None
+        natural = self.artifact.to_natural or NaturalPrior()
         if self.language_model is not None:
             prompts = [of.prompt for of in asked if of.prompt is not None]
-            of_model = normalize_label_scores(self.language_model.label_scores(prompts, chosen.names))
+            scores = self.language_model.label_scores(prompts, chosen.names)
+            of_model = _at_natural_prior(scores, natural.model, chosen)
         if self.counts is not None:
             every = self.counts.log_probabilities(
                 [of.past for of in asked], np.array([of.context for of in asked])
             )
-            of_counts = normalize_label_scores(np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf))
-        return mixed(of_model, of_counts, self.artifact.predictor)
+            counted = np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf)
+            of_counts = _at_natural_prior(counted, natural.counts, chosen)
+        predictor = self.artifact.predictor
+        if of_model is not None and of_counts is not None and isinstance(predictor, FusedPredictor):
+            return mixed(of_model, of_counts, predictor.weights(chosen.is_anchor))
+        found = of_counts if of_model is None else of_model
+        assert found is not None
+        return found
 
     def label_scores(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """The language model's own label scores of the vocabulary, as a run has them; float32[n, K]."""
@@ -100,16 +108,24 @@ class Parts:
 
 
 def mixed(
-    of_model: NDArray[np.float64] | None, of_counts: NDArray[np.float64] | None, predictor: Any
+    of_model: NDArray[np.float64], of_counts: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Log probabilities of a predictor from those of its parts, float64[n, C] each."""
-    if of_model is not None and of_counts is not None:
-        weight = predictor.counts_weight if isinstance(predictor, FusedPredictor) else 0.0
-        with np.errstate(divide="ignore"):
-            return np.logaddexp(np.log1p(-weight) + of_model, np.log(weight) + of_counts)
-    found = of_counts if of_model is None else of_model
-    assert found is not None
+    """Log probabilities of a linear mixture, normalized, float64[n, C] like those of its parts; weights: counting's
+    shares, float64[C].
+    """
+    with np.errstate(divide="ignore"):
+        found = of_model + np.log1p(-weights)
+        np.logaddexp(found, of_counts + np.log(weights), out=found)
+    found -= np.logaddexp.reduce(found, axis=1, keepdims=True)
     return found
+
+
+def _at_natural_prior(
+    scores: NDArray[np.floating], shift: Sequence[float] | None, chosen: Candidates
+) -> NDArray[np.float64]:
+    """Log probabilities of the candidates, float64[n, C]; a new name has no share to be brought back to."""
+    moved = scores if shift is None else scores + np.append(shift, 0.0)[chosen.ids]
+    return normalize_label_scores(moved)
 
 
 def _past(history: History, names: Sequence[str], number: int) -> tuple[int, ...]:

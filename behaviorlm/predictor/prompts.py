@@ -15,6 +15,7 @@ from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.scoring.label_scoring import PromptWriter
 from behaviorlm.timelines.parts import Window, window_starts
+from behaviorlm.timelines.profiles import profile_of
 from behaviorlm.trees.token_tree import Int32, TreeWriter
 
 
@@ -22,13 +23,21 @@ from behaviorlm.trees.token_tree import Int32, TreeWriter
 class Prompt:
     """lines: the tokens of each event that is shown. is_cut: whether the model's room took some of them.
 
-    owner: whose it is, where its keys and values may be kept.
+    owner: whose it is, where its keys and values may be kept. profile: the tokens before the lines. uncounted: events
+    before those given, which the profile lacks.
     """
 
     lines: tuple[Int32, ...]
     question: Int32
     is_cut: bool
     owner: Owner | None = None
+    profile: Int32 | None = None
+    uncounted: int = 0
+
+    @property
+    def runs(self) -> tuple[Int32, ...]:
+        """All between the instruction and the question."""
+        return self.lines if self.profile is None else (self.profile, *self.lines)
 
     def without(self, place: int) -> "Prompt":
         """The same prompt without one of its events, which is nobody's history."""
@@ -64,9 +73,35 @@ def build_prompts(
         earlier = history.earlier + len(history.events) - len(shown)
         window = Window(config.max_events, config.stride, room)
         first = window_start([len(line) for line in of_history], earlier, window)
+        profile = _profile(history, earlier + first, encoder)
+        size = 0 if profile is None else len(profile)
+        if taken + size + sum(map(len, of_history[first:])) > tokens.max_positions:
+            # longer than any that the room was measured by
+            less = replace(window, max_history_tokens=max(0, room - size))
+            first = window_start([len(line) for line in of_history], earlier, less)
         by_events = window_start([0] * len(of_history), earlier, window)
-        prompts.append(Prompt(tuple(of_history[first:]), question, first > by_events, history.owner))
+        prompts.append(
+            Prompt(
+                tuple(of_history[first:]),
+                question,
+                first > by_events,
+                history.owner,
+                profile,
+                history.earlier if config.profile else 0,
+            )
+        )
     return prompts
+
+
+def _profile(history: History, start: int, encoder: PromptEncoder) -> Int32 | None:
+    """What a window from event `start` of the timeline begins with, as far as the events are there."""
+    config = encoder.config
+    counted = start // config.stride * config.stride - history.earlier
+    if not config.profile or counted <= 0:
+        return None
+    names = history.events["behavior"].slice(0, counted).to_pylist()
+    [found] = encoder.encode_profiles([profile_of(names, config.profile)])
+    return found
 
 
 def window_start(line_tokens: Sequence[int], earlier: int, window: Window) -> int:
@@ -87,17 +122,17 @@ def trees(
 
     Within a group equal beginnings are written once.
     """
-    keys = [tuple(line.tobytes() for line in prompt.lines) for prompt in prompts]
+    keys = [tuple(run.tobytes() for run in prompt.runs) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda number: keys[number])
     groups: list[list[int]] = []
     size = 0
     for number in order:
         shared = _shared(keys[groups[-1][-1]], keys[number]) if groups else 0
-        new = sum(map(len, prompts[number].lines[shared:])) + len(prompts[number].question)
+        new = sum(map(len, prompts[number].runs[shared:])) + len(prompts[number].question)
         if not groups or size + new > max_tokens:
             groups.append([])
             size = len(instruction)
-            new = sum(map(len, prompts[number].lines)) + len(prompts[number].question)
+            new = sum(map(len, prompts[number].runs)) + len(prompts[number].question)
         groups[-1].append(number)
         size += new
     for group in groups:
@@ -116,9 +151,9 @@ def _writer(prompts: Sequence[Prompt], keys: Sequence[tuple[bytes, ...]], instru
         for prompt, kept in zip(prompts, shared, strict=True):
             for _ in range(opened - kept):
                 writer.close()
-            for line in prompt.lines[kept:]:
-                writer.open(line)
-            opened = len(prompt.lines)
+            for run in prompt.runs[kept:]:
+                writer.open(run)
+            opened = len(prompt.runs)
             last.append(writer.leaf(prompt.question))
         return last
 
@@ -126,7 +161,7 @@ def _writer(prompts: Sequence[Prompt], keys: Sequence[tuple[bytes, ...]], instru
 
 
 def _shared(first: Sequence[bytes], second: Sequence[bytes]) -> int:
-    """How many lines both begin with."""
+    """How many runs both begin with."""
     same = 0
     while same < min(len(first), len(second)) and first[same] == second[same]:
         same += 1

@@ -20,6 +20,7 @@ from behaviorlm.times.order import ISO_FORMAT, OrderColumn
 from behaviorlm.times.time_patterns import written_by
 
 Moment = str | int | float | datetime | date
+FIRST_GAP = "the time between the first event that was given and the one before is unknown to the predictor"
 Owner = tuple[str, str]
 """Whose something is: a tenant, and one of his users."""
 
@@ -85,6 +86,8 @@ def request_text(where: str, request: Request, mapping: EventMapping) -> Request
             f"no event has the column {mapping.order.names[0]!r}: they are taken in the order in which they stand"
             + (f", {_listed(mapping.clock)} unknown" if mapping.clock else "")
         )
+    if request.earlier_events and "since_last" in mapping.clock:
+        warnings.append(FIRST_GAP)
     now = _now(where, request, mapping, warnings)
     return RequestText(where, texts, now, size, is_ordered, warnings)
 

@@ -16,6 +16,16 @@ class PlainRule(Settings):
     kind: Literal["plain"] = "plain"
 
 
+class OwnMixRule(Settings):
+    """The most probable behavior in the mix of few shots that the predictor was tuned on comes first."""
+
+    kind: Literal["own_mix"] = "own_mix"
+    shift: list[float] = Field(
+        description="Of each behavior of the vocabulary, added to its log probability: what `to_natural` has added, "
+        "taken away again."
+    )
+
+
 class LogitAdjusted(Settings):
     """Ranked by log probability minus tau times the log share among the training targets."""
 
@@ -46,7 +56,9 @@ class FittedRule(Settings):
     tau: float = Field(description="As of logit adjustment.")
 
 
-DecisionRule = Annotated[PlainRule | LogitAdjusted | BayesRule | FittedRule, Field(discriminator="kind")]
+DecisionRule = Annotated[
+    PlainRule | OwnMixRule | LogitAdjusted | BayesRule | FittedRule, Field(discriminator="kind")
+]
 
 
 def rule_terms(
@@ -57,6 +69,8 @@ def rule_terms(
         return adjusted_terms(prior, rule.tau)
     if isinstance(rule, BayesRule):
         return Terms(np.ones(len(ids)), np.append(rule.shift, NOT_COUNTED)[ids])
+    if isinstance(rule, OwnMixRule):
+        return Terms(np.ones(len(ids)), np.append(rule.shift, 0.0)[ids])
     if isinstance(rule, FittedRule):
         return fitted_terms(
             prior, is_anchor, tail_scale=rule.tail_scale, tail_shift=rule.tail_shift, tau=rule.tau
@@ -72,4 +86,4 @@ def rule_in_words(rule: DecisionRule) -> str:
         return "Bayes rule of the endpoint"
     if isinstance(rule, FittedRule):
         return f"fitted, tail scale {rule.tail_scale:.3g}, tail shift {rule.tail_shift:g}, tau {rule.tau:g}"
-    return "plain"
+    return "plain" if isinstance(rule, PlainRule) else "plain, in the mix that it was tuned on"

@@ -27,6 +27,12 @@ class PromptConfig(Settings):
         description="History windows start at a multiple of this many events, so that neighboring samples "
         "share tokens; a sample sees between max_events - stride + 1 and max_events past events.",
     )
+    profile: int = Field(
+        0,
+        ge=0,
+        description="How many of the behaviors that the user did most before the history window a line at its "
+        "beginning names, with counts; 0: no such line.",
+    )
     min_history: int = Field(1, ge=0, description="Events with fewer past events than this are no targets.")
     name_prefix: str = Field(
         " ", description="What precedes a behavior's name in history lines and labels alike."

@@ -1,6 +1,6 @@
 """Conversations as tokens: which of them the assistant wrote, and so which are learned from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,38 +32,27 @@ class EncodedConversations:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def encode_conversation(
-    tokenizer: "PreTrainedTokenizerBase",
-    messages: Sequence[Message],
-    max_tokens: int,
-    chat_template_kwargs: Mapping[str, Any] | None = None,
-) -> Conversation:
-    """One conversation through the tokenizer's chat template, or as plain lines where it has none.
-
-    Every message is a segment of its own in which control-token text is inert; the end of each assistant turn
-    belongs to the assistant. Cut to `max_tokens`. Raises ModelError for a template that refuses the roles.
-    """
-    return _encode(tokenizer, SegmentEncoder(tokenizer), messages, max_tokens, chat_template_kwargs or {})
-
-
 def encode_conversations(
     tokenizer: "PreTrainedTokenizerBase",
     conversations: Sequence[Sequence[Message]],
     max_tokens: int,
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> EncodedConversations:
-    """`encode_conversation` of each. Those cut before the assistant speaks have no loss and are left out.
+    """Conversations through the tokenizer's chat template, or as plain lines where it has none.
+
+    Every message is a segment of its own in which control-token text is inert; the end of each assistant turn
+    belongs to the assistant. Each is cut to `max_tokens`; those cut before the assistant speaks have no loss and are
+    left out. Raises ModelError for a template that refuses the roles.
 
     Counts: `conversations`, `truncated`, `without_answer`, `tokens`, `assistant_tokens` (the last two of
     those kept).
     """
-    segments = SegmentEncoder(tokenizer)
     kept: list[Conversation] = []
     index: list[int] = []
-    for position, messages in enumerate(conversations):
-        encoded = _encode(tokenizer, segments, messages, max_tokens, chat_template_kwargs or {})
-        if encoded.is_assistant.any():
-            kept.append(encoded)
+    encoded = _encoded(tokenizer, conversations, max_tokens, chat_template_kwargs or {})
+    for position, conversation in enumerate(encoded):
+        if conversation.is_assistant.any():
+            kept.append(conversation)
             index.append(position)
     counts = {
         "conversations": len(kept),
@@ -75,63 +64,90 @@ def encode_conversations(
     return EncodedConversations(kept, index, counts)
 
 
-def _encode(
+_Run = tuple[list[int], bool]
+"""Tokens, and whether the assistant wrote them."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What stands before the first text of conversations with the same roles, and after each; whether the text of a
+    system turn is put before the first of the user, as templates without such turns need it.
+    """
+
+    before: list[int]
+    after: list[list[_Run]]
+    joins_system: bool = False
+
+
+def _encoded(
     tokenizer: "PreTrainedTokenizerBase",
-    segments: SegmentEncoder,
-    messages: Sequence[Message],
+    conversations: Sequence[Sequence[Message]],
     max_tokens: int,
     options: Mapping[str, Any],
-) -> Conversation:
-    if tokenizer.chat_template is None:
-        runs = _plain_runs(tokenizer, segments, messages)
-    else:
-        runs = _chat_runs(tokenizer, segments, messages, options)
-    token_ids = np.concatenate([np.array(ids, np.int32) for ids, _ in runs])
-    is_assistant = np.concatenate([np.full(len(ids), by_assistant) for ids, by_assistant in runs])
-    return Conversation(token_ids[:max_tokens], is_assistant[:max_tokens], len(token_ids) > max_tokens)
+) -> Iterator[Conversation]:
+    """Each of them; all texts go through the tokenizer together, and each order of roles through the template once."""
+    segments = SegmentEncoder(tokenizer)
+    laid_out: dict[tuple[str, ...], _Layout] = {}
+    layouts: list[_Layout] = []
+    talks: list[Sequence[Message]] = []
+    for messages in conversations:
+        roles = tuple(message["role"] for message in messages)
+        if roles not in laid_out:
+            laid_out[roles] = _layout(tokenizer, segments, roles, options)
+        layouts.append(laid_out[roles])
+        talks.append(_joined(messages) if layouts[-1].joins_system else messages)
+    texts = iter(segments.data([message["content"] for messages in talks for message in messages]))
+    for layout, messages in zip(layouts, talks, strict=True):
+        runs: list[_Run] = [(layout.before, False)]
+        for message, after in zip(messages, layout.after, strict=True):
+            runs += [(next(texts), message["role"] == "assistant"), *after]
+        token_ids = np.concatenate([np.array(ids, np.int32) for ids, _ in runs])
+        is_assistant = np.concatenate([np.full(len(ids), by_assistant) for ids, by_assistant in runs])
+        yield Conversation(token_ids[:max_tokens], is_assistant[:max_tokens], len(token_ids) > max_tokens)
 
 
-def _chat_runs(
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    system, user, *others = messages
+    return [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *others]
+
+
+def _layout(
     tokenizer: "PreTrainedTokenizerBase",
     segments: SegmentEncoder,
-    messages: Sequence[Message],
+    roles: Sequence[str],
     options: Mapping[str, Any],
-) -> list[tuple[list[int], bool]]:
-    """(tokens, whether the assistant wrote them), run by run."""
+) -> _Layout:
+    if tokenizer.chat_template is None:
+        return _plain_layout(tokenizer, segments, roles)
+    joins_system = False
     try:
-        written = turn_pieces(tokenizer, [message["role"] for message in messages], options)
+        written = turn_pieces(tokenizer, roles, options)
     except ModelError:
-        if messages[0]["role"] != "system":
+        if roles[0] != "system":
             raise
         # Templates without a system turn refuse or drop it; some show it beside the last user turn only.
-        system, user, *others = messages
-        messages = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *others]
-        written = turn_pieces(tokenizer, [message["role"] for message in messages], options)
-    roles = [message["role"] for message in messages]
-    texts = segments.data([message["content"] for message in messages])
-    pieces = [segments.template(piece) for piece in written]
-    runs = [(pieces[0], False)]
-    for role, text, piece in zip(roles, texts, pieces[1:], strict=True):
-        runs.append((text, role == "assistant"))
+        joins_system, roles = True, ["user", *roles[2:]]
+        written = turn_pieces(tokenizer, roles, options)
+    before, *pieces = [segments.template(piece) for piece in written]
+    after: list[list[_Run]] = []
+    for role, piece in zip(roles, pieces, strict=True):
         if role != "assistant":
-            runs.append((piece, False))
+            after.append([(piece, False)])
             continue
         ending = turn_end(tokenizer, piece, segments.control_ids)
-        runs.append((ending, True))
-        runs.append((piece[len(ending) :] if piece[: len(ending)] == ending else piece, False))
-    # What a template writes after the last turn is never predicted.
-    return runs[:-1] if roles[-1] == "assistant" else runs
+        rest = piece[len(ending) :] if piece[: len(ending)] == ending else piece
+        after.append([(ending, True), (rest, False)])
+    if roles[-1] == "assistant":  # what a template writes after the last turn is never predicted
+        after[-1].pop()
+    return _Layout(before, after, joins_system)
 
 
-def _plain_runs(
-    tokenizer: "PreTrainedTokenizerBase", segments: SegmentEncoder, messages: Sequence[Message]
-) -> list[tuple[list[int], bool]]:
+def _plain_layout(
+    tokenizer: "PreTrainedTokenizerBase", segments: SegmentEncoder, roles: Sequence[str]
+) -> _Layout:
     line_break = segments.data(["\n"])[0]
     ending = line_break if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    runs = [(leading_ids(tokenizer), False)]
-    for message, text in zip(
-        messages, segments.data([message["content"] for message in messages]), strict=True
-    ):
-        by_assistant = message["role"] == "assistant"
-        runs.append((text + (ending if by_assistant else line_break), by_assistant))
-    return runs
+    after: list[list[_Run]] = [
+        [(ending, True)] if role == "assistant" else [(line_break, False)] for role in roles
+    ]
+    return _Layout(leading_ids(tokenizer), after)

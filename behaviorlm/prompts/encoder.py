@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # with torch behind it: not only to read a config
 
 _UNKNOWN_VALUE = "?"
+_PROFILE_OPENING = "Most often before:"
 # Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
 # no use.
 _MAX_CACHED_SEGMENTS = 200_000
@@ -119,18 +120,40 @@ class PromptEncoder:
         """
         return self._joined([self._before(events)], ending=self._question_close)
 
+    def encode_profiles(self, profiles: Sequence[Sequence[tuple[str, int]]]) -> list[np.ndarray]:
+        """The line of each profile, behaviors with counts: int32, empty for an empty one. Names stand as elsewhere."""
+        texts = [
+            [
+                _PROFILE_OPENING,
+                *(text for name, count in profile for text in (self._named(name), f" {count},")),
+                "\n",
+            ]
+            for profile in profiles
+        ]
+        return [
+            np.concatenate(self._encode_segments(of)) if profile else _int32([])
+            for of, profile in zip(texts, profiles, strict=True)
+        ]
+
     def encode_names(self, names: Sequence[str]) -> list[np.ndarray]:
         """The tokens of behavior names, int32, exactly as in history lines and without the terminator."""
-        return self._encode_segments([self.config.name_prefix + rendered_text(name) for name in names])
+        return self._encode_segments([self._named(name) for name in names])
+
+    def _named(self, name: str) -> str:
+        return self.config.name_prefix + rendered_text(name)
 
     def prompt_tokens(
-        self, vocabulary_names: Sequence[str], max_positions: int, longest_question: int
+        self,
+        vocabulary_names: Sequence[str],
+        max_positions: int,
+        longest_question: int,
+        longest_profile: int = 0,
     ) -> PromptTokens:
         """The shared tokens of a run and the room that is left for history.
 
-        `longest_question` is the largest length among `encode_questions`. Raises DataError for names that
-        render to the same tokens or to nothing, ConfigError where the model's positions leave no room for
-        history.
+        `longest_question` is the largest length among `encode_questions`, `longest_profile` among
+        `encode_profiles`. Raises DataError for names that render to the same tokens or to nothing, ConfigError where
+        the model's positions leave no room for history.
         """
         labels = self.encode_names(vocabulary_names)
         _check_labels(vocabulary_names, labels)
@@ -140,11 +163,12 @@ class PromptEncoder:
             listed = [token for label in labels for token in (*line_break, *label.tolist())]
         instruction = [*self._opening, *listed, *self._user_turn]
         longest_label = max((len(label) for label in labels), default=0)
-        room = max_positions - len(instruction) - longest_question - longest_label - len(self._terminator)
+        asked = longest_profile + longest_question
+        room = max_positions - len(instruction) - asked - longest_label - len(self._terminator)
         if room < longest_label + 1:
             raise ConfigError(
                 f"prompt: the model has {max_positions} positions; the instruction takes {len(instruction)}, "
-                f"the longest question {longest_question}, the longest label {longest_label} and the "
+                f"the longest question {asked}, profile included, the longest label {longest_label} and the "
                 f"terminator {len(self._terminator)}, which leaves {room} for history. Shorten "
                 "prompt.instruction, switch prompt.list_behaviors off, drop context_before columns, shorten "
                 "names (events.max_behavior_characters) or choose a base model with more positions"

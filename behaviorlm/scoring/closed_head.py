@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from behaviorlm.model.tree_model import HEAD_ROWS, adjusted_logits, causal_lm, head_logits
+from behaviorlm.model.tree_model import adjusted_logits, head_logits, head_rows, precise
+from behaviorlm.scoring.whole_head import whole_rows
 from behaviorlm.trees.closed_trie import ClosedPiece, ClosedTrie
 
 Int64 = NDArray[np.int64]
@@ -54,21 +55,14 @@ class ClosedHead:
             found[:, nodes.children[is_child]] = choices[:, is_child].to(found.dtype)
 
 
+@torch.no_grad()
 def closed_head(model: nn.Module, trie: ClosedTrie) -> ClosedHead:
     """Gather the rows of a model's head for the choices of a trie, on the model's device."""
-    head = causal_lm(model).get_output_embeddings()
-    weight = bias = None
-    # An adapter on the head, or a head of another kind, is more than its matrix; a sharded one holds nothing here.
-    if type(head) is nn.Linear and head.weight.shape[0] > int(trie.child_token.max(initial=0)):
-        weight, bias = head.weight.detach(), head.bias
+    return ClosedHead(trie, tuple(tuple(_nodes(model, trie, piece)) for piece in trie.pieces))
+
+
+def _nodes(model: nn.Module, trie: ClosedTrie, piece: ClosedPiece) -> Iterator[_Nodes]:
     device = next(model.parameters()).device
-    pieces = tuple(tuple(_nodes(trie, piece, weight, bias, device)) for piece in trie.pieces)
-    return ClosedHead(trie, pieces)
-
-
-def _nodes(
-    trie: ClosedTrie, piece: ClosedPiece, weight: Tensor | None, bias: Tensor | None, device: torch.device
-) -> Iterator[_Nodes]:
     numbers = np.diff(trie.child_start)[piece.branches]
     # Padded to the next power of 2, so that there are few groups, and twice the rows at most.
     widths = 2 ** np.ceil(np.log2(numbers)).astype(np.int64)
@@ -79,13 +73,13 @@ def _nodes(
             slots < numbers[chosen, None], trie.child_start[piece.branches[chosen], None] + slots, -1
         )
         tokens = torch.from_numpy(np.where(children < 0, 0, trie.child_token[children])).to(device)
-        rows = None if weight is None else _precise(weight[tokens]).transpose(1, 2).contiguous()
+        rows, bias = head_rows(model, tokens) or (None, None)
         yield _Nodes(
             torch.from_numpy(piece.places[chosen] + 1).to(device),
             torch.from_numpy(children).to(device),
             tokens,
-            rows,
-            None if bias is None or rows is None else _precise(bias.detach()[tokens])[:, None],
+            None if rows is None else rows.transpose(1, 2).contiguous(),
+            None if bias is None else bias[:, None],
         )
 
 
@@ -94,18 +88,13 @@ def _logits(model: nn.Module, nodes: _Nodes, states: Tensor) -> Tensor:
     read = states[:, nodes.states].transpose(0, 1)
     if nodes.rows is None:
         return _logits_of_whole_head(model, nodes, read)
-    logits = torch.bmm(_precise(read), nodes.rows)
+    logits = torch.bmm(precise(read), nodes.rows)
     return adjusted_logits(model, logits if nodes.bias is None else logits + nodes.bias)
 
 
 def _logits_of_whole_head(model: nn.Module, nodes: _Nodes, read: Tensor) -> Tensor:
     found = []
     for of_node, tokens in zip(read, nodes.tokens, strict=True):
-        pieces = [head_logits(model, prompts)[:, tokens] for prompts in of_node.split(HEAD_ROWS)]
+        pieces = [head_logits(model, prompts)[:, tokens] for prompts in of_node.split(whole_rows(model))]
         found.append(torch.cat(pieces))
     return torch.stack(found)
-
-
-def _precise(values: Tensor) -> Tensor:
-    """In float32 at least: few rows cost nothing, and a softmax of bfloat16 logits is off by a percent."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

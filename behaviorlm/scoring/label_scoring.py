@@ -9,9 +9,8 @@ what may follow. Then only where names part the model is asked (`ClosedTrie`), a
 probabilities that sum to 1.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,19 +21,16 @@ from transformers import DynamicCache
 
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.tree_model import (
-    HEAD_ROWS,
     body_of,
     causal_lm,
-    head_logits,
-    pack_tensors,
-    read_out_log_probabilities,
-    read_out_states,
 )
 from behaviorlm.scoring.closed_head import ClosedHead, closed_head
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
+from behaviorlm.scoring.plain_scores import plain_label_scores, plain_piece_states
 from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
-from behaviorlm.trees.closed_trie import ClosedPiece, build_closed_trie
+from behaviorlm.scoring.whole_head import edge_log_probabilities
+from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.label_trie import LabelTrie, build_tries
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 
@@ -44,7 +40,13 @@ part of attention grows with this number, while the beginnings that several trie
 cores 128 gave 1.4 to 1.6 times the samples per second of one trie of 1,111."""
 
 PROMPT_TOKENS = 1024
-"""Tokens of prompts that go through the model as one tree: dense masks grow with the square."""
+"""Tokens of prompts in one tree: dense masks grow with the square. Several trees go through the model as rows."""
+
+CPU_TOKENS = 2048
+"""More tokens at a time leave a CPU's cache: with the embedded base 8,192 took 1.16 times the CPU time of this."""
+
+ROWS_WORTH = 1.25
+"""Trees of prompts run as rows if these have at most so many times the trees' tokens: they are padded."""
 
 FEWEST_NODES = 64
 """Closed tries of fewer nodes do not get more prompts at a time: each brings keys and values of its own."""
@@ -101,24 +103,29 @@ class LabelScorer:
         known = known_of(tree, paths, kept or [None] * len(paths))
         nodes = np.zeros(0, np.int64) if known is None else known.nodes
         new = np.setdiff1d(np.arange(len(tree)), nodes)
-        order = np.concatenate([nodes, new])
+        order = np.concatenate([nodes, new])[None] if known is not None else _rows(tree)
         hidden, keys_values = self._run_nodes(tree, order, len(nodes), known)
         place = np.empty(len(tree), np.int64)
-        place[order] = np.arange(len(tree))
+        place[order[order >= 0]] = np.flatnonzero(order.ravel() >= 0)
         return PromptRun(tree, paths, len(new), place, hidden, keys_values)
 
     @torch.inference_mode()
     def scores(self, run: PromptRun) -> NDArray[np.float32]:
         """Label scores of prompts that were run; float32 [prompts, K]."""
-        if self.attention.kind == "plain":
-            score_plain = self._score_plain if self.closed is None else self._score_closed_plain
-            return score_plain(run.tree, run.paths)
         scores = np.zeros((len(run.paths), len(self.label_ids)), dtype=np.float32)
-        fewest = 1 if self.closed is None else FEWEST_NODES
-        rows = max(1, self.max_tokens // max([fewest, *map(len, self._trees)]))
+        if self.attention.kind == "plain":
+            for row, path in enumerate(run.paths):
+                scores[row] = self._plain_scores(run.tree.token_ids[path])
+            return scores
+        rows = self._rows_at_a_time
         for start in range(0, len(run.paths), rows):
             scores[start : start + rows] = self._scores_after(run.gathered(slice(start, start + rows)))
         return scores
+
+    @property
+    def _rows_at_a_time(self) -> int:
+        fewest = 1 if self.closed is None else FEWEST_NODES
+        return max(1, self.max_tokens // max([fewest, *map(len, self._trees)]))
 
     @property
     def _trees(self) -> list[TokenTree | LabelTrie]:
@@ -146,7 +153,8 @@ class LabelScorer:
     def _run_nodes(
         self, tree: TokenTree, order: NDArray[np.int64], first: int, known: Known | None
     ) -> tuple[Tensor, KeysValues]:
-        """Hidden states of the nodes from `first` in an order, before which stand those known; keys and values of all.
+        """Hidden states of the nodes from column `first` of rows [R, W], before which stand those known; keys and
+        values of all, row after row. -1 is padding.
 
         A node attends to its ancestors, which the tree's own numbers tell wherever they stand.
         """
@@ -154,134 +162,106 @@ class LabelScorer:
         cache = DynamicCache()
         for layer, (keys, values) in enumerate([] if known is None else known.keys_values):
             cache.update(keys, values, layer)
-        index, depth, end = (
-            torch.from_numpy(array.astype(np.int64)).to(device)
-            for array in (order, tree.depth[order], tree.end[order])
+        token_ids, depth, end = (
+            torch.from_numpy(np.where(order < 0, 0, array[order]).astype(np.int64)).to(device)
+            for array in (tree.token_ids, tree.depth, tree.end)
         )
-        token_ids = torch.from_numpy(tree.token_ids[order[first:]].astype(np.int64)).to(device)
-        full = (index[None, :] <= index[first:, None]) & (index[first:, None] < end[None, :])
-        distance = depth[first:, None] - depth[None, :]
+        index = torch.from_numpy(np.maximum(order, order[:, :1])).to(
+            device
+        )  # padding attends to a row's first token
+        asks = index[:, first:, None]
+        full = (index[:, None, :] <= asks) & (asks < end[:, None, :])
         output = body_of(self.model)(
-            input_ids=token_ids[None],
-            position_ids=depth[None, first:],
-            attention_mask=self.attention.limit(full[None, None], distance[None]),
+            input_ids=token_ids[:, first:],
+            position_ids=depth[:, first:],
+            attention_mask=self.attention.limit(full[:, None], depth[:, first:, None] - depth[:, None, :]),
             past_key_values=cache,
             use_cache=True,
         )
         layers: list[Any] = list(cache.layers)
-        return output.last_hidden_state[0], [(layer.keys, layer.values) for layer in layers]
+        joined = [(_row_after_row(layer.keys), _row_after_row(layer.values)) for layer in layers]
+        return output.last_hidden_state.flatten(0, 1), joined
 
     def _scores_after(self, prompts: Prompts) -> NDArray[np.float64]:
         """Label scores after each prompt; float64 [prompts, K]."""
+        states = self._states(prompts)
         if self.closed is not None:
-            return self._closed_scores(prompts.ends, lambda piece: self._run_trie(piece.tree, prompts))
+            return self._closed_scores(states)
         scores = np.zeros((len(prompts.lengths), len(self.label_ids)))
-        for trie in self.tries:
-            scores[:, trie.labels] = trie.label_scores(self._score_trie(trie, prompts))
+        for trie, of_trie in zip(self.tries, states, strict=True):
+            source = torch.from_numpy(trie.edge_source + 1).to(of_trie.device)
+            target = torch.from_numpy(trie.edge_target).to(of_trie.device)
+            edges = edge_log_probabilities(self.model, of_trie, source, target)
+            scores[:, trie.labels] = trie.label_scores(edges.cpu().numpy())
         return scores
 
-    def _closed_scores(self, ends: Tensor, run: Callable[[ClosedPiece], Tensor]) -> NDArray[np.float64]:
-        """ends: [prompts, width]. run: states of the tokens of a piece after each prompt, [prompts, M, width]."""
+    def _closed_scores(self, states: Iterator[Tensor]) -> NDArray[np.float64]:
+        """states: for each piece those of the prompt's end and of its tokens, [prompts, 1 + M, width]."""
         assert self.closed is not None
         trie = self.closed.trie
-        choices = torch.empty(len(ends), len(trie.child_token), device=ends.device, dtype=torch.float64)
-        for number, piece in enumerate(trie.pieces):
-            states = ends[:, None]
-            if len(piece.tree):
-                states = torch.cat([states, run(piece)], dim=1)
-            self.closed.add_log_probabilities(self.model, number, states, choices)
-        return trie.label_scores(choices.cpu().numpy())
+        choices = None
+        for number, of_piece in enumerate(states):
+            if choices is None:
+                shape = len(of_piece), len(trie.child_token)
+                choices = torch.empty(shape, device=of_piece.device, dtype=torch.float64)
+            self.closed.add_log_probabilities(self.model, number, of_piece, choices)
+        found = np.zeros((1, 0)) if choices is None else choices.cpu().numpy()
+        return trie.label_scores(found)
 
-    def _score_trie(self, trie: LabelTrie, prompts: Prompts) -> NDArray[np.float32]:
-        """Log-probability of each edge of the trie after each prompt; float32 [prompts, E]."""
-        states = prompts.ends[:, None]
-        if len(trie):
-            states = torch.cat([states, self._run_trie(trie, prompts)], dim=1)
-        return self._edge_log_probabilities(trie, states).cpu().numpy()
+    def _states(self, prompts: Prompts) -> Iterator[Tensor]:
+        """For each tree in turn the states of a prompt's end and of its tokens after it, [prompts, 1 + M, width].
 
-    def _run_trie(self, trie: LabelTrie | TokenTree, prompts: Prompts) -> Tensor:
-        """Hidden states of the trie's nodes after each prompt; [prompts, M, width]."""
+        Where prompts are few, several trees go through the model together.
+        """
+        trees, ends = self._trees, prompts.ends[:, None]
+        together = max(1, self._rows_at_a_time // len(ends))
+        for start in range(0, len(trees), together):
+            group = trees[start : start + together]
+            states = self._run_trees(group, prompts) if any(map(len, group)) else None
+            for number, tree in enumerate(group):
+                yield ends if states is None else torch.cat([ends, states[number, :, : len(tree)]], dim=1)
+
+    def _run_trees(self, trees: Sequence[LabelTrie | TokenTree], prompts: Prompts) -> Tensor:
+        """Hidden states of the nodes of trees after each prompt; [trees, prompts, longest, width]."""
         device = self._device
+        rows, width = len(trees) * len(prompts.lengths), prompts.keys_values[0][0].shape[-2]
+        longest = max(map(len, trees))
+        arrays = np.zeros((3, len(trees), longest), np.int64)
+        arrays[2] = np.arange(1, longest + 1)  # padding attends to the prompt and itself
+        for number, tree in enumerate(trees):
+            arrays[:, number, : len(tree)] = tree.token_ids, tree.depth, tree.end
+        token_ids, depth, end = torch.from_numpy(arrays).to(device).repeat_interleave(len(prompts.lengths), 1)
+        lengths = prompts.lengths.repeat(len(trees))
         cache = DynamicCache()
         for layer, (keys, values) in enumerate(prompts.keys_values):
-            cache.update(keys, values, layer)
-        rows, width = len(prompts.lengths), prompts.keys_values[0][0].shape[-2]
-        node = torch.arange(len(trie), device=device)
-        end = torch.from_numpy(trie.end.astype(np.int64)).to(device)
-        depth = prompts.lengths[:, None] + torch.from_numpy(trie.depth.astype(np.int64)).to(device)[None]
+            copies = len(trees), 1, 1, 1
+            cache.update(keys.repeat(copies), values.repeat(copies), layer)
+        node = torch.arange(longest, device=device)
+        depth = lengths[:, None] + depth
         past_depth = torch.arange(width, device=device)[None].expand(rows, width)
-        in_prompt = (past_depth < prompts.lengths[:, None])[:, None].expand(rows, len(trie), width)
-        in_trie = ((node[None, :] <= node[:, None]) & (node[:, None] < end[None, :]))[None]
-        full = torch.cat([in_prompt, in_trie.expand(rows, -1, -1)], dim=-1)[:, None]
-        distance = depth[:, :, None] - torch.cat([past_depth, depth], dim=1)[:, None, :]
-        token_ids = torch.from_numpy(trie.token_ids.astype(np.int64)).to(device)[None].expand(rows, -1)
+        in_prompt = (past_depth < lengths[:, None])[:, None].expand(rows, longest, width)
+        in_tree = (node[None, None, :] <= node[None, :, None]) & (node[None, :, None] < end[:, None, :])
+        full = torch.cat([in_prompt, in_tree], dim=-1)[:, None]
         output = body_of(self.model)(
             input_ids=token_ids,
             position_ids=depth,
-            attention_mask=self.attention.limit(full, distance),
+            attention_mask=self.attention.limit(
+                full, depth[:, :, None] - torch.cat([past_depth, depth], dim=1)[:, None, :]
+            ),
             past_key_values=cache,
             use_cache=True,
         )
-        return output.last_hidden_state
+        found: Tensor = output.last_hidden_state
+        return found.unflatten(0, (len(trees), -1))
 
-    def _edge_log_probabilities(self, trie: LabelTrie, states: Tensor) -> Tensor:
-        """states: [prompts, 1 + M, width], the prompt's end first. float32 [prompts, E]."""
-        source = torch.from_numpy(trie.edge_source + 1).to(states.device)
-        target = torch.from_numpy(trie.edge_target).to(states.device)
-        rows, nodes, _ = states.shape
-        result = torch.empty(rows, len(source), device=states.device)
-        step = max(1, HEAD_ROWS // rows)
-        for start in range(0, nodes, step):
-            chosen = torch.nonzero((source >= start) & (source < start + step))[:, 0]
-            logits = head_logits(self.model, states[:, start : start + step])
-            normalizer = torch.logsumexp(logits, dim=-1)
-            local = source[chosen] - start
-            result[:, chosen] = logits[:, local, target[chosen]] - normalizer[:, local]
-        return result
-
-    def _score_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """The same scores from one plain sequence for each prompt and label, in batches of `max_tokens`."""
-        scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
-        for row, path in enumerate(paths):
-            longest = len(path) + max(len(label) for label in self.label_ids)
-            step = max(1, self.max_tokens // longest)
-            for start in range(0, len(self.label_ids), step):
-                labels = self.label_ids[start : start + step]
-                writer = TreeWriter()
-                writer.open(tree.token_ids[path])
-                for item, label in enumerate(labels):
-                    writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=item)
-                batch = pack_tensors(writer.finish(), self._device, row_tokens=None)
-                values = read_out_log_probabilities(self.model, batch, self.attention).cpu().numpy()
-                np.add.at(scores[row], start + batch.tree.item, values)
-        return scores
-
-    def _score_closed_plain(self, tree: TokenTree, paths: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """The closed scores from one plain sequence for each prompt and branching node."""
-        scores = np.zeros((len(paths), len(self.label_ids)), dtype=np.float32)
-        for row, path in enumerate(paths):
-            run = partial(self._plain_states_of, tree.token_ids[path])
-            scores[row] = self._closed_scores(self._plain_states([tree.token_ids[path]]), run)[0]
-        return scores
-
-    def _plain_states_of(self, prompt: Int32, piece: ClosedPiece) -> Tensor:
-        """States of a piece's branching nodes where `_run_trie` has those of all its tokens; [1, M, width]."""
-        places = piece.places[piece.places >= 0]
-        beginnings = [piece.tree.token_ids[piece.tree.path_to(int(place))] for place in places]
-        found = self._plain_states([np.concatenate([prompt, ids]) for ids in beginnings])
-        states = found.new_zeros(1, len(piece.tree), found.shape[-1])
-        states[0, torch.from_numpy(places).to(found.device)] = found
-        return states
-
-    def _plain_states(self, sequences: Sequence[Int32]) -> Tensor:
-        """The last hidden state at the end of each of n sequences; [n, width]."""
-        writer = TreeWriter()
-        for item, ids in enumerate(sequences):
-            writer.read_out(
-                np.array([writer.leaf(ids)]), np.zeros(1, np.int32), np.zeros(1), part=0, item=item
-            )
-        batch = pack_tensors(writer.finish(), self._device, row_tokens=None)
-        return read_out_states(self.model, batch, self.attention)
+    def _plain_scores(self, prompt: Int32) -> NDArray[np.float64]:
+        """Label scores after one prompt of a model that takes no trees; float64 [K]."""
+        if self.closed is None:
+            return plain_label_scores(self.model, prompt, self.label_ids, self.max_tokens)
+        of_prompt: NDArray[np.float64] = self._closed_scores(
+            plain_piece_states(self.model, prompt, self.closed.trie)
+        )[0]
+        return of_prompt
 
     @property
     def _device(self) -> torch.device:
@@ -296,8 +276,27 @@ def label_scorer(
     normalization: Normalization = "full",
 ) -> LabelScorer:
     """A scorer for labels given as token ids with their terminator."""
+    if next(model.parameters()).device.type == "cpu":
+        max_tokens = min(max_tokens, CPU_TOKENS)
     nodes = min(TRIE_NODES, max_tokens)
     if normalization == "full":
         return LabelScorer(model, attention, label_ids, build_tries(label_ids, nodes), max_tokens)
     closed = closed_head(model, build_closed_trie(label_ids, nodes))
     return LabelScorer(model, attention, label_ids, (), max_tokens, closed)
+
+
+def _rows(tree: TokenTree) -> NDArray[np.int64]:
+    """The tokens of a forest, a row for each tree, -1 where one is shorter; one row for all where they differ much."""
+    starts = [0]
+    while (end := int(tree.end[starts[-1]])) < len(tree):
+        starts.append(end)
+    sizes = np.diff([*starts, len(tree)])
+    if len(sizes) * sizes.max() > ROWS_WORTH * len(tree):
+        return np.arange(len(tree))[None]
+    column = np.arange(sizes.max())
+    return np.where(column < sizes[:, None], np.array(starts)[:, None] + column, -1)
+
+
+def _row_after_row(values: Tensor) -> Tensor:
+    """[rows, heads, W, width of a head] to [1, heads, rows * W, width of a head]."""
+    return values if len(values) == 1 else values.transpose(0, 1).flatten(1, 2)[None]

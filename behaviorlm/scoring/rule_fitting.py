@@ -35,7 +35,6 @@ class Pair(NamedTuple):
     tau: float
 
 
-NEUTRAL = Pair(0.0, 0.0)
 COARSE = tuple(
     Pair(octaves, tau)
     for octaves in (-1.0, -0.5, 0.0, 0.5, 1.0)

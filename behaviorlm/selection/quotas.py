@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.selection.config import SelectionConfig
-from behaviorlm.timelines.sample_ids import id_words, uniform_keys
+from behaviorlm.timelines.sample_ids import id_words, place_within, uniform_keys
 
 Counts = NDArray[np.int64]
 
@@ -138,7 +138,7 @@ def select(
         first = _hardest_first(behavior, difficulty, high, low, quota, config.hard_share)
     else:
         first = np.zeros(samples)
-    place = _place_within(
+    place = place_within(
         behavior, [first, high, low] if config.within in ("hard", "easy") else [first, chance, high, low]
     )
     selected = place < quota[behavior]
@@ -205,17 +205,6 @@ def _require_distinct(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> None
         )
 
 
-def _place_within(behavior: NDArray[np.integer], keys: list[NDArray]) -> Counts:
-    """Each row's place among the rows of its behavior when sorted by the keys, first key first."""
-    order = np.lexsort((*reversed(keys), behavior))
-    sorted_behavior = behavior[order]
-    starts = np.flatnonzero(np.append(True, sorted_behavior[1:] != sorted_behavior[:-1]))
-    lengths = np.diff(np.append(starts, len(order)))
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order)) - np.repeat(starts, lengths)
-    return place
-
-
 def _distance_to_band(
     behavior: NDArray[np.integer],
     difficulty: NDArray[np.floating],
@@ -225,7 +214,7 @@ def _distance_to_band(
     band: tuple[float, float],
 ) -> NDArray[np.float64]:
     """0 for samples whose quantile within the behavior lies in the band, else how far it lies outside."""
-    quantile = (_place_within(behavior, [difficulty, high, low]) + 0.5) / available[behavior]
+    quantile = (place_within(behavior, [difficulty, high, low]) + 0.5) / available[behavior]
     return np.maximum(0.0, np.maximum(band[0] - quantile, quantile - band[1]))
 
 
@@ -239,4 +228,4 @@ def _hardest_first(
 ) -> NDArray[np.float64]:
     """0 for the hardest samples that fill the hard share of their behavior's quota, else 1."""
     hard_quota = np.floor(hard_share * quota + 0.5).astype(np.int64)
-    return (_place_within(behavior, [-difficulty, high, low]) >= hard_quota[behavior]).astype(np.float64)
+    return (place_within(behavior, [-difficulty, high, low]) >= hard_quota[behavior]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""How timelines are split, and which behaviors count as anchors. Light: no array library."""
+"""How timelines are split, which behaviors count as anchors, few shots of the others. Light: no array library."""
 
 from typing import Literal, Self
 
@@ -40,3 +40,21 @@ class VocabularyConfig(Settings):
     extra_names: list[str] = Field(
         default=[], description="Behaviors known to exist but perhaps never seen in training; tail ones."
     )
+
+
+class FewShotConfig(Settings):
+    """How few training targets the tail has, for every arm and for counting alike. The setting is the paper's, the
+    numbers are our choice.
+
+    Histories stay whole: an event that is no target any more is still part of what came before others. Vocabulary,
+    counts and the cut into anchors and tail are those of all training targets.
+    """
+
+    tail_samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="At most this many training targets of each tail behavior are used, drawn by sample id; a larger "
+        "number keeps what a smaller one took. Validation keeps the same share of each tail behavior. Histories stay "
+        "whole. null: all.",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the draw.")

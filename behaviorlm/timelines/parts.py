@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.prompts.encoder import PromptTokens
+from behaviorlm.timelines.profiles import profile_rows
 from behaviorlm.timelines.sample_ids import id_octets
 from behaviorlm.timelines.splits import SPLIT_NAMES
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm.trees.token_tree import Int32, TreeWriter
 
 Int64 = NDArray[np.int64]
+PROFILES = "profile_ids"
+"""Column of a part, where prompts begin with a profile."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,19 @@ def token_runs(runs: Sequence[Int32]) -> TokenRuns:
     return TokenRuns(values, np.cumsum([0, *map(len, runs)]).astype(np.int64))
 
 
+def no_profiles(rows: int) -> TokenRuns:
+    """An empty run for each of so many rows."""
+    return TokenRuns(np.zeros(0, np.int32), np.zeros(rows + 1, np.int64))
+
+
 @dataclass(frozen=True)
 class TimelinePart:
     """The timelines of one file; n rows (events), sorted by user and time.
 
     user_start: int64 [n], the row at which the row's timeline begins. window_start: int64 [n], the row at which the
     history of the row's sample begins (the row itself: no history). behavior: int32 [n], index in the vocabulary,
-    -1 for a behavior unseen in training. split: int8 [n], index in SPLIT_NAMES. sample_id: uint8 [n, 16].
+    -1 for a behavior unseen in training. profile_row: int64 [n], the row of `profiles` that the window begins with.
+    split: int8 [n], index in SPLIT_NAMES. sample_id: uint8 [n, 16].
     """
 
     path: Path
@@ -63,6 +72,8 @@ class TimelinePart:
     window_start: Int64
     lines: TokenRuns
     questions: TokenRuns
+    profiles: TokenRuns
+    profile_row: Int64
     behavior: Int32
     split: NDArray[np.int8]
     is_target: NDArray[np.bool_]
@@ -75,6 +86,11 @@ class TimelinePart:
     def targets(self, split: str) -> Int64:
         """Rows that are targets of samples in a split; int64."""
         return np.flatnonzero(self.is_target & (self.split == SPLIT_NAMES.index(split)))
+
+    def prompt_lengths(self, rows: Int64) -> Int64:
+        """Tokens of each row's profile, history and question; int64 [len(rows)]."""
+        lines = self.lines.offsets[rows] - self.lines.offsets[self.window_start[rows]]
+        return lines + self.profiles.lengths()[self.profile_row[rows]] + self.questions.lengths()[rows]
 
     def windows(self, rows: Int64) -> Iterator[Int64]:
         """Cut ascending target rows into runs that share their window's start."""
@@ -98,15 +114,22 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
         user_start = run_starts(table["user"])
         lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])
         sample_id = id_octets(table["sample_id"])
+        profiles = no_profiles(len(table))
+        if PROFILES in table.column_names:
+            profiles = _token_runs(table[PROFILES])
     except (OSError, pa.ArrowInvalid, KeyError, DataError) as error:
         raise StorageError(f"{path} is not a file of prepared timelines: {error}") from None
+    history_start = history_starts(table)
+    window_start = window_starts(history_start, lines.lengths(), window)
     return TimelinePart(
         path,
         table,
         user_start,
-        window_starts(history_starts(table), lines.lengths(), window),
+        window_start,
         lines,
         questions,
+        profiles,
+        profile_rows(history_start, window_start, window.stride),
         vocabulary.index(_one_chunk(table["behavior"])),
         table["split"].to_numpy().astype(np.int8),
         table["is_target"].to_numpy(zero_copy_only=False),
@@ -172,7 +195,7 @@ def write_window(
 
     Sample k of the window becomes item `item + k`.
     """
-    opened = 0
+    opened = _open_profile(writer, part, rows)
     at = int(part.window_start[rows[0]])
     for offset, (row, read_out) in enumerate(zip(rows.tolist(), read_outs, strict=True)):
         opened += _open_lines(writer, part, at, row)
@@ -186,7 +209,7 @@ def write_window(
 
 def write_prompts(writer: TreeWriter, part: TimelinePart, rows: Int64) -> list[int]:
     """Hang the prompts of one window below the open run. Returns the index of each prompt's last token."""
-    opened = 0
+    opened = _open_profile(writer, part, rows)
     at = int(part.window_start[rows[0]])
     last = []
     for row in rows.tolist():
@@ -201,13 +224,31 @@ def write_prompts(writer: TreeWriter, part: TimelinePart, rows: Int64) -> list[i
 def window_tokens(part: TimelinePart, rows: Int64, labels: Int64) -> int:
     """Tokens that `write_window` lays out for these rows, given the tokens of each one's label and terminator."""
     start, last = part.window_start[rows[0]], rows[-1]
-    lines = part.lines.offsets[last] - part.lines.offsets[start]
+    lines = part.lines.offsets[last] - part.lines.offsets[start] + len(_profile(part, rows))
     return int(lines + part.questions.tokens(rows) + (labels - 1).sum())
 
 
 def labels_with_terminator(prompt: PromptTokens) -> list[Int32]:
     """The tokens to be predicted for each name of the vocabulary."""
     return [np.concatenate([ids, prompt.terminator_ids]).astype(np.int32) for ids in prompt.label_ids]
+
+
+def tokens_of_labels(prompt: PromptTokens) -> Int64:
+    """The token ids that names and their terminator consist of, ascending; int64 [n]."""
+    return np.unique(np.concatenate(labels_with_terminator(prompt))).astype(np.int64)
+
+
+def _profile(part: TimelinePart, rows: Int64) -> Int32:
+    """What the rows of one window begin with."""
+    return part.profiles[int(part.profile_row[rows[0]])]
+
+
+def _open_profile(writer: TreeWriter, part: TimelinePart, rows: Int64) -> int:
+    """Open it as one run, where there is any."""
+    profile = _profile(part, rows)
+    if len(profile):
+        writer.open(profile)
+    return int(len(profile) > 0)
 
 
 def _open_lines(writer: TreeWriter, part: TimelinePart, start: int, stop: int) -> int:

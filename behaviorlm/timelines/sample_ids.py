@@ -1,6 +1,7 @@
 """Ids of samples: how they are made, and the forms they take: Arrow columns, octets, keys to compare by."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -85,3 +86,14 @@ def uniform_keys(high: NDArray[np.uint64], low: NDArray[np.uint64], seed: int) -
     with np.errstate(over="ignore"):
         start = np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
         return mixed(mixed(high ^ start) + low)
+
+
+def place_within(behavior: NDArray[np.integer], keys: Sequence[NDArray]) -> NDArray[np.int64]:
+    """Each row's place among the rows of its behavior when sorted by the keys, first key first; int64 [n]."""
+    order = np.lexsort((*reversed(keys), behavior))
+    sorted_behavior = behavior[order]
+    starts = np.flatnonzero(np.append(True, sorted_behavior[1:] != sorted_behavior[:-1]))
+    lengths = np.diff(np.append(starts, len(order)))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order)) - np.repeat(starts, lengths)
+    return place

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig, context_columns
 from behaviorlm.timelines.config import SplitConfig
+from behaviorlm.timelines.gaps import with_gaps
 from behaviorlm.timelines.ordering import Ordering, directions, put_in_order, same_as_before, value_codes
 from behaviorlm.timelines.sample_ids import SAMPLE_ID_TYPE, sample_ids
 from behaviorlm.timelines.splits import (
@@ -70,6 +71,7 @@ def build_timelines(
     order, is_repeat, counts = rows_in_order(events, events_config)
     table = events.take(pa.array(order.rows)).combine_chunks()
     starts = user_starts(_array(table["user"]))
+    table = with_gaps(table, np.isin(np.arange(table.num_rows), starts))
     sizes = np.diff(np.append(starts, table.num_rows))
     if split_config.by == "group":
         _check_groups(table, starts)

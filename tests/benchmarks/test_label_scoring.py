@@ -1,11 +1,12 @@
 """The benchmark of label scores counts what is asked for, and runs both ways on the same prompts."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_label_scoring import main, names_of
+from benchmarks.bench_label_scoring import PEERS, main, names_of
 
 
 def write_names(path: Path, names: list[str]) -> str:
@@ -39,3 +40,31 @@ def test_a_row_for_each_number_of_labels(tmp_path: Path, capsys: pytest.CaptureF
 def test_options_that_mean_nothing_are_refused(option: str) -> None:
     with pytest.raises(SystemExit):
         main(["--log=a.csv:b", option])
+
+
+def test_peers_give_the_scores_of_full_normalization_and_results_are_replaced_by_name(tmp_path: Path) -> None:
+    log = write_names(
+        tmp_path / "log.csv", [f"turn {what} {state}" for what in "abc" for state in ("on", "off")]
+    )
+    file = tmp_path / "results" / "here.json"
+    asked = [
+        f"--log={log}",
+        "--prompt-tokens=12",
+        "--prompts=3",
+        "--rounds=2",
+        f"--write={file}",
+        "--peers",
+        *PEERS,
+    ]
+    for labels in ("5", "6", "6"):
+        assert main([*asked, "--lm-eval-labels=2", "--labels", labels]) == 0
+    records = {record["name"]: record for record in json.loads(file.read_text())["benchmarks"]}
+    assert len(records) == 2 * (2 * len(PEERS) + 1)
+    assert all(record["equal"] or " against full, " in name for name, record in records.items())
+    for record in records.values():
+        assert 0 < record["ratio"]["low"] <= record["ratio"]["median"] <= record["ratio"]["high"]
+        assert (
+            record["nodes"] > 0
+            and record["head_rows"] > 0
+            and set(record["versions"]) >= {"torch", "transformers"}
+        )

@@ -126,12 +126,14 @@ def test_help_and_what_is_refused_load_nothing_heavy(job: str, screens_of_jobs: 
     assert all(statuses[1:]), statuses
 
 
-@pytest.mark.parametrize(
-    ("job", "config"), [("run", "demo"), ("search", "search/demo"), ("study", "study/world")]
-)
-def test_what_only_prints_a_configuration_loads_nothing_heavy(job: str, config: str) -> None:
-    arguments = [["--config", f"jobs/configs/{config}.yaml", "--print-config"], ["--print-schema"]]
-    assert first_screens([(job, asked) for asked in arguments]) == [[0, []], [0, []]]
+def test_what_only_prints_a_configuration_loads_nothing_heavy() -> None:
+    configs = {"run": "demo", "search": "search/demo", "study": "study/world"}
+    typed = [
+        (job, arguments)
+        for job, config in configs.items()
+        for arguments in (["--config", f"jobs/configs/{config}.yaml", "--print-config"], ["--print-schema"])
+    ]
+    assert first_screens(typed) == [[0, []]] * len(typed)
 
 
 def test_a_look_at_a_log_loads_neither_torch_nor_ray(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with ray_head(cpus=3, has_token=True) as head:
+    with ray_head(cpus=3) as head:
         yield Cluster(f"http://127.0.0.1:{head.dashboard_port}", head.environment)
 
 

@@ -20,6 +20,12 @@ def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_base(tmp_path_factory.mktemp("base"))
 
 
+@pytest.fixture
+def on_ray(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No log is small, so Ray's workers prepare it."""
+    monkeypatch.setattr("behaviorlm_ray.preparation.log_source.SMALL_FILES", 0)
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The address of an S3 server of this session's own."""

@@ -1,4 +1,4 @@
-"""Ray heads of their own, as `ray start --head` makes them, with and without a token."""
+"""Ray heads of their own, as `ray start --head` makes them, that ask for a token."""
 
 import secrets
 import shutil
@@ -26,15 +26,14 @@ class RayHead:
 
 
 @contextmanager
-def ray_head(cpus: int = 1, *, host: str = "127.0.0.1", has_token: bool) -> Iterator[RayHead]:
+def ray_head(cpus: int = 1, *, host: str = "127.0.0.1") -> Iterator[RayHead]:
     """A head for the block."""
     # Short, because the path of a Unix socket below it may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="blm-", dir="/tmp"))
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
     token.chmod(0o600)
-    trust = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    environment = clean_environment() | (trust if has_token else {"RAY_AUTH_MODE": "disabled"})
+    environment = clean_environment() | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment["OMP_NUM_THREADS"] = "1"
     mark = uuid.uuid4().hex
     gcs, dashboard, client, agent, grpc, runtime, metrics = free_ports(7)

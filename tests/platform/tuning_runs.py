@@ -30,10 +30,18 @@ from behaviorlm_ray.tuning.engine import prepare_process
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 
 VOCABULARY = 61
+LABELS = np.arange(2, 26)
+"""The tokens that samples predict."""
 SAMPLES_PER_PACK = 3
 
 
-def toy_model(dtype: torch.dtype = torch.float32, adapter: bool = True, dropout: float = 0.0) -> TreeModel:
+def toy_model(
+    dtype: torch.dtype = torch.float32,
+    adapter: bool = True,
+    dropout: float = 0.0,
+    tied: bool = False,
+    labels: np.ndarray | None = None,
+) -> TreeModel:
     """A Llama of odd sizes, so that no tensor divides by 2 or 3 workers alike, with an adapter of rank 5."""
     torch.manual_seed(7)
     config: Any = LlamaConfig(
@@ -45,6 +53,7 @@ def toy_model(dtype: torch.dtype = torch.float32, adapter: bool = True, dropout:
         num_key_value_heads=1,
         max_position_embeddings=128,
         attention_dropout=dropout,
+        tie_word_embeddings=tied,
     )
     config._attn_implementation = "sdpa"
     model: Any = LlamaForCausalLM(config)
@@ -53,7 +62,7 @@ def toy_model(dtype: torch.dtype = torch.float32, adapter: bool = True, dropout:
         model = get_peft_model(
             model, LoraConfig(r=5, lora_alpha=10, target_modules="all-linear", init_lora_weights=False)
         )
-    return TreeModel(model, TreeAttention("full"), parts=2)
+    return TreeModel(model, TreeAttention("full"), parts=2, label_tokens=labels)
 
 
 def random_pack(random: np.random.Generator, weight: float) -> TokenTree:
@@ -65,7 +74,8 @@ def random_pack(random: np.random.Generator, weight: float) -> TokenTree:
     writer = TreeWriter()
     writer.open(tokens(4, 12))
     for item in range(SAMPLES_PER_PACK):
-        writer.predicted_leaf(tokens(1, 5), tokens(1, 4), weight=weight, part=0, item=item)
+        label = random.choice(LABELS, random.integers(1, 4)).astype(np.int32)
+        writer.predicted_leaf(tokens(1, 5), label, weight=weight, part=0, item=item)
     writer.close()
     conversation = tokens(6, 10)
     said = np.arange(len(conversation)) >= 3

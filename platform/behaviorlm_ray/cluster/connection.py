@@ -1,5 +1,6 @@
 """Connecting to Ray: the cluster a job was submitted to, or one of its own on this machine."""
 
+import gc
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from behaviorlm_ray.cluster.surroundings import (
     ray_folder,
 )
 from behaviorlm_ray.cluster.waiting import telling_what_is_waited_for
+from behaviorlm_ray.console.command_line import NEW_OBJECTS
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage.full_disk import is_disk_full
 
@@ -145,6 +147,7 @@ def _worker_set_up() -> Callable[[], None]:
     hub = {name: os.environ[name] for name in HUB_VARIABLES if name in os.environ}
 
     def set_up() -> None:
+        gc.set_threshold(NEW_OBJECTS)
         os.environ.update(hub)
         # Ray Train asks for states at this address; without it, it fails where several Rays run
         os.environ.setdefault("RAY_ADDRESS", ray.get_runtime_context().gcs_address)

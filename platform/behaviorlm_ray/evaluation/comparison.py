@@ -12,9 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from behaviorlm.metrics import bootstrap, paired_difference, per_behavior_table, reliability
+from behaviorlm.metrics import (
+    Resampled,
+    paired_difference,
+    per_behavior_table,
+    percentile_intervals,
+    reliability,
+    resample,
+)
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.metrics.score_batches import Kept
+from behaviorlm.predictor.artifact import FusedPredictor
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm.scoring.model_names import (
     ADJUSTED,
@@ -30,7 +38,7 @@ from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.examples import validation_losses
 from behaviorlm_ray.evaluation.measured import Asked, MeasuredPredictor, measure_predictor
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
-from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
+from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior, baseline_predictors, to_natural
 from behaviorlm_ray.evaluation.recommendation import Option, best, options, recommended
 from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
@@ -67,7 +75,7 @@ class _Measured:
     facts: SampleFacts
     arms: list[str]
     predictors: dict[str, MeasuredPredictor]
-    weights: dict[str, float]
+    mixtures: dict[str, FusedPredictor]
     held: HeldAgainstTruth | None
     resampling: Resampling
 
@@ -81,9 +89,19 @@ class _Measured:
         }
 
     @cached_property
+    def resampled(self) -> dict[str, Resampled]:
+        """The same, on the same resamples."""
+        facts, drawn = self.facts, vars(self.resampling)
+        is_anchor = facts.vocabulary.is_anchor
+        return {
+            name: resample(model, is_anchor, facts.groups, facts.is_repeat, **drawn)
+            for name, model in self.outcomes.items()
+        }
+
+    @cached_property
     def compared(self) -> list[Option]:
         """What can be served, under each decision rule."""
-        served = (COUNTS, *self.arms, *self.weights)
+        served = (COUNTS, *self.arms, *self.mixtures)
         return [option for name in served for option in _options(name, self.predictors[name])]
 
     @property
@@ -133,6 +151,7 @@ def compare(
     known = None if truth is None else truth.open().about(log, samples.test)
     rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
     counting = Counting(log, samples)
+    natural = {name: at_natural_prior(of, to_natural(log, of.mix)) for name, of in scores.items()}
     predictors: dict[str, MeasuredPredictor] = {}
     asked_of: dict[str, ArmScores] = {}
 
@@ -143,15 +162,15 @@ def compare(
         asked = Asked(is_model, is_model and known is not None, listener)
         predictors[name] = measure_predictor(of, facts, rules, asked)
 
-    for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **scores}.items():
+    for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **natural}.items():
         measure(name, of)
-    weights = {}
+    mixtures = {}
     winner = best([option for name in scores for option in _options(name, predictors[name])])
     if winner is not None:
-        mixture, of = f"{winner.predictor}{WITH_COUNTS}", scores[winner.predictor]
-        weights[mixture] = counting.best_weight(of)
-        measure(mixture, counting.with_model(of, weights[mixture]))
-    measured = _Measured(facts, list(scores), predictors, weights, None, resampling)
+        mixture, of = f"{winner.predictor}{WITH_COUNTS}", natural[winner.predictor]
+        mixtures[mixture] = counting.best_mixture(of, facts.validation_weights)
+        measure(mixture, counting.with_model(of, mixtures[mixture]))
+    measured = _Measured(facts, list(scores), predictors, mixtures, None, resampling)
     if known is not None:
         held = known.hold(
             {name: model.predicted for name, model in measured.outcomes.items()},
@@ -160,18 +179,21 @@ def compare(
         measured = replace(measured, held=held)
     return Comparison(
         _results(measured),
-        _details(measured) | {"breakdowns": _broken_down(log, samples, measured, asked_of)},
+        _details(measured) | {"breakdowns": _broken_down(log, samples, measured, asked_of, scores)},
         _warnings(measured, rules),
     )
 
 
 def _broken_down(
-    log: PreparedLog, samples: EvaluatedSamples, measured: _Measured, asked_of: Mapping[str, ArmScores]
+    log: PreparedLog,
+    samples: EvaluatedSamples,
+    measured: _Measured,
+    asked_of: Mapping[str, ArmScores],
+    arms: Mapping[str, ArmScores],
 ) -> dict[str, Any]:
     """Told in full of what is recommended, or of the first model; what is taken for what of the models."""
     subject = measured.recommended or next(iter([*measured.arms, *measured.predictors]))
     confused = {subject, *(measured.preferred.get(name, name) for name in measured.arms)}
-    arms = {name: asked_of[name] for name in measured.arms}
     return breakdowns(
         log,
         samples.test,
@@ -193,15 +215,11 @@ def _options(name: str, predictor: MeasuredPredictor) -> list[Option]:
 
 def _results(measured: _Measured) -> dict[str, Any]:
     facts, held = measured.facts, measured.held
-    is_anchor = facts.vocabulary.is_anchor
     return {
         "recommended": recommended(measured.compared),
         "ceiling": None if held is None else held.ceiling,
         "in_expectation": None if held is None else _in_expectation(held),
-        "models": {
-            name: bootstrap(model, is_anchor, facts.groups, facts.is_repeat, **vars(measured.resampling))
-            for name, model in measured.outcomes.items()
-        },
+        "models": {name: percentile_intervals(of) for name, of in measured.resampled.items()},
         "validation": {
             name: asdict(chosen.tau.plain)
             for name in measured.arms
@@ -244,7 +262,7 @@ def _details(measured: _Measured) -> dict[str, Any]:
             name: {rule: found.model_dump(mode="json") for rule, found in of.rules.items()}
             for name, of in chosen.items()
         },
-        "counts_weight": measured.weights,
+        "mixtures": {name: of.model_dump(mode="json") for name, of in measured.mixtures.items()},
         "validation": {name: of.objectives for name, of in chosen.items()},
         "fronts": {name: front.to_json() for name, front in fronts.items()},
         "truth": truth,
@@ -311,14 +329,7 @@ def _comparisons(measured: _Measured) -> list[dict[str, Any]]:
 
 def _pair(measured: _Measured, first: str, second: str) -> list[dict[str, Any]]:
     """first − second on the endpoint and on accuracy."""
-    difference = paired_difference(
-        measured.outcomes[first],
-        measured.outcomes[second],
-        measured.facts.vocabulary.is_anchor,
-        measured.facts.groups,
-        measured.facts.is_repeat,
-        **vars(measured.resampling),
-    )
+    difference = paired_difference(measured.resampled[first], measured.resampled[second])
     return [
         {
             "first": first,

@@ -15,12 +15,20 @@ from behaviorlm.predictor.artifact import FusedPredictor
 from behaviorlm.predictor.counts import MINIMUM, Counts, fit_counts, without_rare
 from behaviorlm.predictor.parts import mixed
 from behaviorlm.scoring.decision_rules import log_prior
-from behaviorlm_ray.evaluation.predictors import ArmScores, Predictor, asked_rows, whole_log
+from behaviorlm_ray.evaluation.predictors import (
+    ArmScores,
+    Predictor,
+    asked_rows,
+    at_natural_prior,
+    counted_mix,
+    to_natural,
+    whole_log,
+)
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather
 
-WEIGHTS = tuple(step / 20 for step in range(1, 20))
-"""Shares of counting that validation chooses from, by likelihood (our choice)."""
+WEIGHTS = tuple(step / 20 for step in range(20))
+"""Shares of counting that validation chooses from for each group, by likelihood (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -42,47 +50,73 @@ class Counting:
         return without_rare(fit_counts(timelines, table, columns), self.minimum)
 
     def alone(self) -> ArmScores:
-        """What it says itself."""
-        return ArmScores(self._counted(self.samples.validation), self._counted(self.samples.test))
+        """What it says itself, at the natural prior."""
+        found = ArmScores(self._counted(self.samples.validation), self._counted(self.samples.test))
+        return at_natural_prior(found, self.to_natural)
 
-    def with_model(self, scores: ArmScores, counts_weight: float) -> ArmScores:
+    @cached_property
+    def to_natural(self) -> NDArray[np.float64] | None:
+        """See there; float64[K]."""
+        return to_natural(self.log, counted_mix(self._whole[0]))
+
+    def with_model(self, scores: ArmScores, predictor: FusedPredictor) -> ArmScores:
         """What a linear mixture with a model says. Its mix is the same mixture of both mixes."""
-        mix = scores.mix
+        weights, mix = predictor.weights(self.log.vocabulary.is_anchor), scores.mix
         if mix is not None:
-            natural = log_prior(self.log.vocabulary.counts)
-            mix = np.logaddexp(np.log(counts_weight) + natural, np.log1p(-counts_weight) + mix)
-        weight = FusedPredictor(counts_weight=counts_weight)
+            mix = mixed(mix[None, :], log_prior(self.log.vocabulary.counts)[None, :], weights)[0]
         return ArmScores(
-            self._both(scores.validation, self.samples.validation, weight),
-            self._both(scores.test, self.samples.test, weight),
+            self._both(scores.validation, self.samples.validation, weights),
+            self._both(scores.test, self.samples.test, weights),
             mix=mix,
         )
 
-    def best_weight(self, scores: ArmScores) -> float:
-        """The share of counting under which the validation targets are most likely; .5 without any."""
+    def best_mixture(self, scores: ArmScores, weights: NDArray[np.float64]) -> FusedPredictor:
+        """The shares of counting under which the validation targets are most likely; .5 without any.
+
+        weights: how many samples each stands for, float64[v].
+        """
+        is_anchor = self.log.vocabulary.is_anchor
         targets = gather(self.log, self.samples.validation, "behavior")
         asked = asked_rows(self.log, self.samples.validation)
         known = targets >= 0
         if not known.any():
-            return 0.5
+            return FusedPredictor(counts_weight=0.5)
 
         def reduce(batch: ScoreBatch) -> Arrays:
             of_batch = np.maximum(targets[batch.places], 0)
             place = np.arange(len(of_batch))
-            model, counted = (
-                normalize_label_scores(label_scores)[place, of_batch]
-                for label_scores in (batch.label_scores, self.said_of(asked[batch.places]))
-            )
-            return {"model": np.exp(model), "counts": np.exp(counted)}
+            both = [np.exp(log_probabilities) for log_probabilities in self._both_of(batch, asked)]
+            return {
+                "target": np.stack([of[place, of_batch] for of in both], axis=1),
+                "anchors": np.stack([of[:, is_anchor].sum(axis=1) for of in both], axis=1),
+            }
 
         found = keep(scores.validation(), len(targets), reduce)
-        model, counted = found["model"][known], found["counts"][known]
-        likelihood = [np.log(weight * counted + (1 - weight) * model).mean() for weight in WEIGHTS]
-        return WEIGHTS[int(np.argmax(likelihood))]
+        target, anchors = found["target"][known], found["anchors"][known]
+        of_anchor = is_anchor[targets[known]]
+
+        def likelihood(pair: tuple[float, float]) -> float:
+            """How likely the targets are with the shares of counting of anchors and of the tail."""
+            parts = np.array([[1 - share, share] for share in pair])
+            said = np.where(of_anchor, target @ parts[0], target @ parts[1])
+            whole = anchors @ parts[0] + (1 - anchors) @ parts[1]
+            with np.errstate(divide="ignore"):
+                return float(np.average(np.log(said / whole), weights=weights[known]))
+
+        anchor, tail = max(((one, other) for one in WEIGHTS for other in WEIGHTS), key=likelihood)
+        return FusedPredictor(counts_weight=anchor, tail_counts_weight=tail)
 
     def said_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log probabilities float32[n, K] of rows of the whole log, `asked_rows`."""
+        """Its own log probabilities float32[n, K] of rows of the whole log, `asked_rows`."""
         return self.counts[0].markov.predict(self._roomy, rows)
+
+    def _both_of(
+        self, batch: ScoreBatch, asked: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log probabilities of the model's batch and of counting, float64[b, K], both at the natural prior."""
+        counted = self.said_of(asked[batch.places])
+        shifted = counted if self.to_natural is None else counted + self.to_natural
+        return normalize_label_scores(batch.label_scores), normalize_label_scores(shifted)
 
     def _counted(self, rows: SampleRows) -> Predictor:
         asked = asked_rows(self.log, rows)
@@ -95,14 +129,14 @@ class Counting:
 
         return batches
 
-    def _both(self, model: Predictor, rows: SampleRows, weight: FusedPredictor) -> Predictor:
+    def _both(self, model: Predictor, rows: SampleRows, weights: NDArray[np.float64]) -> Predictor:
         asked = asked_rows(self.log, rows)
 
         def batches() -> Iterator[ScoreBatch]:
             for batch in model():
-                counted = self.said_of(asked[batch.places])
-                parts = normalize_label_scores(batch.label_scores), normalize_label_scores(counted)
-                yield ScoreBatch(batch.places, mixed(*parts, weight).astype(np.float32))
+                yield ScoreBatch(
+                    batch.places, mixed(*self._both_of(batch, asked), weights).astype(np.float32)
+                )
 
         return batches
 

@@ -55,7 +55,7 @@ def measure_predictor(scores: ArmScores, facts: SampleFacts, rules: Rules, asked
     """Measure a predictor on the samples of these facts."""
     chosen = None
     if len(facts.validation):
-        chosen = choose_rules(scores.validation, facts.validation, facts.validation_folds, rules, scores.mix)
+        chosen = choose_rules(scores, facts.validation, facts.validation_folds, rules)
 
     def along_the_front(batch: ScoreBatch) -> NDArray[np.int32]:
         return adjusted_choices(batch.label_scores, rules.prior, FRONT_TAUS)
@@ -66,6 +66,7 @@ def measure_predictor(scores: ArmScores, facts: SampleFacts, rules: Rules, asked
         len(rules.vocabulary),
         dict(_forms(scores, chosen, rules)),
         along_the_front if asked.front else None,
+        scores.own_mix,
     )
     if asked.told is not None:
         asked.told(kept)

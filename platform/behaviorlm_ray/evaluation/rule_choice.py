@@ -15,6 +15,7 @@ from behaviorlm.predictor.rules import (
     DecisionRule,
     FittedRule,
     LogitAdjusted,
+    OwnMixRule,
     PlainRule,
     rule_terms,
 )
@@ -32,7 +33,7 @@ from behaviorlm.scoring.rule_fitting import COARSE, Codes, FittedNumbers, Pair, 
 from behaviorlm.scoring.rule_terms import bayes_shift
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.vocabulary import Vocabulary
-from behaviorlm_ray.evaluation.predictors import Predictor
+from behaviorlm_ray.evaluation.predictors import ArmScores
 
 Targets = NDArray[np.int32]
 
@@ -91,18 +92,14 @@ class ChosenRules:
 
 
 def choose_rules(
-    predictor: Predictor,
-    targets: Targets,
-    folds: NDArray[np.integer],
-    rules: Rules,
-    mix: NDArray[np.float64] | None = None,
+    scores: ArmScores, targets: Targets, folds: NDArray[np.integer], rules: Rules
 ) -> ChosenRules:
     """In two passes over the predictor's batches, of which a few small numbers a sample are kept.
 
-    targets: int32[v], -1 for those unseen in training; folds: int[v], see `fold_of`; mix: see `ArmScores`.
+    targets: int32[v], -1 for those unseen in training; folds: int[v], see `fold_of`.
     """
-    vocabulary = rules.vocabulary
-    bayes = rules.bayes(targets, mix)
+    vocabulary, predictor, own = rules.vocabulary, scores.validation, scores.own_mix
+    bayes = rules.bayes(targets, scores.mix)
 
     def codes(batch: ScoreBatch, pairs: Sequence[Pair]) -> Codes:
         log_probabilities = normalize_label_scores(batch.label_scores)
@@ -111,7 +108,7 @@ def choose_rules(
 
     def reduce(batch: ScoreBatch) -> Arrays:
         return {
-            PLAIN: first_choices(batch),
+            PLAIN: first_choices(batch, own),
             ADJUSTED: adjusted_choices(batch.label_scores, rules.prior, rules.tau_grid),
             BAYES: rules.scores(bayes, batch).argmax(axis=1).astype(np.int32),
             FITTED: codes(batch, COARSE),
@@ -129,8 +126,9 @@ def choose_rules(
     plain = Choices(targets, kept[PLAIN], len(vocabulary))
     tau = choose_tau(plain, kept[ADJUSTED], vocabulary.is_anchor, rules.tau_grid, minimum)
     by_bayes = Choices(targets, kept[BAYES], len(vocabulary))
+    plain_rule = PlainRule() if own is None else OwnMixRule(shift=own.tolist())
     return ChosenRules(
-        {PLAIN: PlainRule(), BAYES: bayes, ADJUSTED: LogitAdjusted(tau=tau.tau), FITTED: _rule(fitted)},
+        {PLAIN: plain_rule, BAYES: bayes, ADJUSTED: LogitAdjusted(tau=tau.tau), FITTED: _rule(fitted)},
         {
             PLAIN: tau.plain,
             BAYES: anchor_tail_objective(by_bayes, vocabulary.is_anchor, minimum),

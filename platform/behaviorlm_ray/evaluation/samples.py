@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.scoring.rule_fitting import fold_of
+from behaviorlm.timelines.few_shot import used_shares
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -38,7 +39,7 @@ class SampleFacts:
     """Of n test samples: targets int32[n] (-1: unseen in training), is_repeat bool[n], groups object[n].
 
     vocabulary: what targets are indexes of. Of the validation samples: targets, int32[v], the fold of each, int8[v],
-    and how many groups they are of.
+    how many groups they are of, and how many samples each stands for where few shots thin their tail, float64[v].
     """
 
     vocabulary: Vocabulary
@@ -48,18 +49,21 @@ class SampleFacts:
     validation: NDArray[np.int32]
     validation_folds: NDArray[np.int8]
     validation_groups: int
+    validation_weights: NDArray[np.float64]
 
 
 def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:
     """Read from the prepared log. Raises DataError without test samples."""
     if not count(samples.test):
         raise DataError("there are no samples to measure; check the split and its shares")
+    validation = gather(log, samples.validation, "behavior")
     return SampleFacts(
         log.vocabulary,
         gather(log, samples.test, "behavior"),
         gather(log, samples.test, "is_repeat"),
         group_names(log, samples.test),
-        gather(log, samples.validation, "behavior"),
+        validation,
         fold_of(group_names(log, samples.validation)),
         group_count(log, samples.validation),
+        1 / np.append(used_shares(log.vocabulary, log.few_shot), 1.0)[validation],
     )

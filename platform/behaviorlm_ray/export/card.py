@@ -13,6 +13,7 @@ from behaviorlm.scoring.model_names import arm_of, split_model_name
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.export.choice import Chosen, Told
 from behaviorlm_ray.export.finished_run import FinishedRun
+from behaviorlm_ray.preparation.few_shots import few_shots_in_words
 
 SHOWN = (
     ("all", "accuracy"),
@@ -96,6 +97,9 @@ def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequen
         f"{counts.get('samples_train', '?')} training, {counts.get('samples_validation', '?')} validation, "
         f"{counts.get('samples_test', '?')} test. Fingerprint of the log: {origin.fingerprints.get('log', '?')[:16]}."
     )
+    few = few_shots_in_words(run.log)
+    if few is not None:
+        yield from ("", f"Made with few shots: {few}.")
     yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
     by = "Chosen" if compared else "Named by whoever exported it, and compared with no other; its rule chosen"
     yield from (f"{by} on validation, by the mean of anchor accuracy and tail macro recall:", "")

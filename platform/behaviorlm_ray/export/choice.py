@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from behaviorlm.errors import ConfigError
-from behaviorlm.predictor.artifact import CountsPredictor, FusedPredictor, ModelPredictor, Predictor
+from behaviorlm.predictor.artifact import (
+    CountsPredictor,
+    FusedPredictor,
+    ModelPredictor,
+    NaturalPrior,
+    Predictor,
+)
 from behaviorlm.predictor.counts import MINIMUM
 from behaviorlm.predictor.rules import DecisionRule, PlainRule, rule_in_words, rule_terms
 from behaviorlm.scoring.model_names import (
@@ -21,7 +27,7 @@ from behaviorlm.scoring.model_names import (
     split_model_name,
 )
 from behaviorlm_ray.evaluation.counting import Counting
-from behaviorlm_ray.evaluation.predictors import ArmScores, asked_rows
+from behaviorlm_ray.evaluation.predictors import ArmScores, asked_rows, at_natural_prior, to_natural
 from behaviorlm_ray.evaluation.recommendation import Option, best, options
 from behaviorlm_ray.evaluation.rule_choice import Rules, choose_rules
 from behaviorlm_ray.export.finished_run import FinishedRun
@@ -116,13 +122,26 @@ class Measured:
         return found
 
     def scores(self, chosen: Chosen) -> ArmScores:
-        """Log probabilities of a predictor on the samples of the run."""
+        """Log probabilities of a predictor on the samples of the run, at the natural prior."""
         if chosen.arm == "":
             return self.counting.alone()
-        scores = self.run.scores(chosen.arm)
+        scores = self._of_arm(chosen.arm)
         if isinstance(chosen.predictor, FusedPredictor):
-            return self.counting.with_model(scores, chosen.predictor.counts_weight)
+            return self.counting.with_model(scores, chosen.predictor)
         return scores
+
+    def natural_prior(self, chosen: Chosen) -> NaturalPrior | None:
+        """What an artifact of few shots brings its probabilities back by."""
+        if self.run.log.few_shot.tail_samples is None:
+            return None
+        model = to_natural(self.run.log, self.run.scores(chosen.arm).mix) if chosen.arm else None
+        counts = None if isinstance(chosen.predictor, ModelPredictor) else self.counting.to_natural
+        of_parts = (None if shift is None else shift.tolist() for shift in (model, counts))
+        return NaturalPrior(**dict(zip(("model", "counts"), of_parts, strict=True)))
+
+    def _of_arm(self, arm: str) -> ArmScores:
+        scores = self.run.scores(arm)
+        return at_natural_prior(scores, to_natural(self.run.log, scores.mix))
 
     def ranked_by(self, chosen: Chosen, log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """What its rule ranks by, float64[n, K]."""
@@ -144,9 +163,7 @@ class Measured:
                 self.scores(Chosen(name, arm, predictor, PLAIN, PlainRule(), None)),
                 self.run.facts,
             )
-            found = choose_rules(
-                scores.validation, facts.validation, facts.validation_folds, self.rules, scores.mix
-            )
+            found = choose_rules(scores, facts.validation, facts.validation_folds, self.rules)
             rules, objectives = dict(found.rules), found.objectives
         else:
             rules, objectives = {PLAIN: PlainRule()}, {PLAIN: None}
@@ -174,15 +191,17 @@ class Measured:
         arm = arm_of(name)
         if arm == name:
             return ModelPredictor()
-        weight = self.run.details["counts_weight"].get(name) if self._is_known(name) else None
-        return FusedPredictor(
-            counts_weight=self.counting.best_weight(self.run.scores(arm)) if weight is None else weight
-        )
+        known = self.run.details["mixtures"].get(name) if self._is_known(name) else None
+        if known is not None:
+            return FusedPredictor.model_validate(known)
+        return self.counting.best_mixture(self._of_arm(arm), self.run.facts.validation_weights)
 
 
 def in_words(rule: DecisionRule, predictor: Predictor) -> str:
     """How a predictor decides."""
     parts = [rule_in_words(rule)]
     if isinstance(predictor, FusedPredictor):
-        parts.append(f"{predictor.counts_weight:.0%} counting")
+        tail = predictor.tail_counts_weight
+        of_tail = "" if tail is None else f" among anchors, {tail:.0%} in the tail"
+        parts.append(f"{predictor.counts_weight:.0%} counting{of_tail}")
     return ", ".join(parts)

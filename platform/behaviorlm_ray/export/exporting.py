@@ -172,6 +172,7 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
     return Artifact(
         predictor=chosen.predictor,
         decision=chosen.rule,
+        to_natural=measured.natural_prior(chosen),
         calibration=calibration,
         thresholds=coverage(measured, chosen, calibration),
         behaviors=[

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.metrics import bootstrap
+from behaviorlm.metrics import percentile_intervals, resample
 from behaviorlm.metrics.coverage import coverage_curve
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.outcomes import Outcomes, outcomes
@@ -36,13 +36,20 @@ def fit_calibration(measured: Measured, chosen: Chosen) -> Calibration | None:
     for batch in measured.scores(chosen).validation():
         of = place[batch.places]
         log_probabilities[of[of >= 0]] = normalize_label_scores(batch.label_scores)[of >= 0]
-    return most_likely(log_probabilities, targets[taken], is_anchor)
+    weights = measured.run.facts.validation_weights[taken]
+    return most_likely(log_probabilities, targets[taken], is_anchor, weights)
 
 
 def most_likely(
-    log_probabilities: NDArray[np.float64], targets: NDArray[np.integer], is_anchor: NDArray[np.bool_]
+    log_probabilities: NDArray[np.float64],
+    targets: NDArray[np.integer],
+    is_anchor: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None = None,
 ) -> Calibration:
-    """Of log probabilities float64[n, K] and targets int[n], by negative log-likelihood; temperatures from .1 to 10."""
+    """Of log probabilities float64[n, K] and targets int[n], by negative log-likelihood; temperatures from .1 to 10.
+
+    weights: how many samples each stands for, float64[n]; None: one.
+    """
     from scipy.optimize import minimize  # takes a while to load
 
     rows = np.arange(len(targets))
@@ -52,7 +59,8 @@ def most_likely(
         return Calibration(anchor_temperature=anchor, tail_temperature=tail, tail_shift=float(values[2]))
 
     def loss(values: NDArray[np.float64]) -> float:
-        return -float(calibrated(log_probabilities, is_anchor, of(values))[rows, targets].mean())
+        found = calibrated(log_probabilities, is_anchor, of(values))[rows, targets]
+        return -float(np.average(found, weights=weights))
 
     widest = float(np.log(10))
     bounds = [(-widest, widest), (-widest, widest), (-5.0, 5.0)]
@@ -85,13 +93,15 @@ def metrics_on_test(
     kept = keep(measured.scores(chosen).test(), len(facts.targets), reduce)
     served = Outcomes(facts.targets, kept["predicted"], kept["rank"], kept["served"], len(facts.vocabulary))
     both = [
-        bootstrap(
-            one,
-            facts.vocabulary.is_anchor,
-            facts.groups,
-            facts.is_repeat,
-            resamples=evaluation.bootstrap_samples,
-            seed=evaluation.seed,
+        percentile_intervals(
+            resample(
+                one,
+                facts.vocabulary.is_anchor,
+                facts.groups,
+                facts.is_repeat,
+                resamples=evaluation.bootstrap_samples,
+                seed=evaluation.seed,
+            )
         )
         for one in (served, replace(served, confidence=kept["plain"]))
     ]
@@ -112,9 +122,13 @@ def coverage(measured: Measured, chosen: Chosen, calibration: Calibration | None
         return {"rank": found.rank, "probability": np.exp(shown[np.arange(len(shown)), found.predicted])}
 
     found = keep(measured.scores(chosen).validation(), len(targets), reduce)
-    return thresholds(found["probability"], found["rank"])
+    return thresholds(found["probability"], found["rank"], measured.run.facts.validation_weights)
 
 
-def thresholds(probability: NDArray[np.float64], rank: NDArray[np.integer]) -> list[Threshold]:
+def thresholds(
+    probability: NDArray[np.float64],
+    rank: NDArray[np.integer],
+    weights: NDArray[np.float64] | None = None,
+) -> list[Threshold]:
     """The curve as an artifact stores it; see `coverage_curve`."""
-    return [Threshold(**vars(point)) for point in coverage_curve(probability, rank, THRESHOLDS)]
+    return [Threshold(**vars(point)) for point in coverage_curve(probability, rank, THRESHOLDS, weights)]

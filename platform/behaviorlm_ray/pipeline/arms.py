@@ -6,13 +6,16 @@ from pydantic import Field, field_validator
 
 from behaviorlm.config import Settings
 
-Tuning = Literal["untuned", "one_stage", "a_tuned", "ab_tuned"]
-"""untuned: the base model; one_stage: tuned on all samples at once; a_tuned and ab_tuned: after A- and B-Tuning."""
+Tuning = Literal["untuned", "one_stage", "thinned", "a_tuned", "ab_tuned"]
+"""untuned: the base model; one_stage: tuned on all samples at once; thinned: as that, on a subset balanced as that of
+B-Tuning and drawn at random; a_tuned and ab_tuned: after A- and B-Tuning.
+"""
 
 CHANGEABLE = (
     "auxiliary",
     "auxiliary_in_one_stage",
     "auxiliary_in_b_tuning",
+    "loss",
     "a_tuning",
     "one_stage",
     "difficulty",
@@ -54,6 +57,10 @@ PRESETS = {
         tuning="one_stage",
         description="tuned on all samples and auxiliary conversations at once",
         values={"auxiliary_in_one_stage": True},
+    ),
+    "thinned": ArmSettings(
+        tuning="thinned",
+        description="tuned at once on a subset balanced as B-Tuning's, drawn at random: the control for two stages",
     ),
     "a_tuned": ArmSettings(tuning="a_tuned", description="after A-Tuning, on anchor behaviors"),
     "ab_tuned": ArmSettings(tuning="ab_tuned", description="after A-Tuning and B-Tuning"),

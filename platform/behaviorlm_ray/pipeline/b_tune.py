@@ -1,11 +1,13 @@
-"""The stage `b_tune`, and its rungs: the A-tuned (or one-stage tuned) model goes on, on the selected subset."""
+"""The stages that tune on a subset: `b_tune` and its rungs, where the A-tuned (or one-stage tuned) model goes on, and
+`thinned`, from the base.
+"""
 
 from dataclasses import replace
 
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.run import Run
-from behaviorlm_ray.pipeline.select import select, selected_samples
+from behaviorlm_ray.pipeline.select import drawn, select, selected_samples
 from behaviorlm_ray.pipeline.tune import TuningPlan, a_tune, described_steps, one_stage, start, tuning_stage
 from behaviorlm_ray.stages.stage import Made, Stage
 
@@ -21,6 +23,20 @@ def b_tune(run: Run, stop_step: int | None = None, continues: Stage | None = Non
     )
     name = "b_tune" if stop_step is None else f"b_tune_step_{stop_step}"
     inputs = {"start": start(run), "selection": select(run)}
+    return _on_subset(run, name, tuning, inputs, continues)
+
+
+def thinned(run: Run) -> Stage:
+    """One-stage tuning on the subset that is drawn at random: what balance is worth without two stages."""
+    settings = run.settings
+    tuning = TuningPlan(settings.one_stage, "selected", mixed=settings.auxiliary_in_one_stage)
+    return _on_subset(run, "thinned", tuning, {"selection": drawn(run)})
+
+
+def _on_subset(
+    run: Run, name: str, tuning: TuningPlan, inputs: dict[str, Stage], continues: Stage | None = None
+) -> Stage:
+    settings = run.settings
 
     def estimate(made: Made) -> str | None:
         if "prepared" not in made:
@@ -37,6 +53,8 @@ def tuned_model(run: Run, tuning: Tuning) -> Stage | None:
             return None
         case "one_stage":
             return one_stage(run)
+        case "thinned":
+            return thinned(run)
         case "a_tuned":
             return a_tune(run)
         case "ab_tuned":

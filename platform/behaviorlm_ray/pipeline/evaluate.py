@@ -1,6 +1,7 @@
 """The stage `evaluate`: all arms and baselines on the same samples; results.json, details.json, predictions.parquet."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,14 +27,17 @@ from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.scoring_work import plain_warnings
-from behaviorlm_ray.pipeline.select import SUMMARY, select
+from behaviorlm_ray.pipeline.select import SUMMARY, drawn, select
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.few_shots import few_shot_counts, few_shots_in_words
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
     SampleRows,
     count,
+    counts_of,
     distinct_questions,
     rests_on,
+    rows_of_split,
     union_rows,
 )
 from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores
@@ -41,11 +45,13 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 9
+VERSION = 10
 
 RESULTS = "results.json"
 DETAILS = "details.json"
 PREDICTIONS = "predictions.parquet"
+SUBSETS: Mapping[str, Callable[[Run], Stage]] = {"ab_tuned": select, "thinned": drawn}
+"""The stage of the subset that an arm is last tuned on, by its tuning."""
 TRAINED_ON = "trained_on"
 """In details: {arm: samples of each behavior that it was last tuned on, by its id; None: an untuned one}."""
 
@@ -61,6 +67,7 @@ def evaluate(run: Run) -> Stage:
         identity={
             "evaluation": {key: value for key, value in evaluation.items() if key != "cloze"},
             "world": truth and truth.open().version,
+            **run.few_shot_identity,
         },
         inputs={"prepared": prepare(run), **arms_of(run), **_selections(run)},
         body=lambda folder, made: _evaluate(folder, made, settings),
@@ -76,28 +83,28 @@ def arms_of(run: Run) -> dict[str, Stage]:
 
 
 def _selections(run: Run) -> dict[str, Stage]:
-    """What B-tuned arms were tuned on last."""
+    """What arms that were last tuned on a subset were tuned on."""
     settings = run.settings
     return {
-        f"{arm}.selection": select(run.for_arm(arm))
+        f"{arm}.selection": subset(run.for_arm(arm))
         for arm in settings.evaluation.arms
-        if settings.all_arms[arm].tuning == "ab_tuned"
+        if (subset := SUBSETS.get(settings.all_arms[arm].tuning)) is not None
     }
 
 
 def _trained_on(made: Made, log: PreparedLog, settings: RunSettings) -> dict[str, list[int] | None]:
     """Samples of each behavior that every arm was last tuned on; None: an untuned one, of which it is not known."""
-    vocabulary = log.vocabulary
+    vocabulary, counts = log.vocabulary, counts_of(log, rows_of_split(log, "train"))
     found: dict[str, list[int] | None] = {}
     for arm in settings.evaluation.arms:
         match settings.all_arms[arm].tuning:
             case "untuned":
                 found[arm] = None
             case "one_stage":
-                found[arm] = vocabulary.counts.tolist()
+                found[arm] = counts.tolist()
             case "a_tuned":
-                found[arm] = np.where(vocabulary.is_anchor, vocabulary.counts, 0).tolist()
-            case "ab_tuned":
+                found[arm] = np.where(vocabulary.is_anchor, counts, 0).tolist()
+            case "ab_tuned" | "thinned":
                 selection = json.loads(storage.read_text(made[f"{arm}.selection"].folder / SUMMARY))
                 found[arm] = [int(selection["behaviors"][name]["quota"]) for name in vocabulary.names]
     return found
@@ -131,12 +138,14 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
             truth=evaluation.truth,
             told=table.write,
         )
-    results = comparison.results | {"retention": retention}
+    few, few_told = few_shot_counts(log), few_shots_in_words(log)
+    results = comparison.results | {"retention": retention} | ({} if few is None else {"few_shot": few})
     details = comparison.details | {TRAINED_ON: trained_on}
     storage.write_replacing(folder.output / RESULTS, json.dumps(results, indent=1).encode())
     storage.write_replacing(folder.output / DETAILS, json.dumps(details, indent=1).encode())
     rows = {"test": count(samples.test), "validation": count(samples.validation)}
-    return StageResult(rows=rows, warnings=[*plain_warnings(settings, log), *comparison.warnings])
+    warnings = [*([] if few_told is None else [few_told]), *plain_warnings(settings, log)]
+    return StageResult(rows=rows, warnings=[*warnings, *comparison.warnings])
 
 
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:

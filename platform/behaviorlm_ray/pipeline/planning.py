@@ -10,6 +10,7 @@ from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.scoring_work import described_work, plain_warnings
+from behaviorlm_ray.preparation.few_shots import few_shots_in_words
 from behaviorlm_ray.preparation.first_rows import described, read_first_rows
 from behaviorlm_ray.preparation.prepared_log import count, rows_of_anchors, rows_of_split
 from behaviorlm_ray.stages.runner import Runner
@@ -85,15 +86,20 @@ def _lacking_here(run: Run) -> list[str]:
 def _samples(run: Run, runner: Runner) -> list[str]:
     settings, prepared = run.settings, runner.outputs.get(prepare(run).recipe)
     if prepared is None:
+        few = settings.few_shot.tail_samples
         return [
             "  known once `prepare` has run",
+            *([] if few is None else [f"  few_shot.tail_samples: at most {few} of each tail behavior"]),
             *(f"  warning: {told}" for told in plain_warnings(settings, None)),
         ]
     log = open_log(prepared, settings)
     train = rows_of_split(log, "train")
     anchors = rows_of_anchors(log, train)
-    tokens = sum(int(part.lines.lengths().sum() + part.questions.lengths().sum()) for part in log.parts)
+    runs = [of for part in log.parts for of in (part.lines, part.questions, part.profiles)]
+    tokens = sum(len(of.values) for of in runs)
+    told = few_shots_in_words(log)
     return [
+        *([] if told is None else [f"  {told}"]),
         f"  training samples {count(train)}, of them {count(anchors)} with an anchor target",
         f"  {tokens} tokens of history lines and questions in {len(log.parts)} parts",
         f"  {described_work(settings, log)}",

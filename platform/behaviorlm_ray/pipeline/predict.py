@@ -27,7 +27,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 5
+VERSION = 6
 
 SCORES = "scores"
 WITHOUT_HISTORY = "without_history"
@@ -49,6 +49,7 @@ def predict(run: Run, tuning: Tuning) -> Stage:
             "seed": evaluation.seed,
             "retention_conversations": evaluation.retention_conversations,
             **run.scoring_identity,
+            **run.few_shot_identity,
         },
         inputs={
             "prepared": prepare(run),

@@ -58,7 +58,9 @@ def prepare(run: Run) -> Stage:
             "events": {key: events[key] for key in events if key not in DECIDES_NOTHING},
             "split": plain(settings.split),
             "vocabulary": plain(settings.vocabulary),
-            "prompt": plain(settings.prompt),
+            "prompt": {
+                key: value for key, value in plain(settings.prompt).items() if key != "profile" or value
+            },
             "preparation": plain(settings.preparation),
         },
         inputs={"log": run.inputs.log, "base": run.inputs.base},
@@ -70,7 +72,7 @@ def prepare(run: Run) -> Stage:
 
 def open_log(prepared: StageOutput, settings: RunSettings) -> PreparedLog:
     """The prepared log of a finished preparation."""
-    return PreparedLog(prepared.folder, settings.prompt)
+    return PreparedLog(prepared.folder, settings.prompt, settings.few_shot)
 
 
 def described(prepared: StageOutput, settings: RunSettings) -> list[str]:

@@ -67,6 +67,12 @@ class Run:
         normalization = self.settings.scoring.normalization
         return {} if normalization == "full" else {NORMALIZATION: normalization}
 
+    @property
+    def few_shot_identity(self) -> dict[str, Any]:
+        """How few samples of the tail are used, where not all are: what had all keeps its identity."""
+        few = self.settings.few_shot
+        return {} if few.tail_samples is None else {"few_shot": plain(few)}
+
 
 def open_run(settings: RunSettings) -> Run:
     """The run of these settings; nothing is looked at yet."""

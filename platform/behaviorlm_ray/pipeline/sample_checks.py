@@ -39,6 +39,7 @@ def tunings(settings: RunSettings, arm: ArmSettings) -> list[str]:
     return {
         "untuned": [],
         "one_stage": ["one_stage"],
+        "thinned": ["one_stage"],
         "a_tuned": ["a_tuning"],
         "ab_tuned": [start, "b_tuning"],
     }[arm.tuning]
@@ -50,7 +51,7 @@ def _check_kinds(settings: RunSettings, arm: ArmSettings, log: PreparedLog) -> N
     if arm.tuning == "a_tuned" or (has_b and settings.b_tuning_from == "a_tuned"):
         log.vocabulary.require_anchors()
     share = settings.selection.anchor_share
-    if has_b and share is not None and share < 1:
+    if (has_b or arm.tuning == "thinned") and share is not None and share < 1:
         log.vocabulary.require_tail()
     crossed = settings.difficulty.source == "cross_fit"
     if has_b and (crossed or settings.difficulty.measure == "reducible"):
@@ -70,5 +71,4 @@ def _largest_window(part: TimelinePart, rows: Int64, prompt: PromptTokens) -> in
     if not len(rows):
         return 0
     labels = np.array([len(label) for label in labels_with_terminator(prompt)], dtype=np.int64)
-    lines = part.lines.offsets[rows] - part.lines.offsets[part.window_start[rows]]
-    return int((lines + part.questions.lengths()[rows] + labels[part.behavior[rows]] - 1).max())
+    return int((part.prompt_lengths(rows) + labels[part.behavior[rows]] - 1).max())

@@ -28,7 +28,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 1
+VERSION = 2
 """Of this stage, and of that by which a study measures difficulty again after B-Tuning."""
 
 DIFFICULTY = "difficulty.parquet"
@@ -58,6 +58,7 @@ def score(run: Run) -> Stage:
         "reducible": is_reducible,
         "model": run.model_identity,
         **run.scoring_identity,
+        **run.few_shot_identity,
     }
     if difficulty.source == "cross_fit":
         identity["judge"] = "told for each sample"

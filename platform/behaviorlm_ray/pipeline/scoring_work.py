@@ -1,7 +1,6 @@
 """What scoring a prompt costs, told before it is done: nodes of the trie of names, and plain sequences in its place."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from behaviorlm.errors import ModelError
 from behaviorlm.model.base_model import load_model_config
@@ -68,11 +67,8 @@ def _plain_factor(settings: RunSettings, log: PreparedLog) -> float:
 
 def _mean_prompt(log: PreparedLog) -> float:
     """Tokens of the prompts of training samples on average."""
-    found: list[NDArray[np.integer]] = []
-    for part, rows in zip(log.parts, rows_of_split(log, "train"), strict=True):
-        lines = part.lines.offsets[rows] - part.lines.offsets[part.window_start[rows]]
-        found.append(lines + part.questions.lengths()[rows])
-    tokens = np.concatenate(found)
+    parts = zip(log.parts, rows_of_split(log, "train"), strict=True)
+    tokens = np.concatenate([part.prompt_lengths(rows) for part, rows in parts])
     return len(log.prompt.instruction_ids) + (float(tokens.mean()) if len(tokens) else 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The stage `select`: the balanced subset for B-Tuning, by difficulty."""
+"""The stages `select`, the balanced subset for B-Tuning, by difficulty, and `draw`, one of the same mix at random."""
 
 import json
 
@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from behaviorlm.selection.difficulty import align_judges
 from behaviorlm.selection.quotas import quotas
 from behaviorlm.selection.quotas import select as select_by_difficulty
+from behaviorlm.timelines.sample_ids import id_column
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
@@ -37,22 +38,67 @@ def select(run: Run) -> Stage:
     )
 
 
+def drawn(run: Run) -> Stage:
+    """Writes the samples that `select` takes where `selection.within` is random, and the same summary."""
+    settings = run.settings
+    limits = settings.difficulty
+    at_random = settings.selection.model_copy(update={"within": "random"})
+    return Stage(
+        name="draw",
+        version=VERSION,
+        identity={
+            "selection": plain(at_random),
+            "limits": {"max_per_behavior": limits.max_per_behavior, "seed": limits.seed},
+            **run.few_shot_identity,
+        },
+        inputs={"prepared": prepare(run)},
+        body=lambda folder, made: _draw(folder, made, settings.model_copy(update={"selection": at_random})),
+        arm=run.arm,
+    )
+
+
+def _draw(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
+    log = open_log(made["prepared"], settings)
+    rows = scored_rows(log, settings)
+    ids = id_column(gather(log, rows, "sample_id"))
+    table = pa.table({"sample_id": ids, "behavior": gather(log, rows, "behavior")})
+    return _write(folder, table, None, log, settings)
+
+
 def select_samples(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
     """Choose from the scored samples."""
-    vocabulary = open_log(made["prepared"], settings).vocabulary
-    names = list(vocabulary.names)
     table = pq.read_table(storage.local_copy(made["score"].folder / DIFFICULTY))
-    behavior = table["behavior"].to_numpy()
     difficulty = ordering(table, settings.difficulty.measure)
+    return _write(folder, table, difficulty, open_log(made["prepared"], settings), settings)
+
+
+def _write(
+    folder: StageFolder,
+    table: pa.Table,
+    difficulty: np.ndarray | None,
+    log: PreparedLog,
+    settings: RunSettings,
+) -> StageResult:
+    """What is chosen of a table of samples (sample_id, behavior), and the summary. difficulty: float64[n]; None: at
+    random.
+    """
+    vocabulary = log.vocabulary
+    names = list(vocabulary.names)
+    behavior = table["behavior"].to_numpy()
     chosen, report = select_by_difficulty(
-        table["sample_id"], behavior, difficulty, vocabulary.is_anchor, names, settings.selection
+        table["sample_id"],
+        behavior,
+        np.zeros(len(table)) if difficulty is None else difficulty,
+        vocabulary.is_anchor,
+        names,
+        settings.selection,
     )
     with storage.writing_file(folder.output / SELECTION) as path:
         pq.write_table(table.filter(pa.array(chosen)), path)
     summary = report.to_dict(names)
     for index, name in enumerate(names):
         members = chosen & (behavior == index)
-        mean = float(difficulty[members].mean()) if members.any() else None
+        mean = None if difficulty is None or not members.any() else float(difficulty[members].mean())
         summary["behaviors"][name]["mean_difficulty"] = mean
     storage.write_replacing(folder.output / SUMMARY, json.dumps(summary, indent=1).encode())
     warnings = (

@@ -19,7 +19,8 @@ from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS, ScoringConfig
 from behaviorlm.scoring.model_names import COUNTS
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
-from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
+from behaviorlm.timelines.config import FewShotConfig, SplitConfig, VocabularyConfig
+from behaviorlm.training.config import LossConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
 from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
@@ -131,7 +132,10 @@ class ExecutionSettings(Settings):
 
     scoring_actors: int = Field(default=2, ge=1, description="Largest number of model replicas that score.")
     scoring_tokens: int = Field(
-        default=8192, ge=64, description="Tokens that go through the model at a time while scoring."
+        default=8192,
+        ge=64,
+        description="Tokens that go through the model at a time while scoring, of prompts and of label tries after "
+        "them; on CPUs 2,048 at most, which their caches hold.",
     )
     windows_per_batch: int = Field(
         default=16, ge=1, description="History windows that a replica takes at a time."
@@ -164,6 +168,9 @@ class RunSettings(Settings):
     vocabulary: VocabularyConfig = Field(
         default=VocabularyConfig(), description="Behaviors, anchors and tail."
     )
+    few_shot: FewShotConfig = Field(
+        default=FewShotConfig(), description="Whether tuning and counting have few samples of the tail."
+    )
     prompt: PromptConfig = Field(default=PromptConfig(), description="What the model reads.")
     preparation: PreparationSettings = Field(
         default=PreparationSettings(), description="Parts of the prepared log."
@@ -182,6 +189,7 @@ class RunSettings(Settings):
         default="a_tuned",
         description="The model that B-Tuning goes on from, and that judges difficulty for it.",
     )
+    loss: LossConfig = Field(default=LossConfig(), description="What every tuning minimizes on its samples.")
     a_tuning: TuningConfig = Field(
         default=TuningConfig(), description="A-Tuning: on samples with an anchor target."
     )
@@ -223,6 +231,11 @@ class RunSettings(Settings):
             raise ValueError("name: 'stages' is the folder of all stages; choose another name")
         if self.split.by == "column" and not self.events.split_column:
             raise ValueError("split.by is 'column', so events.split_column must name the column")
+        if self.loss.tokens == "labels" and self.scoring.normalization != "trie":
+            raise ValueError(
+                f"loss.tokens is 'labels', so scoring.normalization must be 'trie', not "
+                f"{self.scoring.normalization!r}: what such a tuning leaves to other tokens has no meaning"
+            )
         self._check_arms()
         return self
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from behaviorlm.prompts.config import AuxiliarySource
+from behaviorlm.timelines.parts import tokens_of_labels
+from behaviorlm.training.config import LossConfig
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
@@ -17,6 +19,9 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.tuning.inputs import ModelSource, ScheduleSource
 
 VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
@@ -78,6 +83,8 @@ def tuning_stage(
     }
     # Only where there is any, so that what was tuned before these were keys keeps its identity.
     identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
+    identity |= run.few_shot_identity if tuning.samples == "all" else {}
+    identity |= {} if run.settings.loss == LossConfig() else {"loss": plain(run.settings.loss)}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
     before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
 
@@ -139,7 +146,6 @@ def _tune(
     that an uninterrupted tuning has at that step.
     """
     # here, because these bring Ray Train, DeepSpeed and peft, which a plan does without
-    from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
     from behaviorlm_ray.tuning.rungs import continue_checkpoint, keep_checkpoint
     from behaviorlm_ray.tuning.trainer import tune
     from behaviorlm_ray.tuning.worker import TuningTask
@@ -147,30 +153,11 @@ def _tune(
     settings, config = run.resolved, tuning.config
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
-    mixed = [
-        MixedSource(
-            source.name, made["conversations"].folder / f"{source.name}.arrow", source.ratio, source.weight
-        )
-        for source in sources
-    ]
-    schedule_source = ScheduleSource(
-        open_log(made["prepared"], settings),
-        tuning.samples,
-        tuning.half,
-        made["selection"].folder / SELECTION if "selection" in made else None,
-        mixed,
-        config,
-    )
+    model_source, schedule_source = _sources(made, run, tuning, sources)
     schedule = schedule_source()  # here as well, so that what is wrong with it shows before workers start
     tuned = tune(
         TuningTask(
-            build_model=ModelSource(
-                settings.model,
-                None if begun is None else begun.folder / MODEL,
-                1 + len(mixed),
-                config.seed,
-                settings.execution.allow_plain,
-            ),
+            build_model=model_source,
             open_schedule=schedule_source,
             save_model=_save,
             config=config,
@@ -190,6 +177,31 @@ def _tune(
         warnings=_warnings(schedule.cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
+
+
+def _sources(
+    made: Made, run: Run, tuning: TuningPlan, sources: Sequence[AuxiliarySource]
+) -> tuple["ModelSource", "ScheduleSource"]:
+    """What workers open: the model, and the steps."""
+    from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
+
+    settings, config = run.resolved, tuning.config
+    log = open_log(made["prepared"], settings)
+    begun = made.get("start")
+    mixed = [
+        MixedSource(each.name, made["conversations"].folder / f"{each.name}.arrow", each.ratio, each.weight)
+        for each in sources
+    ]
+    model = ModelSource(
+        settings.model,
+        None if begun is None else begun.folder / MODEL,
+        1 + len(mixed),
+        config.seed,
+        settings.execution.allow_plain,
+        tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
+    )
+    selection = made["selection"].folder / SELECTION if "selection" in made else None
+    return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config)
 
 
 def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:

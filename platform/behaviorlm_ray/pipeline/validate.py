@@ -15,7 +15,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 3
+VERSION = 4
 
 VALIDATION = "validation"
 METRICS = "metrics.json"
@@ -43,6 +43,7 @@ def _validate(run: Run, name: str, model: Stage | None) -> Stage:
             "seed": evaluation.seed,
             "tail_minimum_targets": evaluation.tail_minimum_targets,
             **run.scoring_identity,
+            **run.few_shot_identity,
         },
         inputs={
             "prepared": prepare(run),

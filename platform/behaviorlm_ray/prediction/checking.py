@@ -10,7 +10,7 @@ import numpy as np
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.metrics import bootstrap, reliability
+from behaviorlm.metrics import percentile_intervals, reliability, resample
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.surroundings import ray_address
@@ -114,7 +114,7 @@ def judged(
 ) -> Judgment:
     """What the positions say."""
     outcomes, is_anchor = positions.outcomes, artifact.is_anchor
-    metrics = bootstrap(outcomes, is_anchor, positions.user, resamples=bootstrap_samples)
+    resampled = resample(outcomes, is_anchor, positions.user, resamples=bootstrap_samples)
     found = drift(
         outcomes.target.astype(np.int64),
         positions.unseen,
@@ -123,4 +123,4 @@ def judged(
         is_anchor,
         limits.anchor_threshold,
     )
-    return judge(metrics, artifact.metrics, found, reliability(outcomes), limits)
+    return judge(percentile_intervals(resampled), artifact.metrics, found, reliability(outcomes), limits)

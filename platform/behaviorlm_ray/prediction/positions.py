@@ -12,6 +12,7 @@ from behaviorlm.log_files.config import EventsConfig, context_columns
 from behaviorlm.predictor.artifact import Artifact, event_mapping
 from behaviorlm.predictor.histories import History, read_histories
 from behaviorlm.predictor.requests import Request
+from behaviorlm.timelines.gaps import SINCE_LAST, gap_words, with_gaps
 from behaviorlm.timelines.samples import rows_in_order
 from behaviorlm.timelines.splits import user_starts
 from behaviorlm_ray.prediction.plan import Wanted
@@ -26,7 +27,8 @@ class Timelines:
     events: user, order, behavior, before.*, after.*. first, size: of each of n positions, the user's first row and how
     many of his events come before; by user, then by size. begin: the first row of the history, later than `first` where
     histories do not cross sessions. has_next: bool[n], whether the event is there that comes
-    next. now: one row, before.*: what is known of an event that is not there. unknown: int64[rows + 1], how many events
+    next. now: one row, before.*: what is known of an event that is not there; until: its
+    order, None: not known. unknown: int64[rows + 1], how many events
     up to each row have a behavior that the vocabulary does not hold. users: how many there are.
     """
 
@@ -36,6 +38,7 @@ class Timelines:
     begin: Int64
     has_next: NDArray[np.bool_]
     now: pa.Table
+    until: int | None
     unknown: Int64
     users: int
 
@@ -61,6 +64,7 @@ def timelines(events: pa.Table, mapping: EventsConfig, wanted: Wanted, artifact:
         .combine_chunks()
     )
     starts = user_starts(pc.cast(table["user"], pa.string()).combine_chunks())
+    table = with_gaps(table, np.isin(np.arange(len(table)), starts))
     sizes = np.diff(np.append(starts, len(table)))
     first, size = _positions(starts, sizes, table["order"].to_numpy(), wanted)
     has_next = size < sizes[np.searchsorted(starts, first, side="right") - 1]
@@ -73,6 +77,7 @@ def timelines(events: pa.Table, mapping: EventsConfig, wanted: Wanted, artifact:
         _begins(first, size, has_next, order.session, mapping),
         has_next,
         of_none.now,
+        wanted.until,
         np.concatenate([[0], np.cumsum(~known)]).astype(np.int64),
         len(starts),
     )
@@ -87,10 +92,19 @@ def histories(lines: Timelines, chosen: Sequence[int], artifact: Artifact) -> li
     found = []
     for place in chosen:
         begin, row = int(lines.begin[place]), int(lines.next_row[place])
-        seen = min(row - begin, longest)
-        now = context.slice(row, 1) if lines.has_next[place] else lines.now
+        seen = row - begin if artifact.prompt.profile else min(row - begin, longest)
+        now = context.slice(row, 1) if lines.has_next[place] else _now(lines, row - 1, row > begin)
         found.append(History(shown.slice(row - seen, seen), np.arange(seen), now, row - begin - seen))
     return found
+
+
+def _now(lines: Timelines, last: int, has_last: bool) -> pa.Table:
+    """What is known of an event that is not there, after a row that is the user's last."""
+    if SINCE_LAST not in lines.now.column_names or lines.until is None or not has_last:
+        return lines.now
+    gap = lines.until - lines.events["order"][last].as_py()
+    words = gap_words(np.array([gap]), np.ones(1, bool))
+    return lines.now.set_column(lines.now.column_names.index(SINCE_LAST), SINCE_LAST, words)
 
 
 def _begins(

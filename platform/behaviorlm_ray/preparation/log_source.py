@@ -22,6 +22,7 @@ from behaviorlm.files.unpacking import packing_of
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.spans import SPAN_BYTES, look_through, row_groups, spans_of, windows_of
 from behaviorlm_ray import storage
+from behaviorlm_ray.cluster.surroundings import ray_address
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage import Location
 
@@ -32,7 +33,12 @@ Take = Callable[[Piece, Batches], Iterable[pa.Table]]
 
 BYTES_IN_MEMORY = {"csv": 2.0, "jsonl": 1.0, "parquet": 8.0}
 PACKED = 5.0
-"""Bytes of events for each byte of a file, and how much less packed ones have (rough, for Ray Data's planning only)."""
+"""Bytes of events for each byte of a file, and how much less packed ones have (rough, for planning only)."""
+SMALL_BYTES = 16 * 2**20
+SMALL_FILES = 32
+"""A log of at most so many bytes of events in so many files is read and arranged by one process in seconds (our
+choice).
+"""
 
 
 def read_events(
@@ -76,6 +82,17 @@ def pieces_of(log: SourceLog, span_bytes: int = SPAN_BYTES) -> list[Piece]:
         spans = spans_of(windows[index], found.get(index, [])) or row_groups(file, log.events, span_bytes)
         pieces += [Piece(index, file, span) for span in spans] or [Piece(index, file)]
     return pieces
+
+
+def is_read_here(log: SourceLog) -> bool:
+    """Whether a log is small, and read sooner by this process than by others of this machine that have to start.
+
+    Never on a cluster, whose head has other work.
+    """
+    if ray_address() != "local":
+        return False
+    size = sum(_size_in_memory(Piece(index, file)) for index, file in enumerate(log.files))
+    return len(log.files) <= SMALL_FILES and size <= SMALL_BYTES
 
 
 def log_dataset(

@@ -2,7 +2,8 @@
 
 Two streaming passes without a shuffle in memory. The first reads files and writes each event to the part of its user;
 the second puts each part in order, splits it and tokenizes its lines and questions once. Memory is bounded by the
-size of a part.
+size of a part. A small log is prepared by this process where it has the machine to itself, with the same tasks: workers
+would take longer to start.
 """
 
 import json
@@ -16,7 +17,7 @@ import ray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts
-from behaviorlm.events.log import Piece, SourceLog
+from behaviorlm.events.log import Piece, SourceLog, read_piece
 from behaviorlm.events.normalization import check_quarantine
 from behaviorlm.events.summary import check_quarantined_behaviors, doubts, summary, worst_losses
 from behaviorlm.files.patient_reads import patience
@@ -32,7 +33,7 @@ from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
-from behaviorlm_ray.preparation.log_source import log_dataset, pieces_of
+from behaviorlm_ray.preparation.log_source import is_read_here, log_dataset, pieces_of
 from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan, ReadingPlan
 from behaviorlm_ray.preparation.reading import Distribution, check_zones
 
@@ -56,7 +57,6 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
 
     Raises DataError for logs that cannot be used; see the events package.
     """
-    make_room()
     for name in (QUARANTINE, "parts"):
         storage.make_folder(plan.folder / name)
     with patience(plan.input_patience_seconds):
@@ -72,8 +72,10 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
         behaviors.update(report["behaviors"])
     vocabulary = build_vocabulary(dict(behaviors), vocabulary_config)
     encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
-    longest = max((report["longest_question"] for report in built), default=0)
-    prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), longest)
+    question, profile = (
+        max((report[name] for report in built), default=0) for name in ("longest_question", "longest_profile")
+    )
+    prompt = encoder.prompt_tokens(vocabulary.names, max_positions(plan.model), question, profile)
     storage.write_replacing(plan.folder / "vocabulary.json", vocabulary.to_json().encode())
     # Not the dates between which numbers are credible: they differ from day to day.
     settled = plan.log.events.order.model_dump(mode="json", include={"epoch_unit", "time_format"})
@@ -119,8 +121,13 @@ def run_tasks(
 ) -> list[dict[str, Any]]:
     """Run task 0, 1, … through Ray Data and collect their small reports; errors of ours are raised whole.
 
-    pool: None: tasks; else options of `map_batches` for actors, which keep what a function has loaded.
+    pool: None: tasks, in this process where the log `is_read_here`; else options of `map_batches` for actors, which
+    keep what a function has loaded.
     """
+    called = f"{work}: {name}"
+    if pool is None and is_read_here(plan.log):
+        task = _ReportingTask(function, plan)
+        return _reports(({"report": [task.report(number)]} for number in range(tasks)), called, tasks, unit)
     make_room()
     dataset = ray.data.range(tasks, override_num_blocks=tasks)
     dataset.set_name(name)
@@ -130,7 +137,7 @@ def run_tasks(
         reported = dataset.map_batches(
             _ReportingTask, fn_constructor_args=(function, plan), batch_size=1, **pool
         )
-    return sorted(_reports(reported, f"{work}: {name}", tasks, unit), key=lambda report: report["task"])
+    return sorted(_reports(_batches(reported), called, tasks, unit), key=lambda report: report["task"])
 
 
 def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, Any]]:
@@ -138,17 +145,26 @@ def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, 
     take = Distribution(
         replace(plan, log=SourceLog((), plan.log.events))
     )  # of the files, each task gets its own
+    unit = "files" if len(pieces) == len(plan.log.files) else "pieces of files"
+    if is_read_here(plan.log):
+        taken = (block for piece in pieces for block in take(piece, read_piece(piece, plan.log.events)))
+        return _reports((block.to_pydict() for block in taken), "prepare: read", len(pieces), unit)
+    make_room()
     dataset = log_dataset(pieces, plan.log.events, take, override_num_blocks=len(pieces))
     dataset.set_name("read")
-    unit = "files" if len(pieces) == len(plan.log.files) else "pieces of files"
-    return sorted(_reports(dataset, "prepare: read", len(pieces), unit), key=lambda report: report["piece"])
+    reports = _reports(_batches(dataset), "prepare: read", len(pieces), unit)
+    return sorted(reports, key=lambda report: report["piece"])
 
 
-def _reports(dataset: ray.data.Dataset, name: str, tasks: int, unit: str) -> list[dict[str, Any]]:
+def _batches(dataset: ray.data.Dataset) -> Iterable[Mapping[str, Any]]:
+    return dataset.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0)
+
+
+def _reports(batches: Iterable[Mapping[str, Any]], name: str, tasks: int, unit: str) -> list[dict[str, Any]]:
     """The small reports of all tasks, whose progress is shown. Raises the errors that are among them."""
     progress = ProgressLines(name, tasks, unit)
     reports = []
-    for batch in dataset.iter_batches(batch_format="numpy", batch_size=None, prefetch_batches=0):
+    for batch in batches:
         reports += [json.loads(report) for report in batch["report"]]
         progress.add(len(batch["report"]))
     errors = sorted({report["error"] for report in reports if "error" in report})
@@ -165,13 +181,14 @@ class _ReportingTask(Generic[PlanT]):
         self.function, self.plan = function, plan
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        return {"report": [json.dumps(self._report(int(number))) for number in batch["id"]]}
+        return {"report": [self.report(int(number)) for number in batch["id"]]}
 
-    def _report(self, number: int) -> dict[str, Any]:
+    def report(self, number: int) -> str:
         try:
-            return {"task": number, **self.function(number, self.plan)}
+            report = {"task": number, **self.function(number, self.plan)}
         except (DataError, StorageError) as error:
-            return {"task": number, "error": str(error), "of_storage": isinstance(error, StorageError)}
+            report = {"task": number, "error": str(error), "of_storage": isinstance(error, StorageError)}
+        return json.dumps(report)
 
 
 def _warning_of_cut_histories(cut: int, samples: int, limit: int, prompt: PromptConfig) -> str:

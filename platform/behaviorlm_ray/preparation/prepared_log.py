@@ -15,6 +15,8 @@ from behaviorlm.events.facts import LogFacts
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.prompts.encoder import PromptTokens
+from behaviorlm.timelines.config import FewShotConfig
+from behaviorlm.timelines.few_shot import training_limits, validation_limits, within_limits
 from behaviorlm.timelines.parts import Int32, Int64, TimelinePart, TokenRuns, Window, load_part, token_runs
 from behaviorlm.timelines.sample_ids import id_keys, id_words, uniform_keys
 from behaviorlm.timelines.vocabulary import Vocabulary
@@ -22,18 +24,25 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.plan import ORDER
 from behaviorlm_ray.storage import Location
 
+ALL_SAMPLES = FewShotConfig()
+
 
 @dataclass(frozen=True)
 class PreparedLog:
-    """A folder written by preparation; parts are memory-mapped when first asked for."""
+    """A folder written by preparation; parts are memory-mapped when first asked for.
+
+    few_shot: how many of its training and validation targets are used.
+    """
 
     folder: Location
     prompt_config: PromptConfig
+    few_shot: FewShotConfig = ALL_SAMPLES
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PreparedLog, (
             self.folder,
             self.prompt_config,
+            self.few_shot,
         )  # workers map the files themselves, on S3 copies of them
 
     @cached_property
@@ -74,12 +83,31 @@ SampleRows = list[Int64]
 """For each part the ascending rows of the chosen samples."""
 
 
-def rows_of_split(log: PreparedLog, split: str) -> SampleRows:
-    """All samples of a split. Validation and test keep the targets that training has not seen."""
+def whole_split(log: PreparedLog, split: str) -> SampleRows:
+    """All samples of a split, few shots or not. Validation and test keep the targets that training has not seen."""
     rows = [part.targets(split) for part in log.parts]
     if split != "train":
         return rows
     return [chosen[part.behavior[chosen] >= 0] for part, chosen in zip(log.parts, rows, strict=True)]
+
+
+def rows_of_split(log: PreparedLog, split: str) -> SampleRows:
+    """The samples of a split that may be used: with few shots not all of training and of validation, else all."""
+    rows, few = whole_split(log, split), log.few_shot
+    if few.tail_samples is None or split == "test":
+        return rows
+    behavior, vocabulary = gather(log, rows, "behavior"), log.vocabulary
+    limits = training_limits(vocabulary, few)
+    if split == "validation":
+        there = np.bincount(behavior[behavior >= 0], minlength=len(vocabulary))
+        limits = validation_limits(vocabulary, few, there)
+    return _filtered(rows, within_limits(behavior, gather(log, rows, "sample_id"), limits, few.seed))
+
+
+def counts_of(log: PreparedLog, rows: SampleRows) -> Int64:
+    """How many of the samples each behavior of the vocabulary is the target of; int64[K]."""
+    behavior = gather(log, rows, "behavior")
+    return np.bincount(behavior[behavior >= 0], minlength=len(log.vocabulary))
 
 
 def rows_of_anchors(log: PreparedLog, rows: SampleRows) -> SampleRows:

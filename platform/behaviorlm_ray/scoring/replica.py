@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from behaviorlm.errors import StorageError
-from behaviorlm.model.adapters import load_trained
+from behaviorlm.model.adapters import load_trained, merged_where_exact
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
@@ -66,7 +66,7 @@ def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
     loaded: Any = (
         load_model(task.model)
         if task.trained is None
-        else load_trained(task.model, storage.local_copy(task.trained))
+        else merged_where_exact(load_trained(task.model, storage.local_copy(task.trained)))
     )
     model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
     return model, choose_attention(model, allow_plain=task.allow_plain)
@@ -90,7 +90,11 @@ class _Replica:
     def __call__(self, batch: pa.Table) -> pa.Table:
         parts = batch["part"].to_pylist()
         rows = [np.array(window, dtype=np.int64) for window in batch["rows"].to_pylist()]
-        scores = [scored for group in self._groups(parts, rows) for scored in self._score(parts, rows, group)]
+        scores: list[np.ndarray] = []
+        groups = self._groups(parts, rows)
+        together = max(1, self.scorer.max_tokens // PROMPT_TOKENS)
+        for start in range(0, len(groups), together):
+            scores += self._score(parts, rows, groups[start : start + together])
         columns: dict[str, Any] = {"part": batch["part"], "rows": batch["rows"].cast(pa.list_(pa.int64()))}
         if not self.task.measures:
             columns["label_scores"] = pa.array([scored.ravel() for scored in scores], pa.list_(pa.float32()))
@@ -120,22 +124,24 @@ class _Replica:
             tokens += size
         return groups
 
-    def _score(self, parts: list[int], rows: list[np.ndarray], group: list[int]) -> list[np.ndarray]:
+    def _score(self, parts: list[int], rows: list[np.ndarray], groups: list[list[int]]) -> list[np.ndarray]:
         questions = self.task.questions
 
         def write(writer: TreeWriter) -> list[int]:
-            writer.open(self.task.log.prompt.instruction_ids)
-            if questions is not None:
-                return [writer.leaf(questions[row]) for index in group for row in rows[index]]
-            return [
-                last
-                for index in group
-                for last in write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
-            ]
+            last: list[int] = []
+            for group in groups:
+                writer.open(self.task.log.prompt.instruction_ids)
+                for index in group:
+                    if questions is not None:
+                        last += [writer.leaf(questions[row]) for row in rows[index]]
+                    else:
+                        last += write_prompts(writer, self.task.log.parts[parts[index]], rows[index])
+                writer.close()
+            return last
 
         scores, work = self.scorer.score_counted(write)
         self.tokens += work.tokens
-        return np.split(scores, np.cumsum([len(rows[index]) for index in group])[:-1])
+        return np.split(scores, np.cumsum([len(rows[index]) for group in groups for index in group])[:-1])
 
 
 class WritingReplica:

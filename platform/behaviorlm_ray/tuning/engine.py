@@ -81,7 +81,8 @@ def start_engine(
     trainable_numel = sum(parameter.numel() for parameter in trainable)
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
-    work = model_work(model.model)  # before parameters are sharded
+    tokens = None if model.label_tokens is None else len(model.label_tokens)
+    work = model_work(model.model, tokens)  # before parameters are sharded
     stage = _possible_stage(model, execution.zero_stage)
     engine, _, _, _ = deepspeed.initialize(
         model=model,

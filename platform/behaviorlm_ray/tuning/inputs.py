@@ -8,6 +8,7 @@ from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel
+from behaviorlm.timelines.parts import Int64
 from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.conversation_files import read_encoded
@@ -68,7 +69,7 @@ class ScheduleSource:
 class ModelSource:
     """Builds the model to tune; picklable. trained: continue from these weights; None: from the base model.
 
-    allow_plain: whether it may run as plain sequences.
+    allow_plain: whether it may run as plain sequences. label_tokens: see TreeModel.
     """
 
     model: ModelConfig
@@ -76,10 +77,12 @@ class ModelSource:
     parts: int
     seed: int
     allow_plain: bool = True
+    label_tokens: Int64 | None = None
 
     def __call__(self) -> TreeModel:
         if self.trained is not None:
             model = load_trained(self.model, storage.local_copy(self.trained), trainable=True)
         else:
             model = add_adapter(load_model(self.model), self.model, self.seed)
-        return TreeModel(model, choose_attention(model, allow_plain=self.allow_plain), self.parts)
+        attention = choose_attention(model, allow_plain=self.allow_plain)
+        return TreeModel(model, attention, self.parts, self.label_tokens)

@@ -30,11 +30,14 @@ BFLOAT16_PEAK_TERAFLOPS: tuple[tuple[str, float], ...] = (
 
 @dataclass(frozen=True)
 class StepWork:
-    """What the packs of a step hold. attention_pairs: (token, ancestor or itself) pairs; readouts: rows of the head."""
+    """What the packs of a step hold. attention_pairs: (token, ancestor or itself) pairs; readouts: of conversations,
+    sample_readouts: of samples.
+    """
 
     tokens: int
     attention_pairs: int
     readouts: int
+    sample_readouts: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class ModelWork:
     per_token: float
     per_attention_pair: float
     per_readout: float
+    per_sample_readout: float
 
     def of(self, work: StepWork) -> float:
         """Floating-point operations of a step."""
@@ -51,6 +55,7 @@ class ModelWork:
             work.tokens * self.per_token
             + work.attention_pairs * self.per_attention_pair
             + work.readouts * self.per_readout
+            + work.sample_readouts * self.per_sample_readout
         )
 
 
@@ -59,7 +64,8 @@ def step_work(packs: Sequence[TokenTree]) -> StepWork:
     return StepWork(
         tokens=sum(len(pack) for pack in packs),
         attention_pairs=sum(int(pack.depth.sum()) + len(pack) for pack in packs),
-        readouts=sum(len(pack.source) for pack in packs),
+        readouts=sum(int((pack.part > 0).sum()) for pack in packs),
+        sample_readouts=sum(int((pack.part == 0).sum()) for pack in packs),
     )
 
 
@@ -68,12 +74,13 @@ def operations(work: ModelWork | None, packs: Sequence[TokenTree]) -> float:
     return 0.0 if work is None else work.of(step_work(packs))
 
 
-def model_work(model: nn.Module) -> ModelWork | None:
+def model_work(model: nn.Module, label_tokens: int | None = None) -> ModelWork | None:
     """Work of a dense transformer: a multiplication and an addition for each weight, token and product.
 
     A trained weight takes part in three products (forward, gradient of the input, its own gradient), a frozen one in
     two: 6 N and, with LoRA, 4 N. Attention is four products in the backward pass for two in the forward one. None for
     models that this does not describe (experts, convolutions, state spaces). Call it before parameters are sharded.
+    label_tokens: tokens that the loss of samples is over; None: all.
     """
     inner = causal_lm(model)
     config = inner.config
@@ -103,7 +110,9 @@ def model_work(model: nn.Module) -> ModelWork | None:
         per_token += (6 if parameter.requires_grad else 4) * parameter.numel()
     weights = [parameter for parameter in head.parameters() if parameter.dim() == 2]
     per_readout = float(sum((6 if weight.requires_grad else 4) * weight.numel() for weight in weights))
-    return ModelWork(per_token, 12.0 * layers * width, per_readout)
+    rows = config.vocab_size if label_tokens is None else label_tokens
+    per_sample_readout = per_readout * rows / config.vocab_size
+    return ModelWork(per_token, 12.0 * layers * width, per_readout, per_sample_readout)
 
 
 def peak_teraflops(device_name: str, dtype: str) -> float | None:

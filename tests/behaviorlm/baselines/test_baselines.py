@@ -9,7 +9,8 @@ from scipy.optimize import minimize
 
 from behaviorlm.baselines import TimelineArrays, fit_baselines, fit_bigram, fit_markov, timeline_arrays
 from behaviorlm.baselines.frequency import fit_per_user_frequency, past_counts, training_prior
-from behaviorlm.baselines.weights import LevelEvidence, fit_trust
+from behaviorlm.baselines.per_user_markov import fit_per_user_markov
+from behaviorlm.baselines.weights import CONCENTRATION_GRID, LevelEvidence, fit_trust
 from behaviorlm.errors import DataError
 
 NAMES = ["rest", "eat", "walk", "call", "fly"]
@@ -87,6 +88,37 @@ def test_counts_of_a_users_past_equal_a_loop_in_blocks_of_any_size(
             if timelines.behavior[earlier] >= 0:
                 expected[place, timelines.behavior[earlier]] += 1
     assert np.array_equal(past_counts(timelines, asked), expected)
+
+
+def test_the_users_own_transitions_are_backed_by_his_frequencies() -> None:
+    timelines = timeline_arrays(random_table(8), NAMES)
+    model = fit_per_user_markov(timelines)
+    rows = np.arange(len(timelines.behavior))[::-1][:200]
+    below = np.exp(model.below.predict(timelines, rows).astype(np.float64))
+
+    def expected(concentration: float, row: int, backed: np.ndarray) -> np.ndarray:
+        start, last = int(timelines.user_start[row]), history(timelines, row, 1)
+        before = [one for one in range(start, row) if history(timelines, one, 1) == last]
+        followed = Counter(int(timelines.behavior[one]) for one in before)
+        counts = np.array([followed[behavior] for behavior in range(5)], np.float64)
+        shares: np.ndarray = (counts + concentration * backed) / (counts.sum() + concentration)
+        return shares
+
+    found = np.exp(model.predict(timelines, rows).astype(np.float64))
+    by_hand = [expected(model.concentration, int(row), of) for row, of in zip(rows, below, strict=True)]
+    np.testing.assert_allclose(found, by_hand, rtol=1e-5)
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(rows)))
+    validation = timelines.target_rows(1)
+    validation = validation[timelines.behavior[validation] >= 0]
+    backed = np.exp(model.below.predict(timelines, validation).astype(np.float64))
+
+    def loss(concentration: float) -> float:
+        said = [expected(concentration, int(row), of) for row, of in zip(validation, backed, strict=True)]
+        return -float(
+            np.mean(np.log([of[timelines.behavior[row]] for of, row in zip(said, validation, strict=True)]))
+        )
+
+    assert model.concentration == min(CONCENTRATION_GRID, key=loss)
 
 
 def test_the_users_frequency_is_smoothed_with_the_concentration_most_likely_on_validation() -> None:

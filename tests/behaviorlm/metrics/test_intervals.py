@@ -1,10 +1,22 @@
 """Bootstrap intervals and paired tests against resampling by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import METRICS, Outcomes, bootstrap, measure_outcomes, outcomes, paired_difference
+from behaviorlm.metrics import (
+    METRICS,
+    Outcomes,
+    measure_outcomes,
+    outcomes,
+    paired_difference,
+    percentile_intervals,
+    resample,
+)
+from behaviorlm.metrics.intervals import Intervals
+from behaviorlm.metrics.measures import behavior_counts
 
 
 def grouped_outcomes(
@@ -18,6 +30,10 @@ def grouped_outcomes(
     targets[generator.random(samples) < 0.04] = -1
     groups = np.array([f"group {int(15 * generator.random() ** 2)}" for _ in range(samples)])
     return outcomes(scores, targets), groups, generator.random(samples) < 0.4
+
+
+def bootstrap(*samples: Any, **drawn: Any) -> Intervals:
+    return percentile_intervals(resample(*samples, **drawn))
 
 
 def taken(source: Outcomes, rows: np.ndarray) -> Outcomes:
@@ -68,6 +84,23 @@ def test_the_interval_is_that_of_measuring_each_resample_of_groups_anew() -> Non
             assert interval["high"] == pytest.approx(high, abs=1e-12), (group, name)
 
 
+@pytest.mark.parametrize("behaviors", [6, 40_000])
+def test_counts_are_exact_whether_a_table_of_groups_by_behaviors_fits_or_not(behaviors: int) -> None:
+    found, groups, is_repeat = grouped_outcomes(2)
+    wide = Outcomes(found.target, found.predicted, found.rank, found.confidence, behaviors)
+    index = np.unique(groups, return_inverse=True)[1]
+    weights = np.random.default_rng(0).integers(0, 4, (7, index.max() + 1)).astype(float)
+    counts = behavior_counts(wide, weights, index, is_repeat)
+    for resampled, of_groups in enumerate(weights):
+        for behavior in (0, 3, 5, behaviors):
+            is_target = is_repeat & (found.target == (behavior if behavior < behaviors else -1))
+            is_hit = is_target & (found.target == found.predicted)
+            assert counts.targets[resampled, behavior] == of_groups[index[is_target]].sum()
+            assert counts.correct[resampled, behavior] == of_groups[index[is_hit]].sum()
+            is_predicted = is_repeat & (found.predicted == behavior)
+            assert counts.predicted[resampled, behavior] == of_groups[index[is_predicted]].sum()
+
+
 def test_the_interval_depends_on_the_seed_but_not_on_the_size_of_blocks_or_the_order_of_samples(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,22 +138,23 @@ def test_intervals_of_accuracy_cover_the_truth_about_as_often_as_they_say() -> N
     covered = 0
     for trial in range(150):
         found = outcomes(np.eye(2)[(generator.random(150) < 0.4).astype(int)], np.zeros(150, int))
-        interval = bootstrap(
-            found, np.array([True, False]), np.arange(150), resamples=200, seed=trial, confidence=0.9
-        )["all"]["accuracy"]
+        interval = bootstrap(found, np.array([True, False]), np.arange(150), resamples=200, seed=trial)[
+            "all"
+        ]["accuracy"]
         covered += defined(interval["low"]) <= 0.6 <= defined(interval["high"])
-    assert 0.82 <= covered / 150 <= 0.97
+    assert 0.88 <= covered / 150 <= 0.99
 
 
 def test_a_paired_difference_resamples_both_models_alike_and_swaps_its_sign() -> None:
     found, groups, _ = grouped_outcomes(4)
-    same = paired_difference(found, found, IS_ANCHOR, groups, resamples=100)["all"]["accuracy"]
+    once = resample(found, IS_ANCHOR, groups, resamples=100)
+    same = paired_difference(once, once)["all"]["accuracy"]
     assert same == {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
     generator = np.random.default_rng(0)
     scores = generator.normal(size=(len(groups), 6))
     worse = outcomes(scores, found.target)
-    forth = paired_difference(found, worse, IS_ANCHOR, groups, resamples=100, seed=3)
-    back = paired_difference(worse, found, IS_ANCHOR, groups, resamples=100, seed=3)
+    both = [resample(one, IS_ANCHOR, groups, resamples=100, seed=3) for one in (found, worse)]
+    forth, back = paired_difference(*both), paired_difference(*reversed(both))
     for group in ("all", "anchor", "tail"):
         for name in ("accuracy", "mrr", "macro_f1"):
             assert forth[group][name]["value"] == pytest.approx(-defined(back[group][name]["value"]))
@@ -133,12 +167,17 @@ def test_a_paired_difference_of_equal_models_is_significant_about_as_often_as_it
     generator = np.random.default_rng(8)
     significant = 0
     for trial in range(150):
-        first, second = (
-            outcomes(np.eye(2)[(generator.random(120) < 0.5).astype(int)], np.zeros(120, int))
-            for _ in range(2)
-        )
         found = paired_difference(
-            first, second, np.array([True, False]), np.arange(120), resamples=200, seed=trial
+            *(
+                resample(
+                    outcomes(np.eye(2)[(generator.random(120) < 0.5).astype(int)], np.zeros(120, int)),
+                    np.array([True, False]),
+                    np.arange(120),
+                    resamples=200,
+                    seed=trial,
+                )
+                for _ in range(2)
+            )
         )
         significant += defined(found["all"]["accuracy"]["p"]) < 0.05
     assert significant / 150 <= 0.12
@@ -149,8 +188,9 @@ def test_one_group_leaves_no_interval_and_other_samples_are_refused() -> None:
     alone = bootstrap(found, IS_ANCHOR, np.zeros(len(groups)), resamples=20)["all"]["accuracy"]
     assert alone["value"] is not None and alone["low"] is None and alone["high"] is None
     other, _, _ = grouped_outcomes(7)
+    both = [resample(one, IS_ANCHOR, groups, resamples=20) for one in (found, other)]
     with pytest.raises(DataError, match="same samples"):
-        paired_difference(found, other, IS_ANCHOR, groups)
+        paired_difference(*both)
     with pytest.raises(DataError, match="resampling groups"):
         bootstrap(found, IS_ANCHOR, groups[1:])
     with pytest.raises(DataError, match="no samples"):

@@ -11,7 +11,7 @@ from sklearn.metrics import ndcg_score, precision_recall_fscore_support
 from behaviorlm.errors import DataError
 from behaviorlm.metrics import (
     METRICS,
-    measure,
+    measure_outcomes,
     outcomes,
     per_behavior_table,
     reliability,
@@ -45,7 +45,7 @@ def test_precision_recall_f1_equal_scikit_learn_over_the_behaviors_of_the_group(
     seed: int, group: str
 ) -> None:
     scores, targets, is_anchor, _ = random_samples(seed)
-    measured = measure(scores, targets, is_anchor)[group]
+    measured = measure_outcomes(outcomes(scores, targets), is_anchor)[group]
     unseen = scores.shape[1]
     truth = np.where(targets < 0, unseen, targets)
     in_group = {"all": np.ones(unseen + 1, bool), "anchor": np.append(is_anchor, False)}
@@ -62,7 +62,7 @@ def test_precision_recall_f1_equal_scikit_learn_over_the_behaviors_of_the_group(
 @pytest.mark.parametrize("seed", range(3))
 def test_ranking_metrics_equal_a_sort_of_each_row_and_unseen_targets_score_nothing(seed: int) -> None:
     scores, targets, is_anchor, is_repeat = random_samples(seed)
-    measured = measure(scores, targets, is_anchor, is_repeat)
+    measured = measure_outcomes(outcomes(scores, targets), is_anchor, is_repeat)
     ranks = ranks_by_sorting(scores, targets)
     target_is_anchor = np.append(is_anchor, False)[targets]
     members = {
@@ -91,7 +91,7 @@ def test_ndcg_and_mrr_equal_scikit_learn_and_scipy_where_nothing_is_tied() -> No
     generator = np.random.default_rng(7)
     scores = generator.normal(size=(300, 9))
     targets = generator.integers(0, 9, 300)
-    measured = measure(scores, targets, np.arange(9) < 2)["all"]
+    measured = measure_outcomes(outcomes(scores, targets), np.arange(9) < 2)["all"]
     relevance = np.eye(9)[targets]
     for k in (3, 5):
         assert measured[f"ndcg_at_{k}"] == pytest.approx(ndcg_score(relevance, scores, k=k))
@@ -103,7 +103,7 @@ def test_recall_at_least_10_leaves_out_behaviors_with_nine_targets_and_the_unsee
     # Behavior 0: 10 targets, 5 of them found; 1: 9 targets, all found; 20 unseen targets.
     targets = np.array([0] * 10 + [1] * 9 + [-1] * 20)
     predicted = np.array([0] * 5 + [1] * 5 + [1] * 9 + [0] * 20)
-    measured = measure(np.eye(3)[predicted], targets, np.array([False, False, True]))
+    measured = measure_outcomes(outcomes(np.eye(3)[predicted], targets), np.array([False, False, True]))
     assert measured["tail"]["macro_recall_at_least_10"] == pytest.approx(0.5)
     assert measured["tail"]["macro_recall"] == pytest.approx((0.5 + 1.0 + 0.0) / 3)
     assert measured["tail"]["accuracy"] == pytest.approx(14 / 39)
@@ -121,7 +121,7 @@ def test_calibration_error_equals_a_loop_over_15_bins_of_the_normalized_confiden
         inside = (confidence > index / 15) & (confidence <= (index + 1) / 15)
         if inside.any():
             expected += inside.mean() * abs(confidence[inside].mean() - correct[inside].mean())
-    measured = measure(scores, targets, is_anchor)["all"]["expected_calibration_error"]
+    measured = measure_outcomes(outcomes(scores, targets), is_anchor)["all"]["expected_calibration_error"]
     assert measured == pytest.approx(expected, abs=1e-9)
     bins = reliability(outcomes(scores, targets)).to_pylist()
     assert sum(row["samples"] for row in bins) == len(targets)
@@ -143,8 +143,8 @@ def test_a_constant_added_to_a_row_and_an_order_of_rows_change_no_metric(seed: i
     targets = generator.integers(-1, 5, 30)
     is_anchor = np.array([True, False, False, True, False])
     order = generator.permutation(30)
-    first = measure(scores, targets, is_anchor)
-    second = measure(scores[order] + np.round(shift), targets[order], is_anchor)
+    first = measure_outcomes(outcomes(scores, targets), is_anchor)
+    second = measure_outcomes(outcomes(scores[order] + np.round(shift), targets[order]), is_anchor)
     for group in first:
         for name in METRICS:
             value, other = first[group][name], second[group][name]
@@ -156,7 +156,7 @@ def test_a_constant_added_to_a_row_and_an_order_of_rows_change_no_metric(seed: i
 
 def test_outcomes_of_batches_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, targets, is_anchor, _ = random_samples(3)
-    whole = measure(scores, targets, is_anchor)
+    whole = measure_outcomes(outcomes(scores, targets), is_anchor)
     of_whole = outcomes(scores, targets)
     for start in range(0, 400, 37):
         batch = outcomes(scores[start : start + 37], targets[start : start + 37])
@@ -164,7 +164,7 @@ def test_outcomes_of_batches_are_those_of_the_whole(monkeypatch: pytest.MonkeyPa
             expected = getattr(of_whole, name)[start : start + 37]
             assert np.array_equal(getattr(batch, name), expected), name
     monkeypatch.setattr("behaviorlm.metrics.label_probabilities.SCORES_PER_BLOCK", 50)
-    assert measure(scores, targets, is_anchor) == whole
+    assert measure_outcomes(outcomes(scores, targets), is_anchor) == whole
 
 
 def test_the_table_per_behavior_adds_up_and_has_a_nameless_row_for_the_unseen() -> None:
@@ -175,7 +175,9 @@ def test_the_table_per_behavior_adds_up_and_has_a_nameless_row_for_the_unseen() 
     assert sum(row["targets"] for row in table) == sum(row["predicted"] for row in table) == len(targets)
     assert table[-1]["targets"] == (targets < 0).sum() and table[-1]["recall"] == 0
     recall = [row["recall"] for row in table if row["targets"]]
-    assert np.mean(recall) == pytest.approx(measure(scores, targets, is_anchor)["all"]["macro_recall"])
+    assert np.mean(recall) == pytest.approx(
+        measure_outcomes(outcomes(scores, targets), is_anchor)["all"]["macro_recall"]
+    )
     assert [row["precision"] is None for row in table] == [row["predicted"] == 0 for row in table]
     seen = targets >= 0
     without = per_behavior_table(outcomes(scores[seen], targets[seen]), names, is_anchor, np.arange(12))
@@ -194,8 +196,8 @@ def test_a_target_of_another_vocabulary_and_shapes_that_do_not_fit_are_refused()
     with pytest.raises(DataError, match="target 7 of row 1"):
         outcomes(np.zeros((2, 3)), np.array([0, 7]))
     with pytest.raises(DataError, match="is_anchor"):
-        measure(np.zeros((2, 3)), np.array([0, 1]), np.array([True]))
+        measure_outcomes(outcomes(np.zeros((2, 3)), np.array([0, 1])), np.array([True]))
     with pytest.raises(DataError, match="is_repeat"):
-        measure(np.zeros((2, 3)), np.array([0, 1]), np.ones(3, bool), np.ones(1, bool))
+        measure_outcomes(outcomes(np.zeros((2, 3)), np.array([0, 1])), np.ones(3, bool), np.ones(1, bool))
     with pytest.raises(DataError, match="at least 2 behaviors"):
         outcomes(np.zeros((2, 1)), np.array([0, 0]))

@@ -1,14 +1,21 @@
 """A tuned model from strangers: no code that lies in its folder is run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from behaviorlm.errors import ModelError
-from behaviorlm.model.adapters import add_adapter, load_trained, save_trained, trainable_parameters
+from behaviorlm.model.adapters import (
+    add_adapter,
+    load_trained,
+    merged_where_exact,
+    save_trained,
+    trainable_parameters,
+)
 from behaviorlm.model.base_model import load_model
-from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.config import LoraSettings, ModelConfig
 from tests.behaviorlm.planted_code import assert_pickle_acts, plant_pickle
 from tests.behaviorlm.tiny_models import CONFIGS, tiny_model
 
@@ -78,3 +85,26 @@ def test_pickle_under_the_name_of_the_weights_is_refused_and_not_run(
         load_trained(config, tuned)
     weights.rename(tuned / "planted.bin")  # torch reads this name as the pickle that it is
     assert_pickle_acts(tuned / "planted.bin", marker)
+
+
+def test_an_adapter_is_merged_in_float32_alone_and_changes_no_more_than_rounding(base: Path) -> None:
+    def adapted(dtype: str, targets: list[str] | str) -> Any:
+        lora = LoraSettings(target_modules=targets)
+        config = ModelConfig(base=str(base), dtype=dtype, lora=lora)
+        model = add_adapter(load_model(config), config, seed=1)
+        with torch.no_grad():
+            for parameter in trainable_parameters(model).values():
+                parameter.add_(0.1)
+        return model.eval().requires_grad_(False)
+
+    ids = torch.arange(12)[None]
+    model = adapted("float32", "all-linear")
+    expected = model(input_ids=ids).logits
+    merged: Any = merged_where_exact(model)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+    assert (merged(input_ids=ids).logits - expected).abs().max() < 1e-5
+    for dtype, targets in (("bfloat16", "all-linear"), ("float32", ["q_proj", "lm_head"])):
+        model = adapted(dtype, targets)
+        assert merged_where_exact(model) is model
+    plain = load_model(ModelConfig(base=str(base)))
+    assert merged_where_exact(plain) is plain

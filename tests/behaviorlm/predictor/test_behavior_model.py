@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.predictor.artifact import Calibration
+from behaviorlm.predictor.artifact import Calibration, FusedPredictor
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
 from behaviorlm.predictor.requests import Request
 from behaviorlm.predictor.rules import BayesRule, DecisionRule, FittedRule, LogitAdjusted, PlainRule
@@ -156,6 +156,21 @@ def test_counting_refuses_new_names_and_a_mixture_leaves_them_to_the_model(model
     )
     only_new = by_name(models["fused"], events, allow=["sauna"], new_names=["sauna"])
     assert only_new == pytest.approx({"sauna": 1.0})
+
+
+def test_a_mixture_may_weigh_counting_by_group(tiny_base: Path, tmp_path: Path, models: Models) -> None:
+    artifact = write_artifact(tmp_path / "by_group", tiny_base, "fused")
+    predictor = FusedPredictor(counts_weight=0.7, tail_counts_weight=0.2)
+    parts = BehaviorModel.load(tmp_path / "by_group", device="cpu").parts
+    changed = replace(parts, artifact=artifact.model_copy(update={"predictor": predictor}))
+    events = history(7)
+    found = by_name(BehaviorModel(changed), events)
+    of_model, of_counts = by_name(models["model"], events), by_name(models["counts"], events)
+    weights = {of.name: 0.7 if of.group == "anchor" else 0.2 for of in artifact.behaviors}
+    said = {name: weights[name] * of_counts[name] + (1 - weights[name]) * of_model[name] for name in NAMES}
+    whole = sum(said.values())
+    assert whole != pytest.approx(1, abs=1e-3)
+    assert found == pytest.approx({name: value / whole for name, value in said.items()}, abs=1e-6)
 
 
 def test_logit_adjustment_reorders_and_leaves_probabilities(

@@ -19,7 +19,7 @@ from behaviorlm.prompts.conversations import (
     read_conversations,
     split_holdout,
 )
-from behaviorlm.prompts.encoded_conversations import encode_conversation, encode_conversations
+from behaviorlm.prompts.encoded_conversations import Conversation, encode_conversations
 from tests.behaviorlm.tokenizers_for_tests import NO_SYSTEM, small_tokenizer
 
 TALK: list[Message] = [
@@ -43,6 +43,11 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
 
 def decoded(tokenizer: PreTrainedTokenizerFast, ids: np.ndarray) -> str:
     return str(tokenizer.decode(ids))
+
+
+def encode_conversation(tokenizer: PreTrainedTokenizerFast, talk: list[Message], most: int) -> Conversation:
+    [encoded] = encode_conversations(tokenizer, [talk], most).conversations
+    return encoded
 
 
 def turns(*texts: str) -> list[Message]:
@@ -157,6 +162,21 @@ def test_plain_conversation_ends_each_answer_with_the_end_of_sequence(
     encoded = encode_conversation(plain_tokenizer, turns("Hello", "Hi", "So?", "Bye"), 4096)
     assert decoded(plain_tokenizer, encoded.token_ids) == "Hello\nHi<|im_end|>So?\nBye<|im_end|>"
     assert decoded(plain_tokenizer, encoded.token_ids[encoded.is_assistant]) == "Hi<|im_end|>Bye<|im_end|>"
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_many_are_encoded_as_each_alone(is_chat: bool) -> None:
+    tokenizer = small_tokenizer(NO_SYSTEM)
+    if not is_chat:
+        tokenizer.chat_template = None
+    talks = [turns("a", "b"), TALK, turns("<think>", "c", "<|im_end|>", "d"), TALK[:3], turns("e", "f")]
+    together = encode_conversations(tokenizer, talks, 60).conversations
+    assert len(together) == len(talks)
+    for talk, found in zip(talks, together, strict=True):
+        alone = encode_conversation(tokenizer, talk, 60)
+        assert found.token_ids.tolist() == alone.token_ids.tolist()
+        assert found.is_assistant.tolist() == alone.is_assistant.tolist()
+        assert found.is_truncated == alone.is_truncated
 
 
 def test_long_conversations_are_cut_and_those_without_an_answer_left_are_counted(

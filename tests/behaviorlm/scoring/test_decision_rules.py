@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import Choices, measure
+from behaviorlm.metrics import Choices, measure_outcomes, outcomes
 from behaviorlm.scoring.config import CHOICE_TAUS, FRONT_TAUS, TAIL_MINIMUM_TARGETS
 from behaviorlm.scoring.decision_rules import (
     AnchorTail,
@@ -98,7 +98,7 @@ def test_tau_is_the_grid_value_with_the_best_mean_of_anchor_accuracy_and_tail_re
     assert choice.tau == grid[int(np.argmax(objectives))] > 0
     assert [of_tau.objective for _, of_tau in choice.grid] == pytest.approx(objectives)
     assert choice.chosen.objective == pytest.approx(max(objectives))
-    unadjusted = measure(scores, targets, is_anchor)
+    unadjusted = measure_outcomes(outcomes(scores, targets), is_anchor)
     assert choice.grid[0][1].anchor_accuracy == unadjusted["anchor"]["accuracy"]
 
 
@@ -176,7 +176,10 @@ def test_tau_can_be_chosen_with_a_rare_tail_without_a_tail_and_not_without_sampl
     scores, targets, prior = skewed_posterior(2, samples=40)
     is_anchor = prior > 0.1
     rare = tau_of(scores, targets, is_anchor, np.log(prior), (0.0, 0.5))
-    assert rare.grid[0][1].tail_macro_recall == measure(scores, targets, is_anchor)["tail"]["macro_recall"]
+    assert (
+        rare.grid[0][1].tail_macro_recall
+        == measure_outcomes(outcomes(scores, targets), is_anchor)["tail"]["macro_recall"]
+    )
     anchors = is_anchor[targets]
     only = tau_of(scores[anchors], targets[anchors], is_anchor, np.log(prior))
     assert (only.tau, only.chosen.objective, only.plain.objective) == (0.0, None, None)

@@ -48,7 +48,7 @@ def test_what_is_silent_is_given_up_and_told(silent: str, monkeypatch: pytest.Mo
 
 
 def test_what_is_no_head_is_told(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "ASKING_SECONDS", 15.0)
+    monkeypatch.setattr(asking, "ASKING_SECONDS", 4.0)
     with pytest.raises(
         ClusterError, match=r"does not answer as the head of a Ray cluster \(.+\)\. It is the port"
     ):

@@ -4,6 +4,8 @@ import os
 import secrets
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -88,7 +90,7 @@ def test_an_open_cluster_is_used_where_that_is_allowed(open_address: str) -> Non
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_asks_for_a_token_is_used_by_who_has_it() -> None:
-    with ray_head(host=ray.util.get_node_ip_address(), has_token=True) as head:
+    with ray_head(host=ray.util.get_node_ip_address()) as head:
         assert asks_for_token(head.address)
         assert authentication_problem(head.address) is None
         assert connected_by_a_job(head.address, head.environment).endswith("connected True\n")
@@ -117,27 +119,34 @@ print(rest, token == os.environ["HF_TOKEN"])
 """
 
 
-@pytest.mark.ray
-def test_workers_know_the_token_of_the_hub_and_no_log_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_know_the_token_of_the_hub_and_no_log_does(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in HUB_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    token = f"hf_{secrets.token_hex(16)}"
-    hub = {"HF_TOKEN": token, "HF_ENDPOINT": "http://127.0.0.1:9/hub", "HF_HUB_OFFLINE": "1"}
-    with ray_head(has_token=False) as head:
-        path = os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "platform")])
-        asked = subprocess.run(
-            [sys.executable, "-c", ASK_A_WORKER],
-            env=head.environment | hub | {"RAY_ADDRESS": head.address, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert asked.returncode == 0, asked.stderr[-2000:]
-        assert asked.stdout.endswith("[None, 'http://127.0.0.1:9/hub', '1'] True\n")
-        logs = [path for path in head.folder.rglob("*") if path.is_file() and "logs" in path.parts]
-        assert len(logs) > 5
-        assert not [path for path in logs if token.encode() in path.read_bytes()]
-        assert token not in asked.stdout + asked.stderr
+    hub = {
+        "HF_TOKEN": f"hf_{secrets.token_hex(16)}",
+        "HF_ENDPOINT": "http://127.0.0.1:9/hub",
+        "HF_HUB_OFFLINE": "1",
+    }
+    path = os.pathsep.join([os.getcwd(), os.path.join(os.getcwd(), "platform")])
+    known = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address, "PYTHONPATH": path}
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK_A_WORKER],
+        env=clean_environment() | {"RAY_AUTH_MODE": "disabled"} | hub | known,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 0, asked.stderr[-2000:]
+    assert asked.stdout.endswith("[None, 'http://127.0.0.1:9/hub', '1'] True\n")
+    node: Any = ray._private.worker.global_worker.node
+    session = Path(node.get_session_dir_path())
+    logs = [path for path in session.rglob("*") if path.is_file() and "logs" in path.parts]
+    assert len(logs) > 5
+    token = hub["HF_TOKEN"]
+    assert not [path for path in logs if token.encode() in path.read_bytes()]
+    assert token not in asked.stdout + asked.stderr
 
 
 def test_a_head_that_does_not_answer_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:

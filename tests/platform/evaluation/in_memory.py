@@ -9,10 +9,11 @@ import pyarrow as pa
 from behaviorlm.baselines import fit_baselines, timeline_arrays
 from behaviorlm.metrics import (
     Outcomes,
-    bootstrap,
     paired_difference,
     per_behavior_table,
+    percentile_intervals,
     reliability,
+    resample,
 )
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
@@ -80,16 +81,19 @@ def shares(scores: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum(axis=1, keepdims=True)
 
 
-def with_counting(model: Both, counts: Both, targets: np.ndarray) -> tuple[float, Both]:
-    """The mixture under which the validation targets are most likely."""
+def with_counting(model: Both, counts: Both, targets: np.ndarray) -> tuple[np.ndarray, Both]:
+    """The mixture under which the validation targets are most likely, and counting's share of each behavior."""
     seen, rows = targets >= 0, np.arange(len(targets))
-    own, other = (shares(scores[0])[rows, targets][seen] for scores in (model, counts))
-    weight = max((step / 20 for step in range(1, 20)), key=lambda w: np.log(w * other + (1 - w) * own).mean())
-    both = [
-        np.log(weight * shares(counts[place]) + (1 - weight) * shares(model[place])).astype(np.float32)
-        for place in (0, 1)
-    ]
-    return weight, (both[0], both[1])
+
+    def mixture(place: int, weights: np.ndarray) -> np.ndarray:
+        said = weights * shares(counts[place]) + (1 - weights) * shares(model[place])
+        return np.log(said / said.sum(axis=1, keepdims=True))
+
+    steps = np.arange(20) / 20
+    pairs = [np.array([one, one, other, other, other]) for one in steps for other in steps]
+    with np.errstate(divide="ignore"):
+        best = max(pairs, key=lambda weights: mixture(0, weights)[rows, targets][seen].mean())
+        return best, (mixture(0, best).astype(np.float32), mixture(1, best).astype(np.float32))
 
 
 class InMemory:
@@ -205,11 +209,13 @@ def in_memory(log: PreparedLog, scores: dict[str, dict[str, np.ndarray]]) -> tup
     all_of.whole[mixture] = both[1], both[1]
     mix = MIXES.get(arm)
     if mix is not None:
-        mix = np.log(weight * np.exp(all_of.prior) + (1 - weight) * np.exp(mix))
+        both_mixes = weight * np.exp(all_of.prior) + (1 - weight) * np.exp(mix)
+        mix = np.log(both_mixes / both_mixes.sum())
     all_of.add(mixture, both, mix)
     measured = {name: by_sorting(ranked, targets, own) for name, (ranked, own) in all_of.whole.items()}
     results, details = written(log, all_of, measured, ["counts", *scores, mixture])
-    details |= {"fronts": fronts, "counts_weight": {mixture: weight}}
+    shares_of_counting = {"counts_weight": weight[0], "tail_counts_weight": weight[2]}
+    details |= {"fronts": fronts, "mixtures": {mixture: {"kind": "fused"} | shares_of_counting}}
     return results | {"validation": {name: all_of.plain[name] for name in scores}}, details
 
 
@@ -243,7 +249,7 @@ def written(
         "ceiling": None,
         "in_expectation": None,
         "models": {
-            name: bootstrap(model, known.is_anchor, groups, is_repeat, **drawn)
+            name: percentile_intervals(resample(model, known.is_anchor, groups, is_repeat, **drawn))
             for name, model in measured.items()
         },
         "samples": {
@@ -268,7 +274,10 @@ def written(
     ]
     differences = {
         (first, second): paired_difference(
-            measured[first], measured[second], known.is_anchor, groups, is_repeat, **drawn
+            *(
+                resample(measured[name], known.is_anchor, groups, is_repeat, **drawn)
+                for name in (first, second)
+            )
         )
         for first, second in asked
     }

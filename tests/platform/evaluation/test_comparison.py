@@ -99,7 +99,7 @@ def test_of_equal_options_the_simplest_is_recommended() -> None:
 
 def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: PreparedLog) -> None:
     found = compared(log, 1000)
-    assert set(found.details["tau"].values()) == {0.0} and found.details["counts_weight"] == {}
+    assert set(found.details["tau"].values()) == {0.0} and found.details["mixtures"] == {}
     assert found.details["validation"]["one_stage"] == dict.fromkeys(DECISION_RULES)
     assert found.results["validation"]["one_stage"]["objective"] is None
     [warning] = found.warnings

@@ -11,15 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from behaviorlm.events.log import Piece, read_piece
 from behaviorlm.model.adapters import add_adapter, save_trained
 from behaviorlm.model.base_model import load_model
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline import tune
 from behaviorlm_ray.pipeline.run import Run, open_run
-from behaviorlm_ray.preparation import passes
-from behaviorlm_ray.preparation.plan import PreparationPlan
-from behaviorlm_ray.preparation.reading import distribute
 from behaviorlm_ray.report.results import write_results
 from behaviorlm_ray.scoring import pool, retention
 from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica
@@ -46,29 +42,23 @@ CURVE_LINES: list[dict[str, Any]] = [
 """The loss curve of every tuned model."""
 
 
-def finished_run(root: Path, base: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Run:
-    """A run of the arms `untuned` and `one_stage` over a small log, with results and report."""
-    monkeypatch.setattr(passes, "run_tasks", _run_tasks)
-    monkeypatch.setattr(passes, "_read_log", _read_log)
+def finished_run(
+    root: Path,
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *overrides: str,
+    arms: str = "untuned, one_stage",
+) -> Run:
+    """A run of some arms over a small log, with results and report."""
     monkeypatch.setattr(pool, "_score_windows", _score_windows)
     monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
     monkeypatch.setattr(tune, "_tune", _tune)
     log = write_log(root / "log.csv", log_rows(21, users=20))
-    arms = "evaluation.arms=[untuned, one_stage]"
-    run = open_run(run_settings(root / "runs", base, log, overrides=(arms, *overrides)))
+    compared = f"evaluation.arms=[{arms}]"
+    run = open_run(run_settings(root / "runs", base, log, overrides=(compared, *overrides)))
     write_results(run, run.runner(RunRecord(run.output_folder)))
     log.unlink()  # nothing of an export may need it
     return run
-
-
-def _run_tasks(
-    name: str, function: Any, tasks: int, plan: PreparationPlan, unit: str
-) -> list[dict[str, Any]]:
-    return [{"task": number, **function(number, plan)} for number in range(tasks)]
-
-
-def _read_log(pieces: Sequence[Piece], plan: PreparationPlan) -> list[dict[str, Any]]:
-    return [distribute(piece, read_piece(piece, plan.log.events), plan) for piece in pieces]
 
 
 def _score_windows(

@@ -355,7 +355,8 @@ def test_on_s3_it_is_written_whole_and_opened_again(
 
 def test_a_mixture_weighs_counting_by_likelihood(run: FinishedRun) -> None:
     chosen = Measured(run, 5).choose("one_stage+counts")
-    assert isinstance(chosen.predictor, FusedPredictor) and 0 < chosen.predictor.counts_weight < 1
+    assert isinstance(chosen.predictor, FusedPredictor) and 0 <= chosen.predictor.counts_weight < 1
+    assert chosen.predictor.tail_counts_weight is not None
     assert isinstance(run.model("one_stage"), object) and run.model("untuned") is None
 
 

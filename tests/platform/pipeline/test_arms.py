@@ -42,6 +42,10 @@ def test_an_arm_adds_only_the_stages_that_its_keys_touch(data: dict[str, Any]) -
         "all_b": {"score", "select", "b_tune", "predict_ab_tuned"},
         "one_stage_auxiliary": {"one_stage", "predict_one_stage"},
     }
+    with_thinned = planned(
+        settings_of(data, "evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned, thinned]")
+    )
+    assert sorted(with_thinned) == sorted([*common, "draw", "thinned", "predict_thinned"])
     for arm, stages in added.items():
         with_arm = planned(
             settings_of(data, f"evaluation.arms=[untuned, one_stage, a_tuned, ab_tuned, {arm}]")
@@ -62,6 +66,14 @@ def test_an_arm_may_be_scored_by_another_normalization(data: dict[str, Any]) -> 
     assert stages - common == {"predict_one_stage (closed)"}
 
 
+def test_an_arm_may_have_another_loss(data: dict[str, Any]) -> None:
+    values = "{loss.tokens: labels, scoring.normalization: trie}"
+    arms = f"arms={{labels: {{tuning: one_stage, values: {values}}}}}"
+    stages = set(planned(settings_of(data, arms, "evaluation.arms=[one_stage, labels]")))
+    common = set(planned(settings_of(data, "evaluation.arms=[one_stage]")))
+    assert stages - common == {"one_stage (labels)", "predict_one_stage (labels)"}
+
+
 def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
     settings = settings_of(data, f"evaluation.arms=[{', '.join(PRESETS)}]")
     assert len(planned(settings)) > len(PRESETS)
@@ -79,8 +91,18 @@ def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
         ("arms={'../x': {tuning: a_tuned}}", ["'../x'", "lower case"]),
         ("arms={x: {tuning: both}}", ["arms.x.tuning", "'both'"]),
         ("arms={x: {tuning: a_tuned, values: {split.by: group}}}", ["split.by", "same samples"]),
+        (
+            "arms={x: {tuning: a_tuned, values: {few_shot.tail_samples: 3}}}",
+            ["few_shot.tail_samples", "same"],
+        ),
+        ("few_shot.tail_samples=0", ["few_shot.tail_samples", "greater than or equal to 1"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.within: best}}}", ["arms.x.values", "'best'"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.wihtin: hard}}}", ["arms.x.values", "'within'"]),
+        ("loss.tokens=labels", ["loss.tokens", "scoring.normalization must be 'trie', not 'full'"]),
+        (
+            "arms={x: {tuning: ab_tuned, values: {loss.tokens: labels}}}",
+            ["arms.x.values", "loss.tokens", "scoring.normalization must be 'trie', not 'full'"],
+        ),
         ("arms={x: {tuning: ab_tuned, values: {auxiliary.3.weight: 1}}}", ["arms.x.values", "'3'"]),
     ],
 )

@@ -58,16 +58,44 @@ def test_every_stage_keeps_its_identity(case: str) -> None:
     assert {stage: sorted(recipes) for stage, recipes in found.items()} == PINNED[case]
 
 
-def test_a_normalization_identifies_what_is_scored_and_what_follows_from_it_only() -> None:
-    def recipes(*overrides: str) -> dict[str, str]:
-        path = str(ROOT / "jobs" / "configs" / "smartthings_us.yaml")
-        settings = load_settings(RunSettings, path, overrides)
-        run = Run(settings, ConstantInputs(settings))
-        goals = [evaluate(run), learned(run), validate(run, "untuned")]
-        return {stage.name: stage.recipe for stage in in_order(goals)}
+def recipes(*overrides: str) -> dict[str, str]:
+    """What identifies each stage of a shipped configuration with some keys changed."""
+    path = str(ROOT / "jobs" / "configs" / "smartthings_us.yaml")
+    settings = load_settings(RunSettings, path, overrides)
+    run = Run(settings, ConstantInputs(settings))
+    goals = [evaluate(run), learned(run), validate(run, "untuned")]
+    return {stage.name: stage.recipe for stage in in_order(goals)}
 
+
+def test_few_shots_identify_all_but_what_is_tuned_on_anchors() -> None:
+    plain, few = recipes(), recipes("few_shot.tail_samples=3")
+    kept = {"prepare", "conversations", "a_tune"}
+    assert {name for name, recipe in plain.items() if few[name] == recipe} == kept
+    assert recipes("few_shot.seed=5") == plain
+    assert set(recipes("few_shot.tail_samples=3", "few_shot.seed=5").items()).isdisjoint(
+        {item for item in few.items() if item[0] not in kept}
+    )
+
+
+def test_a_profile_is_part_of_what_is_prepared() -> None:
+    plain = recipes()
+    assert recipes("prompt.profile=0") == plain
+    assert {name for name, recipe in recipes("prompt.profile=3").items() if plain[name] == recipe} == {
+        "conversations"
+    }
+
+
+def test_a_normalization_identifies_what_is_scored_and_what_follows_from_it_only() -> None:
     plain, trie = recipes(), recipes("scoring.normalization=trie")
     assert recipes("scoring.normalization=full") == plain
     kept = {"prepare", "conversations", "a_tune", "one_stage"}
     assert {name for name, recipe in plain.items() if trie[name] == recipe} == kept
     assert recipes("execution.allow_plain=false") == plain
+
+
+def test_a_loss_identifies_what_is_tuned_and_what_follows_from_it_only() -> None:
+    trie = recipes("scoring.normalization=trie")
+    labels = recipes("scoring.normalization=trie", "loss.tokens=labels")
+    assert recipes("scoring.normalization=trie", "loss.tokens=all") == trie
+    kept = {"prepare", "conversations", "predict_untuned", "validate_untuned"}
+    assert {name for name, recipe in trie.items() if labels[name] == recipe} == kept

@@ -311,7 +311,7 @@ def test_a_full_disk_during_a_stage_is_told_and_the_same_command_goes_on(first: 
 
 
 def test_a_full_disk_in_a_ray_task_is_told_and_the_same_command_goes_on(
-    ray_cluster: None, small_base: Path, tmp_path: Path, full_disk: Path
+    on_ray: None, small_base: Path, tmp_path: Path, full_disk: Path
 ) -> None:
     log = write_log(tmp_path / "log.csv", log_rows(22, users=150))
     run = open_run(run_settings(full_disk, small_base, log))

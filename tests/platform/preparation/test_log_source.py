@@ -82,15 +82,18 @@ def test_read_events_gives_every_row_once_and_composes_with_map_batches(
         log_source.read_events(mixed).count()
 
 
+@pytest.mark.ray
 def test_preparation_by_spans_prepares_what_it_does_by_files(
     prepare: Prepare,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     rows = log_rows(1, users=60)
     rows[100]["time"] = "never"
     path = write_log(tmp_path / "log.csv", rows)
     by_files, report = prepare("by_files", path)
+    request.getfixturevalue("on_ray")
     small = functools.partial(log_source.pieces_of, span_bytes=path.stat().st_size // 6)
     monkeypatch.setattr(passes, "pieces_of", small)
     by_spans, same_report = prepare("by_spans", path)

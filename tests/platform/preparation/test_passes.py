@@ -1,4 +1,4 @@
-"""Preparation on Ray Data against a plain loop over the log; independent of parts, files and formats; quarantine."""
+"""Preparation against a plain loop over the log; independent of parts, files, formats and workers; quarantine."""
 
 import gzip
 import math
@@ -29,8 +29,12 @@ Row = dict[str, str]
 Prepare = Callable[..., tuple[PreparedLog, preparation.PreparationReport]]
 
 
+WORKS = ["here", pytest.param("on_ray", marks=pytest.mark.ray)]
+"""Where tasks are done."""
+
+
 @pytest.fixture
-def prepare(ray_cluster: None, small_base: Path, tmp_path: Path) -> Prepare:
+def prepare(small_base: Path, tmp_path: Path) -> Prepare:
     """Prepares files as they are, without the stage around it."""
 
     def run(
@@ -163,6 +167,49 @@ def test_the_result_does_not_depend_on_the_number_of_parts_files_and_their_forma
     assert other_prepared.counts == prepared.counts
 
 
+@pytest.mark.ray
+def test_workers_prepare_byte_for_byte_what_this_process_does(
+    prepare: Prepare, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    rows = log_rows(6, users=40)
+    for index, name in ((4, "time"), (90, "user"), (133, "behavior")):
+        rows[index] = {**rows[index], name: ""}
+    cuts = [0, 70, 160, len(rows)]
+    paths = [
+        write_log(tmp_path / "log" / f"{number}.{suffix}", rows[start:stop])
+        for number, (suffix, start, stop) in enumerate(
+            zip(("parquet", "csv", "jsonl.gz"), cuts[:-1], cuts[1:], strict=True)
+        )
+    ]
+    share = ("events.max_quarantine_share=0.05",)
+    _, here = prepare("here", *paths, overrides=share)
+    request.getfixturevalue("on_ray")
+    _, by_workers = prepare("by_workers", *paths, overrides=share)
+    assert by_workers == here and sum(here.counts["quarantined"].values()) == 3
+    written = [
+        {
+            str(path.relative_to(tmp_path / name)): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("here", "by_workers")
+    ]
+    assert len(written[0]) == 9 and written[0] == written[1]
+
+
+@pytest.mark.parametrize("works", WORKS)
+def test_an_error_of_a_task_is_raised_whole(
+    prepare: Prepare, tmp_path: Path, request: pytest.FixtureRequest, works: str
+) -> None:
+    if works == "on_ray":
+        request.getfixturevalue(works)
+    rows = log_rows(7)
+    paths = [write_log(tmp_path / f"{number}.jsonl.gz", rows) for number in range(2)]
+    paths[1].write_bytes(paths[1].read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"^[^\n]*1\.jsonl\.gz[^\n]*$"):
+        prepare("prepared", *paths)
+
+
 def test_samples_whose_history_does_not_fit_are_counted_and_told(
     prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,9 +281,17 @@ def test_too_large_a_share_of_unusable_rows_fails_with_counts_and_remedy(
     assert pq.read_table(tmp_path / "prepared" / "quarantine").num_rows == 7
 
 
+@pytest.mark.parametrize("works", WORKS)
 def test_a_log_without_a_terminal_shows_how_far_both_passes_are(
-    prepare: Prepare, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    prepare: Prepare,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    works: str,
 ) -> None:
+    if works == "on_ray":
+        request.getfixturevalue(works)
     monkeypatch.setattr(screen, "PROGRESS_SECONDS", 0.0)
     paths = [write_log(tmp_path / f"{number}.csv", log_rows(number, users=6)) for number in range(2)]
     inputs.hash_of_files("the log", [str(path) for path in paths])

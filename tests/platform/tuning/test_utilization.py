@@ -16,6 +16,8 @@ from transformers import (
     MixtralForCausalLM,
 )
 
+from behaviorlm.model.attention import TreeAttention
+from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray.tuning.utilization import StepWork, model_work, peak_teraflops, step_work
 
@@ -83,6 +85,21 @@ def test_lora_is_four_operations_a_frozen_weight_but_for_the_first_inputs() -> N
     assert work.per_token < full.per_token  # adapters are large beside a model as small as this
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_loss_over_labels_is_the_work_of_their_rows_of_the_head(tied: bool) -> None:
+    model, labels = llama(tie_word_embeddings=tied), np.array([3, 7, 8, 40])
+    writer = TreeWriter()
+    said = np.resize(labels, LENGTH + 1).astype(np.int32)
+    writer.chain(said, np.arange(LENGTH + 1) > 0, weight=1.0, part=0, item=0)
+    work = model_work(model, len(labels))
+    assert work is not None
+    with FlopCounterMode(display=False) as counter:
+        batch = pack_tensors(writer.finish(), "cpu")
+        TreeModel(model, TreeAttention("full"), label_tokens=labels)(batch)[0].backward()
+    counted_pairs = StepWork(LENGTH, LENGTH * LENGTH, readouts=0, sample_readouts=LENGTH)
+    assert work.of(counted_pairs) == pytest.approx(counter.get_total_flops(), rel=2e-3)
+
+
 def test_experts_have_no_number_rather_than_a_wrong_one() -> None:
     config = MixtralConfig(
         vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
@@ -98,7 +115,7 @@ def test_the_work_of_a_tree_counts_shared_tokens_once() -> None:
     writer.leaf(np.array([6], dtype=np.int32))
     tree = writer.finish()
     assert step_work([tree, tree]) == StepWork(
-        tokens=12, attention_pairs=2 * (1 + 2 + 3 + 4 + 5 + 4), readouts=0
+        tokens=12, attention_pairs=2 * (1 + 2 + 3 + 4 + 5 + 4), readouts=0, sample_readouts=0
     )
 
 

@@ -25,6 +25,7 @@ WIDE = 6
 BEFORE_AFTER = {
     "a_tune": ("untuned", "a_tuned"),
     "one_stage": ("untuned", "one_stage"),
+    "thinned": ("untuned", "thinned"),
     "b_tune": ("a_tuned", "ab_tuned"),
 }
 """The arms whose weights a tuning starts from and ends with, by the stage's own name."""

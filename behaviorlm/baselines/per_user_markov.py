@@ -1,0 +1,70 @@
+"""What followed the last behavior in the user's own past, backed by the user's frequencies."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from behaviorlm.baselines.frequency import PerUserFrequency, fit_per_user_frequency, own_past, past_counts
+from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
+
+_BEFORE_ALL = -2
+"""In place of the last behavior of a timeline's first event."""
+
+
+@dataclass(frozen=True)
+class PerUserMarkov:
+    """Predicts the shares of what followed the last behavior in the timeline, `below` counted as so many events."""
+
+    below: PerUserFrequency
+    concentration: float
+
+    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probabilities float32[len(rows), K].
+
+        Every earlier event of the timeline counts, whatever its split.
+        """
+        below = np.exp(self.below.predict(timelines, rows).astype(np.float64))
+        if not len(rows):
+            return below.astype(np.float32)
+        first, stop = int(timelines.user_start[np.min(rows)]), int(np.max(rows)) + 1
+        by_last, place = _by_last(timelines, first, stop)
+        past = past_counts(by_last, place[np.asarray(rows) - first])
+        seen = past.sum(axis=1, keepdims=True)
+        shares = (past + self.concentration * below) / (seen + self.concentration)
+        return np.log(shares).astype(np.float32)
+
+
+def fit_per_user_markov(timelines: TimelineArrays) -> PerUserMarkov:
+    """Frequencies first; then the concentration that makes the targets of `tuning_rows` most likely."""
+    below = fit_per_user_frequency(timelines)
+    rows, _ = tuning_rows(timelines)
+    if not len(rows):
+        return PerUserMarkov(below, CONCENTRATION_GRID[0])
+    target = timelines.behavior[rows]
+    own, seen = own_past(timelines, rows)
+    backed = (own + below.concentration * below.prior[target]) / (seen + below.concentration)
+    by_last, place = _by_last(timelines, 0, len(timelines.behavior))
+    followed, times = own_past(by_last, place[rows])
+
+    def negative_log_likelihood(concentration: float) -> float:
+        return float(-np.log((followed + concentration * backed) / (times + concentration)).mean())
+
+    return PerUserMarkov(below, best_concentration(negative_log_likelihood))
+
+
+def _by_last(timelines: TimelineArrays, first: int, stop: int) -> tuple[TimelineArrays, NDArray[np.int64]]:
+    """The events of some rows as timelines of their own, one for each user and last behavior; where each row is there.
+
+    first: a row at which a timeline begins.
+    """
+    behavior, start = timelines.behavior[first:stop], timelines.user_start[first:stop] - first
+    rows = np.arange(len(behavior))
+    last = np.where(start < rows, behavior[np.maximum(rows - 1, 0)], _BEFORE_ALL)
+    order = np.lexsort((rows, last, start))
+    is_new = np.append(True, (np.diff(start[order]) != 0) | (np.diff(last[order]) != 0))
+    place = np.empty(len(rows), np.int64)
+    place[order] = rows
+    begins = np.maximum.accumulate(np.where(is_new, rows, 0))
+    return replace(timelines, behavior=behavior[order], user_start=begins), place
