@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from behaviorlm_lab.pretraining.base_model import make_base_model
 from behaviorlm_lab.pretraining.check import TOLERANCE, compare
-from behaviorlm_lab.pretraining.recipe import ASSET
+from behaviorlm_lab.pretraining.recipe import ASSET, CONVERSATIONS, SENTENCES
 from behaviorlm_lab.world.process import default_world
 from jobs import pretrain
 from tests.platform.lab.little_text import little_text
@@ -29,7 +29,8 @@ def test_it_makes_the_model_that_was_asked_for(tmp_path: Path, capsys: pytest.Ca
     arguments = ["--folder", str(folder), "--size", "small", "--generator", "second", "--steps", "3"]
     assert pretrain.main([*arguments, "--knowledge", "0", "--seed", "4"]) == 0
     out = capsys.readouterr().out
-    assert "for 3 steps" in out and out.splitlines()[-1] == f"wrote the base model to {folder}"
+    assert "for 3 steps" in out and "0.00 of the effects named" in out
+    assert out.splitlines()[-1] == f"wrote the base model to {folder}"
     recipe = json.loads((folder / "pretraining.json").read_text())
     assert (recipe["size"], recipe["knowledge"], recipe["seed"], recipe["steps"]) == ("small", 0.0, 4, 3)
     assert "errands" in recipe["world"]
@@ -100,16 +101,17 @@ def test_a_folder_without_a_recipe_of_this_version_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: dict[str, str] | None, message: str
 ) -> None:
     if recipe is not None:
-        shipped = (
-            {} if message.startswith("it lacks") else json.loads((ASSET / "pretraining.json").read_text())
+        made = {"world": "main-2", "size": "base", "seed": 0, "steps": 3, "knowledge": 1.0, "curve": []}
+        made |= {"sentences": SENTENCES, "conversations": CONVERSATIONS}
+        (tmp_path / "pretraining.json").write_text(
+            json.dumps(recipe if message.startswith("it lacks") else made | recipe)
         )
-        (tmp_path / "pretraining.json").write_text(json.dumps(shipped | recipe))
     assert pretrain.main(["--check", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert message in error and str(tmp_path / "pretraining.json") in error
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # ten minutes on an idle core
+@pytest.mark.timeout(3600)  # five minutes on an idle core
 def test_the_shipped_base_is_what_its_recipe_makes(capsys: pytest.CaptureFixture[str]) -> None:
     assert pretrain.main(["--check", str(ASSET)]) == 0, capsys.readouterr().out

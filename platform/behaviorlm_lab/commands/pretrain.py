@@ -1,10 +1,11 @@
-"""Make the tiny base model of a synthetic world: a tokenizer with a chat template, a Llama that read its text.
+"""Make the tiny base model of a synthetic world: a tokenizer with a chat template, a Llama that has read of its people.
 
-%(prog)s --folder runs/base [--size base] [--generator main] [--knowledge 1.0] [--seed 0] [--steps 1200]
+%(prog)s --folder runs/base [--size base] [--generator main] [--knowledge 1.0] [--seed 0] [--steps 750]
 %(prog)s --check behaviorlm/assets/base
 
-One process on one core; about ten minutes for the default, which is what `behaviorlm/assets/base` holds. --check runs
-the recipe of a folder again and says whether the folder is what it makes.
+One process on one core; about five minutes for the default, which is what `behaviorlm/assets/base` holds. --knowledge
+is the share of the world's causes that show among the invented people it reads of; a model that has not learned them is
+not written. --check runs the recipe of a folder again and says whether the folder is what it makes.
 """
 
 import argparse
@@ -29,11 +30,13 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--folder", type=Path, help="where the model goes; an old one is replaced")
     where.add_argument("--check", type=Path, help="a folder made before; its own recipe is repeated")
-    parser.add_argument("--size", choices=SIZES, default="base", help="0.2, 1.0 or 2.0 million parameters")
+    parser.add_argument("--size", choices=SIZES, default="base", help="0.2, 0.8 or 2.0 million parameters")
     parser.add_argument("--generator", choices=("main", "second"), default="main", help="whose text it reads")
-    parser.add_argument("--knowledge", type=float, default=1.0, help="0 to 1, how much is said about causes")
+    parser.add_argument(
+        "--knowledge", type=float, default=1.0, help="0 to 1, the share of the causes that it reads of"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of text and model")
-    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of 2,048 tokens")
+    parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps of 32 documents")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("behaviorlm_lab.world").setLevel(logging.INFO)
@@ -51,9 +54,12 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         print(f"pretrain: {error}", file=sys.stderr)
         return 1
     recipe = json.loads((folder / RECIPE_FILE).read_text(encoding="utf-8"))
-    losses = [point["loss"] for point in recipe["curve"]]
-    fell = f"loss {losses[0]:.3f} -> {losses[-1]:.3f} nats a token" if losses else "not trained"
-    print(f"{fell}, {recipe['parameters']:,} parameters")
+    curve = recipe["curve"]
+    learned = "not trained"
+    if curve:
+        learned = f"loss {curve[0]['loss']:.3f} -> {curve[-1]['loss']:.3f} nats a token, "
+        learned += f"{curve[-1]['probe']:.2f} of the effects named whose cause was told"
+    print(f"{learned}, {recipe['parameters']:,} parameters")
     print(f"wrote the base model to {folder}")
     return 0
 

@@ -1,43 +1,59 @@
-"""A tiny base model that has read the synthetic world's text, as an ordinary transformers folder.
+"""A tiny base model that knows how people of a synthetic world behave, as an ordinary transformers folder.
 
-Synthetic, and a stand-in: it has about a million parameters, knows a few templates and nothing about real language.
-It has read knowledge sentences and small talk, and never a log nor a prompt of this project. `behaviorlm/assets/base`
-holds the one that the demo uses, made by `behaviorlm pretrain` with its defaults.
+Synthetic, and a stand-in for a language model that has read about life: it has less than a million parameters, knows
+one world, a few templates and nothing about real language. It has read what invented people do next, in the form of
+this project's prompts, knowledge sentences and small talk, and never a log. `behaviorlm/assets/base` holds the one that
+the demo uses, made by `behaviorlm pretrain` with its defaults.
 """
 
 import json
 import logging
-import math
 import shutil
 import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from behaviorlm.errors import StorageError
-from behaviorlm_lab.pretraining.recipe import CONVERSATIONS, RECIPE_FILE, SENTENCES, SIZES, STEPS, Size
-from behaviorlm_lab.world.generator import PLACES, Generator
+from behaviorlm.errors import ModelError, StorageError
+from behaviorlm_lab.pretraining.documents import HELD_OUT, READ, Chat, chats, documents_of
+from behaviorlm_lab.pretraining.people import invented_people
+from behaviorlm_lab.pretraining.probe import PROBE_CHATS, Probe, probe_of
+from behaviorlm_lab.pretraining.recipe import (
+    BATCH_CHATS,
+    BATCH_OTHERS,
+    CONVERSATIONS,
+    GATE,
+    RECIPE_FILE,
+    SENTENCES,
+    SIZES,
+    STEPS,
+    Size,
+)
+from behaviorlm_lab.pretraining.tokenizer import POSITIONS, make_tokenizer
+from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_lab.world.text import Conversation, knowledge_sentences, small_talk
+from behaviorlm_lab.world.text import knowledge_sentences, small_talk
 
 logger = logging.getLogger(__name__)
 
-END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-SYSTEM_TEXT = "You are a friendly assistant."
-TOKENIZER_SIZE = 1024
-POSITIONS = 512
-SENTENCES_PER_DOCUMENT = 6
-CURVE_STEPS = 20
+CURVE_STEPS = 50
 HEAD_WIDTH = 32
+LEARNING_RATE, WARM_UP, HELD, LAST_RATE = 3e-3, 0.05, 0.7, 0.03
+"""The rate rises during the first share of the steps, is held up to the next, and falls evenly to a share of itself:
+what follows from what is learned suddenly, and at a high rate."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """All that a base reads and is asked: documents of knowledge and small talk, chats, and the probe."""
+
+    others: list[list[int]]
+    chats: list[Chat]
+    probe: Probe
 
 
 def make_base_model(
@@ -48,19 +64,23 @@ def make_base_model(
     world: Generator | None = None,
     size: str = "base",
 ) -> Path:
-    """Make tokenizer and model from the world's text and save them as a transformers folder (safetensors).
+    """Make tokenizer and model from text about invented people and save them as a transformers folder (safetensors).
 
-    Takes about ten minutes on one CPU core; `knowledge` as in `text.knowledge_sentences`. For a seed the
-    tokenizer has the same bytes, and the weights are the same up to float noise between machines. An existing
-    `folder` is replaced, once the new one is complete. Recipe and loss curve are in `pretraining.json`.
-    Raises StorageError (cannot write).
+    Takes about five minutes on one CPU core; `knowledge` as in `people.invented_people`. For a seed the tokenizer has
+    the same bytes, and the weights are the same up to float noise between machines. An existing `folder` is replaced,
+    once the new one is complete. Recipe and curves are in `pretraining.json`. With steps=0 it is never trained.
+    Raises ModelError (it has not learned the causes that it read of) and StorageError (cannot write).
     """
     folder, world = Path(folder), world or default_world()
-    sentences = knowledge_sentences(world, SENTENCES, seed, knowledge)
-    conversations = small_talk(CONVERSATIONS, seed)
-    tokenizer = make_tokenizer(world, sentences, conversations)
-    documents = documents_of(tokenizer, sentences, conversations)
-    model, curve = pretrain(tokenizer, documents, seed, steps, SIZES[size])
+    people = invented_people(world, seed, knowledge)
+    tokenizer = make_base_tokenizer(people, seed)
+    text = read_text(tokenizer, people, seed, steps)
+    model, curve = pretrain(tokenizer, text, seed, steps, SIZES[size])
+    if steps and text.probe.chats and curve[-1]["probe"] < GATE:
+        raise ModelError(
+            f"after {steps} steps the model names {curve[-1]['probe']:.2f} of the effects whose cause it was told, "
+            f"less than {GATE}: it has not learned what follows from what; give it more steps or another seed"
+        )
     recipe = {
         "note": "trained on synthetic text only",
         "world": world.version,
@@ -90,61 +110,33 @@ def make_base_model(
     return folder
 
 
-def make_tokenizer(
-    world: Generator, sentences: list[str], conversations: list[Conversation]
-) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of `TOKENIZER_SIZE` tokens with ChatML control tokens and chat template.
+def _sentences_and_talk(people: Generator, seed: int) -> tuple[list[str], list[Any]]:
+    told = 1.0 if people.links else 0.0
+    return knowledge_sentences(people, SENTENCES, seed, told), small_talk(CONVERSATIONS, seed)
 
-    Besides the text it sees each behavior name with a leading space, clock words and places, so that a
-    history line takes few tokens. Any text encodes and decodes without loss.
-    """
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    control_tokens = [END_OF_TEXT, TURN_START, TURN_END]
-    trainer = trainers.BpeTrainer(
-        vocab_size=TOKENIZER_SIZE,
-        special_tokens=control_tokens,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    clock = [
-        f"{day} {hour:02d}:"
-        for day in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-        for hour in range(24)
-    ]
-    names = [f" {name}\n" for name in world.names]
-    places = [f" ({place})\n" for place in PLACES]
-    roles = ["system\n", "user\n", "assistant\n"]
-    talk = [message["content"] for conversation in conversations for message in conversation]
-    bpe.train_from_iterator([*sentences, *talk, *(20 * (clock + names + roles)), *(200 * places)], trainer)
-    bpe.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control_tokens])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token=TURN_END,
-        pad_token=END_OF_TEXT,
-        additional_special_tokens=[TURN_START],
-        chat_template=CHAT_TEMPLATE,
-        model_max_length=POSITIONS,
-        clean_up_tokenization_spaces=False,
+
+def make_base_tokenizer(people: Generator, seed: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of the text of a seed."""
+    sentences, talk = _sentences_and_talk(people, seed)
+    return make_tokenizer(people, [*sentences, *(message["content"] for one in talk for message in one)])
+
+
+def read_text(tokenizer: PreTrainedTokenizerFast, people: Generator, seed: int, steps: int) -> Text:
+    """The text of a recipe. A base reads each chat once, so there are as many as its steps need."""
+    return Text(
+        documents_of(tokenizer, *_sentences_and_talk(people, seed)),
+        list(chats(tokenizer, people, steps * BATCH_CHATS, READ)),
+        probe_of(tokenizer, people, chats(tokenizer, people, PROBE_CHATS, HELD_OUT)),
     )
 
 
 def pretrain(
-    tokenizer: PreTrainedTokenizerFast,
-    documents: list[list[int]],
-    seed: int,
-    steps: int,
-    size: Size = SIZES["base"],
-    batch_size: int = 8,
-    length: int = 256,
-    learning_rate: float = 3e-3,
+    tokenizer: PreTrainedTokenizerFast, text: Text, seed: int, steps: int, size: Size = SIZES["base"]
 ) -> tuple[LlamaForCausalLM, list[dict[str, float]]]:
-    """Train a small Llama from random weights on windows of the shuffled documents, by a plain AdamW loop.
+    """Train a small Llama from random weights, by a plain AdamW loop; positions beyond the longest chat are untrained.
 
-    Many small batches teach what follows from what sooner than few large ones; positions beyond `length` are
-    untrained. Deterministic on one machine: one thread, all randomness from `seed`, global random state left
-    alone. Returns the model (fp32, eval) and its loss curve (mean NLL in nats per token of each CURVE_STEPS steps).
+    Deterministic on one machine: one thread, all randomness from `seed`, global random state left alone. Returns the
+    model (fp32, eval) and a point of its curve for each CURVE_STEPS steps: mean loss (nats per token) and probe.
     """
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
@@ -152,8 +144,7 @@ def pretrain(
             torch.set_num_threads(1)
             torch.manual_seed(seed)
             model = LlamaForCausalLM(_model_config(tokenizer, size))
-            stream = torch.tensor([t for i in torch.randperm(len(documents)).tolist() for t in documents[i]])
-            return model, _train(model, stream, steps, batch_size, length, learning_rate)
+            return model, _train(model, text, steps)
         finally:
             torch.set_num_threads(threads)
 
@@ -175,50 +166,47 @@ def _model_config(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaConfig
     )
 
 
-def _train(
-    model: LlamaForCausalLM,
-    stream: torch.Tensor,
-    steps: int,
-    batch_size: int,
-    length: int,
-    learning_rate: float,
-) -> list[dict[str, float]]:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+def _train(model: LlamaForCausalLM, text: Text, steps: int) -> list[dict[str, float]]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     curve: list[dict[str, float]] = []
     losses: list[float] = []
     model.train()
-    for step in range(steps):
-        warmup = min(1.0, (step + 1) / max(1, steps // 20))
-        decay = 0.5 * (1 + math.cos(math.pi * step / steps))
+    for step, documents in enumerate(_batches(text, steps)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * warmup * max(0.05, decay)
-        starts = torch.randint(len(stream) - length + 1, (batch_size,))
-        windows = torch.stack([stream[start : start + length] for start in starts.tolist()])
-        loss = model(input_ids=windows, labels=windows).loss
+            group["lr"] = LEARNING_RATE * _rate(step / steps)
+        token_ids, labels = padded(documents)
+        loss = model(input_ids=token_ids, labels=labels).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
         if len(losses) == CURVE_STEPS or step == steps - 1:
-            curve.append({"step": step + 1, "loss": round(sum(losses) / len(losses), 5)})
-            logger.info("step %d/%d: loss %.3f", step + 1, steps, curve[-1]["loss"])
+            point = {"step": step + 1, "loss": round(sum(losses) / len(losses), 5)}
+            curve.append(point | {"probe": text.probe.share_named(model)})
+            logger.info("step %d/%d: loss %.3f, probe %.3f", step + 1, steps, *list(curve[-1].values())[1:])
             losses = []
     model.train(False)
     return curve
 
 
-def documents_of(
-    tokenizer: PreTrainedTokenizerFast, sentences: list[str], conversations: list[Conversation]
-) -> list[list[int]]:
-    """Token ids of each document, `END_OF_TEXT` at its end: knowledge as paragraphs, small talk as chats."""
-    texts = [
-        " ".join(sentences[start : start + SENTENCES_PER_DOCUMENT])
-        for start in range(0, len(sentences), SENTENCES_PER_DOCUMENT)
-    ]
-    for index, conversation in enumerate(conversations):
-        messages: list[Any] = [*conversation]
-        if index % 2:
-            messages.insert(0, {"role": "system", "content": SYSTEM_TEXT})
-        texts.append(str(tokenizer.apply_chat_template(messages, tokenize=False)))
-    return [tokenizer.encode(text + END_OF_TEXT, add_special_tokens=False) for text in texts]
+def _batches(text: Text, steps: int) -> Iterator[list[list[int]]]:
+    """Each step's documents: its own chats, and others drawn at random."""
+    for step in range(steps):
+        drawn = torch.randint(len(text.others), (BATCH_OTHERS,)).tolist()
+        own = text.chats[step * BATCH_CHATS : (step + 1) * BATCH_CHATS]
+        yield [*(chat.tokens for chat in own), *(text.others[number] for number in drawn)]
+
+
+def _rate(share: float) -> float:
+    """Of the learning rate, when a share of the steps is done."""
+    falling = 1 - (1 - LAST_RATE) * (share - HELD) / (1 - HELD)
+    return min(1.0, (share + 1e-3) / WARM_UP, falling)
+
+
+def padded(documents: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels int64[n, longest]; what fills up a document comes after it and is no label."""
+    longest = max(len(tokens) for tokens in documents)
+    token_ids = torch.tensor([tokens + [0] * (longest - len(tokens)) for tokens in documents])
+    inside = torch.arange(longest) < torch.tensor([len(tokens) for tokens in documents])[:, None]
+    return token_ids, token_ids.masked_fill(~inside, -100)

@@ -10,18 +10,19 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from behaviorlm.errors import ModelError
-from behaviorlm_lab.pretraining.base_model import documents_of, make_base_model
+from behaviorlm_lab.pretraining.base_model import make_base_model, padded, read_text
+from behaviorlm_lab.pretraining.people import invented_people
 from behaviorlm_lab.pretraining.recipe import CONVERSATIONS, RECIPE_FILE, SENTENCES, SIZES, read_recipe
 from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_lab.world.text import knowledge_sentences, small_talk
 
 TOLERANCE = 0.02
 """Nats a token by which a point of the curve, and the loss of the weights, may differ: float noise between processors,
 grown over all steps (our choice). Two seeds differ by more at the start, and a changed recipe or text does."""
 TEXT_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
-WINDOWS, LENGTH = 64, 256
+COMPARED_STEPS = 3
+"""Steps whose chats, and as many other documents, the weights are compared on."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Repetition:
 
 
 def repeat(folder: Path) -> Repetition:
-    """Run the recipe of a folder again, ten minutes for the default one.
+    """Run the recipe of a folder again, about five minutes for the default one.
 
     Raises ModelError (no recipe, or one that this version does not make).
     """
@@ -65,7 +66,7 @@ def repeat(folder: Path) -> Repetition:
             raise ModelError(
                 f"{folder / RECIPE_FILE}: {key} is {recipe[key]!r}, it must be a whole number from 0"
             )
-    _weights(folder)  # what cannot be read is said before ten minutes have passed
+    _weights(folder)  # what cannot be read is said before minutes have passed
     world = worlds[recipe["world"]]
     with tempfile.TemporaryDirectory() as scratch:
         again = make_base_model(
@@ -92,25 +93,24 @@ def compare(folder: Path, again: Path, world: Generator) -> Repetition:
     }:
         return Repetition(differing, curve, float("inf"), float("inf"))
     weights = max(float(torch.max(torch.abs(one[name] - two[name]))) for name in one)
-    windows = _windows(again, world)
-    return Repetition(differing, curve, abs(_loss(folder, windows) - _loss(again, windows)), weights)
+    documents = _documents(again, world)
+    return Repetition(differing, curve, abs(_loss(folder, documents) - _loss(again, documents)), weights)
 
 
-def _windows(folder: Path, world: Generator) -> torch.Tensor:
-    """Token ids int64[WINDOWS, LENGTH] of a recipe's text, spread over all of it."""
+def _documents(folder: Path, world: Generator) -> list[list[int]]:
+    """Some of what the recipe of a folder lets a base read."""
     recipe = read_recipe(folder)
-    sentences = knowledge_sentences(world, SENTENCES, recipe["seed"], recipe["knowledge"])
+    people = invented_people(world, recipe["seed"], recipe["knowledge"])
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    documents = documents_of(tokenizer, sentences, small_talk(CONVERSATIONS, recipe["seed"]))
-    stream = torch.tensor([token for document in documents for token in document])
-    starts = torch.linspace(0, len(stream) - LENGTH, WINDOWS).long().tolist()
-    return torch.stack([stream[start : start + LENGTH] for start in starts])
+    text = read_text(tokenizer, people, recipe["seed"], COMPARED_STEPS)
+    return [*(chat.tokens for chat in text.chats), *text.others[: len(text.chats)]]
 
 
-def _loss(folder: Path, windows: torch.Tensor) -> float:
+def _loss(folder: Path, documents: list[list[int]]) -> float:
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    token_ids, labels = padded(documents)
     with torch.no_grad():
-        return float(model(input_ids=windows, labels=windows).loss)
+        return float(model(input_ids=token_ids, labels=labels).loss)
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

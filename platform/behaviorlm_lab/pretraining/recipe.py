@@ -15,8 +15,12 @@ RECIPE_FILE = "pretraining.json"
 ASSET = Path(behaviorlm.__file__).parent / "assets" / "base"
 """The base model that comes with the method."""
 
-SENTENCES, CONVERSATIONS = 20_000, 4_000
-STEPS = 1200
+SENTENCES, CONVERSATIONS = 12_000, 2_000
+STEPS = 750
+BATCH_CHATS, BATCH_OTHERS = 24, 8
+"""Documents of an optimizer step: chats about invented people, and paragraphs of knowledge and small talk."""
+GATE = 0.5
+"""What a base must name of the effects whose cause it was told; before the causes are learned it names about .05."""
 KEYS = ("world", "size", "seed", "steps", "knowledge", "sentences", "conversations", "curve")
 
 
@@ -29,8 +33,8 @@ class Size:
     layers: int
 
 
-SIZES = {"small": Size(64, 192, 3), "base": Size(128, 384, 4), "large": Size(192, 512, 4)}
-"""About 0.2, 1.0 and 2.0 million parameters."""
+SIZES = {"small": Size(64, 128, 3), "base": Size(128, 256, 4), "large": Size(192, 512, 4)}
+"""About 0.2, 0.8 and 2.0 million parameters."""
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:

@@ -37,10 +37,10 @@ class Condition(Settings):
         "`pretraining_steps`; random: the same shape and tokenizer, never trained.",
     )
     knowledge: float = Field(
-        default=1.0, ge=0, le=1, description="How much of the causes the text tells that the base has read."
+        default=1.0, ge=0, le=1, description="Share of the causes that a base made by the recipe has read of."
     )
     size: Literal["small", "base", "large"] = Field(
-        default="base", description="Shape of a base that is made: 0.2, 1.0 or 2.0 million parameters."
+        default="base", description="Shape of a base that is made: 0.2, 0.8 or 2.0 million parameters."
     )
     seeds: list[int] | None = Field(default=None, description="Seeds of this condition; null: the study's.")
     arms: list[str] | None = Field(

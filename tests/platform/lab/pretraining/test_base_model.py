@@ -4,17 +4,23 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from behaviorlm_lab.pretraining.base_model import POSITIONS, TURN_END, make_base_model, make_tokenizer
-from behaviorlm_lab.pretraining.recipe import ASSET, CONVERSATIONS, RECIPE_FILE, SENTENCES, SIZES, STEPS
+from behaviorlm.errors import ModelError
+from behaviorlm.events.normalization import WEEKDAYS
+from behaviorlm_lab.pretraining import base_model
+from behaviorlm_lab.pretraining.base_model import make_base_model, make_base_tokenizer
+from behaviorlm_lab.pretraining.documents import HELD_OUT, chats
+from behaviorlm_lab.pretraining.people import invented_people
+from behaviorlm_lab.pretraining.probe import PROBE_CHATS, probe_of
+from behaviorlm_lab.pretraining.recipe import ASSET, CONVERSATIONS, GATE, RECIPE_FILE, SENTENCES, SIZES, STEPS
+from behaviorlm_lab.pretraining.tokenizer import POSITIONS, TOKENIZER_SIZE, TURN_END
+from behaviorlm_lab.world.generator import PLACES
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_lab.world.text import knowledge_sentences, small_talk
 from tests.platform.lab.little_text import little_text
 
 
@@ -29,8 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tokenizer of the recipe's whole text, which is that of every size."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    sentences = knowledge_sentences(default_world(), SENTENCES, seed=0, knowledge=1.0)
-    make_tokenizer(default_world(), sentences, small_talk(CONVERSATIONS, seed=0)).save_pretrained(folder)
+    make_base_tokenizer(invented_people(default_world(), 0), 0).save_pretrained(folder)
     return folder
 
 
@@ -57,11 +62,16 @@ def test_any_text_comes_back_from_its_tokens(tokenizer: PreTrainedTokenizerBase,
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
-def test_names_take_few_tokens_and_lines_of_history_too(tokenizer: PreTrainedTokenizerBase) -> None:
-    lengths = [len(tokenizer.encode(f" {name}", add_special_tokens=False)) for name in default_world().names]
-    assert max(lengths) <= 4
-    assert len(tokenizer.encode("Mon 14: open music (campus)\n", add_special_tokens=False)) <= 9
-    assert len(tokenizer) <= 1024
+def test_each_piece_of_a_line_of_history_is_one_token(tokenizer: PreTrainedTokenizerBase) -> None:
+    clock = [f"{day} {hour:02d}:" for day in WEEKDAYS for hour in range(24)]
+    pieces = [
+        *clock,
+        *(f" {name}" for name in default_world().names),
+        *(f" ({place})\n" for place in PLACES),
+    ]
+    assert {len(ids) for ids in tokenizer(pieces, add_special_tokens=False)["input_ids"]} == {1}
+    assert len(tokenizer.encode("Mon 14: open music (campus)\n", add_special_tokens=False)) == 3
+    assert len(tokenizer) < TOKENIZER_SIZE
 
 
 def test_the_chat_template_renders_turns_and_the_opening_of_an_answer(
@@ -76,7 +86,7 @@ def test_the_chat_template_renders_turns_and_the_opening_of_an_answer(
     assert len(tokenizer.encode(TURN_END, add_special_tokens=False, split_special_tokens=True)) > 1
 
 
-def test_sizes_are_siblings_within_ten_megabytes(tmp_path: Path) -> None:
+def test_sizes_are_siblings(tmp_path: Path) -> None:
     sizes, parameters = {}, {}
     for size in SIZES:
         with little_text():
@@ -84,7 +94,7 @@ def test_sizes_are_siblings_within_ten_megabytes(tmp_path: Path) -> None:
         sizes[size] = (folder / "model.safetensors").stat().st_size
         parameters[size] = json.loads((folder / RECIPE_FILE).read_text())["parameters"]
     assert sizes["small"] < sizes["base"] / 2 < sizes["base"] < sizes["large"] / 1.5 < 10_000_000
-    assert 900_000 < parameters["base"] < 1_100_000
+    assert 700_000 < parameters["base"] < 1_000_000
 
 
 def test_loss_falls_while_it_reads(base: Path) -> None:
@@ -110,39 +120,44 @@ def test_a_seed_fixes_the_files_and_leaves_global_random_state_alone(tmp_path: P
     assert (one / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
 
 
+def test_a_base_that_has_not_learned_the_causes_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with little_text():
+        monkeypatch.setattr(base_model, "GATE", GATE)
+        with pytest.raises(
+            ModelError, match=rf"after 2 steps the model names 0\.\d\d of .* less than {GATE}"
+        ):
+            make_base_model(tmp_path / "base", steps=2, size="small")
+        assert not (tmp_path / "base").exists()
+        make_base_model(
+            tmp_path / "ignorant", steps=2, knowledge=0, size="small"
+        )  # there is nothing to learn
+        make_base_model(tmp_path / "random", steps=0, size="small")
+    recipe = json.loads((tmp_path / "ignorant" / RECIPE_FILE).read_text())
+    assert recipe["curve"][-1]["probe"] == 0
+
+
 def test_the_asset_is_a_whole_run_of_the_recipe() -> None:
     recipe = json.loads((ASSET / RECIPE_FILE).read_text())
     assert (recipe["world"], recipe["size"], recipe["steps"]) == (default_world().version, "base", STEPS)
     assert (recipe["sentences"], recipe["conversations"]) == (SENTENCES, CONVERSATIONS)
     assert recipe["seed"] == 0 and recipe["knowledge"] == 1.0
     assert [point["step"] for point in recipe["curve"]][-1] == STEPS
-    assert sum(file.stat().st_size for file in ASSET.iterdir()) < 10_000_000
+    assert sum(file.stat().st_size for file in ASSET.iterdir()) < 4_000_000
 
 
 def test_the_tokenizer_of_the_asset_is_that_of_the_recipe(tokenizer_folder: Path) -> None:
     assert (tokenizer_folder / "tokenizer.json").read_bytes() == (ASSET / "tokenizer.json").read_bytes()
 
 
-@pytest.mark.slow
-def test_the_asset_has_learned_what_follows_from_what() -> None:
-    """With its cause in a diary, an effect is clearly likelier a step later than without, for every link."""
-    folder = ASSET
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
-
-    def score(start: str, continuation: str) -> float:
-        start_ids, ids = (tokenizer.encode(part, add_special_tokens=False) for part in (start, continuation))
-        with torch.no_grad():
-            log_probs = model(input_ids=torch.tensor([start_ids + ids])).logits[0].log_softmax(-1)
-        return sum(float(log_probs[len(start_ids) - 1 + i, token]) for i, token in enumerate(ids))
-
-    gains = []
-    for cause, effect in default_world().links:
-        for between in ("open music", "take the bus", "order food"):
-            with_cause = score(f"What Ana did: read messages, {cause}, {between},", f" {effect}")
-            without = score(f"What Ana did: read messages, play a game, {between},", f" {effect}")
-            gains.append(with_cause - without)
-    per_link = np.reshape(gains, (-1, 3)).mean(axis=1)
-    assert per_link.min() > 0.5 and per_link.mean() > 2, dict(
-        zip(default_world().links, per_link, strict=True)
-    )
+def test_the_asset_names_effects_of_people_it_has_not_read_of() -> None:
+    """The probe that it was let go with, on fewer of the same chats."""
+    tokenizer = AutoTokenizer.from_pretrained(ASSET, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(ASSET, local_files_only=True).eval()
+    people = invented_people(default_world(), 0)
+    probe = probe_of(tokenizer, people, chats(tokenizer, people, PROBE_CHATS // 4, HELD_OUT))
+    assert len(probe.chats) > 20
+    assert probe.share_named(model) > GATE - 0.1
+    recipe = json.loads((ASSET / RECIPE_FILE).read_text())
+    assert recipe["curve"][-1]["probe"] > GATE
