@@ -15,7 +15,7 @@ from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter, plain_sequences
 from benchmarks.gpu_clock import Row
-from benchmarks.gpu_scoring import prompt_groups, prompt_writer, scores_of
+from benchmarks.gpu_scoring import NORMALIZATIONS, prompt_groups, prompt_writer, scores_of
 from benchmarks.gpu_shapes import DrawnLog, check_shape, drawn_log, drawn_model, with_adapter
 from benchmarks.gpu_tuning import TuningArm, step_schedule
 
@@ -62,12 +62,12 @@ def scoring_equality(device: torch.device, is_tiny: bool) -> Row:
     groups = prompt_groups(log, 512, 4 if is_tiny else 20)
     prompts = [ids for group in groups for ids in _prompts(log, group)]
     row: Row = {"prompts": len(prompts), "labels": len(log.label_ids)}
-    for normalization in ("full", "trie"):
+    for normalization in NORMALIZATIONS:
         found: dict[str, tuple[float, Tensor]] = {}
         for dtype in (torch.float32, torch.bfloat16):
             model = drawn_model(shape, device, dtype, gain=1.2)
             attention = choose_attention(model, allow_plain=False)
-            scorer = label_scorer(model, attention, log.label_ids, 4096, normalization)  # type: ignore[arg-type]
+            scorer = label_scorer(model, attention, log.label_ids, 4096, normalization)
             name = str(dtype).removeprefix("torch.")
             trees = scores_of(scorer, log, groups)
             plain = _plain_scores(model, prompts, log.label_ids, normalization == "trie", device)

@@ -18,21 +18,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import get_args
 
 import torch
 
-from behaviorlm.scoring.config import Normalization
 from behaviorlm_ray.tuning.utilization import peak_teraflops
 from benchmarks.gpu_attention import attention_rows
 from benchmarks.gpu_clock import Record, Row, copy_gigabytes, matrix_teraflops, summary
 from benchmarks.gpu_equality import scoring_equality, tuning_equality
 from benchmarks.gpu_profile import profiled_scoring, profiled_step
-from benchmarks.gpu_scoring import measured_scoring
+from benchmarks.gpu_scoring import NORMALIZATIONS, measured_scoring
 from benchmarks.gpu_shapes import DrawnLog, Shape, drawn_log, drawn_model, shapes, with_adapter
 from benchmarks.gpu_tuning import TuningArm, measured_tuning, step_schedule
 
-NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 PACKAGES = ("torch", "transformers", "peft", "triton", "numpy", "pyarrow", "pydantic", "deepspeed")
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from behaviorlm.model.adapters import AdaptedModel
@@ -30,7 +29,9 @@ def profiled_step(model: AdaptedModel, log: DrawnLog, max_tokens: int) -> Row:
     return row
 
 
-def profiled_scoring(model: nn.Module, log: DrawnLog, normalization: Normalization, max_tokens: int) -> Row:
+def profiled_scoring(
+    model: AdaptedModel, log: DrawnLog, normalization: Normalization, max_tokens: int
+) -> Row:
     """The prompts of one tree, and the names after them."""
     device = next(model.parameters()).device
     scorer = label_scorer(model, choose_attention(model), log.label_ids, max_tokens, normalization)

@@ -1,11 +1,12 @@
 """Label scores on one device: prompts a second, with full normalization and over the trie."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import torch
-from torch import nn
 
+from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.scoring.config import Normalization
@@ -17,10 +18,11 @@ from benchmarks.gpu_shapes import DrawnLog
 from benchmarks.gpu_tuning import per_token_numel
 
 Windows = list[np.ndarray]
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 
 def measured_scoring(
-    model: nn.Module,
+    model: AdaptedModel,
     log: DrawnLog,
     normalization: Normalization,
     sizes: tuple[int, int, int],

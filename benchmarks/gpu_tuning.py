@@ -139,12 +139,12 @@ def compiled_layers(model: nn.Module) -> list[nn.Module]:
 
 def plain_steps(model: TreeModel) -> Step:
     """Steps without DeepSpeed: float32 masters and sums of gradients, clipping at 1, AdamW, as the engine has them."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = parameters[0].device
     masters = [parameter.detach().float().clone() for parameter in parameters]
-    for master in masters:
-        master.grad = torch.zeros_like(master)
-    sums = [master.grad for master in masters]
+    sums = [torch.zeros_like(master) for master in masters]
+    for master, gradient_sum in zip(masters, sums, strict=True):
+        master.grad = gradient_sum
     optimizer = torch.optim.AdamW(masters, lr=2e-4, weight_decay=0.0, fused=device.type == "cuda")
 
     def step(packs: Sequence[TokenTree]) -> None:

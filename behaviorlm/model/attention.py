@@ -36,12 +36,13 @@ class TreeAttention:
         """The `attention_mask` argument for B flattened trees; `end`, `depth`: int [B, L]; bool masks [B, 1, L, L]."""
         index = torch.arange(end.shape[-1], device=end.device)
         full = (index[None, None, :] <= index[None, :, None]) & (index[None, :, None] < end[:, None, :])
-        return self.limit(full[:, None], depth[:, :, None] - depth[:, None, :])
+        return self.limit(full[:, None], depth, depth)
 
-    def limit(self, full: Tensor, distance: Tensor) -> Any:
-        """Turn a full mask [B, 1, Q, K] and depth differences [B, Q, K] into what the model takes."""
+    def limit(self, full: Tensor, depth: Tensor, key_depth: Tensor) -> Any:
+        """Turn a full mask [B, 1, Q, K] and depths [B, Q] and [B, K] into what the model takes."""
         if self.kind == "full":
             return self._as_taken(full)
+        distance = depth[:, :, None] - key_depth[:, None, :]
         limited = self._as_taken(full & (distance < (self.window or torch.iinfo(torch.int32).max))[:, None])
         if self.kind == "sliding":
             return limited

@@ -164,15 +164,14 @@ class LabelScorer:
             torch.from_numpy(np.where(order < 0, 0, array[order]).astype(np.int64)).to(device)
             for array in (tree.token_ids, tree.depth, tree.end)
         )
-        index = torch.from_numpy(np.maximum(order, order[:, :1])).to(
-            device
-        )  # padding attends to a row's first token
+        # padding attends to a row's first token
+        index = torch.from_numpy(np.maximum(order, order[:, :1])).to(device)
         asks = index[:, first:, None]
         full = (index[:, None, :] <= asks) & (asks < end[:, None, :])
         output = body_of(self.model)(
             input_ids=token_ids[:, first:],
             position_ids=depth[:, first:],
-            attention_mask=self.attention.limit(full[:, None], depth[:, first:, None] - depth[:, None, :]),
+            attention_mask=self.attention.limit(full[:, None], depth[:, first:], depth),
             past_key_values=cache,
             use_cache=True,
         )
@@ -243,9 +242,7 @@ class LabelScorer:
         output = body_of(self.model)(
             input_ids=token_ids,
             position_ids=depth,
-            attention_mask=self.attention.limit(
-                full, depth[:, :, None] - torch.cat([past_depth, depth], dim=1)[:, None, :]
-            ),
+            attention_mask=self.attention.limit(full, depth, torch.cat([past_depth, depth], dim=1)),
             past_key_values=cache,
             use_cache=True,
         )

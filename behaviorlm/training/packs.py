@@ -154,23 +154,29 @@ class StepSchedule:
         sizes = [self._chunk_tokens(chunk) for chunk in chunks]
         sizes += [len(conversation.token_ids) for conversation, _, _ in conversations]
         room = self._batching.max_tokens - len(self._prompt.instruction_ids)
+        kept_weight = self._kept_weight(step)
         packs = []
         for members in fit_packs(sizes, room):
             taken_chunks = [chunks[index] for index in members if index < len(chunks)]
             taken = [conversations[index - len(chunks)] for index in members if index >= len(chunks)]
-            packs.append(self._pack(step, taken_chunks, taken))
+            packs.append(self._pack(step, taken_chunks, taken, kept_weight))
         return packs
 
     def single_packs(self, step: int) -> list[tuple[list[bytes], TokenTree]]:
         """The samples of a step, each window in a pack of its own: (sample ids, item by item; the pack)."""
         result = []
+        kept_weight = self._kept_weight(step)
         for chunk in self._samples.steps[step]:
             ids = [self._parts[chunk.part].sample_id[row].tobytes() for row in chunk.rows.tolist()]
-            result.append((ids, self._pack(step, [chunk], [])))
+            result.append((ids, self._pack(step, [chunk], [], kept_weight)))
         return result
 
     def _pack(
-        self, step: int, chunks: Sequence[Chunk], conversations: Sequence[tuple[Conversation, int, float]]
+        self,
+        step: int,
+        chunks: Sequence[Chunk],
+        conversations: Sequence[tuple[Conversation, int, float]],
+        kept_weight: float,
     ) -> TokenTree:
         writer = TreeWriter()
         item = 0
@@ -178,7 +184,7 @@ class StepSchedule:
             writer.open(self._prompt.instruction_ids)
         for chunk in chunks:
             part = self._parts[chunk.part]
-            write_window(writer, part, chunk.rows, self._read_outs(step, chunk), item)
+            write_window(writer, part, chunk.rows, self._read_outs(step, chunk, kept_weight), item)
             item += len(chunk.rows)
         if chunks:
             writer.close()
@@ -194,14 +200,13 @@ class StepSchedule:
             item += 1
         return writer.finish()
 
-    def _read_outs(self, step: int, chunk: Chunk) -> list[SampleReadOut]:
+    def _read_outs(self, step: int, chunk: Chunk, kept_weight: float) -> list[SampleReadOut]:
         labels = [self._labels[behavior] for behavior in self._parts[chunk.part].behavior[chunk.rows]]
         weight = 1.0 / self._samples.samples(step)
         if self._reference is None:
             return [SampleReadOut(label, weight) for label in labels]
         reference, number = self._reference, len(self.part_names) - 1
         (piece,) = reference.trie.pieces
-        in_step = sum(int(reference.held(each.part, each.rows).sum()) for each in self._samples.steps[step])
         return [
             SampleReadOut(
                 label,
@@ -209,7 +214,7 @@ class StepSchedule:
                 KeptReadOut(
                     piece.tree,
                     piece.places,
-                    reference.weight / in_step,
+                    kept_weight,
                     reference.of(chunk.part, row),
                     number,
                 )
@@ -220,6 +225,13 @@ class StepSchedule:
                 labels, chunk.rows.tolist(), reference.held(chunk.part, chunk.rows), strict=True
             )
         ]
+
+    def _kept_weight(self, step: int) -> float:
+        """What the divergence of each held sample of a step counts in its loss; 0 where none is held."""
+        if self._reference is None:
+            return 0.0
+        held = (self._reference.held(each.part, each.rows) for each in self._samples.steps[step])
+        return self._reference.weight / max(1, sum(int(of_chunk.sum()) for of_chunk in held))
 
     def _step_conversations(self, step: int) -> list[tuple[Conversation, int, float]]:
         """(conversation, number of its source from 1, its weight in the step's loss)."""

@@ -11,6 +11,9 @@ from behaviorlm.trees.token_tree import Int32, TreeWriter
 
 Int64 = NDArray[np.int64]
 
+UNCUT = 1 << 40
+"""Nodes of a trie in one piece, whatever its size."""
+
 
 @dataclass(frozen=True)
 class LabelTrie:

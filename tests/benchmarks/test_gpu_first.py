@@ -7,22 +7,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu_clock import Record
+from benchmarks.gpu_clock import Record, Row
 from benchmarks.gpu_first import main
 from benchmarks.gpu_shapes import drawn_model, shapes
 
 
-def test_the_tiny_run_finds_everything_equal_and_every_shape_measured(tmp_path: Path) -> None:
+def sections_of(file: Path, *names: str) -> dict[str, list[Row]]:
+    """What a tiny run of some sections records, all of it right."""
     threads = torch.get_num_threads()
     try:
-        assert (
-            main(["--tiny", "--out", str(tmp_path / "gpu.json"), "--only", "equality", "tuning", "scoring"])
-            == 0
-        )
+        assert main(["--tiny", "--out", str(file), "--only", *names]) == 0
     finally:
         torch.set_num_threads(threads)
-    sections = json.loads((tmp_path / "gpu.json").read_text())["sections"]
+    found: dict[str, list[Row]] = json.loads(file.read_text())["sections"]
+    return found
+
+
+def test_the_tiny_run_finds_losses_gradients_and_scores_equal(tmp_path: Path) -> None:
+    sections = sections_of(tmp_path / "gpu.json", "equality")
     assert [row["equal"] for row in sections["equality"]] == [True, True]
+
+
+@pytest.mark.slow
+def test_the_tiny_run_measures_every_shape(tmp_path: Path) -> None:
+    sections = sections_of(tmp_path / "gpu.json", "tuning", "scoring")
     assert {row["shape"] for row in sections["tuning"]} == {"0.5B", "1.5B", "8B"}
     assert all(row["samples_per_s"] > 0 for row in sections["tuning"])
     assert len(sections["scoring"]) == 6 and all(row["prompts_per_s"] > 0 for row in sections["scoring"])

@@ -9,6 +9,7 @@ from behaviorlm.training.schedule import Int64
 from behaviorlm_ray.pipeline.arms import ArmSettings
 from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, require_both_halves, rows_of_split
+from behaviorlm_ray.tuning.training_rows import kept_tokens
 
 
 def check_samples(settings: RunSettings, log: PreparedLog) -> None:
@@ -20,11 +21,14 @@ def check_samples(settings: RunSettings, log: PreparedLog) -> None:
         _check_kinds(changed, arm, log)
         for key in tunings(changed, arm):
             limit = getattr(changed, key).max_tokens
-            if longest > limit:
-                where = f"arms.{name}.values: " if f"{key}.max_tokens" in arm.values else ""
+            kept = kept_tokens(log, changed.a_tuning.keep_tail) if key == "a_tuning" else 0
+            if longest + kept > limit:
+                own = (f"{key}.max_tokens", f"{key}.keep_tail")
+                where = f"arms.{name}.values: " if any(of.startswith(own) for of in arm.values) else ""
+                told = f"{longest} tokens" + (f" and {kept} for {key}.keep_tail" if kept else "")
                 raise DataError(
-                    f"{where}{key}.max_tokens: the longest training sample has {longest} tokens, the instruction "
-                    f"included, more than {limit}: set it to {longest} or more, or lower prompt.max_events"
+                    f"{where}{key}.max_tokens: the longest training sample has {told}, the instruction included, more "
+                    f"than {limit}: set it to {longest + kept} or more, or lower prompt.max_events"
                 )
     if not count(rows_of_split(log, "test")):
         raise DataError(

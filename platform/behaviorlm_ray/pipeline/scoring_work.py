@@ -6,12 +6,9 @@ from behaviorlm.errors import ModelError
 from behaviorlm.model.base_model import load_model_config
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.trees.closed_trie import build_closed_trie
-from behaviorlm.trees.label_trie import build_tries
+from behaviorlm.trees.label_trie import UNCUT, build_tries
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
-
-UNCUT = 1 << 40
-"""Nodes of a trie that is told of as a whole, whatever goes through the model at a time."""
 
 
 def check_plain_allowed(settings: RunSettings) -> None:

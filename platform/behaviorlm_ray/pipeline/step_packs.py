@@ -14,9 +14,16 @@ LOOKED_AT = 2000
 
 
 def packs_a_step(
-    parts: Sequence[TimelinePart], rows: Sequence[Int64], prompt: PromptTokens, config: TuningConfig
+    parts: Sequence[TimelinePart],
+    rows: Sequence[Int64],
+    prompt: PromptTokens,
+    config: TuningConfig,
+    kept: float = 0.0,
 ) -> float:
-    """About how many, from the first samples of each part; auxiliary conversations come on top. 0 without samples."""
+    """About how many, from the first samples of each part; auxiliary conversations come on top. 0 without samples.
+
+    kept: tokens of a sample on average that hold it to the base.
+    """
     labels = np.array([len(label) for label in labels_with_terminator(prompt)], dtype=np.int64)
     few = [chosen[:LOOKED_AT] for chosen in rows]
     room = config.max_tokens - len(prompt.instruction_ids)
@@ -30,6 +37,7 @@ def packs_a_step(
         window_tokens(parts[chunk.part], chunk.rows, below(chunk.part, chunk.rows)) for chunk in chunks
     )
     samples = sum(len(chosen) for chosen in few)
+    tokens += round(kept * samples)
     a_step = min(config.samples_per_step, sum(len(chosen) for chosen in rows))
     return tokens / samples * a_step / room if samples else 0.0
 

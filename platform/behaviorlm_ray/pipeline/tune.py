@@ -19,7 +19,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
 from behaviorlm_ray.tuning.config import KeepTail, TuningConfig
-from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
+from behaviorlm_ray.tuning.training_rows import TrainingSamples, kept_tokens, training_rows
 
 if TYPE_CHECKING:
     from behaviorlm_ray.tuning.inputs import ModelSource, ScheduleSource
@@ -107,7 +107,9 @@ def tuning_stage(
             return None
         log = open_log(made["prepared"], run.settings)
         rows = training_rows(log, tuning.samples, tuning.half, None)
-        packs = packs_a_step(log.parts, rows, log.prompt, tuning.config)
+        keep = tuning.keep
+        kept = 0.0 if keep is None else keep.share * kept_tokens(log, keep)
+        packs = packs_a_step(log.parts, rows, log.prompt, tuning.config, kept)
         told = idle_workers(packs, run.settings.execution.tuning.workers, tuning.config)
         return described_steps(tuning, count(rows)) + told
 

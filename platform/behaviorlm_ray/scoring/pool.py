@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import ray
 
 from behaviorlm.errors import ClusterError, StorageError
+from behaviorlm.scoring.label_scoring import CPU_TOKENS
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.failures import memory_problem
 from behaviorlm_ray.cluster.kept import make_room
@@ -111,9 +112,10 @@ def _naming_memory(task: ScoringTask) -> Iterator[None]:
         problem = memory_problem(error)
         if problem is None:
             raise
+        tokens = task.max_tokens if task.use_gpu else min(task.max_tokens, CPU_TOKENS)
         raise ClusterError(
             f"scoring ran out of memory ({problem}). What was scored before is kept. Lower execution.scoring_tokens "
-            f"({task.max_tokens}) or execution.scoring_actors, or take larger machines, and start the job again"
+            f"({tokens} at work) or execution.scoring_actors, or take larger machines, and start the job again"
         ) from error
 
 

@@ -6,17 +6,12 @@ import numpy as np
 import torch
 
 from behaviorlm.model.kept_tail import KeptTail, kept_tail
-from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.training.packs import TailReference
-from behaviorlm.trees.closed_trie import ClosedTrie, build_closed_trie
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import KeepTail
-from behaviorlm_ray.tuning.training_rows import held_rows
-
-UNCUT = 1 << 40
-"""Tokens of the trie, which hangs below a prompt whole."""
+from behaviorlm_ray.tuning.training_rows import held_rows, tail_trie
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class TailSource:
 
     def term(self) -> KeptTail:
         """What the model is asked for."""
-        return kept_tail(self._trie(), self.keep.temperature)
+        return kept_tail(tail_trie(self.log), self.keep.temperature)
 
     def reference(self) -> TailReference:
         """What it is held to."""
@@ -42,8 +37,4 @@ class TailSource:
             .numpy()
             for part in parts
         ]
-        return TailReference(self._trie(), self.keep.weight, rows, softened)
-
-    def _trie(self) -> ClosedTrie:
-        tail = np.flatnonzero(~self.log.vocabulary.is_anchor)
-        return build_closed_trie(labels_with_terminator(self.log.prompt), UNCUT).among(tail)
+        return TailReference(tail_trie(self.log), self.keep.weight, rows, softened)

@@ -5,7 +5,10 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
+from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.sample_ids import id_octets, id_words, uniform_keys
+from behaviorlm.trees.closed_trie import ClosedTrie, build_closed_trie
+from behaviorlm.trees.label_trie import UNCUT
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -29,6 +32,18 @@ def held_rows(log: PreparedLog, keep: KeepTail) -> SampleRows:
         keys = uniform_keys(*id_words(part.sample_id[of_part]), keep.seed)
         chosen.append(of_part[keys.astype(np.float64) < keep.share * 2.0**64])
     return chosen
+
+
+def tail_trie(log: PreparedLog) -> ClosedTrie:
+    """What hangs, whole, below the prompt of each sample that is held."""
+    tail = np.flatnonzero(~log.vocabulary.is_anchor)
+    return build_closed_trie(labels_with_terminator(log.prompt), UNCUT).among(tail)
+
+
+def kept_tokens(log: PreparedLog, keep: KeepTail | None) -> int:
+    """How many tokens that are for each sample that is held; 0 without two tail behaviors, as none is held then."""
+    tail = int((~log.vocabulary.is_anchor).sum())
+    return 0 if keep is None or tail < 2 else tail_trie(log).nodes
 
 
 def training_rows(

@@ -108,8 +108,8 @@ def test_padding_to_rounded_widths_changes_no_loss_and_no_gradient(windows: int)
     batch = pack_tensors(tree, "cpu", row_tokens=48)
     rows = tree_rows(tree, 48, multiple=64)
     assert rows is not None and (windows == 0) == (len(rows.take) == 1)
-    arrays = (rows.take, rows.depth, rows.end, rows.place)
-    padded = replace(batch, rows=tuple(torch.from_numpy(array) for array in arrays))
+    take, depth, end, place = map(torch.from_numpy, (rows.take, rows.depth, rows.end, rows.place))
+    padded = replace(batch, rows=(take, depth, end, place))
     found = []
     for given_batch in (batch, padded):
         model.zero_grad()

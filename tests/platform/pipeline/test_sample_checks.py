@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from behaviorlm.errors import DataError
-from behaviorlm.training.packs import Batching, StepSchedule
+from behaviorlm.training.packs import Batching, StepSchedule, TailReference
 from behaviorlm_ray.pipeline.sample_checks import check_samples, tunings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
+from behaviorlm_ray.tuning.training_rows import tail_trie
 from tests.platform.preparation.test_prepared_log import random_log
 from tests.platform.small_runs import run_settings
 
@@ -17,11 +19,12 @@ def settings_of(tmp_path: Path, *overrides: str) -> RunSettings:
     return run_settings(tmp_path / "runs", tmp_path, tmp_path / "log.csv", overrides=overrides)
 
 
-def schedule(log: PreparedLog, max_tokens: int) -> StepSchedule:
-    """A tuning on all training samples."""
-    return StepSchedule(
-        log.parts, rows_of_split(log, "train"), log.prompt, [], Batching(8, 2, max_tokens, 1, None, 0)
-    )
+def schedule(log: PreparedLog, max_tokens: int, *, held: bool = False) -> StepSchedule:
+    """A tuning on all training samples, which are held to a reference or are not."""
+    rows = rows_of_split(log, "train")
+    scores = [np.full((len(of_part), 3), -np.log(3), np.float32) for of_part in rows]
+    reference = TailReference(tail_trie(log), 1.0, rows, scores) if held else None
+    return StepSchedule(log.parts, rows, log.prompt, [], Batching(8, 2, max_tokens, 1, None, 0), reference)
 
 
 def needed(log: PreparedLog, settings: RunSettings) -> int:
@@ -42,6 +45,24 @@ def test_what_is_asked_for_is_what_tuning_needs_to_the_token(seed: int, tmp_path
     enough = settings_of(tmp_path, "evaluation.arms=[one_stage]", f"one_stage.max_tokens={longest}")
     with pytest.raises(DataError, match="there is no test sample"):  # the next thing that is wrong
         check_samples(enough, log)
+
+
+def test_room_is_asked_for_what_holds_samples_to_the_base(tmp_path: Path) -> None:
+    log = random_log(2, [[30, 20], [40, 3, 9]])
+    arms = (
+        "arms={kept: {tuning: a_tuned, values: {a_tuning.keep_tail.share: 1}}}",
+        "evaluation.arms=[kept]",
+    )
+    settings = settings_of(tmp_path, *arms, "a_tuning.max_tokens=16")
+    longest = needed(log, settings)
+    assert tail_trie(log).nodes and len(schedule(log, longest, held=True)) > 0
+    with pytest.raises(DataError, match="does not fit into max_tokens"):
+        schedule(log, longest - 1, held=True)
+    assert len(schedule(log, longest - tail_trie(log).nodes)) > 0
+    with pytest.raises(
+        DataError, match=r"^arms\.kept\.values: a_tuning\.max_tokens: .* for a_tuning\.keep_tail, "
+    ):
+        check_samples(settings, log)
 
 
 def test_every_tuning_on_the_way_to_an_arm_is_looked_at(tmp_path: Path) -> None:

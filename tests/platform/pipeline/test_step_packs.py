@@ -5,21 +5,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from behaviorlm.training.packs import Batching, StepSchedule
+from behaviorlm.timelines.parts import labels_with_terminator
+from behaviorlm.training.packs import Batching, StepSchedule, TailReference
+from behaviorlm.trees.closed_trie import build_closed_trie
+from behaviorlm.trees.label_trie import UNCUT
 from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
 from behaviorlm_ray.tuning.config import TuningConfig
 from tests.behaviorlm.random_parts import prompt_tokens, random_parts
 
 
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("max_tokens", [120, 200, 400])
-def test_about_as_many_packs_are_told_as_the_schedule_makes(tmp_path: Path, max_tokens: int) -> None:
+def test_about_as_many_packs_are_told_as_the_schedule_makes(
+    tmp_path: Path, max_tokens: int, held: bool
+) -> None:
     parts = random_parts(tmp_path, 0, [[30, 25, 40], [35, 20]])
     rows = [part.targets("train") for part in parts]
     config = TuningConfig(samples_per_step=40, max_tokens=max_tokens, max_samples_per_timeline_per_step=4)
     batching = Batching(40, 4, max_tokens, 1.0, None, 0)
-    schedule = StepSchedule(parts, rows, prompt_tokens(0), [], batching)
+    trie = build_closed_trie(labels_with_terminator(prompt_tokens(0)), UNCUT).among(np.array([2, 3, 4]))
+    scores = [np.full((len(of_part), 3), -np.log(3), np.float32) for of_part in rows]
+    reference = TailReference(trie, 1.0, rows, scores) if held else None
+    schedule = StepSchedule(parts, rows, prompt_tokens(0), [], batching, reference)
     made = np.mean([len(schedule.packs(step)) for step in range(len(schedule))])
-    told = packs_a_step(parts, rows, prompt_tokens(0), config)
+    told = packs_a_step(parts, rows, prompt_tokens(0), config, kept=trie.nodes if held else 0)
     assert 0.6 * made - 0.5 < told <= made + 0.5
 
 
