@@ -32,6 +32,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 ARM_NAME = r"[a-z][a-z0-9_]*"
 
+OWN_PARTS = {"samples", "keep_tail", "cloze"}
+"""Parts of losses and of what is measured that stand beside auxiliary sources, by name."""
+
 
 class StorageSettings(Settings):
     """Where a run keeps its stages and its results."""
@@ -226,6 +229,10 @@ class RunSettings(Settings):
         if unusable:
             raise ValueError(
                 f"auxiliary: names are letters, digits, '.', '_' and '-', not {unusable}: they name files"
+            )
+        if taken := sorted(OWN_PARTS.intersection(names)):
+            raise ValueError(
+                f"auxiliary: {', '.join(taken)} is told of under that name already; choose other names"
             )
         if self.name == "stages":
             raise ValueError("name: 'stages' is the folder of all stages; choose another name")

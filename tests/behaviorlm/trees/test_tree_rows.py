@@ -100,9 +100,10 @@ def test_a_tree_that_one_row_holds_as_well_is_not_cut() -> None:
     assert tree_rows(TreeWriter().finish()) is None
 
 
+@pytest.mark.parametrize("name", ["qwen2", "mistral_window", "gemma3"])
 @pytest.mark.parametrize("windows", [0, 25])
-def test_padding_to_rounded_widths_changes_no_loss_and_no_gradient(windows: int) -> None:
-    model = tiny_model(CONFIGS["qwen2"])
+def test_padding_to_rounded_widths_changes_no_loss_and_no_gradient(name: str, windows: int) -> None:
+    model = tiny_model(CONFIGS[name])
     tree_model = TreeModel(model, choose_attention(model), parts=2)
     tree = wide_tree(1, windows)
     batch = pack_tensors(tree, "cpu", row_tokens=48)

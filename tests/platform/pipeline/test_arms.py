@@ -97,6 +97,7 @@ def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
             "arms={x: {tuning: a_tuned, values: {few_shot.tail_samples: 3}}}",
             ["few_shot.tail_samples", "same"],
         ),
+        ("auxiliary.0.name=keep_tail", ["auxiliary: keep_tail is told of under that name already"]),
         ("few_shot.tail_samples=0", ["few_shot.tail_samples", "greater than or equal to 1"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.within: best}}}", ["arms.x.values", "'best'"]),
         ("arms={x: {tuning: ab_tuned, values: {selection.wihtin: hard}}}", ["arms.x.values", "'within'"]),
