@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import CohereConfig, Gemma2Config, LlamaConfig, PhiConfig, PretrainedConfig
 
-from behaviorlm.model import tree_model
+from behaviorlm.model import lm_head
 from behaviorlm.scoring import whole_head
 from tests.behaviorlm.tiny_models import COMMON, VOCABULARY, tiny_model
 
@@ -31,12 +31,12 @@ def test_blocks_give_the_models_log_probabilities_within_their_bound(
         targets = [key for key, _ in model.named_modules() if key.endswith(("head", "q_proj"))]
         model = get_peft_model(model, LoraConfig(r=2, target_modules=targets, init_lora_weights=False)).eval()
     torch.manual_seed(0)
-    states = torch.randn(prompts, 7, tree_model.causal_lm(model).config.hidden_size)
+    states = torch.randn(prompts, 7, lm_head.causal_lm(model).config.hidden_size)
     edges = np.random.default_rng(0).integers(0, [7, VOCABULARY], (50, 2))
     source, target = torch.from_numpy(edges.T.copy())
-    expected = torch.log_softmax(tree_model.head_logits(model, states).double(), -1)[:, source, target]
+    expected = torch.log_softmax(lm_head.head_logits(model, states).double(), -1)[:, source, target]
 
-    unwatched, allowed, seen = tree_model.adjusted_logits, VOCABULARY + 3, list[int]()
+    unwatched, allowed, seen = lm_head.adjusted_logits, VOCABULARY + 3, list[int]()
     monkeypatch.setattr(whole_head, "HEAD_LOGITS", {"cpu": allowed})
     monkeypatch.setattr(whole_head, "HEAD_ROWS", 16)
 
@@ -44,7 +44,7 @@ def test_blocks_give_the_models_log_probabilities_within_their_bound(
         seen.append(logits.numel())
         return unwatched(model, logits)
 
-    for module in (whole_head, tree_model):
+    for module in (whole_head, lm_head):
         monkeypatch.setattr(module, "adjusted_logits", adjusted)
     with torch.no_grad():
         found = whole_head.edge_log_probabilities(model, states, source, target)
