@@ -103,8 +103,6 @@ def environment(device: torch.device) -> Row:
         card = torch.cuda.get_device_properties(device)
         row |= {"device": card.name, "memory_gib": card.total_memory / 2**30, "cuda": torch.version.cuda}
         row |= {"multiprocessors": card.multi_processor_count, "capability": f"{card.major}.{card.minor}"}
-        with suppress(Exception):  # a private name; only told
-            row["driver_cuda"] = torch._C._cuda_getDriverVersion()
     return row
 
 

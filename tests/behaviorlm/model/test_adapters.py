@@ -103,7 +103,7 @@ def test_an_adapter_is_merged_in_float32_alone_and_changes_no_more_than_rounding
     merged: Any = merged_where_exact(model)
     assert not any("lora" in name for name, _ in merged.named_parameters())
     assert (merged(input_ids=ids).logits - expected).abs().max() < 1e-5
-    kept = [
+    kept: list[tuple[str, list[str] | str]] = [
         ("bfloat16", "all-linear"),
         ("float32", ["q_proj", "lm_head"]),
         ("float32", ["q_proj", "embed_tokens"]),

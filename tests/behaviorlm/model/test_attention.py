@@ -178,7 +178,7 @@ def test_trees_longer_than_the_mask_that_a_model_keeps_run_as_plain_sequences(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_masks_are_added_in_the_weights_type_and_their_rows_are_aligned(dtype: torch.dtype) -> None:
-    model = tiny_model(LlamaConfig(**COMMON)).to(dtype)
+    model = tiny_model(LlamaConfig(**COMMON, dtype=dtype))
     attention = choose_attention(model)
     end, depth = torch.tensor([[5, 3, 3, 5, 5]]), torch.tensor([[0, 1, 2, 1, 2]])
     mask = attention.masks(end, depth)
