@@ -1,5 +1,6 @@
 """Whether a prepared log has room for its samples in every tuning, held against the schedules that tuning makes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,9 @@ def test_what_is_asked_for_is_what_tuning_needs_to_the_token(seed: int, tmp_path
 
 def test_room_is_asked_for_what_holds_samples_to_the_base(tmp_path: Path) -> None:
     log = random_log(2, [[30, 20], [40, 3, 9]])
+    names = ([10], [10, 20], [10, 21], [11, 20], [11, 21, 22])  # that begin alike: some nodes are tokens
+    label_ids = tuple(np.array(name, np.int32) for name in names)
+    log.__dict__["prompt"] = replace(log.prompt, label_ids=label_ids)
     arms = (
         "arms={kept: {tuning: a_tuned, values: {a_tuning.keep_tail.share: 1}}}",
         "evaluation.arms=[kept]",

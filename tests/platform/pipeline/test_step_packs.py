@@ -1,5 +1,6 @@
 """How many packs a step has is told before it runs, against those that the schedule then makes; too few are told of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,15 @@ def test_about_as_many_packs_are_told_as_the_schedule_makes(
     rows = [part.targets("train") for part in parts]
     config = TuningConfig(samples_per_step=40, max_tokens=max_tokens, max_samples_per_timeline_per_step=4)
     batching = Batching(40, 4, max_tokens, 1.0, None, 0)
-    trie = build_closed_trie(labels_with_terminator(prompt_tokens(0)), UNCUT).among(np.array([2, 3, 4]))
+    names = ([10], [10, 20], [10, 21], [11, 20], [11, 21, 22])
+    prompt = replace(prompt_tokens(0), label_ids=tuple(np.array(name, np.int32) for name in names))
+    trie = build_closed_trie(labels_with_terminator(prompt), UNCUT).among(np.array([2, 3, 4]))
+    assert trie.nodes
     scores = [np.full((len(of_part), 3), -np.log(3), np.float32) for of_part in rows]
     reference = TailReference(trie, 1.0, rows, scores) if held else None
-    schedule = StepSchedule(parts, rows, prompt_tokens(0), [], batching, reference)
+    schedule = StepSchedule(parts, rows, prompt, [], batching, reference)
     made = np.mean([len(schedule.packs(step)) for step in range(len(schedule))])
-    told = packs_a_step(parts, rows, prompt_tokens(0), config, kept=trie.nodes if held else 0)
+    told = packs_a_step(parts, rows, prompt, config, kept=trie.nodes if held else 0)
     assert 0.6 * made - 0.5 < told <= made + 0.5
 
 
