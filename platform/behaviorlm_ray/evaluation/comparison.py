@@ -34,6 +34,8 @@ from behaviorlm.scoring.model_names import (
     split_model_name,
 )
 from behaviorlm_ray.evaluation.breakdowns import breakdowns, confusions
+from behaviorlm_ray.evaluation.circumstances import Circumstances, circumstances
+from behaviorlm_ray.evaluation.counted_log import counted_log
 from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.examples import validation_losses
 from behaviorlm_ray.evaluation.measured import Asked, MeasuredPredictor, measure_predictor
@@ -148,10 +150,11 @@ def compare(
     log; a model beyond what can be known raises DataError. told: gets what is kept of each predictor on test, by name.
     """
     facts = sample_facts(log, samples)
+    found, counted = circumstances(log, samples.test, facts), counted_log(log, samples)
     known = None if truth is None else truth.open().about(log, samples.test)
     rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
-    counting = Counting(log, samples)
-    natural = {name: at_natural_prior(of, to_natural(log, of.mix)) for name, of in scores.items()}
+    counting = Counting(counted, facts)  # all that is needed of the log is read here
+    natural = {name: at_natural_prior(of, to_natural(facts, of.mix)) for name, of in scores.items()}
     predictors: dict[str, MeasuredPredictor] = {}
     asked_of: dict[str, ArmScores] = {}
 
@@ -162,13 +165,13 @@ def compare(
         asked = Asked(is_model, is_model and known is not None, listener)
         predictors[name] = measure_predictor(of, facts, rules, asked)
 
-    for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **natural}.items():
+    for name, of in {**baseline_predictors(counted, facts), COUNTS: counting.alone(), **natural}.items():
         measure(name, of)
     mixtures = {}
     winner = best([option for name in scores for option in _options(name, predictors[name])])
     if winner is not None:
         mixture, of = f"{winner.predictor}{WITH_COUNTS}", natural[winner.predictor]
-        mixtures[mixture] = counting.best_mixture(of, facts.validation_weights)
+        mixtures[mixture] = counting.best_mixture(of)
         measure(mixture, counting.with_model(of, mixtures[mixture]))
     measured = _Measured(facts, list(scores), predictors, mixtures, None, resampling)
     if known is not None:
@@ -179,14 +182,13 @@ def compare(
         measured = replace(measured, held=held)
     return Comparison(
         _results(measured),
-        _details(measured) | {"breakdowns": _broken_down(log, samples, measured, asked_of, scores)},
+        _details(measured) | {"breakdowns": _broken_down(found, measured, asked_of, scores)},
         _warnings(measured, rules),
     )
 
 
 def _broken_down(
-    log: PreparedLog,
-    samples: EvaluatedSamples,
+    found: Circumstances,
     measured: _Measured,
     asked_of: Mapping[str, ArmScores],
     arms: Mapping[str, ArmScores],
@@ -195,8 +197,7 @@ def _broken_down(
     subject = measured.recommended or next(iter([*measured.arms, *measured.predictors]))
     confused = {subject, *(measured.preferred.get(name, name) for name in measured.arms)}
     return breakdowns(
-        log,
-        samples.test,
+        found,
         measured.facts,
         measured.looked_at,
         subject,

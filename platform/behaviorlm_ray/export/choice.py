@@ -26,8 +26,9 @@ from behaviorlm.scoring.model_names import (
     model_name,
     split_model_name,
 )
+from behaviorlm_ray.evaluation.counted_log import asked_rows, counted_log
 from behaviorlm_ray.evaluation.counting import Counting
-from behaviorlm_ray.evaluation.predictors import ArmScores, asked_rows, at_natural_prior, to_natural
+from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior, to_natural
 from behaviorlm_ray.evaluation.recommendation import Option, best, options
 from behaviorlm_ray.evaluation.rule_choice import Rules, choose_rules
 from behaviorlm_ray.export.finished_run import FinishedRun
@@ -84,7 +85,7 @@ class Measured:
     @cached_property
     def counting(self) -> Counting:
         """Counting as it is served."""
-        return Counting(self.run.log, self.run.samples, self.minimum)
+        return Counting(counted_log(self.run.log, self.run.samples), self.run.facts, self.minimum)
 
     def names(self) -> list[str]:
         """All predictors that can be asked for."""
@@ -134,14 +135,14 @@ class Measured:
         """What an artifact of few shots brings its probabilities back by."""
         if self.run.log.few_shot.tail_samples is None:
             return None
-        model = to_natural(self.run.log, self.run.scores(chosen.arm).mix) if chosen.arm else None
+        model = to_natural(self.run.facts, self.run.scores(chosen.arm).mix) if chosen.arm else None
         counts = None if isinstance(chosen.predictor, ModelPredictor) else self.counting.to_natural
         of_parts = (None if shift is None else shift.tolist() for shift in (model, counts))
         return NaturalPrior(**dict(zip(("model", "counts"), of_parts, strict=True)))
 
     def _of_arm(self, arm: str) -> ArmScores:
         scores = self.run.scores(arm)
-        return at_natural_prior(scores, to_natural(self.run.log, scores.mix))
+        return at_natural_prior(scores, to_natural(self.run.facts, scores.mix))
 
     def ranked_by(self, chosen: Chosen, log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """What its rule ranks by, float64[n, K]."""
@@ -194,7 +195,7 @@ class Measured:
         known = self.run.details["mixtures"].get(name) if self._is_known(name) else None
         if known is not None:
             return FusedPredictor.model_validate(known)
-        return self.counting.best_mixture(self._of_arm(arm), self.run.facts.validation_weights)
+        return self.counting.best_mixture(self._of_arm(arm))
 
 
 def in_words(rule: DecisionRule, predictor: Predictor) -> str:

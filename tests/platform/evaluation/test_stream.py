@@ -21,6 +21,7 @@ from behaviorlm.metrics.score_batches import ScoreBatch, keep_predictions
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.evaluation.comparison import Resampling, compare
+from behaviorlm_ray.evaluation.counted_log import counted_log
 from behaviorlm_ray.evaluation.measured import Asked, measure_predictor
 from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
 from behaviorlm_ray.evaluation.rule_choice import Rules
@@ -157,9 +158,10 @@ def test_no_predictor_takes_an_array_of_all_its_scores(large_log: PreparedLog) -
 
     def measure_all(samples: int) -> None:
         rows = [np.arange(20, 20 + samples)]
-        facts = sample_facts(large_log, EvaluatedSamples(rows, rows))
+        samples = EvaluatedSamples(rows, rows)
+        facts = sample_facts(large_log, samples)
         measure_predictor(arm_of(samples), facts, rules, Asked(front_choices=True))
-        for baseline in baseline_predictors(large_log, EvaluatedSamples(rows, rows)).values():
+        for baseline in baseline_predictors(counted_log(large_log, samples), facts).values():
             measure_predictor(baseline, facts, rules, Asked(front=False))
 
     measure_all(40)  # what is made once and kept is not counted below
