@@ -40,7 +40,7 @@ from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.examples import validation_losses
 from behaviorlm_ray.evaluation.measured import Asked, MeasuredPredictor, measure_predictor
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
-from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior, baseline_predictors, to_natural
+from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior
 from behaviorlm_ray.evaluation.recommendation import Option, best, options, recommended
 from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
@@ -150,11 +150,12 @@ def compare(
     log; a model beyond what can be known raises DataError. told: gets what is kept of each predictor on test, by name.
     """
     facts = sample_facts(log, samples)
-    found, counted = circumstances(log, samples.test, facts), counted_log(log, samples)
+    found = circumstances(log, samples.test, facts)
+    counting = Counting(counted_log(log, samples), facts)
+    rules = Rules(facts, log.prompt, tau_grid, tail_minimum_targets)
     known = None if truth is None else truth.open().about(log, samples.test)
-    rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
-    counting = Counting(counted, facts)  # all that is needed of the log is read here
-    natural = {name: at_natural_prior(of, to_natural(facts, of.mix)) for name, of in scores.items()}
+
+    natural = {name: at_natural_prior(of, facts.to_natural(of.mix)) for name, of in scores.items()}
     predictors: dict[str, MeasuredPredictor] = {}
     asked_of: dict[str, ArmScores] = {}
 
@@ -163,9 +164,9 @@ def compare(
         listener = None if told is None else partial(told, name)
         is_model = name in scores
         asked = Asked(is_model, is_model and known is not None, listener)
-        predictors[name] = measure_predictor(of, facts, rules, asked)
+        predictors[name] = measure_predictor(of, rules, asked)
 
-    for name, of in {**baseline_predictors(counted, facts), COUNTS: counting.alone(), **natural}.items():
+    for name, of in {**counting.baselines(), COUNTS: counting.alone(), **natural}.items():
         measure(name, of)
     mixtures = {}
     winner = best([option for name in scores for option in _options(name, predictors[name])])
@@ -183,7 +184,7 @@ def compare(
     return Comparison(
         _results(measured),
         _details(measured) | {"breakdowns": _broken_down(found, measured, asked_of, scores)},
-        _warnings(measured, rules),
+        _warnings(measured, tail_minimum_targets),
     )
 
 
@@ -286,14 +287,14 @@ def _in_expectation(held: HeldAgainstTruth) -> dict[str, Any]:
     }
 
 
-def _warnings(measured: _Measured, rules: Rules) -> list[str]:
+def _warnings(measured: _Measured, minimum: int) -> list[str]:
     if not len(measured.facts.validation):
         return [WITHOUT_VALIDATION]
     if any(option.objective is not None for option in measured.compared):
-        return _choice_of_few(measured.facts, rules.tail_minimum_targets)
+        return _choice_of_few(measured.facts, minimum)
     return [
         "no rule was chosen: the validation samples have no anchor target or no tail behavior with "
-        f"{rules.tail_minimum_targets} targets; raise split.validation"
+        f"{minimum} targets; raise split.validation"
     ]
 
 

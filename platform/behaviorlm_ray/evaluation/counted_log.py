@@ -37,9 +37,9 @@ class CountedLog:
 
 def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:
     """Read from the prepared log."""
+    there = log.parts[0].table.column_names
     columns = ["user", "position", "behavior", "split", "is_target"]
-    columns += [name for name in log.parts[0].table.column_names if name.startswith("before.")]
-    columns += [name for name in log.parts[0].table.column_names if name == "session_position"]
+    columns += [name for name in there if name.startswith("before.") or name == "session_position"]
     table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
     timelines = timeline_arrays(table, log.vocabulary.names)
     if log.few_shot.tail_samples is not None:

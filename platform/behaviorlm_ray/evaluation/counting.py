@@ -1,27 +1,20 @@
-"""Counting as it is served, and its mixture with a model, on the samples that models are measured on."""
+"""Counting on the samples that models are measured on: baselines, as it is served, and its mixture with a model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import TimelineArrays
+from behaviorlm.baselines import BASELINES, TimelineArrays, fit_baselines
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep
+from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep, rows_per_batch
 from behaviorlm.predictor.artifact import FusedPredictor
 from behaviorlm.predictor.counts import MINIMUM, Counts, fit_counts, without_rare
 from behaviorlm.predictor.parts import mixed
-from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm_ray.evaluation.counted_log import CountedLog, Int64
-from behaviorlm_ray.evaluation.predictors import (
-    ArmScores,
-    Predictor,
-    at_natural_prior,
-    counting_scores,
-    to_natural,
-)
+from behaviorlm_ray.evaluation.predictors import ArmScores, Predictor, ScoresAt, at_natural_prior
 from behaviorlm_ray.evaluation.samples import SampleFacts
 
 WEIGHTS = tuple(step / 20 for step in range(20))
@@ -45,21 +38,31 @@ class Counting:
         columns = [name for name in self.log.table.column_names if name.startswith("before.")]
         return without_rare(fit_counts(self.log.timelines, self.log.table, columns), self.minimum)
 
+    def baselines(self) -> dict[str, ArmScores]:
+        """Every counting baseline by name.
+
+        Baselines see what the models see: the events before the sample and its `context_before`.
+        """
+        found = {}
+        for name, baseline in fit_baselines(self.log.timelines).items():
+            of = self._scores(partial(baseline.predict, self.log.timelines))
+            found[name] = at_natural_prior(of, None if BASELINES[name].counts_history else self.to_natural)
+        return found
+
     def alone(self) -> ArmScores:
         """What it says itself, at the natural prior."""
-        return at_natural_prior(counting_scores(self.said_of, self.log), self.to_natural)
+        return at_natural_prior(self._scores(self.said_of), self.to_natural)
 
     @cached_property
     def to_natural(self) -> NDArray[np.float64] | None:
         """See there; float64[K]."""
-        return to_natural(self.facts, self.log.mix)
+        return self.facts.to_natural(self.log.mix)
 
     def with_model(self, scores: ArmScores, predictor: FusedPredictor) -> ArmScores:
         """What a linear mixture with a model says. Its mix is the same mixture of both mixes."""
-        vocabulary, mix = self.facts.vocabulary, scores.mix
-        weights = predictor.weights(vocabulary.is_anchor)
+        weights, mix = predictor.weights(self.facts.vocabulary.is_anchor), scores.mix
         if mix is not None:
-            mix = mixed(mix[None, :], log_prior(vocabulary.counts)[None, :], weights)[0]
+            mix = mixed(mix[None, :], self.facts.prior[None, :], weights)[0]
         return ArmScores(
             self._both(scores.validation, self.log.validation, weights),
             self._both(scores.test, self.log.test, weights),
@@ -78,9 +81,7 @@ class Counting:
         def reduce(batch: ScoreBatch) -> Arrays:
             of_batch = np.maximum(targets[batch.places], 0)
             place = np.arange(len(of_batch))
-            both = [
-                np.exp(log_probabilities) for log_probabilities in self._both_of(batch, self.log.validation)
-            ]
+            both = [np.exp(of) for of in self._both_of(batch, self.log.validation)]
             return {
                 "target": np.stack([of[place, of_batch] for of in both], axis=1),
                 "anchors": np.stack([of[:, is_anchor].sum(axis=1) for of in both], axis=1),
@@ -105,6 +106,17 @@ class Counting:
         """Its own log probabilities float32[n, K] of rows of the log, `asked_rows`."""
         return self.counts[0].markov.predict(self._roomy, rows)
 
+    def _scores(self, said_of: ScoresAt) -> ArmScores:
+        """What is said of the samples; said_of: of rows of the log."""
+        step = rows_per_batch(len(self.facts.vocabulary))
+
+        def batches(asked: Int64) -> Iterator[ScoreBatch]:
+            for start in range(0, len(asked), step):
+                places: Int64 = np.arange(start, min(start + step, len(asked)))
+                yield ScoreBatch(places, said_of(asked[places]))
+
+        return ArmScores(partial(batches, self.log.validation), partial(batches, self.log.test))
+
     def _both_of(self, batch: ScoreBatch, asked: Int64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log probabilities of the model's batch and of counting, float64[b, K], both at the natural prior."""
         counted = self.said_of(asked[batch.places])
@@ -114,9 +126,8 @@ class Counting:
     def _both(self, model: Predictor, asked: Int64, weights: NDArray[np.float64]) -> Predictor:
         def batches() -> Iterator[ScoreBatch]:
             for batch in model():
-                yield ScoreBatch(
-                    batch.places, mixed(*self._both_of(batch, asked), weights).astype(np.float32)
-                )
+                said = mixed(*self._both_of(batch, asked), weights)
+                yield ScoreBatch(batch.places, said.astype(np.float32))
 
         return batches
 

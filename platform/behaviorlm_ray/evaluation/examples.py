@@ -29,8 +29,8 @@ def examples(
 ) -> list[dict[str, Any]]:
     """Test samples with their histories, the same number of each kind as far as there are so many.
 
-    question: reads the sample at a place. of: what was chosen. batches: label scores of the same predictor before any rule, for what it ranks first. Users are
-    not told.
+    question: reads the sample at a place. of: what was chosen. batches: label scores of the same predictor before any
+    rule, for what it ranks first. Users are not told.
     """
     chosen = _drawn(facts, of)
     ranked = _first(batches, chosen)

@@ -1,24 +1,17 @@
-"""Who predicts: arms and counting baselines, as batches of label scores."""
+"""Who predicts, as batches of label scores."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import BASELINES, fit_baselines
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.metrics.score_batches import ScoreBatch, rows_per_batch
-from behaviorlm.scoring.decision_rules import log_prior
-from behaviorlm_ray.evaluation.counted_log import CountedLog, Int64
-from behaviorlm_ray.evaluation.samples import SampleFacts
+from behaviorlm.metrics.score_batches import ScoreBatch
 
 Predictor = Callable[[], Iterable[ScoreBatch]]
 """Batches in which each of n samples is once, asked for anew in each pass; places in any order."""
-
-
-ScoresAt = Callable[[Int64], NDArray[np.float32]]
+ScoresAt = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Label scores float32[b, K] of the samples at places int64[b]."""
 
 
@@ -41,18 +34,9 @@ class ArmScores:
     own_mix: NDArray[np.float64] | None = None
 
 
-def to_natural(facts: SampleFacts, mix: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """What brings log probabilities from the mix of few shots to the log's own prior: float64[K], to be added before
-    they are normalized. None where all samples were used, or the mix is not known.
-    """
-    if facts.few_shot.tail_samples is None or mix is None:
-        return None
-    return log_prior(facts.vocabulary.counts) - mix
-
-
 def at_natural_prior(scores: ArmScores, shift: NDArray[np.float64] | None) -> ArmScores:
-    """The same predictor with its probabilities brought back by a shift (`to_natural`), p · π / π_train. Only the plain
-    rule still ranks as it was tuned.
+    """The same predictor with its probabilities brought back by a shift (`SampleFacts.to_natural`), p · π / π_train.
+    Only the plain rule still ranks as it was tuned.
     """
     if shift is None:
         return scores
@@ -68,28 +52,3 @@ def at_natural_prior(scores: ArmScores, shift: NDArray[np.float64] | None) -> Ar
     return replace(
         scores, validation=moved(scores.validation), test=moved(scores.test), mix=None, own_mix=-shift
     )
-
-
-def baseline_predictors(counted: CountedLog, facts: SampleFacts) -> dict[str, ArmScores]:
-    """Every counting baseline by name.
-
-    Baselines see what the models see: the events before the sample and its `context_before`.
-    """
-    timelines, shift = counted.timelines, to_natural(facts, counted.mix)
-    found = {}
-    for name, baseline in fit_baselines(timelines).items():
-        of = counting_scores(partial(baseline.predict, timelines), counted)
-        found[name] = at_natural_prior(of, None if BASELINES[name].counts_history else shift)
-    return found
-
-
-def counting_scores(said_of: ScoresAt, counted: CountedLog) -> ArmScores:
-    """What is said of the samples, in batches; said_of: at rows of the whole log."""
-    step = rows_per_batch(counted.timelines.behaviors)
-
-    def batches(asked: Int64) -> Iterator[ScoreBatch]:
-        for start in range(0, len(asked), step):
-            places = np.arange(start, min(start + step, len(asked)))
-            yield ScoreBatch(places, said_of(asked[places]))
-
-    return ArmScores(partial(batches, counted.validation), partial(batches, counted.test))

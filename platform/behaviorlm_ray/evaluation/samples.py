@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm.scoring.rule_fitting import fold_of
 from behaviorlm.timelines.config import FewShotConfig
 from behaviorlm.timelines.few_shot import used_shares
@@ -52,6 +53,17 @@ class SampleFacts:
     def validation_weights(self) -> NDArray[np.float64]:
         """How many samples each validation sample stands for where few shots thin their tail, float64[v]."""
         return 1 / np.append(used_shares(self.vocabulary, self.few_shot), 1.0)[self.validation]
+
+    @cached_property
+    def prior(self) -> NDArray[np.float64]:
+        """The log's own, what adjustment takes out; float64[K]."""
+        return log_prior(self.vocabulary.counts)
+
+    def to_natural(self, mix: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """What brings log probabilities from the mix of few shots to the log's own prior: float64[K], to be added
+        before they are normalized. None where all samples were used, or the mix is not known.
+        """
+        return None if self.few_shot.tail_samples is None or mix is None else self.prior - mix
 
 
 def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:

@@ -18,7 +18,7 @@ from behaviorlm.timelines.config import FewShotConfig
 from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
 from behaviorlm_ray.evaluation.counted_log import asked_rows, counted_log
 from behaviorlm_ray.evaluation.counting import Counting
-from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
+from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, sample_facts
 from behaviorlm_ray.preparation.few_shots import few_shot_counts, few_shots_in_words
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, rows_of_split, whole_split
@@ -125,7 +125,8 @@ def test_counting_counts_the_same_samples_in_whole_histories(whole: PreparedLog,
     counted = everything.behavior[(split == 0) & (everything.behavior >= 0)]
     shift = shares(whole.vocabulary.counts) - shares(np.bincount(counted, minlength=5))
     expected = natural(by_hand.predict(everything, asked), shift)
-    baselines = baseline_predictors(counted_log(few, samples_of(few)), sample_facts(few, samples_of(few)))
+    samples = samples_of(few)
+    baselines = Counting(counted_log(few, samples), sample_facts(few, samples)).baselines()
     found = baselines["markov_order_3"]
     np.testing.assert_allclose(np.exp(all_of(found)), expected, rtol=1e-5)
     assert found.own_mix is not None

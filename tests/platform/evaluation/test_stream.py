@@ -22,8 +22,9 @@ from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.evaluation.comparison import Resampling, compare
 from behaviorlm_ray.evaluation.counted_log import counted_log
+from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.measured import Asked, measure_predictor
-from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
+from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, sample_facts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather
@@ -154,15 +155,14 @@ def peak_of(work: Callable[[], object]) -> int:
 
 
 def test_no_predictor_takes_an_array_of_all_its_scores(large_log: PreparedLog) -> None:
-    rules = Rules(large_log.vocabulary, large_log.prompt, (0.0, 0.5), 1)
-
-    def measure_all(samples: int) -> None:
-        rows = [np.arange(20, 20 + samples)]
+    def measure_all(number: int) -> None:
+        rows = [np.arange(20, 20 + number)]
         samples = EvaluatedSamples(rows, rows)
         facts = sample_facts(large_log, samples)
-        measure_predictor(arm_of(samples), facts, rules, Asked(front_choices=True))
-        for baseline in baseline_predictors(counted_log(large_log, samples), facts).values():
-            measure_predictor(baseline, facts, rules, Asked(front=False))
+        rules = Rules(facts, large_log.prompt, (0.0, 0.5), 1)
+        measure_predictor(arm_of(number), rules, Asked(front_choices=True))
+        for baseline in Counting(counted_log(large_log, samples), facts).baselines().values():
+            measure_predictor(baseline, rules, Asked(front=False))
 
     measure_all(40)  # what is made once and kept is not counted below
     few, many = (peak_of(partial(measure_all, samples)) for samples in (100, 450))
