@@ -56,7 +56,7 @@ class SampleFacts:
 
     @cached_property
     def prior(self) -> NDArray[np.float64]:
-        """The log's own, what adjustment takes out; float64[K]."""
+        """Log shares of the behaviors in the whole log's training, what adjustment takes out; float64[K]."""
         return log_prior(self.vocabulary.counts)
 
     def to_natural(self, mix: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
