@@ -27,7 +27,7 @@ from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, distinct_questions
 from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores
-from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica, score_batch
+from behaviorlm_ray.scoring.replica import BATCH_ROWS, ScoringTask, WritingReplica, score_batch
 from behaviorlm_ray.storage import Location
 
 BLOCKS_PER_ACTOR = 32
@@ -79,18 +79,23 @@ def _score_windows(
 ) -> Scored:
     unit = "samples" if task.questions is None else "questions"
     storage.make_folder(folder)
+    # Cut before what is kept is left out, whatever the number of replicas: in bfloat16 a score depends on the prompts
+    # that went through the model beside it, by tenths of a nat.
+    size = pool.windows_per_batch
+    batches = [windows[start : start + size] for start in range(0, len(windows), size)]
     kept = keep_scores(CutShort(task.owner, earlier), folder, [_key(window) for window in windows])
     if kept.windows:
         screen().says(f"scoring: {kept.samples} {unit} are there already, from an attempt that was cut short")
-        windows = [window for window in windows if _key(window) not in kept.windows]
-    if not windows:
+        left = ([window for window in batch if _key(window) not in kept.windows] for batch in batches)
+        batches = [batch for batch in left if batch]
+    if not batches:
         return Scored(kept.samples, kept.tokens)
     make_room()
-    blocks = max(1, min(len(windows) // pool.windows_per_batch, BLOCKS_PER_ACTOR * pool.actors))
-    actors = min(pool.actors, blocks)
-    dataset = ray.data.from_arrow([_window_table(windows[block::blocks]) for block in range(blocks)])
-    scored = _map(dataset, task, folder, pool, actors)
-    samples = sum(len(chosen) for _, chosen in windows)
+    tables = [_batch_table(batch) for batch in batches]
+    blocks = min(len(tables), BLOCKS_PER_ACTOR * pool.actors)
+    dataset = ray.data.from_arrow([pa.concat_tables(tables[block::blocks]) for block in range(blocks)])
+    scored = _map(dataset, task, folder, pool, min(pool.actors, blocks))
+    samples = sum(len(chosen) for batch in batches for _, chosen in batch)
     progress = ProgressLines("scoring", samples, unit)
     tokens = kept.tokens
     with _naming_memory(task):
@@ -121,7 +126,7 @@ def _map(
     dataset: ray.data.Dataset, task: ScoringTask, folder: Location, pool: ScoringPool, replicas: int
 ) -> ray.data.Dataset:
     common: dict[str, Any] = {
-        "batch_size": pool.windows_per_batch,
+        "batch_size": 1,
         "batch_format": "pyarrow",
         "num_cpus": pool.cpus_per_actor,
     }
@@ -159,9 +164,10 @@ def score_questions(
     return _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
 
 
-def _window_table(windows: list[tuple[int, list[int]]]) -> pa.Table:
-    rows = pa.array([chosen for _, chosen in windows], pa.list_(pa.int64()))
-    return pa.table({"part": pa.array([part for part, _ in windows], pa.int64()), "rows": rows})
+def _batch_table(windows: list[tuple[int, list[int]]]) -> pa.Table:
+    """Windows that a replica takes together, as one row: Ray Data does not cut it, and joins it to no other."""
+    parts = pa.array([[part for part, _ in windows]], pa.list_(pa.int64()))
+    return pa.table({"part": parts, "rows": pa.array([[chosen for _, chosen in windows]], BATCH_ROWS)})
 
 
 def _key(window: tuple[int, list[int]]) -> Window:

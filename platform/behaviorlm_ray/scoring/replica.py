@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 KEPT_SECONDS = 5.0
 """How long a process keeps a replica after its last batch: the next batch of a pool comes at once."""
 
+BATCH_ROWS = pa.list_(pa.list_(pa.int64()))
+"""Type of the rows of a batch's windows."""
+
 
 @dataclass(frozen=True)
 class ScoringTask:
@@ -151,6 +154,9 @@ class WritingReplica:
         self.replica, self.folder = _Replica(task), folder
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """batch: one row, the `part` and the `rows` of each window of a batch."""
+        windows = batch["rows"].cast(BATCH_ROWS).combine_chunks().flatten()
+        batch = pa.table({"part": batch["part"].combine_chunks().flatten(), "rows": windows})
         before = self.replica.tokens
         scored = self.replica(batch)
         first = f"{batch['part'][0].as_py():05d}-{batch['rows'][0][0].as_py():09d}"

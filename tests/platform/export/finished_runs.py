@@ -71,7 +71,7 @@ def _score_windows(
     storage.make_folder(folder)
     replica = WritingReplica(task, folder)
     for start in range(0, len(windows), size.windows_per_batch):
-        replica(pool._window_table(windows[start : start + size.windows_per_batch]))
+        replica(pool._batch_table(windows[start : start + size.windows_per_batch]))
     return pool.Scored(sum(len(chosen) for _, chosen in windows), 0)
 
 

@@ -60,7 +60,7 @@ def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_sto
 ) -> None:
     monkeypatch.setattr(replicas, "KEPT_SECONDS", 600.0)
     rows = prepared.rows_of_split(log, "test")
-    batch = scoring._window_table(scoring._windows(log, rows))
+    batch = scoring._batch_table(scoring._windows(log, rows))
     kept = replicas._KeptReplica()
     pickled = [
         pickle.dumps((task_of(settings, log, tuned[number]), tmp_path / str(number))) for number in (0, 1)
@@ -146,6 +146,12 @@ def test_whole_files_of_an_attempt_that_was_cut_short_are_kept_and_the_rest_is_s
     found = whole_scores(again, log, rows)
     expected = whole_scores(scored, log, rows)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+    # A run that goes on, with whatever number of replicas, cuts its windows as the first one did.
+    one = scoring.ScoringPool(actors=1, windows_per_batch=3, cpus_per_actor=1, use_gpu=False)
+    scoring.score(task, rows, tmp_path / "resumed", one, [earlier / "first"])
+    written = {path.name: path.read_bytes() for path in (tmp_path / "resumed").iterdir()}
+    assert written == {path.name: path.read_bytes() for path in scored.iterdir()}
 
     whole = scoring.score(task, rows, tmp_path / "whole", POOL, [again])
     assert whole == counted  # nothing was left to score, and the tokens of what was kept are counted
