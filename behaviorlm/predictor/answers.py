@@ -52,7 +52,9 @@ class Prediction(Settings):
     events_given: int = Field(
         description="Usable events of the user, those that earlier_events tells of included."
     )
-    events_used: int = Field(description="Events that the prediction rests on.")
+    events_used: int = Field(
+        description="Events that the prediction rests on, the last ones; a profile line counts earlier ones, too."
+    )
     warnings: list[str] = Field(default=[], description="What was left out or not known.")
     contributions: list[Contribution] | None = Field(default=None, description="Where asked for.")
 

@@ -174,7 +174,9 @@ class ServedModel(Settings):
     created: str
     opened: str = Field(description="Since when it answers here; ISO 8601, UTC.")
     kind: str = Field(description="model, counts or fused.")
-    rule: str = Field(description="What answers are ranked by: plain or logit_adjusted.")
+    rule: str = Field(
+        description="What answers are ranked by: plain, own_mix, logit_adjusted, bayes or fitted."
+    )
     behaviors: list[ServedBehavior]
     columns: dict[str, str] = Field(
         description="Further columns of a history: role, and the log's name for it."

@@ -6,13 +6,23 @@ from typing import Any
 from behaviorlm.config import flattened
 from behaviorlm.errors import ConfigError
 from behaviorlm_lab.study.settings import SEEDED, StudySettings
-from behaviorlm_ray.pipeline import conversations, evaluate, predict, prepare, score, select, tune, validate
+from behaviorlm_ray.pipeline import (
+    conversations,
+    evaluate,
+    predict,
+    prepare,
+    reference,
+    score,
+    select,
+    tune,
+    validate,
+)
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.stages.manifests import package_versions
 
 Record = Mapping[str, Any]
 
-STAGES = (prepare, conversations, tune, score, select, predict, validate, evaluate)
+STAGES = (prepare, conversations, reference, tune, score, select, predict, validate, evaluate)
 """The modules that declare stages, each with the version of its code."""
 
 WORLD_KEYS = ("users", "events", "conversations", "pretraining_steps")

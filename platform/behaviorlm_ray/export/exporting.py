@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.adapters import load_trained
 from behaviorlm.model.base_model import load_model, max_positions, model_fingerprint
+from behaviorlm.model.config import ModelConfig
 from behaviorlm.predictor.artifact import (
     CARD,
     Artifact,
@@ -156,7 +157,7 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
     trained_on: dict[str, int] = {}
     if chosen.arm:
         weights, trained_on = _write_model(folder, plan, run, chosen.arm)
-        tokens = _tokens(run)
+        tokens = _tokens(run, run.base(chosen.arm, plan.base))
     counting = None
     if not isinstance(chosen.predictor, ModelPredictor):
         counts, kept, dropped = measured.counting.counts
@@ -224,14 +225,14 @@ def _write_model(
     return write_weights(folder, config, model, is_tuned=True, merged=plan.merged), run.trained_on(arm)
 
 
-def _tokens(run: FinishedRun) -> SharedTokens:
+def _tokens(run: FinishedRun, base: ModelConfig) -> SharedTokens:
     prompt = run.log.prompt
     return SharedTokens(
         instruction_ids=prompt.instruction_ids.tolist(),
         terminator_ids=prompt.terminator_ids.tolist(),
         label_ids=[ids.tolist() for ids in prompt.label_ids],
         max_history_tokens=prompt.max_history_tokens,
-        max_positions=max_positions(run.settings.model),
+        max_positions=max_positions(base),
     )
 
 

@@ -26,10 +26,9 @@ class Timelines:
 
     events: user, order, behavior, before.*, after.*. first, size: of each of n positions, the user's first row and how
     many of his events come before; by user, then by size. begin: the first row of the history, later than `first` where
-    histories do not cross sessions. has_next: bool[n], whether the event is there that comes
-    next. now: one row, before.*: what is known of an event that is not there; until: its
-    order, None: not known. unknown: int64[rows + 1], how many events
-    up to each row have a behavior that the vocabulary does not hold. users: how many there are.
+    histories do not cross sessions. has_next: bool[n], whether the event is there that comes next. now: one row,
+    before.*: what is known of an event that is not there; until: its order, None: not known. unknown: int64[rows + 1],
+    how many events up to each row have a behavior that the vocabulary does not hold. users: how many there are.
     """
 
     events: pa.Table

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices, Scored
+from behaviorlm.timelines.gaps import SINCE_LAST
 from behaviorlm_ray.prediction.positions import Timelines, histories
 
 BATCH = 512
@@ -129,8 +130,10 @@ def _warnings(artifact: Artifact, lines: Timelines, place: int, scored: Scored, 
     if prompt is not None and prompt.is_cut:
         yield CUT
     if not lines.has_next[place]:
+        # told of each user's own last event where the moment is known, and not in what is the same for all
+        own = SINCE_LAST if lines.until is not None else None
         clock = [f"before.{name}" for name in artifact.events.clock]
-        if any(lines.now[name][0].as_py() is None for name in clock):
+        if any(lines.now[name][0].as_py() is None for name in clock if name != own):
             yield TIME_UNKNOWN
         if artifact.events.context_before:
             yield CONTEXT_UNKNOWN

@@ -32,6 +32,7 @@ NOT_SEARCHED = {
     "execution": "it changes where and how widely work runs, not what comes out",
     "tracking": "it only says where a run is told of",
     "split": SAME_SAMPLES,
+    "few_shot": SAME_SAMPLES,
     "evaluation": SAME_SAMPLES,
     "arms": "trials are the run itself, not its arms",
     "events": SAME_TARGETS,

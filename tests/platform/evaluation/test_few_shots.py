@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from behaviorlm.baselines import BASELINES, TimelineArrays, fit_markov
+from behaviorlm.metrics.score_batches import Kept
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.model_names import PLAIN
 from behaviorlm.timelines.config import FewShotConfig
@@ -135,22 +136,30 @@ def test_counting_counts_the_same_samples_in_whole_histories(whole: PreparedLog,
     assert baselines["per_user_frequency"].own_mix is None
 
 
-def compared(log: PreparedLog, mix: np.ndarray) -> tuple[Comparison, np.ndarray]:
-    """Random scores, as those of a model that was tuned on a mix; and those on test."""
+def compared(log: PreparedLog, mix: np.ndarray) -> tuple[Comparison, np.ndarray, np.ndarray]:
+    """Random scores, as those of a model that was tuned on a mix; those on test, and how sure it is of its choices."""
     samples, random = samples_of(log), np.random.default_rng(7)
     both = [
         random.normal(size=(len(gather(log, rows, "behavior")), 5)).astype(np.float32)
         for rows in (samples.validation, samples.test)
     ]
     arms = {"one_stage": ArmScores(in_batches(both[0], 16), in_batches(both[1], 16), mix=mix)}
-    found = compare(log, samples, arms, tau_grid=(0.0, 0.5, 1.0), resampling=Resampling(50, 0))
-    return found, both[1]
+    kept: dict[str, Kept] = {}
+    found = compare(
+        log,
+        samples,
+        arms,
+        tau_grid=(0.0, 0.5, 1.0),
+        resampling=Resampling(50, 0),
+        told=kept.__setitem__,
+    )
+    return found, both[1], kept["one_stage"].outcomes.confidence
 
 
 def test_rules_but_the_plain_one_see_the_natural_prior(few: PreparedLog) -> None:
     mix = shares(np.array([50, 30, SHOTS, SHOTS, SHOTS]))
     prior = shares(few.vocabulary.counts)
-    found, scores = compared(few, mix)
+    found, scores, confidence = compared(few, mix)
     targets = gather(few, rows_of_split(few, "test"), "behavior")
     probabilities = natural(scores, prior - mix)
 
@@ -168,8 +177,8 @@ def test_rules_but_the_plain_one_see_the_natural_prior(few: PreparedLog) -> None
         few.vocabulary.is_anchor, 1 / np.exp(prior[few.vocabulary.is_anchor]).sum(), 1 / (3 * np.exp(prior))
     )
     accuracy(probabilities * gains, "one_stage+bayes")
-    confidence = probabilities[np.arange(len(scores)), scores.argmax(axis=1)]
-    assert np.isfinite(confidence).all()
+    own = probabilities[np.arange(len(scores)), scores.argmax(axis=1)]
+    np.testing.assert_allclose(confidence, own, rtol=1e-5)
 
 
 def test_a_mixture_is_of_both_at_the_natural_prior_by_what_samples_stand_for(few: PreparedLog) -> None:
@@ -202,7 +211,8 @@ def test_a_mixture_is_of_both_at_the_natural_prior_by_what_samples_stand_for(few
 
 
 def test_all_samples_are_as_before(whole: PreparedLog) -> None:
-    found, scores = compared(whole, shares(np.array([9, 9, 9, 9, 9])))
+    found, scores, confidence = compared(whole, shares(np.array([9, 9, 9, 9, 9])))
+    np.testing.assert_allclose(confidence, natural(scores, np.zeros(5)).max(axis=1), rtol=1e-5)
     assert found.details["rules"]["one_stage"][PLAIN] == {"kind": "plain"}
     assert (sample_facts(whole, samples_of(whole)).validation_weights == 1).all()
     targets = gather(whole, rows_of_split(whole, "test"), "behavior")

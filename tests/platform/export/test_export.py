@@ -26,6 +26,7 @@ from behaviorlm_ray.export.choice import Measured
 from behaviorlm_ray.export.exporting import TOLERANCES, ExportPlan, apart, export, prepared_histories
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.export.measuring import metrics_on_test
+from behaviorlm_ray.export.run_folder import CONFIG_FILE
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.storage import S3Location
@@ -333,6 +334,10 @@ def test_a_run_that_moved_is_exported_from_where_it_is_and_the_base_from_where_i
     assert isinstance(run.folder, Path)
     shutil.copytree(run.folder.parent, tmp_path / "moved")
     base = shutil.copytree(run.settings.model.base, tmp_path / "base")
+    config = tmp_path / "moved" / "small" / CONFIG_FILE
+    told = config.read_text(encoding="utf-8")
+    assert run.settings.model.base in told
+    config.write_text(told.replace(run.settings.model.base, str(tmp_path / "gone")), encoding="utf-8")
     plan = ExportPlan(str(tmp_path / "moved" / "small"), str(tmp_path / "out"), "one_stage", base=str(base))
     export(plan)
     assert BehaviorModel.load(tmp_path / "out", device="cpu").predict().answers

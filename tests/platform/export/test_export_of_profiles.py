@@ -16,6 +16,8 @@ from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histori
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.prediction.plan import Wanted
 from behaviorlm_ray.prediction.positions import histories, timelines
+from behaviorlm_ray.prediction.rows import CONTEXT_UNKNOWN, TIME_UNKNOWN
+from behaviorlm_ray.prediction.rows import rows as predicted
 from behaviorlm_ray.scoring.score_files import open_scores
 from tests.platform.export.finished_runs import finished_run
 
@@ -135,7 +137,9 @@ def test_predictions_for_a_whole_log_see_the_same(run: FinishedRun, model: Behav
     late = int(rows["order"].to_numpy().max()) + 30 * 60_000_000
     moment = str(np.datetime64(late, "us")) + "Z"
     last = timelines(rows, mapping, Wanted("latest", moment, late), model.artifact)
-    [of_last] = histories(
-        last, [int(np.argmax(last.events["order"].to_numpy()[last.next_row - 1]))], model.artifact
-    )
+    latest = np.array([np.argmax(last.events["order"].to_numpy()[last.next_row - 1])])
+    [of_last] = histories(last, latest.tolist(), model.artifact)
     assert of_last.now[SINCE_LAST].to_pylist() == ["<1h"]
+    unasked = timelines(rows, mapping, Wanted("latest"), model.artifact)
+    said = [predicted(model, of, latest, mapping, 1, None)["warnings"][0].as_py() for of in (last, unasked)]
+    assert said == [[CONTEXT_UNKNOWN], [TIME_UNKNOWN, CONTEXT_UNKNOWN]]

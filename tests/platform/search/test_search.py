@@ -67,6 +67,7 @@ def test_a_nested_space_replaces_a_dotted_key() -> None:
         "execution.scoring_actors",
         "tracking.mlflow",
         "split.seed",
+        "few_shot.tail_samples",
         "evaluation.seed",
         "events.paths",
         "vocabulary.anchor_threshold",
