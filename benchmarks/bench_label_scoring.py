@@ -1,12 +1,13 @@
 """What label scores cost: counted work, and CPU seconds beside those of other ways to score, in one process.
 
-Names come from columns of logs, the most frequent first. Counts: nodes of the trie of names that go through the model
-after each prompt, and rows of the LM head that are multiplied. Seconds are the process's CPU time on one thread, for a
-prompt; all ways run in turn, several rounds, and of a ratio the median of the rounds is told with their range. Other
-ways (`label_scoring_peers`) have to give the scores of full normalization first. They run on few prompts, and lm-eval
-on few labels where asked, multiplied, since each label is a sequence of its own there.
+Names come from columns of logs, the most frequent first; without one from a log of the synthetic world. Counts: nodes
+of the trie of names that go through the model after each prompt, and rows of the LM head that are multiplied. Seconds
+are the process's CPU time on one thread, for a prompt; all ways run in turn, several rounds, and of a ratio the median
+of the rounds is told with their range. Other ways (`label_scoring_peers`) have to give the scores of full normalization
+first. They run on few prompts, and lm-eval on few labels where asked, multiplied, since each label is a sequence of its
+own there.
 
-    python -m benchmarks.bench_label_scoring --log FILE.csv.gz:COLUMN [--log ...] [--base FOLDER] [--labels 40 118 194]
+    python -m benchmarks.bench_label_scoring [--log FILE.csv.gz:COLUMN ...] [--base FOLDER] [--labels 40 118 194]
         [--peers lm-eval kv-per-prompt kv-shared] [--write benchmarks/results/NAME.json] [--count]
 """
 
@@ -42,6 +43,8 @@ from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import Work, label_scorer
 from behaviorlm.trees.token_tree import Int32, TreeWriter
+from behaviorlm_lab.world.generator import simulate_user
+from behaviorlm_lab.world.process import default_world
 from benchmarks import label_scoring_peers as peers
 
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -49,6 +52,8 @@ PEERS = ("lm-eval", "kv-per-prompt", "kv-shared")
 TOLERANCE = 1e-3
 """Between scores, in nats, for float32: with other dtypes no two ways agree so far."""
 EMBEDDED = Path(behaviorlm.__file__).parent / "assets" / "base"
+WORLD, USERS = "world", 300
+"""What stands for a log of so many users of the synthetic world."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     disable_progress_bar()
     config = ModelConfig(base=str(options.base), dtype=options.dtype)
-    labels = encoded(names_of(options.log), config)
+    labels = encoded(names_of(options.log or [WORLD]), config)
     print(" | ".join(_head(options)), flush=True)
     model = load_model(config).requires_grad_(False)
     title = (
@@ -140,7 +145,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--log", action="append", required=True, help="a CSV file and its column, FILE:COLUMN")
+    add("--log", action="append", help="a CSV file and its column, FILE:COLUMN (default: the world's log)")
     add("--base", type=Path, default=EMBEDDED, help="folder of a model (default: the embedded one)")
     add("--labels", type=int, nargs="*", default=[], help="how many names (default: all)")
     add("--prompt-tokens", type=int, default=256, help="tokens of a prompt")
@@ -174,12 +179,19 @@ def names_of(logs: Sequence[str]) -> list[str]:
     """The names of all logs, those of the first before those of the next, the most frequent of each first."""
     found = dict[str, None]()
     for log in logs:
-        path, _, column = log.rpartition(":")
-        with pa.input_stream(path, compression="detect") as file:
-            options = pacsv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
-            counted = Counter(pacsv.read_csv(file, convert_options=options)[column].to_pylist())
-        found |= dict.fromkeys(name for name, _ in counted.most_common() if name)
+        found |= dict.fromkeys(name for name, _ in Counter(column_of(log)).most_common())
     return list(found)
+
+
+def column_of(log: str) -> list[str]:
+    """What FILE:COLUMN holds, row after row, without empty cells; of `WORLD` the behaviors."""
+    if log == WORLD:
+        world = default_world()
+        return [event.behavior for user in range(USERS) for event in simulate_user(world, 0, user)]
+    path, _, column = log.rpartition(":")
+    with pa.input_stream(path, compression="detect") as file:
+        options = pacsv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
+        return [name for name in pacsv.read_csv(file, convert_options=options)[column].to_pylist() if name]
 
 
 def encoded(names: Sequence[str], config: ModelConfig) -> list[Int32]:

@@ -1,10 +1,11 @@
 """bfloat16 against float32 weights: seconds side by side, and how far losses and label scores lie apart.
 
-Samples come from a column of a log in its order: the history of a sample is the ten names before it. Tuning runs the
-engine of the product with one worker, a step in each dtype in turn; then prompts are scored by both untuned bases in
-turn, and by what was tuned in bfloat16 as it is and with its base held in float32, as hardware without bfloat16 would.
+Samples come from a column of a log in its order, without one from a log of the synthetic world: the history of a sample
+is the ten names before it. Tuning runs the engine of the product with one worker, a step in each dtype in turn; then
+prompts are scored by both untuned bases in turn, and by what was tuned in bfloat16 as it is and with its base held in
+float32, as hardware without bfloat16 would.
 
-    python -m benchmarks.bench_precision --log FILE.csv.gz:COLUMN [--base FOLDER] [--full] [--steps 6] [--samples 16]
+    python -m benchmarks.bench_precision [--log FILE.csv.gz:COLUMN] [--base FOLDER] [--full] [--steps 6] [--samples 16]
         [--prompts 64] [--rounds 5] [--threads 1] [--normalization trie] [--rate 1e-4]
     python -m benchmarks.bench_precision --widths [--rounds 7]
 
@@ -24,8 +25,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -45,7 +44,7 @@ from behaviorlm_ray.export.exporting import apart
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import TuningEngine, prepare_process, start_engine
 from behaviorlm_ray.tuning.optimizer_step import run_step
-from benchmarks.bench_label_scoring import EMBEDDED, encoded, names_of
+from benchmarks.bench_label_scoring import EMBEDDED, WORLD, column_of, encoded, names_of
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--log", help="a CSV file and its column, FILE:COLUMN")
+    parser.add_argument("--log", default=WORLD, help="a CSV file and its column (default: the world's log)")
     parser.add_argument("--widths", action="store_true", help="layers of several widths in place of a model")
     parser.add_argument("--base", type=Path, default=EMBEDDED, help="folder of a model")
     parser.add_argument("--full", action="store_true", help="tune all weights in place of an adapter")
@@ -80,8 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for width in WIDTHS:
             compare_layers(width, options.rounds)
         return 0
-    if options.log is None:
-        parser.error("--log or --widths is needed")
     configs = {
         dtype: ModelConfig(base=str(options.base), dtype=dtype, adaptation="full" if options.full else "lora")
         for dtype in DTYPES
@@ -130,12 +127,8 @@ def compare_layers(width: int, rounds: int) -> None:
 
 def label_rows(log: str, names: Sequence[str], needed: int) -> list[int]:
     """The places among the names of the log's first rows."""
-    path, _, column = log.rpartition(":")
-    with pa.input_stream(path, compression="detect") as file:
-        options = pacsv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
-        found = pacsv.read_csv(file, convert_options=options)[column].to_pylist()
     place = {name: number for number, name in enumerate(names)}
-    return [place[name] for name in found if name][:needed]
+    return [place[name] for name in column_of(log)[:needed]]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter, plain_sequences
 from benchmarks.gpu_clock import Row
-from benchmarks.gpu_scoring import NORMALIZATIONS, prompt_groups, prompt_writer, scores_of
+from benchmarks.gpu_scoring import NORMALIZATIONS, Windows, prompt_groups, prompt_writer
 from benchmarks.gpu_shapes import DrawnLog, check_shape, drawn_log, drawn_model, with_adapter
 from benchmarks.gpu_tuning import TuningArm, step_schedule
 
@@ -60,7 +60,7 @@ def scoring_equality(device: torch.device, is_tiny: bool) -> Row:
         shape.config.vocab_size, 2 if is_tiny else 4, 4 if is_tiny else 40, 12 if is_tiny else 122
     )
     groups = prompt_groups(log, 512, 4 if is_tiny else 20)
-    prompts = [ids for group in groups for ids in _prompts(log, group)]
+    prompts = _prompts(log, groups)
     row: Row = {"prompts": len(prompts), "labels": len(log.label_ids)}
     for normalization in NORMALIZATIONS:
         found: dict[str, tuple[float, Tensor]] = {}
@@ -69,7 +69,7 @@ def scoring_equality(device: torch.device, is_tiny: bool) -> Row:
             attention = choose_attention(model, allow_plain=False)
             scorer = label_scorer(model, attention, log.label_ids, 4096, normalization)
             name = str(dtype).removeprefix("torch.")
-            trees = scores_of(scorer, log, groups)
+            trees = torch.from_numpy(scorer.score(prompt_writer(log, groups)))
             plain = _plain_scores(model, prompts, log.label_ids, normalization == "trie", device)
             found[f"tree {name}"] = float(trees.double().mean()), trees.double()
             found[f"plain {name}"] = float(plain.mean()), plain
@@ -144,9 +144,9 @@ def _plain_scores(
     return scores
 
 
-def _prompts(log: DrawnLog, group: list[np.ndarray]) -> list[Int32]:
+def _prompts(log: DrawnLog, groups: Sequence[Windows]) -> list[Int32]:
     writer = TreeWriter()
-    last = prompt_writer(log, group)(writer)
+    last = prompt_writer(log, groups)(writer)
     tree = writer.finish()
     return [tree.token_ids[tree.path_to(index)] for index in last]
 

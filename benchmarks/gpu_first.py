@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from behaviorlm.scoring.label_scoring import PROMPT_TOKENS
 from behaviorlm_ray.tuning.utilization import peak_teraflops
 from benchmarks.gpu_attention import attention_rows
 from benchmarks.gpu_clock import Record, Row, copy_gigabytes, matrix_teraflops, summary
@@ -159,11 +160,11 @@ def _tune(look: Look, section: str, name: str, arms: Sequence[TuningArm], needed
 
 
 def scoring(look: Look) -> None:
-    """Label scores at each shape."""
+    """Label scores at each shape, in trees of a replica's size, and in larger ones for comparison."""
     sizes = {
-        "0.5B": [(8192, 1024, 400), (32768, 4096, 800), (65536, 8192, 1600)],
-        "1.5B": [(32768, 4096, 400)],
-        "8B": [(16384, 4096, 200)],
+        "0.5B": [(8192, PROMPT_TOKENS, 400), (32768, PROMPT_TOKENS, 800), (32768, 4096, 800)],
+        "1.5B": [(32768, PROMPT_TOKENS, 400)],
+        "8B": [(16384, PROMPT_TOKENS, 200)],
     }
     for name in look.shapes:
         _score(look, name, [(512, 128, 8)] if look.is_tiny else sizes[name])

@@ -10,7 +10,7 @@ from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.label_scoring import label_scorer
+from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, label_scorer
 from benchmarks.gpu_clock import Row, rounds, wait
 from benchmarks.gpu_scoring import prompt_groups, prompt_writer
 from benchmarks.gpu_shapes import DrawnLog
@@ -32,11 +32,12 @@ def profiled_step(model: AdaptedModel, log: DrawnLog, max_tokens: int) -> Row:
 def profiled_scoring(
     model: AdaptedModel, log: DrawnLog, normalization: Normalization, max_tokens: int
 ) -> Row:
-    """The prompts of one tree, and the names after them."""
+    """The prompts that a replica takes at a time, and the names after them."""
     device = next(model.parameters()).device
     scorer = label_scorer(model, choose_attention(model), log.label_ids, max_tokens, normalization)
-    group = prompt_groups(log, max_tokens // 8, max_tokens // 64)[0]
-    return _profiled(device, lambda: scorer.score(prompt_writer(log, group)))
+    trees = max(1, max_tokens // PROMPT_TOKENS)
+    groups = prompt_groups(log, max_tokens // trees, max_tokens // 64)[:trees]
+    return _profiled(device, lambda: scorer.score(prompt_writer(log, groups)))
 
 
 def _profiled(device: torch.device, run: Callable[[], Any]) -> Row:

@@ -1,16 +1,15 @@
 """Label scores on one device: prompts a second, with full normalization and over the trie."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import numpy as np
-import torch
 
 from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.label_scoring import LabelScorer, Work, label_scorer
+from behaviorlm.scoring.label_scoring import Work, label_scorer
 from behaviorlm.timelines.parts import write_prompts
 from behaviorlm.trees.token_tree import TreeWriter
 from benchmarks.gpu_clock import Row, forget_peak, peak_gib, rounds, spread
@@ -29,11 +28,14 @@ def measured_scoring(
     peaks: tuple[float | None, float],
     seconds: float = 4.0,
 ) -> Row:
-    """Speed of scoring. sizes: tokens at a time, tokens of prompts in a tree, and prompts in all."""
+    """Speed of scoring, several trees at a time as a replica does. sizes: tokens at a time, of prompts in a tree, and
+    prompts in all.
+    """
     device = next(model.parameters()).device
     max_tokens, tree_tokens, prompts = sizes
     scorer = label_scorer(model, choose_attention(model), log.label_ids, max_tokens, normalization)
     groups = prompt_groups(log, tree_tokens, prompts)
+    together = max(1, scorer.max_tokens // tree_tokens)
     counted = sum(len(rows) for group in groups for rows in group)
     forget_peak(device)
     work = Work()
@@ -41,8 +43,8 @@ def measured_scoring(
     def run() -> None:
         nonlocal work
         tokens = nodes = head_rows = 0
-        for group in groups:
-            scores, done = scorer.score_counted(prompt_writer(log, group))
+        for start in range(0, len(groups), together):
+            scores, done = scorer.score_counted(prompt_writer(log, groups[start : start + together]))
             tokens, nodes = tokens + done.tokens, nodes + done.nodes
             head_rows += done.head_rows
             if not np.isfinite(scores).all():
@@ -84,17 +86,15 @@ def prompt_groups(log: DrawnLog, tree_tokens: int, prompts: int) -> list[Windows
     return groups
 
 
-def prompt_writer(log: DrawnLog, group: Windows) -> Callable[[TreeWriter], list[int]]:
-    """Writes the prompts of some windows below their instruction."""
+def prompt_writer(log: DrawnLog, groups: Sequence[Windows]) -> Callable[[TreeWriter], list[int]]:
+    """Writes the prompts of some windows, a tree for each group below its instruction."""
 
     def write(writer: TreeWriter) -> list[int]:
-        writer.open(log.prompt.instruction_ids)
-        return [last for rows in group for last in write_prompts(writer, log.part, rows)]
+        last: list[int] = []
+        for group in groups:
+            writer.open(log.prompt.instruction_ids)
+            last += [index for rows in group for index in write_prompts(writer, log.part, rows)]
+            writer.close()
+        return last
 
     return write
-
-
-def scores_of(scorer: LabelScorer, log: DrawnLog, groups: list[Windows]) -> torch.Tensor:
-    """Label scores of all prompts of some groups; float32 [prompts, K]."""
-    found = [scorer.score(prompt_writer(log, group)) for group in groups]
-    return torch.from_numpy(np.concatenate(found))

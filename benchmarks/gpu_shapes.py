@@ -88,7 +88,7 @@ def shapes(is_tiny: bool) -> dict[str, Shape]:
         }
         names = {"0.5B": 1, "1.5B": 2, "8B": 1}
         return {
-            name: Shape(name, _llama(vocab_size=4096, num_hidden_layers=layers, **small))
+            name: Shape(name, _llama(vocab_size=2048, num_hidden_layers=layers, **small))
             for name, layers in names.items()
         }
     big = {
@@ -109,7 +109,7 @@ def check_shape(is_tiny: bool) -> Shape:
     width = 64 if is_tiny else 256
     sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_key_value_heads": 2}
     layers = 2 if is_tiny else 4
-    return Shape("check", _llama(vocab_size=4096, num_hidden_layers=layers, num_attention_heads=4, **sizes))
+    return Shape("check", _llama(vocab_size=2048, num_hidden_layers=layers, num_attention_heads=4, **sizes))
 
 
 def drawn_model(shape: Shape, device: torch.device, dtype: torch.dtype, gain: float = 1.0) -> PreTrainedModel:
@@ -150,7 +150,8 @@ def drawn_log(vocabulary: int, users: int, events: int, labels: int = 122) -> Dr
     encoder = PromptEncoder(tokenizer, PromptConfig(max_events=32, stride=16))
     names = [" ".join(pair) for pair in itertools.product(THINGS.split(","), STATES.split(","))][:labels]
     spread = vocabulary // len(tokenizer)
-    assert spread, f"{len(tokenizer)} tokens do not fit into a vocabulary of {vocabulary}"
+    if spread < 1:
+        raise ValueError(f"{len(tokenizer)} tokens of the embedded base do not fit into {vocabulary}")
     rows = users * events
     # Zipf-like: few names make most of the events
     share = 1 / np.arange(1, len(names) + 1)

@@ -64,11 +64,6 @@ def check_adapter(config: ModelConfig) -> None:
         add_adapter(network, config, seed=0)
 
 
-def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The parameters that training changes, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
 def save_trained(model: AdaptedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
     """Write what was trained: the adapter in peft's format or all the weights; the tokenizer too if given."""
     folder = Path(folder)

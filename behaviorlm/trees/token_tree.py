@@ -62,18 +62,6 @@ class TokenTree:
         """Indices of the ancestors of a token and the token itself, root first. int64 [depth + 1]."""
         return np.flatnonzero(self.end[: index + 1] > index)
 
-    def ancestor_mask(self, window: int | None = None) -> NDArray[np.bool_]:
-        """Which token (row) attends to which (column): its ancestors and itself; bool [L, L].
-
-        `window` limits attention to the nearest `window` tokens of the path, the token itself included, as layers
-        with a sliding window do.
-        """
-        index = np.arange(len(self))
-        mask = (index[None, :] <= index[:, None]) & (index[:, None] < self.end[None, :])
-        if window is not None:
-            mask &= self.depth[:, None] - self.depth[None, :] < window
-        return mask
-
 
 class TreeWriter:
     """Writes a tree in preorder: `open` descends, `leaf` hangs a closed branch, `close` ascends."""

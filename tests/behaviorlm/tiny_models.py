@@ -109,6 +109,11 @@ def random_tree(seed: int, events: int = 5) -> TokenTree:
     return writer.finish()
 
 
+def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def window_writer(
     instruction: np.ndarray, lines: Sequence[np.ndarray], questions: Sequence[np.ndarray]
 ) -> Callable[[TreeWriter], list[int]]:

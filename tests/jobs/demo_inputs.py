@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from behaviorlm_lab.world.log import write_log
+from tests.platform.lab.world_logs import write_log
 from tests.platform.small_runs import save_base, write_conversations
 
 

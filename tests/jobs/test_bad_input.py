@@ -17,7 +17,7 @@ import yaml
 from behaviorlm.config import load_settings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
-from behaviorlm_ray.scoring.replica import ScoringTask, score_function
+from behaviorlm_ray.scoring.replica import Replica, ScoringTask
 from tests.platform.small_runs import log_rows, run_data, save_base, write_conversations, write_log
 
 STRANGE = (
@@ -341,7 +341,7 @@ def test_behaviors_named_like_control_tokens_paths_and_in_any_script_stay_as_the
         (number, window) for number, part in enumerate(log.parts) for window in part.windows(rows[number])
     ]
     task = ScoringTask(log, settings.model, None, measures=False, max_tokens=2048, threads=1, use_gpu=False)
-    scored = score_function(task)(
+    scored = Replica(task)(
         pa.table({"part": [part for part, _ in windows], "rows": [row for _, row in windows]})
     )
     scores = scored["label_scores"].combine_chunks().values.to_numpy().reshape(-1, len(STRANGE))

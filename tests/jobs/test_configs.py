@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from behaviorlm.config import load_settings
-from behaviorlm.model.adapters import add_adapter, trainable_parameters
+from behaviorlm.model.adapters import add_adapter
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model, load_tokenizer, max_positions
@@ -27,6 +27,7 @@ from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.search.settings import SearchSettings, base_run, sure_trials, trial_settings
+from tests.behaviorlm.tiny_models import trainable_parameters
 from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"

@@ -10,27 +10,8 @@ from typing import Any
 
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm_lab.world.generator import Generator, simulate_user
-from behaviorlm_lab.world.process import default_world
 
 USERS_PER_PART = 1000
-
-
-def write_log(
-    path: str | Path,
-    users: int = 300,
-    seed: int = 0,
-    events_per_user: tuple[int, int] = (20, 40),
-    world: Generator | None = None,
-) -> int:
-    """Write a synthetic log as gzipped JSON lines, users one after the other, each in order of time.
-
-    One object per event: `user` ("user-00042"), `time` (ISO 8601, UTC, to the second), `behavior`, and
-    `place` ("home", "office", "campus" or "out"; known only with the event). `events_per_user`: the fewest
-    and the most events of a user. The bytes are the same for the same arguments. Returns the number of
-    events. Raises ConfigError (bad counts or seed) and StorageError (cannot write).
-    """
-    check_counts(users, seed, events_per_user)
-    return write_json_lines(path, log_rows(world or default_world(), range(users), seed, events_per_user))
 
 
 def part_count(users: int) -> int:
@@ -46,10 +27,12 @@ def part_name(part: int) -> str:
 def write_part(
     folder: str | Path, part: int, users: int, seed: int, events_per_user: tuple[int, int], world: Generator
 ) -> int:
-    """Write one part of a log of `users` users as `part-00000.jsonl.gz`, rows as in `write_log`.
+    """Write a part of a log of `users` users, one after the other, as gzipped JSON lines, `part-00000.jsonl.gz`.
 
-    The bytes depend on the arguments alone, so parts can be written in any order and in parallel. Returns the number
-    of events. Raises StorageError.
+    One object per event, in order of time: `user` ("user-00042"), `time` (ISO 8601, UTC, to the second), `behavior`,
+    and `place` ("home", "office", "campus" or "out"; known only with the event). `events_per_user`: the fewest and the
+    most events of a user. The bytes depend on the arguments alone, so parts can be written in any order and in
+    parallel. Returns the number of events. Raises StorageError.
     """
     indices = range(part * USERS_PER_PART, min((part + 1) * USERS_PER_PART, users))
     return write_json_lines(Path(folder) / part_name(part), log_rows(world, indices, seed, events_per_user))

@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.metrics.outcomes import Outcomes
-from behaviorlm_ray.evaluation.circumstances import Circumstances, Int64, circumstances
+from behaviorlm_ray.evaluation.circumstances import Circumstances, Int64
 from behaviorlm_ray.evaluation.examples import examples
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import SampleFacts
 from behaviorlm_ray.evaluation.user_spread import users, users_against
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather
 
 CLASS_STARTS = (0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 50, 100, 200, 500, 1000)
 """Where classes of counts begin; the last has no end."""
@@ -28,8 +27,7 @@ CONFUSED = 3
 
 
 def breakdowns(
-    log: PreparedLog,
-    rows: SampleRows,
+    found: Circumstances,
     facts: SampleFacts,
     outcomes: Mapping[str, Outcomes],
     subject: str,
@@ -39,21 +37,22 @@ def breakdowns(
 
     subject: the model, one of `outcomes`, that users and examples are told of; scores: its predictor's.
     """
-    found = circumstances(log, rows, facts)
     return {
         "subject": subject,
-        "test_samples": samples_fingerprint(log, rows),
+        "test_samples": samples_fingerprint(facts.sample_ids),
         "slices": slices(found, outcomes),
         "coverage": {name: coverage(of) for name, of in outcomes.items()},
         "users": {name: users(found, of) for name, of in outcomes.items()},
         "users_against": users_against(found, outcomes, subject),
-        "examples": examples(log, rows, facts, outcomes[subject], scores.test()),
+        "examples": examples(found.question, facts, outcomes[subject], scores.test()),
     }
 
 
-def samples_fingerprint(log: PreparedLog, rows: SampleRows) -> str:
-    """Names the test samples, whatever their order and the model: runs with the same one can be compared by numbers."""
-    ids = gather(log, rows, "sample_id")
+def samples_fingerprint(ids: NDArray[np.uint8]) -> str:
+    """Names the test samples, whatever their order and the model: runs with the same one can be compared by numbers.
+
+    ids: theirs, uint8[n, 16].
+    """
     ordered = np.sort(np.ascontiguousarray(ids).view(f"V{ids.shape[1]}").ravel()) if len(ids) else ids
     return hashlib.sha256(ordered.tobytes()).hexdigest()
 

@@ -1,6 +1,9 @@
 """What each test sample was asked under: how much history, what is known of the user, when. No user is named."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +13,20 @@ from behaviorlm_ray.evaluation.samples import SampleFacts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 
 CLOCK = ("hour", "weekday")
+SHOWN_HISTORY = 12
+"""Events before a sample that are shown, the latest."""
 
 Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One test sample as it is shown. events_seen: how many the model saw, of which the history is the latest."""
+
+    history: list[str]
+    events_seen: int
+    context: dict[str, Any]
+    came: str
 
 
 @dataclass(frozen=True)
@@ -19,7 +34,8 @@ class Circumstances:
     """Of each of n test samples what it was asked under.
 
     history: events that the model saw; known: events of the user in the training part; both int64[n]. clock: its hour,
-    weekday as text, object[n], where the log has a clock. groups: int64[n], a number for each group.
+    weekday as text, object[n], where the log has a clock. groups: int64[n], a number for each group. question: reads
+    the one at a place.
     """
 
     history: Int64
@@ -28,6 +44,7 @@ class Circumstances:
     is_tail: NDArray[np.bool_]
     groups: Int64
     clock: dict[str, NDArray[np.object_]]
+    question: Callable[[int], Question]
 
 
 def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Circumstances:
@@ -54,4 +71,24 @@ def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Cir
         ~is_anchor[facts.targets],
         groups.astype(np.int64),
         clock,
+        partial(_question, log, rows),
+    )
+
+
+def _question(log: PreparedLog, rows: SampleRows, place: int) -> Question:
+    starts = np.cumsum([0, *map(len, rows)])
+    number = int(np.searchsorted(starts, place, side="right")) - 1
+    part, row = log.parts[number], int(rows[number][place - starts[number]])
+    first = max(int(part.window_start[row]), row - SHOWN_HISTORY)
+    context = {
+        name.removeprefix("before."): part.table[name][row].as_py()
+        for name in part.table.column_names
+        if name.startswith("before.") and part.table[name][row].as_py() is not None
+    }
+    behavior = part.table["behavior"]
+    return Question(
+        behavior.slice(first, row - first).to_pylist(),
+        row - int(part.window_start[row]),
+        context,
+        behavior[row].as_py(),
     )

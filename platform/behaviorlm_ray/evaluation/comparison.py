@@ -34,11 +34,13 @@ from behaviorlm.scoring.model_names import (
     split_model_name,
 )
 from behaviorlm_ray.evaluation.breakdowns import breakdowns, confusions
+from behaviorlm_ray.evaluation.circumstances import Circumstances, circumstances
+from behaviorlm_ray.evaluation.counted_log import counted_log
 from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.examples import validation_losses
 from behaviorlm_ray.evaluation.measured import Asked, MeasuredPredictor, measure_predictor
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
-from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior, baseline_predictors, to_natural
+from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior
 from behaviorlm_ray.evaluation.recommendation import Option, best, options, recommended
 from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
@@ -148,10 +150,12 @@ def compare(
     log; a model beyond what can be known raises DataError. told: gets what is kept of each predictor on test, by name.
     """
     facts = sample_facts(log, samples)
+    found = circumstances(log, samples.test, facts)
+    counting = Counting(counted_log(log, samples), facts)
+    rules = Rules(facts, log.prompt, tau_grid, tail_minimum_targets)
     known = None if truth is None else truth.open().about(log, samples.test)
-    rules = Rules(log.vocabulary, log.prompt, tau_grid, tail_minimum_targets)
-    counting = Counting(log, samples)
-    natural = {name: at_natural_prior(of, to_natural(log, of.mix)) for name, of in scores.items()}
+
+    natural = {name: at_natural_prior(of, facts.to_natural(of.mix)) for name, of in scores.items()}
     predictors: dict[str, MeasuredPredictor] = {}
     asked_of: dict[str, ArmScores] = {}
 
@@ -160,15 +164,15 @@ def compare(
         listener = None if told is None else partial(told, name)
         is_model = name in scores
         asked = Asked(is_model, is_model and known is not None, listener)
-        predictors[name] = measure_predictor(of, facts, rules, asked)
+        predictors[name] = measure_predictor(of, rules, asked)
 
-    for name, of in {**baseline_predictors(log, samples), COUNTS: counting.alone(), **natural}.items():
+    for name, of in {**counting.baselines(), COUNTS: counting.alone(), **natural}.items():
         measure(name, of)
     mixtures = {}
     winner = best([option for name in scores for option in _options(name, predictors[name])])
     if winner is not None:
         mixture, of = f"{winner.predictor}{WITH_COUNTS}", natural[winner.predictor]
-        mixtures[mixture] = counting.best_mixture(of, facts.validation_weights)
+        mixtures[mixture] = counting.best_mixture(of)
         measure(mixture, counting.with_model(of, mixtures[mixture]))
     measured = _Measured(facts, list(scores), predictors, mixtures, None, resampling)
     if known is not None:
@@ -179,14 +183,13 @@ def compare(
         measured = replace(measured, held=held)
     return Comparison(
         _results(measured),
-        _details(measured) | {"breakdowns": _broken_down(log, samples, measured, asked_of, scores)},
-        _warnings(measured, rules),
+        _details(measured) | {"breakdowns": _broken_down(found, measured, asked_of, scores)},
+        _warnings(measured, tail_minimum_targets),
     )
 
 
 def _broken_down(
-    log: PreparedLog,
-    samples: EvaluatedSamples,
+    found: Circumstances,
     measured: _Measured,
     asked_of: Mapping[str, ArmScores],
     arms: Mapping[str, ArmScores],
@@ -195,8 +198,7 @@ def _broken_down(
     subject = measured.recommended or next(iter([*measured.arms, *measured.predictors]))
     confused = {subject, *(measured.preferred.get(name, name) for name in measured.arms)}
     return breakdowns(
-        log,
-        samples.test,
+        found,
         measured.facts,
         measured.looked_at,
         subject,
@@ -285,14 +287,14 @@ def _in_expectation(held: HeldAgainstTruth) -> dict[str, Any]:
     }
 
 
-def _warnings(measured: _Measured, rules: Rules) -> list[str]:
+def _warnings(measured: _Measured, minimum: int) -> list[str]:
     if not len(measured.facts.validation):
         return [WITHOUT_VALIDATION]
     if any(option.objective is not None for option in measured.compared):
-        return _choice_of_few(measured.facts, rules.tail_minimum_targets)
+        return _choice_of_few(measured.facts, minimum)
     return [
         "no rule was chosen: the validation samples have no anchor target or no tail behavior with "
-        f"{rules.tail_minimum_targets} targets; raise split.validation"
+        f"{minimum} targets; raise split.validation"
     ]
 
 

@@ -3,7 +3,7 @@
 Both read label scores, which `breakdowns` does without. The samples are drawn by their ids, not picked by hand.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,52 +13,42 @@ from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.metrics.score_batches import ScoreBatch, keep
 from behaviorlm.timelines.sample_ids import id_words, uniform_keys
+from behaviorlm_ray.evaluation.circumstances import Question
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import SampleFacts
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather
 
 EACH = 3
 """Examples of each kind: an anchor or a tail behavior came, and the choice was right or wrong."""
 EXPECTED = 3
 """Behaviors that a predictor ranks first and that are named."""
-SHOWN_HISTORY = 12
-"""Events before the sample that are shown, the latest."""
 _SEED = 5
 
 
 def examples(
-    log: PreparedLog, rows: SampleRows, facts: SampleFacts, of: Outcomes, batches: Iterable[ScoreBatch]
+    question: Callable[[int], Question], facts: SampleFacts, of: Outcomes, batches: Iterable[ScoreBatch]
 ) -> list[dict[str, Any]]:
     """Test samples with their histories, the same number of each kind as far as there are so many.
 
-    of: what was chosen. batches: label scores of the same predictor before any rule, for what it ranks first. Users are
-    not told.
+    question: reads the sample at a place. of: what was chosen. batches: label scores of the same predictor before any
+    rule, for what it ranks first. Users are not told.
     """
-    chosen = _drawn(log, rows, facts, of)
+    chosen = _drawn(facts, of)
     ranked = _first(batches, chosen)
-    starts = np.cumsum([0, *map(len, rows)])
     names, is_anchor = facts.vocabulary.names, facts.vocabulary.is_anchor
     result = []
     for place in chosen:
-        number = int(np.searchsorted(starts, place, side="right")) - 1
-        part, row = log.parts[number], int(rows[number][place - starts[number]])
-        first = max(int(part.window_start[row]), row - SHOWN_HISTORY)
-        target = int(facts.targets[place])
+        asked, target = question(int(place)), int(facts.targets[place])
         result.append(
             {
-                "history": part.table["behavior"].slice(first, row - first).to_pylist(),
-                "events_seen": row - int(part.window_start[row]),
-                "context": {
-                    name.removeprefix("before."): part.table[name][row].as_py()
-                    for name in part.table.column_names
-                    if name.startswith("before.") and part.table[name][row].as_py() is not None
-                },
+                "history": asked.history,
+                "events_seen": asked.events_seen,
+                "context": asked.context,
                 "expected": [
                     {"behavior": names[behavior], "probability": value}
                     for behavior, value in ranked[int(place)]
                 ],
                 "chosen": names[of.predicted[place]],
-                "came": part.table["behavior"][row].as_py(),
+                "came": asked.came,
                 "is_anchor": bool(target >= 0 and is_anchor[target]),
                 "is_unseen": target < 0,
                 "rank": int(of.rank[place]) + 1 if target >= 0 else None,
@@ -95,9 +85,9 @@ def validation_losses(
     return result
 
 
-def _drawn(log: PreparedLog, rows: SampleRows, facts: SampleFacts, of: Outcomes) -> NDArray[np.int64]:
+def _drawn(facts: SampleFacts, of: Outcomes) -> NDArray[np.int64]:
     """Places of the samples: of each kind the first in an order drawn by the samples' ids."""
-    high, low = id_words(gather(log, rows, "sample_id"))
+    high, low = id_words(facts.sample_ids)
     order = np.lexsort((low, high, uniform_keys(high, low, _SEED)))
     anchor, right = np.append(facts.vocabulary.is_anchor, False)[facts.targets], of.rank == 0
     kinds = [(~anchor, right), (~anchor, ~right), (anchor, right), (anchor, ~right)]

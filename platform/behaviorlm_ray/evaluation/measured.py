@@ -20,7 +20,6 @@ from behaviorlm.scoring.decision_rules import (
 from behaviorlm.scoring.model_names import ADJUSTED, PER_TOKEN, PLAIN, PMI
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.rule_choice import ChosenRules, Rules, choose_rules
-from behaviorlm_ray.evaluation.samples import SampleFacts
 
 
 @dataclass(frozen=True)
@@ -51,19 +50,18 @@ class Asked:
     told: Callable[[Kept], None] | None = None
 
 
-def measure_predictor(scores: ArmScores, facts: SampleFacts, rules: Rules, asked: Asked) -> MeasuredPredictor:
-    """Measure a predictor on the samples of these facts."""
-    chosen = None
-    if len(facts.validation):
-        chosen = choose_rules(scores, facts.validation, facts.validation_folds, rules)
+def measure_predictor(scores: ArmScores, rules: Rules, asked: Asked) -> MeasuredPredictor:
+    """Measure a predictor on the samples that the rules are of."""
+    facts = rules.facts
+    chosen = choose_rules(scores, rules) if len(facts.validation) else None
 
     def along_the_front(batch: ScoreBatch) -> NDArray[np.int32]:
-        return adjusted_choices(batch.label_scores, rules.prior, FRONT_TAUS)
+        return adjusted_choices(batch.label_scores, facts.prior, FRONT_TAUS)
 
     kept = keep_predictions(
         scores.test(),
         facts.targets,
-        len(rules.vocabulary),
+        len(facts.vocabulary),
         dict(_forms(scores, chosen, rules)),
         along_the_front if asked.front else None,
         scores.own_mix,
@@ -72,7 +70,7 @@ def measure_predictor(scores: ArmScores, facts: SampleFacts, rules: Rules, asked
         asked.told(kept)
     if kept.choices is None:
         return MeasuredPredictor(kept.outcomes, kept.forms, chosen)
-    front = adjustment_front(kept.choices, facts.targets, rules.vocabulary.is_anchor)
+    front = adjustment_front(kept.choices, facts.targets, facts.vocabulary.is_anchor)
     choices = kept.choices if asked.front_choices else None
     return MeasuredPredictor(kept.outcomes, kept.forms, chosen, front, choices)
 
@@ -94,4 +92,4 @@ def _forms(scores: ArmScores, chosen: ChosenRules | None, rules: Rules) -> Itera
 
 
 def _adjusted(rules: Rules, tau: float, batch: ScoreBatch) -> NDArray[np.float32]:
-    return logit_adjustment(batch.label_scores, rules.prior, tau)
+    return logit_adjustment(batch.label_scores, rules.facts.prior, tau)

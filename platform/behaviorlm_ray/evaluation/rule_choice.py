@@ -26,31 +26,23 @@ from behaviorlm.scoring.decision_rules import (
     adjusted_choices,
     anchor_tail_objective,
     choose_tau,
-    log_prior,
 )
 from behaviorlm.scoring.model_names import ADJUSTED, BAYES, FITTED, PLAIN
 from behaviorlm.scoring.rule_fitting import COARSE, Codes, FittedNumbers, Pair, fit_numbers, pair_codes
 from behaviorlm.scoring.rule_terms import bayes_shift
 from behaviorlm.timelines.parts import labels_with_terminator
-from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.evaluation.predictors import ArmScores
-
-Targets = NDArray[np.int32]
+from behaviorlm_ray.evaluation.samples import SampleFacts
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How every predictor is decided by; tau is chosen from the grid on validation."""
+    """What every predictor is decided by on these samples; tau is chosen from the grid on validation."""
 
-    vocabulary: Vocabulary
+    facts: SampleFacts
     prompt: PromptTokens
     tau_grid: Sequence[float]
     tail_minimum_targets: int
-
-    @cached_property
-    def prior(self) -> NDArray[np.float64]:
-        """What adjustment takes out; float64[K]."""
-        return log_prior(self.vocabulary.counts)
 
     @cached_property
     def label_lengths(self) -> NDArray[np.int64]:
@@ -59,19 +51,20 @@ class Rules:
 
     def scores(self, rule: DecisionRule, batch: ScoreBatch) -> NDArray[np.float64]:
         """What a rule ranks a batch by, float64[b, K]."""
-        every = np.arange(len(self.prior))
-        terms = rule_terms(rule, self.prior, self.vocabulary.is_anchor, every)
+        prior = self.facts.prior
+        terms = rule_terms(rule, prior, self.facts.vocabulary.is_anchor, np.arange(len(prior)))
         return terms.scores(normalize_label_scores(batch.label_scores))
 
-    def bayes(self, targets: Targets, mix: NDArray[np.float64] | None) -> BayesRule:
-        """The endpoint's own rule. The tail behaviors T that it is about are those that count in the objective on these
-        targets, int32[v], or are frequent enough in training to be expected to: one that a small validation part lacks
-        by chance would never be answered otherwise. mix: see `ArmScores`.
+    def bayes(self, mix: NDArray[np.float64] | None) -> BayesRule:
+        """The endpoint's own rule. The tail behaviors T that it is about are those that count in the objective on
+        validation, or are frequent enough in training to be expected to: one that a small validation part lacks by
+        chance would never be answered otherwise. mix: see `ArmScores`.
         """
-        counts = np.bincount(targets[targets >= 0], minlength=len(self.prior))
-        expected = np.exp(self.prior) * len(targets)
+        targets, prior = self.facts.validation, self.facts.prior
+        counts = np.bincount(targets[targets >= 0], minlength=len(prior))
+        expected = np.exp(prior) * len(targets)
         is_counted = np.maximum(counts, expected) >= max(self.tail_minimum_targets, 1)
-        return BayesRule(shift=bayes_shift(self.prior, mix, self.vocabulary.is_anchor, is_counted).tolist())
+        return BayesRule(shift=bayes_shift(prior, mix, self.facts.vocabulary.is_anchor, is_counted).tolist())
 
 
 @dataclass(frozen=True)
@@ -91,25 +84,20 @@ class ChosenRules:
         return {name: found.objective for name, found in self.found.items()}
 
 
-def choose_rules(
-    scores: ArmScores, targets: Targets, folds: NDArray[np.integer], rules: Rules
-) -> ChosenRules:
-    """In two passes over the predictor's batches, of which a few small numbers a sample are kept.
-
-    targets: int32[v], -1 for those unseen in training; folds: int[v], see `fold_of`.
-    """
-    vocabulary, predictor, own = rules.vocabulary, scores.validation, scores.own_mix
-    bayes = rules.bayes(targets, scores.mix)
+def choose_rules(scores: ArmScores, rules: Rules) -> ChosenRules:
+    """In two passes over the predictor's batches, of which a few small numbers a sample are kept."""
+    facts, predictor, own = rules.facts, scores.validation, scores.own_mix
+    vocabulary, targets, bayes = facts.vocabulary, facts.validation, rules.bayes(scores.mix)
 
     def codes(batch: ScoreBatch, pairs: Sequence[Pair]) -> Codes:
         log_probabilities = normalize_label_scores(batch.label_scores)
         of_batch = targets[batch.places]
-        return pair_codes(log_probabilities, of_batch, vocabulary.is_anchor, rules.prior, pairs)
+        return pair_codes(log_probabilities, of_batch, vocabulary.is_anchor, facts.prior, pairs)
 
     def reduce(batch: ScoreBatch) -> Arrays:
         return {
             PLAIN: first_choices(batch, own),
-            ADJUSTED: adjusted_choices(batch.label_scores, rules.prior, rules.tau_grid),
+            ADJUSTED: adjusted_choices(batch.label_scores, facts.prior, rules.tau_grid),
             BAYES: rules.scores(bayes, batch).argmax(axis=1).astype(np.int32),
             FITTED: codes(batch, COARSE),
         }
@@ -122,7 +110,7 @@ def choose_rules(
         return keep(predictor(), len(targets), lambda batch: {FITTED: codes(batch, pairs)})[FITTED]
 
     minimum = rules.tail_minimum_targets
-    fitted = fit_numbers(codes_of, targets, vocabulary.is_anchor, folds, minimum)
+    fitted = fit_numbers(codes_of, targets, vocabulary.is_anchor, facts.validation_folds, minimum)
     plain = Choices(targets, kept[PLAIN], len(vocabulary))
     tau = choose_tau(plain, kept[ADJUSTED], vocabulary.is_anchor, rules.tau_grid, minimum)
     by_bayes = Choices(targets, kept[BAYES], len(vocabulary))

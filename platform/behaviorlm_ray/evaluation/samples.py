@@ -1,22 +1,18 @@
 """The samples that models are measured on: which they are, and what is known of each."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm.scoring.rule_fitting import fold_of
+from behaviorlm.timelines.config import FewShotConfig
 from behaviorlm.timelines.few_shot import used_shares
 from behaviorlm.timelines.vocabulary import Vocabulary
-from behaviorlm_ray.preparation.prepared_log import (
-    PreparedLog,
-    SampleRows,
-    count,
-    gather,
-    group_count,
-    group_names,
-)
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather, group_names
 
 WITHOUT_VALIDATION = (
     "there is no validation sample, so nothing is chosen by any: no model is shown under a decision rule (+adjusted, "
@@ -36,34 +32,53 @@ class EvaluatedSamples:
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """Of n test samples: targets int32[n] (-1: unseen in training), is_repeat bool[n], groups object[n].
+    """Of n test samples: targets int32[n] (-1: unseen in training), is_repeat bool[n], groups object[n], and
+    sample_ids uint8[n, 16].
 
-    vocabulary: what targets are indexes of. Of the validation samples: targets, int32[v], the fold of each, int8[v],
-    how many groups they are of, and how many samples each stands for where few shots thin their tail, float64[v].
+    vocabulary: what targets are indexes of; few_shot: how many of them were used. Of the validation samples: targets,
+    int32[v], the fold of each, int8[v], and how many groups they are of.
     """
 
     vocabulary: Vocabulary
+    few_shot: FewShotConfig
     targets: NDArray[np.int32]
     is_repeat: NDArray[np.bool_]
     groups: NDArray[np.object_]
+    sample_ids: NDArray[np.uint8]
     validation: NDArray[np.int32]
     validation_folds: NDArray[np.int8]
     validation_groups: int
-    validation_weights: NDArray[np.float64]
+
+    @cached_property
+    def validation_weights(self) -> NDArray[np.float64]:
+        """How many samples each validation sample stands for where few shots thin their tail, float64[v]."""
+        return 1 / np.append(used_shares(self.vocabulary, self.few_shot), 1.0)[self.validation]
+
+    @cached_property
+    def prior(self) -> NDArray[np.float64]:
+        """Log shares of the behaviors in the whole log's training, what adjustment takes out; float64[K]."""
+        return log_prior(self.vocabulary.counts)
+
+    def to_natural(self, mix: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        """What brings log probabilities from the mix of few shots to the log's own prior: float64[K], to be added
+        before they are normalized. None where all samples were used, or the mix is not known.
+        """
+        return None if self.few_shot.tail_samples is None or mix is None else self.prior - mix
 
 
 def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:
     """Read from the prepared log. Raises DataError without test samples."""
     if not count(samples.test):
         raise DataError("there are no samples to measure; check the split and its shares")
-    validation = gather(log, samples.validation, "behavior")
+    validation_groups = group_names(log, samples.validation)
     return SampleFacts(
         log.vocabulary,
+        log.few_shot,
         gather(log, samples.test, "behavior"),
         gather(log, samples.test, "is_repeat"),
         group_names(log, samples.test),
-        validation,
-        fold_of(group_names(log, samples.validation)),
-        group_count(log, samples.validation),
-        1 / np.append(used_shares(log.vocabulary, log.few_shot), 1.0)[validation],
+        gather(log, samples.test, "sample_id"),
+        gather(log, samples.validation, "behavior"),
+        fold_of(validation_groups),
+        len(np.unique(validation_groups)),
     )

@@ -26,8 +26,9 @@ from behaviorlm.scoring.model_names import (
     model_name,
     split_model_name,
 )
+from behaviorlm_ray.evaluation.counted_log import asked_rows, counted_log
 from behaviorlm_ray.evaluation.counting import Counting
-from behaviorlm_ray.evaluation.predictors import ArmScores, asked_rows, at_natural_prior, to_natural
+from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior
 from behaviorlm_ray.evaluation.recommendation import Option, best, options
 from behaviorlm_ray.evaluation.rule_choice import Rules, choose_rules
 from behaviorlm_ray.export.finished_run import FinishedRun
@@ -77,14 +78,12 @@ class Measured:
     def rules(self) -> Rules:
         """How validation decides, as in the run's own comparison."""
         evaluation = self.run.settings.evaluation
-        return Rules(
-            self.run.log.vocabulary, self.run.log.prompt, evaluation.tau, evaluation.tail_minimum_targets
-        )
+        return Rules(self.run.facts, self.run.log.prompt, evaluation.tau, evaluation.tail_minimum_targets)
 
     @cached_property
     def counting(self) -> Counting:
         """Counting as it is served."""
-        return Counting(self.run.log, self.run.samples, self.minimum)
+        return Counting(counted_log(self.run.log, self.run.samples), self.run.facts, self.minimum)
 
     def names(self) -> list[str]:
         """All predictors that can be asked for."""
@@ -134,19 +133,19 @@ class Measured:
         """What an artifact of few shots brings its probabilities back by."""
         if self.run.log.few_shot.tail_samples is None:
             return None
-        model = to_natural(self.run.log, self.run.scores(chosen.arm).mix) if chosen.arm else None
+        model = self.run.facts.to_natural(self.run.scores(chosen.arm).mix) if chosen.arm else None
         counts = None if isinstance(chosen.predictor, ModelPredictor) else self.counting.to_natural
         of_parts = (None if shift is None else shift.tolist() for shift in (model, counts))
         return NaturalPrior(**dict(zip(("model", "counts"), of_parts, strict=True)))
 
     def _of_arm(self, arm: str) -> ArmScores:
         scores = self.run.scores(arm)
-        return at_natural_prior(scores, to_natural(self.run.log, scores.mix))
+        return at_natural_prior(scores, self.run.facts.to_natural(scores.mix))
 
     def ranked_by(self, chosen: Chosen, log_probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         """What its rule ranks by, float64[n, K]."""
         is_anchor = self.run.log.vocabulary.is_anchor
-        terms = rule_terms(chosen.rule, self.rules.prior, is_anchor, np.arange(len(is_anchor)))
+        terms = rule_terms(chosen.rule, self.run.facts.prior, is_anchor, np.arange(len(is_anchor)))
         return terms.scores(log_probabilities)
 
     def counted(self, rows: SampleRows) -> NDArray[np.float32]:
@@ -159,11 +158,8 @@ class Measured:
         if self._is_known(name):
             rules, objectives = self._stored(name), self.run.details["validation"][name]
         elif len(self.run.facts.validation):  # another mixture than the run's, or other counts
-            scores, facts = (
-                self.scores(Chosen(name, arm, predictor, PLAIN, PlainRule(), None)),
-                self.run.facts,
-            )
-            found = choose_rules(scores, facts.validation, facts.validation_folds, self.rules)
+            scores = self.scores(Chosen(name, arm, predictor, PLAIN, PlainRule(), None))
+            found = choose_rules(scores, self.rules)
             rules, objectives = dict(found.rules), found.objectives
         else:
             rules, objectives = {PLAIN: PlainRule()}, {PLAIN: None}
@@ -194,7 +190,7 @@ class Measured:
         known = self.run.details["mixtures"].get(name) if self._is_known(name) else None
         if known is not None:
             return FusedPredictor.model_validate(known)
-        return self.counting.best_mixture(self._of_arm(arm), self.run.facts.validation_weights)
+        return self.counting.best_mixture(self._of_arm(arm))
 
 
 def in_words(rule: DecisionRule, predictor: Predictor) -> str:

@@ -22,6 +22,7 @@ from behaviorlm.files.unpacking import packing_of
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.spans import SPAN_BYTES, look_through, row_groups, spans_of, windows_of
 from behaviorlm_ray import storage
+from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.cluster.surroundings import ray_address
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage import Location
@@ -71,6 +72,7 @@ def pieces_of(log: SourceLog, span_bytes: int = SPAN_BYTES) -> list[Piece]:
     windows = [windows_of(file, log.events, span_bytes) for file in log.files]
     found = {}
     if any(windows):
+        make_room()
         look = ray.remote(look_through)
         asked = [[look.remote(window) for window in of_file] for of_file in windows]
         try:

@@ -3,7 +3,6 @@
 import logging
 import pickle
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +81,7 @@ def open_scorer(task: ScoringTask) -> LabelScorer:
     return label_scorer(model, attention, labels, task.max_tokens, task.normalization)
 
 
-class _Replica:
+class Replica:
     """One copy of the model; scores batches of windows. State: the tokens that went through it so far."""
 
     def __init__(self, task: ScoringTask) -> None:
@@ -151,7 +150,7 @@ class WritingReplica:
     """A replica that writes each batch to a file named by its windows: run again, it writes the same file again."""
 
     def __init__(self, task: ScoringTask, folder: Location) -> None:
-        self.replica, self.folder = _Replica(task), folder
+        self.replica, self.folder = Replica(task), folder
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """batch: one row, the `part` and the `rows` of each window of a batch."""
@@ -207,8 +206,3 @@ _kept = _KeptReplica()
 def score_batch(batch: pa.Table, pool: str, pickled: bytes) -> pa.Table:
     """Score and write a batch with this process's replica. pool: names the pool; pickled: (task, folder)."""
     return _kept.score(batch, pool, pickled)
-
-
-def score_function(task: ScoringTask) -> Callable[[pa.Table], pa.Table]:
-    """A replica in this process: for notebooks, tests and benchmarks."""
-    return _Replica(task)

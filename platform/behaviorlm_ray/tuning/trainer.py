@@ -11,7 +11,7 @@ from behaviorlm_ray.cluster.kept import Kept
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.crew import Crew
 from behaviorlm_ray.tuning.out_of_memory import WorkerOutOfMemory
-from behaviorlm_ray.tuning.worker import CURVE, LINEAGE, MODEL, TuningTask
+from behaviorlm_ray.tuning.worker import LINEAGE, TuningTask
 
 _kept: Kept[Crew] = Kept()
 """The crew of the last tuning of this process, for the next one."""
@@ -21,8 +21,6 @@ _kept: Kept[Crew] = Kept()
 class TuningResult:
     """What a tuning run left behind. `loss`: of the last step, before its update; `seconds`: of all steps."""
 
-    model_folder: Location
-    curve: Location
     lineage: Location
     steps: int
     loss: float
@@ -47,8 +45,7 @@ def tune(task: TuningTask) -> TuningResult:
         crew.close()
         crew = None
     summary = _tuned(crew or Crew(task.execution), task)
-    output = task.output_folder
-    return TuningResult(output / MODEL, output / CURVE, output / LINEAGE, **summary)
+    return TuningResult(task.output_folder / LINEAGE, **summary)
 
 
 def _tuned(crew: Crew, task: TuningTask) -> dict[str, Any]:

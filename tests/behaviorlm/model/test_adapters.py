@@ -12,12 +12,11 @@ from behaviorlm.model.adapters import (
     load_trained,
     merged_where_exact,
     save_trained,
-    trainable_parameters,
 )
 from behaviorlm.model.base_model import load_model
 from behaviorlm.model.config import LoraSettings, ModelConfig
 from tests.behaviorlm.planted_code import assert_pickle_acts, plant_pickle
-from tests.behaviorlm.tiny_models import CONFIGS, tiny_model
+from tests.behaviorlm.tiny_models import CONFIGS, tiny_model, trainable_parameters
 
 
 @pytest.fixture(scope="module")

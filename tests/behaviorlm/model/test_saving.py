@@ -19,7 +19,6 @@ from behaviorlm.model.adapters import (
     export_merged,
     load_trained,
     save_trained,
-    trainable_parameters,
 )
 from behaviorlm.model.base_model import (
     load_model,
@@ -27,6 +26,7 @@ from behaviorlm.model.base_model import (
 )
 from behaviorlm.model.config import ModelConfig
 from tests.behaviorlm.model.small_llama import logits
+from tests.behaviorlm.tiny_models import trainable_parameters
 
 
 def tuned(config: ModelConfig) -> Any:

@@ -55,23 +55,13 @@ def ancestors(parents: list[int], token: int) -> list[int]:
 
 
 @given(ACTIONS)
-def test_depth_paths_and_mask_are_those_of_the_parents(actions: list[tuple[str, int]]) -> None:
+def test_depth_and_paths_are_those_of_the_parents(actions: list[tuple[str, int]]) -> None:
     tree, parents = build(actions)
     assert len(tree) == len(parents)
-    mask = tree.ancestor_mask()
     for token in range(len(tree)):
         path = ancestors(parents, token)
         assert tree.path_to(token).tolist() == path
         assert tree.depth[token] == len(path) - 1
-        assert np.flatnonzero(mask[token]).tolist() == path
-
-
-@given(ACTIONS, st.integers(1, 6))
-def test_a_window_keeps_the_nearest_tokens_of_the_path(actions: list[tuple[str, int]], window: int) -> None:
-    tree, parents = build(actions)
-    mask = tree.ancestor_mask(window)
-    for token in range(len(tree)):
-        assert np.flatnonzero(mask[token]).tolist() == ancestors(parents, token)[-window:]
 
 
 @given(ACTIONS)

@@ -1,11 +1,14 @@
 """Examples and losses on validation, against the same read from the log and computed in float64."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
 from behaviorlm.metrics.outcomes import outcomes
 from behaviorlm.prompts.config import PromptConfig
+from behaviorlm_ray.evaluation.circumstances import Question, circumstances
 from behaviorlm_ray.evaluation.examples import EACH, EXPECTED, examples, validation_losses
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
@@ -33,15 +36,20 @@ def facts(log: PreparedLog) -> SampleFacts:
 
 
 @pytest.fixture(scope="module")
+def question(log: PreparedLog, facts: SampleFacts) -> Callable[[int], Question]:
+    return circumstances(log, SAMPLES.test, facts).question
+
+
+@pytest.fixture(scope="module")
 def scores() -> np.ndarray:
     return np.random.default_rng(6).normal(size=(80, 5)).astype(np.float32)
 
 
 def test_examples_are_of_every_kind_with_history_and_what_is_ranked_first(
-    log: PreparedLog, facts: SampleFacts, scores: np.ndarray
+    log: PreparedLog, question: Callable[[int], Question], facts: SampleFacts, scores: np.ndarray
 ) -> None:
     of = outcomes(scores, facts.targets)
-    told = examples(log, SAMPLES.test, facts, of, in_batches(scores, 7)())
+    told = examples(question, facts, of, in_batches(scores, 7)())
     kinds = [(one["is_anchor"], one["chosen"] == one["came"]) for one in told]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
         (anchor, right): EACH for anchor in (True, False) for right in (True, False)
@@ -62,8 +70,10 @@ def test_examples_are_of_every_kind_with_history_and_what_is_ranked_first(
         assert one["rank"] == 1 + int((scores[place] > scores[place][NAMES.index(one["came"])]).sum())
 
 
-def test_no_user_is_named(log: PreparedLog, facts: SampleFacts, scores: np.ndarray) -> None:
-    told = repr(examples(log, SAMPLES.test, facts, outcomes(scores, facts.targets), in_batches(scores, 7)()))
+def test_no_user_is_named(
+    log: PreparedLog, question: Callable[[int], Question], facts: SampleFacts, scores: np.ndarray
+) -> None:
+    told = repr(examples(question, facts, outcomes(scores, facts.targets), in_batches(scores, 7)()))
     users = {user for part in log.parts for user in part.table["user"].to_pylist()}
     assert len(users) == 6 and not [user for user in users if user in told]
 

@@ -17,8 +17,9 @@ from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.model_names import PLAIN
 from behaviorlm.timelines.config import FewShotConfig
 from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
+from behaviorlm_ray.evaluation.counted_log import asked_rows, counted_log
 from behaviorlm_ray.evaluation.counting import Counting
-from behaviorlm_ray.evaluation.predictors import ArmScores, asked_rows, baseline_predictors, whole_log
+from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, sample_facts
 from behaviorlm_ray.preparation.few_shots import few_shot_counts, few_shots_in_words
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, rows_of_split, whole_split
@@ -103,7 +104,7 @@ def test_what_is_used_is_told(whole: PreparedLog, few: PreparedLog) -> None:
 
 
 def test_counting_counts_the_same_samples_in_whole_histories(whole: PreparedLog, few: PreparedLog) -> None:
-    everything, _ = whole_log(whole)
+    everything = counted_log(whole, samples_of(whole)).timelines
     split = everything.split.copy()
     used = [asked_rows(few, rows_of_split(few, name)) for name in ("train", "validation")]
     dropped = (everything.behavior >= 2) & (split < 2)
@@ -125,12 +126,14 @@ def test_counting_counts_the_same_samples_in_whole_histories(whole: PreparedLog,
     counted = everything.behavior[(split == 0) & (everything.behavior >= 0)]
     shift = shares(whole.vocabulary.counts) - shares(np.bincount(counted, minlength=5))
     expected = natural(by_hand.predict(everything, asked), shift)
-    found = baseline_predictors(few, samples_of(few))["markov_order_3"]
+    samples = samples_of(few)
+    baselines = Counting(counted_log(few, samples), sample_facts(few, samples)).baselines()
+    found = baselines["markov_order_3"]
     np.testing.assert_allclose(np.exp(all_of(found)), expected, rtol=1e-5)
     assert found.own_mix is not None
     np.testing.assert_allclose(found.own_mix, -shift)
     assert BASELINES["per_user_frequency"].counts_history
-    assert baseline_predictors(few, samples_of(few))["per_user_frequency"].own_mix is None
+    assert baselines["per_user_frequency"].own_mix is None
 
 
 def compared(log: PreparedLog, mix: np.ndarray) -> tuple[Comparison, np.ndarray, np.ndarray]:
@@ -187,7 +190,7 @@ def test_a_mixture_is_of_both_at_the_natural_prior_by_what_samples_stand_for(few
     random = np.random.default_rng(8).normal(size=(len(facts.validation), 5)).astype(np.float32)
     random[np.arange(len(random)), facts.validation] += 1
     model = ArmScores(in_batches(random, 16), in_batches(random, 16))
-    counting = Counting(few, samples)
+    counting = Counting(counted_log(few, samples), facts)
     counted = np.concatenate([batch.label_scores for batch in counting.alone().validation()])
     own = natural(random, np.zeros(5))[np.arange(len(random)), facts.validation]
     other = np.exp(counted.astype(np.float64))[np.arange(len(random)), facts.validation]
@@ -202,7 +205,7 @@ def test_a_mixture_is_of_both_at_the_natural_prior_by_what_samples_stand_for(few
         return float(facts.validation_weights @ np.log((weight * other + (1 - weight) * own) / whole))
 
     best = max(likelihood(one / 20, two / 20) for one in range(20) for two in range(20))
-    found = counting.best_mixture(model, facts.validation_weights)
+    found = counting.best_mixture(model)
     assert found.tail_counts_weight is not None
     assert likelihood(found.counts_weight, found.tail_counts_weight) == pytest.approx(best, rel=1e-6)
 

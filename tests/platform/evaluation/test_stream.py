@@ -21,8 +21,10 @@ from behaviorlm.metrics.score_batches import ScoreBatch, keep_predictions
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm_ray.evaluation.comparison import Resampling, compare
+from behaviorlm_ray.evaluation.counted_log import counted_log
+from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.measured import Asked, measure_predictor
-from behaviorlm_ray.evaluation.predictors import ArmScores, baseline_predictors
+from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, sample_facts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather
@@ -153,14 +155,14 @@ def peak_of(work: Callable[[], object]) -> int:
 
 
 def test_no_predictor_takes_an_array_of_all_its_scores(large_log: PreparedLog) -> None:
-    rules = Rules(large_log.vocabulary, large_log.prompt, (0.0, 0.5), 1)
-
-    def measure_all(samples: int) -> None:
-        rows = [np.arange(20, 20 + samples)]
-        facts = sample_facts(large_log, EvaluatedSamples(rows, rows))
-        measure_predictor(arm_of(samples), facts, rules, Asked(front_choices=True))
-        for baseline in baseline_predictors(large_log, EvaluatedSamples(rows, rows)).values():
-            measure_predictor(baseline, facts, rules, Asked(front=False))
+    def measure_all(number: int) -> None:
+        rows = [np.arange(20, 20 + number)]
+        samples = EvaluatedSamples(rows, rows)
+        facts = sample_facts(large_log, samples)
+        rules = Rules(facts, large_log.prompt, (0.0, 0.5), 1)
+        measure_predictor(arm_of(number), rules, Asked(front_choices=True))
+        for baseline in Counting(counted_log(large_log, samples), facts).baselines().values():
+            measure_predictor(baseline, rules, Asked(front=False))
 
     measure_all(40)  # what is made once and kept is not counted below
     few, many = (peak_of(partial(measure_all, samples)) for samples in (100, 450))
@@ -177,4 +179,4 @@ def test_memory_does_not_grow_with_samples_times_behaviors_times_arms(large_log:
     of_so_many(40)
     few, many = (peak_of(partial(of_so_many, samples)) for samples in (100, 450))
     one_array = 350 * MANY * 4
-    assert many - few < one_array / 2, (few, many, one_array)
+    assert many - few < 0.75 * one_array, (few, many, one_array)  # one is not held, and small numbers are

@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -118,6 +119,23 @@ def test_a_task_reads_pieces_that_follow_each_other_and_each_is_named_once(mixed
     assert [path for task in read for path in task.metadata.input_files or ()] == [
         file.path for file in log.files
     ]
+
+
+def test_only_a_small_log_on_a_machine_without_a_cluster_is_read_here(
+    mixed: EventsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = events_log.find_log(mixed)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert log_source.is_read_here(log)
+    for address in ("auto", "127.0.0.1:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert not log_source.is_read_here(log)
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert not log_source.is_read_here(replace(log, files=9 * log.files))
+    packed = log.files[1]
+    room = int(log_source.SMALL_BYTES / log_source.PACKED / 2)
+    assert log_source.is_read_here(replace(log, files=(replace(packed, size=room),)))
+    assert not log_source.is_read_here(replace(log, files=(replace(packed, size=room + 2),)))
 
 
 def test_a_task_that_is_tried_again_leaves_one_quarantine(mixed: EventsConfig, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from behaviorlm_ray.pipeline.model_scores import scoring_task
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
-from behaviorlm_ray.scoring.replica import score_function
+from behaviorlm_ray.scoring.replica import Replica
 from tests.behaviorlm.tiny_models import CONFIGS
 from tests.platform.preparation.test_prepared_log import random_log
 from tests.platform.small_runs import run_settings
@@ -23,7 +23,7 @@ def scored(tmp_path: Path, log: PreparedLog, normalization: str, *, measures: bo
     settings = run_settings(tmp_path / "runs", base, tmp_path / "log.csv", overrides=drawn)
     task = scoring_task(settings, log, None, measures=measures)
     batch = pa.table({"part": [0], "rows": pa.array([ROWS], pa.list_(pa.int64()))})
-    return score_function(task)(batch)
+    return Replica(task)(batch)
 
 
 @pytest.mark.parametrize("normalization", ["full", "trie"])

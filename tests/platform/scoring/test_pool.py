@@ -24,7 +24,7 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from behaviorlm_ray.scoring import pool as scoring
 from behaviorlm_ray.scoring import replica as replicas
 from behaviorlm_ray.scoring import score_files
-from behaviorlm_ray.scoring.replica import ScoringTask, score_function
+from behaviorlm_ray.scoring.replica import Replica, ScoringTask
 from tests.platform.score_reading import whole_scores
 from tests.platform.scoring.pool_runs import POOL, plain_scores, task_of
 
@@ -104,7 +104,7 @@ def test_a_replica_of_the_base_model_scores_as_plain_sequences(
         (number, window) for number, part in enumerate(log.parts) for window in part.windows(rows[number])
     ]
     batch = pa.table({"part": [part for part, _ in windows], "rows": [window for _, window in windows]})
-    replica = score_function(task_of(settings, log, None))
+    replica = Replica(task_of(settings, log, None))
     found = replica(batch)["label_scores"].combine_chunks().values.to_numpy().reshape(-1, len(log.vocabulary))
     np.testing.assert_allclose(found, plain_scores(load_model(settings.model), log, rows), atol=1e-4)
 

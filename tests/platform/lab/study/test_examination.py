@@ -15,7 +15,6 @@ from behaviorlm_lab.study.examination import examine_measures, examine_selection
 from behaviorlm_lab.study.learned import learned
 from behaviorlm_lab.study.records import record_of
 from behaviorlm_lab.study.settings import StudySettings
-from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.process import default_world
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.evaluate import evaluate
@@ -29,6 +28,7 @@ from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.stages.stage import in_order
 from tests.platform.lab.whole_truth import true_probabilities
+from tests.platform.lab.world_logs import write_log
 from tests.platform.small_runs import run_data
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -16,7 +16,6 @@ from behaviorlm_lab.truth.oracle import WorldOracle, main_world, second_world
 from behaviorlm_lab.truth.probabilities import filtered_timelines
 from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Generator, simulate_user, timeline_of
-from behaviorlm_lab.world.log import write_log
 from behaviorlm_lab.world.opaque import OpaqueWorld
 from behaviorlm_lab.world.process import default_world
 from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
@@ -31,6 +30,7 @@ from behaviorlm_ray.report.content import Front
 from behaviorlm_ray.report.results import report_front, truth_front
 from behaviorlm_ray.report.results_table import results_table
 from tests.platform.lab.whole_truth import true_probabilities
+from tests.platform.lab.world_logs import write_log
 from tests.platform.score_reading import in_batches
 from tests.platform.small_runs import run_data
 

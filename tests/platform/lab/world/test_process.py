@@ -16,8 +16,9 @@ from behaviorlm_lab.truth.description import describe, log_statistics
 from behaviorlm_lab.world import log
 from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Event, Generator
-from behaviorlm_lab.world.log import log_rows, part_count, write_log, write_part
+from behaviorlm_lab.world.log import log_rows, part_count, write_part
 from behaviorlm_lab.world.process import PLACES, WORLD_VERSION, default_world, simulate_user
+from tests.platform.lab.world_logs import write_log
 
 WORLD, ERRANDS = default_world(), errands_world()
 FROZEN = {

@@ -1,0 +1,62 @@
+"""The log as counting sees it: the parts one after another, and which of its rows are asked about."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from behaviorlm.baselines import TimelineArrays, timeline_arrays
+from behaviorlm.baselines.timelines import HISTORY_ONLY
+from behaviorlm.scoring.decision_rules import log_prior
+from behaviorlm.timelines.splits import TRAIN, VALIDATION
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, rows_of_split
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CountedLog:
+    """The whole log, and the table that it is made from. With few shots events of the tail that are no sample are
+    history only. validation, test: the samples as rows of it, int64[n].
+    """
+
+    timelines: TimelineArrays
+    table: pa.Table
+    validation: Int64
+    test: Int64
+
+    @cached_property
+    def mix(self) -> NDArray[np.float64]:
+        """Log shares of the behaviors among the events that counting counts, float64[K]."""
+        counted = self.timelines.behavior[self.timelines.training_rows()]
+        return log_prior(np.bincount(counted, minlength=self.timelines.behaviors))
+
+
+def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:
+    """Read from the prepared log."""
+    there = log.parts[0].table.column_names
+    columns = ["user", "position", "behavior", "split", "is_target"]
+    columns += [name for name in there if name.startswith("before.") or name == "session_position"]
+    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
+    timelines = timeline_arrays(table, log.vocabulary.names)
+    if log.few_shot.tail_samples is not None:
+        timelines = replace(timelines, split=_split_of_few(log, timelines))
+    return CountedLog(timelines, table, asked_rows(log, samples.validation), asked_rows(log, samples.test))
+
+
+def asked_rows(log: PreparedLog, rows: SampleRows) -> Int64:
+    """The chosen samples as rows of the whole log; int64[n]."""
+    starts = np.cumsum([0, *(len(part) for part in log.parts)])
+    return np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
+
+
+def _split_of_few(log: PreparedLog, timelines: TimelineArrays) -> NDArray[np.int8]:
+    """Training and validation events of the tail that are none of the samples become history only; int8[N]."""
+    is_used = ~np.append(~log.vocabulary.is_anchor, False)[timelines.behavior]
+    for name in ("train", "validation"):
+        is_used[asked_rows(log, rows_of_split(log, name))] = True
+    is_limited = np.isin(timelines.split, (TRAIN, VALIDATION))
+    return np.where(is_limited & ~is_used, HISTORY_ONLY, timelines.split).astype(np.int8)
