@@ -1,4 +1,4 @@
-"""Make the tiny base model of a synthetic world: a tokenizer with a chat template, a Llama that has read of its people.
+"""Make the tiny base model of a synthetic world: a tokenizer, and a Llama that has read of its people.
 
 %(prog)s --folder runs/base [--size base] [--generator main] [--knowledge 1.0] [--seed 0] [--steps 750]
 %(prog)s --check behaviorlm/assets/base
