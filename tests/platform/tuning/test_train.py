@@ -155,6 +155,7 @@ class GreedySchedule(ToySchedule):
         return super().packs(step)
 
 
+@pytest.mark.slow  # over a minute: Ray Train waits for the worker that is left
 @pytest.mark.usefixtures("ray_cluster")
 def test_full_memory_on_one_worker_ends_tuning_at_once_and_names_the_key(tmp_path: Path) -> None:
     with pytest.raises(
