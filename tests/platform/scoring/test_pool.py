@@ -47,7 +47,9 @@ def test_full_memory_on_a_replica_names_the_key(
     settings: RunSettings, log: PreparedLog, tmp_path: Path
 ) -> None:
     task = task_of(settings, GreedyLog(log.folder, log.prompt_config), None)
-    with pytest.raises(ClusterError, match=r"DefaultCPUAllocator.*execution\.scoring_tokens \(2048 at work\)"):
+    with pytest.raises(
+        ClusterError, match=r"DefaultCPUAllocator.*execution\.scoring_tokens \(2048 at work\)"
+    ):
         scoring.score(task, prepared.rows_of_split(log, "test"), tmp_path / "scores", POOL)
 
 
