@@ -107,7 +107,7 @@ def test_scores_that_cannot_be_ranked_name_the_sample(log: PreparedLog) -> None:
         streamed(log, scores, 7)
 
 
-MANY = 800
+MANY = 1200
 """Behaviors of the log on which memory is looked at."""
 
 
@@ -179,4 +179,4 @@ def test_memory_does_not_grow_with_samples_times_behaviors_times_arms(large_log:
     of_so_many(40)
     few, many = (peak_of(partial(of_so_many, samples)) for samples in (100, 450))
     one_array = 350 * MANY * 4
-    assert many - few < 0.75 * one_array, (few, many, one_array)  # one is not held, and small numbers are
+    assert many - few < one_array / 2, (few, many, one_array)
