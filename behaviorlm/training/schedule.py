@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.timelines.parts import Int64, TimelinePart, window_tokens
+from behaviorlm.timelines.parts import Int64, TimelinePart, window_tokens, windows_tokens
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,29 @@ def chunk_samples(
     """
     chunks = []
     for index, (part, chosen) in enumerate(zip(parts, rows, strict=True)):
-        for window in part.windows(chosen):
-            for piece in np.array_split(window, -(-len(window) // max_samples)):
-                chunks += _fitting(index, part, piece, tokens_below, max_tokens)
+        if not len(chosen):
+            continue
+        below = tokens_below(index, chosen)
+        begin, end = _pieces(part.window_start[chosen], max_samples)
+        tokens = windows_tokens(part, chosen, below, begin)
+        users = part.user_start[chosen[begin]].tolist()
+        for first, stop, size, user in zip(begin.tolist(), end.tolist(), tokens.tolist(), users, strict=True):
+            if size <= max_tokens:
+                chunks.append(Chunk(index, (index, user), chosen[first:stop]))
+            else:
+                chunks += _fitting(index, part, chosen[first:stop], tokens_below, max_tokens)
     return chunks
+
+
+def _pieces(window_start: Int64, most: int) -> tuple[Int64, Int64]:
+    """Where pieces of at most so many samples of a window begin and end, as `np.array_split` cuts each window."""
+    begins = np.flatnonzero(np.append(True, window_start[1:] != window_start[:-1]))
+    sizes = np.diff(np.append(begins, len(window_start)))
+    pieces = -(-sizes // most)
+    place = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    lengths = np.repeat(sizes // pieces, pieces) + (place < np.repeat(sizes % pieces, pieces))
+    end = np.cumsum(lengths)
+    return end - lengths, end
 
 
 def schedule_samples(

@@ -1,6 +1,7 @@
 """Counting takes the log in parts and blocks of rows: nothing may depend on where they are cut."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,7 @@ def test_tables_one_after_another_are_the_table_that_they_make_also_where_a_time
 ) -> None:
     table = random_table(6, users=6)
     bounds = [0, *cuts, len(table)]
-    pieces = [table.slice(begin, end - begin) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    pieces = [table.slice(begin, end - begin) for begin, end in pairwise(bounds)]
     whole, found = timeline_arrays(table, NAMES), timeline_arrays(pieces, NAMES)
     for name in ("behavior", "user_start", "is_target", "split", "context"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))

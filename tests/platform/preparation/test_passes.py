@@ -220,7 +220,7 @@ def test_samples_whose_history_does_not_fit_are_counted_and_told(
     cut, prepared = prepare("cut", path, overrides=("prompt.max_history_tokens=30",))
     expected = samples = 0
     for all_of_it, part in zip(whole.parts, cut.parts, strict=True):
-        expected += int((part.window_start > all_of_it.window_start)[part.is_target].sum())
+        expected += int((part.window_start[:] > all_of_it.window_start[:])[part.is_target].sum())
         samples += int(part.is_target.sum())
     assert 0 < expected < samples and prepared.counts["samples_with_cut_history"] == expected
     told = f"{expected} of {samples} samples see fewer past events than prompt.max_events allows"
