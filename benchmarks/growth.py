@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,12 +235,15 @@ def _prepare(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
         source = open_run(settings).inputs.source
         size = sum(file.size for file in source.files)
         prepared = settings.preparation
-        partitions, _ = partition_count(size, prepared.partition_megabytes, prepared.min_partitions)
+        found: Any = partition_count(size, prepared.partition_megabytes, prepared.min_partitions)
+        partitions = found[0] if isinstance(found, tuple) else found
         shutil.rmtree(folder / "prepared", ignore_errors=True)
         (folder / "prepared").mkdir()
         plan = PreparationPlan(
             source, settings.split, settings.prompt, settings.model, partitions, folder / "prepared"
         )
+        if hasattr(plan, "partition_megabytes"):  # before it was, large parts stayed whole
+            plan = replace(plan, partition_megabytes=prepared.partition_megabytes)
         passes.prepare_log(plan, settings.vocabulary)
         files = list((folder / "prepared" / "parts").iterdir())
         bytes_written = sum(file.stat().st_size for file in files)

@@ -18,6 +18,7 @@ from behaviorlm.errors import DataError, StorageError
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.profiles import profile_rows
 from behaviorlm.timelines.sample_ids import id_octets
+from behaviorlm.timelines.segments import marks
 from behaviorlm.timelines.splits import SPLIT_NAMES
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
@@ -96,7 +97,8 @@ class TimelinePart:
     user_start: int64 [n], the row at which the row's timeline begins. window_start: int64 [n], the row at which the
     history of the row's sample begins (the row itself: no history). behavior: int32 [n], index in the vocabulary,
     -1 for a behavior unseen in training. profile_row: int64 [n], the row of `profiles` that the window begins with.
-    split: int8 [n], index in SPLIT_NAMES. sample_id: uint8 [n, 16].
+    split: int8 [n], index in SPLIT_NAMES. sample_id: uint8 [n, 16]. halo, segment: see `segments`; where they are not
+    nothing, a timeline and a history may begin before the part, at a negative row.
     """
 
     path: Path
@@ -112,9 +114,20 @@ class TimelinePart:
     is_target: NDArray[np.bool_]
     is_repeat: NDArray[np.bool_]
     sample_id: NDArray[np.uint8]
+    halo: int = 0
+    segment: int = -1
 
     def __len__(self) -> int:
         return len(self.behavior)
+
+    def timeline(self, row: int) -> tuple[int, int]:
+        """Which timeline a row is of: how many parts before this one it begins, and at which row there."""
+        return (self.segment, 0) if self.segment > 0 else (0, int(self.user_start[row]))
+
+    @property
+    def own_events(self) -> pa.Table:
+        """Without the halo."""
+        return self.table.slice(self.halo)
 
     def targets(self, split: str) -> Int64:
         """Rows that are targets of samples in a split; int64."""
@@ -175,6 +188,7 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
         table["is_target"].to_numpy(zero_copy_only=False),
         table["is_repeat"].to_numpy(zero_copy_only=False),
         sample_id,
+        *marks(table),
     )
 
 

@@ -62,7 +62,8 @@ def chunk_samples(
         users = part.user_start[chosen[begin]].tolist()
         for first, stop, size, user in zip(begin.tolist(), end.tolist(), tokens.tolist(), users, strict=True):
             if size <= max_tokens:
-                chunks.append(Chunk(index, (index, user), chosen[first:stop]))
+                timeline = (index, user) if part.segment < 1 else (index - part.segment, 0)
+                chunks.append(Chunk(index, timeline, chosen[first:stop]))
             else:
                 chunks += _fitting(index, part, chosen[first:stop], tokens_below, max_tokens)
     return chunks
@@ -171,7 +172,8 @@ def _fitting(
 ) -> list[Chunk]:
     tokens = window_tokens(part, rows, tokens_below(index, rows))
     if tokens <= max_tokens:
-        return [Chunk(index, (index, int(part.user_start[rows[0]])), rows)]
+        before, start = part.timeline(int(rows[0]))
+        return [Chunk(index, (index - before, start), rows)]
     if len(rows) == 1:
         raise DataError(
             f"a sample of {tokens} tokens does not fit into max_tokens beside the instruction ({max_tokens} left): "

@@ -40,7 +40,7 @@ def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:
     columns = ["user", "position", "behavior", "split", "is_target"]
     before = tuple(name for name in there if name.startswith("before."))
     columns += [*before, *(name for name in there if name == "session_position")]
-    timelines = timeline_arrays((part.table.select(columns) for part in log.parts), log.vocabulary.names)
+    timelines = timeline_arrays((part.own_events.select(columns) for part in log.parts), log.vocabulary.names)
     if log.few_shot.tail_samples is not None:
         timelines = replace(timelines, split=_split_of_few(log, timelines))
     return CountedLog(timelines, before, asked_rows(log, samples.validation), asked_rows(log, samples.test))
@@ -48,8 +48,10 @@ def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:
 
 def asked_rows(log: PreparedLog, rows: SampleRows) -> Int64:
     """The chosen samples as rows of the whole log; int64[n]."""
-    starts = np.cumsum([0, *(len(part) for part in log.parts)])
-    return np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
+    starts = np.cumsum([0, *(len(part) - part.halo for part in log.parts)])
+    return np.concatenate(
+        [chosen - part.halo + start for part, chosen, start in zip(log.parts, rows, starts[:-1], strict=True)]
+    )
 
 
 def _split_of_few(log: PreparedLog, timelines: TimelineArrays) -> NDArray[np.int8]:

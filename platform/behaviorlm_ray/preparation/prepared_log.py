@@ -110,6 +110,17 @@ def _is_part(name: str) -> bool:
     return name.endswith(".arrow")
 
 
+def timelines_of(log: PreparedLog, number: int) -> tuple[pa.Table, int]:
+    """All events of the timelines of a part, also where they begin in parts before it, and what is to be added to a row
+    of the part to find it there.
+    """
+    part = log.parts[number]
+    if part.segment < 1:
+        return part.table, 0
+    earlier = [log.parts[before].own_events for before in range(number - part.segment, number)]
+    return pa.concat_tables([*earlier, part.own_events]), sum(map(len, earlier)) - part.halo
+
+
 SampleRows = list[Int64]
 """For each part the ascending rows of the chosen samples."""
 
