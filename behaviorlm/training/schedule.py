@@ -35,9 +35,24 @@ class SampleSchedule:
     epochs: list[int]
     cap_exceeded: int
 
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def chunks(self, step: int) -> list[Chunk]:
+        """What a step is made of."""
+        return self.steps[step]
+
     def samples(self, step: int) -> int:
         """Number of samples of a step."""
         return sum(len(chunk.rows) for chunk in self.steps[step])
+
+    def all_samples(self) -> NDArray[np.int64]:
+        """That of every step, int64[steps]."""
+        return np.array([self.samples(step) for step in range(len(self.steps))], np.int64)
+
+    def epoch(self, step: int) -> int:
+        """The epoch a step belongs to, from 0."""
+        return self.epochs[step]
 
 
 def chunk_samples(
@@ -126,7 +141,7 @@ def step_count(samples: int, samples_per_step: int, epochs: float, max_steps: in
     return wanted if max_steps is None else min(wanted, max_steps)
 
 
-def conversations_per_step(samples: Sequence[int], ratio: float) -> NDArray[np.int64]:
+def conversations_per_step(samples: Sequence[int] | Int64, ratio: float) -> NDArray[np.int64]:
     """How many conversations of a source each step gets: `ratio` per sample, spread evenly; int64 [steps]."""
     due = np.floor(np.cumsum(samples) * ratio + 1e-9).astype(np.int64)
     return np.diff(due, prepend=0)
