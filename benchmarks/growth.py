@@ -260,7 +260,7 @@ def _log(asked: argparse.Namespace, folder: Path) -> tuple[Any, Any]:
 
 
 def _schedule(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
-    """As each tuning worker opens it, and the first ten steps as trees."""
+    """Made as by the job that tunes, stored for its workers, and the first ten steps as trees."""
     from behaviorlm_ray.tuning.inputs import ScheduleSource
 
     log, settings = _log(asked, folder)
@@ -269,8 +269,25 @@ def _schedule(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
         begin = time.process_time()
         schedule = ScheduleSource(log, "all", None, None, [], settings.one_stage)()
         opened = time.process_time() - begin
+        if hasattr(schedule, "store"):
+            schedule.store(folder / "schedule.arrow")
         trees = [tree for step in range(min(10, len(schedule))) for tree in schedule.packs(step)]
-        return f"{len(schedule):,} steps opened in {opened:.1f} s, {len(trees)} packs of ten"
+        return f"{len(schedule):,} steps made in {opened:.1f} s, {len(trees)} packs of ten"
+
+    return work
+
+
+def _worker(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
+    """Opened as by each worker that tunes, and the first ten steps as trees."""
+    from behaviorlm_ray.tuning.inputs import ScheduleSource
+
+    log, settings = _log(asked, folder)
+    place = {"stored": folder / "schedule.arrow"} if hasattr(ScheduleSource, "stored") else {}
+
+    def work() -> str:
+        schedule = ScheduleSource(log, "all", None, None, [], settings.one_stage, **place)()
+        trees = [tree for step in range(min(10, len(schedule))) for tree in schedule.packs(step)]
+        return f"{len(schedule):,} steps, {len(trees)} packs of ten"
 
     return work
 
@@ -312,6 +329,7 @@ STEPS: dict[str, Callable[[argparse.Namespace, Path], Callable[[], str]]] = {
     "log": _write_log,
     "prepare": _prepare,
     "schedule": _schedule,
+    "worker": _worker,
     "scoring": _scoring,
     "evaluate": _evaluate,
 }
