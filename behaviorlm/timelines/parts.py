@@ -120,9 +120,11 @@ class TimelinePart:
     def __len__(self) -> int:
         return len(self.behavior)
 
-    def timeline(self, row: int) -> tuple[int, int]:
-        """Which timeline a row is of: how many parts before this one it begins, and at which row there."""
-        return (self.segment, 0) if self.segment > 0 else (0, int(self.user_start[row]))
+    def timelines(self, rows: Int64) -> tuple[int, Int64]:
+        """Which timelines some rows are of: how many parts before this one they begin, and at which row each there."""
+        return (
+            (self.segment, np.zeros(len(rows), np.int64)) if self.segment > 0 else (0, self.user_start[rows])
+        )
 
     @property
     def own_events(self) -> pa.Table:

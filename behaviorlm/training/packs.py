@@ -26,10 +26,9 @@ from behaviorlm.timelines.parts import (
     window_tokens,
     write_window,
 )
+from behaviorlm.training.chunks import Chunk, chunk_samples
 from behaviorlm.training.schedule import (
-    Chunk,
     SampleSchedule,
-    chunk_samples,
     conversations_per_step,
     fit_packs,
     schedule_conversations,

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.errors import StorageError
-from behaviorlm.training.schedule import Chunk
+from behaviorlm.training.chunks import Chunk
 
 STEPS_A_BATCH = 256
 """Steps that are written and mapped together (our choice)."""

@@ -19,7 +19,7 @@ from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.parts import TimelinePart, Window, load_part, write_prompts
 from behaviorlm.timelines.vocabulary import build_vocabulary
-from behaviorlm.training.schedule import chunk_samples
+from behaviorlm.training.chunks import chunk_samples
 from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray.preparation.arranging import build_part
 from behaviorlm_ray.preparation.plan import PreparationPlan
