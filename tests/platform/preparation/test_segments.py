@@ -11,18 +11,24 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from behaviorlm.baselines import timeline_arrays
+from behaviorlm.baselines import fit_baselines, timeline_arrays
 from behaviorlm.events.log import SourceLog
 from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.prompts.config import PromptConfig
+from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.parts import TimelinePart, Window, load_part, write_prompts
 from behaviorlm.timelines.vocabulary import build_vocabulary
 from behaviorlm.training.chunks import chunk_samples
 from behaviorlm.trees.token_tree import TreeWriter
+from behaviorlm_ray.evaluation.circumstances import circumstances
+from behaviorlm_ray.evaluation.counted_log import counted_log
+from behaviorlm_ray.evaluation.samples import EvaluatedSamples, sample_facts
 from behaviorlm_ray.preparation.arranging import build_part
 from behaviorlm_ray.preparation.plan import PreparationPlan
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split, timelines_of
 from tests.behaviorlm.timelines.test_samples import event_table, mapping
 
 BASE = ModelConfig(base=str(Path(__file__).parents[3] / "behaviorlm" / "assets" / "base"))
@@ -126,6 +132,58 @@ def test_a_cut_part_holds_what_a_whole_one_holds(
         as_counted = timeline_arrays([part.own_events for part in cut], NAMES)
         assert len(as_counted.behavior) == len(whole[0])
         alike(timelines(cut), timelines(whole))
+
+
+def opened(folder: Path, most: int | None, events: pa.Table) -> PreparedLog:
+    plan = plan_of(mapping(), SplitConfig(test=0.2, validation=0.2), 2, folder)
+    report, _ = built(folder, plan, events, most)
+    vocabulary = build_vocabulary(report["behaviors"], VocabularyConfig(anchor_threshold=0.4))
+    encoder = PromptEncoder(load_tokenizer(BASE), plan.prompt)
+    prompt = encoder.prompt_tokens(
+        vocabulary.names, 400, report["longest_question"], report["longest_profile"]
+    )
+    (folder / "vocabulary.json").write_text(vocabulary.to_json())
+    (folder / "prompt.json").write_text(prompt.to_json())
+    return PreparedLog(folder, plan.prompt)
+
+
+def by_id(log: PreparedLog) -> dict[bytes, tuple[Any, ...]]:
+    """Of each test sample: what counting says, how much history there is, what is known, and all that came before."""
+    samples = EvaluatedSamples(rows_of_split(log, "validation"), rows_of_split(log, "test"))
+    facts = sample_facts(log, samples)
+    counted, found = counted_log(log, samples), circumstances(log, samples.test, facts)
+    said = [of.predict(counted.timelines, counted.test) for of in fit_baselines(counted.timelines).values()]
+    before = []
+    for number, chosen in enumerate(samples.test):
+        whole, offset = timelines_of(log, number)
+        starts = log.parts[number].user_start
+        before += [
+            whole["behavior"].slice(starts[row] + offset, row - starts[row]).to_pylist() for row in chosen
+        ]
+    return {
+        sample.tobytes(): (
+            [of[place].tobytes() for of in said],
+            found.history[place],
+            found.known[place],
+            before[place],
+            found.question(place),
+        )
+        for place, sample in enumerate(facts.sample_ids)
+    }
+
+
+def test_counting_and_what_is_told_of_samples_are_those_of_whole_timelines(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    users = ["huge", "huge", "huge", "small", "other", "another"]
+    listed = [
+        (users[random.integers(6)], order, NAMES[random.integers(3)], PLACES[random.integers(3)])
+        for order in range(240)
+    ]
+    events = event_table(listed, mapping())
+    whole, cut = opened(tmp_path / "whole", None, events), opened(tmp_path / "cut", 20, events)
+    assert len(whole.parts) == 1 and max(part.segment for part in cut.parts) > 4
+    expected = by_id(whole)
+    assert by_id(cut) == expected and len(expected) > 30
 
 
 def plan_of(config: EventsConfig, split: SplitConfig, profile: int, folder: Path) -> PreparationPlan:
