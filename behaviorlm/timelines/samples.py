@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig, context_columns
@@ -114,12 +115,7 @@ def build_timelines(
     if split_config.by == "group":
         _check_groups(table, starts, known.group)
     position = (known.events + np.arange(table.num_rows) - np.repeat(starts, sizes)).astype(np.int32)
-    if events_config.histories_cross_sessions:
-        in_history = position
-    else:
-        begins = np.flatnonzero(~same_as_before(order.user, order.session))
-        lengths = np.diff(np.append(begins, table.num_rows))
-        in_history = (np.arange(table.num_rows) - np.repeat(begins, lengths)).astype(np.int32)
+    in_history = position if events_config.histories_cross_sessions else _in_session(order)
     columns = {
         "position": position,
         "session_position": in_history,
@@ -169,6 +165,13 @@ def rows_in_order(
         order = _kept(order, ~is_repeat)
         is_repeat = np.zeros(len(order.rows), dtype=bool)
     return order, is_repeat, counts
+
+
+def _in_session(order: Ordering) -> NDArray[np.int32]:
+    """The place of each event in its session, int32[n]."""
+    begins = np.flatnonzero(~same_as_before(order.user, order.session))
+    lengths = np.diff(np.append(begins, len(order.rows)))
+    return (np.arange(len(order.rows)) - np.repeat(begins, lengths)).astype(np.int32)
 
 
 def _kept(order: Ordering, stays: np.ndarray) -> Ordering:
