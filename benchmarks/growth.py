@@ -295,15 +295,15 @@ def _worker(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
 def _scoring(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
     """All training samples cut into windows and batches, as before a pool of replicas starts."""
     from behaviorlm_ray.preparation.prepared_log import count, rows_of_split
-    from behaviorlm_ray.scoring import pool
+    from behaviorlm_ray.scoring.windows import batch_table, windows_of
 
     log, _ = _log(asked, folder)
 
     def work() -> str:
         rows = rows_of_split(log, "train")
-        windows = pool._windows(log, rows)
-        tables = [pool._batch_table(windows[start : start + 8]) for start in range(0, len(windows), 8)]
-        return f"{count(rows):,} samples in {len(tables):,} batches"
+        windows = windows_of(log, rows)
+        batches = batch_table(windows, np.arange(len(windows)) // 8)
+        return f"{count(rows):,} samples in {len(batches):,} batches"
 
     return work
 
