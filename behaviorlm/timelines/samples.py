@@ -120,7 +120,9 @@ def build_timelines(
         "position": position,
         "session_position": in_history,
         "split": assign_splits(
-            table.append_column("position", pa.array(position)), split_config, before and before.whole
+            table.append_column("position", pa.array(position)),
+            split_config,
+            None if before is None else before.whole,
         ),
         "is_target": in_history >= min_history,
         "is_repeat": is_repeat,
