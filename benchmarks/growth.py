@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,21 +228,24 @@ def _prepare(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
 
     settings = _settings(asked, folder)
     # what is done by processes of Ray is done by this one
-    passes.is_read_here = lambda log: True  # type: ignore[attr-defined]
+    passes.is_read_here = lambda log: True
 
     def work() -> str:
         source = open_run(settings).inputs.source
         size = sum(file.size for file in source.files)
         prepared = settings.preparation
-        found: Any = partition_count(size, prepared.partition_megabytes, prepared.min_partitions)
-        partitions = found[0] if isinstance(found, tuple) else found
+        partitions = partition_count(size, prepared.partition_megabytes, prepared.min_partitions)
         shutil.rmtree(folder / "prepared", ignore_errors=True)
         (folder / "prepared").mkdir()
         plan = PreparationPlan(
-            source, settings.split, settings.prompt, settings.model, partitions, folder / "prepared"
+            source,
+            settings.split,
+            settings.prompt,
+            settings.model,
+            partitions,
+            folder / "prepared",
+            partition_megabytes=prepared.partition_megabytes,
         )
-        if hasattr(plan, "partition_megabytes"):  # before it was, large parts stayed whole
-            plan = replace(plan, partition_megabytes=prepared.partition_megabytes)
         passes.prepare_log(plan, settings.vocabulary)
         files = list((folder / "prepared" / "parts").iterdir())
         bytes_written = sum(file.stat().st_size for file in files)
@@ -269,8 +271,7 @@ def _schedule(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
         begin = time.process_time()
         schedule = ScheduleSource(log, "all", None, None, [], settings.one_stage)()
         opened = time.process_time() - begin
-        if hasattr(schedule, "store"):
-            schedule.store(folder / "schedule.arrow")
+        schedule.store(folder / "schedule.arrow")
         trees = [tree for step in range(min(10, len(schedule))) for tree in schedule.packs(step)]
         return f"{len(schedule):,} steps made in {opened:.1f} s, {len(trees)} packs of ten"
 
@@ -282,10 +283,10 @@ def _worker(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
     from behaviorlm_ray.tuning.inputs import ScheduleSource
 
     log, settings = _log(asked, folder)
-    place = {"stored": folder / "schedule.arrow"} if hasattr(ScheduleSource, "stored") else {}
 
     def work() -> str:
-        schedule = ScheduleSource(log, "all", None, None, [], settings.one_stage, **place)()
+        stored = folder / "schedule.arrow"
+        schedule = ScheduleSource(log, "all", None, None, [], settings.one_stage, stored=stored)()
         trees = [tree for step in range(min(10, len(schedule))) for tree in schedule.packs(step)]
         return f"{len(schedule):,} steps, {len(trees)} packs of ten"
 

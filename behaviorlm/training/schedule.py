@@ -91,8 +91,10 @@ def schedule_samples(
         _fill(order, timeline.ravel(), chunks.end - chunks.begin, of_epoch, max_per_timeline, filled)
         epoch_of += [epoch] * len(of_epoch)
         epoch += 1
-    arrays = (np.array(values, np.int64) for values in (filled.piece, filled.first, filled.size, filled.ends))
-    return SampleSchedule(chunks, *arrays, epoch_of, filled.exceeded)
+    piece, first, size, ends = (
+        np.array(values, np.int64) for values in (filled.piece, filled.first, filled.size, filled.ends)
+    )
+    return SampleSchedule(chunks, piece, first, size, ends, epoch_of, filled.exceeded)
 
 
 def steps_per_epoch(samples: int, samples_per_step: int) -> int:

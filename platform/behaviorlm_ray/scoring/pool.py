@@ -84,18 +84,18 @@ def _score_windows(
     storage.make_folder(folder)
     # Cut before what is kept is left out, whatever the number of replicas: in bfloat16 a score depends on the prompts
     # that went through the model beside it, by tenths of a nat.
-    batch = np.arange(len(windows)) // pool.windows_per_batch
+    batch_of = np.arange(len(windows)) // pool.windows_per_batch
     kept = KeptScores()
     if earlier:
         kept = keep_scores(CutShort(task.owner, earlier), folder, windows.named())
     if kept.windows:
         screen().says(f"scoring: {kept.samples} {unit} are there already, from an attempt that was cut short")
         is_left = np.array([key not in kept.windows for key in windows.named()])
-        windows, batch = windows.chosen(is_left), batch[is_left]
+        windows, batch_of = windows.chosen(is_left), batch_of[is_left]
     if not len(windows):
         return Scored(kept.samples, kept.tokens)
     make_room()
-    batches = batch_table(windows, batch)
+    batches = batch_table(windows, batch_of)
     blocks = min(len(batches), BLOCKS_PER_ACTOR * pool.actors)
     dataset = ray.data.from_arrow(
         [batches.take(pa.array(np.arange(block, len(batches), blocks))) for block in range(blocks)]

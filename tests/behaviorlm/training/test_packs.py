@@ -181,7 +181,7 @@ def test_an_empty_pack_adds_nothing() -> None:
 
 def test_a_window_is_cut_by_tokens_where_its_history_by_events_has_more(tmp_path: Path) -> None:
     (whole,) = random_parts(tmp_path, 6, [[60, 30, 1]], Window(6, 3, 10_000))
-    tokens = history_tokens(whole.user_start, whole.lines.lengths(), 6, 3)
+    tokens = history_tokens(whole.user_start[:], whole.lines.lengths(), 6, 3)
     for limit in range(1, 31):
         (cut,) = random_parts(tmp_path, 6, [[60, 30, 1]], Window(6, 3, limit))
         assert ((cut.window_start[:] > whole.window_start[:]) == (tokens > limit)).all()

@@ -29,6 +29,7 @@ from behaviorlm_ray.evaluation.samples import EvaluatedSamples, sample_facts
 from behaviorlm_ray.preparation.arranging import build_part
 from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split, timelines_of
+from behaviorlm_ray.stages.attempts import SCRATCH
 from tests.behaviorlm.timelines.test_samples import event_table, mapping
 
 BASE = ModelConfig(base=str(Path(__file__).parents[3] / "behaviorlm" / "assets" / "base"))
@@ -49,10 +50,11 @@ Build = tuple[dict[str, Any], list[TimelinePart]]
 
 def built(folder: Path, plan: PreparationPlan, events: pa.Table, most: int | None) -> Build:
     plan = replace(plan, folder=folder, most_rows=most)
-    (plan.scratch / "00000").mkdir(parents=True)
+    scratch = folder / SCRATCH / "00000"
+    scratch.mkdir(parents=True)
     (folder / "parts").mkdir()
     for number, batch in enumerate(events.to_batches(max_chunksize=7)):
-        with pa.ipc.new_stream(str(plan.scratch / "00000" / f"{number:04d}.arrows"), events.schema) as writer:
+        with pa.ipc.new_stream(str(scratch / f"{number:04d}.arrows"), events.schema) as writer:
             writer.write_batch(batch)
     report = build_part(0, plan)
     vocabulary = build_vocabulary(dict.fromkeys(NAMES, 1), VocabularyConfig())
@@ -114,7 +116,9 @@ def test_a_cut_part_holds_what_a_whole_one_holds(
     config = mapping(
         exact_duplicates="drop" if drop else "keep", collapse_repeats=collapse, max_tie_share=1, **changes
     )
-    columns = {"split_label": [["train", "test"][order % 2] for _, order, _, _ in listed]}
+    columns: dict[str, list[Any]] = {
+        "split_label": [["train", "test"][order % 2] for _, order, _, _ in listed]
+    }
     if has_time:
         listed = [(user, order * 1_700_000_000, name, place) for user, order, name, place in listed]
         columns["before.since_last"] = [None] * len(listed)

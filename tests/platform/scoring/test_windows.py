@@ -28,7 +28,7 @@ def test_windows_and_batches_are_those_of_plain_lists(
     is_left = random.random(len(plain)) < 0.5
     batch = (np.arange(len(plain)) // together)[is_left]
     left: dict[int, list[tuple[int, list[int]]]] = {}
-    for number in np.flatnonzero(is_left):
+    for number in np.flatnonzero(is_left).tolist():
         left.setdefault(number // together, []).append(plain[number])
     if left:
         expected = {
