@@ -13,7 +13,8 @@ from pathlib import Path
 from behaviorlm.errors import StorageError
 from behaviorlm_ray.storage import copies, local, s3_objects
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
-from behaviorlm_ray.storage.s3_objects import all_sizes, digest_of, honors_conditions, in_threads, upload
+from behaviorlm_ray.storage.s3_objects import all_sizes, digest_of, honors_conditions, in_threads
+from behaviorlm_ray.storage.s3_transfers import of_each, upload
 
 TEMPORARY_PREFIX = "behaviorlm-"
 PREFLIGHT_SECONDS = 15.0
@@ -68,7 +69,8 @@ def writing(folder: S3Location) -> Iterator[Path]:
     """A temporary folder."""
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as name:
         yield Path(name)
-        in_threads(lambda path: upload(Path(name) / path, folder / path), local.list_files(Path(name)))
+        found = local.sizes(Path(name), local.list_files(Path(name)))
+        of_each(lambda path: upload(Path(name) / path, folder / path), found)
 
 
 @contextmanager

@@ -1,22 +1,19 @@
 """Objects on S3 with the same guarantees as local files: exclusive creation, replacement of known bytes, hashes.
 
 Conditions are If-None-Match and If-Match. Every object is stored with its SHA-256 as S3's own checksum, so that its
-content can be told without reading it. Objects too large for one request carry the SHA-256 as metadata instead.
+content can be told without reading it. Those that went up in parts (`s3_transfers`) carry it as metadata instead.
 """
 
 import base64
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage.full_disk import storage_errors
-from behaviorlm_ray.storage.local import hash_file as hash_local_file
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
 from behaviorlm_ray.storage.s3_access import (
     CONNECTIONS,
@@ -27,8 +24,6 @@ from behaviorlm_ray.storage.s3_access import (
     was_repeated,
 )
 
-SINGLE_REQUEST_BYTES = 4 << 30
-"""Larger files go up in several parts, of which S3 keeps no SHA-256 of the whole."""
 BLOCK_BYTES = 8 << 20
 SHA256 = "sha256"
 
@@ -54,7 +49,7 @@ def write_exclusive(place: S3Location, content: bytes) -> bool:
 
 def write_replacing(place: S3Location, content: bytes) -> None:
     """Create or replace an object, whoever wrote it before."""
-    patiently(place, "write", lambda client, _: client.put_object(**_object(place), **_body(content)))
+    patiently(place, "write", lambda client, _: client.put_object(**address(place), **_body(content)))
 
 
 def replace_if(place: S3Location, content: bytes, expected: bytes) -> bool:
@@ -73,7 +68,7 @@ def remove_if(place: S3Location, expected: bytes) -> bool:
 
     def remove(client: Any, is_repeated: bool) -> bool:
         try:
-            client.delete_object(**_object(place), IfMatch=found[1])
+            client.delete_object(**address(place), IfMatch=found[1])
             return True
         except ClientError as error:
             if error_code(error) in MISSING_CODES:
@@ -85,53 +80,14 @@ def remove_if(place: S3Location, expected: bytes) -> bool:
     return patiently(place, "remove", remove)
 
 
-def upload(path: Path, place: S3Location) -> FileDigest:
-    """Store a local file. Raises StorageError; an object that was there before is replaced whole or not at all."""
-    digest = hash_local_file(path)
-
-    def send(client: Any, _: bool) -> None:
-        if digest.bytes > SINGLE_REQUEST_BYTES:
-            extra = {"ChecksumAlgorithm": "SHA256", "Metadata": {SHA256: digest.sha256}}
-            config = TransferConfig(multipart_threshold=SINGLE_REQUEST_BYTES, multipart_chunksize=64 << 20)
-            client.upload_file(str(path), place.bucket, place.key, ExtraArgs=extra, Config=config)
-            return
-        with storage_errors(path, "read"), open(path, "rb") as stream:
-            client.put_object(**_object(place), Body=stream, **_checksum(bytes.fromhex(digest.sha256)))
-
-    patiently(place, "write", send)
-    return digest
-
-
-def download(place: S3Location, path: Path) -> FileDigest:
-    """Copy an object into a local file. Returns what was received. StorageError if there is no object."""
-
-    def receive(client: Any, _: bool) -> FileDigest:
-        try:
-            body = client.get_object(**_object(place))["Body"]
-        except ClientError as error:
-            if _is_missing(client, place, error):
-                raise StorageError(f"{place} is missing") from error
-            raise
-        hashed, size = hashlib.sha256(), 0
-        with open(path, "wb") as stream:
-            for block in body.iter_chunks(BLOCK_BYTES):
-                stream.write(block)
-                hashed.update(block)
-                size += len(block)
-        return FileDigest(size, hashed.hexdigest())
-
-    with storage_errors(path, "write"):
-        return patiently(place, "read", receive)
-
-
 def digest_of(place: S3Location) -> FileDigest | None:
     """Size and SHA-256 of an object, or None if there is none. Reads it only if S3 does not know its SHA-256."""
 
     def look(client: Any, _: bool) -> FileDigest | None:
         try:
-            head = client.head_object(**_object(place), ChecksumMode="ENABLED")
+            head = client.head_object(**address(place), ChecksumMode="ENABLED")
         except ClientError as error:
-            if _is_missing(client, place, error):
+            if is_missing(client, place, error):
                 return None
             raise
         checksum, whole = head.get("ChecksumSHA256", ""), head.get("Metadata", {}).get(SHA256)
@@ -139,7 +95,7 @@ def digest_of(place: S3Location) -> FileDigest | None:
             return FileDigest(head["ContentLength"], whole)
         if checksum and "-" not in checksum:
             return FileDigest(head["ContentLength"], base64.b64decode(checksum).hex())
-        body = client.get_object(**_object(place))["Body"]
+        body = client.get_object(**address(place))["Body"]
         hashed = hashlib.sha256()
         for block in body.iter_chunks(BLOCK_BYTES):
             hashed.update(block)
@@ -195,7 +151,7 @@ def honors_conditions(probe: S3Location) -> bool:
         refused = not write_exclusive(probe, b"second") and not _put_if(probe, b"third", {"IfMatch": '"0"'})
         return created and refused and read_bytes(probe) == b"first"
     finally:
-        patiently(probe, "remove", lambda client, _: client.delete_object(**_object(probe)))
+        patiently(probe, "remove", lambda client, _: client.delete_object(**address(probe)))
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
@@ -217,22 +173,17 @@ def check_relative(relative: str, folder: object) -> None:
         )
 
 
-def _read(place: S3Location) -> tuple[bytes, str] | None:
-    """Content and ETag of an object, read together."""
-
-    def read(client: Any, _: bool) -> tuple[bytes, str] | None:
-        try:
-            found = client.get_object(**_object(place))
-            return found["Body"].read(), found["ETag"]
-        except ClientError as error:
-            if _is_missing(client, place, error):
-                return None
-            raise
-
-    return patiently(place, "read", read)
+def address(place: S3Location) -> dict[str, str]:
+    """What names an object in a request."""
+    return {"Bucket": place.bucket, "Key": place.key}
 
 
-def _is_missing(client: Any, place: S3Location, error: ClientError) -> bool:
+def sha256_of_body(sha256: bytes) -> dict[str, str]:
+    """What tells the server the SHA-256 of what is sent: it refuses a body that has another."""
+    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64.b64encode(sha256).decode()}
+
+
+def is_missing(client: Any, place: S3Location, error: ClientError) -> bool:
     """Who may list a prefix only, as a careful policy has it, is told 403 instead of 404 of a missing object."""
     code = error_code(error)
     if code in DENIED_CODES:
@@ -241,10 +192,25 @@ def _is_missing(client: Any, place: S3Location, error: ClientError) -> bool:
     return code in MISSING_CODES
 
 
+def _read(place: S3Location) -> tuple[bytes, str] | None:
+    """Content and ETag of an object, read together."""
+
+    def read(client: Any, _: bool) -> tuple[bytes, str] | None:
+        try:
+            found = client.get_object(**address(place))
+            return found["Body"].read(), found["ETag"]
+        except ClientError as error:
+            if is_missing(client, place, error):
+                return None
+            raise
+
+    return patiently(place, "read", read)
+
+
 def _put_if(place: S3Location, content: bytes, condition: dict[str, str]) -> bool:
     def put(client: Any, is_repeated: bool) -> bool:
         try:
-            client.put_object(**_object(place), **_body(content), **condition)
+            client.put_object(**address(place), **_body(content), **condition)
             return True
         except ClientError as error:
             if error_code(error) not in {"PreconditionFailed", *MISSING_CODES}:
@@ -270,17 +236,9 @@ def _pages(folder: S3Location, **options: str) -> Iterator[dict[str, Any]]:
         token = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _object(place: S3Location) -> dict[str, str]:
-    return {"Bucket": place.bucket, "Key": place.key}
-
-
 def _prefix(folder: S3Location) -> str:
     return f"{folder.key}/" if folder.key else ""
 
 
 def _body(content: bytes) -> dict[str, Any]:
-    return {"Body": content, **_checksum(hashlib.sha256(content).digest())}
-
-
-def _checksum(sha256: bytes) -> dict[str, str]:
-    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64.b64encode(sha256).decode()}
+    return {"Body": content, **sha256_of_body(hashlib.sha256(content).digest())}

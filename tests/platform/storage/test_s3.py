@@ -14,7 +14,7 @@ import pytest
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.storage import S3Location, s3_objects
+from behaviorlm_ray.storage import S3Location, s3_objects, s3_transfers
 from tests.platform.s3_faults import FaultyProxy
 
 CONTENT = b"content " * 1000
@@ -68,7 +68,7 @@ def test_objects_without_a_checksum_of_their_whole_are_read(s3_root: S3Location,
 def test_large_objects_go_up_in_parts_and_keep_their_hash(
     s3_root: S3Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_objects, "SINGLE_REQUEST_BYTES", 5 << 20)
+    monkeypatch.setattr(s3_transfers, "SINGLE_REQUEST_BYTES", 5 << 20)
     content = os.urandom(12 << 20)
     with storage.writing_file(s3_root / "large") as path:
         path.write_bytes(content)
