@@ -5,6 +5,7 @@ Bodies pass through as they come, so that what was on the way when the link brok
 
 import http.client
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +17,6 @@ from urllib.parse import urlsplit
 
 from cluster.chaos.proxy import PassingHandler, serving
 
-BLOCK_BYTES = 32 << 10
-
 
 @dataclass(frozen=True)
 class Faults:
@@ -25,13 +24,14 @@ class Faults:
 
     break_bytes: after so many bytes of bodies every open connection is reset, again and again; throttled_every: each
     n-th request is answered with 503 SlowDown; expire_bytes: after so many bytes each key that was used is refused;
-    bytes_per_second: for all connections together.
+    bytes_per_second: for all connections together; buffer_bytes: what a connection holds back on its way.
     """
 
     break_bytes: int | None = None
     throttled_every: int = 0
     expire_bytes: int | None = None
     bytes_per_second: float | None = None
+    buffer_bytes: int = 64 << 10
 
 
 class Link:
@@ -128,6 +128,11 @@ def _is_crossed(every: int | None, before: int, after: int) -> bool:
 class _Handler(PassingHandler):
     of: Link
 
+    def setup(self) -> None:
+        """What waits in a buffer when the link breaks has not been sent, so there is little of it."""
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.of.faults.buffer_bytes)
+        super().setup()
+
     def handle_expect_100(self) -> bool:
         """Who asks before it sends a body learns here that it is refused, and sends none."""
         return not self._is_refused() and super().handle_expect_100()
@@ -164,7 +169,7 @@ class _Handler(PassingHandler):
                     connection.putheader(name, value)
             connection.endheaders()
             left = int(self.headers.get("Content-Length", 0))
-            while left and (block := self.rfile.read1(min(left, BLOCK_BYTES))):
+            while left and (block := self.rfile.read1(min(left, self.of.faults.buffer_bytes))):
                 left -= len(block)
                 self.of.passed(len(block), is_sent=True)
                 connection.send(block)
@@ -185,7 +190,7 @@ class _Handler(PassingHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        blocks = iter(lambda: response.read1(BLOCK_BYTES), b"") if content is None else iter([content])
+        blocks = iter(lambda: response.read1(self.of.faults.buffer_bytes), b"") if content is None else iter([content])
         for block in blocks:
             self.of.passed(len(block), is_sent=False)
             self.wfile.write(block)
