@@ -170,7 +170,7 @@ def is_transient(error: BaseException) -> bool:
     for cause in _causes(error):
         if isinstance(cause, boto.ClientError):
             status = int(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            return status >= 500 or status == 429 or error_code(cause) in TRANSIENT_CODES
+            return (status >= 500 and status != 501) or status == 429 or error_code(cause) in TRANSIENT_CODES
         if isinstance(cause, boto.SSLError | boto.ProxyConnectionError):
             return False
         if isinstance(cause, TRANSIENT_ERRORS):

@@ -145,13 +145,36 @@ def remove_folder(folder: S3Location, kept: Collection[str] = ()) -> None:
 
 
 def honors_conditions(probe: S3Location) -> bool:
-    """Whether the server honors If-None-Match and If-Match. Writes an object that must not exist, and removes it."""
+    """Whether the server honors If-None-Match and If-Match, also where it removes.
+
+    Writes an object that must not exist, and removes it.
+    """
+    other = {"IfMatch": '"0"'}
     try:
         created = write_exclusive(probe, b"first")
-        refused = not write_exclusive(probe, b"second") and not _put_if(probe, b"third", {"IfMatch": '"0"'})
-        return created and refused and read_bytes(probe) == b"first"
+        refused = not write_exclusive(probe, b"second") and not _put_if(probe, b"third", other)
+        return created and refused and _keeps(probe, other) and read_bytes(probe) == b"first"
+    except StorageError as error:
+        if error_code(error) != "NotImplemented":
+            raise
+        return False
     finally:
         patiently(probe, "remove", lambda client, _: client.delete_object(**address(probe)))
+
+
+def _keeps(probe: S3Location, condition: dict[str, str]) -> bool:
+    """Whether an object is not removed under a condition that does not hold."""
+
+    def remove(client: Any, _: bool) -> bool:
+        try:
+            client.delete_object(**address(probe), **condition)
+            return False
+        except ClientError as error:
+            if error_code(error) != "PreconditionFailed":
+                raise
+            return True
+
+    return patiently(probe, "remove", remove)
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T]) -> list[U]:

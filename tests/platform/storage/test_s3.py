@@ -254,10 +254,26 @@ def test_an_endpoint_that_is_no_address_is_told(s3_root: S3Location, monkeypatch
         storage.check_root(s3_root, is_written=False)
 
 
-def test_a_server_that_ignores_conditions_is_refused(s3_root: S3Location, proxy: FaultyProxy) -> None:
-    proxy.ignores_conditions = True
+@pytest.mark.parametrize("methods", [{"PUT", "DELETE"}, {"DELETE"}])
+def test_a_server_that_ignores_conditions_is_refused(
+    s3_root: S3Location, proxy: FaultyProxy, methods: set[str]
+) -> None:
+    proxy.ignores_conditions = frozenset(methods)
     with pytest.raises(StorageError, match="ignores the conditions If-None-Match and If-Match"):
         storage.check_root(s3_root, is_written=True)
+    assert storage.list_files(s3_root) == []
+
+
+@pytest.mark.parametrize(("before", "method"), [(0, "PUT"), (2, "PUT"), (0, "DELETE")])
+def test_a_server_that_knows_no_conditions_is_refused_at_once(
+    s3_root: S3Location, proxy: FaultyProxy, before: int, method: str
+) -> None:
+    for _ in range(before):
+        proxy.plan("", method=method)
+    proxy.plan("NotImplemented", status=501, method=method)
+    with pytest.raises(StorageError, match="ignores the conditions If-None-Match and If-Match"):
+        storage.check_root(s3_root, is_written=True)
+    proxy.planned.clear()
     assert storage.list_files(s3_root) == []
 
 
