@@ -190,7 +190,11 @@ class _Handler(PassingHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        blocks = iter(lambda: response.read1(self.of.faults.buffer_bytes), b"") if content is None else iter([content])
+        blocks = (
+            iter(lambda: response.read1(self.of.faults.buffer_bytes), b"")
+            if content is None
+            else iter([content])
+        )
         for block in blocks:
             self.of.passed(len(block), is_sent=False)
             self.wfile.write(block)

@@ -11,24 +11,29 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
 from behaviorlm.errors import StorageError
+from behaviorlm.files.patient_reads import Deadline
+from behaviorlm_ray.storage import s3_access
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
 from behaviorlm_ray.storage.s3_access import (
     CONNECTIONS,
     DENIED_CODES,
     MISSING_CODES,
     error_code,
+    is_transient,
     patiently,
     was_repeated,
 )
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 256 << 10
+"""Of an answer that breaks off, what is left of the last block is lost."""
 SHA256 = "sha256"
 
 T = TypeVar("T")
 U = TypeVar("U")
+Span = tuple[int, int]
 
 
 def read_bytes(place: S3Location) -> bytes | None:
@@ -95,13 +100,56 @@ def digest_of(place: S3Location) -> FileDigest | None:
             return FileDigest(head["ContentLength"], whole)
         if checksum and "-" not in checksum:
             return FileDigest(head["ContentLength"], base64.b64decode(checksum).hex())
-        body = client.get_object(**address(place))["Body"]
-        hashed = hashlib.sha256()
-        for block in body.iter_chunks(BLOCK_BYTES):
-            hashed.update(block)
-        return FileDigest(head["ContentLength"], hashed.hexdigest())
+        return FileDigest(head["ContentLength"], "")
 
-    return patiently(place, "look at", look)
+    found = patiently(place, "look at", look)
+    return found if found is None or found.sha256 else _read_digest(place, found.bytes)
+
+
+def _read_digest(place: S3Location, size: int) -> FileDigest:
+    """Of an object whose SHA-256 nobody noted. An answer that breaks off is gone on with where it did."""
+    hashed, done, deadline = hashlib.sha256(), 0, Deadline(place.patience_seconds, s3_access.CLOCK)
+
+    def take(block: bytes) -> None:
+        nonlocal done
+        hashed.update(block)
+        done += len(block)
+        deadline.restart()
+
+    while done < size:
+        patiently(
+            place, "read", lambda client, _: receive_some(client, place, (done, size), size, take), deadline
+        )
+    return FileDigest(size, hashed.hexdigest())
+
+
+def receive_some(
+    client: Any, place: S3Location, span: Span, size: int, take: Callable[[bytes], None]
+) -> None:
+    """Hand on what one answer brings of a span [begin, end) of an object of so many bytes, block by block.
+
+    Raises what the answer broke off with if it brought nothing, and StorageError for another object than that.
+    """
+    begin, end = span
+    part = {} if (begin, end) == (0, size) else {"Range": f"bytes={begin}-{end - 1}"}
+    received = 0
+    try:
+        answer = client.get_object(**address(place), **part)
+        whole = int(answer.get("ContentRange", "/-1").rpartition("/")[2])
+        if whole not in (-1, size) or answer["ContentLength"] != end - begin:
+            raise StorageError(changed_message(place))
+        for block in answer["Body"].iter_chunks(BLOCK_BYTES):
+            take(block)
+            received += len(block)
+    except ClientError as error:
+        if error_code(error) == "InvalidRange":
+            raise StorageError(changed_message(place)) from error
+        if is_missing(client, place, error):
+            raise StorageError(f"{place} is missing") from error
+        raise
+    except BotoCoreError as error:
+        if isinstance(error, FlexibleChecksumError) or not (received and is_transient(error)):
+            raise
 
 
 def all_sizes(folder: S3Location) -> dict[str, int]:

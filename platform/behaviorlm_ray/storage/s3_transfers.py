@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from behaviorlm.errors import StorageError
 from behaviorlm.files.patient_reads import Deadline
@@ -22,14 +22,14 @@ from behaviorlm_ray.storage import s3_access
 from behaviorlm_ray.storage.full_disk import storage_errors
 from behaviorlm_ray.storage.local import hash_file as hash_local_file
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
-from behaviorlm_ray.storage.s3_access import error_code, is_transient, patiently
+from behaviorlm_ray.storage.s3_access import error_code, patiently
 from behaviorlm_ray.storage.s3_objects import (
     SHA256,
+    Span,
     address,
-    changed_message,
     digest_of,
     in_threads,
-    is_missing,
+    receive_some,
     sha256_of_body,
 )
 
@@ -41,12 +41,10 @@ DOWNLOAD_PART_BYTES, DOWNLOADS_AT_ONCE = 16 << 20, 8
 """A part that is cut short goes on from the block at which it was."""
 MOST_PARTS = 10_000
 """That S3 takes."""
-BLOCK_BYTES = 256 << 10
 TELL_SECONDS = 10.0
 """How often a transfer tells how far it is."""
 
 T = TypeVar("T")
-Span = tuple[int, int]
 
 
 class _Transfer:
@@ -170,39 +168,18 @@ def _receive(transfer: _Transfer, target: int, span: Span, size: int) -> None:
     """Get one part of an object; an answer that breaks off is gone on with where it did."""
     begin, end = span
 
-    def receive(client: Any, _: bool) -> int:
-        return _answer(client, transfer, target, (begin, end), size)
+    def take(block: bytes) -> None:
+        nonlocal begin
+        os.pwrite(target, block, begin)
+        begin += len(block)
+        transfer.add(len(block))
 
-    begin += transfer.patiently(receive)
+    def receive(client: Any, _: bool) -> None:
+        receive_some(client, transfer.place, (begin, end), size, take)
+
+    transfer.patiently(receive)
     while begin < end:
-        begin += transfer.patiently(receive)
-
-
-def _answer(client: Any, transfer: _Transfer, target: int, span: Span, size: int) -> int:
-    """Write what one answer brings; returns how many bytes that were. Raises what it broke off with if none."""
-    begin, end = span
-    part = {} if (begin, end) == (0, size) else {"Range": f"bytes={begin}-{end - 1}"}
-    received = 0
-    try:
-        answer = client.get_object(**address(transfer.place), **part)
-        if int(answer.get("ContentRange", "/-1").rpartition("/")[2]) not in (-1, size) or (
-            answer["ContentLength"] != end - begin
-        ):
-            raise StorageError(changed_message(transfer.place))
-        for block in answer["Body"].iter_chunks(BLOCK_BYTES):
-            os.pwrite(target, block, begin + received)
-            received += len(block)
-            transfer.add(len(block))
-    except ClientError as error:
-        if error_code(error) == "InvalidRange":
-            raise StorageError(changed_message(transfer.place)) from error
-        if is_missing(client, transfer.place, error):
-            raise StorageError(f"{transfer.place} is missing") from error
-        raise
-    except BotoCoreError as error:
-        if isinstance(error, FlexibleChecksumError) or not (received and is_transient(error)):
-            raise
-    return received
+        transfer.patiently(receive)
 
 
 def _spans(size: int, length: int) -> list[Span]:

@@ -1,8 +1,9 @@
 """Large objects in parts: over a bad link each byte is sent about once, and what is stored is what was sent.
 
-Sizes are those of a hundredth of a thousandth of a large model: parts of 32 KiB over a link that breaks every 1.3 MB.
+Sizes are 160 times smaller than those of large models: parts of 32 KiB over a link that breaks every 1.3 MB.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from behaviorlm.errors import StorageError
 from behaviorlm.files.clock import SystemClock
 from behaviorlm_ray import storage
-from behaviorlm_ray.storage import S3Location, s3_access, s3_transfers
+from behaviorlm_ray.storage import S3Location, s3_access, s3_objects, s3_transfers
 from cluster.chaos.link import Faults, Link, bad_link
 from tests.platform.s3_faults import FaultyProxy
 
@@ -36,7 +37,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_transfers, "SINGLE_REQUEST_BYTES", 2 * PART)
     monkeypatch.setattr(s3_transfers, "UPLOAD_PART_BYTES", PART)
     monkeypatch.setattr(s3_transfers, "DOWNLOAD_PART_BYTES", 8 * PART)
-    monkeypatch.setattr(s3_transfers, "BLOCK_BYTES", PART // 8)
+    monkeypatch.setattr(s3_transfers, "DOWNLOADS_AT_ONCE", 4)  # buffers of connections are no smaller here
+    monkeypatch.setattr(s3_objects, "BLOCK_BYTES", PART // 8)
     monkeypatch.setattr(s3_access, "QUICK_ATTEMPTS", 1)
     monkeypatch.setattr(s3_access, "CLOCK", HastyClock())
 
@@ -63,6 +65,7 @@ def link(credentials: Path, s3_environment: str, monkeypatch: pytest.MonkeyPatch
     faults = Faults(BREAK_BYTES, throttled_every=9, expire_bytes=3 * BREAK_BYTES, buffer_bytes=4 << 10)
     with bad_link(s3_environment, faults, lambda number: write_key(credentials, number)) as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.endpoint)
+        monkeypatch.setenv("DIRECT_ENDPOINT_URL", s3_environment)
         yield running
 
 
@@ -87,6 +90,15 @@ def test_over_a_link_that_breaks_throttles_and_lets_credentials_expire_bytes_go_
     assert link.breaks >= before[0] + 5 and link.expiries > before[1]
     assert link.received - before[2] <= 1.1 * len(content)
     assert uploads_begun(s3_root) == []
+
+
+def test_a_large_object_whose_checksum_nobody_noted_is_read_once(s3_root: S3Location, link: Link) -> None:
+    content = os.urandom(5 * BREAK_BYTES)
+    boto3.client("s3", endpoint_url=os.environ["DIRECT_ENDPOINT_URL"]).put_object(
+        Bucket=s3_root.bucket, Key=(s3_root / "copied").key, Body=content
+    )
+    assert storage.hash_file(s3_root / "copied").sha256 == hashlib.sha256(content).hexdigest()
+    assert link.breaks >= 5 and link.received <= 1.1 * len(content)
 
 
 @pytest.mark.parametrize("size", [2 * PART, 2 * PART + 1, 8 * PART - 1, 8 * PART, 16 * PART, 16 * PART + 1])

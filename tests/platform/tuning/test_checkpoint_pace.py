@@ -1,4 +1,4 @@
-"""How often checkpoints are made: where lost steps and checkpoints together cost least; and what a resume makes of it."""
+"""How often checkpoints are made: as lost steps and checkpoints together cost least; and what a resume makes of it."""
 
 import itertools
 from collections import Counter
@@ -39,7 +39,10 @@ def cost(interval: float, checkpoint: float, failure: float) -> float:
 
 
 @given(
-    step=st.floats(0.01, 30), checkpoint=st.floats(0.01, 60), failure=st.floats(60, 1e5), other=st.floats(0.1, 10)
+    step=st.floats(0.01, 30),
+    checkpoint=st.floats(0.01, 60),
+    failure=st.floats(60, 1e5),
+    other=st.floats(0.1, 10),
 )
 def test_no_other_interval_costs_less_but_for_the_rounding_to_steps(
     step: float, checkpoint: float, failure: float, other: float
@@ -58,11 +61,11 @@ def test_the_pace_follows_what_steps_and_checkpoints_take(monkeypatch: pytest.Mo
     assert pace.is_due(8)
     with pace.timed(8):
         moment += 2.0  # sqrt(2 * 2 * 100) = 20 seconds, five steps
-    assert [steps for steps in range(9, 20) if pace.is_due(steps)][0] == 13
+    assert next(steps for steps in range(9, 20) if pace.is_due(steps)) == 13
     moment += 5 * 1.0
     with pace.timed(13):
         moment += 0.5  # sqrt(2 * .5 * 100) = 10 seconds, ten steps of one second
-    assert [steps for steps in range(14, 40) if pace.is_due(steps)][0] == 23
+    assert next(steps for steps in range(14, 40) if pace.is_due(steps)) == 23
 
 
 @pytest.mark.parametrize("first", [0, 3, 5, 10])
@@ -114,8 +117,10 @@ class NoProgress:
     def close(self) -> None: ...
 
 
-def learned_through_kills(folder: Path, plan: Plan, samples: int, every: int | None, kills: list[int]) -> Weights:
-    """Tune to the end with the loop, the writer and the checkpoints of a real run; the n-th step of each start kills."""
+def learned_through_kills(
+    folder: Path, plan: Plan, samples: int, every: int | None, kills: list[int]
+) -> Weights:
+    """Tune to the end with the loop, writer and checkpoints of a real run; the n-th step of each start kills it."""
     execution = TuningExecution(checkpoint_every_steps=every, keep_checkpoints=1)
     task, left = toy_task(folder, execution=execution), iter(kills)
     while True:
@@ -124,7 +129,9 @@ def learned_through_kills(folder: Path, plan: Plan, samples: int, every: int | N
         engine, until_kill = Weights(start.clone()), next(left, None)
         counted = itertools.count()
 
-        def run_step(engine: Weights, packs: list[int], *_: Any, counted=counted, until_kill=until_kill) -> StepOutcome:  # type: ignore[no-untyped-def]
+        def run_step(
+            engine: Weights, packs: list[int], *_: Any, counted=counted, until_kill=until_kill
+        ) -> StepOutcome:  # type: ignore[no-untyped-def]
             if next(counted) == until_kill:
                 raise KilledError
             engine.learned += torch.bincount(torch.tensor(packs), minlength=samples)
@@ -165,11 +172,18 @@ def test_whatever_is_killed_when_each_epoch_is_learned_once(
     monkeypatch.setattr(worker, "run_step", worker.run_step)
     monkeypatch.setattr(worker, "Progress", NoProgress)
     monkeypatch.setattr(worker, "operations", lambda *_: 0.0)
-    monkeypatch.setattr(sharded_state, "gather", lambda engine: {"parameter": {"learned": engine.learned.clone()}})
+    monkeypatch.setattr(
+        sharded_state, "gather", lambda engine: {"parameter": {"learned": engine.learned.clone()}}
+    )
     monkeypatch.setattr(sharded_state, "fragments", lambda engine: [])
     samples = sum(size for _, size in sizes)
     schedule = schedule_samples(
-        chunks_of(sizes), samples_per_step=per_step, max_per_timeline=2, epochs=epochs, max_steps=None, seed=seed
+        chunks_of(sizes),
+        samples_per_step=per_step,
+        max_per_timeline=2,
+        epochs=epochs,
+        max_steps=None,
+        seed=seed,
     )
     boundary = schedule.epochs.count(0)
     if at_boundary:  # a checkpoint there, and nothing after it
