@@ -30,6 +30,7 @@ from behaviorlm_ray.storage.s3_access import (
 BLOCK_BYTES = 256 << 10
 """Of an answer that breaks off, what is left of the last block is lost."""
 SHA256 = "sha256"
+REMOVAL = "If-Match where it removes"
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -71,9 +72,20 @@ def remove_if(place: S3Location, expected: bytes) -> bool:
     if found is None or found[0] != expected:
         return False
 
+    try:
+        return _delete(place, {"IfMatch": found[1]})
+    except StorageError as error:
+        if error_code(error) != "NotImplemented":
+            raise
+        return _delete(place, {})  # the next best: what is there was looked at just now
+
+
+def _delete(place: S3Location, condition: dict[str, str]) -> bool:
+    """Whether it was removed, by this or a repeated request whose answer was lost."""
+
     def remove(client: Any, is_repeated: bool) -> bool:
         try:
-            client.delete_object(**address(place), IfMatch=found[1])
+            client.delete_object(**address(place), **condition)
             return True
         except ClientError as error:
             if error_code(error) in MISSING_CODES:
@@ -192,37 +204,32 @@ def remove_folder(folder: S3Location, kept: Collection[str] = ()) -> None:
             raise StorageError(f"cannot remove {len(failed)} objects below {folder}: {failed[0].get('Code')}")
 
 
-def honors_conditions(probe: S3Location) -> bool:
-    """Whether the server honors If-None-Match and If-Match, also where it removes.
+def ignored_conditions(probe: S3Location) -> list[str]:
+    """Which of the conditions on writes ("If-None-Match", "If-Match") and removals (REMOVAL) a server ignores.
 
     Writes an object that must not exist, and removes it.
     """
     other = {"IfMatch": '"0"'}
     try:
-        created = write_exclusive(probe, b"first")
-        refused = not write_exclusive(probe, b"second") and not _put_if(probe, b"third", other)
-        return created and refused and _keeps(probe, other) and read_bytes(probe) == b"first"
+        write_exclusive(probe, b"first")
+        refused = {
+            "If-None-Match": _refuses(lambda: write_exclusive(probe, b"second")),
+            "If-Match": _refuses(lambda: _put_if(probe, b"third", other)),
+            REMOVAL: _refuses(lambda: _delete(probe, other)),
+        }
+        return [condition for condition, is_refused in refused.items() if not is_refused]
+    finally:
+        _delete(probe, {})
+
+
+def _refuses(operation: Callable[[], bool]) -> bool:
+    """Whether something that must not be done is not, on account of its condition."""
+    try:
+        return not operation()
     except StorageError as error:
         if error_code(error) != "NotImplemented":
             raise
         return False
-    finally:
-        patiently(probe, "remove", lambda client, _: client.delete_object(**address(probe)))
-
-
-def _keeps(probe: S3Location, condition: dict[str, str]) -> bool:
-    """Whether an object is not removed under a condition that does not hold."""
-
-    def remove(client: Any, _: bool) -> bool:
-        try:
-            client.delete_object(**address(probe), **condition)
-            return False
-        except ClientError as error:
-            if error_code(error) != "PreconditionFailed":
-                raise
-            return True
-
-    return patiently(probe, "remove", remove)
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T]) -> list[U]:

@@ -254,26 +254,45 @@ def test_an_endpoint_that_is_no_address_is_told(s3_root: S3Location, monkeypatch
         storage.check_root(s3_root, is_written=False)
 
 
-@pytest.mark.parametrize("methods", [{"PUT", "DELETE"}, {"DELETE"}])
-def test_a_server_that_ignores_conditions_is_refused(
-    s3_root: S3Location, proxy: FaultyProxy, methods: set[str]
-) -> None:
-    proxy.ignores_conditions = frozenset(methods)
-    with pytest.raises(StorageError, match="ignores the conditions If-None-Match and If-Match"):
+def test_a_server_that_ignores_conditions_is_refused(s3_root: S3Location, proxy: FaultyProxy) -> None:
+    proxy.ignores_conditions = frozenset({"PUT", "DELETE"})
+    with pytest.raises(
+        StorageError, match="ignores If-None-Match and If-Match and If-Match where it removes, so"
+    ):
         storage.check_root(s3_root, is_written=True)
     assert storage.list_files(s3_root) == []
 
 
-@pytest.mark.parametrize(("before", "method"), [(0, "PUT"), (2, "PUT"), (0, "DELETE")])
-def test_a_server_that_knows_no_conditions_is_refused_at_once(
-    s3_root: S3Location, proxy: FaultyProxy, before: int, method: str
+@pytest.mark.parametrize(("before", "ignored"), [(1, "If-None-Match"), (2, "If-Match")])
+def test_a_server_that_knows_no_conditions_on_writes_is_refused_at_once(
+    s3_root: S3Location, proxy: FaultyProxy, before: int, ignored: str
 ) -> None:
-    for _ in range(before):
-        proxy.plan("", method=method)
-    proxy.plan("NotImplemented", status=501, method=method)
-    with pytest.raises(StorageError, match="ignores the conditions If-None-Match and If-Match"):
+    proxy.plan("", before, method="PUT")
+    proxy.plan("NotImplemented", status=501, method="PUT")
+    with pytest.raises(StorageError, match=f"this storage ignores {ignored}, so two jobs"):
         storage.check_root(s3_root, is_written=True)
-    proxy.planned.clear()
+    assert not proxy.planned and storage.list_files(s3_root) == []
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_server_that_removes_without_conditions_is_named_and_served(
+    s3_root: S3Location, proxy: FaultyProxy, is_told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some tell that they cannot, others do as if they could."""
+    if is_told:
+        proxy.plan("NotImplemented", status=501, method="DELETE")
+    else:
+        proxy.ignores_conditions = frozenset({"DELETE"})
+    storage.check_root(s3_root, is_written=True)
+    assert (
+        "ignores If-Match where it removes; what that may cost is in docs/storage.md"
+        in capsys.readouterr().out
+    )
+    storage.write_exclusive(s3_root / "file", b"ours")
+    if is_told:
+        proxy.plan("NotImplemented", status=501, method="DELETE")
+    assert not storage.remove_if(s3_root / "file", b"theirs")
+    assert storage.remove_if(s3_root / "file", b"ours")
     assert storage.list_files(s3_root) == []
 
 
