@@ -117,6 +117,19 @@ class NoProgress:
     def close(self) -> None: ...
 
 
+class RunStep:
+    """In place of an optimizer step: counts what it is given, and kills at the n-th call."""
+
+    def __init__(self, samples: int, until_kill: int | None) -> None:
+        self._samples, self._until_kill, self._calls = samples, until_kill, itertools.count()
+
+    def __call__(self, engine: Weights, packs: list[int], step: int, steps: int) -> StepOutcome:
+        if next(self._calls) == self._until_kill:
+            raise KilledError
+        engine.learned += torch.bincount(torch.tensor(packs), minlength=self._samples)
+        return StepOutcome(0.0, [0.0], len(packs), 1, *[0.1] * 3)
+
+
 def learned_through_kills(
     folder: Path, plan: Plan, samples: int, every: int | None, kills: list[int]
 ) -> Weights:
@@ -127,17 +140,7 @@ def learned_through_kills(
         found = newest_checkpoint(task.checkpoint_folder, {}, print)
         start = torch.zeros(samples) if found is None else found.read("parameter", "learned")
         engine, until_kill = Weights(start.clone()), next(left, None)
-        counted = itertools.count()
-
-        def run_step(
-            engine: Weights, packs: list[int], *_: Any, counted=counted, until_kill=until_kill
-        ) -> StepOutcome:  # type: ignore[no-untyped-def]
-            if next(counted) == until_kill:
-                raise KilledError
-            engine.learned += torch.bincount(torch.tensor(packs), minlength=samples)
-            return StepOutcome(0.0, [0.0], len(packs), 1, *[0.1] * 3)
-
-        worker.run_step = run_step  # type: ignore[assignment]
+        worker.run_step = RunStep(samples, until_kill)  # type: ignore[assignment]
         records = [] if found is None else found.records
         try:
             with CheckpointWriter(task.checkpoint_folder, 1, {}, found) as writer:
