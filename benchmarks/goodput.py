@@ -31,16 +31,21 @@ TITLE = "ray::RayTrainWorker"
 PIECE_SECONDS = 10.0
 """Speed is looked at over pieces of so long."""
 START_SECONDS = 900.0
-PHASES = {"restarted": " workers from ", "resumed": "continuing from"}
+PHASES = {"resumed": "continuing from", "built": " steps on "}
 
 
 @dataclass
 class Watch:
-    """What was seen of a run, by the clock of this process: (moment, steps done), and what its log said when."""
+    """What was seen of a run, by the clock of this process: (moment, steps done), and what its log said when.
+
+    For each kill: its moment, the machine's load by then, and CPU seconds of a new worker until its first step.
+    """
 
     steps: list[tuple[float, int]] = field(default_factory=list)
     lines: list[tuple[float, str]] = field(default_factory=list)
     kills: list[float] = field(default_factory=list)
+    loads: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     def reached(self, step: int, after: float) -> float | None:
         """When so many steps were done after a moment."""
@@ -107,12 +112,16 @@ def disturbed(folder: Path, options: argparse.Namespace) -> Watch:
         for thread in threads:
             thread.start()
         try:
-            _wait_for_first_step(run, watch)
-            for _ in range(options.kills):
-                _sleep(run, options.every if watch.kills else options.every / 2)
+            _wait_for_step(run, watch, 0.0)
+            begun = time.time()
+            for number in range(options.kills):
+                _sleep(run, begun + (number + 0.5) * options.every)
+                watch.loads.append(os.getloadavg()[0])
                 watch.kills.append(time.time())
-                _kill_worker(run.pid)
-            _sleep(run, options.every / 2)
+                _workers(run.pid)[0].kill()
+                _wait_for_step(run, watch, watch.kills[-1] + 1.0)
+                watch.cpu.append(max(sum(worker.cpu_times()[:2]) for worker in _workers(run.pid)))
+            _sleep(run, begun + options.kills * options.every)
         finally:
             run.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
@@ -134,7 +143,10 @@ def figures(watch: Watch, every: float) -> dict[str, Any]:
     ]
     speed = statistics.median(speeds)
     useful = watch.done_at(end) - watch.done_at(begin)
-    kills = [_of_kill(watch, kill, speed) for kill in watch.kills]
+    kills = [
+        _of_kill(watch, kill, speed) | {"load": round(load, 1), "worker_cpu": round(cpu, 1)}
+        for kill, load, cpu in zip(watch.kills, watch.loads, watch.cpu, strict=True)
+    ]
     cost = statistics.mean(kill["cost"] for kill in kills)
     return {
         "steps_per_second": round(speed, 3),
@@ -147,15 +159,17 @@ def figures(watch: Watch, every: float) -> dict[str, Any]:
 
 
 def _of_kill(watch: Watch, kill: float, speed: float) -> dict[str, float]:
-    """Seconds from a kill until workers start, go on from a checkpoint, do a step, and are where they were.
+    """Seconds from a kill until workers go on from a checkpoint, have built their engine, and do a step.
 
     `repeated`: steps done again; `cost`: what the kill held up, the rest of a step that it cut short not counted.
     """
     before = watch.done_at(kill)
     first = next(((at, done) for at, done in watch.steps if at > kill and done <= before), (kill, before))
-    caught_up = watch.reached(before + 1, kill) or float("nan")
+    caught_up = watch.reached(before + 1, kill)
+    if caught_up is None:
+        raise RuntimeError("the run had not caught up with a kill by its end: take a longer interval")
     told = {
-        name: next((at for at, line in watch.lines if at > kill and words in line), float("nan"))
+        name: next((at for at, line in watch.lines if at > kill and words in line), kill)
         for name, words in PHASES.items()
     }
     seconds = {name: round(at - kill, 1) for name, at in told.items()}
@@ -193,28 +207,28 @@ def _read_steps(run: subprocess.Popen[str], root: Path, watch: Watch) -> None:
         time.sleep(0.1)
 
 
-def _wait_for_first_step(run: subprocess.Popen[str], watch: Watch) -> None:
+def _wait_for_step(run: subprocess.Popen[str], watch: Watch, after: float) -> None:
     deadline = time.time() + START_SECONDS
-    while not watch.steps:
+    while not watch.steps or watch.steps[-1][0] <= after:
         if run.poll() is not None or time.time() > deadline:
             raise RuntimeError("no step was done: " + "".join(line for _, line in watch.lines[-30:]))
         time.sleep(0.2)
 
 
-def _sleep(run: subprocess.Popen[str], seconds: float) -> None:
+def _sleep(run: subprocess.Popen[str], until: float) -> None:
     with suppress(subprocess.TimeoutExpired):
-        run.wait(seconds)
+        run.wait(max(0.0, until - time.time()))
         raise RuntimeError("the run ended before the kills did")
 
 
-def _kill_worker(driver: int) -> None:
-    """One of this run's worker processes, below the raylet that its driver started."""
+def _workers(driver: int) -> list[psutil.Process]:
+    """This run's worker processes, below the raylet that its driver started."""
+    found = []
     for child in psutil.Process(driver).children(recursive=True):
         with suppress(psutil.Error):
             if child.cmdline() and child.cmdline()[0].startswith(TITLE):
-                os.kill(child.pid, signal.SIGKILL)
-                return
-    raise RuntimeError("no worker was found to kill")
+                found.append(child)
+    return found
 
 
 if __name__ == "__main__":
