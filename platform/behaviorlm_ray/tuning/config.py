@@ -116,11 +116,6 @@ class TuningExecution(Settings):
     )
     use_gpu: bool = Field(False, description="One GPU for each worker.")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores (and torch threads) of each worker.")
-    label_selector: dict[str, str] = Field(
-        default_factory=dict,
-        description="Labels that a node must have for workers, as Ray's label selectors, such as "
-        '{"ray.io/market-type": "spot"}.',
-    )
     checkpoint_every_steps: int | None = Field(
         None,
         ge=1,

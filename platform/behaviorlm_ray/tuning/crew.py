@@ -143,7 +143,6 @@ def _scaling(execution: TuningExecution) -> ScalingConfig:
         num_workers=_worker_range(execution),
         elastic_resize_monitor_interval_s=execution.resize_every_seconds,  # type: ignore[call-arg]  # of Ray Train V2
         use_gpu=execution.use_gpu,
-        label_selector=execution.label_selector or None,
         resources_per_worker={"CPU": execution.cpus_per_worker, **gpus},
     )
 
