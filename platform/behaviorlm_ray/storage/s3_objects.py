@@ -77,7 +77,7 @@ def remove_if(place: S3Location, expected: bytes) -> bool:
     except StorageError as error:
         if error_code(error) != "NotImplemented":
             raise
-        return _delete(place, {})  # the next best: what is there was looked at just now
+    return _delete(place, {})  # the next best: what is there was looked at just now
 
 
 def _delete(place: S3Location, condition: dict[str, str]) -> bool:
