@@ -6,6 +6,7 @@ Bodies pass through as they come, so that what was on the way when the link brok
 import http.client
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,8 +90,7 @@ class Link:
             if _is_crossed(self.faults.break_bytes, before, after):
                 self.breaks += 1
                 for handler in self._open:
-                    with suppress(OSError):
-                        handler.reset()
+                    handler.break_off()
                 self._open.clear()
             wait = 0.0
             if self.faults.bytes_per_second:
@@ -132,6 +132,12 @@ class _Handler(PassingHandler):
         """What waits in a buffer when the link breaks has not been sent, so there is little of it."""
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.of.faults.buffer_bytes)
         super().setup()
+
+    def break_off(self) -> None:
+        """End the connection from another thread, in the midst of what passes: a socket cannot be closed by one."""
+        with suppress(OSError):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def handle_expect_100(self) -> bool:
         """Who asks before it sends a body learns here that it is refused, and sends none."""

@@ -84,7 +84,7 @@ def test_over_a_link_that_breaks_throttles_and_lets_credentials_expire_bytes_go_
     content = os.urandom(5 * BREAK_BYTES + 1234)
     upload(s3_root, content)
     assert link.breaks >= 5 and link.throttled >= 5 and link.expiries >= 1 and link.refused >= 1
-    assert len(content) <= link.sent <= 1.1 * len(content)
+    assert len(content) < link.sent <= 1.1 * len(content)  # a break costs something
     before = link.breaks, link.expiries, link.received
     assert storage.local_copy(s3_root / "large").read_bytes() == content
     assert link.breaks >= before[0] + 5 and link.expiries > before[1]
