@@ -35,7 +35,7 @@ from behaviorlm_ray.storage.s3_objects import (
 
 SINGLE_REQUEST_BYTES = 16 << 20
 """Larger files go up and come down in several parts; S3 keeps no SHA-256 of the whole of those."""
-UPLOAD_PART_BYTES, UPLOADS_AT_ONCE = 5 << 20, 4
+UPLOAD_PART_BYTES, UPLOADS_AT_ONCE = 5 << 20, 3
 """A part that is cut short is sent again whole, so they are small, and few at once. 5 MiB are S3's least."""
 DOWNLOAD_PART_BYTES, DOWNLOADS_AT_ONCE = 16 << 20, 8
 """A part that is cut short goes on from the block at which it was."""
