@@ -3,13 +3,14 @@
     python -m benchmarks.object_transfers [--mib 3000] [--server rclone --rclone PATH] [--peer] [--json FILE]
 
 The link resets its connections every 200 MB, answers every ninth request with 503 SlowDown and lets the credentials
-expire every 700 MB; a file has new ones by then. The server is moto, which holds objects in memory, or `rclone serve
-s3` on a temporary folder. --peer: boto3's transfer manager as well, tried again as a whole up to five times.
+expire every 700 MB; a file has new ones by then. The server is moto, or `rclone serve s3` on a temporary folder, which
+cannot take a part again and so fails to be sent to over such a link. --peer: boto3's transfer manager as well, tried again as a whole up to five times.
 """
 
 import argparse
 import hashlib
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -173,6 +174,7 @@ def moto() -> Iterator[str]:
     """The address of a moto server."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
