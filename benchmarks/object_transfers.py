@@ -4,7 +4,8 @@
 
 The link resets its connections every 200 MB, answers every ninth request with 503 SlowDown and lets the credentials
 expire every 700 MB; a file has new ones by then. The server is moto, or `rclone serve s3` on a temporary folder, which
-cannot take a part again and so fails to be sent to over such a link. --peer: boto3's transfer manager as well, tried again as a whole up to five times.
+cannot take a part again and so fails to be sent to over such a link. --peer: boto3's transfer manager as well, tried
+again as a whole up to five times.
 """
 
 import argparse
