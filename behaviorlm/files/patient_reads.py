@@ -35,6 +35,25 @@ _PASSING = re.compile(
 )
 
 
+class Deadline:
+    """When trying again ends: so many seconds after it began or, of a transfer in parts, after any of them got on.
+
+    State: that moment. Threads share one.
+    """
+
+    def __init__(self, seconds: float, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._seconds, self._clock = seconds, clock
+        self.restart()
+
+    def restart(self) -> None:
+        """There is progress: from now on all of the seconds are left."""
+        self._ends = self._clock.monotonic() + self._seconds
+
+    def left(self) -> float:
+        """Seconds until it; negative once it has passed."""
+        return self._ends - self._clock.monotonic()
+
+
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
     """How long requests within the block are tried again."""
@@ -55,19 +74,20 @@ def repeat_patiently(
     judge: Callable[[Exception, int, bool], str],
     seconds: float,
     clock: Clock = SYSTEM_CLOCK,
+    deadline: Deadline | None = None,
 ) -> T:
     """Call `operation(repeats)` until it succeeds or `judge` raises, with pauses that grow and vary.
 
     judge: called as `judge(error, repeats, is_over)`; it raises what does not pass, and anything once patience is
-    over, and returns what a log should say of the rest.
+    over, and returns what a log should say of the rest. deadline: None for one after so many seconds.
     """
-    deadline = clock.monotonic() + seconds
+    deadline = deadline or Deadline(seconds, clock)
     repeats = 0
     while True:
         try:
             return operation(repeats)
         except Exception as error:
-            left = deadline - clock.monotonic()
+            left = deadline.left()
             _announce(judge(error, repeats, left <= 0), left, clock)
         pause = min(LONGEST_PAUSE_SECONDS, 0.25 * 2**repeats, left)
         clock.sleep(pause * random.uniform(0.5, 1.0))

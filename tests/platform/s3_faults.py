@@ -19,7 +19,7 @@ HANG_SECONDS = 30.0
 class FaultyProxy:
     """Passes requests on to `endpoint`, but for planned faults. State: the faults to come and those that happened.
 
-    `served` has the methods of requests passed on; with `ignores_conditions` those with If-Match lose it.
+    `served` has the methods of requests passed on; those of `ignores_conditions` lose their conditions.
 
     Faults: "reset" and "hang" before the request is passed on; "lost" after (it takes effect, its answer is lost);
     "cut" ends the answer in the middle; "" is none; anything else is an error code of S3, such as "InternalError",
@@ -30,7 +30,7 @@ class FaultyProxy:
         self.planned: deque[tuple[str, str, int]] = deque()
         self.happened: list[str] = []
         self.served: list[str] = []
-        self.ignores_conditions = False
+        self.ignores_conditions: frozenset[str] = frozenset()
         self.down_until = 0.0
         self._share, self._random = 0.0, random.Random(0)
         self._outage: tuple[re.Pattern[str], float] | None = None
@@ -124,6 +124,6 @@ class _Handler(PassingHandler):
 
     def _served(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         self.faults.served.append(self.command)
-        if self.faults.ignores_conditions:
+        if self.command in self.faults.ignores_conditions:
             self.dropped_headers = PassingHandler.dropped_headers | {"if-match", "if-none-match"}
         return self.passed_on(body)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage import local, s3_objects
+from behaviorlm_ray.storage import local, s3_objects, s3_transfers
 from behaviorlm_ray.storage.full_disk import storage_errors
 from behaviorlm_ray.storage.local import copies_folder
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
@@ -49,7 +49,9 @@ def _file(place: S3Location, digest: FileDigest) -> Path:
             return path
         unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            received = s3_objects.download(place, unfinished)
+            received = s3_transfers.download(place, unfinished, digest.bytes)
+            if received != digest:  # of parts S3 keeps no checksum to hold each answer against
+                received = s3_transfers.download(place, unfinished, digest.bytes)
             if received != digest:
                 raise StorageError(s3_objects.changed_message(place))
             local.flush_to_disk(path.parent, [unfinished.name])
@@ -79,7 +81,8 @@ def _folder(place: S3Location, digests: Mapping[str, FileDigest]) -> Path:
     unfinished = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
     for relative in digests:
         s3_objects.check_relative(relative, place)
-    copies = s3_objects.in_threads(lambda item: (item[0], _file(place / item[0], item[1])), digests.items())
+    found = {path: digest.bytes for path, digest in digests.items()}
+    copies = s3_transfers.of_each(lambda path: (path, _file(place / path, digests[path])), found)
     try:
         with storage_errors(final, "write"):
             for relative, copy in copies:

@@ -3,6 +3,7 @@
 Its functions are those of `operations.Storage`, said there. Each is tried again for the patience of its place.
 """
 
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,8 @@ from pathlib import Path
 from behaviorlm.errors import StorageError
 from behaviorlm_ray.storage import copies, local, s3_objects
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
-from behaviorlm_ray.storage.s3_objects import all_sizes, digest_of, honors_conditions, in_threads, upload
+from behaviorlm_ray.storage.s3_objects import REMOVAL, all_sizes, digest_of, ignored_conditions, in_threads
+from behaviorlm_ray.storage.s3_transfers import of_each, upload
 
 TEMPORARY_PREFIX = "behaviorlm-"
 PREFLIGHT_SECONDS = 15.0
@@ -68,7 +70,8 @@ def writing(folder: S3Location) -> Iterator[Path]:
     """A temporary folder."""
     with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX) as name:
         yield Path(name)
-        in_threads(lambda path: upload(Path(name) / path, folder / path), local.list_files(Path(name)))
+        found = local.sizes(Path(name), local.list_files(Path(name)))
+        of_each(lambda path: upload(Path(name) / path, folder / path), found)
 
 
 @contextmanager
@@ -93,8 +96,13 @@ def check_root(root: S3Location, *, is_written: bool) -> None:
     """Lists it; writes, replaces and removes an object if it is to be written."""
     hurried = with_patience(root, min(root.patience_seconds, PREFLIGHT_SECONDS))
     list_folders(hurried)
-    if is_written and not honors_conditions(hurried / f".preflight-{uuid.uuid4().hex}"):
+    ignored = ignored_conditions(hurried / f".preflight-{uuid.uuid4().hex}") if is_written else []
+    if ignored == [REMOVAL]:
+        sys.stdout.write(
+            f"storage: {root} ignores {REMOVAL}; what that may cost is in docs/storage.md, under What S3 needs\n"
+        )
+    elif ignored:
         raise StorageError(
-            f"{root}: this storage ignores the conditions If-None-Match and If-Match, so two jobs could overwrite each "
-            "other's results. Use AWS S3 or an S3 server that honors conditional writes"
+            f"{root}: this storage ignores {' and '.join(ignored)}, so two jobs could overwrite each other's results. "
+            "Use AWS S3 or an S3 server that honors conditional writes"
         )

@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from behaviorlm.errors import StorageError
 from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
-from behaviorlm.files.patient_reads import repeat_patiently
+from behaviorlm.files.patient_reads import Deadline, repeat_patiently
 from behaviorlm_ray.storage.locations import S3Location
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ MISSING_CREDENTIALS = (
     boto.SSOTokenLoadError,
 )
 
-_lock = threading.Lock()
+_lock, _renewing = threading.Lock(), threading.Lock()
 
 
 def client() -> Any:
@@ -107,9 +107,12 @@ def _client(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
     return boto3.session.Session().client("s3", config=config)
 
 
-def patiently(place: S3Location, action: str, operation: Callable[[Any, bool], T]) -> T:
+def patiently(
+    place: S3Location, action: str, operation: Callable[[Any, bool], T], deadline: Deadline | None = None
+) -> T:
     """Call `operation(client, is_repeated)` until it succeeds or the place's patience ends.
 
+    deadline: of a larger undertaking that this is a part of; None: the operation has the patience to itself.
     Errors that pass (5xx, slow-down, time-outs, resets, no connection) are met with pauses that grow and vary.
     Raises StorageError in words; ClientErrors of missing keys and failed conditions go on as they are.
     """
@@ -117,14 +120,14 @@ def patiently(place: S3Location, action: str, operation: Callable[[Any, bool], T
 
     def attempt(repeats: int) -> T:
         nonlocal renewed
+        used = client()
         try:
-            return operation(client(), repeats > 0)
+            return operation(used, repeats > 0)
         except (boto.ClientError, boto3.exceptions.Boto3Error) as error:
             if renewed or error_code(error) not in EXPIRED_CODES:
                 raise
         renewed = True
-        _client.cache_clear()  # whoever renews credentials in a file is found by a new session only
-        return operation(client(), repeats > 0)
+        return operation(_renewed(used), repeats > 0)
 
     def judge(error: Exception, repeats: int, is_over: bool) -> str:
         if not isinstance(error, boto.BotoCoreError | boto.ClientError | boto3.exceptions.Boto3Error):
@@ -136,7 +139,17 @@ def patiently(place: S3Location, action: str, operation: Callable[[Any, bool], T
             raise StorageError(describe(error, place, action)) from error
         return f"storage: cannot {action} {place} now ({error_code(error) or _first_line(error)})"
 
-    return repeat_patiently(attempt, judge, place.patience_seconds, CLOCK)
+    return repeat_patiently(attempt, judge, place.patience_seconds, CLOCK, deadline)
+
+
+def _renewed(expired: Any) -> Any:
+    """A client that has looked for credentials since this one did: whoever renews them in a file is found by a new
+    session only. Of threads whose requests were refused together, the first makes it.
+    """
+    with _renewing:
+        if client() is expired:
+            _client.cache_clear()
+        return client()
 
 
 def error_code(error: BaseException | None) -> str:
@@ -157,7 +170,7 @@ def is_transient(error: BaseException) -> bool:
     for cause in _causes(error):
         if isinstance(cause, boto.ClientError):
             status = int(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-            return status >= 500 or status == 429 or error_code(cause) in TRANSIENT_CODES
+            return (status >= 500 and status != 501) or status == 429 or error_code(cause) in TRANSIENT_CODES
         if isinstance(cause, boto.SSLError | boto.ProxyConnectionError):
             return False
         if isinstance(cause, TRANSIENT_ERRORS):

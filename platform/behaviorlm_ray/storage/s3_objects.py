@@ -1,39 +1,40 @@
 """Objects on S3 with the same guarantees as local files: exclusive creation, replacement of known bytes, hashes.
 
 Conditions are If-None-Match and If-Match. Every object is stored with its SHA-256 as S3's own checksum, so that its
-content can be told without reading it. Objects too large for one request carry the SHA-256 as metadata instead.
+content can be told without reading it. Those that went up in parts (`s3_transfers`) carry it as metadata instead.
 """
 
 import base64
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
 from behaviorlm.errors import StorageError
-from behaviorlm_ray.storage.full_disk import storage_errors
-from behaviorlm_ray.storage.local import hash_file as hash_local_file
+from behaviorlm.files.patient_reads import Deadline
+from behaviorlm_ray.storage import s3_access
 from behaviorlm_ray.storage.locations import FileDigest, S3Location
 from behaviorlm_ray.storage.s3_access import (
     CONNECTIONS,
     DENIED_CODES,
     MISSING_CODES,
     error_code,
+    is_transient,
     patiently,
     was_repeated,
 )
 
-SINGLE_REQUEST_BYTES = 4 << 30
-"""Larger files go up in several parts, of which S3 keeps no SHA-256 of the whole."""
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 256 << 10
+"""Of an answer that breaks off, what is left of the last block is lost."""
 SHA256 = "sha256"
+REMOVAL = "If-Match where it removes"
 
 T = TypeVar("T")
 U = TypeVar("U")
+Span = tuple[int, int]
 
 
 def read_bytes(place: S3Location) -> bytes | None:
@@ -54,7 +55,7 @@ def write_exclusive(place: S3Location, content: bytes) -> bool:
 
 def write_replacing(place: S3Location, content: bytes) -> None:
     """Create or replace an object, whoever wrote it before."""
-    patiently(place, "write", lambda client, _: client.put_object(**_object(place), **_body(content)))
+    patiently(place, "write", lambda client, _: client.put_object(**address(place), **_body(content)))
 
 
 def replace_if(place: S3Location, content: bytes, expected: bytes) -> bool:
@@ -71,9 +72,20 @@ def remove_if(place: S3Location, expected: bytes) -> bool:
     if found is None or found[0] != expected:
         return False
 
+    try:
+        return _delete(place, {"IfMatch": found[1]})
+    except StorageError as error:
+        if error_code(error) != "NotImplemented":
+            raise
+    return _delete(place, {})  # the next best: what is there was looked at just now
+
+
+def _delete(place: S3Location, condition: dict[str, str]) -> bool:
+    """Whether it was removed, by this or a repeated request whose answer was lost."""
+
     def remove(client: Any, is_repeated: bool) -> bool:
         try:
-            client.delete_object(**_object(place), IfMatch=found[1])
+            client.delete_object(**address(place), **condition)
             return True
         except ClientError as error:
             if error_code(error) in MISSING_CODES:
@@ -85,53 +97,14 @@ def remove_if(place: S3Location, expected: bytes) -> bool:
     return patiently(place, "remove", remove)
 
 
-def upload(path: Path, place: S3Location) -> FileDigest:
-    """Store a local file. Raises StorageError; an object that was there before is replaced whole or not at all."""
-    digest = hash_local_file(path)
-
-    def send(client: Any, _: bool) -> None:
-        if digest.bytes > SINGLE_REQUEST_BYTES:
-            extra = {"ChecksumAlgorithm": "SHA256", "Metadata": {SHA256: digest.sha256}}
-            config = TransferConfig(multipart_threshold=SINGLE_REQUEST_BYTES, multipart_chunksize=64 << 20)
-            client.upload_file(str(path), place.bucket, place.key, ExtraArgs=extra, Config=config)
-            return
-        with storage_errors(path, "read"), open(path, "rb") as stream:
-            client.put_object(**_object(place), Body=stream, **_checksum(bytes.fromhex(digest.sha256)))
-
-    patiently(place, "write", send)
-    return digest
-
-
-def download(place: S3Location, path: Path) -> FileDigest:
-    """Copy an object into a local file. Returns what was received. StorageError if there is no object."""
-
-    def receive(client: Any, _: bool) -> FileDigest:
-        try:
-            body = client.get_object(**_object(place))["Body"]
-        except ClientError as error:
-            if _is_missing(client, place, error):
-                raise StorageError(f"{place} is missing") from error
-            raise
-        hashed, size = hashlib.sha256(), 0
-        with open(path, "wb") as stream:
-            for block in body.iter_chunks(BLOCK_BYTES):
-                stream.write(block)
-                hashed.update(block)
-                size += len(block)
-        return FileDigest(size, hashed.hexdigest())
-
-    with storage_errors(path, "write"):
-        return patiently(place, "read", receive)
-
-
 def digest_of(place: S3Location) -> FileDigest | None:
     """Size and SHA-256 of an object, or None if there is none. Reads it only if S3 does not know its SHA-256."""
 
     def look(client: Any, _: bool) -> FileDigest | None:
         try:
-            head = client.head_object(**_object(place), ChecksumMode="ENABLED")
+            head = client.head_object(**address(place), ChecksumMode="ENABLED")
         except ClientError as error:
-            if _is_missing(client, place, error):
+            if is_missing(client, place, error):
                 return None
             raise
         checksum, whole = head.get("ChecksumSHA256", ""), head.get("Metadata", {}).get(SHA256)
@@ -139,13 +112,56 @@ def digest_of(place: S3Location) -> FileDigest | None:
             return FileDigest(head["ContentLength"], whole)
         if checksum and "-" not in checksum:
             return FileDigest(head["ContentLength"], base64.b64decode(checksum).hex())
-        body = client.get_object(**_object(place))["Body"]
-        hashed = hashlib.sha256()
-        for block in body.iter_chunks(BLOCK_BYTES):
-            hashed.update(block)
-        return FileDigest(head["ContentLength"], hashed.hexdigest())
+        return FileDigest(head["ContentLength"], "")
 
-    return patiently(place, "look at", look)
+    found = patiently(place, "look at", look)
+    return found if found is None or found.sha256 else _read_digest(place, found.bytes)
+
+
+def _read_digest(place: S3Location, size: int) -> FileDigest:
+    """Of an object whose SHA-256 nobody noted. An answer that breaks off is gone on with where it did."""
+    hashed, done, deadline = hashlib.sha256(), 0, Deadline(place.patience_seconds, s3_access.CLOCK)
+
+    def take(block: bytes) -> None:
+        nonlocal done
+        hashed.update(block)
+        done += len(block)
+        deadline.restart()
+
+    while done < size:
+        patiently(
+            place, "read", lambda client, _: receive_some(client, place, (done, size), size, take), deadline
+        )
+    return FileDigest(size, hashed.hexdigest())
+
+
+def receive_some(
+    client: Any, place: S3Location, span: Span, size: int, take: Callable[[bytes], None]
+) -> None:
+    """Hand on what one answer brings of a span [begin, end) of an object of so many bytes, block by block.
+
+    Raises what the answer broke off with if it brought nothing, and StorageError for another object than that.
+    """
+    begin, end = span
+    part = {} if (begin, end) == (0, size) else {"Range": f"bytes={begin}-{end - 1}"}
+    received = 0
+    try:
+        answer = client.get_object(**address(place), **part)
+        whole = int(answer.get("ContentRange", "/-1").rpartition("/")[2])
+        if whole not in (-1, size) or answer["ContentLength"] != end - begin:
+            raise StorageError(changed_message(place))
+        for block in answer["Body"].iter_chunks(BLOCK_BYTES):
+            take(block)
+            received += len(block)
+    except ClientError as error:
+        if error_code(error) == "InvalidRange":
+            raise StorageError(changed_message(place)) from error
+        if is_missing(client, place, error):
+            raise StorageError(f"{place} is missing") from error
+        raise
+    except BotoCoreError as error:
+        if isinstance(error, FlexibleChecksumError) or not (received and is_transient(error)):
+            raise
 
 
 def all_sizes(folder: S3Location) -> dict[str, int]:
@@ -188,14 +204,32 @@ def remove_folder(folder: S3Location, kept: Collection[str] = ()) -> None:
             raise StorageError(f"cannot remove {len(failed)} objects below {folder}: {failed[0].get('Code')}")
 
 
-def honors_conditions(probe: S3Location) -> bool:
-    """Whether the server honors If-None-Match and If-Match. Writes an object that must not exist, and removes it."""
+def ignored_conditions(probe: S3Location) -> list[str]:
+    """Which of the conditions on writes ("If-None-Match", "If-Match") and removals (REMOVAL) a server ignores.
+
+    Writes an object that must not exist, and removes it.
+    """
+    other = {"IfMatch": '"0"'}
     try:
-        created = write_exclusive(probe, b"first")
-        refused = not write_exclusive(probe, b"second") and not _put_if(probe, b"third", {"IfMatch": '"0"'})
-        return created and refused and read_bytes(probe) == b"first"
+        write_exclusive(probe, b"first")
+        refused = {
+            "If-None-Match": _refuses(lambda: write_exclusive(probe, b"second")),
+            "If-Match": _refuses(lambda: _put_if(probe, b"third", other)),
+            REMOVAL: _refuses(lambda: _delete(probe, other)),
+        }
+        return [condition for condition, is_refused in refused.items() if not is_refused]
     finally:
-        patiently(probe, "remove", lambda client, _: client.delete_object(**_object(probe)))
+        _delete(probe, {})
+
+
+def _refuses(operation: Callable[[], bool]) -> bool:
+    """Whether something that must not be done is not, on account of its condition."""
+    try:
+        return not operation()
+    except StorageError as error:
+        if error_code(error) != "NotImplemented":
+            raise
+        return False
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T]) -> list[U]:
@@ -217,22 +251,17 @@ def check_relative(relative: str, folder: object) -> None:
         )
 
 
-def _read(place: S3Location) -> tuple[bytes, str] | None:
-    """Content and ETag of an object, read together."""
-
-    def read(client: Any, _: bool) -> tuple[bytes, str] | None:
-        try:
-            found = client.get_object(**_object(place))
-            return found["Body"].read(), found["ETag"]
-        except ClientError as error:
-            if _is_missing(client, place, error):
-                return None
-            raise
-
-    return patiently(place, "read", read)
+def address(place: S3Location) -> dict[str, str]:
+    """What names an object in a request."""
+    return {"Bucket": place.bucket, "Key": place.key}
 
 
-def _is_missing(client: Any, place: S3Location, error: ClientError) -> bool:
+def sha256_of_body(sha256: bytes) -> dict[str, str]:
+    """What tells the server the SHA-256 of what is sent: it refuses a body that has another."""
+    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64.b64encode(sha256).decode()}
+
+
+def is_missing(client: Any, place: S3Location, error: ClientError) -> bool:
     """Who may list a prefix only, as a careful policy has it, is told 403 instead of 404 of a missing object."""
     code = error_code(error)
     if code in DENIED_CODES:
@@ -241,10 +270,25 @@ def _is_missing(client: Any, place: S3Location, error: ClientError) -> bool:
     return code in MISSING_CODES
 
 
+def _read(place: S3Location) -> tuple[bytes, str] | None:
+    """Content and ETag of an object, read together."""
+
+    def read(client: Any, _: bool) -> tuple[bytes, str] | None:
+        try:
+            found = client.get_object(**address(place))
+            return found["Body"].read(), found["ETag"]
+        except ClientError as error:
+            if is_missing(client, place, error):
+                return None
+            raise
+
+    return patiently(place, "read", read)
+
+
 def _put_if(place: S3Location, content: bytes, condition: dict[str, str]) -> bool:
     def put(client: Any, is_repeated: bool) -> bool:
         try:
-            client.put_object(**_object(place), **_body(content), **condition)
+            client.put_object(**address(place), **_body(content), **condition)
             return True
         except ClientError as error:
             if error_code(error) not in {"PreconditionFailed", *MISSING_CODES}:
@@ -270,17 +314,9 @@ def _pages(folder: S3Location, **options: str) -> Iterator[dict[str, Any]]:
         token = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _object(place: S3Location) -> dict[str, str]:
-    return {"Bucket": place.bucket, "Key": place.key}
-
-
 def _prefix(folder: S3Location) -> str:
     return f"{folder.key}/" if folder.key else ""
 
 
 def _body(content: bytes) -> dict[str, Any]:
-    return {"Body": content, **_checksum(hashlib.sha256(content).digest())}
-
-
-def _checksum(sha256: bytes) -> dict[str, str]:
-    return {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": base64.b64encode(sha256).decode()}
+    return {"Body": content, **sha256_of_body(hashlib.sha256(content).digest())}

@@ -116,7 +116,17 @@ class TuningExecution(Settings):
     )
     use_gpu: bool = Field(False, description="One GPU for each worker.")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores (and torch threads) of each worker.")
-    checkpoint_every_steps: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
+    checkpoint_every_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Optimizer steps between checkpoints; null: as many as make failures cost least, by Young's rule "
+        "from the measured seconds of a step and of a checkpoint and from failure_every_seconds.",
+    )
+    failure_every_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="How often a worker of the run is expected to be lost, for checkpoint_every_steps: null.",
+    )
     keep_checkpoints: int = Field(
         2,
         ge=1,

@@ -23,6 +23,7 @@ from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state
+from behaviorlm_ray.tuning.checkpoint_pace import CheckpointPace
 from behaviorlm_ray.tuning.checkpoint_writer import CheckpointWriter
 from behaviorlm_ray.tuning.checkpoints import Checkpoint, newest_checkpoint, remove_unfinished
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
@@ -148,6 +149,7 @@ def _train(
     steps, first = len(schedule), len(records)
     stop = steps if task.stop_step is None else min(task.stop_step, steps)
     progress = Progress(schedule.part_names, stop, first, task.execution, engine, task.checkpoint_folder)
+    pace = CheckpointPace(task.execution, first, engine.device)
     for step in range(first, stop):
         packs = schedule.packs(step)
         outcome = run_step(engine, packs, step, steps)
@@ -158,9 +160,10 @@ def _train(
         leaving = preempted() and writer.is_due_on_notice(engine.device)
         if leaving and dist.get_rank() == 0:
             announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
-        if leaving or (step + 1) % task.execution.checkpoint_every_steps == 0 or step + 1 == stop:
-            writer.start(engine, step + 1, records)
-            report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
+        if leaving or pace.is_due(step + 1) or step + 1 == stop:
+            with pace.timed(step + 1):
+                writer.start(engine, step + 1, records)
+                report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
     progress.close()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.storage import S3Location, s3_objects
+from behaviorlm_ray.storage import S3Location, s3_objects, s3_transfers
 from tests.platform.s3_faults import FaultyProxy
 
 CONTENT = b"content " * 1000
@@ -68,7 +68,7 @@ def test_objects_without_a_checksum_of_their_whole_are_read(s3_root: S3Location,
 def test_large_objects_go_up_in_parts_and_keep_their_hash(
     s3_root: S3Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_objects, "SINGLE_REQUEST_BYTES", 5 << 20)
+    monkeypatch.setattr(s3_transfers, "SINGLE_REQUEST_BYTES", 5 << 20)
     content = os.urandom(12 << 20)
     with storage.writing_file(s3_root / "large") as path:
         path.write_bytes(content)
@@ -255,9 +255,44 @@ def test_an_endpoint_that_is_no_address_is_told(s3_root: S3Location, monkeypatch
 
 
 def test_a_server_that_ignores_conditions_is_refused(s3_root: S3Location, proxy: FaultyProxy) -> None:
-    proxy.ignores_conditions = True
-    with pytest.raises(StorageError, match="ignores the conditions If-None-Match and If-Match"):
+    proxy.ignores_conditions = frozenset({"PUT", "DELETE"})
+    with pytest.raises(
+        StorageError, match="ignores If-None-Match and If-Match and If-Match where it removes, so"
+    ):
         storage.check_root(s3_root, is_written=True)
+    assert storage.list_files(s3_root) == []
+
+
+@pytest.mark.parametrize(("before", "ignored"), [(1, "If-None-Match"), (2, "If-Match")])
+def test_a_server_that_knows_no_conditions_on_writes_is_refused_at_once(
+    s3_root: S3Location, proxy: FaultyProxy, before: int, ignored: str
+) -> None:
+    proxy.plan("", before, method="PUT")
+    proxy.plan("NotImplemented", status=501, method="PUT")
+    with pytest.raises(StorageError, match=f"this storage ignores {ignored}, so two jobs"):
+        storage.check_root(s3_root, is_written=True)
+    assert not proxy.planned and storage.list_files(s3_root) == []
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_server_that_removes_without_conditions_is_named_and_served(
+    s3_root: S3Location, proxy: FaultyProxy, is_told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some tell that they cannot, others do as if they could."""
+    if is_told:
+        proxy.plan("NotImplemented", status=501, method="DELETE")
+    else:
+        proxy.ignores_conditions = frozenset({"DELETE"})
+    storage.check_root(s3_root, is_written=True)
+    assert (
+        "ignores If-Match where it removes; what that may cost is in docs/storage.md"
+        in capsys.readouterr().out
+    )
+    storage.write_exclusive(s3_root / "file", b"ours")
+    if is_told:
+        proxy.plan("NotImplemented", status=501, method="DELETE")
+    assert not storage.remove_if(s3_root / "file", b"theirs")
+    assert storage.remove_if(s3_root / "file", b"ours")
     assert storage.list_files(s3_root) == []
 
 
