@@ -150,5 +150,4 @@ def test_a_request_that_the_cluster_cannot_serve_is_told_with_what_is_missing(
         assert time.monotonic() < deadline, logs
         time.sleep(3)
     ray(cluster, "stop", name)
-    [line] = {line for line in logs.splitlines() if waited in line}
-    assert why in line
+    assert why in next(line for line in logs.splitlines() if waited in line)
