@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from behaviorlm.errors import BehaviorLMError, ConfigError, DataError, ModelError
-from behaviorlm.predictor import places
+from behaviorlm.errors import BehaviorLMError, DataError, ModelError
 from behaviorlm.predictor.artifact import DESCRIPTION, read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel
-from behaviorlm.predictor.places import local_folder
 from tests.behaviorlm.planted_code import plant_code
 
 
@@ -54,19 +52,3 @@ def test_code_that_comes_with_it_is_not_run_though_it_says_that_it_may(
     with pytest.raises(BehaviorLMError):
         BehaviorModel.load(folder)
     assert not marker.exists()
-
-
-def test_objects_whose_keys_lead_out_of_the_copy_are_refused(
-    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """S3 takes any key; the list here stands in for a server's, and is what `find_on_s3` would give."""
-    place = "s3://bucket/exported"
-    written = tmp_path / "copies" / "evil"
-    written.parent.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(written.parent))
-    source = folders["counts"] / DESCRIPTION
-    monkeypatch.setattr(places, "find_on_s3", lambda *_: {f"{place}/{DESCRIPTION}": 1, f"{place}/../evil": 1})
-    monkeypatch.setattr(places, "open_bytes", lambda path: source.open("rb"))
-    with pytest.raises(ConfigError, match=r"exported/\.\./evil would lie outside"), local_folder(place):
-        pass
-    assert not written.exists()
