@@ -69,8 +69,13 @@ if ((tries == 300)); then echo "on_nodes.sh: not all of $NODES nodes came within
 
 "$@" &
 command=$!
-trap 'kill -TERM "$command" 2>/dev/null || true' TERM INT  # it gives its lease back, and says how to go on
+told=0  # it gives its lease back, and says how to go on
+trap 'told=1; kill -TERM "$command" 2>/dev/null || true' TERM INT
 status=0
 wait "$command" || status=$?
-while kill -0 "$command" 2>/dev/null; do status=0; wait "$command" || status=$?; done  # a signal ended the first wait only
+while ((told)); do  # that ended the wait, and not yet the command
+  told=0 again=0
+  wait "$command" || again=$?
+  if ((again != 127)); then status=$again; fi
+done
 exit "$status"

@@ -30,9 +30,14 @@ export PIDFILE=/tmp/behaviorlm-$SLURM_JOB_ID.pid  # this script runs on the firs
 srun --kill-on-bad-exit=0 bash -c 'RANK=$SLURM_NODEID exec cluster/on_nodes.sh "$@"' run python -m jobs.run "$@" &
 step=$!
 # Not to the whole step, which would end Ray before the run has let go.
-trap 'kill -TERM "$(cat "$PIDFILE")"' TERM
+told=0
+trap 'told=1; kill -TERM "$(cat "$PIDFILE")"' TERM
 status=0
 wait "$step" || status=$?
-while kill -0 "$step" 2>/dev/null; do status=0; wait "$step" || status=$?; done  # a signal ended the first wait only
+while ((told)); do  # that ended the wait, and not yet the step
+  told=0 again=0
+  wait "$step" || again=$?
+  if ((again != 127)); then status=$again; fi
+done
 if ((status == 130)); then scontrol requeue "$SLURM_JOB_ID"; fi  # interrupted, and able to go on
 exit "$status"
