@@ -15,8 +15,7 @@ port=${PORT:-6379}
 export RAY_AUTH_MODE=token
 # Short: the path of a socket below it may have 107 characters. For each rank, since tests start two on one machine.
 folder=$(mktemp -d "/tmp/ray-$RANK-XXXXXX")
-options=(--block "--temp-dir=$folder" --min-worker-port=0 --max-worker-port=0 --disable-usage-stats)
-options+=(--dashboard-agent-listen-port=0 --dashboard-agent-grpc-port=0 --runtime-env-agent-port=0 --metrics-export-port=0)
+options=(--block "--temp-dir=$folder" --min-worker-port=0 --max-worker-port=0 --dashboard-agent-listen-port=0)
 if [[ -n ${GPUS:-} ]]; then options+=("--num-gpus=$GPUS"); fi
 
 node=""
