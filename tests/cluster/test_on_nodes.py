@@ -41,7 +41,10 @@ def text(name: str) -> str:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_bash_reads_it_and_a_planted_mistake_is_found(name: str) -> None:
-    for changed, is_sound in ((text(name), True), (text(name).replace("while ((told)); do", "while ((told));"), False)):
+    for changed, is_sound in (
+        (text(name), True),
+        (text(name).replace("while ((told)); do", "while ((told));"), False),
+    ):
         outcome = subprocess.run(["bash", "-n"], input=changed, text=True, capture_output=True, check=False)
         assert (outcome.returncode == 0) == is_sound, outcome.stderr
 
@@ -79,7 +82,7 @@ def test_slurm_starts_the_same_script_on_every_node_with_the_ports_of_the_job(tm
         | given
         | {"SEEN": str(seen), "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_GPUS_ON_NODE": "8"}
     )
-    command = ["bash", CLUSTER / "slurm.sh", "--config", "a b.yaml"]
+    command = ["bash", str(CLUSTER / "slurm.sh"), "--config", "a b.yaml"]
     outcome = subprocess.run(
         command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=False
     )
@@ -143,7 +146,7 @@ def test_two_nodes_run_one_command_and_all_that_was_started_ends(tmp_path: Path)
     environment = clean_environment() | given
 
     def started(*arguments: str) -> list[subprocess.Popen[str]]:
-        command = [CLUSTER / "on_nodes.sh", sys.executable, "-c", COMMAND, *arguments]
+        command = [str(CLUSTER / "on_nodes.sh"), sys.executable, "-c", COMMAND, *arguments]
         return [
             subprocess.Popen(command, env=environment | {"RANK": rank}, text=True, stdout=subprocess.PIPE)
             for rank in ("0", "1")
