@@ -48,9 +48,9 @@ def test_ec2_accepts_every_node_and_refuses_a_misspelt_key(config: dict[str, Any
         report = ParamValidator().validate(kind["node_config"] | counts, shape)
         assert not report.has_errors(), f"{name}: {report.generate_report()}"
     nodes = [kind["node_config"] for kind in gpu_types(config).values()]
-    kinds = shape.members["NetworkInterfaces"].member.members  # type: ignore[union-attr]
+    kinds = shape.members["NetworkInterfaces"].member.members
     assert "InterfaceType" in kinds
-    markets = shape.members["InstanceMarketOptions"].members["MarketType"].enum  # type: ignore[union-attr]
+    markets = shape.members["InstanceMarketOptions"].members["MarketType"].enum
     used = {node["InstanceMarketOptions"]["MarketType"] for node in nodes if "InstanceMarketOptions" in node}
     assert used == {"spot", "capacity-block"} <= set(markets)
     misspelt = nodes[0] | counts | {"NetworkInterfaces": [{"NetworkCard": 0}]}

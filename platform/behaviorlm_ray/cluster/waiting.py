@@ -78,7 +78,7 @@ def unserved(status: ClusterStatus) -> Counter[tuple[tuple[str, float], ...]]:
 
 def _reason(status: ClusterStatus, limits: Limits | None) -> str:
     """Why nodes are not there yet, as far as the autoscaler tells."""
-    reasons = []
+    reasons: list[str] = []
     is_fixed = status.stats.autoscaler_version in (None, "", "0")
     if is_fixed:
         nodes = [node.total_resources() for node in [*status.active_nodes, *status.idle_nodes]]
