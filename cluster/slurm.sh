@@ -5,7 +5,7 @@
 # reused, tuning continues from its newest checkpoint. Put account and partition of your site into the lines below, and
 # execution.tuning.workers (nodes × GPUs) and use_gpu into my_app.yaml.
 #
-# Checked by shellcheck, and tried with the nodes' part as two processes on one machine; never under a real Slurm.
+# Checked by shellcheck and with stand-ins for Slurm's commands; never run under a real Slurm.
 #SBATCH --job-name=behaviorlm
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
