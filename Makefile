@@ -1,4 +1,4 @@
-# make demo | gemma | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench. The first of them makes a virtual environment and installs into it.
+# make demo | gemma | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench | audit | sbom. The first of them makes a virtual environment and installs into it.
 # PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
 # your CUDA, set TORCH to what its website says to install, for example
 #   make test TORCH="torch==2.13.0 --index-url <index of that build>"
@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := --dist loadgroup -n
 
-.PHONY: install demo gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench clean
+.PHONY: install demo gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench audit sbom clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -74,6 +74,22 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)
 	set -e; for benchmark in $(wildcard benchmarks/bench_*.py); do $(BIN)/python -m benchmarks.$$(basename $$benchmark .py); done
+
+# Tools of an environment of their own, whose packages are not this project's.
+AUDIT_TOOLS := pip-audit==2.10.1 cyclonedx-bom==7.5.0
+build/tools/.installed: Makefile
+	test -x build/tools/bin/python || $(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install --quiet $(AUDIT_TOOLS)
+	touch $@
+
+# What is pinned, against the advisories of the Python Packaging Authority: needs the network. Exit 1 for any that is known.
+audit: build/tools/.installed
+	build/tools/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+# What is installed here as CycloneDX 1.6, checked against its schema. The image makes its own: /opt/behaviorlm/sbom.json.
+sbom: $(INSTALLED) build/tools/.installed
+	build/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --spec-version 1.6 \
+	  --output-reproducible --validate --output-format JSON --output-file build/sbom.json $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from behaviorlm.errors import DataError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.files.input_files import open_random_access
 from behaviorlm.files.unpacking import packing_of
 from behaviorlm.log_files.config import EventsConfig
@@ -23,7 +24,7 @@ from behaviorlm.log_files.text import decoded
 def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
     """Raises DataError for what is not Parquet."""
     try:
-        return pyarrow.parquet.ParquetFile(open_random_access(source.path))
+        return data_only(pyarrow.parquet.ParquetFile(open_random_access(source.path)), source.path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         packing = packing_of(source.path)
         remedy = f"; Parquet inside of {packing} is not read, unpack it" if packing else ""

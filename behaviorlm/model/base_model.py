@@ -25,6 +25,7 @@ from transformers import (
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.gguf_files import content_hash, is_gguf, unpacked_folder
+from behaviorlm.model.model_files import MODEL_FILES, model_files
 from behaviorlm.model.weight_files import check_weight_files
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     )  # with scipy behind it: only functions that build a network load it
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
-# What a model is made of, at the top of its folder: network, weights, tokenizer, chat template.
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -67,8 +66,8 @@ _DROPOUT_KEY = re.compile(r"(?!.*(classif|summary)).*(dropout|drop$|droppath|dro
 def base_folder(config: ModelConfig) -> Path:
     """The folder that holds the base model; downloads one named on the hub, unpacks a GGUF file, unless it is cached.
 
-    Raises ModelError when the folder is missing, the hub model cannot be had or the file not unpacked. A path is never
-    tried on the hub.
+    Raises ModelError when the folder is missing or holds files that are not its own, the hub model cannot be had or the
+    file not unpacked. A path is never tried on the hub.
     """
     path = Path(config.base).expanduser()
     if path.is_dir():
@@ -76,6 +75,7 @@ def base_folder(config: ModelConfig) -> Path:
             raise ModelError(
                 f"{path} holds no config.json; model.base must be the folder of a transformers model"
             )
+        model_files(path)
         return path
     if is_gguf(path):
         return unpacked_folder(path, config.dtype)
@@ -264,11 +264,9 @@ def model_fingerprint(config: ModelConfig) -> str:
     if is_gguf(path := Path(config.base).expanduser()):
         digest.update(content_hash(path).encode())
         return digest.hexdigest()
-    folder = base_folder(config)
-    names = {path.name for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
-    for name in sorted(names):
-        with (folder / name).open("rb") as file:
-            digest.update(f"\0{name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    for path in model_files(base_folder(config)):
+        with path.open("rb") as file:
+            digest.update(f"\0{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
     return digest.hexdigest()
 
 

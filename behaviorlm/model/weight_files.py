@@ -45,6 +45,11 @@ def _listed(index: Path) -> dict[str, set[str]]:
             listed.setdefault(str(name), set()).add(tensor)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{index} is not readable ({error}); copy or download it again") from None
+    elsewhere = [name for name in listed if Path(name).name != name]
+    if elsewhere:
+        raise ModelError(
+            f"{index} names {elsewhere[0]}, which is no file of its folder; copy or download it again"
+        )
     return listed
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
@@ -267,7 +267,7 @@ def read_artifact(folder: Path) -> Artifact:
         raise DataError(
             f"{error}\nthe file was changed or written by a newer version; export it again"
         ) from None
-    problems = [problem for name, file in artifact.files.items() if (problem := _damage(folder / name, file))]
+    problems = [problem for name, file in artifact.files.items() if (problem := _damage(folder, name, file))]
     if problems:
         raise DataError(f"{folder} is damaged: {'; '.join(problems)}; export or copy it again")
     _check(artifact, path)
@@ -306,7 +306,10 @@ def _check(artifact: Artifact, path: Path) -> None:
         raise DataError(f"{path}: predictor.kind is {kind!r}, but counting is missing")
 
 
-def _damage(path: Path, file: StoredFile) -> str | None:
+def _damage(folder: Path, name: str, file: StoredFile) -> str | None:
+    path = folder / name
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return f"{name!r} would lie outside of it"
     if not path.is_file():
         return f"{path.name} is missing"
     size = path.stat().st_size

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from behaviorlm.baselines import Markov, TimelineArrays, fit_markov
 from behaviorlm.baselines.markov import CONTEXT, LevelCounts
 from behaviorlm.errors import DataError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.predictor.artifact import CONTEXTS, COUNTS
 from behaviorlm.timelines.splits import TRAIN
 
@@ -177,7 +178,9 @@ def read_counts(folder: Path, behaviors: int) -> Counts:
     """The inverse of `write_counts`, for a vocabulary of so many. Raises DataError for files that are not such."""
     try:
         table, contexts = (
-            pa.ipc.open_file(pa.BufferReader((folder / name).read_bytes())).read_all()
+            data_only(
+                pa.ipc.open_file(pa.BufferReader((folder / name).read_bytes())), folder / name
+            ).read_all()
             for name in (COUNTS, CONTEXTS)
         )
         about = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}

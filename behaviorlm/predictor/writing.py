@@ -7,13 +7,13 @@ from typing import Any
 
 from behaviorlm.model.adapters import AdaptedModel, export_merged, save_trained
 from behaviorlm.model.base_model import (
-    MODEL_FILES,
     base_folder,
     dropout_overrides,
     load_tokenizer,
     model_fingerprint,
 )
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.model_files import model_files
 from behaviorlm.predictor.artifact import DESCRIPTION, OWN_BASE, Artifact, Weights, describe_files
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -48,9 +48,8 @@ def write_weights(
     tokenizer.save_pretrained(folder)
     if Path(config.base).expanduser().exists():
         (folder / OWN_BASE).mkdir()
-        source = base_folder(config)
-        for name in sorted({path.name for pattern in MODEL_FILES for path in source.glob(pattern)}):
-            shutil.copyfile(source / name, folder / OWN_BASE / name)
+        for path in model_files(base_folder(config)):
+            shutil.copyfile(path, folder / OWN_BASE / path.name)
         fingerprint = model_fingerprint(config.model_copy(update={"base": str(folder / OWN_BASE)}))
         config = config.model_copy(update={"base": OWN_BASE, "revision": None})
     else:

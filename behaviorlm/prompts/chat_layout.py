@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 from behaviorlm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -95,7 +93,8 @@ def turn_pieces(
         rendered = tokenizer.apply_chat_template(
             messages, chat_template=template, tokenize=False, add_generation_prompt=False, **template_options
         )
-    except (jinja2.TemplateError, TypeError, ValueError) as error:
+    # A template is code that somebody wrote: it raises what it will, and what the sandbox it runs in raises.
+    except Exception as error:
         raise ModelError(
             f"the tokenizer's chat template refuses turns of {', '.join(roles)}: {error}. "
             "Set prompt.chat_template_kwargs to what the template asks for, or remove the template from the "

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from behaviorlm.errors import DataError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.files.input_files import find_on_s3, is_on_s3, open_random_access
 from behaviorlm.files.unpacking import open_unpacked
 from behaviorlm.prompts.config import AuxiliarySource
@@ -223,7 +224,7 @@ def _read_json_lines(path: str, source: AuxiliarySource) -> Iterator[tuple[int, 
 
 
 def _read_parquet(path: str, source: AuxiliarySource) -> Iterator[tuple[int, Any]]:
-    with pq.ParquetFile(open_random_access(path)) as file:
+    with data_only(pq.ParquetFile(open_random_access(path)), path) as file:
         columns = file.schema_arrow.names
         if source.messages not in columns:
             raise DataError(

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError, StorageError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.profiles import profile_rows
 from behaviorlm.timelines.sample_ids import id_octets
@@ -159,7 +160,7 @@ class Window:
 def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePart:
     """Open one file of prepared timelines. Raises StorageError where it is damaged."""
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+        table = data_only(pa.ipc.open_file(pa.memory_map(str(path))), path).read_all().combine_chunks()
         position = table["position"].to_numpy()
         in_history = table[_HISTORY].to_numpy() if _HISTORY in table.column_names else position
         lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])

@@ -33,6 +33,10 @@ def test_it_installs_the_pinned_versions_on_a_supported_python() -> None:
     [torch] = [arguments for name, arguments in found if name == "ARG"]
     assert torch == f'TORCH="torch=={pins()["torch"]}"'
     installs = [arguments for name, arguments in found if name == "RUN" and "pip install" in arguments]
+    [tool] = [line for line in installs if line.startswith("python -m venv /tmp/tools ")]
+    installs.remove(tool)  # of an environment that does not stay
+    [pinned] = re.findall(r"cyclonedx-bom==\S+", tool)
+    assert pinned in (ROOT / "Makefile").read_text() and "--validate" in tool and "rm -r /tmp/tools" in tool
     assert installs and all(
         line.count("pip install") == line.count("-c constraints.txt") for line in installs
     )

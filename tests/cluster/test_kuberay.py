@@ -24,7 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 GUIDE = (ROOT / "docs" / "cluster.md").read_text()
 DRAIN_SECONDS = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
-FILES = ("kuberay-cluster.yaml", "kuberay-job.yaml", "kuberay-redis.yaml", "kuberay-service.yaml")
+FILES = (
+    "kuberay-cluster.yaml",
+    "kuberay-gang.yaml",
+    "kuberay-job.yaml",
+    "kuberay-redis.yaml",
+    "kuberay-service.yaml",
+)
 
 
 def documents(name: str) -> dict[str, dict[str, Any]]:

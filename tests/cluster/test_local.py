@@ -123,13 +123,31 @@ def test_a_stopped_job_leaves_a_state_from_which_the_next_goes_on(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_request_that_the_cluster_cannot_serve_is_told(cluster: LocalCluster, inputs: list[str]) -> None:
-    asked = ["--execution.tuning.cpus_per_worker=5", "--a_tuning.seed=1"]
-    run = ["jobs.a_tune", "--config", "jobs/configs/demo.yaml", *inputs, *asked]
-    assert submit(cluster, *run, name="too-large").returncode == 0
+@pytest.mark.parametrize(
+    ("asked", "waited", "why"),
+    [
+        (
+            {"cpus_per_worker": 5},
+            "waiting for 1 x {CPU: 5}",
+            "no node can have 5 CPU, and the most that one node has is 2; raise max_workers or add a node type",
+        ),
+        (
+            {"cpus_per_worker": 2, "workers": 4},
+            "waiting for 4 x {CPU: 2}",
+            "the cluster can give 3 of 4 at most (8 CPU asked for, 6 at most); raise max_workers",
+        ),
+    ],
+)
+def test_a_request_that_the_cluster_cannot_serve_is_told_with_what_is_missing(
+    cluster: LocalCluster, inputs: list[str], asked: dict[str, int], waited: str, why: str
+) -> None:
+    name = f"too-large-{asked['cpus_per_worker']}"
+    options = [f"--execution.tuning.{key}={value}" for key, value in asked.items()]
+    run = ["jobs.a_tune", "--config", "jobs/configs/demo.yaml", *inputs, *options, "--a_tuning.seed=1"]
+    assert submit(cluster, *run, name=name).returncode == 0
     deadline = time.monotonic() + 400
-    while "waiting for 1 x {CPU: 5}" not in (logs := ray(cluster, "logs", "too-large").stdout):
+    while waited not in (logs := ray(cluster, "logs", name).stdout):
         assert time.monotonic() < deadline, logs
         time.sleep(3)
-    ray(cluster, "stop", "too-large")
-    assert "no node type is large enough, or max_workers is reached" in logs
+    ray(cluster, "stop", name)
+    assert why in next(line for line in logs.splitlines() if waited in line)

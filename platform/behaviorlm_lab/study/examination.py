@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.timelines.sample_ids import id_keys, id_octets
 from behaviorlm_lab.study.correlations import Values, within_behaviors
 from behaviorlm_lab.study.learned import learned
@@ -176,7 +177,7 @@ def examine_overlaps(run: Run, runner: Runner, arms: Sequence[str]) -> dict[str,
     chosen: dict[str, dict[str, NDArray[np.bytes_]]] = {"anchor": {}, "tail": {}}
     for arm in arms:
         of_arm = run.for_arm(arm)
-        table = pq.read_table(storage.local_copy(runner.run(select(of_arm)).folder / SELECTION))
+        table = _read(runner.run(select(of_arm)).folder / SELECTION)
         is_anchor = _log(of_arm, runner).vocabulary.is_anchor[table["behavior"].to_numpy()]
         keys = id_keys(id_octets(table["sample_id"]))
         chosen["anchor"][arm], chosen["tail"][arm] = keys[is_anchor], keys[~is_anchor]
@@ -236,7 +237,7 @@ def _scored_samples(run: Run, runner: Runner) -> ScoredSamples:
 
 
 def _selected(run: Run, runner: Runner, samples: ScoredSamples) -> NDArray[np.bool_]:
-    chosen = pq.read_table(storage.local_copy(runner.run(select(run)).folder / SELECTION))
+    chosen = _read(runner.run(select(run)).folder / SELECTION)
     return np.isin(id_keys(samples.ids), id_keys(id_octets(chosen["sample_id"])))
 
 
@@ -251,4 +252,8 @@ def _mean(values: Values) -> float | None:
 
 
 def _table(runner: Runner, stage: Stage) -> pa.Table:
-    return pq.read_table(storage.local_copy(runner.run(stage).folder / DIFFICULTY))
+    return _read(runner.run(stage).folder / DIFFICULTY)
+
+
+def _read(place: storage.Location) -> pa.Table:
+    return data_only(pq.ParquetFile(storage.local_copy(place)), place).read()

@@ -15,6 +15,8 @@ from ray.autoscaler.v2.schema import ClusterStatus
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.exceptions import RpcError
 
+from behaviorlm_ray.cluster.limits import Limits, autoscaler_limits, lacking, limits_of_nodes
+
 WAIT_SECONDS = 30.0
 """After so long, and then so often, a job says what it waits for."""
 
@@ -41,10 +43,11 @@ def telling_what_is_waited_for(
         stop.set()
 
 
-def waiting_message(status: ClusterStatus) -> str | None:
+def waiting_message(status: ClusterStatus, limits: Limits | None = None) -> str | None:
     """One line on demand that no node can serve and what the autoscaler does about it; None if there is none.
 
     Work that waits only because nodes are busy with other work is not told, but for workers that must start together.
+    limits: what the autoscaler may grow the cluster to, where that is known; what never fits is then told.
     """
     waited = unserved(status)
     if not waited:
@@ -55,7 +58,7 @@ def waiting_message(status: ClusterStatus) -> str | None:
         f"{total[name]:g} {name} ({free.get(name, 0):g} free)" for name in sorted(total) if _is_shown(name)
     )
     nodes = len(status.active_nodes) + len(status.idle_nodes)
-    return f"waiting for {asked}; the cluster has {nodes} node(s) with {has or 'no CPU'}; {_reason(status)}"
+    return f"waiting for {asked}; the cluster has {nodes} node(s) with {has or 'no CPU'}; {_reason(status, limits)}"
 
 
 def unserved(status: ClusterStatus) -> Counter[tuple[tuple[str, float], ...]]:
@@ -73,9 +76,22 @@ def unserved(status: ClusterStatus) -> Counter[tuple[tuple[str, float], ...]]:
     return waited
 
 
-def _reason(status: ClusterStatus) -> str:
+def _reason(status: ClusterStatus, limits: Limits | None) -> str:
     """Why nodes are not there yet, as far as the autoscaler tells."""
-    reasons = []
+    reasons: list[str] = []
+    is_fixed = status.stats.autoscaler_version in (None, "", "0")
+    if is_fixed:
+        nodes = [node.total_resources() for node in [*status.active_nodes, *status.idle_nodes]]
+        limits = limits_of_nodes(nodes)
+    if limits is not None:
+        never = (lacking(dict(bundle), count, limits) for bundle, count in unserved(status).items())
+        reasons += dict.fromkeys(reason for reason in never if reason)
+    if is_fixed:
+        return "; ".join([*reasons, "no autoscaler runs on it: add nodes, or ask for less (execution.*)"])
+    if reasons:
+        reasons.append(
+            "raise max_workers or add a node type (the cluster's YAML), or ask for less (execution.*)"
+        )
     starting: Counter[str] = Counter()
     for launch in status.pending_launches:
         starting[launch.ray_node_type_name] += launch.count
@@ -90,11 +106,7 @@ def _reason(status: ClusterStatus) -> str:
     if failed:
         last = max(failed, key=lambda launch: launch.failed_ts_s or 0)
         reasons.append(f"a launch of {last.ray_node_type_name} failed: {last.details or 'no details'}")
-    if reasons:
-        return "; ".join(reasons)
-    if status.stats.autoscaler_version in (None, "", "0"):
-        return "no autoscaler runs on it: add nodes, or ask for less (execution.*)"
-    return (
+    return "; ".join(reasons) or (
         "the autoscaler starts nothing: no node type is large enough, or max_workers is reached "
         "(`ray status`, and the cluster's YAML)"
     )
@@ -110,7 +122,7 @@ def _watch(address: str, report: Callable[[str], None], every_seconds: float, st
         waited = set(unserved(status))
         lasting = waited & previous
         previous = waited
-        message = waiting_message(status) if lasting else None
+        message = waiting_message(status, autoscaler_limits(address)) if lasting else None
         if message is not None and not stop.is_set():
             report(message)
 

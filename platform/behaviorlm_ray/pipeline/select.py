@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from behaviorlm.files.data_only import data_only
 from behaviorlm.selection.difficulty import align_judges
 from behaviorlm.selection.quotas import quotas
 from behaviorlm.selection.quotas import select as select_by_difficulty
@@ -67,7 +68,8 @@ def _draw(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult
 
 def select_samples(folder: StageFolder, made: Made, settings: RunSettings) -> StageResult:
     """Choose from the scored samples."""
-    table = pq.read_table(storage.local_copy(made["score"].folder / DIFFICULTY))
+    place = made["score"].folder / DIFFICULTY
+    table = data_only(pq.ParquetFile(storage.local_copy(place)), place).read()
     difficulty = ordering(table, settings.difficulty.measure)
     return _write(folder, table, difficulty, open_log(made["prepared"], settings), settings)
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from behaviorlm.files.data_only import data_only
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm_ray import storage
@@ -44,7 +45,8 @@ def read_checked(folder: Location, summary: Summary, artifact: Artifact) -> Chec
     codes: dict[str, int] = {}
     size = 0
     for file in summary.files:
-        table = _known(pq.ParquetFile(storage.local_copy(folder / PREDICTIONS / file)), artifact)
+        place = folder / PREDICTIONS / file
+        table = _known(data_only(pq.ParquetFile(storage.local_copy(place)), place), artifact)
         targets.append(_ids(table["actual"], names))
         predicted.append(_ids(pc.list_element(table["behaviors"], 0), names))
         places.append(pc.fill_null(table["actual_place"], 0).to_numpy() - 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from behaviorlm.files.data_only import data_only
 from behaviorlm.prompts.encoded_conversations import Conversation
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
@@ -27,7 +28,7 @@ def write_encoded(place: Location, conversations: Sequence[Conversation], is_hol
 
 def read_encoded(place: Location, is_holdout: bool) -> list[Conversation]:
     """The held-out conversations of a file of `write_encoded`, or the others."""
-    table = pa.ipc.open_file(pa.memory_map(str(storage.local_copy(place)))).read_all()
+    table = data_only(pa.ipc.open_file(pa.memory_map(str(storage.local_copy(place)))), place).read_all()
     table = table.filter(pa.compute.equal(table["is_holdout"], is_holdout))
     return [
         Conversation(

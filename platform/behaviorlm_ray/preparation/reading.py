@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts, facts_of_rows
 from behaviorlm.events.log import Piece
+from behaviorlm.files.data_only import data_only
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.log_files.identity import look_alike_keys
 from behaviorlm.timelines.splits import check_rows
@@ -78,7 +79,7 @@ def read_part(number: int, plan: ReadingPlan) -> pa.Table | None:
 
 def _read_stream(place: Location) -> pa.Table:
     source = pa.memory_map(str(place)) if isinstance(place, Path) else pa.py_buffer(storage.read_bytes(place))
-    return pa.ipc.open_stream(source).read_all()
+    return data_only(pa.ipc.open_stream(source), place).read_all()
 
 
 def _distribute(

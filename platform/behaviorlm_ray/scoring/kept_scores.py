@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from behaviorlm.errors import StorageError
+from behaviorlm.files.data_only import data_only
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage import Location
@@ -104,7 +105,7 @@ def _files_of(folder: Location) -> list[str]:
 def _read(place: Location, owner: str) -> _File | None:
     try:
         path = storage.local_copy(place)
-        table = pq.read_table(path)
+        table = data_only(pq.ParquetFile(path), place).read()
         metadata = table.schema.metadata or {}
         if metadata[DIGEST] != _digest(table, metadata):
             raise StorageError("its content has changed")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from behaviorlm.errors import StorageError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.metrics.score_batches import ScoreBatch, rows_per_batch
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.prepared_log import SampleRows, count, places_in
@@ -131,7 +132,7 @@ class ScoresByPlace:
 def _label_scores(folder: Location, path: Path, rows: int) -> Iterator[NDArray[np.float32]]:
     """The scores of so many rows of a file at a time, flat."""
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with data_only(pq.ParquetFile(path, memory_map=True), path) as file:
             for batch in file.iter_batches(rows, columns=[LABEL_SCORES]):
                 _check_whole(folder, pa.table(batch))
                 yield batch.column(0).flatten().to_numpy()
@@ -148,7 +149,7 @@ def _files(folder: Location) -> list[Path]:
 
 def _read(folder: Location, path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
-        table = pq.read_table(path, columns=columns)
+        table = data_only(pq.ParquetFile(path), path).read(columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise StorageError(f"{folder} cannot be read ({error}): score again") from error
     _check_whole(folder, table)

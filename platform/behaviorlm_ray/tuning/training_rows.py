@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import pyarrow.parquet as pq
 
+from behaviorlm.files.data_only import data_only
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.sample_ids import id_octets, id_words, uniform_keys
 from behaviorlm.trees.closed_trie import ClosedTrie, build_closed_trie
@@ -56,6 +57,6 @@ def training_rows(
         rows = rows_of_anchors(log, rows)
     if samples == "selected":
         assert selection is not None
-        ids = pq.read_table(storage.local_copy(selection))["sample_id"]
+        ids = data_only(pq.ParquetFile(storage.local_copy(selection)), selection).read()["sample_id"]
         rows = rows_of_ids(log, rows, id_octets(ids))
     return rows if half is None else rows_of_half(log, rows, half)

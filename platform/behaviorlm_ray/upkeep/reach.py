@@ -48,10 +48,13 @@ def reached(root: Location, stages: Iterable[StageStatus]) -> Reach:
             reach.unknown.append(
                 f"{one.look} is damaged, so what it was made from is not known; run its job again"
             )
-        made_from = one.manifest.inputs.values() if one.manifest is not None else ()
-        found = {name for content in made_from for name in by_content.get(content, ())} - reach.stages
-        reach.stages |= found
-        waiting += found
+        for content in one.manifest.inputs.values() if one.manifest is not None else ():
+            makers = by_content.get(content, [])
+            # Where a run names which of them it used, another that made the same, perhaps of a log that still had a
+            # user who is deleted now, is not reached by that.
+            if not reach.stages.intersection(makers):
+                reach.stages.update(makers)
+                waiting += makers
     return reach
 
 

@@ -50,12 +50,13 @@ def finished_run(
     monkeypatch: pytest.MonkeyPatch,
     *overrides: str,
     arms: str = "untuned, one_stage",
+    rows: list[dict[str, str]] | None = None,
 ) -> Run:
-    """A run of some arms over a small log, with results and report."""
+    """A run of some arms over a small log, with results and report. rows: of the log, in place of 20 users'."""
     monkeypatch.setattr(pool, "_score_windows", _score_windows)
     monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
     monkeypatch.setattr(tune, "_tune", _tune)
-    log = write_log(root / "log.csv", log_rows(21, users=20))
+    log = write_log(root / "log.csv", rows or log_rows(21, users=20))
     compared = f"evaluation.arms=[{arms}]"
     run = open_run(run_settings(root / "runs", base, log, overrides=(compared, *overrides)))
     write_results(run, run.runner(RunRecord(run.output_folder)))

@@ -33,6 +33,18 @@ def test_what_the_last_stage_was_made_from_is_reached_all_the_way_and_nothing_el
     assert asked_for(root) == {folder_of(wanted[-1])}
 
 
+def test_of_two_stages_that_made_the_same_only_the_one_that_a_run_names_is_reached(root: Location) -> None:
+    """A selection may come out the same with and without a user; what was made with him has to go."""
+    before, after = (finished_stage(root, "prepare", content) for content in ("with him", "without him"))
+    old, new = (finished_stage(root, "select", "same", {"prepared": one.manifest}) for one in (before, after))
+    last = finished_stage(root, "b_tune", "tuned", {"selection": new.manifest})
+    RunRecord(root / "demo").asks_for(folder_of(last))
+    assert reach_of(root).stages == names([before, after, old, new, last])  # which of them it was is not told
+    for stage in (after, new, last):
+        RunRecord(root / "demo").asks_for(folder_of(stage))
+    assert reach_of(root).stages == names([after, new, last])
+
+
 def test_a_run_of_a_version_without_records_is_known_by_its_results(tmp_path: Path) -> None:
     wanted = chain(tmp_path, "wanted")
     results = storage.read_bytes(wanted[-1].folder / "results.json")
