@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from behaviorlm.errors import StorageError
@@ -182,4 +182,4 @@ def decode_record(content: bytes) -> LeaseRecord | None:
 
 
 def _encode(record: LeaseRecord) -> bytes:
-    return json.dumps(asdict(record), sort_keys=True).encode()
+    return json.dumps(vars(record), sort_keys=True).encode()

@@ -13,6 +13,7 @@ from typing import Literal
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.tables import age_text
+from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
 from behaviorlm_ray.stages.manifests import decode_manifest
 from behaviorlm_ray.stages.running import LEASE_SECONDS
@@ -88,11 +89,18 @@ def find_removable(
     return found
 
 
-def remove(item: Removable, root: str, older_than: float = 0.0, lease_seconds: float = LEASE_SECONDS) -> str:
+def remove(
+    item: Removable,
+    root: str,
+    older_than: float = 0.0,
+    lease_seconds: float = LEASE_SECONDS,
+    host: Host | None = None,
+) -> str:
     """Remove it. Returns "" if it is gone, else why it is, or a part of it, still there. Raises StorageError."""
+    here = host or this_host()
     if item.kind == "copies":
-        return remove_copies(older_than, time.time())
-    lease = _take_lease(item.place, lease_seconds)
+        return remove_copies(older_than, here.clock.now())
+    lease = _take_lease(item.place, lease_seconds, here)
     if isinstance(lease, str):
         return lease
     with lease:
@@ -169,16 +177,16 @@ def _remove_attempts(item: Removable) -> str:
     return f"cannot remove all of {left[0]}" if left else ""
 
 
-def _take_lease(stage: Location, seconds: float) -> Lease | str:
+def _take_lease(stage: Location, seconds: float, host: Host) -> Lease | str:
     """The lease of a stage, or who works at it. One that has expired elsewhere is watched for a while, as jobs do."""
-    seeker = LeaseSeeker(stage / LEASE_FILES[0], seconds)
+    seeker = LeaseSeeker(stage / LEASE_FILES[0], seconds, host)
     while True:
         holder = seeker.try_acquire()
         if isinstance(holder, Lease):
             return holder
-        if not is_gone(holder, time.time()):
+        if not is_gone(holder, host.clock.now(), host):
             return f"its lease is held by {holder.describe()}"
-        time.sleep(min(PAUSE, seconds / 10))
+        host.clock.sleep(min(PAUSE, seconds / 10))
 
 
 def _sizes(stages: Location) -> dict[str, dict[str, int]]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.tables import age_text
-from behaviorlm_ray.stages.host import machine_identity, process_start
+from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.stages.lease import LeaseRecord, decode_record
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest
 from behaviorlm_ray.stages.root import open_root
@@ -69,7 +69,7 @@ def stages_under(root: str, now: float | None = None) -> list[StageStatus]:
 def _status(folder: Location, files: set[str], now: float) -> StageStatus:
     name = folder.name.rpartition("-")[0] or folder.name
     record = _lease(folder, files)
-    if record is not None and is_gone(record, now):
+    if record is not None and is_gone(record, now, this_host()):
         alive, holder = None, ""
     else:
         alive, holder = record, "" if record is None else record.describe()
@@ -129,10 +129,10 @@ def _lease(folder: Location, files: set[str]) -> LeaseRecord | None:
     return None if content is None else decode_record(content)
 
 
-def is_gone(record: LeaseRecord, now: float) -> bool:
+def is_gone(record: LeaseRecord, now: float, host: Host) -> bool:
     """Whether the owner of a lease is: its process where that can be looked at, else the lease has expired."""
-    if record.machine == machine_identity():
-        return process_start(record.process) != record.process_started
+    if record.machine == host.machine:
+        return host.start_of(record.process) != record.process_started
     return now > record.expires
 
 

@@ -1,0 +1,130 @@
+"""What must hold in every world, looked at with each change of the bucket and at the end."""
+
+import hashlib
+from functools import lru_cache
+
+from behaviorlm.errors import DataError, StorageError
+from behaviorlm_ray.stages.lease import decode_record
+from behaviorlm_ray.stages.manifests import Manifest, decode_manifest
+from tests.platform.stages.simulator.bucket import Change
+from tests.platform.stages.simulator.cast import PARTS, ROOT, Run, Stage, content_of
+
+
+class Violation(AssertionError):
+    """Something that must hold does not."""
+
+
+class Watch:
+    """Looks at each change. State: the manifests that were ever put, and by whom each checkpoint was written."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.objects = stage.bucket.objects
+        folders = {key.split("/")[2] for key in self.objects if key.endswith("/manifest.json")}
+        there = {folder: self.manifest_of(folder) for folder in folders}
+        self.manifests = {(folder, made.attempt) for folder, made in there.items() if made is not None}
+        stage.bucket.watchers.append(self.changed)
+
+    def changed(self, change: Change) -> None:
+        """Raise Violation for a change that must not be."""
+        folder, _, path = change.key.removeprefix(f"{ROOT.key}/stages/").partition("/")
+        if not change.key.startswith(f"{ROOT.key}/stages/"):
+            return
+        if path == "manifest.json":
+            self._manifest_changed(change, folder)
+            return
+        manifest = self.manifest_of(folder)
+        if manifest is not None and path.startswith(f"attempts/{manifest.attempt}/"):
+            self._output_changed(change, path, manifest)
+        if path.startswith(("attempts/", "checkpoints/")):
+            for run in self.stage.runs:
+                self._hold_against(change, folder, path, run)
+
+    def manifest_of(self, folder: str) -> Manifest | None:
+        """What is committed, if it can be read."""
+        content = self.objects.get(f"{ROOT.key}/stages/{folder}/manifest.json")
+        return _decoded(content)
+
+    def verifies(self, folder: str, manifest: Manifest | None) -> bool:
+        """Whether all that a manifest names is there, whole."""
+        if manifest is None:
+            return False
+        place = f"{ROOT.key}/stages/{folder}/attempts/{manifest.attempt}"
+        return all(
+            hashlib.sha256(self.objects.get(f"{place}/{path}", b"")).hexdigest() == file.sha256
+            for path, file in manifest.files.items()
+        )
+
+    def _manifest_changed(self, change: Change, folder: str) -> None:
+        if change.after is None:
+            return
+        before, after = _decoded(change.before), _decoded(change.after)
+        if self.verifies(folder, before):
+            raise Violation(f"{change.process.name} replaced a manifest of {folder} that verifies")
+        if after is None:
+            raise Violation(f"{change.process.name} put a manifest of {folder} that cannot be read")
+        if not self.verifies(folder, after):
+            raise Violation(f"{change.process.name} put a manifest of {folder} whose files do not verify")
+        place = f"{ROOT.key}/stages/{folder}/attempts/{after.attempt}"
+        expected = {part: content_of(after.stage, after.attempt, part) for part in PARTS}
+        found = {path: self.objects.get(f"{place}/{path}") for path in after.files}
+        if found != expected:
+            raise Violation(f"{change.process.name} committed {sorted(found)} of {folder}: not what its body wrote")
+        self.manifests.add((folder, after.attempt))
+
+    def _output_changed(self, change: Change, path: str, manifest: Manifest) -> None:
+        relative = path.removeprefix(f"attempts/{manifest.attempt}/")
+        file = manifest.files.get(relative)
+        if file is not None and change.before is not None:
+            was_whole = hashlib.sha256(change.before).hexdigest() == file.sha256
+            if was_whole and change.after != change.before:
+                raise Violation(f"{change.process.name} changed or removed {path}, which the manifest names")
+
+    def _hold_against(self, change: Change, folder: str, path: str, run: Run) -> None:
+        if change.before is None or change.process is run.process or run.process.is_dead:
+            return
+        for output in run.reading:
+            if change.key.startswith(f"{output.folder}/".removeprefix(f"s3://{ROOT.bucket}/")):
+                raise Violation(f"{change.process.name} removed {path}, which {run.process.name} reads")
+        used = run.using.get(folder)
+        if used is None:
+            return
+        holder = decode_record(self.objects.get(f"{ROOT.key}/stages/{folder}/lease.json", b""))
+        if holder is None or holder.owner != used.lease.record.owner:
+            return
+        mine = f"attempts/{used.output.name}/"
+        if path.startswith(mine) or (path.startswith("checkpoints/") and used.output.name.encode() in change.before):
+            raise Violation(
+                f"{change.process.name} removed or replaced {path} of {run.process.name}, which is at work on {folder} "
+                "and holds its lease"
+            )
+
+    def ended(self) -> None:
+        """What must hold once everything has come to its end."""
+        for run in self.stage.runs:
+            self._came_to_an_end(run)
+
+    def _came_to_an_end(self, run: Run) -> None:
+        name = run.process.name
+        if run.process.is_dead:
+            return
+        if not run.has_ended:
+            raise Violation(f"{name} never ended")
+        if run.error is not None and not isinstance(run.error, StorageError | DataError):
+            raise Violation(f"{name} failed with {run.error!r}") from run.error
+        for output in run.outputs:
+            folder, attempt = output.folder.parent.parent.name, output.manifest.attempt
+            if (folder, attempt) not in self.manifests:
+                raise Violation(f"{name} was given {folder} of {attempt}, which was never committed")
+            own = run.attempts.get(folder)
+            is_told = output.reused or any("another process" in line for line in run.told)
+            if own != attempt and not is_told:
+                raise Violation(f"{name} lost the commit of {folder} and was not told")
+
+
+@lru_cache(maxsize=256)
+def _decoded(content: bytes | None) -> Manifest | None:
+    try:
+        return decode_manifest(content or b"")
+    except StorageError:
+        return None
