@@ -24,7 +24,8 @@ def commit(attempt: Attempt, result: StageResult, report: Callable[[str], None])
         remove_unneeded(attempt.output)
     elif attempt.found.content is None or attempt.found.attempt:
         remove_written(attempt.earlier)  # else one of them may be an output that is still read
-    remove_unneeded(attempt.checkpoints)
+    for folder in (attempt.checkpoints, *attempt.earlier_checkpoints):
+        remove_unneeded(folder)
     return committed
 
 

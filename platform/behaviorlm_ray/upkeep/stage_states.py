@@ -105,17 +105,20 @@ def _committed(folder: Location, name: str, content: bytes, holder: str) -> Stag
 
 
 def _progress(folder: Location, files: set[str]) -> tuple[str, float | None]:
-    """How far a stage is, in words, and when it said so."""
-    path = f"checkpoints/{PROGRESS_FILE}"
-    content = storage.read_bytes(folder / path) if path in files else None
-    if content is not None:
-        try:
-            told = json.loads(content)
-            return f"step {int(told['step'])} of {int(told['steps'])}", float(told["time"])
-        except (ValueError, KeyError, TypeError):
-            return "", None
-    places = [path.split("/") for path in files if path.startswith("checkpoints/")]
-    if steps := [step for place in places if (step := step_of(place[1])) is not None]:
+    """How far a stage is, in words, and when it said so, if any attempt has."""
+    told: list[tuple[float, str]] = []
+    for path in files:
+        if path.startswith("checkpoints/") and path.endswith(f"/{PROGRESS_FILE}"):
+            try:
+                found = json.loads(storage.read_bytes(folder / path) or b"")
+                told.append((float(found["time"]), f"step {int(found['step'])} of {int(found['steps'])}"))
+            except (ValueError, KeyError, TypeError):
+                return "", None
+    if told:
+        time_of, words = max(told)
+        return words, time_of
+    parts = [part for path in files if path.startswith("checkpoints/") for part in path.split("/")]
+    if steps := [step for part in parts if (step := step_of(part)) is not None]:
         return f"checkpoint of step {max(steps)}", None
     attempts = Counter(path.split("/")[1] for path in files if path.startswith("attempts/"))
     written = sum(
