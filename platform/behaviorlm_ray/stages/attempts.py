@@ -84,6 +84,7 @@ class Attempt:
         known = [name for name in storage.list_folders(attempts) if name != self.found.attempt]
         self.earlier = [attempts / name for name in known]
         self.earlier_checkpoints = [checkpoints / name for name in storage.list_folders(checkpoints)]
+        self.lease.check()  # after it was listed: nothing of that is of somebody who gets the lease later
         remove_scratch(self.earlier)
         storage.make_folder(self.output)
         storage.make_folder(self.checkpoints)
