@@ -180,9 +180,8 @@ def _remove_stage(stage: Location, root: str, lease: Lease) -> str:
     if content is not None:
         if not storage.replace_if(manifest, condemned, content):
             return "it has changed since it was listed"
-        if stage.name in asked_for(
-            base
-        ):  # by a job that has read the manifest, maybe, and reads its files now
+        # A job may have asked just now, have read the manifest, and be reading its files.
+        if stage.name in asked_for(base):
             storage.replace_if(manifest, content, condemned)
             return ASKED_FOR
     tops = sorted({_top(path) for path in storage.list_files(stage) if "/" in path})

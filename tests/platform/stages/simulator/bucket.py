@@ -170,7 +170,9 @@ class Client:
         found, _ = self._send("list", Prefix, serve)
         if not Delimiter:
             return {"Contents": [{"Key": key, "Size": size} for key, size in found.items()]}
-        names = {key.removeprefix(Prefix).partition("/")[0] for key in found if "/" in key.removeprefix(Prefix)}
+        names = {
+            key.removeprefix(Prefix).partition("/")[0] for key in found if "/" in key.removeprefix(Prefix)
+        }
         return {"CommonPrefixes": [{"Prefix": f"{Prefix}{name}/"} for name in sorted(names)]}
 
     def _told(self, code: str, repeats: int) -> None:
@@ -181,8 +183,7 @@ class Client:
         """The answer, and how often the request had been sent before."""
         world, process = self._bucket.world, self._bucket.world.process
         for repeats in range(QUICK_ATTEMPTS):
-            if process.is_dead:
-                world.wait()
+            world.require_alive()
             delivery = self._bucket.network.deliver(process, verb, key)
             if delivery.refused:
                 world.wait(world.time)

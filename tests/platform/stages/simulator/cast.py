@@ -1,4 +1,4 @@
-"""Who takes part: processes that run stages as the platform does, clean up, and read; each with production's functions."""
+"""Who takes part: processes that run stages as the platform does, read, and clean up, by production's functions."""
 
 import io
 import random
@@ -18,6 +18,7 @@ from behaviorlm_ray.stages.manifests import decode_manifest
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.running import StageCall, run_group
 from behaviorlm_ray.storage import S3Location, s3, s3_access, s3_objects
+from behaviorlm_ray.tuning.step_folders import earlier_steps, prune, step_folder, step_of
 from behaviorlm_ray.upkeep import removal, stage_states
 from behaviorlm_ray.upkeep.removal import Kind, find_removable, remove
 from tests.platform.stages.simulator.bucket import Bucket, Client, Network
@@ -89,14 +90,19 @@ class Run:
 
 
 class Stage:
-    """A world with its bucket, and the processes on it. State: who is there, and what came of them."""
+    """A world with its bucket and processes. State: who is there, what came of them; `fate` damages files."""
 
-    def __init__(self, network: Network, chooser: Chooser | None = None) -> None:
+    def __init__(
+        self, network: Network, chooser: Chooser | None = None, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.lease_seconds = lease_seconds
         self.world = World(chooser)
         self.bucket = Bucket(self.world, network)
         self.clock = SimulatedClock(self.world)
         self.processes: list[Process] = []
         self.runs: list[Run] = []
+        self.cleaners: set[Process] = set()
+        self.fate = Process("fate", "", 0)
 
     def process(self, machine: str, number: int = 1, skew: float = 0.0, name: str = "") -> Process:
         """A process more."""
@@ -130,7 +136,9 @@ class Stage:
                 patches.enter_context(
                     mock.patch.object(module, "in_threads", lambda work, items: [work(one) for one in items])
                 )
-            patches.enter_context(mock.patch.object(attempts, "package_versions", dict))  # takes long to find out
+            patches.enter_context(
+                mock.patch.object(attempts, "package_versions", dict)
+            )  # takes long to find out
             for module in (finding, committing, removal, stage_states):
                 patches.enter_context(mock.patch.object(module, "decode_manifest", _decode_once))
             patches.enter_context(mock.patch.object(stage_states.time, "sleep", self.clock.sleep))
@@ -187,7 +195,11 @@ def runs(stage: Stage, process: Process, plan: Plan) -> Callable[[], None]:
                     RunRecord(ROOT / process.name).asks_for(folder_of(name).name)
             calls = [call_of(name, _body(stage, run, name, plan)) for name in plan.names]
             run.outputs = run_group(
-                ROOT, calls, lease_seconds=LEASE_SECONDS, report=run.told.append, host=stage.host(process)
+                ROOT,
+                calls,
+                lease_seconds=stage.lease_seconds,
+                report=run.told.append,
+                host=stage.host(process),
             )
             run.using.clear()
             if plan.is_recorded:
@@ -206,14 +218,19 @@ def runs(stage: Stage, process: Process, plan: Plan) -> Callable[[], None]:
     return work
 
 
-def cleans(stage: Stage, process: Process, kinds: tuple[Kind, ...]) -> Callable[[], None]:
-    """The work of a process that cleans up."""
+def cleans(
+    stage: Stage, process: Process, kinds: tuple[Kind, ...], thinks: float = 0.0
+) -> Callable[[], None]:
+    """The work of a process that cleans up. thinks: seconds until a person agrees to what was listed."""
+    stage.cleaners.add(process)
 
     def work() -> None:
         with suppress(StorageError):
-            for item in find_removable(str(ROOT), kinds, now=stage.clock.now()).removable:
+            found = find_removable(str(ROOT), kinds, now=stage.clock.now())
+            stage.clock.sleep(thinks)
+            for item in found.removable:
                 with suppress(StorageError):
-                    remove(item, str(ROOT), lease_seconds=LEASE_SECONDS, host=stage.host(process))
+                    remove(item, str(ROOT), lease_seconds=stage.lease_seconds, host=stage.host(process))
 
     return work
 
@@ -247,17 +264,14 @@ def _body(stage: Stage, run: Run, name: str, plan: Plan) -> Callable[[StageFolde
 
 def _tune(stage: Stage, folder: StageFolder, plan: Plan) -> None:
     """Steps with checkpoints, the way tuning has them: weights, then what makes them one; older ones go."""
-    done = [name for name in storage.list_folders(folder.checkpoints) if name.startswith("step-")]
     first = 0
-    for name in sorted(done, reverse=True):
-        if storage.read_bytes(folder.checkpoints / name / "checkpoint.json") is not None:
-            first = int(name.removeprefix("step-"))
+    for place in earlier_steps(folder.earlier_checkpoints):
+        if storage.read_bytes(place / "checkpoint.json") is not None:
+            first = step_of(place.name) or 0
             break
     for step in range(first + 1, STEPS + 1):
         stage.clock.sleep(plan.seconds)
-        written = folder.checkpoints / f"step-{step:08d}"
+        written = folder.checkpoints / step_folder(step)
         storage.write_replacing(written / "weights", f"{step} by {folder.output.name}".encode())
         storage.write_replacing(written / "checkpoint.json", b"{}")
-        for name in storage.list_folders(folder.checkpoints):
-            if name != written.name:
-                storage.remove_folder(folder.checkpoints / name)
+        prune(folder.checkpoints, 1, step, earlier=folder.earlier_checkpoints)

@@ -6,8 +6,10 @@ from functools import lru_cache
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm_ray.stages.lease import decode_record
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest
+from behaviorlm_ray.stages.run_record import RECORD_FILE
 from tests.platform.stages.simulator.bucket import Change
-from tests.platform.stages.simulator.cast import PARTS, ROOT, Run, Stage, content_of
+from tests.platform.stages.simulator.cast import EPOCH, PARTS, ROOT, Run, Stage, content_of
+from tests.platform.stages.simulator.world import Process
 
 
 class Violation(AssertionError):
@@ -15,7 +17,9 @@ class Violation(AssertionError):
 
 
 class Watch:
-    """Looks at each change. State: the manifests that were ever put, and by whom each checkpoint was written."""
+    """Looks at each change. State: the manifests that were ever put, whether those that a removal took verified, and
+    when each lease was last renewed.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -23,6 +27,8 @@ class Watch:
         folders = {key.split("/")[2] for key in self.objects if key.endswith("/manifest.json")}
         there = {folder: self.manifest_of(folder) for folder in folders}
         self.manifests = {(folder, made.attempt) for folder, made in there.items() if made is not None}
+        self.condemned: dict[str, bool] = {}
+        self.renewed: dict[str, float] = {}
         stage.bucket.watchers.append(self.changed)
 
     def changed(self, change: Change) -> None:
@@ -30,9 +36,16 @@ class Watch:
         folder, _, path = change.key.removeprefix(f"{ROOT.key}/stages/").partition("/")
         if not change.key.startswith(f"{ROOT.key}/stages/"):
             return
+        if change.process is self.stage.fate:
+            return
         if path == "manifest.json":
             self._manifest_changed(change, folder)
             return
+        if path == "lease.json":
+            self._lease_changed(change, folder)
+            return
+        if change.process in self.stage.cleaners:
+            self._hold_against_who_asks(change, folder)
         manifest = self.manifest_of(folder)
         if manifest is not None and path.startswith(f"attempts/{manifest.attempt}/"):
             self._output_changed(change, path, manifest)
@@ -56,9 +69,17 @@ class Watch:
         )
 
     def _manifest_changed(self, change: Change, folder: str) -> None:
-        if change.after is None:
-            return
         before, after = _decoded(change.before), _decoded(change.after)
+        if after is None and change.process in self.stage.cleaners:
+            if before is not None:
+                self.condemned[folder] = self.verifies(folder, before)
+            return
+        if change.process in self.stage.cleaners and (folder, after and after.attempt) in self.manifests:
+            if self.condemned.get(folder) and not self.verifies(folder, after):
+                raise Violation(
+                    f"{change.process.name} put a manifest of {folder} back that verifies no more"
+                )
+            return
         if self.verifies(folder, before):
             raise Violation(f"{change.process.name} replaced a manifest of {folder} that verifies")
         if after is None:
@@ -69,8 +90,55 @@ class Watch:
         expected = {part: content_of(after.stage, after.attempt, part) for part in PARTS}
         found = {path: self.objects.get(f"{place}/{path}") for path in after.files}
         if found != expected:
-            raise Violation(f"{change.process.name} committed {sorted(found)} of {folder}: not what its body wrote")
+            raise Violation(
+                f"{change.process.name} committed {sorted(found)} of {folder}: not what its body wrote"
+            )
         self.manifests.add((folder, after.attempt))
+
+    def _lease_changed(self, change: Change, folder: str) -> None:
+        """Nobody takes a lease from a live owner that renewed it a short while ago, by whatever clock."""
+        if change.after is None:
+            return
+        before, after = decode_record(change.before or b""), decode_record(change.after)
+        if after is None or before is None or before.owner == after.owner:
+            self.renewed[folder] = change.time
+            return
+        owner, taker = self._process_of(before.owner), change.process
+        is_seen_gone = owner.is_dead and owner.machine == taker.machine
+        silent = change.time - self.renewed.get(folder, 0.0)
+        expires = before.expires - EPOCH - owner.skew
+        is_early = change.time < expires and owner.skew == taker.skew
+        if (
+            not is_seen_gone
+            and folder in self.renewed
+            and (silent <= self.stage.lease_seconds / 2 or is_early)
+        ):
+            raise Violation(
+                f"{taker.name} took the lease of {folder} from {owner.name}, {silent:.1f} s after its heartbeat"
+            )
+        self.renewed[folder] = change.time
+
+    def _process_of(self, owner: str) -> Process:
+        name = owner.rpartition("-")[0]
+        return next((one for one in self.stage.processes if one.name == name), Process(name, "past", 7))
+
+    def _hold_against_who_asks(self, change: Change, folder: str) -> None:
+        """A removal leaves the stages that were asked for when it got their lease; old attempts it may remove."""
+        if change.before is None or self.manifest_of(folder) is not None:
+            return
+        leased = [
+            one.time
+            for one in self.stage.bucket.changes
+            if one.process is change.process and one.key.endswith(f"{folder}/lease.json")
+        ]
+        for one in self.stage.bucket.changes:
+            if (
+                leased
+                and one.time < leased[0]
+                and one.key.endswith(RECORD_FILE)
+                and folder.encode() in (one.after or b"")
+            ):
+                raise Violation(f"{change.process.name} removed {change.key}, of a stage that was asked for")
 
     def _output_changed(self, change: Change, path: str, manifest: Manifest) -> None:
         relative = path.removeprefix(f"attempts/{manifest.attempt}/")
@@ -81,7 +149,7 @@ class Watch:
                 raise Violation(f"{change.process.name} changed or removed {path}, which the manifest names")
 
     def _hold_against(self, change: Change, folder: str, path: str, run: Run) -> None:
-        if change.before is None or change.process is run.process or run.process.is_dead:
+        if change.before in (None, change.after) or change.process is run.process or run.process.is_dead:
             return
         for output in run.reading:
             if change.key.startswith(f"{output.folder}/".removeprefix(f"s3://{ROOT.bucket}/")):
@@ -92,8 +160,10 @@ class Watch:
         holder = decode_record(self.objects.get(f"{ROOT.key}/stages/{folder}/lease.json", b""))
         if holder is None or holder.owner != used.lease.record.owner:
             return
-        mine = f"attempts/{used.output.name}/"
-        if path.startswith(mine) or (path.startswith("checkpoints/") and used.output.name.encode() in change.before):
+        name = used.output.name.encode()
+        if path.startswith(f"attempts/{used.output.name}/") or (
+            path.startswith("checkpoints/") and name in change.before
+        ):
             raise Violation(
                 f"{change.process.name} removed or replaced {path} of {run.process.name}, which is at work on {folder} "
                 "and holds its lease"
@@ -117,8 +187,8 @@ class Watch:
             if (folder, attempt) not in self.manifests:
                 raise Violation(f"{name} was given {folder} of {attempt}, which was never committed")
             own = run.attempts.get(folder)
-            is_told = output.reused or any("another process" in line for line in run.told)
-            if own != attempt and not is_told:
+            is_told = any("another process" in line for line in run.told)
+            if own not in (None, attempt) and not is_told:
                 raise Violation(f"{name} lost the commit of {folder} and was not told")
 
 

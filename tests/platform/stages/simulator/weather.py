@@ -9,7 +9,6 @@ from behaviorlm_ray.upkeep.removal import Kind
 from tests.platform.stages.simulator.bucket import Delivery
 from tests.platform.stages.simulator.cast import (
     LEASE_SECONDS,
-    ROOT,
     Plan,
     Stage,
     cleans,
@@ -116,7 +115,7 @@ def _play(seed: int) -> Outcome:
         if not watch.verifies(folder, watch.manifest_of(folder)):
             raise Violation(f"no output of {folder} that verifies in the end")
     begun = [run for run in stage.runs if run.attempts]
-    if calm and is_new and len(begun) > 1 and "failing bodies" not in kinds:
+    if calm and is_new and len(begun) > 1 and not kinds & {"failing bodies", "cleaning"}:
         raise Violation(f"{len(begun)} processes ran, though each could see the other at work")
     return Outcome(seed, stage.world.steps, stage.world.time, len(begun), frozenset(kinds), frozenset(states))
 
@@ -135,6 +134,8 @@ def _faults(draw: random.Random, weather: Weather) -> set[str]:
     if draw.random() < 0.2:
         weather.stale = draw.choice((1.0, 20.0))
         kinds.add("stale lists")
+    if draw.random() < 0.3:
+        kinds.add("rot")
     if draw.random() < 0.6:
         kinds.add("crashes")
     if draw.random() < 0.6:
@@ -149,7 +150,9 @@ def _faults(draw: random.Random, weather: Weather) -> set[str]:
 
 def _past(draw: random.Random, stage: Stage, names: tuple[str, ...]) -> set[str]:
     """What an earlier process left: nothing, an output, a damaged one, or checkpoints and half an attempt."""
-    what = draw.choice(("nothing", "nothing", "an output", "a damaged output", "a damaged manifest", "leftovers"))
+    what = draw.choice(
+        ("nothing", "nothing", "an output", "a damaged output", "a damaged manifest", "leftovers")
+    )
     if what == "nothing":
         return set()
     objects = stage.bucket.objects
@@ -157,13 +160,17 @@ def _past(draw: random.Random, stage: Stage, names: tuple[str, ...]) -> set[str]
     for name in names:
         place = folder_of(name).key
         if what == "a damaged output":
-            [rows] = [key for key in objects if key.startswith(f"{place}/attempts/past") and key.endswith("rows-0")]
+            [rows] = [
+                key for key in objects if key.startswith(f"{place}/attempts/past") and key.endswith("rows-0")
+            ]
             objects[rows] += b"!"
         elif what == "a damaged manifest":
-            objects[f"{place}/manifest.json"] += b"!"
+            objects[f"{place}/manifest.json"] = objects[f"{place}/manifest.json"].replace(
+                b'"started": "2', b'"started": "3'
+            )
         if what != "an output" or draw.random() < 0.5:
-            objects[f"{place}/checkpoints/step-00000001/weights"] = b"1 by nobody"
-            objects[f"{place}/checkpoints/step-00000001/checkpoint.json"] = b"{}"
+            objects[f"{place}/checkpoints/gone/step-00000001/weights"] = b"1 by nobody"
+            objects[f"{place}/checkpoints/gone/step-00000001/checkpoint.json"] = b"{}"
             objects[f"{place}/attempts/gone/rows-0"] = b"half"
     return {what}
 
@@ -187,7 +194,7 @@ _PAST: dict[tuple[tuple[str, ...], bool], dict[str, bytes]] = {}
 
 def _runners(draw: random.Random, stage: Stage, names: tuple[str, ...], kinds: set[str]) -> list[Process]:
     """Two or three processes that run the stages, on one machine or several, whose clocks may differ."""
-    skews = {machine: 0.0 for machine in "ab"}
+    skews = dict.fromkeys("ab", 0.0)
     if draw.random() < 0.4:
         kinds.add("skewed clocks")
         skews = {machine: draw.uniform(-4, 4) * LEASE_SECONDS for machine in skews}
@@ -196,7 +203,7 @@ def _runners(draw: random.Random, stage: Stage, names: tuple[str, ...], kinds: s
         machine = draw.choice("ab")
         process = stage.process(machine, number, skews[machine])
         plan = Plan(
-            names,
+            tuple(draw.sample(names, len(names))),
             seconds=draw.choice((0.0, 1.0, 4.0)),
             reads=draw.choice((0.0, 5.0)),
             fails=draw.choice(("", "", "", "", "", names[-1])),
@@ -206,7 +213,9 @@ def _runners(draw: random.Random, stage: Stage, names: tuple[str, ...], kinds: s
         )
         if plan.fails:
             kinds.add("failing bodies")
-        stage.world.begin(process, runs(stage, process, plan), after=draw.choice((0.0, 0.0, 15.0)) * draw.random())
+        stage.world.begin(
+            process, runs(stage, process, plan), after=draw.choice((0.0, 0.0, 15.0)) * draw.random()
+        )
         found.append(process)
     return found
 
@@ -214,20 +223,27 @@ def _runners(draw: random.Random, stage: Stage, names: tuple[str, ...], kinds: s
 def _cleaners(draw: random.Random, stage: Stage, kinds: set[str]) -> None:
     kinds.add("cleaning")
     chosen: tuple[Kind, ...] = draw.choice((("attempts",), ("stages",), ("attempts", "stages")))
+    if "stale lists" in kinds:
+        chosen = ("attempts",)  # who asks for a stage is told by a list
     process = stage.process(draw.choice("abc"), 8)
-    stage.world.begin(process, cleans(stage, process, chosen), after=draw.choice((0.0, 10.0, 40.0)) * draw.random())
+    work = cleans(stage, process, chosen, draw.choice((0.0, 0.0, 10.0, 30.0)))
+    stage.world.begin(process, work, after=draw.choice((0.0, 10.0, 40.0)) * draw.random())
 
 
 def _blows(draw: random.Random, stage: Stage, processes: list[Process], kinds: set[str]) -> None:
     """Crashes, pauses and outages, most of them at the moment of a request, for there it matters."""
     weather = stage.bucket.network
     assert isinstance(weather, Weather)
+    if "rot" in kinds:
+        stage.world.at(draw.random() * 60.0, lambda: _rot(draw, stage))
     for process in stage.processes:
         if "outages" in kinds and draw.random() < 0.5:
             begins = draw.random() * 40.0
             weather.down[process.name] = begins, begins + draw.random() * 3 * LEASE_SECONDS
         if "crashes" in kinds and draw.random() < 0.6:
-            weather.blows[process.name, draw.randrange(1, 60)] = lambda process=process: _crash(draw, stage, process)
+            weather.blows[process.name, draw.randrange(1, 60)] = lambda process=process: _crash(
+                draw, stage, process
+            )
         for _ in range(2):
             if "pauses" in kinds and draw.random() < 0.6:
                 seconds = draw.random() * 4 * LEASE_SECONDS
@@ -241,10 +257,22 @@ def _pause(stage: Stage, process: Process, seconds: float) -> None:
     process.paused = max(process.paused, stage.world.time + seconds)
 
 
+def _rot(draw: random.Random, stage: Stage) -> None:
+    """Damage a file of an output that is committed."""
+    objects = stage.bucket.objects
+    manifests = b"".join(content for key, content in objects.items() if key.endswith("/manifest.json"))
+    outputs = [key for key in objects if "/rows-" in key and key.split("/")[-2].encode() in manifests]
+    if outputs:
+        key = draw.choice(outputs)
+        stage.bucket.put(stage.fate, key, stage.bucket.objects[key] + b"!")
+
+
 def _crash(draw: random.Random, stage: Stage, process: Process) -> None:
     if process.is_dead:
         return
     stage.world.crash(process)
     if draw.random() < 0.6:  # the command is repeated, maybe by a process of the same number
-        again = stage.process(process.machine, draw.choice((process.number, process.number + 20)), process.skew)
+        again = stage.process(
+            process.machine, draw.choice((process.number, process.number + 20)), process.skew
+        )
         stage.world.begin(again, runs(stage, again, Plan(is_recorded=True)), after=draw.random() * 5.0)

@@ -119,8 +119,7 @@ class World:
         """The task that calls this goes on then. Raises Crashed if its process is gone by that time."""
         task = self.awake
         assert task is not None
-        if self._is_over or task.process.is_dead:
-            raise Crashed
+        self.require_alive()
         if until < float("inf"):
             self._wake_at(task, until)
         following = self._next()
@@ -130,7 +129,11 @@ class World:
             self._hand_over(following)
             mine.go.acquire()
             self.awake = task
-        if self._is_over or task.process.is_dead:
+        self.require_alive()
+
+    def require_alive(self) -> None:
+        """Raise Crashed if the process that is awake is gone."""
+        if self._is_over or self.process.is_dead:
             raise Crashed
 
     def wait_for(self, other: Task) -> None:
@@ -172,37 +175,24 @@ class World:
             if self.chooser is None:
                 entry = heapq.heappop(self._queue)
             else:
-                ready = self._ready()
+                self._queue = [one for one in sorted(self._queue) if self._is_wanted(one)]
+                ready = [one for one in self._queue if one[0] <= max(self.time, self._queue[0][0])]
                 if not ready:
-                    continue
+                    return None
                 entry = self.chooser.choose(self, ready)
-                if not self._is_due(entry):
-                    continue
                 self._queue.remove(entry)
                 heapq.heapify(self._queue)
-            if self._is_due(entry):
+            if not self._is_wanted(entry):
+                continue
+            time, _, task, _, _ = entry
+            if task is None or task.process.paused <= max(self.time, time):
                 return entry
+            self._wake_at(task, task.process.paused)
         return None
 
-    def _ready(self) -> list[Entry]:
-        """What is due next, all at one time, in an order that is the same each time."""
-        live = [entry for entry in sorted(self._queue) if self._is_due(entry)]
-        self._queue = live
-        return [entry for entry in live if entry[0] <= max(self.time, live[0][0])] if live else []
-
-    def _is_due(self, entry: Entry) -> bool:
+    def _is_wanted(self, entry: Entry) -> bool:
         _, _, task, _, number = entry
-        if task is None:
-            return True
-        process = task.process
-        if process.is_dead or task.has_ended or task.wake != number:
-            return False
-        if process.paused > max(self.time, entry[0]):
-            self._queue = [one for one in self._queue if one is not entry]
-            heapq.heapify(self._queue)
-            self._wake_at(task, process.paused)
-            return False
-        return True
+        return task is None or not (task.process.is_dead or task.has_ended or task.wake != number)
 
     # Threads
 

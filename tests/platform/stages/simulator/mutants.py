@@ -1,0 +1,272 @@
+"""Production's safeguards, each taken out in turn: a world that stays whole without one would not look for it.
+
+A mutant is a function of production whose text differs in one place. Its code is put into the function that is there,
+so all who know that function by any name run the mutant.
+"""
+
+import importlib
+import inspect
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is taken out, where, and a seed of a world that shows it. where: `module:function`, in behaviorlm_ray."""
+
+    safeguard: str
+    where: str
+    old: str
+    new: str
+    seed: int | None = None
+
+
+@contextmanager
+def living(mutant: Mutant) -> Iterator[None]:
+    """Production without the safeguard."""
+    function = _function(mutant.where)
+    text = textwrap.dedent(inspect.getsource(function))
+    assert text.count(mutant.old) == 1, f"{mutant.where} has {mutant.old!r} {text.count(mutant.old)} times"
+    space: dict[str, Any] = {}
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("def "))
+    exec("\n".join(lines[start:]).replace(mutant.old, mutant.new), dict(function.__globals__), space)
+    before = function.__code__
+    function.__code__ = space[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = before
+
+
+def _function(where: str) -> FunctionType:
+    module, _, path = where.partition(":")
+    found: Any = importlib.import_module(f"behaviorlm_ray.{module}")
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert isinstance(found, FunctionType)
+    return found
+
+
+MUTANTS = (
+    Mutant(
+        "a manifest is only created where there is none",
+        "stages.committing:_put_in_place",
+        "written = storage.write_exclusive(path, content)",
+        "written = storage.write_replacing(path, content) is None",
+    ),
+    Mutant(
+        "a damaged manifest is only replaced while it is the one that was found",
+        "stages.committing:_put_in_place",
+        "written = storage.replace_if(path, content, damaged)",
+        "written = storage.write_replacing(path, content) is None",
+    ),
+    Mutant(
+        "who lost its lease does not commit",
+        "stages.committing:_put_in_place",
+        "attempt.lease.check()",
+        "pass",
+    ),
+    Mutant(
+        "who lost the commit uses what was committed",
+        "stages.committing:_put_in_place",
+        "if written:",
+        "if True:",
+    ),
+    Mutant(
+        "who lost the commit is told",
+        "stages.committing:commit",
+        "report(",
+        "str(",
+    ),
+    Mutant(
+        "beside an unreadable manifest no attempt is removed, for one of them may be read",
+        "stages.committing:commit",
+        "elif attempt.found.content is None or attempt.found.attempt:",
+        "else:",
+    ),
+    Mutant(
+        "only attempts are removed that were there when this one began",
+        "stages.committing:commit",
+        "remove_written(attempt.earlier)",
+        "remove_written(attempt.output.parent / name for name in storage.list_folders(attempt.output.parent))",
+    ),
+    Mutant(
+        "only checkpoints are removed that were there when this attempt began",
+        "stages.committing:commit",
+        "(attempt.checkpoints, *attempt.earlier_checkpoints)",
+        "(attempt.checkpoints.parent,)",
+    ),
+    Mutant(
+        "each attempt has checkpoints of its own",
+        "stages.attempts:Attempt.__call__",
+        "self.output, self.checkpoints, self.lease, self.earlier, self.earlier_checkpoints",
+        "self.output, self.checkpoints.parent, self.lease, self.earlier, [self.checkpoints.parent]",
+    ),
+    Mutant(
+        "an attempt that begins without its lease removes nothing of others",
+        "stages.attempts:Attempt.__call__",
+        "self.lease.check()",
+        "pass",
+    ),
+    Mutant(
+        "a lease is only created where there is none",
+        "stages.lease:LeaseSeeker.try_acquire",
+        "if storage.write_exclusive(self.path, content):",
+        "if storage.write_replacing(self.path, content) is None:",
+    ),
+    Mutant(
+        "a lease is only taken over while it is the one that was seen",
+        "stages.lease:LeaseSeeker.try_acquire",
+        "if storage.replace_if(self.path, content, current):",
+        "if storage.write_replacing(self.path, content) is None:",
+    ),
+    Mutant(
+        "an owner whose lease has not expired is waited for",
+        "stages.lease:LeaseSeeker._is_gone",
+        "return clock.now() > holder.expires and watched",
+        "return watched",
+    ),
+    Mutant(
+        "an owner is watched before it counts as gone: its clock may be another",
+        "stages.lease:LeaseSeeker._is_gone",
+        "clock.now() > holder.expires and watched > 2 * self.seconds / HEARTBEATS_PER_LEASE",
+        "clock.now() > holder.expires",
+    ),
+    Mutant(
+        "a process of this machine that is alive is waited for",
+        "stages.lease:LeaseSeeker._is_gone",
+        "host.start_of(holder.process) != holder.process_started",
+        "True",
+    ),
+    Mutant(
+        "a heartbeat replaces only the one before",
+        "stages.lease:Lease._renew",
+        "if storage.replace_if(self.path, content, self._content):",
+        "if storage.write_replacing(self.path, content) is None:",
+    ),
+    Mutant(
+        "a heartbeat whose answer was lost is known again",
+        "stages.lease:Lease._renew",
+        "self._content = found",
+        "pass",
+    ),
+    Mutant(
+        "a lease that has vanished is lost",
+        "stages.lease:Lease.check",
+        "if self._is_of_another(storage.read_bytes(self.path)):",
+        "if self._is_of_another(storage.read_bytes(self.path) or self._content):",
+    ),
+    Mutant(
+        "only the own lease is given back",
+        "stages.lease:Lease.release",
+        "storage.remove_if(self.path, self._content)",
+        "storage.remove_if(self.path, storage.read_bytes(self.path) or b'')",
+    ),
+    Mutant(
+        "the lease is renewed while the body works",
+        "stages.lease:Lease._renew",
+        "now = self._now()",
+        "return True",
+    ),
+    Mutant(
+        "a manifest is trusted only if its files verify",
+        "stages.finding:find",
+        "problems = storage.damaged_files(folder, manifest.digests)",
+        "problems = []",
+    ),
+    Mutant(
+        "a manifest is trusted only if it is as it was written",
+        "stages.manifests:decode_manifest",
+        "if encode_manifest(manifest) != content:",
+        "if False:",
+    ),
+    Mutant(
+        "who got the lease looks again for what was committed meanwhile",
+        "stages.running:_finished_or_leased",
+        "found = find(identity)  # Somebody may have committed while we waited.",
+        "",
+    ),
+    Mutant(
+        "leases of a group are taken in one order",
+        "stages.running:run_group",
+        "in sorted(asked.items()):",
+        "in asked.items():",
+    ),
+    Mutant(
+        "a conditional write that was repeated may have failed on itself",
+        "storage.s3_objects:_put_if",
+        "return was_sent and (_read(place) or (None,))[0] == content",
+        "return False",
+    ),
+    Mutant(
+        "a conditional write that was repeated is not taken for done",
+        "storage.s3_objects:_put_if",
+        "return was_sent and (_read(place) or (None,))[0] == content",
+        "return was_sent",
+    ),
+    Mutant(
+        "a lost answer is looked into after the error is handled",
+        "storage.s3_objects:_put_if",
+        "            was_sent = is_repeated or was_repeated(error)\n",
+        "            return (is_repeated or was_repeated(error)) and (_read(place) or (None,))[0] == content\n",
+    ),
+    Mutant(
+        "files that a listing lacks are asked for",
+        "storage.s3:sizes",
+        "None if path in listed else digest_of(folder / path)",
+        "None",
+    ),
+    Mutant(
+        "stages are removed under their lease",
+        "upkeep.removal:_take_lease",
+        "seeker = LeaseSeeker(stage / LEASE_FILE, seconds, host)",
+        "seeker = LeaseSeeker(stage / LEASE_FILE, seconds, host)\n    seeker._is_gone = lambda *rest: True",
+    ),
+    Mutant(
+        "what somebody asks for is not removed",
+        "upkeep.removal:_remove_stage",
+        "if stage.name in asked_for(base):\n        return ASKED_FOR\n    content",
+        "content",
+    ),
+    Mutant(
+        "who asks is looked for once more when nobody can trust the manifest any more",
+        "upkeep.removal:_remove_stage",
+        "reading its files.\n        if stage.name in asked_for(base):",
+        "\n        if False:",
+    ),
+    Mutant(
+        "a manifest goes before its files",
+        "upkeep.removal:_remove_stage",
+        "if not storage.replace_if(manifest, condemned, content):",
+        "if False:",
+    ),
+    Mutant(
+        "a removal that lost its lease removes nothing more",
+        "upkeep.removal:_remove_stage",
+        "lease.check()",
+        "pass",
+    ),
+    Mutant(
+        "attempts are removed but for the one that is committed now",
+        "upkeep.removal:_remove_attempts",
+        "if path != committed",
+        "",
+    ),
+    Mutant(
+        "beside a damaged output no attempt is removed: it may be the repair",
+        "upkeep.removal:_remove_attempts",
+        "if storage.damaged_files(item.place / committed, manifest.digests):",
+        "if False:",
+    ),
+    Mutant(
+        "a tuning removes only checkpoints of attempts that were there when it began",
+        "tuning.step_folders:prune",
+        "*earlier_steps(earlier)]",
+        "*earlier_steps([root.parent / name for name in storage.list_folders(root.parent)])]",
+    ),
+)
