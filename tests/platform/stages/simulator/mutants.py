@@ -10,37 +10,49 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
+
+from tests.platform.stages.simulator.search import Case
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is taken out, where, and a seed of a world that shows it. where: `module:function`, in behaviorlm_ray."""
+    """What is taken out, and what shows it: the seed of a world, or a case that is searched.
+
+    where: `module:function`, in behaviorlm_ray; also: other places, where two guard the same.
+    """
 
     safeguard: str
     where: str
     old: str
     new: str
-    seed: int | None = None
+    shown_by: int | Case = 0
+    also: tuple[tuple[str, str, str], ...] = ()
 
 
 @contextmanager
 def living(mutant: Mutant) -> Iterator[None]:
     """Production without the safeguard."""
-    function = _function(mutant.where)
-    text = textwrap.dedent(inspect.getsource(function))
-    assert text.count(mutant.old) == 1, f"{mutant.where} has {mutant.old!r} {text.count(mutant.old)} times"
-    space: dict[str, Any] = {}
-    lines = text.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith("def "))
-    exec("\n".join(lines[start:]).replace(mutant.old, mutant.new), dict(function.__globals__), space)
-    before = function.__code__
-    function.__code__ = space[function.__name__].__code__
+    before: list[tuple[FunctionType, CodeType]] = []
     try:
+        for where, old, new in ((mutant.where, mutant.old, mutant.new), *mutant.also):
+            function = _function(where)
+            before.append((function, function.__code__))
+            function.__code__ = _changed(function, old, new)
         yield
     finally:
-        function.__code__ = before
+        for function, code in before:
+            function.__code__ = code
+
+
+def _changed(function: FunctionType, old: str, new: str) -> CodeType:
+    text = textwrap.dedent(inspect.getsource(function))
+    assert text.count(old) == 1, f"{function.__qualname__} has {old!r} {text.count(old)} times"
+    space: dict[str, Any] = {}
+    exec(text.replace(old, new), dict(function.__globals__), space)
+    found: CodeType = space[function.__name__].__code__
+    return found
 
 
 def _function(where: str) -> FunctionType:
@@ -160,6 +172,13 @@ MUTANTS = (
         "stages.lease:Lease.check",
         "if self._is_of_another(storage.read_bytes(self.path)):",
         "if self._is_of_another(storage.read_bytes(self.path) or self._content):",
+        also=(
+            (
+                "stages.lease:Lease._renew",
+                "found = storage.read_bytes(self.path)",
+                "found = storage.read_bytes(self.path) or self._content",
+            ),
+        ),
     ),
     Mutant(
         "only the own lease is given back",

@@ -7,6 +7,8 @@ times have the same continuations, and only the first is followed.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from behaviorlm.errors import StorageError
+
 from tests.platform.stages.simulator.bucket import Delivery
 from tests.platform.stages.simulator.cast import Plan, Stage, cleans, folder_of, runs
 from tests.platform.stages.simulator.watch import Violation, Watch
@@ -16,11 +18,10 @@ from tests.platform.stages.simulator.world import Entry, Process, World
 LEASE_SECONDS = 10.0
 """So that looks at a lease and heartbeats come at times without rounding."""
 PAUSE = 25.0
-LONGEST = 18.0
+LONGEST = 10.0
 """Seconds after which everything is over where nobody is away: a lost answer costs its time-out and no lease."""
 LOST = Delivery(there=0.0, back=None), Delivery(there=None, back=None)
 """An answer is lost, or the request."""
-NETWORK = ("loss",)
 DONE = Delivery()
 
 
@@ -30,23 +31,28 @@ class Seen(BaseException):
 
 @dataclass(frozen=True)
 class Case:
-    """Who is there, and what may happen to one of them, once each: `crash`, `pause`, `loss` of an answer.
+    """Who is there, and what may happen to one of them, once each: `crash`, `pause`, `loss` of an answer, `rot` of what
+    is committed.
 
-    cast: `run` runs the stage, `read` also reads its output slowly, `stages` and `attempts` clean up. past: what lies
-    there, `an output`, `a damaged output` or nothing.
+    cast: `run` runs the stage, `read` also reads its output slowly, `fail` fails, `stages` and `attempts` clean up. past: what lies
+    there, `an output`, `a damaged output`, `half an attempt` or nothing. starts: seconds until each of them does.
     """
 
     faults: tuple[str, ...] = ()
     cast: tuple[str, ...] = ("run", "run")
     machines: str = "ab"
     past: str = ""
+    starts: tuple[float, float] = (0.0, 0.0)
     has_checkpoints: bool = False
+    has_scratch: bool = False
 
     def __str__(self) -> str:
+        late = f", the second {self.starts[1]:g} s later" if any(self.starts) else ""
         beside = f" beside {self.past}" if self.past else ""
         where = "on one machine" if len(set(self.machines)) == 1 else "on two machines"
         with_checkpoints = " with checkpoints" if self.has_checkpoints else ""
-        return f"{' and '.join(self.cast)}{with_checkpoints} {where}{beside}: {' and '.join(self.faults) or 'no fault'}"
+        who, what = " and ".join(self.cast), " and ".join(self.faults) or "no fault"
+        return f"{who}{with_checkpoints} {where}{late}{beside}: {what}"
 
 
 @dataclass
@@ -83,18 +89,24 @@ class _Way:
         self.others: list[tuple[int, ...]] = []
         self.left = list(search.case.faults)
         self.struck: set[Process] = set()
+        self.stage: Stage | None = None
 
     def choose(self, world: World, ready: list[Entry]) -> Entry:
         """As of `Chooser`: one goes on, or its process is struck before its request takes effect."""
         options: list[tuple[str, Entry]] = [("go on", entry) for entry in ready]
         for fault in self.left:
-            if fault not in NETWORK:
+            if fault == "rot":
+                options += [(fault, ready[0])] if self.committed() else []
+            elif fault != "loss":
                 options += [(fault, entry) for entry in ready if entry[2] is not None]
         if len(options) == 1:
             return options[0][1]
         what, entry = options[self._pick(len(options), lambda: self._state(world))]
         task = entry[2]
-        if what != "go on" and task is not None:
+        if what == "rot":
+            self.left.remove(what)
+            self.damage()
+        elif what != "go on" and task is not None:
             self.left.remove(what)
             self.struck.add(task.process)
             if what == "crash":
@@ -102,6 +114,21 @@ class _Way:
             else:
                 task.process.paused = world.time + PAUSE
         return entry
+
+    def committed(self) -> list[str]:
+        """The manifests that are there."""
+        return [key for key in self._stage.bucket.objects if key.endswith("/manifest.json")]
+
+    def damage(self) -> None:
+        """Something happens to what is committed."""
+        bucket = self._stage.bucket
+        for key in self.committed():
+            bucket.put(self._stage.fate, key, bucket.objects[key] + b"!")
+
+    @property
+    def _stage(self) -> Stage:
+        assert self.stage is not None
+        return self.stage
 
     def deliver(self, process: Process, verb: str, key: str) -> Delivery:
         """As of `Network`: an answer is lost, or not."""
@@ -135,11 +162,11 @@ class _Way:
     def _state(self, world: World) -> int:
         queue = sorted(
             (time, world.tasks.index(task))
-            for time, _, task, _, number in world._queue
+            for time, _, task, _, number in world.queue
             if task and task.wake == number
         )
         tasks = tuple((task.history, task.has_ended, task.process.is_dead) for task in world.tasks)
-        return hash((world.time, world.objects_state(), tuple(queue), tasks, tuple(self.left)))
+        return hash((world.time, self._stage.bucket.state, tuple(queue), tasks, tuple(self.left)))
 
 
 def _work(stage: Stage, process: Process, role: str, case: Case) -> Callable[[], None]:
@@ -148,6 +175,8 @@ def _work(stage: Stage, process: Process, role: str, case: Case) -> Callable[[],
     plan = Plan(
         seconds=2.0,
         has_checkpoints=case.has_checkpoints,
+        has_scratch=case.has_scratch,
+        fails="tune" if role == "fail" else "",
         is_recorded=role == "read" or "stages" in case.cast,
         reads=3.0 if role == "read" else 0.0,
     )
@@ -157,9 +186,11 @@ def _work(stage: Stage, process: Process, role: str, case: Case) -> Callable[[],
 def play(case: Case, way: _Way) -> None:
     """One world by choices."""
     stage = Stage(way, way, LEASE_SECONDS)
-    stage.world.objects_state = lambda: stage.bucket.state
-    if case.past:
-        objects = stage.bucket.objects
+    way.stage = stage
+    objects = stage.bucket.objects
+    if case.past == "half an attempt":
+        objects[f"{folder_of('tune').key}/attempts/gone/rows-0"] = b"half"
+    elif case.past:
         objects.update(past_of(("tune",), is_whole=True))
         [rows] = [key for key in objects if key.endswith("rows-0")]
         objects[rows] += b"!" * (case.past == "a damaged output")
@@ -167,13 +198,15 @@ def play(case: Case, way: _Way) -> None:
     watch = Watch(stage)
     for number, (role, machine) in enumerate(zip(case.cast, case.machines, strict=True)):
         process = stage.process(machine, number)
-        stage.world.begin(process, _work(stage, process, role, case))
+        stage.world.begin(process, _work(stage, process, role, case), after=case.starts[number])
     stage.play()
     watch.ended()
     for run in stage.runs:
-        if run.process not in way.struck and run.error is not None:
+        if run.process not in way.struck and isinstance(run.error, StorageError):
             raise Violation(f"{run.process.name}, to which nothing happened, failed: {run.error!r}")
     begun = [run.process.name for run in stage.runs if run.attempts]
+    if case.past or "rot" in case.faults:
+        return
     if not way.struck and len(begun) > 1:
         raise Violation(f"{' and '.join(begun)} both ran, though neither was away")
     if not way.struck and stage.world.time > LONGEST:

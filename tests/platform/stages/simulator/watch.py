@@ -17,8 +17,8 @@ class Violation(AssertionError):
 
 
 class Watch:
-    """Looks at each change. State: the manifests that were ever put, whether those that a removal took verified, and
-    when each lease was last renewed.
+    """Looks at each change. State: the first thing that was wrong, the manifests that were ever put, whether those that
+    a removal took verified, and when each lease was last renewed.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -29,10 +29,17 @@ class Watch:
         self.manifests = {(folder, made.attempt) for folder, made in there.items() if made is not None}
         self.condemned: dict[str, bool] = {}
         self.renewed: dict[str, float] = {}
+        self.broken: Violation | None = None
         stage.bucket.watchers.append(self.changed)
 
     def changed(self, change: Change) -> None:
-        """Raise Violation for a change that must not be."""
+        """Look at a change. What is wrong is kept for the end: here it would be raised in production's midst."""
+        try:
+            self._look_at(change)
+        except Violation as violation:
+            self.broken = self.broken or violation
+
+    def _look_at(self, change: Change) -> None:
         folder, _, path = change.key.removeprefix(f"{ROOT.key}/stages/").partition("/")
         if not change.key.startswith(f"{ROOT.key}/stages/"):
             return
@@ -126,19 +133,14 @@ class Watch:
         """A removal leaves the stages that were asked for when it got their lease; old attempts it may remove."""
         if change.before is None or self.manifest_of(folder) is not None:
             return
-        leased = [
-            one.time
-            for one in self.stage.bucket.changes
-            if one.process is change.process and one.key.endswith(f"{folder}/lease.json")
-        ]
+        is_asked_for = False
         for one in self.stage.bucket.changes:
-            if (
-                leased
-                and one.time < leased[0]
-                and one.key.endswith(RECORD_FILE)
-                and folder.encode() in (one.after or b"")
-            ):
-                raise Violation(f"{change.process.name} removed {change.key}, of a stage that was asked for")
+            if one.key.endswith(RECORD_FILE) and folder.encode() in (one.after or b""):
+                is_asked_for = True
+            if one.process is change.process and one.key.endswith(f"{folder}/lease.json"):
+                break
+        if is_asked_for:
+            raise Violation(f"{change.process.name} removed {change.key}, of a stage that was asked for")
 
     def _output_changed(self, change: Change, path: str, manifest: Manifest) -> None:
         relative = path.removeprefix(f"attempts/{manifest.attempt}/")
@@ -170,7 +172,9 @@ class Watch:
             )
 
     def ended(self) -> None:
-        """What must hold once everything has come to its end."""
+        """What must hold once everything has come to its end. Raises the first Violation."""
+        if self.broken is not None:
+            raise self.broken
         for run in self.stage.runs:
             self._came_to_an_end(run)
 

@@ -258,10 +258,11 @@ def _pause(stage: Stage, process: Process, seconds: float) -> None:
 
 
 def _rot(draw: random.Random, stage: Stage) -> None:
-    """Damage a file of an output that is committed."""
+    """Damage a file of an output that is committed, or its manifest."""
     objects = stage.bucket.objects
     manifests = b"".join(content for key, content in objects.items() if key.endswith("/manifest.json"))
     outputs = [key for key in objects if "/rows-" in key and key.split("/")[-2].encode() in manifests]
+    outputs += [key for key in objects if key.endswith("/manifest.json")]
     if outputs:
         key = draw.choice(outputs)
         stage.bucket.put(stage.fate, key, stage.bucket.objects[key] + b"!")

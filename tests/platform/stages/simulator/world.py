@@ -62,7 +62,7 @@ Entry = tuple[float, int, Task | None, Action | None, int]
 
 
 class World:
-    """State: the time, the queue, the tasks, and the one that is awake."""
+    """State: the time, the queue of what is to happen, the tasks, and the one that is awake."""
 
     def __init__(self, chooser: Chooser | None = None, longest: float = 5000.0, most: int = 20_000) -> None:
         self.time = 0.0
@@ -72,7 +72,7 @@ class World:
         self.steps = 0
         self.failure: BaseException | None = None
         self._limits = longest, most
-        self._queue: list[Entry] = []
+        self.queue: list[Entry] = []
         self._order = itertools.count()
         self._is_over = False
         self._outside = threading.Lock()
@@ -89,7 +89,7 @@ class World:
 
     def at(self, seconds: float, action: Action) -> None:
         """Let something happen after so long that is of no process. It may not wait."""
-        heapq.heappush(self._queue, (self.time + seconds, next(self._order), None, action, 0))
+        heapq.heappush(self.queue, (self.time + seconds, next(self._order), None, action, 0))
 
     def run(self) -> None:
         """Until nothing is left to do. Raises what an action or the chooser raised."""
@@ -151,7 +151,7 @@ class World:
 
     def _wake_at(self, task: Task, time: float) -> None:
         task.wake += 1
-        heapq.heappush(self._queue, (time, next(self._order), task, None, task.wake))
+        heapq.heappush(self.queue, (time, next(self._order), task, None, task.wake))
 
     def _next(self) -> Task | None:
         """Let happen what is due until a task is; None if nothing is left, or something failed."""
@@ -171,17 +171,17 @@ class World:
         return None
 
     def _pop(self) -> Entry | None:
-        while self._queue:
+        while self.queue:
             if self.chooser is None:
-                entry = heapq.heappop(self._queue)
+                entry = heapq.heappop(self.queue)
             else:
-                self._queue = [one for one in sorted(self._queue) if self._is_wanted(one)]
-                ready = [one for one in self._queue if one[0] <= max(self.time, self._queue[0][0])]
+                self.queue = [one for one in sorted(self.queue) if self._is_wanted(one)]
+                ready = [one for one in self.queue if one[0] <= max(self.time, self.queue[0][0])]
                 if not ready:
                     return None
                 entry = self.chooser.choose(self, ready)
-                self._queue.remove(entry)
-                heapq.heapify(self._queue)
+                self.queue.remove(entry)
+                heapq.heapify(self.queue)
             if not self._is_wanted(entry):
                 continue
             time, _, task, _, _ = entry
