@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from behaviorlm.errors import StorageError
-
 from tests.platform.stages.simulator.bucket import Delivery
 from tests.platform.stages.simulator.cast import Plan, Stage, cleans, folder_of, runs
 from tests.platform.stages.simulator.watch import Violation, Watch
@@ -31,11 +30,11 @@ class Seen(BaseException):
 
 @dataclass(frozen=True)
 class Case:
-    """Who is there, and what may happen to one of them, once each: `crash`, `pause`, `loss` of an answer, `rot` of what
-    is committed.
+    """Who is there, and what may happen, once each: `crash` or `pause` of one of them, `loss` of a request or an answer,
+    `rot` of what is committed once all have begun.
 
-    cast: `run` runs the stage, `read` also reads its output slowly, `fail` fails, `stages` and `attempts` clean up. past: what lies
-    there, `an output`, `a damaged output`, `half an attempt` or nothing. starts: seconds until each of them does.
+    cast: `run` runs the stage, `read` also reads its output slowly, `fail` fails, `stages` and `attempts` clean up.
+    past: what lies there, `an output`, `a damaged output`, `half an attempt` or nothing. starts: when each begins.
     """
 
     faults: tuple[str, ...] = ()
@@ -96,7 +95,8 @@ class _Way:
         options: list[tuple[str, Entry]] = [("go on", entry) for entry in ready]
         for fault in self.left:
             if fault == "rot":
-                options += [(fault, ready[0])] if self.committed() else []
+                is_due = world.time >= max(self.search.case.starts) and self.committed()
+                options += [(fault, ready[0])] if is_due else []
             elif fault != "loss":
                 options += [(fault, entry) for entry in ready if entry[2] is not None]
         if len(options) == 1:
@@ -205,7 +205,7 @@ def play(case: Case, way: _Way) -> None:
         if run.process not in way.struck and isinstance(run.error, StorageError):
             raise Violation(f"{run.process.name}, to which nothing happened, failed: {run.error!r}")
     begun = [run.process.name for run in stage.runs if run.attempts]
-    if case.past or "rot" in case.faults:
+    if case.past or "fail" in case.cast or "rot" in case.faults:
         return
     if not way.struck and len(begun) > 1:
         raise Violation(f"{' and '.join(begun)} both ran, though neither was away")
