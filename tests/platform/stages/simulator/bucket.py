@@ -55,6 +55,10 @@ class Change:
     before: bytes | None
     after: bytes | None
 
+    def __str__(self) -> str:
+        what = "removed" if self.after is None else "made" if self.before is None else "replaced"
+        return f"{self.time:8.2f} s  {self.process.name:5}  {what:8}  {self.key}"
+
 
 class Bucket:
     """State: the objects (`state` is a hash of them), all changes so far, and who is told of each as it happens."""

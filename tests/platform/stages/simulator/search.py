@@ -30,7 +30,7 @@ class Seen(BaseException):
 
 @dataclass(frozen=True)
 class Case:
-    """Who is there, and what may happen, once each: `crash` or `pause` of one of them, `loss` of a request or an answer,
+    """Who is there, and what may happen, once each: `crash` or `pause` of one, `loss` of a request or an answer,
     `rot` of what is committed once all have begun.
 
     cast: `run` runs the stage, `read` also reads its output slowly, `fail` fails, `stages` and `attempts` clean up.

@@ -75,15 +75,15 @@ class Outcome:
     states: frozenset[int]
 
 
-def play(seed: int) -> Outcome:
-    """One world. Raises Violation, with the seed, if something does not hold."""
+def play(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
+    """One world. Raises Violation, with the seed, if something does not hold. tell: is told each change."""
     try:
-        return _play(seed)
+        return _play(seed, tell)
     except AssertionError as error:
         raise Violation(f"seed {seed}: {error}") from error
 
 
-def _play(seed: int) -> Outcome:
+def _play(seed: int, tell: Callable[[str], None] | None) -> Outcome:
     draw = random.Random(seed)
     weather = Weather(draw, slow=draw.choice((0.01, 0.2, 2.0)))
     stage = Stage(weather)
@@ -105,6 +105,8 @@ def _play(seed: int) -> Outcome:
     stage.world.begin(last, runs(stage, last, Plan(names, reads=0.1, is_recorded=True)), after=QUIET + 1)
     states: set[int] = set()
     stage.bucket.watchers.append(lambda change: states.add(stage.state()))
+    if tell is not None:
+        stage.bucket.watchers.append(lambda change: tell(str(change)))
     stage.play()
     watch.ended()
     final = next(run for run in stage.runs if run.process is last)
