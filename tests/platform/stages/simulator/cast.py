@@ -101,7 +101,7 @@ class Stage:
         self.clock = SimulatedClock(self.world)
         self.processes: list[Process] = []
         self.runs: list[Run] = []
-        self.cleaners: set[Process] = set()
+        self.cleaners: dict[Process, tuple[Kind, ...]] = {}
         self.fate = Process("fate", "", 0)
 
     def process(self, machine: str, number: int = 1, skew: float = 0.0, name: str = "") -> Process:
@@ -131,6 +131,7 @@ class Stage:
     def production(self) -> Iterator[None]:
         """Production's requests come here, and what it prints goes nowhere. Requests of one call follow each other."""
         client = Client(self.bucket)
+        _decode_once.cache_clear()
         with ExitStack() as patches:
             for module in (s3, s3_objects):
                 patches.enter_context(
@@ -222,7 +223,7 @@ def cleans(
     stage: Stage, process: Process, kinds: tuple[Kind, ...], thinks: float = 0.0
 ) -> Callable[[], None]:
     """The work of a process that cleans up. thinks: seconds until a person agrees to what was listed."""
-    stage.cleaners.add(process)
+    stage.cleaners[process] = kinds
 
     def work() -> None:
         with suppress(StorageError):

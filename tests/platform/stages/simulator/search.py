@@ -120,8 +120,10 @@ class _Way:
         return [key for key in self._stage.bucket.objects if key.endswith("/manifest.json")]
 
     def damage(self) -> None:
-        """Something happens to what is committed."""
+        """What is committed is damaged, and checkpoints are lost."""
         bucket = self._stage.bucket
+        for key in [key for key in bucket.objects if "/checkpoints/" in key]:
+            bucket.put(self._stage.fate, key, None)
         for key in self.committed():
             bucket.put(self._stage.fate, key, bucket.objects[key] + b"!")
 

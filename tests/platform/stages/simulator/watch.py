@@ -23,6 +23,7 @@ class Watch:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        _decoded.cache_clear()
         self.objects = stage.bucket.objects
         folders = {key.split("/")[2] for key in self.objects if key.endswith("/manifest.json")}
         there = {folder: self.manifest_of(folder) for folder in folders}
@@ -51,7 +52,7 @@ class Watch:
         if path == "lease.json":
             self._lease_changed(change, folder)
             return
-        if change.process in self.stage.cleaners:
+        if self.stage.cleaners.get(change.process) == ("stages",):
             self._hold_against_who_asks(change, folder)
         manifest = self.manifest_of(folder)
         if manifest is not None and path.startswith(f"attempts/{manifest.attempt}/"):
@@ -130,9 +131,7 @@ class Watch:
         return next((one for one in self.stage.processes if one.name == name), Process(name, "past", 7))
 
     def _hold_against_who_asks(self, change: Change, folder: str) -> None:
-        """A removal leaves the stages that were asked for when it got their lease; old attempts it may remove."""
-        if change.before is None or self.manifest_of(folder) is not None:
-            return
+        """A removal leaves the stages that were asked for when it got their lease."""
         is_asked_for = False
         for one in self.stage.bucket.changes:
             if one.key.endswith(RECORD_FILE) and folder.encode() in (one.after or b""):
