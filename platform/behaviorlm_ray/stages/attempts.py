@@ -96,7 +96,9 @@ class Attempt:
 
     def manifest(self, result: StageResult) -> Manifest:
         """What the attempt made, every file made durable and hashed. Raises StorageError."""
-        digests = storage.describe_folder(self.output)
+        # A request to write scratch that was given up may take effect after its removal.
+        described = storage.describe_folder(self.output).items()
+        digests = {path: digest for path, digest in described if not path.startswith(f"{SCRATCH}/")}
         started, begun = self.begun or (self.host.clock.now(), self.host.clock.monotonic())
         return Manifest(
             stage=self.identity.name,
