@@ -51,6 +51,7 @@ class Lease:
     ) -> None:
         # A heartbeat that waits longer than the lease lasts helps nobody; the next one tries again.
         self.path = storage.with_patience(path, seconds / HEARTBEATS_PER_LEASE)
+        self._patient_path = path
         self.record = record
         self.lost = threading.Event()
         self._content = content
@@ -79,11 +80,11 @@ class Lease:
     def check(self) -> None:
         """Raise StorageError if somebody else has taken over: what this process still writes is not used.
 
-        Looks at the file itself: a process that was stopped gets here before its next heartbeat.
+        Looks at the file itself: a process that was stopped gets here before its next heartbeat. Also raises if that
+        cannot be read: whoever goes on from here removes things.
         """
-        with suppress(StorageError):  # While the storage cannot be read, the last heartbeat counts.
-            if self._is_of_another(storage.read_bytes(self.path)):
-                self.lost.set()
+        if self._is_of_another(storage.read_bytes(self._patient_path)):
+            self.lost.set()
         if self.lost.is_set():
             raise StorageError(
                 f"{self._lost_message()}; end this one, or run the same command again to wait for the other"
@@ -135,9 +136,11 @@ class LeaseSeeker:
 
     def try_acquire(self) -> Lease | LeaseRecord:
         """The lease, if it was free or its owner is gone; otherwise who holds it. Raises StorageError."""
-        record = self._new_record()
-        content = _encode(record)
         while True:
+            record = (
+                self._new_record()
+            )  # each time: what was offered once may be there late, and look watched for long
+            content = _encode(record)
             current = storage.read_bytes(self.path)
             if current is None:
                 if storage.write_exclusive(self.path, content):
