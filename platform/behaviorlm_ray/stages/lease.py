@@ -137,9 +137,8 @@ class LeaseSeeker:
     def try_acquire(self) -> Lease | LeaseRecord:
         """The lease, if it was free or its owner is gone; otherwise who holds it. Raises StorageError."""
         while True:
-            record = (
-                self._new_record()
-            )  # each time: what was offered once may be there late, and look watched for long
+            # Each time: what was offered once may be there late, have expired, and have been watched for long.
+            record = self._new_record()
             content = _encode(record)
             current = storage.read_bytes(self.path)
             if current is None:

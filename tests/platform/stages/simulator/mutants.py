@@ -98,7 +98,7 @@ MUTANTS = (
         "stages.committing:commit",
         "report(",
         "str(",
-        shown_by=57,
+        shown_by=106,
     ),
     Mutant(
         "beside an unreadable manifest no attempt is removed, for one of them may be read",
@@ -180,8 +180,8 @@ MUTANTS = (
     Mutant(
         "a lease that has vanished is lost",
         "stages.lease:Lease.check",
-        "if self._is_of_another(storage.read_bytes(self.path)):",
-        "if self._is_of_another(storage.read_bytes(self.path) or self._content):",
+        "if self._is_of_another(storage.read_bytes(self._patient_path)):",
+        "if self._is_of_another(storage.read_bytes(self._patient_path) or self._content):",
         shown_by=Case(("pause",), ("run", "fail"), has_scratch=True),
         also=(
             (
@@ -316,5 +316,27 @@ MUTANTS = (
         "*earlier_steps(earlier)]",
         "*earlier_steps([root.parent / name for name in storage.list_folders(root.parent)])]",
         shown_by=141,
+    ),
+    Mutant(
+        "what lies in scratch is never part of an output",
+        "stages.attempts:Attempt.manifest",
+        'if not path.startswith(f"{SCRATCH}/")',
+        "",
+        shown_by=84942,
+    ),
+    Mutant(
+        "a lease that cannot be read is not taken for one's own",
+        "stages.lease:Lease.check",
+        "    if self._is_of_another(storage.read_bytes(self._patient_path)):\n        self.lost.set()",
+        "    with suppress(StorageError):\n        if self._is_of_another(storage.read_bytes(self.path)):\n"
+        "            self.lost.set()",
+        shown_by=20589,
+    ),
+    Mutant(
+        "each try for a lease offers a new record",
+        "stages.lease:LeaseSeeker.try_acquire",
+        "record = self._new_record()",
+        "record = locals().get('record') or self._new_record()",
+        shown_by=55284,
     ),
 )

@@ -19,7 +19,8 @@ class Violation(AssertionError):
 
 class Watch:
     """Looks at each change. State: the first thing that was wrong, the manifests that were ever put, whether those that
-    a removal took verified, and when each lease was last renewed.
+    a removal took verified, when each lease was last renewed, and where something was
+    damaged.
     """
 
     def __init__(self, stage: Stage) -> None:
@@ -30,6 +31,7 @@ class Watch:
         self.manifests = {(folder, made.attempt) for folder, made in there.items() if made is not None}
         self.condemned: dict[str, bool] = {}
         self.renewed: dict[str, float] = {}
+        self.rotten: set[str] = set()
         self.broken: Violation | None = None
         stage.bucket.watchers.append(self.changed)
 
@@ -45,6 +47,7 @@ class Watch:
         if not change.key.startswith(f"{ROOT.key}/stages/"):
             return
         if change.process is self.stage.fate:
+            self.rotten.add(folder)
             return
         if path == "manifest.json":
             self._manifest_changed(change, folder)
@@ -88,7 +91,9 @@ class Watch:
                     f"{change.process.name} put a manifest of {folder} back that verifies no more"
                 )
             return
-        if self.verifies(folder, before):
+        if (
+            self.verifies(folder, before) and folder not in self.rotten
+        ):  # what rots may be put right by a late request
             raise Violation(f"{change.process.name} replaced a manifest of {folder} that verifies")
         if after is None:
             raise Violation(f"{change.process.name} put a manifest of {folder} that cannot be read")
