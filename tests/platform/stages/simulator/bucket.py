@@ -199,8 +199,12 @@ class Client:
                 world.told((verb, key, _plain(answer)))
                 return answer, repeats
             answers: list[Any] = []
+
+            def arrive(answers: list[Any] = answers) -> None:
+                answers.append(serve(process))
+
             if delivery.there is not None:
-                world.at(delivery.there, lambda answers=answers: answers.append(serve(process)))
+                world.at(delivery.there, arrive)
             if delivery.there is not None and delivery.back is not None:
                 world.wait(world.time + delivery.there + delivery.back)
                 world.told((verb, key, _plain(answers[0])))

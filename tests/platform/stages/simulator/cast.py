@@ -57,6 +57,7 @@ class SimulatedClock:
         """Each call is a task of its own, so that it goes on beside the work that it belongs to."""
         world, process = self._world, self._world.process
         is_stopped = False
+        task = world.begin(process, lambda: beat(), seconds)
 
         def beat() -> None:
             nonlocal task
@@ -71,7 +72,6 @@ class SimulatedClock:
             else:
                 world.wait_for(task)
 
-        task = world.begin(process, beat, seconds)
         return stop
 
 
