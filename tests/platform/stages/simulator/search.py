@@ -172,8 +172,8 @@ class _Way:
 
 
 def _work(stage: Stage, process: Process, role: str, case: Case) -> Callable[[], None]:
-    if role == "stages" or role == "attempts":
-        return cleans(stage, process, (role,))
+    if role in ("stages", "attempts"):
+        return cleans(stage, process, ("stages",) if role == "stages" else ("attempts",))
     plan = Plan(
         seconds=2.0,
         has_checkpoints=case.has_checkpoints,

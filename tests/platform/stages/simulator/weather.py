@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from behaviorlm_ray.upkeep.removal import Kind
 from tests.platform.stages.simulator.bucket import Delivery
@@ -241,15 +242,13 @@ def _blows(draw: random.Random, stage: Stage, processes: list[Process], kinds: s
             begins = draw.random() * 40.0
             weather.down[process.name] = begins, begins + draw.random() * 3 * LEASE_SECONDS
         if "crashes" in kinds and draw.random() < 0.6:
-            weather.blows[process.name, draw.randrange(1, 60)] = lambda process=process: _crash(
-                draw, stage, process
-            )
+            weather.blows[process.name, draw.randrange(1, 60)] = partial(_crash, draw, stage, process)
         for _ in range(2):
             if "pauses" in kinds and draw.random() < 0.6:
                 seconds = draw.random() * 4 * LEASE_SECONDS
                 weather.blows.setdefault(
                     (process.name, draw.randrange(1, 60)),
-                    lambda process=process, seconds=seconds: _pause(stage, process, seconds),
+                    partial(_pause, stage, process, seconds),
                 )
 
 
