@@ -27,13 +27,13 @@ def _commit(stage: str) -> Moment:
     return Moment(f"commit_{stage}", stage, r"manifest\.json", 1, EVERYWHERE)
 
 
-PROGRESS = r"checkpoints/progress\.json"
+PROGRESS = r"checkpoints/[^/]+/progress\.json"
 
 MOMENTS = (
     Moment("prepare", "prepare", r"attempts/", 4, EVERYWHERE),
     _commit("prepare"),
     Moment("a_tune", "a_tune", PROGRESS, 3, EVERYWHERE | {"train_worker"}),
-    Moment("checkpoint", "a_tune", r"checkpoints/step-\d+/", 8, EVERYWHERE | {"train_worker"}),
+    Moment("checkpoint", "a_tune", r"checkpoints/[^/]+/step-\d+/", 8, EVERYWHERE | {"train_worker"}),
     _commit("a_tune"),
     Moment("score", "score", r".*windows-", 4, EVERYWHERE | {"scoring_worker"}),
     _commit("score"),

@@ -183,6 +183,7 @@ def _tune(
             config=config,
             execution=settings.execution.tuning,
             checkpoint_folder=folder.checkpoints,
+            earlier_checkpoints=folder.earlier_checkpoints,
             output_folder=folder.output,
             base=run.inputs.base if begun is None else begun.manifest.content_hash,
             stop_step=tuning.stop_step,

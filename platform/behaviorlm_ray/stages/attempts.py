@@ -23,18 +23,21 @@ class StageFolder:
 
     Both places may be on S3: write through `storage.writing` or `storage.writing_file`, also on other machines. What
     the body itself removes again goes below `output / SCRATCH`, which no other attempt sees.
-    earlier: outputs of other attempts at the same stage, cut short mostly; nothing vouches for what they hold.
+    Both are this attempt's own, so that whoever had the lease before, and was only away, touches neither.
+    earlier, earlier_checkpoints: those of other attempts at the same stage, cut short mostly; nothing vouches for what
+    they hold, and one that is still at work may remove its own.
     """
 
     output: Location
     checkpoints: Location
     lease: Lease
     earlier: Sequence[Location] = ()
+    earlier_checkpoints: Sequence[Location] = ()
 
     @property
     def stage(self) -> str:
         """Name and fingerprint of the stage."""
-        return self.checkpoints.parent.name
+        return self.output.parent.parent.name
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class StageResult:
 class Attempt:
     """A body bound to its folder: to call it is to run it, once.
 
-    found: what was committed when the lease was got. State: `begun`, when by the clock's two readings, and `earlier`,
-    the attempts that were there then; None and empty before the body is called.
+    found: what was committed when the lease was got. State: `begun`, when by the clock's two readings, and `earlier`
+    and `earlier_checkpoints`, what other attempts had left then; None and empty before the body is called.
     """
 
     identity: Identity
@@ -63,6 +66,7 @@ class Attempt:
     name: str
     begun: tuple[float, float] | None = None
     earlier: Sequence[Location] = ()
+    earlier_checkpoints: Sequence[Location] = ()
 
     @property
     def output(self) -> Location:
@@ -71,23 +75,30 @@ class Attempt:
 
     @property
     def checkpoints(self) -> Location:
-        """What all attempts at the stage share."""
-        return self.identity.folder / "checkpoints"
+        """What another attempt may go on from."""
+        return self.identity.folder / "checkpoints" / self.name
 
     def __call__(self) -> StageResult:
-        """Run the body. Raises what it raises, and StorageError."""
-        attempts = self.output.parent
+        """Run the body. Raises what it raises, and StorageError, also if somebody else has the lease by now."""
+        attempts, checkpoints = self.output.parent, self.checkpoints.parent
         known = [name for name in storage.list_folders(attempts) if name != self.found.attempt]
         self.earlier = [attempts / name for name in known]
+        self.earlier_checkpoints = [checkpoints / name for name in storage.list_folders(checkpoints)]
+        self.lease.check()  # after it was listed: nothing of that is of somebody who gets the lease later
         remove_scratch(self.earlier)
         storage.make_folder(self.output)
         storage.make_folder(self.checkpoints)
         self.begun = self.host.clock.now(), self.host.clock.monotonic()
-        return self.body(StageFolder(self.output, self.checkpoints, self.lease, self.earlier))
+        folder = StageFolder(
+            self.output, self.checkpoints, self.lease, self.earlier, self.earlier_checkpoints
+        )
+        return self.body(folder)
 
     def manifest(self, result: StageResult) -> Manifest:
         """What the attempt made, every file made durable and hashed. Raises StorageError."""
-        digests = storage.describe_folder(self.output)
+        # A request to write scratch that was given up may take effect after its removal.
+        described = storage.describe_folder(self.output).items()
+        digests = {path: digest for path, digest in described if not path.startswith(f"{SCRATCH}/")}
         started, begun = self.begun or (self.host.clock.now(), self.host.clock.monotonic())
         return Manifest(
             stage=self.identity.name,

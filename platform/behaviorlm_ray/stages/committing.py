@@ -6,7 +6,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import Attempt, StageResult
 from behaviorlm_ray.stages.finding import StageOutput, find, output_in
-from behaviorlm_ray.stages.leftovers import remove_unneeded, remove_written, require_untouched
+from behaviorlm_ray.stages.leftovers import remove_unneeded, remove_written
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest, encode_manifest
 
 
@@ -24,7 +24,8 @@ def commit(attempt: Attempt, result: StageResult, report: Callable[[str], None])
         remove_unneeded(attempt.output)
     elif attempt.found.content is None or attempt.found.attempt:
         remove_written(attempt.earlier)  # else one of them may be an output that is still read
-    remove_unneeded(attempt.checkpoints)
+    for folder in (attempt.checkpoints, *attempt.earlier_checkpoints):
+        remove_unneeded(folder)
     return committed
 
 
@@ -35,7 +36,6 @@ def _put_in_place(attempt: Attempt, manifest: Manifest) -> StageOutput:
     while True:
         try:
             attempt.lease.check()
-            require_untouched(attempt.output)
         except StorageError:
             found = find(attempt.identity)
             if found.output is None:

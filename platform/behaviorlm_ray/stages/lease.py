@@ -1,15 +1,15 @@
 """Who is working on something: a file with owner, heartbeat and expiry, taken over when its owner is gone.
 
 A lease saves double work. What is committed is guarded by the exclusive creation of the manifest. Each heartbeat
-replaces exactly the bytes of the one before: a holder that was away finds other bytes, is told, and does not commit
-while somebody else is at work. A lease that has vanished is taken back: nobody holds it.
+replaces exactly the bytes of the one before: a holder that was away finds other bytes, or none, is told, and does not
+commit. A lease that has vanished was somebody else's meanwhile, who may have removed what its first holder wrote.
 """
 
 import json
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from behaviorlm.errors import StorageError
@@ -42,7 +42,8 @@ class LeaseRecord:
 class Lease:
     """A lease that is held: renewed by the host's clock until `release`, or until the process ends.
 
-    Use as a context manager. `lost` becomes set when somebody else took over (this process was away).
+    Use as a context manager. `lost` becomes set when somebody else took over (this process was away), also if that one
+    has ended since.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Lease:
     ) -> None:
         # A heartbeat that waits longer than the lease lasts helps nobody; the next one tries again.
         self.path = storage.with_patience(path, seconds / HEARTBEATS_PER_LEASE)
+        self._patient_path = path
         self.record = record
         self.lost = threading.Event()
         self._content = content
@@ -78,16 +80,14 @@ class Lease:
     def check(self) -> None:
         """Raise StorageError if somebody else has taken over: what this process still writes is not used.
 
-        Looks at the file itself: a process that was stopped gets here before its next heartbeat.
+        Looks at the file itself: a process that was stopped gets here before its next heartbeat. Also raises if that
+        cannot be read: whoever goes on from here removes things.
         """
-        with suppress(StorageError):  # While the storage cannot be read, the last heartbeat counts.
-            found = storage.read_bytes(self.path)
-            if found is not None and self._is_of_another(found):
-                self.lost.set()
+        if self._is_of_another(storage.read_bytes(self._patient_path)):
+            self.lost.set()
         if self.lost.is_set():
             raise StorageError(
-                f"{self.path}: this process did not renew its lease in time and another one took over; "
-                "end this one, or run the same command again to wait for the other"
+                f"{self._lost_message()}; end this one, or run the same command again to wait for the other"
             )
 
     def _renew(self) -> bool:
@@ -100,25 +100,24 @@ class Lease:
                 self.record, self._content = record, content
                 return True
             found = storage.read_bytes(self.path)
-            if found is None:  # Removed by hand, or given back by who had taken over: free.
-                if storage.write_exclusive(self.path, content):
-                    self.record, self._content = record, content
-                return True
         except StorageError:
             return True  # A full disk or a hiccup: the next heartbeat may succeed before the lease ends.
-        if self._is_of_another(found):
+        if found is None or self._is_of_another(found):
             self.lost.set()
-            screen().says(
-                f"{self.path}: this process did not renew its lease in time and another one took over; "
-                "what this one still writes is not used"
-            )
+            screen().says(f"{self._lost_message()}; what this one still writes is not used")
             return False
         self._content = found  # A heartbeat of ours whose success we were never told of.
         return True
 
-    def _is_of_another(self, content: bytes) -> bool:
-        theirs = decode_record(content)
+    def _is_of_another(self, content: bytes | None) -> bool:
+        theirs = decode_record(content or b"")
         return theirs is None or theirs.owner != self.record.owner
+
+    def _lost_message(self) -> str:
+        return (
+            f"{self.path}: this process did not renew its lease in time and another one took over (or somebody removed "
+            "that file)"
+        )
 
 
 class LeaseSeeker:
@@ -137,9 +136,10 @@ class LeaseSeeker:
 
     def try_acquire(self) -> Lease | LeaseRecord:
         """The lease, if it was free or its owner is gone; otherwise who holds it. Raises StorageError."""
-        record = self._new_record()
-        content = _encode(record)
         while True:
+            # Each time: what was offered once may be there late, have expired, and have been watched for long.
+            record = self._new_record()
+            content = _encode(record)
             current = storage.read_bytes(self.path)
             if current is None:
                 if storage.write_exclusive(self.path, content):
@@ -182,4 +182,4 @@ def decode_record(content: bytes) -> LeaseRecord | None:
 
 
 def _encode(record: LeaseRecord) -> bytes:
-    return json.dumps(asdict(record), sort_keys=True).encode()
+    return json.dumps(vars(record), sort_keys=True).encode()

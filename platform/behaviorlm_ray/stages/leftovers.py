@@ -60,15 +60,6 @@ def remove_unneeded(folder: Location) -> None:
         storage.remove_folder(folder)
 
 
-def require_untouched(attempt: Location) -> None:
-    """Raise StorageError if another process, which had taken the stage over meanwhile, removed files of an attempt."""
-    if storage.read_bytes(attempt / REMOVED_FILE) is not None:
-        raise StorageError(
-            f"{attempt}: another process took this stage over meanwhile and removed files of this attempt; run the "
-            "same command again"
-        )
-
-
 def _mark(attempt: Location) -> None:
     if any(storage.read_bytes(attempt / name) is not None for name in (ERROR_FILE, REMOVED_FILE)):
         return

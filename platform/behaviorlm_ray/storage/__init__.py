@@ -23,6 +23,7 @@ from behaviorlm_ray.storage.operations import (
     make_folder,
     read_bytes,
     read_text,
+    remove_emptied,
     remove_folder,
     remove_if,
     replace_if,

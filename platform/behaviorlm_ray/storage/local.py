@@ -18,6 +18,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray.storage.full_disk import storage_errors
 from behaviorlm_ray.storage.locations import FileDigest
 
+LOCK = ".lock"
 HASHING_THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -137,6 +138,17 @@ def remove_folder(folder: Path, kept: Collection[str] = ()) -> None:
                 path.unlink()
 
 
+def remove_emptied(folder: Path, leased: str) -> None:
+    """Files of locks go, and folders one by one: what somebody just writes keeps its folder."""
+    with suppress(OSError), exclusive_lock(folder / leased):
+        for parent, _, names in os.walk(folder, topdown=False):
+            if not all(name.startswith(".") and name.endswith(LOCK) for name in names):
+                return
+            for name in names:
+                Path(parent, name).unlink()
+            os.rmdir(parent)
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
     """The folder itself."""
@@ -221,10 +233,15 @@ def _temporary_file(path: Path, content: bytes) -> Iterator[Path]:
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Among the processes that replace or remove `path`, one at a time. The lock ends with its process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "ab") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    lock = path.with_name(f".{path.name}{LOCK}")
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(lock, "ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            is_there = lock.exists() and os.path.samestat(os.fstat(stream.fileno()), lock.stat())
+            if is_there:  # else it was removed with its folder while this waited
+                yield
+                return
 
 
 def copies_folder() -> Path:

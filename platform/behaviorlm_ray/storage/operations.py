@@ -63,6 +63,12 @@ class Storage(Protocol[P]):
     def remove_folder(self, folder: P, kept: Collection[str] = ()) -> None:
         """Remove everything below a folder but the files called `kept` right below it; without any, itself too."""
 
+    def remove_emptied(self, folder: P, leased: str) -> None:
+        """Remove a folder with what storage itself keeps in it, if nothing else is left.
+
+        leased: the file right below it by which somebody may just begin to use it again.
+        """
+
     def writing(self, folder: P) -> AbstractContextManager[Path]:
         """A local folder to write files into, which lie in `folder` after the block: itself where that is local.
 
@@ -139,6 +145,7 @@ list_files = _by_place(Storage[Location].list_files)
 list_folders = _by_place(Storage[Location].list_folders)
 make_folder = _by_place(Storage[Location].make_folder)
 remove_folder = _by_place(Storage[Location].remove_folder)
+remove_emptied = _by_place(Storage[Location].remove_emptied)
 writing = _by_place(Storage[Location].writing)
 writing_file = _by_place(Storage[Location].writing_file)
 local_copy = _by_place(Storage[Location].local_copy)

@@ -51,14 +51,22 @@ def describe_folder(folder: S3Location) -> dict[str, FileDigest]:
 
 
 def sizes(folder: S3Location, relative_paths: Iterable[str]) -> dict[str, int]:
-    """From one listing."""
-    found = all_sizes(folder)
-    return {path: found[path] for path in relative_paths if path in found}
+    """From one listing; what that lacks is looked at, for some servers list late what others wrote."""
+    listed, found = all_sizes(folder), {}
+    for path in relative_paths:
+        digest = None if path in listed else digest_of(folder / path)
+        if path in listed or digest is not None:
+            found[path] = listed[path] if digest is None else digest.bytes
+    return found
 
 
 def list_files(folder: S3Location) -> list[str]:
     """Keys with '..' in them are refused."""
     return list(all_sizes(folder))
+
+
+def remove_emptied(folder: S3Location, leased: str) -> None:
+    """A folder without objects does not exist."""
 
 
 def make_folder(folder: S3Location) -> None:

@@ -293,9 +293,11 @@ def _put_if(place: S3Location, content: bytes, condition: dict[str, str]) -> boo
         except ClientError as error:
             if error_code(error) not in {"PreconditionFailed", *MISSING_CODES}:
                 raise
-            # Sent before with its answer lost, the request may have failed on what it wrote itself. What is written
-            # under a condition names its writer, so equal content is ours.
-            return (is_repeated or was_repeated(error)) and (_read(place) or (None,))[0] == content
+            was_sent = is_repeated or was_repeated(error)
+        # Sent before with its answer lost, the request may have failed on what it wrote itself. What is written under a
+        # condition names its writer, so equal content is ours. Not read above: an error while another one is handled
+        # is told from it by what that one says.
+        return was_sent and (_read(place) or (None,))[0] == content
 
     return patiently(place, "write", put)
 

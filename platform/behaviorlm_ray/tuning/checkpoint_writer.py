@@ -1,6 +1,7 @@
 """Checkpoints while training goes on: gathered from all workers, written by a thread of worker 0."""
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch.distributed as dist
 
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state
-from behaviorlm_ray.tuning.checkpoints import Checkpoint, prune_checkpoints, write_checkpoint
+from behaviorlm_ray.tuning.checkpoints import Checkpoint, write_checkpoint
 from behaviorlm_ray.tuning.engine import TuningEngine
+from behaviorlm_ray.tuning.step_folders import prune
 
 NOTICE_CHECKPOINT_SECONDS = 20.0
 """How often a checkpoint is made while a machine is about to go; EC2 leaves two minutes."""
@@ -20,10 +22,16 @@ class CheckpointWriter:
     """Writes checkpoints beside the training: gathering is collective, writing is a thread of worker 0."""
 
     def __init__(
-        self, folder: Location, keep: int, identity: dict[str, str], continued: Checkpoint | None
+        self,
+        folder: Location,
+        keep: int,
+        identity: dict[str, str],
+        continued: Checkpoint | None,
+        earlier: Sequence[Location] = (),
     ) -> None:
-        """keep: how many of the newest stay; identity: what a run must share to continue from them."""
-        self._folder, self._keep, self._identity, self._continued = folder, keep, identity, continued
+        """keep: how many of the newest stay, also of `earlier` attempts; identity: what a run must share to go on."""
+        self._folder, self._keep, self._identity, self._earlier = folder, keep, identity, earlier
+        self._continued = None if continued is None else continued.folder
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
         self._noticed, self._started = False, time.monotonic()
@@ -61,7 +69,7 @@ class CheckpointWriter:
 
     def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
         write_checkpoint(self._folder, step, state, shapes, records, self._identity)
-        prune_checkpoints(self._folder, self._keep, step, self._continued)
+        prune(self._folder, self._keep, step, self._continued, self._earlier)
 
     def _wait(self) -> None:
         """Wait for the checkpoint being written; its StorageError comes up here."""

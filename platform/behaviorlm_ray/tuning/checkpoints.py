@@ -11,7 +11,6 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.manifests import canonical_json
 from behaviorlm_ray.storage import FileDigest, Location
-from behaviorlm_ray.tuning.step_folders import step_folder, step_of
+from behaviorlm_ray.tuning.step_folders import earlier_steps, newest_first, step_folder
 
 FORMAT = 2
 DESCRIPTION = "checkpoint.json"
@@ -137,12 +136,19 @@ def _write_files(
 
 
 def newest_checkpoint(
-    root: Location, identity: Mapping[str, str], announce: Callable[[str], None]
+    root: Location,
+    identity: Mapping[str, str],
+    announce: Callable[[str], None],
+    earlier: Sequence[Location] = (),
 ) -> Checkpoint | None:
-    """The newest checkpoint that verifies and has this identity; others are announced with the reason."""
-    for name in _newest_first(root):
+    """The newest checkpoint that verifies and has this identity; others are announced with the reason.
+
+    earlier: those of other attempts at the same run, or folders of such; on a tie those of `root` come first.
+    """
+    places = [*(root / name for name in newest_first(root)), *earlier_steps(earlier)]
+    for place in sorted(places, key=lambda place: place.name, reverse=True):
         try:
-            return verify_checkpoint(root / name, identity)
+            return verify_checkpoint(place, identity)
         except StorageError as error:
             announce(f"checkpoint passed over: {error}")
     return None
@@ -177,30 +183,11 @@ def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoi
     return Checkpoint(verified, step, shapes, records)
 
 
-def prune_checkpoints(root: Location, keep: int, written: int, reading: Checkpoint | None = None) -> None:
-    """Remove all but the newest `keep` checkpoints up to the step just `written`, and the one that is `reading`.
-
-    reading: the run was continued from it. Later steps than `written` were passed over then; counted among the newest,
-    they would push out those that can be continued.
-    """
-    names = _newest_first(root)
-    usable = [name for name in names if name <= step_folder(written)]
-    stay = set(usable[:keep]) | ({reading.folder.name} if reading is not None else set())
-    for name in names:
-        if name not in stay:
-            with suppress(StorageError):  # what stays now goes with the next checkpoint
-                storage.remove_folder(root / name)
-
-
 def remove_unfinished(root: Location) -> None:
     """Remove what writers that died left behind; to be called before this run writes."""
     for name in storage.list_folders(root):
         if name.startswith(INCOMPLETE):
             storage.remove_folder(root / name)
-
-
-def _newest_first(root: Location) -> list[str]:
-    return sorted((name for name in storage.list_folders(root) if step_of(name) is not None), reverse=True)
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

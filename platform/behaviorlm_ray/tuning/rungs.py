@@ -7,20 +7,21 @@ same identity and the same weights whether it went over rungs or not.
 
 import shutil
 
+from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.storage import Location
-from behaviorlm_ray.tuning.checkpoints import DESCRIPTION
-from behaviorlm_ray.tuning.step_folders import step_folder
+from behaviorlm_ray.tuning.checkpoints import DESCRIPTION, verify_checkpoint
+from behaviorlm_ray.tuning.step_folders import earlier_steps, step_folder
 
 KEPT = "checkpoint"
 
 
 def keep_checkpoint(folder: StageFolder, step: int) -> None:
     """Make the checkpoint after `step` part of the stage's output."""
-    name = step_folder(step)
-    _copy(folder.checkpoints / name, folder.output / KEPT / name)
+    place = next(place for place in _places(folder, step) if _is_whole(place))
+    _copy(place, folder.output / KEPT / place.name)
 
 
 def continue_checkpoint(folder: StageFolder, earlier: StageOutput | None) -> tuple[int, float]:
@@ -32,11 +33,24 @@ def continue_checkpoint(folder: StageFolder, earlier: StageOutput | None) -> tup
         return 0, 0.0
     step = earlier.manifest.rows["steps"]
     name = step_folder(step)
-    target = folder.checkpoints / name
-    if storage.read_bytes(target / DESCRIPTION) is None:
-        _copy(earlier.folder / KEPT / name, target)
+    if not any(_is_whole(place) for place in _places(folder, step)):
+        _copy(earlier.folder / KEPT / name, folder.checkpoints / name)
     cost = earlier.manifest.cost
     return step, cost["tokens"] + cost["tokens_continued"]
+
+
+def _places(folder: StageFolder, step: int) -> list[Location]:
+    """Where this attempt, or an earlier one, may have a checkpoint after `step`."""
+    own = folder.checkpoints / step_folder(step)
+    return [own, *(place for place in earlier_steps(folder.earlier_checkpoints) if place.name == own.name)]
+
+
+def _is_whole(checkpoint: Location) -> bool:
+    try:
+        verify_checkpoint(checkpoint, {})
+    except StorageError:
+        return False
+    return True
 
 
 def _copy(checkpoint: Location, target: Location) -> None:

@@ -7,7 +7,7 @@ died: the newest checkpoint that verifies is continued, whatever wrote it and wi
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -63,6 +63,7 @@ class TuningTask:
     stop_step: stop after so many steps, with a checkpoint there; None: after the schedule's last. The schedule, and
     with it the learning rate, stays that of the whole run, so a run that stops is exactly the beginning of one that
     does not. first_step: steps before it were another run's, whose checkpoint is continued; the counts leave them out.
+    earlier_checkpoints: folders of other attempts at the same run, from which this one may go on.
     """
 
     build_model: Callable[[], TreeModel]
@@ -76,6 +77,7 @@ class TuningTask:
     attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
     stop_step: int | None = None
     first_step: int = 0
+    earlier_checkpoints: Sequence[Location] = ()
 
 
 def tune_rank(
@@ -93,7 +95,7 @@ def tune_rank(
     torch.manual_seed(task.config.seed)
     schedule, model = _open_together(task)
     identity = _identity(task, schedule, model)
-    checkpoint = _agree_on_checkpoint(task.checkpoint_folder, identity)
+    checkpoint = _agree_on_checkpoint(task, identity)
     engine = start_engine(model, task.config, task.execution, checkpoint.read if checkpoint else None)
     if dist.get_rank() == 0:
         announce(
@@ -104,7 +106,8 @@ def tune_rank(
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
     records = [] if checkpoint is None else checkpoint.records
     keep = task.execution.keep_checkpoints
-    with CheckpointWriter(task.checkpoint_folder, keep, identity, checkpoint) as writer:
+    places = task.checkpoint_folder, task.earlier_checkpoints
+    with CheckpointWriter(places[0], keep, identity, checkpoint, places[1]) as writer:
         _train(task, schedule, engine, records, writer, report, preempted)
     summary = _finish(task, schedule, engine, records)
     engine.deepspeed.destroy()  # its hooks hold the model in a circle that garbage collection does not see
@@ -230,12 +233,12 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _agree_on_checkpoint(root: Location, identity: dict[str, str]) -> Checkpoint | None:
+def _agree_on_checkpoint(task: TuningTask, identity: dict[str, str]) -> Checkpoint | None:
     """Worker 0 looks for the checkpoint to continue from, says so, and tells the others; collective."""
     chosen: list[Checkpoint | None] = [None]
     if dist.get_rank() == 0:
-        remove_unfinished(root)
-        chosen[0] = newest_checkpoint(root, identity, announce)
+        remove_unfinished(task.checkpoint_folder)
+        chosen[0] = newest_checkpoint(task.checkpoint_folder, identity, announce, task.earlier_checkpoints)
         if chosen[0] is not None:
             announce(f"continuing from {chosen[0].folder} (after step {chosen[0].step})")
     dist.broadcast_object_list(chosen, src=0)

@@ -1,7 +1,8 @@
 """What below a root nothing needs any more, and its removal: old attempts, unreached stages, copies of S3 objects.
 
-Whatever is removed of a stage is removed under its lease, so that no job begins in the middle, and the manifest goes
-first, so that nobody trusts a stage of which half is gone. What is cut short is finished by the next removal.
+Whatever is removed of a stage is removed under its lease, so that no job begins in the middle, and by names that were
+listed while that was so: attempts have names of their own, so what a job writes that takes over meanwhile stays. The
+manifest is first made one that nobody trusts. What is cut short is finished by the next removal.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Literal
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.tables import age_text
+from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
 from behaviorlm_ray.stages.manifests import decode_manifest
 from behaviorlm_ray.stages.running import LEASE_SECONDS
@@ -25,7 +27,8 @@ Kind = Literal["attempts", "stages", "copies"]
 
 STAGE_FOLDER = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{16}")
 """What the project itself names so; anything else below `stages` is somebody's own."""
-LEASE_FILES = ("lease.json", ".lease.json.lock")
+LEASE_FILE = "lease.json"
+ASKED_FOR = "a job has asked for it since it was listed"
 PAUSE = 1.0
 """Seconds between looks at a lease that has expired and may yet be renewed."""
 
@@ -88,28 +91,29 @@ def find_removable(
     return found
 
 
-def remove(item: Removable, root: str, older_than: float = 0.0, lease_seconds: float = LEASE_SECONDS) -> str:
+def remove(
+    item: Removable,
+    root: str,
+    older_than: float = 0.0,
+    lease_seconds: float = LEASE_SECONDS,
+    host: Host | None = None,
+) -> str:
     """Remove it. Returns "" if it is gone, else why it is, or a part of it, still there. Raises StorageError."""
+    here = host or this_host()
     if item.kind == "copies":
-        return remove_copies(older_than, time.time())
-    lease = _take_lease(item.place, lease_seconds)
+        return remove_copies(older_than, here.clock.now())
+    lease = _take_lease(item.place, lease_seconds, here)
     if isinstance(lease, str):
         return lease
     with lease:
-        if item.kind == "attempts":
-            return _remove_attempts(item)
-        if item.place.name in asked_for(storage.location(root)):
-            return "a job has asked for it since it was listed"
-        manifest = item.place / "manifest.json"
-        content = storage.read_bytes(manifest)
-        if content is not None and not storage.remove_if(manifest, content):
-            return "it has changed since it was listed"
-        storage.remove_folder(item.place, LEASE_FILES)
+        problem = (
+            _remove_attempts(item) if item.kind == "attempts" else _remove_stage(item.place, root, lease)
+        )
+    if problem or item.kind == "attempts":
+        return problem
+    storage.remove_emptied(item.place, LEASE_FILE)
     left = storage.list_files(item.place)
-    if not set(left) - {LEASE_FILES[1]}:
-        storage.remove_folder(item.place)
-        return ""
-    return "" if "lease.json" in left else f"cannot remove {item.place / left[0]}"
+    return "" if not left or LEASE_FILE in left else f"cannot remove {item.place / left[0]}"
 
 
 def _whole(base: Location, one: StageStatus, files: Mapping[str, int], now: float) -> Removable:
@@ -123,20 +127,14 @@ def _attempts(base: Location, one: StageStatus, files: Mapping[str, int]) -> Rem
     """Of a finished stage, all attempts but the committed one, and checkpoints. Others are gone on with."""
     if one.manifest is None:
         return None
-    tops = [
-        "/".join(path.split("/")[:2]) if path.startswith("attempts/") else path.split("/")[0]
-        for path in files
-    ]
     committed = f"attempts/{one.manifest.attempt}"
-    below = {
-        top for top in tops if (top.startswith("attempts/") and top != committed) or top == "checkpoints"
-    }
+    below = {top for top in map(_top, files) if top.startswith(("attempts/", "checkpoints/"))} - {committed}
     if not below:
         return None
-    size = sum(size for size, top in zip(files.values(), tops, strict=True) if top in below)
-    number = sum(top != "checkpoints" for top in below)
+    size = sum(size for path, size in files.items() if _top(path) in below)
+    number = sum(top.startswith("attempts/") for top in below)
     parts = [f"{number} attempt{'s' * (number > 1)} beside the committed one"] if number else []
-    parts += ["checkpoints"] if "checkpoints" in below else []
+    parts += ["checkpoints"] if len(below) > number else []
     return Removable(
         "attempts", base / "stages" / one.folder, size, " and ".join(parts), tuple(sorted(below))
     )
@@ -159,26 +157,63 @@ def _find_copies(found: Found, stages: Collection[StageStatus], older_than: floa
 def _remove_attempts(item: Removable) -> str:
     content = storage.read_bytes(item.place / "manifest.json")
     try:
-        committed = f"attempts/{decode_manifest(content or b'').attempt}"
+        manifest = decode_manifest(content or b"")
     except StorageError:
         return "it has changed since it was listed"
+    committed = f"attempts/{manifest.attempt}"
+    if storage.damaged_files(item.place / committed, manifest.digests):
+        return "its output is damaged, and what is beside it may be its repair; run its job again"
     going = [item.place / path for path in item.below if path != committed]
     for folder in going:
-        storage.remove_folder(folder)
+        _remove_top(folder)
     left = [folder for folder in going if storage.list_files(folder)]
     return f"cannot remove all of {left[0]}" if left else ""
 
 
-def _take_lease(stage: Location, seconds: float) -> Lease | str:
+def _remove_stage(stage: Location, root: str, lease: Lease) -> str:
+    """Remove all but the lease. Returns "", or why it stays."""
+    base, manifest = storage.location(root), stage / "manifest.json"
+    if stage.name in asked_for(base):
+        return ASKED_FOR
+    content = storage.read_bytes(manifest)
+    condemned = f"being removed by {lease.record.owner}".encode()
+    if content is not None:
+        if not storage.replace_if(manifest, condemned, content):
+            return "it has changed since it was listed"
+        # A job may have asked just now, have read the manifest, and be reading its files.
+        if stage.name in asked_for(base):
+            storage.replace_if(manifest, content, condemned)
+            return ASKED_FOR
+    tops = sorted({_top(path) for path in storage.list_files(stage) if "/" in path})
+    lease.check()  # after it was listed: nothing of that is of somebody who takes the stage over later
+    for top in tops:
+        _remove_top(stage / top)
+    storage.remove_if(manifest, condemned)
+    return ""
+
+
+def _top(path: str) -> str:
+    """The folder of an attempt, or of its checkpoints, that a file of a stage lies in."""
+    return "/".join(path.split("/")[:2])
+
+
+def _remove_top(place: Location) -> None:
+    storage.remove_folder(place)
+    content = storage.read_bytes(place)  # in earlier versions there was a file beside those folders
+    if content is not None:
+        storage.remove_if(place, content)
+
+
+def _take_lease(stage: Location, seconds: float, host: Host) -> Lease | str:
     """The lease of a stage, or who works at it. One that has expired elsewhere is watched for a while, as jobs do."""
-    seeker = LeaseSeeker(stage / LEASE_FILES[0], seconds)
+    seeker = LeaseSeeker(stage / LEASE_FILE, seconds, host)
     while True:
         holder = seeker.try_acquire()
         if isinstance(holder, Lease):
             return holder
-        if not is_gone(holder, time.time()):
+        if not is_gone(holder, host.clock.now(), host):
             return f"its lease is held by {holder.describe()}"
-        time.sleep(min(PAUSE, seconds / 10))
+        host.clock.sleep(min(PAUSE, seconds / 10))
 
 
 def _sizes(stages: Location) -> dict[str, dict[str, int]]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.tables import age_text
-from behaviorlm_ray.stages.host import machine_identity, process_start
+from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.stages.lease import LeaseRecord, decode_record
 from behaviorlm_ray.stages.manifests import Manifest, decode_manifest
 from behaviorlm_ray.stages.root import open_root
@@ -69,7 +69,7 @@ def stages_under(root: str, now: float | None = None) -> list[StageStatus]:
 def _status(folder: Location, files: set[str], now: float) -> StageStatus:
     name = folder.name.rpartition("-")[0] or folder.name
     record = _lease(folder, files)
-    if record is not None and is_gone(record, now):
+    if record is not None and is_gone(record, now, this_host()):
         alive, holder = None, ""
     else:
         alive, holder = record, "" if record is None else record.describe()
@@ -105,17 +105,20 @@ def _committed(folder: Location, name: str, content: bytes, holder: str) -> Stag
 
 
 def _progress(folder: Location, files: set[str]) -> tuple[str, float | None]:
-    """How far a stage is, in words, and when it said so."""
-    path = f"checkpoints/{PROGRESS_FILE}"
-    content = storage.read_bytes(folder / path) if path in files else None
-    if content is not None:
-        try:
-            told = json.loads(content)
-            return f"step {int(told['step'])} of {int(told['steps'])}", float(told["time"])
-        except (ValueError, KeyError, TypeError):
-            return "", None
-    places = [path.split("/") for path in files if path.startswith("checkpoints/")]
-    if steps := [step for place in places if (step := step_of(place[1])) is not None]:
+    """How far a stage is, in words, and when it said so, if any attempt has."""
+    told: list[tuple[float, str]] = []
+    for path in files:
+        if path.startswith("checkpoints/") and path.endswith(f"/{PROGRESS_FILE}"):
+            try:
+                found = json.loads(storage.read_bytes(folder / path) or b"")
+                told.append((float(found["time"]), f"step {int(found['step'])} of {int(found['steps'])}"))
+            except (ValueError, KeyError, TypeError):
+                return "", None
+    if told:
+        time_of, words = max(told)
+        return words, time_of
+    parts = [part for path in files if path.startswith("checkpoints/") for part in path.split("/")]
+    if steps := [step for part in parts if (step := step_of(part)) is not None]:
         return f"checkpoint of step {max(steps)}", None
     attempts = Counter(path.split("/")[1] for path in files if path.startswith("attempts/"))
     written = sum(
@@ -129,10 +132,10 @@ def _lease(folder: Location, files: set[str]) -> LeaseRecord | None:
     return None if content is None else decode_record(content)
 
 
-def is_gone(record: LeaseRecord, now: float) -> bool:
+def is_gone(record: LeaseRecord, now: float, host: Host) -> bool:
     """Whether the owner of a lease is: its process where that can be looked at, else the lease has expired."""
-    if record.machine == machine_identity():
-        return process_start(record.process) != record.process_started
+    if record.machine == host.machine:
+        return host.start_of(record.process) != record.process_started
     return now > record.expires
 
 

@@ -189,7 +189,7 @@ def test_a_run_behind_failing_storage_finishes_with_the_same_metrics(
     local, _ = local_run
     copy_inputs(local, s3_root)
     proxy.fail_randomly(0.05, seed=4)
-    proxy.go_down_at(r"^PUT .*/a_tune-[^/]*/checkpoints/step-", 60.0)
+    proxy.go_down_at(r"^PUT .*/a_tune-[^/]*/checkpoints/[^/]*/step-", 60.0)
     ran = run_pipelines(small_base, [str(s3_root)], tmp_path)
     assert "down" in proxy.happened, ran.output[-4000:]
     if ran.returncode != 0:

@@ -217,7 +217,8 @@ def test_a_stage_is_taken_over_from_a_machine_that_is_gone_and_cleaned_up(
         raise Gone
 
     def whole(folder: StageFolder) -> StageResult:
-        assert storage.read_text(folder.checkpoints / "step_1") == "state"
+        [checkpoints] = folder.earlier_checkpoints
+        assert storage.read_text(checkpoints / "step_1") == "state"
         [earlier] = folder.earlier
         assert storage.list_files(earlier) == ["half", "removed.txt"]
         return write(folder)
@@ -252,7 +253,7 @@ def test_an_outage_longer_than_the_patience_fails_the_stage_and_the_next_run_res
     store: MemoryStore, clock: VirtualClock
 ) -> None:
     def body(folder: StageFolder) -> StageResult:
-        if storage.read_bytes(folder.checkpoints / "step") is None:
+        if not folder.earlier_checkpoints:
             storage.write_exclusive(folder.checkpoints / "step", b"state")
             store.go_down(1000.0)
         return write(folder)

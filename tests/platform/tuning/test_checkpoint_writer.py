@@ -27,7 +27,7 @@ def test_gathering_begins_when_the_checkpoint_before_is_written(
         return {}
 
     monkeypatch.setattr(checkpoint_writer, "write_checkpoint", write)
-    monkeypatch.setattr(checkpoint_writer, "prune_checkpoints", lambda *rest: None)
+    monkeypatch.setattr(checkpoint_writer, "prune", lambda *rest: None)
     monkeypatch.setattr(sharded_state, "gather", gather)
     monkeypatch.setattr(sharded_state, "fragments", lambda engine: [])
     monkeypatch.setattr(dist, "get_rank", lambda: 0)

@@ -19,12 +19,12 @@ from behaviorlm_ray.stages.manifests import canonical_json
 from behaviorlm_ray.storage import Location, S3Location
 from behaviorlm_ray.tuning.checkpoints import (
     newest_checkpoint,
-    prune_checkpoints,
     remove_unfinished,
     verify_checkpoint,
     write_checkpoint,
 )
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.step_folders import prune
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
 from tests.behaviorlm.planted_code import assert_pickle_acts, plant_pickle
 from tests.platform.damage import DAMAGES, Damage, flip_a_bit
@@ -189,11 +189,26 @@ def test_only_the_newest_and_what_is_being_read_are_kept_and_unfinished_ones_rem
             continued = newest_checkpoint(root, IDENTITY, print)
     if isinstance(root, Path):
         (root / ".incomplete-x").mkdir()
-    prune_checkpoints(root, 2, 8, continued)
+    assert continued is not None
+    prune(root, 2, 8, continued.folder)
     remove_unfinished(root)
     assert storage.list_folders(root) == ["step-00000002", "step-00000006", "step-00000008"]
-    prune_checkpoints(root, 1, 8)
+    prune(root, 1, 8)
     assert storage.list_folders(root) == ["step-00000008"]
+
+
+def test_a_run_goes_on_from_other_attempts_and_removes_no_later_ones_checkpoints(root: Location) -> None:
+    written(root / "first", 2)
+    written(root / "first", 4)
+    written(root / "later", 6)  # of who took over while this one was away
+    written(root, 3)  # where they lay in earlier versions
+    earlier = [root / "first", root / "step-00000003"]
+    continued = newest_checkpoint(root / "own", IDENTITY, print, earlier)
+    assert continued is not None and continued.folder == root / "first" / "step-00000004"
+    written(root / "own", 5)
+    prune(root / "own", 1, 5, continued.folder, earlier)
+    left = {name.rpartition("/")[0] for name in storage.list_files(root) if name.endswith("checkpoint.json")}
+    assert left == {"first/step-00000004", "own/step-00000005", "later/step-00000006"}
 
 
 @pytest.mark.parametrize("keep", [1, 2])
@@ -205,7 +220,7 @@ def test_damaged_later_checkpoints_do_not_push_out_the_one_just_written(keep: in
     continued = newest_checkpoint(root, IDENTITY, print)
     assert continued is not None and continued.step == 30
     written(root, 35)
-    prune_checkpoints(root, keep, 35, continued)
+    prune(root, keep, 35, continued.folder)
     assert storage.list_folders(root) == ["step-00000030", "step-00000035"]
     newest = newest_checkpoint(root, IDENTITY, print)
     assert newest is not None and newest.step == 35

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from behaviorlm.errors import DataError
+from behaviorlm.errors import DataError, StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker, decode_record
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.storage import Location, S3Location
+from behaviorlm_ray.upkeep import removal
+from behaviorlm_ray.upkeep.reach import asked_for
 from behaviorlm_ray.upkeep.removal import Found, find_removable, remove
 from behaviorlm_ray.upkeep.stage_states import stages_under
 from tests.platform.single_stage import run_stage
@@ -117,6 +119,51 @@ def test_a_stage_that_was_asked_for_since_it_was_listed_stays(root: Location) ->
     assert finished_stage(root, "prepare", "other").reused
 
 
+def test_a_job_that_asks_while_a_stage_is_being_removed_gets_it_back(
+    root: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = finished_stage(root, "prepare", "other")
+    [item] = found_of(root).removable
+    asked: list[set[str]] = []
+
+    def asks(place: Location) -> set[str]:
+        asked.append(asked_for(place))
+        RunRecord(root / "demo").asks_for(folder_of(stage))
+        return asked[-1]
+
+    monkeypatch.setattr(removal, "asked_for", asks)
+    assert "a job has asked for it" in remove(item, str(root))
+    assert asked == [set(), {folder_of(stage)}]
+    assert finished_stage(root, "prepare", "other").reused
+
+
+def test_a_removal_that_lost_its_lease_leaves_what_the_new_owner_writes(
+    root: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_stage(root, "prepare", "other")
+    [item] = found_of(root).removable
+
+    def taken_over(place: Location) -> set[str]:
+        lease = item.place / "lease.json"
+        storage.remove_if(lease, storage.read_bytes(lease) or b"")
+        storage.write_replacing(item.place / "attempts" / "new" / "rows", b"12345")
+        return set()
+
+    monkeypatch.setattr(removal, "asked_for", taken_over)
+    with pytest.raises(StorageError, match="another one took over"):
+        remove(item, str(root))
+    assert storage.read_bytes(item.place / "attempts" / "new" / "rows") == b"12345"
+
+
+def test_beside_a_damaged_output_attempts_are_left_for_its_repair(root: Location) -> None:
+    stage = finished_stage(root, "score", "kept")
+    storage.write_replacing(root / "stages" / folder_of(stage) / "attempts" / "repair" / "rows", b"12345")
+    [item] = found_of(root, "attempts").removable
+    storage.write_replacing(stage.folder / "rows.txt", b"rotten")
+    assert "its output is damaged" in remove(item, str(root))
+    assert storage.read_bytes(stage.folder.parent / "repair" / "rows") == b"12345"
+
+
 def test_a_lease_of_a_machine_that_is_gone_is_taken_over_after_a_while(root: Location) -> None:
     stage = finished_stage(root, "prepare", "other")
     path = root / "stages" / folder_of(stage) / "lease.json"
@@ -146,10 +193,10 @@ def test_a_removal_that_was_cut_short_leaves_a_root_that_opens_and_the_next_fini
 
         broken.setattr(storage, "remove_folder", stop)
         remove(item, str(root))
-    assert storage.read_bytes(item.place / "manifest.json") is None
+    assert (storage.read_bytes(item.place / "manifest.json") or b"").startswith(b"being removed by ")
     assert storage.read_bytes(other.folder / "rows.txt") == b"other"
     states = {one.folder: one.state for one in stages_under(str(root))}
-    assert states == {folder_of(wanted): "finished", folder_of(other): "interrupted"}
+    assert states == {folder_of(wanted): "finished", folder_of(other): "damaged"}
     assert remove_all(root) == [""]
     assert below_stages(root) == {folder_of(wanted)}
     assert not finished_stage(root, "prepare", "other").reused

@@ -1,0 +1,86 @@
+"""The commit protocol holds in simulated worlds: drawn from seeds, and every way of two processes with one fault.
+
+A failure names the seed, which `python -m tests.platform.stages.simulator --seed` plays again, or the choices.
+"""
+
+import random
+
+import pytest
+
+from tests.platform.stages.simulator.search import Case, Search
+from tests.platform.stages.simulator.weather import play
+
+WORLDS, SHARDS = 2000, 2
+"""With the ways below more than 10,000; each shard may be another process."""
+OUTPUT, DAMAGED = "an output", "a damaged output"
+
+ALWAYS = [
+    Case(),
+    Case(("crash",)),
+    Case(("crash",), machines="aa"),
+    Case(("loss",)),
+    Case(("crash",), has_checkpoints=True),
+    Case(("crash",), past=DAMAGED),
+    Case(("crash",), ("read", "stages"), past=OUTPUT),
+    Case(("crash",), ("run", "attempts"), past=DAMAGED),
+    Case((), ("run", "stages"), past="half an attempt"),
+    Case(("rot",), ("read", "run"), past=OUTPUT, starts=(0.0, 1.0)),
+]
+LONG = [
+    Case(("pause",)),
+    Case(("pause",), machines="aa"),
+    Case(("pause",), has_checkpoints=True),
+    Case(("pause",), ("run", "fail"), has_scratch=True),
+    Case(("pause",), past=DAMAGED),
+    Case(("pause",), ("read", "stages"), past=OUTPUT),
+    Case(("pause",), ("read", "attempts"), past=OUTPUT),
+    Case(("pause",), ("run", "attempts"), past=DAMAGED),
+    Case(("pause",), ("run", "attempts"), past=DAMAGED, starts=(0.0, 13.0)),
+    Case(("pause",), ("run", "attempts"), past=DAMAGED, starts=(0.0, 28.0)),
+    Case(("pause",), ("run", "stages"), past=DAMAGED),
+    Case(("crash", "loss")),
+    Case(("pause", "loss")),
+    Case(("crash", "pause")),
+]
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [pytest.param(shard, marks=pytest.mark.xdist_group(f"worlds {shard}")) for shard in range(SHARDS)],
+)
+def test_what_must_hold_holds_in_worlds_drawn_from_seeds(shard: int) -> None:
+    for seed in range(shard, WORLDS, SHARDS):
+        play(seed)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.xdist_group(f"ways {number % SHARDS}"), id=str(case))
+        for number, case in enumerate(ALWAYS)
+    ],
+)
+def test_every_way_of_two_processes_and_one_fault_is_sound(case: Case) -> None:
+    search = Search(case)
+    search.run()
+    assert search.ends and len(search.states) > search.ends / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LONG, ids=str)
+def test_every_way_with_a_pause_longer_than_a_lease_is_sound(case: Case) -> None:
+    Search(case).run(most=20_000)
+
+
+@pytest.mark.slow
+def test_what_must_hold_holds_in_many_more_worlds() -> None:
+    for seed in range(10_000, 30_000):
+        play(seed)
+
+
+def test_a_seed_gives_the_same_world_each_time() -> None:
+    """Else a failure could not be looked into."""
+    for seed in random.Random(0).sample(range(WORLDS), 20):
+        told: tuple[list[str], list[str]] = [], []
+        outcomes = [play(seed, one.append) for one in told]
+        assert outcomes[0] == outcomes[1] and told[0] == told[1]

@@ -1,0 +1,255 @@
+"""One world in which several processes run production code by turns: virtual time, one thread awake at a time.
+
+Each task of a process is a thread, because the code under test is synchronous. A thread gives way only where it sends a
+request, sleeps or waits for another task, so what happens is decided by the queue alone: the same seed or the same
+choices give the same world. Threads are kept from world to world; to start them would cost more than all else.
+"""
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Action = Callable[[], Any]
+
+
+class Crashed(BaseException):
+    """Ends the threads of a process that is gone. Nothing that it still does has any effect."""
+
+
+class EndlessWait(AssertionError):
+    """A world in which something never ends."""
+
+
+@dataclass(eq=False)
+class Process:
+    """One process on a machine. `skew`: what its clock is ahead of the others', seconds; `paused`: until when."""
+
+    name: str
+    machine: str
+    number: int
+    skew: float = 0.0
+    paused: float = 0.0
+    is_dead: bool = False
+    names: "itertools.count[int]" = field(default_factory=itertools.count)
+
+
+@dataclass(eq=False)
+class Task:
+    """What one thread of a process does. history: a hash of all that it was told so far, which decides what it does."""
+
+    process: Process
+    work: Action
+    result: Any = None
+    has_ended: bool = False
+    wake: int = 0
+    history: int = 0
+    waiter: "Task | None" = None
+    baton: "_Thread | None" = None
+
+
+class Chooser(Protocol):
+    """Decides what goes on of several that could; None as a world's chooser: the one that has waited longest."""
+
+    def choose(self, world: "World", ready: list["Entry"]) -> "Entry":
+        """One of the entries, all of which are due now. May crash or pause a process first, or raise `Crashed`."""
+
+
+Entry = tuple[float, int, Task | None, Action | None, int]
+"""When, in which order, and the task that goes on (while its `wake` is the number), or what else happens."""
+
+
+class World:
+    """State: the time, the queue of what is to happen, the tasks, and the one that is awake."""
+
+    def __init__(self, chooser: Chooser | None = None, longest: float = 5000.0, most: int = 20_000) -> None:
+        self.time = 0.0
+        self.chooser = chooser
+        self.tasks: list[Task] = []
+        self.awake: Task | None = None
+        self.steps = 0
+        self.failure: BaseException | None = None
+        self._limits = longest, most
+        self.queue: list[Entry] = []
+        self._order = itertools.count()
+        self._is_over = False
+        self._outside = threading.Lock()
+        self._outside.acquire()
+
+    # What goes on outside of the tasks
+
+    def begin(self, process: Process, work: Action, after: float = 0.0) -> Task:
+        """A new task of a process."""
+        task = Task(process, work)
+        self.tasks.append(task)
+        self._wake_at(task, self.time + after)
+        return task
+
+    def at(self, seconds: float, action: Action) -> None:
+        """Let something happen after so long that is of no process. It may not wait."""
+        heapq.heappush(self.queue, (self.time + seconds, next(self._order), None, action, 0))
+
+    def run(self) -> None:
+        """Until nothing is left to do. Raises what an action or the chooser raised."""
+        try:
+            following = self._next()
+            if following is not None:
+                self._resume(following)
+                self._outside.acquire()
+        finally:
+            self._unwind()
+        if self.failure is not None:
+            raise self.failure
+
+    def crash(self, process: Process) -> None:
+        """End a process. What it has sent may still arrive."""
+        process.is_dead = True
+
+    # What tasks call
+
+    @property
+    def process(self) -> Process:
+        """The process whose task is awake."""
+        assert self.awake is not None
+        return self.awake.process
+
+    def wait(self, until: float = float("inf")) -> None:
+        """The task that calls this goes on then. Raises Crashed if its process is gone by that time."""
+        task = self.awake
+        assert task is not None
+        self.require_alive()
+        if until < float("inf"):
+            self._wake_at(task, until)
+        following = self._next()
+        if following is not task:
+            mine = task.baton
+            assert mine is not None
+            self._hand_over(following)
+            mine.go.acquire()
+            self.awake = task
+        self.require_alive()
+
+    def require_alive(self) -> None:
+        """Raise Crashed if the process that is awake is gone."""
+        if self._is_over or self.process.is_dead:
+            raise Crashed
+
+    def wait_for(self, other: Task) -> None:
+        """Until another task has ended."""
+        while not other.has_ended:
+            other.waiter = self.awake
+            self.wait()
+
+    def told(self, what: object) -> None:
+        """Note something that the task that is awake has learned and its next steps depend on."""
+        assert self.awake is not None
+        self.awake.history = hash((self.awake.history, what))
+
+    # The queue
+
+    def _wake_at(self, task: Task, time: float) -> None:
+        task.wake += 1
+        heapq.heappush(self.queue, (time, next(self._order), task, None, task.wake))
+
+    def _next(self) -> Task | None:
+        """Let happen what is due until a task is; None if nothing is left, or something failed."""
+        try:
+            while (entry := self._pop()) is not None:
+                time, _, task, action, _ = entry
+                self.steps += 1
+                self.time = max(self.time, time)
+                if self.time > self._limits[0] or self.steps > self._limits[1]:
+                    raise EndlessWait(f"not over at {self.time:.0f} s, after {self.steps} steps")
+                if task is not None:
+                    return task
+                assert action is not None
+                action()
+        except BaseException as error:
+            self.failure = error
+        return None
+
+    def _pop(self) -> Entry | None:
+        while self.queue:
+            if self.chooser is None:
+                entry = heapq.heappop(self.queue)
+            else:
+                self.queue = [one for one in sorted(self.queue) if self._is_wanted(one)]
+                ready = [one for one in self.queue if one[0] <= max(self.time, self.queue[0][0])]
+                if not ready:
+                    return None
+                entry = self.chooser.choose(self, ready)
+                self.queue.remove(entry)
+                heapq.heapify(self.queue)
+            if not self._is_wanted(entry):
+                continue
+            time, _, task, _, _ = entry
+            if task is None or task.process.paused <= max(self.time, time):
+                return entry
+            self._wake_at(task, task.process.paused)
+        return None
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        _, _, task, _, number = entry
+        return task is None or not (task.process.is_dead or task.has_ended or task.wake != number)
+
+    # Threads
+
+    def _resume(self, task: Task) -> None:
+        if task.baton is None:
+            task.baton = _a_thread()
+            task.baton.job = lambda: self._perform(task)
+        self.awake = task
+        task.baton.go.release()
+
+    def _hand_over(self, following: Task | None) -> None:
+        if following is None:
+            self._outside.release()
+        else:
+            self._resume(following)
+
+    def _perform(self, task: Task) -> None:
+        try:
+            if not self._is_over:
+                task.result = task.work()
+        except BaseException as error:
+            task.result = error
+        task.has_ended = True
+        if task.baton is not None:
+            _IDLE.append(task.baton)  # whoever takes it is heard once this thread has said its last word
+        if self._is_over:
+            self._outside.release()
+            return
+        if task.waiter is not None:
+            self._wake_at(task.waiter, self.time)
+        self._hand_over(self._next())
+
+    def _unwind(self) -> None:
+        """Bring the threads back that wait in the middle of something."""
+        self._is_over = True
+        for task in self.tasks:
+            if task.baton is not None and not task.has_ended:
+                self._resume(task)
+                self._outside.acquire()
+
+
+class _Thread:
+    def __init__(self) -> None:
+        self.go = threading.Lock()
+        self.go.acquire()
+        self.job: Action = lambda: None
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.go.acquire()
+            job, self.job = self.job, lambda: None
+            job()
+
+
+_IDLE: list[_Thread] = []
+
+
+def _a_thread() -> _Thread:
+    return _IDLE.pop() if _IDLE else _Thread()
