@@ -56,8 +56,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings_of(root: Path, base: Path, inputs: Path, *overrides: str) -> RunSettings:
     auxiliary = AUXILIARY.format(path=inputs / "talk.jsonl")
-    one_actor = "execution.scoring_actors=1"
-    return run_settings(root, base, inputs / "log.csv.gz", overrides=(auxiliary, one_actor, *overrides))
+    # the base judges, so that B-Tuning follows A-Tuning, whose workers are still there
+    few = (auxiliary, "execution.scoring_actors=1", "difficulty.source=base")
+    return run_settings(root, base, inputs / "log.csv.gz", overrides=(*few, *overrides))
 
 
 @dataclass(frozen=True)

@@ -52,15 +52,17 @@ def trained_stage(root: Path, name: str, model: Path) -> StageOutput:
 def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_the_code_has_changed(
     settings: RunSettings,
     prepared_stage: StageOutput,
+    tuned: list[Path],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    made = {"prepared": prepared_stage, "model": trained_stage(tmp_path, "a_tune", tuned[0])}
     few = settings.difficulty.model_copy(update={"max_per_behavior": 3})
     changed = settings.model_copy(update={"difficulty": few})
 
     def cut_short(folder: StageFolder) -> StageResult:
-        score_difficulty(folder, {"prepared": prepared_stage}, changed)
+        score_difficulty(folder, made, changed)
         raise StorageError("the machine is gone")
 
     def run(body: Callable[[StageFolder], StageResult]) -> StageOutput:
@@ -74,7 +76,7 @@ def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_th
         run(cut_short)
     assert "are there already" not in capfd.readouterr().out
     monkeypatch.undo()
-    output = run(lambda folder: score_difficulty(folder, {"prepared": prepared_stage}, changed))
+    output = run(lambda folder: score_difficulty(folder, made, changed))
     samples = output.manifest.rows["samples"]
     assert f"scoring: {samples} samples are there already" in capfd.readouterr().out
     assert len(pq.read_table(output.folder / "difficulty.parquet")) == samples > 0
