@@ -77,8 +77,9 @@ class LiveScreen:
 
     def _view(self) -> Group:
         table = Table(box=None, show_header=False, pad_edge=False)
-        room = self._console.width - max(map(len, self._states.labels), default=0) - len("✓    59:59 ")
-        for width in (None, None, max(room, 10), None):
+        names = min(max(map(len, self._states.labels), default=0), self._console.width // 2)
+        room = self._console.width - names - len("✓    59:59 ")
+        for width in (None, names, max(room, 10), None):
             table.add_column(no_wrap=True, overflow="ellipsis", max_width=width)
         lines = self._console.height - SAID - bool(self._before)
         labels, ended = self._states.labels, self._states.ended
