@@ -49,6 +49,7 @@ def trained_stage(root: Path, name: str, model: Path) -> StageOutput:
     return run_stage(root, name, 1, {}, {}, body)
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_the_code_has_changed(
     settings: RunSettings,
     prepared_stage: StageOutput,
@@ -82,6 +83,7 @@ def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_th
     assert len(pq.read_table(output.folder / "difficulty.parquet")) == samples > 0
 
 
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("with_reference", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_measure_at_its_sample(
     settings: RunSettings,
@@ -134,6 +136,7 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
         np.testing.assert_allclose(table["reducible"].to_numpy(), expected - reference, atol=1e-4)
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_limit_that_leaves_one_half_nothing_to_judge_is_no_failure(
     settings: RunSettings, prepared_stage: StageOutput, log: PreparedLog, tuned: list[Path], tmp_path: Path
 ) -> None:

@@ -205,9 +205,7 @@ def area_on_a_raster(points: list[tuple[float, float]]) -> float:
     return float(height.mean())
 
 
-def test_codes_for_names_have_the_same_truth(
-    small_base: Path, tmp_path: Path, log: PreparedLog
-) -> None:
+def test_codes_for_names_have_the_same_truth(small_base: Path, tmp_path: Path, log: PreparedLog) -> None:
     coded = prepared_log(tmp_path, small_base, OpaqueWorld(default_world(), 5))
     settings = TruthSettings(world="main", opaque_seed=5)
     first = true_probabilities(log, rows_of_split(log, "test"), TruthSettings(world="main"))
