@@ -15,6 +15,7 @@ class ProgressLines:
         self._what, self._total, self._unit = what, total, unit
         self._done = 0
         self._started = time.monotonic()
+        screen().progresses(what, f"0/{total:,} {unit}")
 
     def add(self, number: int) -> None:
         """Count what was done."""
