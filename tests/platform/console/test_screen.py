@@ -21,7 +21,7 @@ SCRIPT = """
 import os, sys, time
 from pathlib import Path
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.console.shown import Look, looking, shown
+from behaviorlm_ray.console.shown import Look, fitted, looking, shown
 
 def check():
     print("noise of a check")
@@ -54,7 +54,9 @@ with looking(Look("plain" in flags, "quiet" in flags)):
             screen().ends("a_tune", "/runs/a_tune", False)
     except (KeyboardInterrupt, ValueError) as error:
         print("notes:", "; ".join(error.__notes__))
-print("the result")
+print(fitted("the result"))
+if "long" in flags:
+    print(fitted("a-word " * 30 + "\\n  /" + "path/" * 30))
 """
 
 
@@ -142,6 +144,15 @@ def test_what_was_said_is_whole_in_the_end_and_there_once(tmp_path: Path) -> Non
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(tmp_path, "end", "warned"))
     last = plain.rpartition("a_tune")[2].replace("\r", "").replace("\n", "")
     assert [last.count(f"warning {number}: " + "w" * 150) for number in range(5)] == [1] * 5
+
+
+def test_long_lines_of_a_result_are_broken_between_words_on_a_terminal_only(tmp_path: Path) -> None:
+    path = "  /" + "path/" * 30
+    seen = on_a_terminal(tmp_path, "end", "long").rpartition("the result")[2].split()
+    assert seen == ["a-word"] * 30 + [path.strip()]
+    lines = on_a_terminal(tmp_path, "end", "long").rpartition("the result")[2].splitlines()
+    assert max(len(line) for line in lines if "path" not in line) <= 100
+    assert in_a_pipe(tmp_path, "end", "long")[-2:] == ["a-word " * 30, path]
 
 
 def test_what_was_done_before_the_first_stage_leaves_nothing_on_a_terminal(tmp_path: Path) -> None:
