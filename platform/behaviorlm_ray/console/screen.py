@@ -66,7 +66,8 @@ class StageStates:
         )
         lines = [f"kept: {many}"] if ended else []
         if self.running is not None:
-            at = f" ({self.progress.partition(', ')[0]})" if self.progress else ""
+            done = self.progress.partition(", ")[0]  # how much of how much, where that is known
+            at = f" ({done})" if "/" in done else ""
             lines.append(f"cut off: {self.running}{at}; it goes on from what it has kept")
         return lines
 
