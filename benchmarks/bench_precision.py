@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--normalization", choices=get_args(Normalization), default="trie", help="of scores")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
     options = parser.parse_args(arguments)
+    if options.steps < 2:
+        parser.error("--steps: two or more; the first warms up and is not measured")
     disable_progress_bar()
     torch.set_num_threads(options.threads)
     print(bfloat16_units(use_gpu=False) or "this CPU has no units for bfloat16", flush=True)

@@ -89,9 +89,10 @@ def base_folder(config: ModelConfig) -> Path:
         )
     # The hub's client raises errors of its own, of the HTTP client and of the system, with no common parent.
     except Exception as error:
+        said = " ".join(str(error).split()).rstrip(".")
         raise ModelError(
             f"model.base: {config.base} is no folder here, and the Hugging Face hub did not give it "
-            f"({error}). Check the name and the network, or download the model elsewhere and give its folder"
+            f"({said}). Check the name and the network, or download the model elsewhere and give its folder"
         ) from error
     return Path(folder)
 

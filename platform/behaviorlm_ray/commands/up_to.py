@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from behaviorlm_ray.cluster.submission import check_storage_root
 from behaviorlm_ray.console.command_line import run_job
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.console.shown import log_folder, shown
+from behaviorlm_ray.console.shown import fitted, log_folder, shown
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run_up_to(
 
     def main(settings: RunSettings) -> None:
         check_storage_root(settings.storage.root)
-        print(_run(goal, settings))
+        print(fitted(_run(goal, settings)))
 
     return run_job(RunSettings, main, arguments, description, plan=plan, prog=prog)
 

@@ -1,6 +1,7 @@
 """The command line that all jobs share: a config file, overrides, help for every key, a dry run, errors."""
 
 import argparse
+import atexit
 import gc
 import io
 import json
@@ -53,6 +54,7 @@ def run_job(
     its traceback.
     """
     gc.set_threshold(NEW_OBJECTS)
+    atexit.register(gc.freeze)  # nor at the end, when all of it goes with the process: another fifth
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # Progress must show in the log of a submitted job, too.
     parser = _parser(settings_class, description, prog, needs_config=not flags)

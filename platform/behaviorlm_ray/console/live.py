@@ -1,7 +1,7 @@
 """One live view of a run on a terminal: its stages with state, progress and time, and the last thing said."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -14,7 +14,9 @@ from behaviorlm_ray.console.screen import StageStates
 
 REFRESHES_PER_SECOND = 4
 SAID = 3
-"""Lines of what was said that stay in view."""
+"""Lines of what was said that are in view while work goes on."""
+JUST_ENDED = 2
+"""Stages that ended last and stay in view where there is no room for all."""
 
 
 class LiveScreen:
@@ -28,6 +30,7 @@ class LiveScreen:
         self._said: list[str] = []
         self._before = ""
         self._turning: Text | Spinner = Spinner("dots")
+        self._is_over = False
         self._live = Live(
             get_renderable=self._view,
             console=self._console,
@@ -39,7 +42,7 @@ class LiveScreen:
 
     def close(self) -> None:
         """Leave the view as it is last, what still runs as cut off, and the terminal to others."""
-        self._turning, self._before = Text("✗", style="red"), ""
+        self._turning, self._before, self._is_over = Text("✗", style="red"), "", True
         self._live.transient = not self._states.labels
         self._live.stop()
 
@@ -65,8 +68,8 @@ class LiveScreen:
             self._before = f"{what}: {words}"
 
     def says(self, line: str) -> None:
-        """Below the stages, the last few."""
-        self._said = [*self._said, line][-SAID:]
+        """Below the stages, the last few; in the end all, each once and whole."""
+        self._said.append(line)
 
     def summary(self) -> list[str]:
         """As told so far."""
@@ -74,12 +77,23 @@ class LiveScreen:
 
     def _view(self) -> Group:
         table = Table(box=None, show_header=False, pad_edge=False)
-        room = self._console.width - max(map(len, self._states.labels), default=0) - len("✓    59:59 ")
-        for width in (None, None, max(room, 10), None):
+        names = min(max(map(len, self._states.labels), default=0), self._console.width // 2)
+        room = self._console.width - names - len("✓    59:59 ")
+        for width in (None, names, max(room, 10), None):
             table.add_column(no_wrap=True, overflow="ellipsis", max_width=width)
-        for label in self._states.labels:
+        lines = self._console.height - SAID - bool(self._before)
+        labels, ended = self._states.labels, self._states.ended
+        over, shown, waiting = (0, labels, 0) if self._is_over else in_view(labels, ended, lines)
+        if over:
+            table.add_row(Text("✓", style="green"), Text(f"{over} stages", style="dim"))
+        for label in shown:
             table.add_row(*self._row(label))
-        said = [Text(line, style="yellow", overflow="ellipsis", no_wrap=True) for line in self._said]
+        if waiting:
+            table.add_row(Text("·", style="dim"), Text(f"{waiting} more stages", style="dim"))
+        if self._is_over:
+            said = [Text(line, style="yellow") for line in dict.fromkeys(self._said)]
+        else:
+            said = [Text(line, "yellow", overflow="ellipsis", no_wrap=True) for line in self._said[-SAID:]]
         before = [Text(self._before)] if self._before else []
         return Group(table, *before, *said)
 
@@ -93,6 +107,21 @@ class LiveScreen:
             elapsed = time.monotonic() - self._began[label]
             return self._turning, Text(label, style="bold"), Text(self._states.progress), Text(_time(elapsed))
         return Text("·", style="dim"), Text(label, style="dim"), Text(""), Text("")
+
+
+def in_view(labels: Sequence[str], ended: Collection[str], lines: int) -> tuple[int, list[str], int]:
+    """What so many lines show of stages: (how many that ended are left out, the stages, how many later are left out).
+
+    What was left out takes a line; what runs, the first that has not ended, is shown in any case.
+    """
+    if len(labels) <= lines:
+        return 0, list(labels), 0
+    before = [label for label in labels if label in ended]
+    later = [label for label in labels if label not in ended]
+    room = max(lines - 2, 1)
+    kept = min(len(before), max(room - len(later), min(JUST_ENDED, room - 1)))
+    shown = later[: room - kept]
+    return len(before) - kept, [*before[len(before) - kept :], *shown], len(later) - len(shown)
 
 
 def _time(seconds: float) -> str:

@@ -15,6 +15,7 @@ class ProgressLines:
         self._what, self._total, self._unit = what, total, unit
         self._done = 0
         self._started = time.monotonic()
+        screen().progresses(what, f"0/{total:,} {unit}")
 
     def add(self, number: int) -> None:
         """Count what was done."""
@@ -23,5 +24,7 @@ class ProgressLines:
             return
         speed = self._done / max(time.monotonic() - self._started, 1e-9)
         left = (self._total - self._done) / speed
-        words = f"{self._done}/{self._total} {self._unit}, {speed:.1f} {self._unit}/s, {left:.0f} s left"
+        words = (
+            f"{self._done:,}/{self._total:,} {self._unit}, {left:,.0f} s left, {speed:,.1f} {self._unit}/s"
+        )
         screen().progresses(self._what, words)

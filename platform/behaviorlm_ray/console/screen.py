@@ -10,6 +10,8 @@ from typing import Protocol
 
 PROGRESS_SECONDS = 30.0
 """How long lines of progress are apart."""
+NAMED = 5
+"""Of stages that are kept, at most; more are counted."""
 
 
 class Screen(Protocol):
@@ -58,9 +60,14 @@ class StageStates:
 
     def summary(self) -> list[str]:
         """As `Screen.summary`."""
-        lines = [f"kept: {', '.join(self.ended)}"] if self.ended else []
+        ended = list(self.ended)
+        many = (
+            f"{len(ended)} stages, the last of them {ended[-1]}" if len(ended) > NAMED else ", ".join(ended)
+        )
+        lines = [f"kept: {many}"] if ended else []
         if self.running is not None:
-            at = f" ({self.progress})" if self.progress else ""
+            done = self.progress.partition(", ")[0]  # how much of how much, where that is known
+            at = f" ({done})" if "/" in done else ""
             lines.append(f"cut off: {self.running}{at}; it goes on from what it has kept")
         return lines
 

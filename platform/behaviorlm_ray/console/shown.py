@@ -1,7 +1,9 @@
 """The screen that a job's command line asks for, around its work; what libraries print goes into a log meanwhile."""
 
+import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -77,6 +79,15 @@ def shown(logs: Path | None, check: Callable[[], object] = lambda: None) -> Iter
         if told := log.told():
             error.add_note(told)
         raise
+
+
+def fitted(text: str) -> str:
+    """The text with its lines broken between words where standard output is a terminal that is narrower."""
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    whole = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line if len(line) <= width else whole.fill(line) for line in text.split("\n"))
 
 
 @contextmanager

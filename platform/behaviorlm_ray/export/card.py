@@ -9,6 +9,7 @@ import yaml
 
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm.predictor.rules import rule_in_words
+from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.model_names import arm_of, split_model_name
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.export.choice import Chosen, Told
@@ -22,6 +23,10 @@ SHOWN = (
     ("all", "recall_at_5"),
     ("all", "expected_calibration_error"),
 )
+AMONG: dict[Normalization, str] = {
+    "full": "a name's probability is one among all texts",
+    "trie": "a name's probability is one among the names that may be answered, token by token",
+}
 
 
 def write_card(
@@ -84,6 +89,9 @@ def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequen
         f"given what a user did before. Kind: {artifact.predictor.kind} ({_plain(origin.predictor)}); decision rule: "
         f"{rule_in_words(artifact.decision)}."
     )
+    if artifact.weights is not None:
+        named = artifact.normalization
+        yield f"The language model's label scores are normalized as `{named}`: {AMONG[named]}."
     yield from ("", "```python", "from behaviorlm.predictor.behavior_model import BehaviorModel", "")
     yield from (
         'model = BehaviorModel.load("this/folder")',

@@ -30,7 +30,7 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
         lines.append(f"  {plan.name:<{width}} {verb:<6} {plan.reason}")
     log = run.inputs.source
     size = sum(file.size for file in log.files) / 2**20
-    lines += ["", "input", f"  {settings.events.dataset}: {len(log.files)} file(s), {size:.1f} MiB"]
+    lines += ["", "input", f"  {settings.events.dataset}: {_several(len(log.files), 'file')}, {size:.1f} MiB"]
     lines += [f"  {note}" for note in log.notes]
     with patience(settings.storage.patience_seconds):
         first_rows = read_first_rows(log, settings.split, settings.prompt.min_history, settings.vocabulary)
@@ -48,10 +48,11 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     lines += [
         "",
         "resources",
-        f"  tuning: {tuning.workers} worker(s) x {tuning.cpus_per_worker} CPU"
+        f"  tuning: {_several(tuning.workers, 'worker')} x {tuning.cpus_per_worker} CPU"
         f"{' + 1 GPU' if tuning.use_gpu else ''}, ZeRO {tuning.zero_stage}, on {device}",
         f"  {run.inputs.precision.told}",
-        f"  scoring: up to {settings.execution.scoring_actors} replica(s) x {settings.execution.cpus_per_actor} CPU"
+        f"  scoring: up to {_several(settings.execution.scoring_actors, 'replica')} x "
+        f"{settings.execution.cpus_per_actor} CPU"
         f"{' + 1 GPU' if tuning.use_gpu else ''}",
         *(f"  not here: {problem}" for problem in _lacking_here(run)),
         "",
@@ -60,6 +61,10 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
         f"  {runner.root / 'stages'}: every stage with its manifest",
     ]
     return lines
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _left_out(run: Run, runner: Runner) -> list[str]:

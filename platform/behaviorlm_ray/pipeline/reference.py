@@ -25,10 +25,12 @@ TAIL_SCORES = "tail.npy"
 
 def reference(run: Run, keep: KeepTail) -> Stage:
     """It depends on which samples are held, and not on how."""
+    identity = {"model": run.model_identity, "share": keep.share, "seed": keep.seed}
     return Stage(
         name="reference",
         version=VERSION,
-        identity={"model": run.model_identity, "share": keep.share, "seed": keep.seed},
+        # a draw of its own since the second; all samples are the same in both
+        identity=identity if keep.share == 1 else identity | {"draw": 2},
         inputs={"prepared": prepare(run), "base": run.inputs.base},
         body=lambda folder, made: _score(folder, made, run.resolved, keep),
         input_checks={"prepared": lambda prepared: check_tail(prepared, run.settings)},

@@ -11,6 +11,9 @@ from behaviorlm_ray.stages.running import Executor, StageCall, one_after_another
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage, in_order, waves
 from behaviorlm_ray.storage import Location
 
+SHOWN = 3
+"""Of the stages that another waits for, in a plan."""
+
 
 @dataclass
 class Runner:
@@ -50,6 +53,9 @@ class Runner:
                 for key, value in stage.inputs.items()
             }
             plan = plan_stage(self.root, stage.name, stage.version, stage.identity, inputs)
+            if plan.action == "unknown":
+                missing = {earlier.recipe for earlier in stage.before.values()} - self.outputs.keys()
+                plan = replace(plan, reason=_after([one.label for one in ordered if one.recipe in missing]))
             plans.append((stage, replace(plan, name=stage.label)))
             if plan.output is not None:
                 self.outputs[stage.recipe] = plan.output
@@ -111,3 +117,9 @@ class Runner:
             for key, check in later.input_checks.items():
                 if later.before[key].recipe == stage.recipe:
                     check(output)
+
+
+def _after(labels: Sequence[str]) -> str:
+    """`after prepare, score`; of many stages some."""
+    more = len(labels) - SHOWN
+    return f"after {', '.join(labels[:SHOWN])}" + (f" and {more} more" if more > 0 else "")

@@ -59,8 +59,6 @@ def configuration_hash(settings: RunSettings) -> str:
     return hashlib.sha256(canonical_json(decides)).hexdigest()
 
 
-def content_hash(*parts: bytes) -> str:
-    """Of the parts, as `told` names them."""
-    return hashlib.sha256(
-        json.dumps([hashlib.sha256(part).hexdigest() for part in parts]).encode()
-    ).hexdigest()
+def content_hash(*digests: str) -> str:
+    """Of parts with these SHA-256, as `told` names them."""
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()

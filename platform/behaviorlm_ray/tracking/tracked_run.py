@@ -83,14 +83,12 @@ class TrackedRun:
 
         self.client.log_batch(self.record.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
-    def files(self, places: Sequence[Location]) -> None:
+    def files(self, folder: Location, names: Sequence[str]) -> None:
         """Store those that there are, in place of earlier ones of their names."""
-        with tempfile.TemporaryDirectory(prefix="behaviorlm-") as name:
-            for place in places:
-                content = storage.read_bytes(place)
-                if content is not None:
-                    (Path(name) / place.name).write_bytes(content)
-            self.client.log_artifacts(self.record.run_id, name)
+        with tempfile.TemporaryDirectory(prefix="behaviorlm-") as links:
+            for name in storage.sizes(folder, names):
+                (Path(links) / name).symlink_to(storage.local_copy(folder / name).resolve())
+            self.client.log_artifacts(self.record.run_id, links)
 
     def ends(self, status: str) -> None:
         """FINISHED, FAILED or KILLED; it may begin again."""

@@ -1,5 +1,6 @@
 """A run as it is tracked: what is told of it when, and what a person is told of the telling."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -63,9 +64,11 @@ class Tracking:
         """The folder of the run holds its results."""
         if self._follower is None:
             return
-        places = [self._run.output_folder / name for name in FILES]
-        contents = [storage.read_bytes(place) or b"" for place in places if place.name != "report.html"]
-        self._follower.tell(Entry("files", content_hash(*contents), lambda run: run.files(places)))
+        folder = self._run.output_folder
+        there = storage.sizes(folder, FILES).keys() - {"report.html"}
+        digests = storage.hash_files(folder, sorted(there)).values()
+        content = content_hash(*(digest.sha256 for digest in digests))
+        self._follower.tell(Entry("files", content, lambda run: run.files(folder, FILES)))
 
     @property
     def wants_model(self) -> bool:
@@ -114,8 +117,9 @@ class Tracking:
             self.fails(f"not all was told to {self._run.settings.tracking.mlflow}: {trouble}; {again}")
 
     def _model_content(self) -> str:
-        results = storage.read_bytes(self._run.output_folder / RESULTS) or b""
-        return content_hash(results, str(self._run.settings.tracking.registered_model).encode())
+        results = storage.hash_file(self._run.output_folder / RESULTS).sha256
+        name = str(self._run.settings.tracking.registered_model)
+        return content_hash(results, hashlib.sha256(name.encode()).hexdigest())
 
 
 @contextmanager

@@ -71,8 +71,9 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
     dist.all_reduce(totals)
     *part_sums, samples, tokens, is_wrong = totals.tolist()
     if is_wrong or not np.isfinite(part_sums).all():
+        told = ", ".join(f"{part:.4g}" for part in part_sums)
         raise NotFiniteError(
-            f"step {step + 1} of {steps}: loss or gradient is not finite (loss by part: {part_sums}). The "
+            f"step {step + 1} of {steps}: loss or gradient is not finite (loss by part: {told}). The "
             "weights were not changed. Lower this tuning's learning_rate (a_tuning.learning_rate, "
             "b_tuning.learning_rate or one_stage.learning_rate), or check the base model's dtype"
         )

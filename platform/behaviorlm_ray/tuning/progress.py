@@ -100,11 +100,12 @@ class Progress:
         parts = ", ".join(
             f"{name} {value:.4f}" for name, value in zip(self._names, outcome.parts, strict=True)
         )
-        announce(
-            f"step {step + 1}/{self._steps}, loss {outcome.loss:.4f} ({parts}), "
-            f"rate {outcome.learning_rate:.2e}, {values['samples_per_second']:,.1f} samples/s, "
-            f"{values['tokens_per_second']:,.0f} tokens/s, {utilization}{dist.get_world_size()} worker(s), "
-            f"{values['memory_gib']:.1f} GiB, {left:,.0f} s left"
+        workers = dist.get_world_size()
+        announce(  # a narrow terminal shows the beginning
+            f"step {step + 1}/{self._steps}, {left:,.0f} s left, loss {outcome.loss:.4f}, "
+            f"{values['samples_per_second']:,.1f} samples/s, {values['tokens_per_second']:,.0f} tokens/s, {utilization}"
+            f"{parts}, rate {outcome.learning_rate:.2e}, {workers} {'worker' if workers == 1 else 'workers'}, "
+            f"{values['memory_gib']:.1f} GiB"
         )
         for name, gauge in self._gauges.items():
             if name in values:

@@ -8,6 +8,7 @@ import ray
 from behaviorlm.errors import BehaviorLMError, ClusterError
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.kept import Kept
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.crew import Crew
 from behaviorlm_ray.tuning.out_of_memory import WorkerOutOfMemory
@@ -44,6 +45,8 @@ def tune(task: TuningTask) -> TuningResult:
     if crew is not None and not crew.is_fit_for(task.execution):
         crew.close()
         crew = None
+    if crew is None:
+        screen().progresses("tuning", "its workers start")
     summary = _tuned(crew or Crew(task.execution), task)
     return TuningResult(task.output_folder / LINEAGE, **summary)
 

@@ -24,13 +24,16 @@ from behaviorlm_ray.tuning.config import KeepTail
 
 TrainingSamples = Literal["all", "anchors", "selected"]
 
+_SALT = 0x7A11
+"""Sets this draw apart from a random selection and from halves with the same seed."""
+
 
 def held_rows(log: PreparedLog, keep: KeepTail) -> SampleRows:
     """The samples of A-Tuning that are held to the base: a share of them, by their ids and the seed."""
     rows = training_rows(log, "anchors", None, None)
     chosen = []
     for part, of_part in zip(log.parts, rows, strict=True):
-        keys = uniform_keys(*id_words(part.sample_id[of_part]), keep.seed)
+        keys = uniform_keys(*id_words(part.sample_id[of_part]), keep.seed + _SALT)
         chosen.append(of_part[keys.astype(np.float64) < keep.share * 2.0**64])
     return chosen
 

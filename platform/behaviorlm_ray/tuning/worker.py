@@ -98,8 +98,9 @@ def tune_rank(
     checkpoint = _agree_on_checkpoint(task, identity)
     engine = start_engine(model, task.config, task.execution, checkpoint.read if checkpoint else None)
     if dist.get_rank() == 0:
+        workers = dist.get_world_size()
         announce(
-            f"{len(schedule)} steps on {dist.get_world_size()} worker(s), ZeRO-{engine.zero_stage}, "
+            f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage}, "
             f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters"
         )
     if checkpoint is not None:

@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from behaviorlm_ray.console import screen as screens
+from behaviorlm_ray.console.live import in_view
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import Lines, screen, shown_on
 
@@ -18,7 +21,7 @@ SCRIPT = """
 import os, sys, time
 from pathlib import Path
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.console.shown import Look, looking, shown
+from behaviorlm_ray.console.shown import Look, fitted, looking, shown
 
 def check():
     print("noise of a check")
@@ -40,6 +43,9 @@ with looking(Look("plain" in flags, "quiet" in flags)):
             print("(RayTrainWorker pid=7, ip=1.2.3.4) tuning: step 3/9, loss 2.5, 4 s left")
             print("(RayTrainWorker pid=7) tuning: continuing from step 2")
             print("\\x1b[36m(MapBatches(score_batch) pid=8)\\x1b[0m model: plain sequences are used")
+            if "warned" in flags:
+                for number in range(6):
+                    screen().says(f"warning {number % 5}: " + "w" * 150)
             time.sleep(0.6)
             if end == "interrupt":
                 raise KeyboardInterrupt
@@ -48,7 +54,9 @@ with looking(Look("plain" in flags, "quiet" in flags)):
             screen().ends("a_tune", "/runs/a_tune", False)
     except (KeyboardInterrupt, ValueError) as error:
         print("notes:", "; ".join(error.__notes__))
-print("the result")
+print(fitted("the result"))
+if "long" in flags:
+    print(fitted("a-word " * 30 + "\\n  /" + "path/" * 30))
 """
 
 
@@ -111,7 +119,7 @@ def test_a_failure_and_an_interruption_say_what_is_kept_and_a_failure_where_the_
 ) -> None:
     [failed] = [line for line in in_a_pipe(tmp_path / "a", "fail") if line.startswith("notes:")]
     [log] = (tmp_path / "a").iterdir()
-    kept = "kept: prepare; cut off: a_tune (step 3/9, loss 2.5, 4 s left); it goes on from what it has kept"
+    kept = "kept: prepare; cut off: a_tune (step 3/9); it goes on from what it has kept"
     assert failed == f"notes: {kept}; what libraries and workers printed is in {log}"
     [cut] = [line for line in in_a_pipe(tmp_path / "b", "interrupt") if line.startswith("notes:")]
     assert cut == f"notes: {kept}"
@@ -130,6 +138,21 @@ def test_the_view_that_a_failure_leaves_says_what_was_cut_off(tmp_path: Path) ->
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(tmp_path, "fail"))
     marked = [line.split()[:2] for line in plain.splitlines() if line.startswith(("✓", "✗"))]
     assert marked[-2:] == [["✓", "prepare"], ["✗", "a_tune"]]
+
+
+def test_what_was_said_is_whole_in_the_end_and_there_once(tmp_path: Path) -> None:
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_a_terminal(tmp_path, "end", "warned"))
+    last = plain.rpartition("a_tune")[2].replace("\r", "").replace("\n", "")
+    assert [last.count(f"warning {number}: " + "w" * 150) for number in range(5)] == [1] * 5
+
+
+def test_long_lines_of_a_result_are_broken_between_words_on_a_terminal_only(tmp_path: Path) -> None:
+    path = "  /" + "path/" * 30
+    seen = on_a_terminal(tmp_path, "end", "long").rpartition("the result")[2].split()
+    assert seen == ["a-word"] * 30 + [path.strip()]
+    lines = on_a_terminal(tmp_path, "end", "long").rpartition("the result")[2].splitlines()
+    assert max(len(line) for line in lines if "path" not in line) <= 100
+    assert in_a_pipe(tmp_path, "end", "long")[-2:] == ["a-word " * 30, path]
 
 
 def test_what_was_done_before_the_first_stage_leaves_nothing_on_a_terminal(tmp_path: Path) -> None:
@@ -157,3 +180,18 @@ def test_progress_goes_to_the_screen_at_most_every_so_often(monkeypatch: pytest.
         progress.add(1)
     assert len(told) == 1 and told[0].startswith("scoring: 2/4 samples, ")
     assert screen() is not lines
+
+
+@given(st.integers(1, 60), st.integers(0, 60), st.integers(3, 50))
+def test_a_low_terminal_shows_what_runs_and_counts_what_it_leaves_out(
+    stages: int, finished: int, lines: int
+) -> None:
+    labels = [f"stage {number}" for number in range(stages)]
+    ended = labels[:finished]
+    over, shown, waiting = in_view(labels, ended, lines)
+    assert over + len(shown) + waiting == stages
+    assert len(shown) + (over > 0) + (waiting > 0) <= lines
+    assert shown == labels[over : stages - waiting]
+    assert finished >= stages or labels[finished] in shown
+    if stages <= lines:
+        assert shown == labels

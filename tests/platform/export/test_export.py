@@ -270,6 +270,7 @@ def test_the_card_is_readable_to_the_hub_and_the_folder_names_no_user_and_no_pat
     assert metadata["library_name"] == "peft" and metadata["model-index"][0]["results"][0]["metrics"]
     assert "Counts of histories of two and more behaviors" in card and "not users" in card
     assert "\nNamed by whoever exported it" in card
+    assert "label scores are normalized as `full`: a name's probability is one among all texts" in card
     users = {name.encode() for part in run.log.parts for name in set(part.table["user"].to_pylist())}
     needles = [
         *users,

@@ -55,9 +55,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(root: Path, base: Path, inputs: Path, *overrides: str) -> RunSettings:
-    auxiliary = AUXILIARY.format(path=inputs / "talk.jsonl")
-    one_actor = "execution.scoring_actors=1"
-    return run_settings(root, base, inputs / "log.csv.gz", overrides=(auxiliary, one_actor, *overrides))
+    talk = AUXILIARY.format(path=inputs / "talk.jsonl")
+    judge = "difficulty.source=base"  # B-Tuning then follows A-Tuning, whose workers are still there
+    few = (talk, judge, "execution.scoring_actors=1", *overrides)
+    return run_settings(root, base, inputs / "log.csv.gz", overrides=few)
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,7 @@ def again(first: Ran, *overrides: str) -> Ran:
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below a folder with its size and time of change."""
-    found = sorted(path for path in folder.rglob("*"))
-    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in found}
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
 
 
 def test_every_stage_ran_once_and_wrote_what_it_says(first: Ran) -> None:
@@ -350,7 +350,7 @@ def test_what_was_made_under_a_larger_quarantine_share_is_refused_under_a_smalle
 
 
 @pytest.fixture(scope="module")
-def tolerant(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
+def tolerant(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
     """Settings of a run whose log and conversations, with rows that cannot be used, are prepared."""
     folder = tmp_path_factory.mktemp("tolerant")
     rows = log_rows(23, users=10)[:120]
@@ -377,14 +377,15 @@ def tolerant(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempP
     ],
 )
 def test_what_the_arms_lack_shows_after_preparation_before_any_tuning(
-    first: Ran, tmp_path: Path, overrides: tuple[str, ...], message: str
+    small_base: Path, inputs: Path, tmp_path: Path, overrides: tuple[str, ...], message: str
 ) -> None:
-    lacking = again(first, f"storage.root={tmp_path}", *overrides)
+    run = open_run(settings_of(tmp_path, small_base, inputs, *overrides))
+    lacking = Ran(run, run.runner())
     with pytest.raises(DataError, match=message):
-        lacking.runner.run(evaluate(lacking.run))
+        lacking.runner.run(evaluate(run))
     assert set(lacking.outputs) == {"prepare"}
     with pytest.raises(DataError, match=message):
-        again(first, f"storage.root={tmp_path}", *overrides).plan()
+        Ran(run, run.runner()).plan()
 
 
 @pytest.mark.slow

@@ -304,20 +304,19 @@ def test_a_dry_run_prints_the_plan(
 
 
 @pytest.mark.ray
-def test_commands_with_one_replica_and_with_two_write_the_same_rows(
+def test_the_command_writes_with_two_replicas_the_rows_that_this_process_does(
     ray_cluster: None, counting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log, sizes = tmp_path / "log.csv", [*SIZES, 20]
     write_rows(log, user_rows(sizes))
     read = [f"--model={counting}", f"--log={log}", "--min_partitions=4"]
-    for number in "12":
-        assert main([*read, "--to", str(tmp_path / number), "--every", f"--replicas={number}"]) == 0
-    assert rows_of(tmp_path / "1").equals(rows_of(tmp_path / "2"))
-    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in "12"]
+    assert main([*read, "--to", str(tmp_path / "replicas"), "--every", "--replicas=2"]) == 0
+    predicted(settings(counting, log, tmp_path / "here", every=True, min_partitions=4))
+    assert rows_of(tmp_path / "replicas").equals(rows_of(tmp_path / "here"))
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("here", "replicas")]
     assert summaries[0] == summaries[1] and summaries[0]["predictions"] == sum(sizes) + len(sizes)
     assert "81 predictions for 7 users" in capsys.readouterr().out
-    assert (
-        check_main([*read, "--limits.unseen_share=0", "--limits.mix_distance=0", "--fail_on=tune_again"]) == 1
-    )
+    limits = ["--limits.unseen_share=0", "--limits.mix_distance=0", "--fail_on=tune_again"]
+    assert check_main([*read, "--replicas=1", *limits]) == 1
     told = capsys.readouterr()
     assert told.out.count("tune again: ") == 1 and "and fail_on is tune_again" in told.err

@@ -26,7 +26,7 @@ def settings(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunS
 
 
 @pytest.fixture(scope="session")
-def prepared_stage(ray_cluster: None, settings: RunSettings) -> StageOutput:
+def prepared_stage(settings: RunSettings) -> StageOutput:
     run = open_run(settings)
     return run.runner().run(prepare(run))
 
@@ -54,7 +54,11 @@ def tuned(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> li
 
 @pytest.fixture(scope="session")
 def scored(
-    settings: RunSettings, log: PreparedLog, tuned: list[Path], tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: None,
+    settings: RunSettings,
+    log: PreparedLog,
+    tuned: list[Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The test samples, scored by the pool with a tuned model."""
     folder = tmp_path_factory.mktemp("scored") / "scores"

@@ -44,6 +44,7 @@ class GreedyReplicaLog(PreparedLog):
         raise AssertionError
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_full_memory_on_a_replica_names_the_key(
     settings: RunSettings, log: PreparedLog, tmp_path: Path
 ) -> None:
@@ -199,6 +200,7 @@ def test_missing_doubled_and_foreign_scores_are_detected(
         whole_scores(folder, log, rows)
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_no_samples_give_empty_scores(settings: RunSettings, log: PreparedLog, tmp_path: Path) -> None:
     rows: SampleRows = [np.zeros(0, np.int64) for _ in log.parts]
     assert scoring.score(task_of(settings, log, None), rows, tmp_path / "scores", POOL).samples == 0

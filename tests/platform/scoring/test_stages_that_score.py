@@ -49,18 +49,21 @@ def trained_stage(root: Path, name: str, model: Path) -> StageOutput:
     return run_stage(root, name, 1, {}, {}, body)
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_the_code_has_changed(
     settings: RunSettings,
     prepared_stage: StageOutput,
+    tuned: list[Path],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    made = {"prepared": prepared_stage, "model": trained_stage(tmp_path, "a_tune", tuned[0])}
     few = settings.difficulty.model_copy(update={"max_per_behavior": 3})
     changed = settings.model_copy(update={"difficulty": few})
 
     def cut_short(folder: StageFolder) -> StageResult:
-        score_difficulty(folder, {"prepared": prepared_stage}, changed)
+        score_difficulty(folder, made, changed)
         raise StorageError("the machine is gone")
 
     def run(body: Callable[[StageFolder], StageResult]) -> StageOutput:
@@ -74,12 +77,13 @@ def test_a_stage_that_was_cut_short_after_scoring_scores_nothing_again_unless_th
         run(cut_short)
     assert "are there already" not in capfd.readouterr().out
     monkeypatch.undo()
-    output = run(lambda folder: score_difficulty(folder, {"prepared": prepared_stage}, changed))
+    output = run(lambda folder: score_difficulty(folder, made, changed))
     samples = output.manifest.rows["samples"]
     assert f"scoring: {samples} samples are there already" in capfd.readouterr().out
     assert len(pq.read_table(output.folder / "difficulty.parquet")) == samples > 0
 
 
+@pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("with_reference", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_measure_at_its_sample(
     settings: RunSettings,
@@ -132,6 +136,7 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
         np.testing.assert_allclose(table["reducible"].to_numpy(), expected - reference, atol=1e-4)
 
 
+@pytest.mark.usefixtures("ray_cluster")
 def test_a_limit_that_leaves_one_half_nothing_to_judge_is_no_failure(
     settings: RunSettings, prepared_stage: StageOutput, log: PreparedLog, tuned: list[Path], tmp_path: Path
 ) -> None:

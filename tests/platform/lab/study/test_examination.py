@@ -119,7 +119,7 @@ class Planted:
 
 
 @pytest.fixture(scope="module")
-def planted(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
+def planted(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Planted:
     return Planted(tmp_path_factory.mktemp("planted"), small_base)
 
 

@@ -50,12 +50,12 @@ def prepared_log(
 
 
 @pytest.fixture(scope="module")
-def log(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
+def log(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
     return prepared_log(tmp_path_factory.mktemp("truth"), small_base, default_world())
 
 
 @pytest.fixture(scope="module")
-def mostly_test(ray_cluster: None, small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
+def mostly_test(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
     """So many test samples that tail behaviors count, and that who knows more stands out."""
     return prepared_log(tmp_path_factory.mktemp("large"), small_base, default_world(), 130, 0.6)
 
@@ -205,9 +205,7 @@ def area_on_a_raster(points: list[tuple[float, float]]) -> float:
     return float(height.mean())
 
 
-def test_codes_for_names_have_the_same_truth(
-    ray_cluster: None, small_base: Path, tmp_path: Path, log: PreparedLog
-) -> None:
+def test_codes_for_names_have_the_same_truth(small_base: Path, tmp_path: Path, log: PreparedLog) -> None:
     coded = prepared_log(tmp_path, small_base, OpaqueWorld(default_world(), 5))
     settings = TruthSettings(world="main", opaque_seed=5)
     first = true_probabilities(log, rows_of_split(log, "test"), TruthSettings(world="main"))
