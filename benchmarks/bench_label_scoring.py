@@ -239,16 +239,18 @@ def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Name
     scorers = {
         name: label_scorer(model, attention, labels, options.max_tokens, name) for name in NORMALIZATIONS
     }
-    work = {name: scorer.score_counted(write)[1] for name, scorer in scorers.items()}  # warms both, too
+    counted = {name: scorer.score_counted(write) for name, scorer in scorers.items()}  # warms both, too
     all_nodes = len({label[:length].tobytes() for label in labels for length in range(1, len(label))})
-    found = Compared(len(labels), all_nodes, options.prompts, work, {}, {})
+    found = Compared(
+        len(labels), all_nodes, options.prompts, {name: work for name, (_, work) in counted.items()}, {}, {}
+    )
     if options.count:
         return found
     ways: dict[str, Way] = {
         name: partial(_seconds, len(rest), partial(scorer.score, write)) for name, scorer in scorers.items()
     }
     few = [np.concatenate([beginning, ids]) for ids in rest[: options.peer_prompts]]
-    scores = {name: scorer.score(write) for name, scorer in scorers.items()}
+    scores = {name: found for name, (found, _) in counted.items()}
     for peer, (run, factor, chosen) in _peers(model, few, labels, shared, options).items():
         found.differs[peer] = float(np.abs(run() - scores["full"][: len(few), chosen]).max())
         ways[peer] = partial(_seconds, len(few) / factor, run)
