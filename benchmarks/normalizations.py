@@ -1,8 +1,8 @@
 """Both normalizations of label scores held against each other on the same test samples, from runs that have both.
 
-A run has the arms `untuned` and `one_stage`, and each once more with `values: {scoring.normalization: trie}` under the
-name with `_trie`: the tuned model is the same. Its `predictions.parquet` and `config.yaml` are read. Differences are
-trie less full, with 95 % intervals from resamples of whole groups, paired.
+A run has the arm `untuned`, `one_stage` or both, and each once more with `values: {scoring.normalization: trie}` under
+the name with `_trie`: the tuned model is the same. Its `predictions.parquet` and `config.yaml` are read. Differences
+are trie less full, with 95 % intervals from resamples of whole groups, paired.
 
     python -m benchmarks.normalizations record runs/NAME [runs/NAME ...] --write docs/study/normalizations.json
     python -m benchmarks.normalizations table docs/study/normalizations.json
@@ -50,8 +50,9 @@ def recorded(folder: Path) -> dict[str, Any]:
     """A run's record: its config, and of each model the measures of full, of trie, and of their difference."""
     table = pq.read_table(folder / "predictions.parquet")
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    found = {model: _compared(_of(table, model), _of(table, f"{model}_trie")) for model in MODELS}
-    first, tuned = _of(table, MODELS[0]), config["one_stage"]
+    there = [model for model in MODELS if model in config["evaluation"]["arms"]]
+    found = {model: _compared(_of(table, model), _of(table, f"{model}_trie")) for model in there}
+    first, tuned = _of(table, there[0]), config["one_stage"]
     return {
         "name": config["name"],
         "log": config["events"]["dataset"],

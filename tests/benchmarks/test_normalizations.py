@@ -49,6 +49,7 @@ def write_run(folder: Path) -> dict[str, pa.Table]:
         "events": {"dataset": "a log"},
         "model": {"base": "somewhere/a base"},
         "one_stage": {"max_steps": 3, "samples_per_step": 8},
+        "evaluation": {"arms": list(found)},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return found
