@@ -135,18 +135,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{round(model.num_parameters() / 1e6)}M {model.config.model_type}, {options.prompt_tokens} tokens"
     )
     code = 0
+
+    def write(found: Compared) -> None:
+        if options.write:
+            write_results(options.write, found.records(f"{title}, {options.shared:g} shared", versions()))
+
     for number in options.labels or [len(labels)]:
         if number > len(labels):
             print(f"{number}: the logs have {len(labels)} names")
             continue
-        found = compared(model, labels[:number], options)
+        found = compared(model, labels[:number], options, write)
         print(found.row(), flush=True)
         for peer, differs in found.differs.items():
             if not differs <= TOLERANCE:
                 print(f"{peer}: scores differ by {differs:.2g}, more than {TOLERANCE:g}")
                 code = 1
-        if options.write and found.seconds:
-            write_results(options.write, found.records(f"{title}, {options.shared:g} shared", versions()))
     return code
 
 
@@ -223,8 +226,13 @@ def encoded(names: Sequence[str], config: ModelConfig) -> list[Int32]:
 
 
 @torch.inference_mode()
-def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Namespace) -> Compared:
-    """Score the same random prompts in all ways, in turn."""
+def compared(
+    model: PreTrainedModel,
+    labels: list[Int32],
+    options: argparse.Namespace,
+    told: Callable[[Compared], None],
+) -> Compared:
+    """Score the same random prompts in all ways, in turn. told: gets what is known after each round."""
     vocabulary = model.config.get_text_config().vocab_size
     random = np.random.default_rng(0)
     shared = int(options.shared * options.prompt_tokens)
@@ -274,6 +282,7 @@ def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Name
         for turn in range(options.rounds):
             for way in ways if turn % 2 else reversed(ways):
                 found.seconds[way].append(ways[way]())
+            told(found)
     return found
 
 
