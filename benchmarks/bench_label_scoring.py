@@ -87,12 +87,13 @@ class Compared:
 
     def median(self, way: str, clock: int = 0) -> float:
         """Seconds for a prompt: of the CPU, or on the wall (1)."""
-        return statistics.median(seconds[clock] for seconds in self.seconds[way])
+        return round(statistics.median(seconds[clock] for seconds in self.seconds[way]), 6)
 
     def ratio(self, slow: str, fast: str) -> dict[str, float]:
         """How many times the CPU seconds of one way are those of another, over the rounds."""
         found = [a / b for (a, _), (b, _) in zip(self.seconds[slow], self.seconds[fast], strict=True)]
-        return {"median": statistics.median(found), "low": min(found), "high": max(found)}
+        measured = {"median": statistics.median(found), "low": min(found), "high": max(found)}
+        return {name: round(value, 3) for name, value in measured.items()}
 
     def records(self, title: str, versions: dict[str, str]) -> list[dict[str, Any]]:
         """What a file of results has of it: each of our ways against each other one."""
