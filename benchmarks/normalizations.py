@@ -42,6 +42,8 @@ SHOWN = {
     "mrr": "MRR",
     "anchor_accuracy": "anchor accuracy",
     "tail_macro_recall": "tail macro recall",
+    "anchor_accuracy, bayes": "anchor accuracy, Bayes",
+    "tail_macro_recall, bayes": "tail macro recall, Bayes",
 }
 RULES = ("plain", "bayes")
 
@@ -88,7 +90,7 @@ def _compared(full: pa.Table, trie: pa.Table) -> dict[str, Any]:
         of_full, of_trie = percentile_intervals(one), percentile_intervals(other)
         difference = paired_difference(other, one)
         for measure, (group, metric) in MEASURES.items():
-            if rule != "plain" and metric == "mrr":  # places are those of the scores
+            if rule != "plain" and metric == "mrr":
                 continue
             name = measure if rule == "plain" else f"{measure}, {rule}"
             found[name] = {
@@ -109,6 +111,10 @@ def _outcomes(table: pa.Table, chosen: str, both: Sequence[pa.Table]) -> tuple[O
     target = pc.fill_null(pc.index_in(table["target"], value_set=names), -1).to_numpy().astype(np.int32)
     predicted = pc.index_in(table[chosen], value_set=names).to_numpy().astype(np.int32)
     rank = pc.fill_null(pc.subtract(table["target_place"], 1), -1).to_numpy().astype(np.int32)
+    if chosen != "chosen_plain":  # places are those of the scores: of a rule only what is first is known
+        rank = np.where(target < 0, -1, np.where(target == predicted, 0, np.maximum(rank, 1))).astype(
+            np.int32
+        )
     confidence = pc.list_element(table["top_probabilities"], 0).to_numpy()
     return Outcomes(target, predicted, rank, confidence, len(names)), is_anchor.to_numpy(zero_copy_only=False)
 
@@ -136,23 +142,20 @@ def _interval(value: float, spread: Float64) -> dict[str, float]:
 
 
 def table_lines(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Markdown: a row for each run and model."""
-    heads = [head for title in SHOWN.values() for head in (f"{title}: full", "trie − full")]
-    lines = [
-        "| " + " | ".join(["log, base", "samples", "model", *heads]) + " |",
-        "|---|---:|---" + "|---:" * len(heads) + "|",
-    ]
+    """Markdown: a row for each run and model, in each cell what full gives and by how much trie differs."""
+    heads = ["log, base", "samples", "model", *SHOWN.values()]
+    lines = ["| " + " | ".join(heads) + " |", "|---|---:|---" + "|---:" * len(SHOWN) + "|"]
     for record in records:
         for model, found in record["models"].items():
             row = [f"{record['log']}, {record['base']}", f"{record['samples']}", model.replace("_", "-")]
-            for measure in SHOWN:
-                row += [_number(found[measure]["full"]["value"]), _signed(found[measure]["difference"])]
+            row += [_cell(found[measure]) if measure in found else "–" for measure in SHOWN]
             lines.append("| " + " | ".join(row) + " |")
     return lines
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _cell(found: dict[str, dict[str, float | None]]) -> str:
+    value = found["full"]["value"]
+    return "–" if value is None else f"{value:.3f}; {_signed(found['difference'])}"
 
 
 def _signed(found: dict[str, float | None]) -> str:

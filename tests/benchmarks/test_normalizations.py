@@ -94,4 +94,4 @@ def test_a_row_for_each_model_and_what_differs_surely_stands_out(tmp_path: Path)
     measures["log_loss"]["difference"] = {"value": 0.25, "low": -0.5, "high": 1.0}
     head, _, untuned, one_stage = table_lines([record])
     assert head.count("|") == untuned.count("|") == one_stage.count("|")
-    assert "| +0.250 [−0.500, +1.000] |" in untuned and "| **−0.250 [−0.500, −0.125]** |" in untuned
+    assert "; +0.250 [−0.500, +1.000] |" in untuned and "; **−0.250 [−0.500, −0.125]** |" in untuned
