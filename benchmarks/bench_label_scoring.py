@@ -2,13 +2,14 @@
 
 Names come from columns of logs, the most frequent first; without one from a log of the synthetic world. Counts: nodes
 of the trie of names that go through the model after each prompt, and rows of the LM head that are multiplied. Seconds
-are the process's CPU time on one thread, for a prompt; all ways run in turn, several rounds, and of a ratio the median
-of the rounds is told with their range. Other ways (`label_scoring_peers`) have to give the scores of full normalization
-first. They run on few prompts, and lm-eval on few labels where asked, multiplied, since each label is a sequence of its
-own there.
+are the process's CPU time on one thread, for a prompt (records have wall seconds, too); all ways run in turn, several
+rounds, and of a ratio the median of the rounds is told with their range. Other ways (`label_scoring_peers`) have
+to give the scores of full normalization first. They run on few prompts, and lm-eval on few labels where asked,
+multiplied, since each label is a sequence of its own there. `--before FOLDER` runs the code of another checkout of this
+repository beside them, in a process of its own.
 
     python -m benchmarks.bench_label_scoring [--log FILE.csv.gz:COLUMN ...] [--base FOLDER] [--labels 40 118 194]
-        [--peers lm-eval kv-per-prompt kv-shared] [--write benchmarks/results/NAME.json] [--count]
+        [--peers lm-eval kv-per-prompt kv-shared] [--before FOLDER] [--write benchmarks/results/NAME.json] [--count]
 """
 
 import argparse
@@ -17,10 +18,9 @@ import importlib.util
 import json
 import statistics
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -46,9 +46,12 @@ from behaviorlm.trees.token_tree import Int32, TreeWriter
 from behaviorlm_lab.world.generator import simulate_user
 from behaviorlm_lab.world.process import default_world
 from benchmarks import label_scoring_peers as peers
+from benchmarks.scoring_of_checkout import OfCheckout, timed
 
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 PEERS = ("lm-eval", "kv-per-prompt", "kv-shared")
+BEFORE: dict[str, Normalization] = {f"{name} before": name for name in NORMALIZATIONS}
+"""Ways of another checkout, and which of ours each is held against."""
 TOLERANCE = 1e-3
 """Between scores, in nats, for float32: with other dtypes no two ways agree so far."""
 EMBEDDED = Path(behaviorlm.__file__).parent / "assets" / "base"
@@ -58,16 +61,16 @@ WORLD, USERS = "world", 300
 
 @dataclass(frozen=True)
 class Compared:
-    """One number of labels. work: of all prompts. seconds: for a prompt in each round, by way.
+    """One number of labels. work: of all prompts. seconds: CPU and wall for a prompt in each round, by way.
 
-    differs: the largest difference of a peer's scores from those of full normalization.
+    differs: the largest difference of another way's scores from ours, of a peer's from those of full normalization.
     """
 
     labels: int
     all_nodes: int
     prompts: int
     work: dict[Normalization, Work]
-    seconds: dict[str, list[float]]
+    seconds: dict[str, list[tuple[float, float]]]
     differs: dict[str, float]
 
     def row(self) -> str:
@@ -76,40 +79,48 @@ class Compared:
         for name in NORMALIZATIONS:
             work = self.work[name]
             cells += [f"{work.nodes / self.prompts:.0f}", f"{work.head_rows / self.prompts:,.0f}"]
-        cells += [f"{1000 * statistics.median(each):.1f}" for each in self.seconds.values()]
+        cells += [f"{1000 * self.median(way):.1f}" for way in self.seconds]
         for way in (way for way in self.seconds if way != "trie"):
-            median, low, high = self.ratio(way, "trie").values()
+            median, low, high = self.ratio(way, BEFORE.get(way, "trie")).values()
             cells.append(f"{median:.2f} ({low:.2f} to {high:.2f})")
         return " | ".join(cells)
 
+    def median(self, way: str, clock: int = 0) -> float:
+        """Seconds for a prompt: of the CPU, or on the wall (1)."""
+        return round(statistics.median(seconds[clock] for seconds in self.seconds[way]), 6)
+
     def ratio(self, slow: str, fast: str) -> dict[str, float]:
-        """How many times the seconds of one way are those of another, over the rounds."""
-        found = [a / b for a, b in zip(self.seconds[slow], self.seconds[fast], strict=True)]
-        return {"median": statistics.median(found), "low": min(found), "high": max(found)}
+        """How many times the CPU seconds of one way are those of another, over the rounds."""
+        found = [a / b for (a, _), (b, _) in zip(self.seconds[slow], self.seconds[fast], strict=True)]
+        measured = {"median": statistics.median(found), "low": min(found), "high": max(found)}
+        return {name: round(value, 3) for name, value in measured.items()}
 
     def records(self, title: str, versions: dict[str, str]) -> list[dict[str, Any]]:
         """What a file of results has of it: each of our ways against each other one."""
-        found = []
-        for ours in NORMALIZATIONS:
-            for other in self.seconds:
-                if other in NORMALIZATIONS and (ours, other) != ("trie", "full"):
-                    continue
-                work = self.work[ours]
-                found.append(
-                    {
-                        "name": f"label scores, {ours} against {other}, {self.labels} labels, {title}",
-                        "arms": {
-                            way: {"median_seconds": statistics.median(self.seconds[way])}
-                            for way in (ours, other)
-                        },
-                        "ratio": self.ratio(other, ours),
-                        "equal": None if other == "full" else self.differs[other] <= TOLERANCE,
-                        "nodes": work.nodes / self.prompts,
-                        "head_rows": work.head_rows / self.prompts,
-                        "versions": versions,
-                    }
-                )
-        return found
+        pairs = [(ours, way) for ours in NORMALIZATIONS for way in self.seconds if _compares(ours, way)]
+        return [
+            {
+                "name": f"label scores, {ours} against {other}, {self.labels} labels, {title}",
+                "arms": {
+                    way: {"median_seconds": self.median(way), "median_wall_seconds": self.median(way, 1)}
+                    for way in (ours, other)
+                },
+                "ratio": self.ratio(other, ours),
+                "rounds": len(self.seconds[ours]),
+                "equal": None if other == "full" else self.differs[other] <= TOLERANCE,
+                "nodes": self.work[ours].nodes / self.prompts,
+                "head_rows": self.work[ours].head_rows / self.prompts,
+                "tokens": self.work[ours].tokens / self.prompts,
+                "versions": versions,
+            }
+            for ours, other in pairs
+        ]
+
+
+def _compares(ours: Normalization, other: str) -> bool:
+    if other in BEFORE:
+        return BEFORE[other] == ours
+    return other not in NORMALIZATIONS or (ours, other) == ("trie", "full")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,18 +136,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{round(model.num_parameters() / 1e6)}M {model.config.model_type}, {options.prompt_tokens} tokens"
     )
     code = 0
+
+    def write(found: Compared) -> None:
+        if options.write:
+            write_results(options.write, found.records(f"{title}, {options.shared:g} shared", versions()))
+
     for number in options.labels or [len(labels)]:
         if number > len(labels):
             print(f"{number}: the logs have {len(labels)} names")
             continue
-        found = compared(model, labels[:number], options)
+        found = compared(model, labels[:number], options, write)
         print(found.row(), flush=True)
         for peer, differs in found.differs.items():
-            if differs > TOLERANCE:
+            if not differs <= TOLERANCE:
                 print(f"{peer}: scores differ by {differs:.2g}, more than {TOLERANCE:g}")
                 code = 1
-        if options.write and found.seconds:
-            write_results(options.write, found.records(f"{title}, {options.shared:g} shared", versions()))
     return code
 
 
@@ -158,6 +172,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--peer-prompts", type=int, default=2, help="prompts of a round for peers")
     add("--lm-eval-labels", type=int, default=1 << 20, help="labels of a round for lm-eval")
     add("--lm-eval-batches", type=int, nargs="+", default=[8, 32], help="batch sizes tried; the fastest runs")
+    add(
+        "--kv-batches",
+        type=int,
+        nargs="+",
+        default=[32, 1024],
+        help="labels in a batch of those that keep keys",
+    )
+    add("--before", type=Path, help="another checkout of this repository, whose code runs beside ours")
     add("--write", type=Path, help="a JSON file of results, in which those of the same names are replaced")
     add("--count", action="store_true", help="only count")
     options = parser.parse_args(arguments)
@@ -170,8 +192,10 @@ def _head(options: argparse.Namespace) -> list[str]:
     head = ["labels", "nodes"]
     head += [f"{name}: {what}" for name in NORMALIZATIONS for what in ("nodes", "head rows")]
     if not options.count:
-        head += [f"{way}: ms a prompt" for way in (*NORMALIZATIONS, *options.peers)]
+        before = [*BEFORE] if options.before else []
+        head += [f"{way}: ms a prompt" for way in (*NORMALIZATIONS, *options.peers, *before)]
         head += ["full / trie", *(f"{peer} / trie" for peer in options.peers)]
+        head += [f"{way} / {BEFORE[way]}" for way in before]
     return head
 
 
@@ -203,8 +227,13 @@ def encoded(names: Sequence[str], config: ModelConfig) -> list[Int32]:
 
 
 @torch.inference_mode()
-def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Namespace) -> Compared:
-    """Score the same random prompts in all ways, in turn."""
+def compared(
+    model: PreTrainedModel,
+    labels: list[Int32],
+    options: argparse.Namespace,
+    told: Callable[[Compared], None],
+) -> Compared:
+    """Score the same random prompts in all ways, in turn. told: gets what is known after each round."""
     vocabulary = model.config.get_text_config().vocab_size
     random = np.random.default_rng(0)
     shared = int(options.shared * options.prompt_tokens)
@@ -219,26 +248,47 @@ def compared(model: PreTrainedModel, labels: list[Int32], options: argparse.Name
     scorers = {
         name: label_scorer(model, attention, labels, options.max_tokens, name) for name in NORMALIZATIONS
     }
-    work = {name: scorer.score_counted(write)[1] for name, scorer in scorers.items()}  # warms both, too
+    counted = {name: scorer.score_counted(write) for name, scorer in scorers.items()}  # warms both, too
     all_nodes = len({label[:length].tobytes() for label in labels for length in range(1, len(label))})
-    found = Compared(len(labels), all_nodes, options.prompts, work, {}, {})
+    found = Compared(
+        len(labels), all_nodes, options.prompts, {name: work for name, (_, work) in counted.items()}, {}, {}
+    )
     if options.count:
         return found
-    ways: dict[str, Callable[[], float]] = {
+    ways: dict[str, Way] = {
         name: partial(_seconds, len(rest), partial(scorer.score, write)) for name, scorer in scorers.items()
     }
     few = [np.concatenate([beginning, ids]) for ids in rest[: options.peer_prompts]]
-    expected = scorers["full"].score(write)[: len(few)]
+    scores = {name: found for name, (found, _) in counted.items()}
     for peer, (run, factor, chosen) in _peers(model, few, labels, shared, options).items():
-        found.differs[peer] = float(np.abs(run() - expected[:, chosen]).max())
+        found.differs[peer] = float(np.abs(run() - scores["full"][: len(few), chosen]).max())
         ways[peer] = partial(_seconds, len(few) / factor, run)
-    for turn in range(options.rounds):
-        for way in ways if turn % 2 else reversed(ways):
-            found.seconds.setdefault(way, []).append(ways[way]())
-    ordered = {way: found.seconds[way] for way in ways}
-    return replace(found, seconds=ordered)
+    with contextlib.ExitStack() as stack:
+        if options.before:
+            other = stack.enter_context(
+                OfCheckout(
+                    options.before,
+                    base=str(options.base),
+                    dtype=options.dtype,
+                    max_tokens=options.max_tokens,
+                    labels=labels,
+                    beginning=beginning,
+                    rest=rest,
+                )
+            )
+            for way, name in BEFORE.items():
+                found.differs[way] = float(np.abs(other.scores(name) - scores[name]).max())
+                ways[way] = partial(_of_checkout, other, name, len(rest))
+        found.seconds.update({way: [] for way in ways})
+        for turn in range(options.rounds):
+            for way in ways if turn % 2 else reversed(ways):
+                found.seconds[way].append(ways[way]())
+            told(found)
+    return found
 
 
+Way = Callable[[], tuple[float, float]]
+"""Runs once, and tells its CPU and wall seconds for a prompt."""
 Peer = tuple[Callable[[], NDArray[np.float32]], float, NDArray[np.int64]]
 """What runs, how many times the labels it stands for, and which of them it scores."""
 
@@ -251,32 +301,32 @@ def _peers(
     options: argparse.Namespace,
 ) -> dict[str, Peer]:
     found: dict[str, Peer] = {}
-    every = np.arange(len(labels))
-    for peer in options.peers:
-        if peer == "kv-per-prompt":
-            found[peer] = partial(peers.kv_per_prompt, model, prompts, labels), 1.0, every
-        elif peer == "kv-shared":
-            found[peer] = partial(peers.kv_shared, model, prompts, labels, shared), 1.0, every
+    for name in options.peers:
+        if name == "lm-eval":
+            peer: Any = peers.LmEval(model, load_tokenizer(ModelConfig(base=str(options.base))))
+            number, sizes = min(len(labels), options.lm_eval_labels), options.lm_eval_batches
         else:
-            lm_eval = peers.LmEval(model, load_tokenizer(ModelConfig(base=str(options.base))))
-            number = min(len(labels), options.lm_eval_labels)
-            chosen = np.linspace(0, len(labels) - 1, number).astype(np.int64)
-            run = partial(lm_eval, prompts, [labels[label] for label in chosen])
-            seconds: dict[int, float] = {}
-            for size in options.lm_eval_batches if len(options.lm_eval_batches) > 1 else []:
-                lm_eval.use_batch(size)
-                seconds[size] = _seconds(1, run)
-            lm_eval.use_batch(
-                min(seconds, key=lambda size: seconds[size]) if seconds else options.lm_eval_batches[0]
-            )
-            found[peer] = run, len(labels) / number, chosen
+            peer = peers.KeysValues(model, shared if name == "kv-shared" else 0)
+            number, sizes = len(labels), options.kv_batches
+        chosen = np.linspace(0, len(labels) - 1, number).astype(np.int64)
+        run = partial(peer, prompts, [labels[label] for label in chosen])
+        seconds: dict[int, float] = {}
+        for size in sizes if len(sizes) > 1 else []:
+            peer.use_batch(size)
+            seconds[size], _ = _seconds(1, run)
+        peer.use_batch(min(seconds, key=lambda size: seconds[size]) if seconds else sizes[0])
+        found[name] = run, len(labels) / number, chosen
     return found
 
 
-def _seconds(prompts: float, run: Callable[[], object]) -> float:
-    start = time.process_time()
-    run()
-    return (time.process_time() - start) / prompts
+def _seconds(prompts: float, run: Callable[[], object]) -> tuple[float, float]:
+    cpu, wall = timed(run)
+    return cpu / prompts, wall / prompts
+
+
+def _of_checkout(other: OfCheckout, name: Normalization, prompts: int) -> tuple[float, float]:
+    cpu, wall = other.seconds(name)
+    return cpu / prompts, wall / prompts
 
 
 def versions() -> dict[str, str]:

@@ -34,23 +34,44 @@ class LmEval:
         return np.array([each[0] for each in found], np.float32).reshape(len(prompts), len(labels))
 
 
-def kv_per_prompt(model: PreTrainedModel, prompts: Sequence[Int32], labels: Sequence[Int32]) -> Float32:
-    """The prompt goes through the model once, all labels after it as one batch."""
-    return np.stack([_after(model, DynamicCache(), prompt, labels) for prompt in prompts])
+class KeysValues:
+    """Keys and values of a prompt, labels after it in batches. State: the batch size that was the fastest.
+
+    shared: how many tokens all prompts begin with, which go through the model once; 0: each prompt for itself.
+    """
+
+    def __init__(self, model: PreTrainedModel, shared: int) -> None:
+        self._model, self._shared, self._size = model, shared, 1
+
+    def use_batch(self, size: int) -> None:
+        self._size = size
+
+    def __call__(self, prompts: Sequence[Int32], labels: Sequence[Int32]) -> Float32:
+        kept = DynamicCache()
+        if self._shared:
+            beginning = _batch(prompts[0][None, : self._shared])
+            self._model(input_ids=beginning, past_key_values=kept, logits_to_keep=1)
+        return np.stack(
+            [self._after(copy.deepcopy(kept), prompt[self._shared :], labels) for prompt in prompts]
+        )
+
+    def _after(self, cache: DynamicCache, rest: Int32, labels: Sequence[Int32]) -> Float32:
+        found = self._model(input_ids=_batch(rest[None]), past_key_values=cache, logits_to_keep=1)
+        order = np.argsort([len(label) for label in labels], kind="stable")  # equal lengths need no padding
+        scores = np.empty(len(labels), np.float32)
+        for start in range(0, len(labels), self._size):
+            batch = order[start : start + self._size]
+            last = start + self._size >= len(labels)
+            own = cache if last else copy.deepcopy(cache)
+            scores[batch] = _continued(
+                self._model, own, found.logits[:, -1:], [labels[label] for label in batch]
+            )
+        return scores
 
 
-def kv_shared(
-    model: PreTrainedModel, prompts: Sequence[Int32], labels: Sequence[Int32], shared: int
+def _continued(
+    model: PreTrainedModel, cache: DynamicCache, end: torch.Tensor, labels: Sequence[Int32]
 ) -> Float32:
-    """The same, and what the prompts begin with goes through it once for all of them."""
-    kept = DynamicCache()
-    if shared:
-        model(input_ids=_batch(prompts[0][None, :shared]), past_key_values=kept, logits_to_keep=1)
-    return np.stack([_after(model, copy.deepcopy(kept), prompt[shared:], labels) for prompt in prompts])
-
-
-def _after(model: PreTrainedModel, cache: DynamicCache, rest: Int32, labels: Sequence[Int32]) -> Float32:
-    end = model(input_ids=_batch(rest[None]), past_key_values=cache, logits_to_keep=1).logits[:, -1:]
     lengths = np.array([len(label) for label in labels])
     padded = np.zeros((len(labels), lengths.max()), np.int32)
     for row, label in enumerate(labels):

@@ -31,10 +31,10 @@ from behaviorlm.trees.token_tree import Int32
 
 logger = logging.getLogger(__name__)
 
-TREE_TOKENS = 512
-"""Tokens of prompts that go through the model as one tree. Histories of many users share little, and the masked part
-of attention grows with the square: with the embedded base 32 of them took 8.0 ms each in trees of 1024 tokens, and 6.1
-in these."""
+TREE_SHARE = 4
+"""A tree of prompts has at most a fourth of the tokens that may go through the model at a time. Histories of many users
+share little, and the masked part of attention grows with the square: on a CPU, where 2,048 may, 32 of them took 8.0 ms
+each in trees of 1,024 tokens with the embedded base, and 6.1 in trees of 512."""
 KEPT_SCORERS = 8
 """Label tries that are kept for sets of names asked for again."""
 
@@ -87,7 +87,7 @@ class LanguageModel:
         scores = np.empty((len(prompts), len(among)), np.float32)
         instruction = np.array(self.tokens.instruction_ids, np.int32)
         scorer = self._scorer(among)
-        for places, write in trees(prompts, instruction, TREE_TOKENS):
+        for places, write in trees(prompts, instruction, scorer.max_tokens // TREE_SHARE):
             run = scorer.run(write, [self._kept(prompts[place]) for place in places])
             scores[places] = scorer.scores(run)
             for number, place in enumerate(places):
@@ -181,7 +181,7 @@ def kept_instruction(model: nn.Module, attention: TreeAttention, tokens: SharedT
     ids = np.array(tokens.instruction_ids, np.int32)
     if attention.kind == "plain" or not len(ids):
         return None
-    run = label_scorer(model, attention, [ids], TREE_TOKENS).run(lambda writer: [writer.open(ids)])
+    run = label_scorer(model, attention, [ids], len(ids)).run(lambda writer: [writer.open(ids)])
     return run.prefix(0, len(ids))
 
 

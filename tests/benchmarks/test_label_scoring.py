@@ -68,3 +68,16 @@ def test_peers_give_the_scores_of_full_normalization_and_results_are_replaced_by
             and record["head_rows"] > 0
             and set(record["versions"]) >= {"torch", "transformers"}
         )
+
+
+@pytest.mark.slow
+def test_another_checkout_runs_beside_ours_on_the_same_prompts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = write_names(tmp_path / "log.csv", ["lamp on", "lamp off", "door"])
+    asked = [f"--log={log}", "--prompt-tokens=12", "--prompts=3", "--rounds=2"]
+    assert main([*asked, f"--before={Path(__file__).parents[2]}"]) == 0
+    head, row = capfd.readouterr().out.splitlines()
+    assert head.endswith("full before / full | trie before / trie") and head.count("|") == row.count("|")
+    with pytest.raises(SystemExit, match="has no package behaviorlm"):
+        main([*asked, f"--before={tmp_path}"])

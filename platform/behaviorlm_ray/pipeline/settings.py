@@ -141,7 +141,10 @@ class ExecutionSettings(Settings):
         "them; on CPUs 2,048 at most, which their caches hold.",
     )
     windows_per_batch: int = Field(
-        default=16, ge=1, description="History windows that a replica takes at a time."
+        default=16,
+        ge=1,
+        description="History windows that a replica takes at a time. Another number, as another one of scoring_tokens, "
+        "makes other products of matrices: scores may differ in their last bits.",
     )
     cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
     allow_plain: bool = Field(
