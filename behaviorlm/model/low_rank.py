@@ -23,7 +23,7 @@ class _LowRankSum(torch.autograd.Function):
         low = x @ down.t()
         ctx.save_for_backward(x, weight, down, up, low)
         ctx.scaling = scaling
-        return linear(x, weight, bias).addmm_(low, up.t(), alpha=scaling)
+        return _added(linear(x, weight, bias), low, up.t(), scaling)
 
     @staticmethod
     @once_differentiable
@@ -32,9 +32,18 @@ class _LowRankSum(torch.autograd.Function):
         of_low = gradient @ (up * ctx.scaling)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = (gradient @ weight).addmm_(of_low, down)
+            of_x = _added(gradient @ weight, of_low, down)
         of_up = (gradient.t() @ low) * ctx.scaling
         return of_x, None, None, of_low.t() @ x, of_up, None
+
+
+def _added(terms: Tensor, left: Tensor, right: Tensor, scaling: float = 1.0) -> Tensor:
+    """terms + scaling · left right, in the memory of terms."""
+    if (
+        torch.compiler.is_compiling()
+    ):  # which loses all gradients of a function that writes into its own tensors
+        return torch.addmm(terms, left, right, alpha=scaling)
+    return terms.addmm_(left, right, alpha=scaling)
 
 
 class LowRankLinear(LoraLinear):
