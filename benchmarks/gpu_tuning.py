@@ -81,7 +81,7 @@ def measured_tuning(
     assert work is not None
     forget_peak(device)
     try:
-        step = plain_steps(tree_model) if arm.engine == "plain" else engine_steps(tree_model, device)
+        step = plain_steps(tree_model) if arm.engine == "plain" else engine_steps(tree_model, device, arm.engine)
         started = time.perf_counter()
         with attention_kinds(arm.cudnn):
             step(packs)
@@ -185,12 +185,12 @@ def plain_steps(model: TreeModel) -> Step:
     return step
 
 
-def engine_steps(model: TreeModel, device: torch.device) -> Step:
-    """Steps of the product's own engine, DeepSpeed with ZeRO-1, one worker. Needs DeepSpeed."""
+def engine_steps(model: TreeModel, device: torch.device, kind: str) -> Step:
+    """Steps of the product's own engine, one worker: "deepspeed" with ZeRO-1, or "replicated", which is stage 0."""
     from behaviorlm_ray.tuning.engine import prepare_process, start_engine
     from behaviorlm_ray.tuning.optimizer_step import run_step
 
-    execution = TuningExecution(use_gpu=device.type == "cuda", cpus_per_worker=4, zero_stage=1)
+    execution = TuningExecution(use_gpu=device.type == "cuda", cpus_per_worker=4, zero_stage=int(kind == "deepspeed"))
     if device.type == "cuda":
         prepare_process(execution)
     if not dist.is_initialized():

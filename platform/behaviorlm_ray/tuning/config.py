@@ -104,7 +104,8 @@ class TuningExecution(Settings):
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1,
-        description="What DeepSpeed shards: 0 nothing, 1 moments, 2 gradients too, 3 parameters too.",
+        description="What DeepSpeed shards: 1 moments, 2 gradients too, 3 parameters too. 0: nothing is, and DeepSpeed is "
+        "left out; fastest for LoRA, of which the first two save nothing.",
     )
     zero_options: dict[str, Any] = Field(
         default_factory=dict,
@@ -113,6 +114,11 @@ class TuningExecution(Settings):
     activation_checkpointing: bool = Field(
         False,
         description="Recompute activations in the backward pass: a third more compute, far less memory.",
+    )
+    compile_layers: bool = Field(
+        False,
+        description="Compile the model's layers when a tuning starts: a minute, and then faster steps on a GPU "
+        "(docs/benchmarks.md). Numbers round in other places.",
     )
     use_gpu: bool = Field(False, description="One GPU for each worker.")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores (and torch threads) of each worker.")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,7 +107,7 @@ def tune_rank(
     with CheckpointWriter(task.checkpoint_folder, keep, identity, checkpoint) as writer:
         _train(task, schedule, engine, records, writer, report, preempted)
     summary = _finish(task, schedule, engine, records)
-    engine.deepspeed.destroy()  # its hooks hold the model in a circle that garbage collection does not see
+    engine.runner.close()
     return summary
 
 
@@ -206,9 +207,11 @@ def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
 
 def _gathered(engine: TuningEngine) -> Any:
     """A context in which the trainable parameters are whole on every worker, as they are but for ZeRO-3."""
+    if engine.zero_stage != 3:
+        return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(list(engine.names), enabled=engine.zero_stage == 3)
+    return deepspeed.zero.GatheredParameters(list(engine.names))
 
 
 def _identity(task: TuningTask, schedule: Schedule, model: TreeModel) -> dict[str, str]:
