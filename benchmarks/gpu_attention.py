@@ -41,7 +41,11 @@ def attention_rows(
         tensors = pack_tensors(pack, device, row_tokens=row_tokens)
         if layout == "rows" and tensors.rows is None:
             continue
-        depth, end = (tensors.depth[None], tensors.end[None]) if tensors.rows is None else tensors.rows[1:3]
+        depth, end = (
+            (tensors.depth[None], tensors.end[None])
+            if tensors.rows is None
+            else (tensors.rows.depth, tensors.rows.end)
+        )
         mask = TreeAttention("full").masks(end, depth)
         case = _case(mask, end[0], heads, device, dtype)
         for name in KINDS:

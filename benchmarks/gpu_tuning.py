@@ -81,7 +81,9 @@ def measured_tuning(
     assert work is not None
     forget_peak(device)
     try:
-        step = plain_steps(tree_model) if arm.engine == "plain" else engine_steps(tree_model, device, arm.engine)
+        step = (
+            plain_steps(tree_model) if arm.engine == "plain" else engine_steps(tree_model, device, arm.engine)
+        )
         started = time.perf_counter()
         with attention_kinds(arm.cudnn):
             step(packs)
@@ -99,7 +101,8 @@ def measured_tuning(
     median = float(np.median(taken))
     operations = work.of(counted)
     body = per_token_numel(model)
-    laid_out = sum(_laid_out(pack, device) for pack in packs)
+    takes_rows = tree_model.attention.takes_rows
+    laid_out = sum(len(pack) if takes_rows else _laid_out(pack, device) for pack in packs)
     return {
         "samples_per_s": counted_samples(packs) / median,
         "unique_tokens_per_s": counted.tokens / median,
@@ -190,7 +193,9 @@ def engine_steps(model: TreeModel, device: torch.device, kind: str) -> Step:
     from behaviorlm_ray.tuning.engine import prepare_process, start_engine
     from behaviorlm_ray.tuning.optimizer_step import run_step
 
-    execution = TuningExecution(use_gpu=device.type == "cuda", cpus_per_worker=4, zero_stage=int(kind == "deepspeed"))
+    execution = TuningExecution(
+        use_gpu=device.type == "cuda", cpus_per_worker=4, zero_stage=int(kind == "deepspeed")
+    )
     if device.type == "cuda":
         prepare_process(execution)
     if not dist.is_initialized():
@@ -244,4 +249,4 @@ def _checkpointing(model: nn.Module, action: str) -> Any:
 
 def _laid_out(pack: TokenTree, device: torch.device) -> int:
     rows = pack_tensors(pack, device).rows
-    return len(pack) if rows is None else rows[0].numel()
+    return len(pack) if rows is None else rows.take.numel()

@@ -52,7 +52,7 @@ def as_it_is(model: nn.Module) -> None:
 
 
 def compiled_function(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A function that is compiled when it is first called; where that fails, as without a compiler, it runs as it is."""
+    """A function compiled when it is first called; where that fails, as without a compiler, it runs as it is."""
     chosen: list[Callable[..., Tensor]] = []
 
     def run(*arguments: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """A linear layer with its LoRA adapter as one operation: products alone, where peft's own has passes over all outputs.
 
 peft computes x Wᵀ + s · (x Aᵀ) Bᵀ with a product of its own for each term, a multiplication and an addition of all
-outputs, and the backward pass adds the two gradients of x. Here the low-rank terms are added by the products themselves.
+outputs, and its backward pass adds the two gradients of x. Here the products themselves add the low-rank terms.
 """
 
 from typing import Any

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.kept_tail import KeptTail
 from behaviorlm.model.lm_head import causal_lm, target_log_probabilities
+from behaviorlm.model.row_attention import ARGUMENT, RowTensors
 from behaviorlm.trees.token_tree import TokenTree, plain_sequences
 from behaviorlm.trees.tree_rows import CUDA_MULTIPLE, ROW_TOKENS, tree_rows
 
@@ -22,7 +23,7 @@ PLAIN_TOKENS = 4096
 class PackTensors:
     """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32.
 
-    rows: (take, depth, end, place) of TreeRows, where the tree runs as several rows. kept: (read_outs, weight,
+    rows: where the tree is laid out as several. kept: (read_outs, weight,
     reference) of KeptSamples, where the tree has any.
     """
 
@@ -34,7 +35,7 @@ class PackTensors:
     target: Tensor
     weight: Tensor
     part: Tensor
-    rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+    rows: RowTensors | None = None
     kept: tuple[Tensor, Tensor, Tensor] | None = None
 
 
@@ -60,7 +61,9 @@ def pack_tensors(
         tensor(tree.part),
         None
         if rows is None
-        else (tensor(rows.take), tensor(rows.depth), tensor(rows.end), tensor(rows.place)),
+        else RowTensors(
+            *map(tensor, (rows.take, rows.depth, rows.end, rows.place, rows.copies, rows.originals))
+        ),
         None
         if kept is None
         else (
@@ -79,19 +82,19 @@ def body_of(model: nn.Module) -> Any:
 
 def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
     """Last hidden states of a flattened tree; [L, width]."""
-    if batch.rows is None:
-        token_ids, depth, end = batch.token_ids[None], batch.depth[None], batch.end[None]
-    else:
-        take, depth, end, _ = batch.rows
-        token_ids = batch.token_ids[take]
+    rows = batch.rows
+    end, depth = (batch.end[None], batch.depth[None]) if rows is None else (rows.end, rows.depth)
+    in_layers = rows is not None and attention.takes_rows
+    as_rows = rows is not None and not in_layers
     output = body_of(model)(
-        input_ids=token_ids,
-        position_ids=depth,
+        input_ids=batch.token_ids[rows.take] if as_rows else batch.token_ids[None],
+        position_ids=depth if as_rows else batch.depth[None],
         attention_mask=attention.masks(end, depth),
         use_cache=False,
+        **({ARGUMENT: rows} if in_layers else {}),
     )
     hidden: Tensor = output.last_hidden_state.flatten(0, 1)
-    return hidden if batch.rows is None else hidden[batch.rows[3]]
+    return hidden[rows.place] if as_rows else hidden
 
 
 def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:

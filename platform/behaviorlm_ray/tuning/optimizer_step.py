@@ -90,4 +90,3 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
 def pack_seed(seed: int, step: int, pack: int) -> int:
     """Seed of dropout for one pack; follows from the position in the schedule, not from who computes it."""
     return int(np.random.SeedSequence([seed, step, pack]).generate_state(1, np.uint64)[0] >> 1)
-

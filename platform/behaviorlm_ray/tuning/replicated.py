@@ -1,7 +1,7 @@
 """ZeRO stage 0: every worker keeps all of the model, and gradients are summed once a step. Without DeepSpeed.
 
-An adapter is a few megabytes, of which sharding saves nothing; what DeepSpeed does for each parameter and pack is then a
-third of a step of a small base on a large GPU. The trained parameters are float32 and are their own masters.
+An adapter is a few megabytes, of which sharding saves nothing; what DeepSpeed does for each parameter and pack is then
+a third of a step of a small base on a large GPU. The trained parameters are float32 and are their own masters.
 """
 
 import os
