@@ -20,8 +20,8 @@ class _Nodes:
     """Branching nodes of one piece with about as many children each, n of at most c.
 
     states: int64 [n], where in the piece's states each is read, 0 for the prompt's end. children: int64 [n, c], which
-    of the trie's; -1 where a node has fewer. slots: int64, where among n * c a child is. tokens: their ids, 0 where none
-    is. rows: [n, width, c] and bias [n, 1, c], those of the head, in float32 or more; None where the head is no plain
+    of the trie's; -1 where a node has fewer. slots: int64, where among n * c a child is. tokens: their ids, 0 beyond
+    them. rows: [n, width, c] and bias [n, 1, c], those of the head, in float32 or more; None where the head is no plain
     matrix and runs whole.
     """
 

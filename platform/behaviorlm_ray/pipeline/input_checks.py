@@ -192,8 +192,7 @@ def _check_cloze_lengths(settings: RunSettings) -> None:
 
 
 def _check_precision(settings: RunSettings) -> None:
-    only_adapter = settings.model.adaptation == "lora"
-    keeps_masters([weights_dtype(settings.model)], settings.execution.tuning.zero_stage, only_adapter)
+    keeps_masters([weights_dtype(settings.model)])
 
 
 def _check_adapter(settings: RunSettings) -> None:

@@ -97,9 +97,8 @@ def start_engine(
     """Make a model ready for its steps. Needs an initialized torch.distributed; collective.
 
     read: gives a parameter of what is continued by ("parameter", name), flattened; None: the model is tuned as it is.
-    float32 models train in float32; bfloat16 ones in bfloat16 with float32 masters, moments and accumulation, where
-    ZeRO stage 0 trains float32 parameters only, as an adapter's. Raises ModelError for a model without trainable
-    parameters, ConfigError for another dtype and where ZeRO cannot.
+    float32 models train in float32; bfloat16 ones in bfloat16 with float32 masters, moments and accumulation.
+    Raises ModelError for a model without trainable parameters, ConfigError for another dtype.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
@@ -107,8 +106,7 @@ def start_engine(
     if read is not None:
         _set_parameters(model, read)
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    only_adapter = {parameter.dtype for parameter in trainable} == {torch.float32}
-    low_precision = keeps_masters(dtypes, execution.zero_stage, only_adapter)
+    low_precision = keeps_masters(dtypes)
     trainable_numel = sum(parameter.numel() for parameter in trainable)
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
@@ -120,7 +118,7 @@ def start_engine(
     stage = _possible_stage(model, execution.zero_stage)
     runner: Sharded | Replicated
     if stage == 0:
-        runner = Replicated(model, config, execution.use_gpu)
+        runner = Replicated(model, config, execution.use_gpu, low_precision)
     else:
         runner = _sharded(model, config, execution, stage, low_precision)
     runner.module.train()

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from behaviorlm_ray.tuning.engine import Sharded, TuningEngine
+from behaviorlm_ray.tuning.replicated import Replicated
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS = ("parameter", *MOMENTS)
@@ -42,13 +43,12 @@ class Fragment:
 def fragments(engine: TuningEngine) -> Iterator[Fragment]:
     """This worker's fragment of every trainable parameter, in the model's order, the same on all workers."""
     groups = engine.runner.optimizer.param_groups
-    for parameter, name in engine.names.items():
+    for place, (parameter, name) in enumerate(engine.names.items()):
         if engine.zero_stage == 3:
             yield _partitioned(engine, parameter, name)
-        elif engine.zero_stage == 0:
-            yield Fragment(
-                name, tuple(parameter.shape), parameter.numel(), 0, parameter.numel(), parameter, 0
-            )
+        elif isinstance(engine.runner, Replicated):
+            master = engine.runner.masters[place]
+            yield Fragment(name, tuple(parameter.shape), parameter.numel(), 0, parameter.numel(), master, 0)
         else:
             mapping = parameter._hp_mapping  # type: ignore[attr-defined]
             flat = groups[0]["params"][0]

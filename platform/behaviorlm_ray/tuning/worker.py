@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError, StorageError
+from behaviorlm.model.gpu import gpu_name
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
@@ -96,9 +97,10 @@ def tune_rank(
     checkpoint = _agree_on_checkpoint(task.checkpoint_folder, identity)
     engine = start_engine(model, task.config, task.execution, checkpoint.read if checkpoint else None)
     if dist.get_rank() == 0:
+        on = f", {gpu_name()}" if engine.device.type == "cuda" else ""
         announce(
             f"{len(schedule)} steps on {dist.get_world_size()} worker(s), ZeRO-{engine.zero_stage}, "
-            f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters"
+            f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters{on}"
         )
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
