@@ -2,7 +2,7 @@
 
 Sections, those of most worth first; each arm is written to the record when it is done, and one that fails is recorded
 with its error: environment and ceilings, equality with plain sequences, tuning and scoring at the shapes of 0.5B, 1.5B
-and 8B bases, where the time goes, compiled layers, DeepSpeed's engine where it is installed, and kinds of attention.
+and 8B bases, where the time goes, the product's engines, and kinds of attention.
 
     python -m benchmarks.gpu_first [--minutes 8] [--out gpu.json] [--only equality tuning …] [--tiny]
 """
@@ -155,15 +155,6 @@ def tuning(look: Look) -> None:
         _tune(look, "tuning", name, tiny if look.is_tiny else tuning_arms(name), 15)
 
 
-def compiled(look: Look) -> None:
-    """The same with each layer compiled, and scoring with its pieces. A CPU would compile for minutes for nothing."""
-    for name in [] if look.is_tiny else look.shapes:
-        arms = [replace(arm, compiled=True) for arm in tuning_arms(name) if not arm.checkpointing]
-        _tune(look, "compiled", name, arms, 50)
-    for name in [] if look.is_tiny else look.among("0.5B", "8B"):
-        _score(look, "compiled", name, scoring_sizes(name)[:1], {"compiled": True})
-
-
 def cudnn(look: Look) -> None:
     """The same with cuDNN's attention, which plans anew for each shape."""
     for name in [] if look.is_tiny else look.among("0.5B", "8B"):
@@ -264,7 +255,6 @@ SECTIONS: dict[str, Callable[[Look], None]] = {
     "tuning": tuning,
     "scoring": scoring,
     "profile": profile,
-    "compiled": compiled,
     "engine": engine,
     "cudnn": cudnn,
     "attention": attention,
@@ -281,7 +271,7 @@ def table(record: Record) -> str:
                 continue
             keys = ("of", "shape", "kind", "mask", "layout", "normalization", "max_tokens", "tree", "engine")
             name = " ".join(str(row[key]) for key in keys if key in row)
-            ways = ("checkpointing", "compiled", "cudnn")
+            ways = ("checkpointing", "cudnn")
             name += "".join(f" {key}" for key in ways if row.get(key) is True)
             rate = row.get("samples_per_s") or row.get("prompts_per_s")
             note = row.get("error") or row.get("skipped") or ""

@@ -8,7 +8,6 @@ import numpy as np
 
 from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.compiled import as_it_is, compile_pieces
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import Work, label_scorer
@@ -29,11 +28,10 @@ def measured_scoring(
     sizes: tuple[int, int, int],
     peaks: tuple[float | None, float],
     seconds: float = 4.0,
-    compiled: bool = False,
     cudnn: bool = False,
 ) -> Row:
     """Speed of scoring, several trees at a time as a replica does. sizes: tokens at a time, of prompts in a tree, and
-    prompts in all. compiled: norms and feed-forward parts. cudnn: its attention before all others.
+    prompts in all. cudnn: its attention before all others.
     """
     device = next(model.parameters()).device
     max_tokens, tree_tokens, prompts = sizes
@@ -55,20 +53,11 @@ def measured_scoring(
                 raise FloatingPointError("scores are not finite")
         work = Work(tokens, nodes, head_rows)
 
-    few = prompt_writer(log, groups[:together])
-    right = scorer.score(few)
-    if compiled:
-        compile_pieces(model)
-    try:
-        with attention_kinds(cudnn):
-            started = time.perf_counter()
-            run()
-            first = time.perf_counter() - started
-            off = float(np.linalg.norm(scorer.score(few) - right) / np.linalg.norm(right))
-            taken = rounds(device, run, seconds, at_least=2)
-    finally:
-        if compiled:
-            as_it_is(model)
+    with attention_kinds(cudnn):
+        started = time.perf_counter()
+        run()
+        first = time.perf_counter() - started
+        taken = rounds(device, run, seconds, at_least=2)
     median = float(np.median(taken))
     width = causal_lm(model).config.hidden_size
     operations = 2 * (per_token_numel(model) * work.tokens + width * work.head_rows)
@@ -81,7 +70,6 @@ def measured_scoring(
         "of_ceiling": operations / median / 1e12 / peaks[1],
         "peak_gib": peak_gib(device),
         "first_s": first,
-        "scores_off": off,
         **spread(taken),
     }
 

@@ -15,7 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.compiled import as_it_is, compile_layers
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
@@ -24,10 +23,6 @@ from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.utilization import model_work, step_work
 from benchmarks.gpu_clock import Row, forget_peak, peak_gib, rounds, spread, wait
 from benchmarks.gpu_shapes import DrawnLog
-
-COMPILED_OFF = 0.1
-"""Relative difference of gradients that rounding may make: of plain sequences in bfloat16 and float32 it is .013 at 4
-layers."""
 
 Step = Callable[[Sequence[TokenTree]], None]
 
@@ -39,7 +34,6 @@ class TuningArm:
     max_tokens: int
     packs: int
     checkpointing: bool = False
-    compiled: bool = False
     engine: str = "plain"
     cudnn: bool = False
 
@@ -48,7 +42,6 @@ class TuningArm:
         return {
             "max_tokens": self.max_tokens,
             "checkpointing": self.checkpointing,
-            "compiled": self.compiled,
             "engine": self.engine,
             "cudnn": self.cudnn,
         }
@@ -73,10 +66,6 @@ def measured_tuning(
     if arm.checkpointing:
         _checkpointing(inner, "enable")({"use_reentrant": False})
     tree_model = TreeModel(model, choose_attention(model)).train()
-    right = None
-    if arm.compiled:
-        right = _gradients(tree_model, packs[0])
-        compile_layers(model)
     work = model_work(model)
     assert work is not None
     forget_peak(device)
@@ -89,11 +78,8 @@ def measured_tuning(
             step(packs)
             wait(device)
             first = time.perf_counter() - started
-            compared = {} if right is None else _compared(_gradients(tree_model, packs[0], right), right)
             taken = rounds(device, lambda: step(packs), seconds)
     finally:
-        if arm.compiled:
-            as_it_is(model)
         if arm.checkpointing:
             _checkpointing(inner, "disable")()
         model.eval()
@@ -114,7 +100,6 @@ def measured_tuning(
         "peak_gib": peak_gib(device),
         "collate_s": collated,
         "first_s": first,
-        **compared,
         **spread(taken),
     }
 
@@ -212,33 +197,6 @@ def engine_steps(model: TreeModel, device: torch.device, kind: str) -> Step:
         state["step"] += 1
 
     return step
-
-
-def _gradients(model: TreeModel, pack: TokenTree, weights: Row | None = None) -> Row:
-    """Loss, gradients and weights, at these weights or at those that the model has, which are left as they are."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kept = [parameter.detach().clone() for parameter in parameters]
-    if weights is not None:
-        _set(parameters, weights["weights"])
-    loss, _, _ = model(pack_tensors(pack, parameters[0].device))
-    loss.backward()
-    found = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
-    for parameter in parameters:
-        parameter.grad = None
-    _set(parameters, kept)
-    return {"loss": float(loss.detach()), "gradients": found, "weights": kept}
-
-
-def _set(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        torch._foreach_copy_(list(parameters), list(values))
-
-
-def _compared(found: Row, right: Row) -> Row:
-    """Of compiled layers with those that are not; both round in bfloat16, in other places."""
-    off = float((found["gradients"] - right["gradients"]).float().norm() / right["gradients"].float().norm())
-    loss_off = abs(found["loss"] - right["loss"]) / abs(right["loss"])
-    return {"loss_off": loss_off, "gradient_off": off, "equal": loss_off < 1e-2 and off < COMPILED_OFF}
 
 
 def _checkpointing(model: nn.Module, action: str) -> Any:

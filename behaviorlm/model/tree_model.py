@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import Cache
 
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.kept_tail import KeptTail
@@ -80,8 +81,10 @@ def body_of(model: nn.Module) -> Any:
     return getattr(inner, inner.base_model_prefix)
 
 
-def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
-    """Last hidden states of a flattened tree; [L, width]."""
+def hidden_states(
+    model: nn.Module, batch: PackTensors, attention: TreeAttention, kept: Cache | None = None
+) -> Tensor:
+    """Last hidden states of a flattened tree; [L, width]. kept: where keys and values are left, as they were laid out."""
     rows = batch.rows
     end, depth = (batch.end[None], batch.depth[None]) if rows is None else (rows.end, rows.depth)
     in_layers = rows is not None and attention.takes_rows
@@ -90,7 +93,8 @@ def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention
         input_ids=batch.token_ids[rows.take] if as_rows else batch.token_ids[None],
         position_ids=depth if as_rows else batch.depth[None],
         attention_mask=attention.masks(end, depth),
-        use_cache=False,
+        past_key_values=kept,
+        use_cache=kept is not None,
         **({ARGUMENT: rows} if in_layers else {}),
     )
     hidden: Tensor = output.last_hidden_state.flatten(0, 1)

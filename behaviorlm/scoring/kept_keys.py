@@ -59,6 +59,12 @@ def collecting(known: KeysValues) -> Cache:
     return cache
 
 
+def collected(cache: Cache) -> KeysValues:
+    """What a cache of `collecting` holds after the model ran."""
+    layers: list[Any] = list(cache.layers)
+    return [(layer.keys, layer.values) for layer in layers]
+
+
 def choosing(keys_values: KeysValues, places: Tensor) -> Cache:
     """For tokens that attend to others at some places [rows, W] of keys and values, to each its own row of them."""
     return Cache(layers=[_Chosen(keys, values, places) for keys, values in keys_values])

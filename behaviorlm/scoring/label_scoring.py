@@ -11,7 +11,6 @@ probabilities that sum to 1.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +19,10 @@ from torch import Tensor, nn
 
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.lm_head import causal_lm
-from behaviorlm.model.tree_model import body_of
+from behaviorlm.model.tree_model import body_of, hidden_states, pack_tensors
 from behaviorlm.scoring.closed_head import ClosedHead, closed_head
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.kept_keys import choosing, collecting
+from behaviorlm.scoring.kept_keys import choosing, collected, collecting
 from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
 from behaviorlm.scoring.plain_scores import plain_label_scores, plain_piece_states
 from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
@@ -42,9 +41,6 @@ PROMPT_TOKENS = 1024
 
 CPU_TOKENS = 2048
 """More tokens at a time leave a CPU's cache: with the embedded base 8,192 took 1.16 times the CPU time of this."""
-
-ROWS_WORTH = 1.25
-"""Trees of prompts run as rows if these have at most so many times the trees' tokens: they are padded."""
 
 FEWEST_NODES = 64
 """Closed tries of fewer nodes do not get more prompts at a time: each brings keys and values of its own."""
@@ -99,13 +95,12 @@ class LabelScorer:
         if self.attention.kind == "plain":
             return PromptRun(tree, paths)
         known = known_of(tree, paths, kept or [None] * len(paths))
-        nodes = np.zeros(0, np.int64) if known is None else known.nodes
-        new = np.setdiff1d(np.arange(len(tree)), nodes)
-        order = np.concatenate([nodes, new])[None] if known is not None else _rows(tree)
-        hidden, keys_values = self._run_nodes(tree, order, len(nodes), known)
-        place = np.empty(len(tree), np.int64)
-        place[order[order >= 0]] = np.flatnonzero(order.ravel() >= 0)
-        return PromptRun(tree, paths, len(new), place, hidden, keys_values)
+        if known is None:
+            return PromptRun(tree, paths, len(tree), np.arange(len(tree)), *self._run_tree(tree))
+        new = np.setdiff1d(np.arange(len(tree)), known.nodes)
+        order = np.concatenate([known.nodes, new])
+        hidden, keys_values = self._run_nodes(tree, order, known)
+        return PromptRun(tree, paths, len(new), np.argsort(order), hidden, keys_values)
 
     @torch.inference_mode()
     def scores(self, run: PromptRun) -> NDArray[np.float32]:
@@ -150,24 +145,29 @@ class LabelScorer:
         tokens = sum(map(len, paths)) * len(lengths) + len(paths) * sum(lengths)
         return Work(tokens, len(paths) * sum(lengths), len(paths) * head_rows)
 
+    def _run_tree(self, tree: TokenTree) -> tuple[Tensor, KeysValues]:
+        """Hidden states, keys and values of all nodes of a tree."""
+        batch = pack_tensors(tree, self._device)
+        cache = collecting([])
+        hidden = hidden_states(self.model, batch, self.attention, cache)
+        place = None if batch.rows is None or self.attention.takes_rows else batch.rows.place
+        return hidden, [
+            (_node_by_node(keys, place), _node_by_node(values, place)) for keys, values in collected(cache)
+        ]
+
     def _run_nodes(
-        self, tree: TokenTree, order: NDArray[np.int64], first: int, known: Known | None
+        self, tree: TokenTree, order: NDArray[np.int64], known: Known
     ) -> tuple[Tensor, KeysValues]:
-        """Hidden states of the nodes from column `first` of rows [R, W], before which stand those known; keys and
-        values of all, row after row. -1 is padding.
+        """Hidden states of the nodes that come, in an order, after those known; keys and values of all of them.
 
         A node attends to its ancestors, which the tree's own numbers tell wherever they stand.
         """
-        device = self._device
-        cache = collecting([] if known is None else known.keys_values)
-        token_ids, depth, end = (
-            torch.from_numpy(np.where(order < 0, 0, array[order]).astype(np.int64)).to(
-                device, non_blocking=True
-            )
-            for array in (tree.token_ids, tree.depth, tree.end)
+        first = len(known.nodes)
+        cache = collecting(known.keys_values)
+        index, token_ids, depth, end = (
+            torch.from_numpy(array[None].astype(np.int64)).to(self._device, non_blocking=True)
+            for array in (order, tree.token_ids[order], tree.depth[order], tree.end[order])
         )
-        # padding attends to a row's first token
-        index = torch.from_numpy(np.maximum(order, order[:, :1])).to(device, non_blocking=True)
         asks = index[:, first:, None]
         full = (index[:, None, :] <= asks) & (asks < end[:, None, :])
         output = body_of(self.model)(
@@ -177,9 +177,7 @@ class LabelScorer:
             past_key_values=cache,
             use_cache=True,
         )
-        filled: list[Any] = list(cache.layers)
-        joined = [(_row_after_row(layer.keys), _row_after_row(layer.values)) for layer in filled]
-        return output.last_hidden_state.flatten(0, 1), joined
+        return output.last_hidden_state[0], collected(cache)
 
     def _choices_after(self, prompts: Prompts) -> list[Tensor]:
         """Log-probabilities on the device, [prompts, E]: of each trie's edges, or of all choices of the closed one."""
@@ -284,18 +282,6 @@ def label_scorer(
     return LabelScorer(model, attention, label_ids, (), max_tokens, closed)
 
 
-def _rows(tree: TokenTree) -> NDArray[np.int64]:
-    """The tokens of a forest, a row for each tree, -1 where one is shorter; one row for all where they differ much."""
-    starts = [0]
-    while (end := int(tree.end[starts[-1]])) < len(tree):
-        starts.append(end)
-    sizes = np.diff([*starts, len(tree)])
-    if len(sizes) * sizes.max() > ROWS_WORTH * len(tree):
-        return np.arange(len(tree))[None]
-    column = np.arange(sizes.max())
-    return np.where(column < sizes[:, None], np.array(starts)[:, None] + column, -1)
-
-
-def _row_after_row(values: Tensor) -> Tensor:
-    """[rows, heads, W, width of a head] to [1, heads, rows * W, width of a head]."""
-    return values if len(values) == 1 else values.transpose(0, 1).flatten(1, 2)[None]
+def _node_by_node(values: Tensor, place: Tensor | None) -> Tensor:
+    """[rows, heads, W, width of a head] to [1, heads, L, width of a head]; place: of each node in the flattened rows."""
+    return values if place is None else values.transpose(0, 1).flatten(1, 2)[None, :, place]

@@ -115,11 +115,6 @@ class TuningExecution(Settings):
         False,
         description="Recompute activations in the backward pass: a third more compute, far less memory.",
     )
-    compile_layers: bool = Field(
-        False,
-        description="Compile the model's layers when a tuning starts: a minute, and then faster steps on a GPU "
-        "(docs/benchmarks.md). Numbers round in other places.",
-    )
     use_gpu: bool = Field(False, description="One GPU for each worker.")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores (and torch threads) of each worker.")
     checkpoint_every_steps: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")

@@ -13,7 +13,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from behaviorlm.errors import ModelError
-from behaviorlm.model.compiled import compile_layers
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.precision import slowness
 from behaviorlm.model.tree_model import PackTensors, TreeModel
@@ -110,8 +109,6 @@ def start_engine(
     trainable_numel = sum(parameter.numel() for parameter in trainable)
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
-    if execution.compile_layers:
-        compile_layers(model.model)
     tokens = None if model.label_tokens is None else len(model.label_tokens)
     kept = 0 if model.kept_tail is None else len(model.kept_tail.among)
     work = model_work(model.model, tokens, kept)  # before parameters are sharded

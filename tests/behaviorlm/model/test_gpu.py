@@ -23,5 +23,7 @@ def test_the_driver_is_named_as_the_kernel_tells_it(tmp_path: Path, monkeypatch:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_machine_whose_gpu_cannot_be_used_says_why_and_what_to_do() -> None:
-    with pytest.raises(ModelError, match=r"no GPU can be used here \(.+\)\. driver .*torch .*set use_gpu to false"):
+    with pytest.raises(
+        ModelError, match=r"no GPU can be used here \(.+\)\. driver .*torch .*set use_gpu to false"
+    ):
         gpu.own_gpu()

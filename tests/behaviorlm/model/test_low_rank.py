@@ -1,4 +1,4 @@
-"""A linear layer and its adapter as one operation: peft's own numbers and gradients, and no more than it is made for."""
+"""A linear layer and its adapter as one operation: peft's own numbers and gradients, where it is made for them."""
 
 import copy
 from typing import Any
@@ -37,7 +37,7 @@ def test_numbers_and_gradients_are_those_of_peft(dtype: torch.dtype, tolerance: 
     in_one_operation(one)
     assert sum(type(module) is LowRankLinear for module in one.modules()) == 14  # 7 in each of 2 layers
     for right, found in zip(outputs(model), outputs(one), strict=True):
-        assert 0 < right.norm()
+        assert right.norm() > 0
         assert (found - right).norm() <= tolerance * right.norm()
 
 
@@ -75,7 +75,9 @@ def test_compiled_it_has_the_same_gradients() -> None:
     """A function that writes into its own tensors would have none at all then."""
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(6, 5)).requires_grad_(False).double()
-    model: Any = get_peft_model(layer, LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)).double()
+    model: Any = get_peft_model(
+        layer, LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
+    ).double()
     in_one_operation(model)
     x = torch.randn(7, 6, dtype=torch.float64, requires_grad=True)
     found = []
