@@ -84,7 +84,7 @@ def body_of(model: nn.Module) -> Any:
 def hidden_states(
     model: nn.Module, batch: PackTensors, attention: TreeAttention, kept: Cache | None = None
 ) -> Tensor:
-    """Last hidden states of a flattened tree; [L, width]. kept: where keys and values are left, as they were laid out."""
+    """Last hidden states of a flattened tree; [L, width]. kept: where keys and values are left, laid out as they ran."""
     rows = batch.rows
     end, depth = (batch.end[None], batch.depth[None]) if rows is None else (rows.end, rows.depth)
     in_layers = rows is not None and attention.takes_rows

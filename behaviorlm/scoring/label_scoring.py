@@ -283,5 +283,5 @@ def label_scorer(
 
 
 def _node_by_node(values: Tensor, place: Tensor | None) -> Tensor:
-    """[rows, heads, W, width of a head] to [1, heads, L, width of a head]; place: of each node in the flattened rows."""
+    """[rows, heads, W, width of a head] to [1, heads, L, width of a head]; place: of each node among the rows."""
     return values if place is None else values.transpose(0, 1).flatten(1, 2)[None, :, place]
