@@ -51,7 +51,7 @@ def attention_rows(
         for name in KINDS:
             for form in ("bool", "added"):
                 if form == "bool" or name in ("efficient", "cudnn"):
-                    arm = {"kind": name, "mask": form, "layout": layout, "shape": list(mask.shape)}
+                    arm: Row = {"kind": name, "mask": form, "layout": layout, "shape": list(mask.shape)}
                     arm |= {"may_fail": True} if name == "flash" else {}  # it takes no masks today
                     record.attempt("attention", arm, 20, partial(_kind, case, name, form))
         if layout == "one row":

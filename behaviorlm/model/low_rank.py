@@ -27,7 +27,7 @@ class _LowRankSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, down, up, low = ctx.saved_tensors
         of_low = gradient @ (up * ctx.scaling)
         of_x = None
@@ -51,16 +51,16 @@ class LowRankLinear(LoraLinear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters or self.merged or args or kwargs:
-            return super().forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+            return super().forward(x, *args, **kwargs)
         (name,) = self.active_adapters
         base = self.base_layer
         # ZeRO-3 gathers a weight for the module that holds it; and the weight gets no gradient here
         if hasattr(base.weight, "ds_id") or base.weight.requires_grad or x.dtype != base.weight.dtype:
-            return super().forward(x)  # type: ignore[no-any-return]
+            return super().forward(x)
         down, up = (low[name].weight.to(x.dtype) for low in (self.lora_A, self.lora_B))
         rows = x.reshape(-1, x.shape[-1])
         found = _LowRankSum.apply(rows, base.weight, base.bias, down, up, self.scaling[name])
-        return found.view(*x.shape[:-1], found.shape[-1])  # type: ignore[no-any-return]
+        return found.view(*x.shape[:-1], found.shape[-1])
 
 
 def in_one_operation(model: nn.Module) -> None:

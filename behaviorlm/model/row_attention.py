@@ -41,7 +41,7 @@ class _InRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         place, copies, originals = ctx.saved_tensors
         found = gradient.index_select(0, place)
         return found.index_add(0, originals, gradient.index_select(0, copies)), None, None, None, None

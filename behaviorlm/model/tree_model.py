@@ -87,18 +87,17 @@ def hidden_states(
     """Last hidden states of a flattened tree; [L, width]. kept: where keys and values are left, laid out as they ran."""
     rows = batch.rows
     end, depth = (batch.end[None], batch.depth[None]) if rows is None else (rows.end, rows.depth)
-    in_layers = rows is not None and attention.takes_rows
-    as_rows = rows is not None and not in_layers
+    as_rows = None if attention.takes_rows else rows
     output = body_of(model)(
-        input_ids=batch.token_ids[rows.take] if as_rows else batch.token_ids[None],
-        position_ids=depth if as_rows else batch.depth[None],
+        input_ids=batch.token_ids[None] if as_rows is None else batch.token_ids[as_rows.take],
+        position_ids=batch.depth[None] if as_rows is None else depth,
         attention_mask=attention.masks(end, depth),
         past_key_values=kept,
         use_cache=kept is not None,
-        **({ARGUMENT: rows} if in_layers else {}),
+        **({ARGUMENT: rows} if attention.takes_rows and rows is not None else {}),
     )
     hidden: Tensor = output.last_hidden_state.flatten(0, 1)
-    return hidden[rows.place] if as_rows else hidden
+    return hidden if as_rows is None else hidden[as_rows.place]
 
 
 def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:

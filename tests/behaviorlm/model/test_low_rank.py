@@ -15,7 +15,7 @@ from tests.behaviorlm.tiny_models import CONFIGS, VOCABULARY, tiny_model
 def adapted(dtype: torch.dtype, **changes: Any) -> Any:
     """A tiny model with an adapter that changes its numbers much."""
     torch.manual_seed(0)
-    model = tiny_model(CONFIGS["qwen2"]).to(dtype).requires_grad_(False)
+    model: Any = tiny_model(CONFIGS["qwen2"]).to(dtype).requires_grad_(False)
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, **changes)
     found: Any = get_peft_model(model, lora, autocast_adapter_dtype=False)
     return found
@@ -54,7 +54,7 @@ def test_an_adapter_in_float32_beside_bfloat16_weights_is_rounded_to_them() -> N
 def test_without_its_adapter_and_merged_it_is_the_plain_layer() -> None:
     model = adapted(torch.float64)
     in_one_operation(model)
-    layer = next(module for module in model.modules() if type(module) is LowRankLinear)
+    layer: Any = next(module for module in model.modules() if type(module) is LowRankLinear)
     x = torch.randn(5, layer.in_features, dtype=torch.float64)
     with_adapter = layer(x)
     with model.disable_adapter():
