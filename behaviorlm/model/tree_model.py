@@ -84,7 +84,7 @@ def body_of(model: nn.Module) -> Any:
 def hidden_states(
     model: nn.Module, batch: PackTensors, attention: TreeAttention, kept: Cache | None = None
 ) -> Tensor:
-    """Last hidden states of a flattened tree; [L, width]. kept: where keys and values are left, laid out as they ran."""
+    """Last hidden states of a flattened tree; [L, width]. kept: where keys and values are left, as they ran."""
     rows = batch.rows
     end, depth = (batch.end[None], batch.depth[None]) if rows is None else (rows.end, rows.depth)
     as_rows = None if attention.takes_rows else rows

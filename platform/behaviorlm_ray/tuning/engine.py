@@ -119,7 +119,7 @@ def start_engine(
     else:
         runner = _sharded(model, config, execution, stage, low_precision)
     runner.module.train()
-    names = {
+    names: dict[Tensor, str] = {
         parameter: name for name, parameter in runner.module.named_parameters() if parameter.requires_grad
     }
     gradients = GradientWatch(runner.device)

@@ -26,7 +26,9 @@ class Replicated:
             require_room(model, self.device)
         self.module = model.to(self.device)
         self._clip_norm = config.clip_norm
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._parameters: list[Tensor] = [
+            parameter for parameter in model.parameters() if parameter.requires_grad
+        ]
         self.masters: list[Tensor] = [*self._parameters]
         if low_precision:
             self.masters = [parameter.detach().float().clone() for parameter in self._parameters]
@@ -52,15 +54,15 @@ class Replicated:
         """Add the gradients of a pack to those of the step."""
         loss.backward()
         if self._has_own_masters:
-            pairs = zip(self.masters, self._parameters, strict=True)
-            given = [
-                (master.grad, parameter.grad) for master, parameter in pairs if parameter.grad is not None
-            ]
-            of_pack = [torch.empty_like(total) for total, _ in given if total is not None]
-            torch._foreach_copy_(of_pack, [gradient for _, gradient in given])
-            torch._foreach_add_([total for total, _ in given], of_pack)
-            for parameter in self._parameters:
+            sums, gradients = [], []
+            for master, parameter in zip(self.masters, self._parameters, strict=True):
+                if master.grad is not None and parameter.grad is not None:
+                    sums.append(master.grad)
+                    gradients.append(parameter.grad)
                 parameter.grad = None
+            of_pack = [torch.empty_like(total) for total in sums]
+            torch._foreach_copy_(of_pack, gradients)
+            torch._foreach_add_(sums, of_pack)
 
     def step(self, rate: float) -> float:
         """Sum gradients over the workers, clip them and move the parameters. Returns their norm before; collective."""
