@@ -15,7 +15,8 @@ from tests.behaviorlm.tiny_models import CONFIGS, VOCABULARY, tiny_model
 def adapted(dtype: torch.dtype, **changes: Any) -> Any:
     """A tiny model with an adapter that changes its numbers much."""
     torch.manual_seed(0)
-    model: Any = tiny_model(CONFIGS["qwen2"]).to(dtype).requires_grad_(False)
+    base: Any = tiny_model(CONFIGS["qwen2"])
+    model = base.to(dtype).requires_grad_(False)
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, **changes)
     found: Any = get_peft_model(model, lora, autocast_adapter_dtype=False)
     return found
