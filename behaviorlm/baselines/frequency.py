@@ -14,7 +14,9 @@ COUNTS_PER_BLOCK = 4_000_000
 
 def training_prior(timelines: TimelineArrays) -> NDArray[np.float64]:
     """Share of each behavior among the training events, float64[K], counts raised by one."""
-    counts = np.bincount(timelines.behavior[timelines.training_rows()], minlength=timelines.behaviors) + 1.0
+    counts = np.ones(timelines.behaviors)
+    for rows in timelines.training_blocks():
+        counts += np.bincount(timelines.behavior[rows], minlength=timelines.behaviors)
     return counts / counts.sum()
 
 
@@ -118,13 +120,19 @@ def own_past(
     timelines: TimelineArrays, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For each row: past events of its own behavior, and past events of known behaviors, in its timeline."""
-    behavior, start = timelines.behavior, timelines.user_start
+    own, seen = np.empty(len(rows)), np.empty(len(rows))
+    for run, inside, places in timelines.whole_timelines(rows):
+        own[places], seen[places] = _own_past_in(run, inside)
+    return own, seen
+
+
+def _own_past_in(run: TimelineArrays, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    behavior, start = run.behavior, run.user_start
     known_before = np.append(0, np.cumsum(behavior >= 0))
-    seen = known_before[rows] - known_before[start[rows]]
     # Sorted by (timeline, behavior, row), the place within a run is the number of earlier equal events.
     order = np.lexsort((behavior, start))
     new_run = np.append(True, (np.diff(behavior[order]) != 0) | (np.diff(start[order]) != 0))
     run_start = np.maximum.accumulate(np.where(new_run, np.arange(len(order)), 0))
     earlier = np.empty(len(order), np.int64)
     earlier[order] = np.arange(len(order)) - run_start
-    return earlier[rows].astype(np.float64), seen.astype(np.float64)
+    return earlier[rows], known_before[rows] - known_before[start[rows]]

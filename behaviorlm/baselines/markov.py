@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.frequency import training_prior
+from behaviorlm.baselines.pair_counts import PairCounts
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.baselines.weights import LevelEvidence, fit_trust, trust_bucket, tuning_rows
 
@@ -145,17 +146,17 @@ def _condition(
     return np.where(inside, behavior + 2, 0), timelines.behaviors + 2
 
 
-def _keys(
+def _key(
     timelines: TimelineArrays,
     rows: NDArray[np.integer],
-    states: list[NDArray[np.int64]],
-    base: int,
+    base: NDArray[np.integer] | None,
     added: int,
 ) -> NDArray[np.int64]:
+    """Of a level at each row, from the state of the level that it refines, if any; -1 where that was never seen."""
     value, values = _condition(timelines, rows, added)
-    if base < 0:
+    if base is None:
         return value
-    return np.where(states[base] >= 0, states[base] * values + value, -1)
+    return np.where(base >= 0, base.astype(np.int64) * values + value, -1)
 
 
 def _states(
@@ -164,32 +165,46 @@ def _states(
     """For each level the state of each row, -1 where training never saw it."""
     states: list[NDArray[np.int64]] = []
     for level in levels:
-        key = _keys(timelines, rows, states, level.base, level.added)
+        key = _key(timelines, rows, states[level.base] if level.base >= 0 else None, level.added)
         found = np.minimum(np.searchsorted(level.keys, key), len(level.keys) - 1)
         states.append(np.where(level.keys[found] == key, found, -1))
     return states
 
 
 def _count_levels(timelines: TimelineArrays, chain: Sequence[tuple[int, int]]) -> tuple[LevelCounts, ...]:
-    rows = timelines.training_rows()
-    behavior = timelines.behavior[rows].astype(np.int64)
+    """Counts are made block by block of the log; of all of it a state of each row is kept, of one level at a time."""
     levels: list[LevelCounts] = []
-    states: list[NDArray[np.int64]] = []
-    for base, added in chain:
-        keys, state = np.unique(_keys(timelines, rows, states, base, added), return_inverse=True)
-        pairs, counts = np.unique(state * timelines.behaviors + behavior, return_counts=True)
+    states: dict[int, list[NDArray[np.int32]]] = {}  # of each block
+    for number, (base, added) in enumerate(chain):
+        of_base = states.get(base)
+        table = PairCounts(timelines.behaviors)
+        for block, rows in enumerate(timelines.training_blocks()):
+            key = _key(timelines, rows, None if of_base is None else of_base[block], added)
+            table.add(key, timelines.behavior[rows])
+        keys, state, behaviors, counts = table.whole()
         levels.append(
             LevelCounts(
                 base=base,
                 added=added,
                 keys=keys,
-                totals=np.bincount(state, minlength=len(keys)).astype(np.float64),
-                starts=np.searchsorted(pairs, np.arange(len(keys) + 1) * timelines.behaviors),
-                behaviors=(pairs % timelines.behaviors).astype(np.int32),
+                totals=np.bincount(state, counts, minlength=len(keys)).astype(np.float64),
+                starts=np.searchsorted(state, np.arange(len(keys) + 1)),
+                behaviors=behaviors,
                 counts=counts.astype(np.float64),
             )
         )
-        states.append(state.astype(np.int64))
+        if any(later == number for later, _ in chain):
+            states[number] = [
+                np.searchsorted(
+                    keys, _key(timelines, rows, None if of_base is None else of_base[block], added)
+                ).astype(np.int32)
+                for block, rows in enumerate(timelines.training_blocks())
+            ]
+        states = {
+            level: of
+            for level, of in states.items()
+            if any(later == level for later, _ in chain[number + 1 :])
+        }
     return tuple(levels)
 
 

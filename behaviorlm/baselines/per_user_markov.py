@@ -26,11 +26,10 @@ class PerUserMarkov:
         Every earlier event of the timeline counts, whatever its split.
         """
         below = np.exp(self.below.predict(timelines, rows).astype(np.float64))
-        if not len(rows):
-            return below.astype(np.float32)
-        first, stop = int(timelines.user_start[np.min(rows)]), int(np.max(rows)) + 1
-        by_last, place = _by_last(timelines, first, stop)
-        past = past_counts(by_last, place[np.asarray(rows) - first])
+        past = np.empty(below.shape)
+        for run, inside, places in timelines.whole_timelines(rows):
+            by_last, place = _by_last(run)
+            past[places] = past_counts(by_last, place[inside])
         seen = past.sum(axis=1, keepdims=True)
         shares = (past + self.concentration * below) / (seen + self.concentration)
         return np.log(shares).astype(np.float32)
@@ -45,8 +44,10 @@ def fit_per_user_markov(timelines: TimelineArrays) -> PerUserMarkov:
     target = timelines.behavior[rows]
     own, seen = own_past(timelines, rows)
     backed = (own + below.concentration * below.prior[target]) / (seen + below.concentration)
-    by_last, place = _by_last(timelines, 0, len(timelines.behavior))
-    followed, times = own_past(by_last, place[rows])
+    followed, times = np.empty(len(rows)), np.empty(len(rows))
+    for run, inside, places in timelines.whole_timelines(rows):
+        by_last, place = _by_last(run)
+        followed[places], times[places] = own_past(by_last, place[inside])
 
     def negative_log_likelihood(concentration: float) -> float:
         return float(-np.log((followed + concentration * backed) / (times + concentration)).mean())
@@ -54,12 +55,9 @@ def fit_per_user_markov(timelines: TimelineArrays) -> PerUserMarkov:
     return PerUserMarkov(below, best_concentration(negative_log_likelihood))
 
 
-def _by_last(timelines: TimelineArrays, first: int, stop: int) -> tuple[TimelineArrays, NDArray[np.int64]]:
-    """The events of some rows as timelines of their own, one for each user and last behavior; where each row is there.
-
-    first: a row at which a timeline begins.
-    """
-    behavior, start = timelines.behavior[first:stop], timelines.user_start[first:stop] - first
+def _by_last(timelines: TimelineArrays) -> tuple[TimelineArrays, NDArray[np.int64]]:
+    """The events as timelines of their own, one for each user and last behavior; where each row is there."""
+    behavior, start = timelines.behavior, timelines.user_start
     rows = np.arange(len(behavior))
     last = np.where(start < rows, behavior[np.maximum(rows - 1, 0)], _BEFORE_ALL)
     order = np.lexsort((rows, last, start))

@@ -1,7 +1,7 @@
 """The log as plain arrays: what counting baselines are fitted on and asked about."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.timelines.splits import TRAIN
 
+ROWS_PER_BLOCK = 2**21
+"""Rows of a log whose numbers are made at a time (our choice): some 100 MB of them."""
 HISTORY_ONLY = -1
 """In place of a split."""
 
@@ -22,8 +24,8 @@ class TimelineArrays:
     behavior: int32, vocabulary index, -1 = unseen in training. user_start: int64, the row at which the row's
     timeline begins (its session, where histories do not cross them). is_target: bool. split: int8, 0 train,
     1 validation, 2 test, -1 history only: neither counted nor a sample. context: int32, which of `contexts`
-    combinations of context known before the event it has (0 for a log without any). behaviors: size K of the
-    vocabulary.
+    combinations of context known before the event it has (0 for a log without any); context_values: the values of
+    each, by column. behaviors: size K of the vocabulary.
     """
 
     behavior: NDArray[np.int32]
@@ -33,6 +35,7 @@ class TimelineArrays:
     context: NDArray[np.int32]
     behaviors: int
     contexts: int = 1
+    context_values: tuple[tuple[str | None, ...], ...] = ()
 
     def target_rows(self, split: int) -> NDArray[np.int64]:
         """Rows of the samples of one split, in order."""
@@ -40,49 +43,145 @@ class TimelineArrays:
 
     def training_rows(self) -> NDArray[np.int64]:
         """Rows whose behavior may be counted: every training event of a known behavior, target or not."""
-        return np.flatnonzero((self.split == TRAIN) & (self.behavior >= 0))
+        return np.concatenate([np.zeros(0, np.int64), *self.training_blocks()])
+
+    def training_blocks(self) -> Iterator[NDArray[np.int64]]:
+        """The same, those of so many rows of the log at a time."""
+        for begin in range(0, len(self.split), ROWS_PER_BLOCK):
+            block = slice(begin, begin + ROWS_PER_BLOCK)
+            yield begin + np.flatnonzero((self.split[block] == TRAIN) & (self.behavior[block] >= 0))
+
+    def whole_timelines(
+        self, rows: NDArray[np.integer]
+    ) -> Iterator[tuple["TimelineArrays", NDArray[np.int64], NDArray[np.int64]]]:
+        """Runs of whole timelines, of about so many rows or of one timeline, that any of `rows` lies in.
+
+        Yields the run, which of its rows are among `rows`, and which of `rows` they are.
+        """
+        order = np.argsort(rows, kind="stable")
+        wanted = np.asarray(rows, np.int64)[order]
+        done = 0
+        while done < len(wanted):
+            begin = int(self.user_start[wanted[done]])
+            end = len(self.user_start)
+            if begin + ROWS_PER_BLOCK < end:
+                last = self.user_start[begin + ROWS_PER_BLOCK]
+                end = int(last if last > begin else np.searchsorted(self.user_start, last, side="right"))
+            taken = int(np.searchsorted(wanted, end))
+            run = slice(begin, end)
+            part = replace(
+                self,
+                behavior=self.behavior[run],
+                user_start=self.user_start[run] - begin,
+                is_target=self.is_target[run],
+                split=self.split[run],
+                context=self.context[run],
+            )
+            yield part, wanted[done:taken] - begin, order[done:taken]
+            done = taken
 
 
-def timeline_arrays(table: pa.Table, names: Sequence[str]) -> TimelineArrays:
+def timeline_arrays(tables: pa.Table | Iterable[pa.Table], names: Sequence[str]) -> TimelineArrays:
     """Arrays of a whole log of timelines (columns user, position, behavior, split, is_target, `before.*`).
 
+    tables: the log, or its parts one after another, of which only codes are kept; a timeline may run on in the next.
     `names` is the vocabulary in its order; the context is the combination of all `before.*` columns. Training,
-    validation and test must come in one table, so that contexts agree. Raises DataError if timelines are torn
-    apart or out of order.
+    validation and test must come together, so that contexts agree. Raises DataError if timelines are torn apart or out
+    of order.
     """
-    behavior = pc.fill_null(pc.index_in(table["behavior"], value_set=pa.array(names, pa.string())), -1)
-    position = table["position"].to_numpy()
-    rows = np.arange(len(table), dtype=np.int64)
-    start = np.maximum.accumulate(np.where(position == 0, rows, 0)) if len(rows) else rows
-    user = pc.dictionary_encode(table["user"].combine_chunks()).indices.to_numpy(zero_copy_only=False)
-    if not (np.array_equal(position, rows - start) and np.array_equal(user, user[start])):
-        bad = int(np.flatnonzero((position != rows - start) | (user != user[start]))[0])
-        raise DataError(
-            f"row {bad} of the timelines: position {position[bad]} does not continue its user's timeline; "
-            "timelines must be whole and in order"
-        )
-    if "session_position" in table.column_names:
-        # Histories that do not cross sessions begin with them, for counting as for models.
-        start = rows - table["session_position"].to_numpy()
-    context, contexts = _context_codes(
-        table, [name for name in table.column_names if name.startswith("before.")]
-    )
+    found = _Codes(pa.array(names, pa.string()))
+    for table in [tables] if isinstance(tables, pa.Table) else tables:
+        found.add(table)
+    context, values = found.contexts()
     return TimelineArrays(
-        behavior=behavior.to_numpy().astype(np.int32),
-        user_start=start,
-        is_target=table["is_target"].to_numpy(),
-        split=table["split"].to_numpy().astype(np.int8),
+        behavior=_laid_together(found.behavior, np.int32),
+        user_start=_laid_together(found.start, np.int64),
+        is_target=_laid_together(found.is_target, np.bool_),
+        split=_laid_together(found.split, np.int8),
         context=context,
         behaviors=len(names),
-        contexts=contexts,
+        contexts=max(1, len(values)),
+        context_values=values,
     )
 
 
-def _context_codes(table: pa.Table, columns: Sequence[str]) -> tuple[NDArray[np.int32], int]:
-    """One code per distinct combination of the columns' values; a missing value is a value of its own."""
-    codes = np.zeros(len(table), np.int64)
-    for column in columns:
-        encoded = pc.dictionary_encode(table[column].combine_chunks(), null_encoding="encode")
-        values = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-        codes = np.unique(codes * (len(encoded.dictionary) + 1) + values, return_inverse=True)[1]
-    return codes.astype(np.int32), int(codes.max()) + 1 if len(codes) else 1
+class _Codes:
+    """Codes of the rows so far. Values of a context column are numbered as they come, and so are combinations."""
+
+    def __init__(self, names: pa.Array) -> None:
+        self._names = names
+        self._rows = 0
+        self._last: tuple[str | None, int] = (None, -1)
+        self._values: list[dict[str | None, int]] = []
+        self._combinations: dict[tuple[int, ...], int] = {}
+        self.behavior: list[NDArray[np.int32]] = []
+        self.start: list[NDArray[np.int64]] = []
+        self.is_target: list[NDArray[np.bool_]] = []
+        self.split: list[NDArray[np.int8]] = []
+        self.combination: list[NDArray[np.int32]] = []
+
+    def add(self, table: pa.Table) -> None:
+        if not len(table):
+            return
+        position = table["position"].to_numpy().astype(np.int64)
+        self._check(table["user"], position)
+        rows = np.arange(self._rows, self._rows + len(table), dtype=np.int64)
+        # Histories that do not cross sessions begin with them, for counting as for models.
+        of_session = "session_position" in table.column_names
+        self.start.append(rows - (table["session_position"].to_numpy() if of_session else position))
+        behavior = pc.fill_null(pc.index_in(table["behavior"], value_set=self._names), -1)
+        self.behavior.append(behavior.to_numpy().astype(np.int32))
+        self.is_target.append(table["is_target"].to_numpy())
+        self.split.append(table["split"].to_numpy().astype(np.int8))
+        self.combination.append(self._combined(table))
+        self._rows += len(table)
+
+    def contexts(self) -> tuple[NDArray[np.int32], tuple[tuple[str | None, ...], ...]]:
+        """The code of each row's combination, int32[N], and the values of each code; codes go by those of values."""
+        keys = list(self._combinations)
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        code = np.empty(len(order), np.int32)
+        code[order] = np.arange(len(order))
+        names = [list(values) for values in self._values]
+        values = tuple(
+            tuple(of[value] for of, value in zip(names, keys[index], strict=True)) for index in order
+        )
+        rows = [code[combination] for combination in self.combination]
+        return _laid_together(rows, np.int32), values
+
+    def _check(self, users: pa.ChunkedArray, position: NDArray[np.int64]) -> None:
+        """Each row is its user's first or follows the one before, in its table or at the end of the last."""
+        follows = position == np.append(self._last[1], position[:-1]) + 1
+        follows[1:] &= np.asarray(pc.equal(users.slice(1), users.slice(0, len(users) - 1)))
+        follows[0] &= users[0].as_py() == self._last[0]
+        torn = np.flatnonzero(~follows & (position != 0))
+        if len(torn):
+            bad = int(torn[0])
+            raise DataError(
+                f"row {self._rows + bad} of the timelines: position {position[bad]} does not continue its user's "
+                "timeline; timelines must be whole and in order"
+            )
+        self._last = users[-1].as_py(), int(position[-1])
+
+    def _combined(self, table: pa.Table) -> NDArray[np.int32]:
+        """The number of each row's combination of context; a missing value is a value of its own."""
+        columns = [name for name in table.column_names if name.startswith("before.")]
+        self._values = self._values or [{} for _ in columns]
+        local = np.zeros(len(table), np.int64)
+        coded = []
+        for column, known in zip(columns, self._values, strict=True):
+            encoded = pc.dictionary_encode(table[column].combine_chunks(), null_encoding="encode")
+            number = [known.setdefault(value, len(known)) for value in encoded.dictionary.to_pylist()]
+            of_row = np.array(number, np.int64)[encoded.indices.to_numpy(zero_copy_only=False)]
+            coded.append(of_row)
+            local = local * (max(number) + 1) + of_row
+            if len(columns) > 2:  # so that no product overflows
+                local = np.unique(local, return_inverse=True)[1]
+        _, first, of_combination = np.unique(local, return_index=True, return_inverse=True)
+        keys = zip(*(of_row[first].tolist() for of_row in coded), strict=True) if coded else [()]
+        numbers = [self._combinations.setdefault(key, len(self._combinations)) for key in keys]
+        return np.array(numbers, np.int32)[of_combination]
+
+
+def _laid_together(arrays: Sequence[NDArray], kind: type) -> NDArray:
+    return np.concatenate(arrays) if arrays else np.zeros(0, kind)

@@ -168,6 +168,33 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
     """
     counted = _combined(timelines["user"]).value_counts()
     users, sizes = counted.field("values"), counted.field("counts").to_numpy()
+    return _facts_of(users, sizes, _respelled_users(events), counts)
+
+
+class UserFacts:
+    """`facts_of_users` of one user, segment by segment. State: what is counted so far."""
+
+    def __init__(self) -> None:
+        self._user: str | None = None
+        self._size, self._bits = 0, set[int]()
+        self._counts: Counter[str] = Counter()
+
+    def add(self, events: pa.Table, timelines: pa.Table, counts: Mapping[str, int]) -> None:
+        """A segment and what `build_timelines` made of it."""
+        self._user = events["user"][0].as_py()
+        self._size += len(timelines)
+        self._bits |= set(np.unique(events["respelled"].to_numpy() & 15).tolist())
+        self._counts.update(counts)
+
+    def of_user(self) -> LogFacts:
+        """Of all of them."""
+        respelled = [_respelled_user(self._user, self._bits)] if len(self._bits) > 1 else []
+        return _facts_of(pa.array([self._user]), np.array([self._size]), respelled, self._counts)
+
+
+def _facts_of(
+    users: pa.Array, sizes: np.ndarray, respelled: list[str], counts: Mapping[str, int]
+) -> LogFacts:
     by_size, users_of_size = np.unique(sizes, return_counts=True)
     largest = np.argsort(-sizes, kind="stable")[: 2 * MOST_SHOWN]
     keys = look_alike_keys(users)
@@ -175,7 +202,6 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
     shared = of_keys.field("values").filter(pc.greater(of_keys.field("counts"), 1))
     alike = users.filter(pc.is_in(keys, value_set=shared))
     missing = np.flatnonzero(np.logical_or(*suspected_nulls(users)))
-    respelled = _respelled_users(events)
     grouped = users.filter(pc.match_substring_regex(users, WITH_POINTS))
     short = users.filter(pc.match_substring_regex(users, SHORT_NUMBER))
     return LogFacts(
@@ -248,9 +274,11 @@ def _respelled_users(events: pa.Table) -> list[str]:
     pairs = events.select(["user"]).append_column("bits", pa.array(bits)).group_by("user")
     several = pairs.aggregate([("bits", "count_distinct"), ("bits", "distinct")])
     several = several.filter(pc.greater(several["bits_count_distinct"], 1)).sort_by("user")
-    return [
-        f"{item['user']!r} ({', '.join(rules_named(item['bits_distinct']))})" for item in several.to_pylist()
-    ]
+    return [_respelled_user(item["user"], item["bits_distinct"]) for item in several.to_pylist()]
+
+
+def _respelled_user(user: str | None, bits: Iterable[int]) -> str:
+    return f"{user!r} ({', '.join(rules_named(bits))})"
 
 
 def _combined(column: pa.ChunkedArray) -> pa.Array:

@@ -90,18 +90,14 @@ class Counts:
         return self.markov.predict(timelines, rows)
 
 
-def fit_counts(timelines: TimelineArrays, events: pa.Table, columns: Sequence[str]) -> Counts:
+def fit_counts(timelines: TimelineArrays, columns: Sequence[str]) -> Counts:
     """Back-off counting over the last three behaviors, and over the context where the log has any.
 
-    events: the rows of `timelines`, with the context's columns. Weights are chosen on validation.
+    columns: of the context. Weights are chosen on validation.
     """
     with_context = timelines.contexts > 1
     roomy = replace(timelines, contexts=timelines.contexts + 1)  # one code more, for what is unknown
-    codes, first = np.unique(timelines.context, return_index=True)
-    known = {}
-    if with_context:
-        rows = [events[name].take(pa.array(first)).to_pylist() for name in columns]
-        known = dict(zip(zip(*rows, strict=True), codes.tolist(), strict=True))
+    known = {values: code for code, values in enumerate(timelines.context_values)} if with_context else {}
     markov = fit_markov(roomy, ORDER, use_context=with_context)
     return Counts(markov, tuple(columns) if with_context else (), known, timelines.contexts)
 

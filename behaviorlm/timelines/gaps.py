@@ -32,13 +32,14 @@ def gap_words(microseconds: NDArray[np.int64], is_known: NDArray[np.bool_]) -> p
     return pa.array(found, pa.string(), mask=~is_known)
 
 
-def with_gaps(events: pa.Table, is_first: NDArray[np.bool_]) -> pa.Table:
+def with_gaps(events: pa.Table, is_first: NDArray[np.bool_], before: int | None = None) -> pa.Table:
     """Events in order, with what is said of the gap before each, where their context has it.
 
-    is_first: bool[n], whether an event is its user's first. order: int64, microseconds.
+    is_first: bool[n], whether an event is its user's first. order: int64, microseconds. before: the order of the event
+    before the first of these, where they are not the first of their user.
     """
     if SINCE_LAST not in events.column_names:
         return events
     order = events["order"].to_numpy()
-    words = gap_words(np.diff(order, prepend=order[:1]), ~is_first)
+    words = gap_words(np.diff(order, prepend=order[:1] if before is None else before), ~is_first)
     return events.set_column(events.column_names.index(SINCE_LAST), SINCE_LAST, words)

@@ -5,9 +5,10 @@ is reached without reading the others. Prompts are never stored: a window's tree
 of its events.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from behaviorlm.errors import DataError, StorageError
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.profiles import profile_rows
 from behaviorlm.timelines.sample_ids import id_octets
+from behaviorlm.timelines.segments import marks
 from behaviorlm.timelines.splits import SPLIT_NAMES
 from behaviorlm.timelines.vocabulary import Vocabulary
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
@@ -24,26 +26,32 @@ from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 Int64 = NDArray[np.int64]
 PROFILES = "profile_ids"
 """Column of a part, where prompts begin with a profile."""
+_HISTORY = "session_position"
+"""Column of a part, where histories do not cross sessions."""
 _NOTHING = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
 class TokenRuns:
-    """A run of token ids for each of n rows: `values[offsets[i]:offsets[i + 1]]`; int32, int64 [n + 1]."""
+    """A run of token ids for each of n rows: `values[offsets[i]:offsets[i + 1]]`; int32, int32 or int64 [n + 1]."""
 
     values: Int32
-    offsets: Int64
+    offsets: NDArray[np.integer]
 
     def __getitem__(self, row: int) -> Int32:
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
     def lengths(self) -> Int64:
         """Tokens of each row; int64 [n]."""
-        return np.diff(self.offsets)
+        return np.diff(self.offsets).astype(np.int64, copy=False)
+
+    def lengths_of(self, rows: Int64) -> Int64:
+        """Tokens of some rows; int64 [len(rows)]."""
+        return (self.offsets[rows + 1] - self.offsets[rows]).astype(np.int64, copy=False)
 
     def tokens(self, rows: Int64) -> int:
         """Tokens of some rows together; costs what they are, not what there is."""
-        return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
+        return int(self.lengths_of(rows).sum())
 
 
 def token_runs(runs: Sequence[Int32]) -> TokenRuns:
@@ -54,7 +62,32 @@ def token_runs(runs: Sequence[Int32]) -> TokenRuns:
 
 def no_profiles(rows: int) -> TokenRuns:
     """An empty run for each of so many rows."""
-    return TokenRuns(np.zeros(0, np.int32), np.zeros(rows + 1, np.int64))
+    return TokenRuns(np.zeros(0, np.int32), np.broadcast_to(np.int64(0), rows + 1))
+
+
+class OnDemand:
+    """A whole number of each of n rows, made where it is asked for: what nobody asks for takes no memory.
+
+    made: int64 of rows, int64 [m]. Rows are asked for as of an array: by an index, an array of them, a mask or a slice.
+    """
+
+    def __init__(self, rows: int, made: Callable[[Int64], Int64]) -> None:
+        self._rows, self._made = rows, made
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, asked: Any) -> Any:
+        if isinstance(asked, slice):
+            return self._made(np.arange(*asked.indices(self._rows), dtype=np.int64))
+        rows = np.asarray(asked)
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        found = self._made(np.atleast_1d(rows).astype(np.int64, copy=False))
+        return found if rows.ndim else found[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Int64:
+        return np.asarray(self[:], dtype)
 
 
 @dataclass(frozen=True)
@@ -64,25 +97,39 @@ class TimelinePart:
     user_start: int64 [n], the row at which the row's timeline begins. window_start: int64 [n], the row at which the
     history of the row's sample begins (the row itself: no history). behavior: int32 [n], index in the vocabulary,
     -1 for a behavior unseen in training. profile_row: int64 [n], the row of `profiles` that the window begins with.
-    split: int8 [n], index in SPLIT_NAMES. sample_id: uint8 [n, 16].
+    split: int8 [n], index in SPLIT_NAMES. sample_id: uint8 [n, 16]. halo, segment: see `segments`; where they are not
+    nothing, a timeline and a history may begin before the part, at a negative row.
     """
 
     path: Path
     table: pa.Table
-    user_start: Int64
-    window_start: Int64
+    user_start: Int64 | OnDemand
+    window_start: Int64 | OnDemand
     lines: TokenRuns
     questions: TokenRuns
     profiles: TokenRuns
-    profile_row: Int64
+    profile_row: Int64 | OnDemand
     behavior: Int32
     split: NDArray[np.int8]
     is_target: NDArray[np.bool_]
     is_repeat: NDArray[np.bool_]
     sample_id: NDArray[np.uint8]
+    halo: int = 0
+    segment: int = -1
 
     def __len__(self) -> int:
         return len(self.behavior)
+
+    def timelines(self, rows: Int64) -> tuple[int, Int64]:
+        """Which timelines some rows are of: how many parts before this one they begin, and at which row each there."""
+        return (
+            (self.segment, np.zeros(len(rows), np.int64)) if self.segment > 0 else (0, self.user_start[rows])
+        )
+
+    @property
+    def own_events(self) -> pa.Table:
+        """Without the halo."""
+        return self.table.slice(self.halo)
 
     def targets(self, split: str) -> Int64:
         """Rows that are targets of samples in a split; int64."""
@@ -91,7 +138,8 @@ class TimelinePart:
     def prompt_lengths(self, rows: Int64) -> Int64:
         """Tokens of each row's profile, history and question; int64 [len(rows)]."""
         lines = self.lines.offsets[rows] - self.lines.offsets[self.window_start[rows]]
-        return lines + self.profiles.lengths()[self.profile_row[rows]] + self.questions.lengths()[rows]
+        of_profiles = self.profiles.lengths_of(self.profile_row[rows])
+        return lines + of_profiles + self.questions.lengths_of(rows)
 
     def windows(self, rows: Int64) -> Iterator[Int64]:
         """Cut ascending target rows into runs that share their window's start."""
@@ -112,7 +160,8 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
     """Open one file of prepared timelines. Raises StorageError where it is damaged."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
-        user_start = run_starts(table["user"])
+        position = table["position"].to_numpy()
+        in_history = table[_HISTORY].to_numpy() if _HISTORY in table.column_names else position
         lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])
         sample_id = id_octets(table["sample_id"])
         profiles = no_profiles(len(table))
@@ -120,39 +169,35 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
             profiles = _token_runs(table[PROFILES])
     except (OSError, pa.ArrowInvalid, KeyError, DataError) as error:
         raise StorageError(f"{path} is not a file of prepared timelines: {error}") from None
-    history_start = history_starts(table)
-    window_start = window_starts(history_start, lines.lengths(), window)
+
+    def window_start(rows: Int64) -> Int64:
+        return window_starts_of(rows, rows - in_history[rows], lines.offsets, window)
+
+    def profile_row(rows: Int64) -> Int64:
+        return profile_rows(rows - in_history[rows], window_start(rows), window.stride)
+
     return TimelinePart(
         path,
         table,
-        user_start,
-        window_start,
+        OnDemand(len(table), lambda rows: rows - position[rows]),
+        OnDemand(len(table), window_start),
         lines,
         questions,
         profiles,
-        profile_rows(history_start, window_start, window.stride),
+        OnDemand(len(table), profile_row),
         vocabulary.index(_one_chunk(table["behavior"])),
-        table["split"].to_numpy().astype(np.int8),
+        table["split"].to_numpy().astype(np.int8, copy=False),
         table["is_target"].to_numpy(zero_copy_only=False),
         table["is_repeat"].to_numpy(zero_copy_only=False),
         sample_id,
+        *marks(table),
     )
-
-
-def run_starts(users: pa.ChunkedArray) -> Int64:
-    """For rows sorted by user, the first row of each row's user; int64 [n]."""
-    codes = users.combine_chunks().dictionary_encode()
-    codes = codes.indices.to_numpy() if isinstance(codes, pa.DictionaryArray) else np.zeros(0, dtype=np.int32)
-    row = np.arange(len(codes), dtype=np.int64)
-    first = np.r_[True, codes[1:] != codes[:-1]] if len(codes) else np.zeros(0, dtype=bool)
-    return np.maximum.accumulate(np.where(first, row, 0))
 
 
 def history_starts(table: pa.Table) -> Int64:
     """The row before which no history of each row reaches: its user's first, or its session's; int64 [n]."""
-    if "session_position" not in table.column_names:
-        return run_starts(table["user"])
-    return np.arange(len(table), dtype=np.int64) - table["session_position"].to_numpy()
+    name = _HISTORY if _HISTORY in table.column_names else "position"
+    return np.arange(len(table), dtype=np.int64) - table[name].to_numpy()
 
 
 def window_starts(history_start: Int64, line_tokens: Int64, window: Window) -> Int64:
@@ -162,9 +207,19 @@ def window_starts(history_start: Int64, line_tokens: Int64, window: Window) -> I
     multiple of `stride` in the timeline (in the session, where histories do not cross sessions) so that neighboring
     samples share their prefix; where moving it would leave no history, it stays where it was.
     """
-    row = np.arange(len(history_start), dtype=np.int64)
-    before = np.r_[0, np.cumsum(line_tokens)]
-    by_tokens = np.searchsorted(before, before[row] - window.max_history_tokens, side="left")
+    return window_starts_of(
+        np.arange(len(history_start), dtype=np.int64), history_start, np.r_[0, np.cumsum(line_tokens)], window
+    )
+
+
+def window_starts_of(row: Int64, history_start: Int64, before: NDArray[np.integer], window: Window) -> Int64:
+    """`window_starts` of some rows alone. history_start: of each of them. before: int [n + 1], tokens of all lines
+    before each row of the table, from any beginning.
+    """
+    least = np.maximum(before[row].astype(np.int64) - window.max_history_tokens, before[0])
+    by_tokens = np.searchsorted(
+        before, least.astype(before.dtype), side="left"
+    )  # of another type all would be copied
     earliest = np.maximum(np.maximum(history_start, row - window.max_events), by_tokens)
     position = earliest - history_start
     aligned = history_start + -(-position // window.stride) * window.stride
@@ -250,6 +305,16 @@ def window_tokens(part: TimelinePart, rows: Int64, labels: Int64) -> int:
     return int(lines + part.questions.tokens(rows) + (labels - 1).sum())
 
 
+def windows_tokens(part: TimelinePart, rows: Int64, labels: Int64, begins: Int64) -> Int64:
+    """`window_tokens` of runs of ascending rows, each of one window, beginning at these places of `rows`; int64 [m]."""
+    first, last = rows[begins], rows[np.append(begins[1:], len(rows)) - 1]
+    start = part.window_start[first]
+    lines = part.lines.offsets[last].astype(np.int64) - part.lines.offsets[start]
+    own = np.add.reduceat(part.questions.lengths_of(rows) + labels - 1, begins)
+    found: Int64 = lines + part.profiles.lengths_of(part.profile_row[first]) + own
+    return found
+
+
 def labels_with_terminator(prompt: PromptTokens) -> list[Int32]:
     """The tokens to be predicted for each name of the vocabulary."""
     return [np.concatenate([ids, prompt.terminator_ids]).astype(np.int32) for ids in prompt.label_ids]
@@ -287,5 +352,4 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 def _token_runs(column: pa.ChunkedArray) -> TokenRuns:
     array = _one_chunk(column)
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    return TokenRuns(array.values.to_numpy(), offsets)
+    return TokenRuns(array.values.to_numpy(), array.offsets.to_numpy())

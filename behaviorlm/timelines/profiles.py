@@ -30,13 +30,26 @@ def profile_of(behaviors: Iterable[str], most: int) -> Profile:
 
 def profiles(behaviors: Sequence[str], history_start: Int64, stride: int, most: int) -> list[Profile]:
     """One for each of n rows: at multiples of `stride` what lies before in the row's history, elsewhere nothing."""
-    found: list[Profile] = [[] for _ in behaviors]
     begins = np.flatnonzero(history_start == np.arange(len(history_start))).tolist()
+    found: list[Profile] = []
     for begin, end in pairwise([*begins, len(behaviors)]):
-        counts: Counter[str] = Counter()
-        for row in range(begin + stride, end, stride):
-            counts.update(behaviors[row - stride : row])
-            found[row] = _first(counts, most)
+        found += profiles_from(behaviors[begin:end], 0, Counter(), stride, most)
+    return found
+
+
+def profiles_from(
+    behaviors: Sequence[str], position: int, before: Counter[str], stride: int, most: int
+) -> list[Profile]:
+    """Those of events of one history that begin at a position of it. before: of the events before them; these are added
+    to it.
+    """
+    found: list[Profile] = [[] for _ in behaviors]
+    counted = 0
+    for row in range(-position % stride, len(behaviors), stride):
+        before.update(behaviors[counted:row])
+        counted = row
+        found[row] = _first(before, most)
+    before.update(behaviors[counted:])
     return found
 
 

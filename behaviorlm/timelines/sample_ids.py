@@ -13,8 +13,8 @@ SAMPLE_ID_BYTES = 16
 SAMPLE_ID_TYPE = pa.binary(SAMPLE_ID_BYTES)
 
 
-def sample_ids(dataset: str, users: list[str], sizes: np.ndarray) -> pa.Array:
-    """Ids of the samples at positions 0 .. sizes[i]-1 of each user, one user after the other.
+def sample_ids(dataset: str, users: list[str], sizes: np.ndarray, first: int = 0) -> pa.Array:
+    """Ids of the samples at positions first .. first+sizes[i]-1 of each user, one user after the other.
 
     fixed_size_binary(16): the 128-bit BLAKE2b hash of (dataset, user), lengths included, mixed with the
     position by two bijective 64-bit mixers (SplitMix64). Within a user two ids are never equal; between users
@@ -33,6 +33,7 @@ def sample_ids(dataset: str, users: list[str], sizes: np.ndarray) -> pa.Array:
     keys = np.repeat(keys, sizes, axis=0)
     position = np.arange(int(np.sum(sizes)), dtype=np.uint64)
     position -= np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.uint64)
+    position += np.uint64(first)
     words = np.empty_like(keys)
     words[:, 0] = mixed(keys[:, 0] + position * np.uint64(0x9E3779B97F4A7C15))
     words[:, 1] = mixed(np.bitwise_xor(keys[:, 1], words[:, 0]))

@@ -1,8 +1,11 @@
 """Timelines and samples: events in order, what is a target, stable ids, repeats and duplicates."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig, context_columns
@@ -46,10 +49,44 @@ def timeline_schema(config: EventsConfig) -> pa.Schema:
     )
 
 
+@dataclass(frozen=True)
+class Before:
+    """What the events of a user before a segment leave behind for it.
+
+    whole: how many events the user has in all. events: those before. behavior, order, group: of the last one of them.
+    held_out: those in validation and test.
+    """
+
+    whole: int
+    events: int = 0
+    behavior: str | None = None
+    order: int | None = None
+    group: str | None = None
+    held_out: int = 0
+
+    def after(self, timelines: pa.Table) -> "Before":
+        """The same after a segment of so many events."""
+        if not len(timelines):
+            return self
+        last = {name: timelines[name][-1].as_py() for name in ("behavior", "order", "group")}
+        held_out = self.held_out + int((timelines["split"].to_numpy() != TRAIN).sum())
+        return Before(self.whole, self.events + len(timelines), held_out=held_out, **last)
+
+
+NOTHING = Before(0)
+
+
 def build_timelines(
-    events: pa.Table, events_config: EventsConfig, split_config: SplitConfig, min_history: int, dataset: str
+    events: pa.Table,
+    events_config: EventsConfig,
+    split_config: SplitConfig,
+    min_history: int,
+    dataset: str,
+    before: Before | None = None,
 ) -> tuple[pa.Table, dict[str, int]]:
     """Timelines of all users in `events` (normalized events; every user's rows must all be here).
+
+    before: `events` are a segment of one user's, all those between two orders of a log without sessions.
 
     Returns (table of `timeline_schema`, counts). An event is a target if at least `min_history` events of its
     user (of its session, where histories do not cross sessions) come before it. Ties in order are broken by file and
@@ -68,37 +105,45 @@ def build_timelines(
     check_split_settings(split_config, events_config)
     events = events.combine_chunks()
     _check_zones(events, events_config)
-    order, is_repeat, counts = rows_in_order(events, events_config)
+    known = before or NOTHING
+    order, is_repeat, counts = rows_in_order(events, events_config, known.behavior)
     table = events.take(pa.array(order.rows)).combine_chunks()
     starts = user_starts(_array(table["user"]))
-    table = with_gaps(table, np.isin(np.arange(table.num_rows), starts))
+    is_first = np.isin(np.arange(table.num_rows), starts) & (known.events == 0)
+    table = with_gaps(table, is_first, known.order)
     sizes = np.diff(np.append(starts, table.num_rows))
     if split_config.by == "group":
-        _check_groups(table, starts)
-    position = (np.arange(table.num_rows) - np.repeat(starts, sizes)).astype(np.int32)
-    if events_config.histories_cross_sessions:
-        in_history = position
-    else:
-        begins = np.flatnonzero(~same_as_before(order.user, order.session))
-        lengths = np.diff(np.append(begins, table.num_rows))
-        in_history = (np.arange(table.num_rows) - np.repeat(begins, lengths)).astype(np.int32)
+        _check_groups(table, starts, known.group)
+    position = (known.events + np.arange(table.num_rows) - np.repeat(starts, sizes)).astype(np.int32)
+    in_history = position if events_config.histories_cross_sessions else _in_session(order)
     columns = {
         "position": position,
         "session_position": in_history,
-        "split": assign_splits(table, split_config),
+        "split": assign_splits(
+            table.append_column("position", pa.array(position)),
+            split_config,
+            None if before is None else before.whole,
+        ),
         "is_target": in_history >= min_history,
         "is_repeat": is_repeat,
-        "sample_id": sample_ids(dataset, _array(table["user"]).take(pa.array(starts)).to_pylist(), sizes),
+        "sample_id": sample_ids(
+            dataset, _array(table["user"]).take(pa.array(starts)).to_pylist(), sizes, known.events
+        ),
     }
     schema = timeline_schema(events_config)
     arrays = [columns[name] if name in columns else _array(table[name]) for name in schema.names]
     timelines = pa.table(arrays, schema=schema)
-    counts.update(_count(timelines, starts))
+    counts.update(_count(timelines, starts, known))
     return timelines, counts
 
 
-def rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[Ordering, np.ndarray, dict[str, int]]:
-    """Which rows stay, in order; whether each repeats the one before; what was counted on the way."""
+def rows_in_order(
+    events: pa.Table, config: EventsConfig, before: str | None = None
+) -> tuple[Ordering, np.ndarray, dict[str, int]]:
+    """Which rows stay, in order; whether each repeats the one before; what was counted on the way.
+
+    before: the behavior of the event before, where these are a segment of one user's.
+    """
     order = put_in_order(events, config)
     counts = {"events_read": events.num_rows, **directions(events, order, config)}
     is_duplicate = _later_duplicates(events, config, order)
@@ -113,6 +158,8 @@ def rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[Ordering, np.
     # Where histories do not cross sessions, an event has no event before it in another one.
     within = (order.user,) if config.histories_cross_sessions else (order.user, order.session)
     is_repeat = same_as_before(*within, behavior)
+    if before is not None and len(order.rows):
+        is_repeat[0] = events["behavior"][int(order.rows[0])].as_py() == before
     counts["repeats"] = int(is_repeat.sum())
     counts["repeats_dropped"] = 0
     if config.collapse_repeats:
@@ -120,6 +167,13 @@ def rows_in_order(events: pa.Table, config: EventsConfig) -> tuple[Ordering, np.
         order = _kept(order, ~is_repeat)
         is_repeat = np.zeros(len(order.rows), dtype=bool)
     return order, is_repeat, counts
+
+
+def _in_session(order: Ordering) -> NDArray[np.int32]:
+    """The place of each event in its session, int32[n]."""
+    begins = np.flatnonzero(~same_as_before(order.user, order.session))
+    lengths = np.diff(np.append(begins, len(order.rows)))
+    return (np.arange(len(order.rows)) - np.repeat(begins, lengths)).astype(np.int32)
 
 
 def _kept(order: Ordering, stays: np.ndarray) -> Ordering:
@@ -180,7 +234,9 @@ def _check_zones(events: pa.Table, config: EventsConfig) -> None:
         )
 
 
-def _check_groups(table: pa.Table, starts: np.ndarray) -> None:
+def _check_groups(table: pa.Table, starts: np.ndarray, before: str | None) -> None:
+    if before is not None and len(table) and table["group"][0].as_py() != before:
+        raise DataError(torn_user(table["user"][0].as_py(), before, table["group"][0].as_py()))
     group = value_codes(table["group"])
     same_user = np.ones(len(group), dtype=bool)
     same_user[starts] = False
@@ -191,16 +247,22 @@ def _check_groups(table: pa.Table, starts: np.ndarray) -> None:
         raise DataError(torn_user(table["user"][index].as_py(), *groups))
 
 
-def _count(timelines: pa.Table, starts: np.ndarray) -> dict[str, int]:
+def _count(timelines: pa.Table, starts: np.ndarray, before: Before) -> dict[str, int]:
     split = timelines["split"].to_numpy()
     is_target = timelines["is_target"].to_numpy()
-    counts = {"users": len(starts), "events": timelines.num_rows, "targets": int(is_target.sum())}
+    is_new = before.events == 0
+    counts = {"users": len(starts) * is_new, "events": timelines.num_rows, "targets": int(is_target.sum())}
     for index, name in enumerate(SPLIT_NAMES):
         counts[f"{name}_events"] = int((split == index).sum())
         counts[f"{name}_targets"] = int((is_target & (split == index)).sum())
     with_held_out = np.add.reduceat((split != TRAIN).astype(np.int64), starts) if len(starts) else np.zeros(0)
     counts["users_all_train"] = int((with_held_out == 0).sum())
-    held_out_before = np.cumsum(split != TRAIN) - (split != TRAIN)
+    if before.whole:  # counted where a user's last event is, and of all of them
+        is_last = before.events + timelines.num_rows == before.whole
+        counts["users_all_train"] *= is_last and before.held_out == 0
+    held_out_before = before.held_out + np.cumsum(split != TRAIN) - (split != TRAIN)
     of_others = np.repeat(held_out_before[starts], np.diff(np.append(starts, len(split))))
+    if before.held_out:
+        of_others = np.zeros(len(split), np.int64)
     counts["train_after_held_out"] = int(((held_out_before > of_others) & (split == TRAIN)).sum())
     return counts

@@ -80,7 +80,7 @@ def torn_user(user: str, one: str, other: str) -> str:
     )
 
 
-def assign_splits(timelines: pa.Table, config: SplitConfig) -> np.ndarray:
+def assign_splits(timelines: pa.Table, config: SplitConfig, whole: int | None = None) -> np.ndarray:
     """Split of every event: int8[n], 0 train, 1 validation, 2 test.
 
     `timelines` has user, group, split_label, all events of a user together and in order.
@@ -89,9 +89,17 @@ def assign_splits(timelines: pa.Table, config: SplitConfig) -> np.ndarray:
     - group: a hash of seed and group in [0, 1): below `test` test, then below `test + validation` validation.
       Shares hold for groups, on average.
     - column: SPLIT_LABELS. Raises DataError for any other.
+
+    whole: the events are some of one user that has so many in all; their `position` says which.
     """
+    if config.by == "time" and whole is not None:
+        left = whole - timelines["position"].to_numpy().astype(np.int64)
+        return _by_time(np.array([whole]), left, np.zeros(len(left), np.int64), config)
     if config.by == "time":
-        return _by_time(timelines["user"].combine_chunks(), config)
+        starts = user_starts(timelines["user"].combine_chunks())
+        sizes = np.diff(np.append(starts, len(timelines)))
+        left = np.repeat(starts + sizes, sizes) - np.arange(len(timelines))
+        return _by_time(sizes, left, np.repeat(np.arange(len(sizes)), sizes), config)
     if config.by == "group":
         return _by_group(timelines["group"].combine_chunks(), config)
     return _by_column(timelines["split_label"].combine_chunks())
@@ -105,9 +113,8 @@ def user_starts(user: pa.Array) -> np.ndarray:
     return np.concatenate([[0], np.flatnonzero(changed) + 1]).astype(np.int64)
 
 
-def _by_time(user: pa.Array, config: SplitConfig) -> np.ndarray:
-    starts = user_starts(user)
-    sizes = np.diff(np.append(starts, len(user)))
+def _by_time(sizes: np.ndarray, left: np.ndarray, user: np.ndarray, config: SplitConfig) -> np.ndarray:
+    """sizes: events of each user; left: of each event, those of its user from it on; user: which one it is of."""
     # 0.29 * 100 is a hair below 29 in floating point.
     test = np.floor(sizes * config.test + 1e-9).astype(np.int64)
     validation = np.floor(sizes * config.validation + 1e-9).astype(np.int64)
@@ -118,10 +125,9 @@ def _by_time(user: pa.Array, config: SplitConfig) -> np.ndarray:
         too_few |= validation == 0
     test[too_few] = 0
     validation[too_few] = 0
-    left = np.repeat(starts + sizes, sizes) - np.arange(len(user))
-    splits = np.full(len(user), TRAIN, dtype=np.int8)
-    splits[left <= np.repeat(test + validation, sizes)] = VALIDATION
-    splits[left <= np.repeat(test, sizes)] = TEST
+    splits = np.full(len(left), TRAIN, dtype=np.int8)
+    splits[left <= (test + validation)[user]] = VALIDATION
+    splits[left <= test[user]] = TEST
     return splits
 
 

@@ -9,6 +9,7 @@ they are dealt out. (Loss and mixture are our choice; the paper mixes auxiliary 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,16 @@ from behaviorlm.timelines.parts import (
     window_tokens,
     write_window,
 )
+from behaviorlm.training.chunks import Chunk, chunk_samples
 from behaviorlm.training.schedule import (
-    Chunk,
-    chunk_samples,
+    SampleSchedule,
     conversations_per_step,
     fit_packs,
     schedule_conversations,
     schedule_fingerprint,
     schedule_samples,
 )
+from behaviorlm.training.stored_schedule import Samples, StoredSchedule, store_schedule
 from behaviorlm.trees.closed_trie import ClosedTrie
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 
@@ -92,25 +94,47 @@ class StepSchedule:
     def __init__(
         self,
         parts: Sequence[TimelinePart],
-        rows: Sequence[Int64],
+        rows: Sequence[Int64] | StoredSchedule,
         prompt: PromptTokens,
         auxiliary: Sequence[AuxiliaryConversations],
         batching: Batching,
         reference: TailReference | None = None,
     ) -> None:
-        """`rows`: for each part the ascending target rows to train on; behaviors must be in the vocabulary."""
+        """`rows`: for each part the ascending target rows to train on, whose behaviors must be in the vocabulary; or
+        what `store` wrote of them, which takes no time: parts are then opened by the steps that read them.
+        """
         self._parts, self._prompt, self._auxiliary, self._batching = parts, prompt, auxiliary, batching
         self._reference = reference
         self._labels = labels_with_terminator(prompt)
         self._label_tokens = np.array([len(label) for label in self._labels], dtype=np.int64)
+        self._samples: Samples = rows if isinstance(rows, StoredSchedule) else self._scheduled(rows)
+        counts = self._samples.all_samples() if auxiliary else np.zeros(0, np.int64)
+        self._conversations = [
+            _conversation_schedule(source, counts, [batching.seed, number])
+            for number, source in enumerate(auxiliary, start=1)
+        ]
+        self.cap_exceeded = self._samples.cap_exceeded
+        self._of_samples = (
+            self._samples.fingerprint
+            if isinstance(self._samples, StoredSchedule)
+            else schedule_fingerprint(self._samples, parts)
+        )
+        self.fingerprint = self._fingerprint()
+
+    def store(self, path: Path) -> None:
+        """Write which samples are in which step, to open the same schedule from."""
+        store_schedule(self._samples, self._of_samples, path)
+
+    def _scheduled(self, rows: Sequence[Int64]) -> SampleSchedule:
+        batching = self._batching
         chunks = chunk_samples(
-            parts,
+            self._parts,
             rows,
             self._tokens_below,
             batching.max_samples_per_timeline_per_step,
-            batching.max_tokens - len(prompt.instruction_ids),
+            batching.max_tokens - len(self._prompt.instruction_ids),
         )
-        self._samples = schedule_samples(
+        return schedule_samples(
             chunks,
             samples_per_step=batching.samples_per_step,
             max_per_timeline=batching.max_samples_per_timeline_per_step,
@@ -118,16 +142,9 @@ class StepSchedule:
             max_steps=batching.max_steps,
             seed=batching.seed,
         )
-        counts = [self._samples.samples(step) for step in range(len(self))]
-        self._conversations = [
-            _conversation_schedule(source, counts, [batching.seed, number])
-            for number, source in enumerate(auxiliary, start=1)
-        ]
-        self.cap_exceeded = self._samples.cap_exceeded
-        self.fingerprint = self._fingerprint()
 
     def __len__(self) -> int:
-        return len(self._samples.steps)
+        return len(self._samples)
 
     @property
     def part_names(self) -> list[str]:
@@ -137,19 +154,19 @@ class StepSchedule:
 
     def epoch(self, step: int) -> int:
         """The epoch a step belongs to, from 0."""
-        return self._samples.epochs[step]
+        return self._samples.epoch(step)
 
     def sample_ids(self, step: int) -> list[bytes]:
         """Ids of the samples of a step, 16 bytes each."""
         return [
             self._parts[chunk.part].sample_id[row].tobytes()
-            for chunk in self._samples.steps[step]
+            for chunk in self._samples.chunks(step)
             for row in chunk.rows.tolist()
         ]
 
     def packs(self, step: int) -> list[TokenTree]:
         """The trees of a step, each of at most `max_tokens` tokens; weights sum the step's loss over them."""
-        chunks = self._samples.steps[step]
+        chunks = self._samples.chunks(step)
         conversations = self._step_conversations(step)
         sizes = [self._chunk_tokens(chunk) for chunk in chunks]
         sizes += [len(conversation.token_ids) for conversation, _, _ in conversations]
@@ -166,7 +183,7 @@ class StepSchedule:
         """The samples of a step, each window in a pack of its own: (sample ids, item by item; the pack)."""
         result = []
         kept_weight = self._kept_weight(step)
-        for chunk in self._samples.steps[step]:
+        for chunk in self._samples.chunks(step):
             ids = [self._parts[chunk.part].sample_id[row].tobytes() for row in chunk.rows.tolist()]
             result.append((ids, self._pack(step, [chunk], [], kept_weight)))
         return result
@@ -230,7 +247,7 @@ class StepSchedule:
         """What the divergence of each held sample of a step counts in its loss; 0 where none is held."""
         if self._reference is None:
             return 0.0
-        held = (self._reference.held(each.part, each.rows) for each in self._samples.steps[step])
+        held = (self._reference.held(each.part, each.rows) for each in self._samples.chunks(step))
         return self._reference.weight / max(1, sum(int(of_chunk.sum()) for of_chunk in held))
 
     def _step_conversations(self, step: int) -> list[tuple[Conversation, int, float]]:
@@ -254,7 +271,7 @@ class StepSchedule:
         return tokens
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(schedule_fingerprint(self._samples, self._parts).encode())
+        digest = hashlib.sha256(self._of_samples.encode())
         for source, schedule in zip(self._auxiliary, self._conversations, strict=True):
             digest.update(f"{source.name} {source.weight}".encode())
             for chosen in schedule:
@@ -274,9 +291,7 @@ def empty_pack() -> TokenTree:
     return writer.finish()
 
 
-def _conversation_schedule(
-    source: AuxiliaryConversations, samples: Sequence[int], seed: list[int]
-) -> list[Int64]:
+def _conversation_schedule(source: AuxiliaryConversations, samples: Int64, seed: list[int]) -> list[Int64]:
     counts = conversations_per_step(samples, source.ratio)
     if counts.sum() and not len(source.conversations):
         raise DataError(

@@ -6,8 +6,9 @@ choice; the paper says nothing about batching.)
 """
 
 import hashlib
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -15,53 +16,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
-from behaviorlm.timelines.parts import Int64, TimelinePart, window_tokens
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Samples of one window that are trained on together: ascending target rows of one part."""
-
-    part: int
-    timeline: tuple[int, int]
-    rows: Int64
+from behaviorlm.timelines.parts import Int64, TimelinePart
+from behaviorlm.training.chunks import Chunk, Chunks
 
 
 @dataclass(frozen=True)
 class SampleSchedule:
-    """The chunks of every step, the epoch each step belongs to, and how often the cap had to be exceeded."""
+    """Which pieces of chunks make up each step, the epoch that each belongs to, and how often the cap was exceeded.
 
-    steps: list[list[Chunk]]
+    piece, first, size: of each piece in the order of the steps, which chunk it is of, the first of its samples there,
+    and how many; int64. ends: where each step's pieces end, int64[steps].
+    """
+
+    of: Chunks
+    piece: Int64
+    first: Int64
+    size: Int64
+    ends: Int64
     epochs: list[int]
     cap_exceeded: int
 
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def chunks(self, step: int) -> list[Chunk]:
+        """What a step is made of."""
+        pieces = slice(int(self.ends[step - 1]) if step else 0, int(self.ends[step]))
+        listed = (array[pieces].tolist() for array in (self.piece, self.first, self.size))
+        return [self.of.piece(*one) for one in zip(*listed, strict=True)]
+
     def samples(self, step: int) -> int:
         """Number of samples of a step."""
-        return sum(len(chunk.rows) for chunk in self.steps[step])
+        return int(self.size[int(self.ends[step - 1]) if step else 0 : int(self.ends[step])].sum())
 
+    def all_samples(self) -> Int64:
+        """That of every step, int64[steps]."""
+        done = np.cumsum(self.size)[self.ends - 1]
+        return np.diff(done, prepend=0)
 
-def chunk_samples(
-    parts: Sequence[TimelinePart],
-    rows: Sequence[Int64],
-    tokens_below: Callable[[int, Int64], Int64],
-    max_samples: int,
-    max_tokens: int,
-) -> list[Chunk]:
-    """Cut the chosen rows of each part into chunks of one window, at most `max_samples` and `max_tokens` each.
-
-    tokens_below: of a part and rows of it int64 [rows], tokens that hang below each prompt (see `window_tokens`);
-    max_tokens: room beside the instruction. Raises DataError for a sample that does not fit alone.
-    """
-    chunks = []
-    for index, (part, chosen) in enumerate(zip(parts, rows, strict=True)):
-        for window in part.windows(chosen):
-            for piece in np.array_split(window, -(-len(window) // max_samples)):
-                chunks += _fitting(index, part, piece, tokens_below, max_tokens)
-    return chunks
+    def epoch(self, step: int) -> int:
+        """The epoch a step belongs to, from 0."""
+        return self.epochs[step]
 
 
 def schedule_samples(
-    chunks: Sequence[Chunk],
+    chunks: Chunks,
     *,
     samples_per_step: int,
     max_per_timeline: int,
@@ -75,24 +74,27 @@ def schedule_samples(
     most `max_per_timeline` samples of a timeline as long as other timelines are left; where none are, it takes them
     anyway and counts it. A fraction of an epoch is its first steps.
     """
-    total = sum(len(chunk.rows) for chunk in chunks)
+    total = len(chunks.rows)
     if total == 0:
         raise DataError("there is no sample to train on: widen the split or the selection")
     per_epoch = steps_per_epoch(total, samples_per_step)
     wanted = step_count(total, samples_per_step, epochs, max_steps)
     sizes = [len(part) for part in np.array_split(np.arange(total), per_epoch)]
-    steps: list[list[Chunk]] = []
+    places = [chunks.timeline_part.astype(np.int64), chunks.timeline_row]
+    _, timeline = np.unique(np.stack(places, axis=1), axis=0, return_inverse=True)
+    filled = _Filled()
     epoch_of: list[int] = []
-    exceeded = 0
     epoch = 0
-    while len(steps) < wanted:
+    while len(epoch_of) < wanted:
         order = np.random.default_rng([seed, epoch]).permutation(len(chunks))
-        new, over = _fill([chunks[index] for index in order], sizes[: wanted - len(steps)], max_per_timeline)
-        steps += new
-        epoch_of += [epoch] * len(new)
-        exceeded += over
+        of_epoch = sizes[: wanted - len(epoch_of)]
+        _fill(order, timeline.ravel(), chunks.end - chunks.begin, of_epoch, max_per_timeline, filled)
+        epoch_of += [epoch] * len(of_epoch)
         epoch += 1
-    return SampleSchedule(steps, epoch_of, exceeded)
+    piece, first, size, ends = (
+        np.array(values, np.int64) for values in (filled.piece, filled.first, filled.size, filled.ends)
+    )
+    return SampleSchedule(chunks, piece, first, size, ends, epoch_of, filled.exceeded)
 
 
 def steps_per_epoch(samples: int, samples_per_step: int) -> int:
@@ -106,7 +108,7 @@ def step_count(samples: int, samples_per_step: int, epochs: float, max_steps: in
     return wanted if max_steps is None else min(wanted, max_steps)
 
 
-def conversations_per_step(samples: Sequence[int], ratio: float) -> NDArray[np.int64]:
+def conversations_per_step(samples: Sequence[int] | Int64, ratio: float) -> NDArray[np.int64]:
     """How many conversations of a source each step gets: `ratio` per sample, spread evenly; int64 [steps]."""
     due = np.floor(np.cumsum(samples) * ratio + 1e-9).astype(np.int64)
     return np.diff(due, prepend=0)
@@ -140,75 +142,105 @@ def fit_packs(sizes: Sequence[int], room: int) -> list[list[int]]:
 def schedule_fingerprint(schedule: SampleSchedule, parts: Sequence[TimelinePart]) -> str:
     """SHA-256 over the sample ids in the order of their steps."""
     digest = hashlib.sha256()
-    for step in schedule.steps:
-        for chunk in step:
+    for step in range(len(schedule)):
+        for chunk in schedule.chunks(step):
             digest.update(parts[chunk.part].sample_id[chunk.rows].tobytes())
         digest.update(b"step")
     return digest.hexdigest()
 
 
-def _fitting(
-    index: int, part: TimelinePart, rows: Int64, tokens_below: Callable[[int, Int64], Int64], max_tokens: int
-) -> list[Chunk]:
-    tokens = window_tokens(part, rows, tokens_below(index, rows))
-    if tokens <= max_tokens:
-        return [Chunk(index, (index, int(part.user_start[rows[0]])), rows)]
-    if len(rows) == 1:
-        raise DataError(
-            f"a sample of {tokens} tokens does not fit into max_tokens beside the instruction ({max_tokens} left): "
-            "raise max_tokens or lower prompt.max_events"
-        )
-    first, second = np.array_split(rows, 2)
-    return [
-        *_fitting(index, part, first, tokens_below, max_tokens),
-        *_fitting(index, part, second, tokens_below, max_tokens),
-    ]
+class _Filled:
+    """Pieces of the steps so far, see SampleSchedule."""
+
+    def __init__(self) -> None:
+        self.piece, self.first, self.size, self.ends = (array("q") for _ in range(4))
+        self.exceeded = 0
 
 
-def _fill(chunks: Sequence[Chunk], sizes: Sequence[int], cap: int) -> tuple[list[list[Chunk]], int]:
+def _fill(
+    order: Int64, timeline: Int64, samples: Int64, sizes: Sequence[int], cap: int, filled: _Filled
+) -> None:
     """Take `sizes[k]` samples for step k from the row of chunks, passing over timelines that reached the cap.
 
     What is passed over keeps its place in the row; where only such timelines are left, their chunks are taken whole,
     and the rest of the last one goes to the end. Timelines wait in heaps by the place of their first chunk, so that a
     step costs what it takes and not what is left: with few timelines each step reaches the cap of all of them, and
     walking along the row made one user of a million events an hour's work.
+
+    order: the chunk at each place of the row. timeline, samples: of each chunk.
     """
-    waiting: dict[tuple[int, int], deque[tuple[int, Chunk]]] = {}
-    for place, chunk in enumerate(chunks):
-        waiting.setdefault(chunk.timeline, deque()).append((place, chunk))
-    below_cap = [(row[0][0], timeline) for timeline, row in waiting.items()]
-    end = len(chunks)
-    steps = []
-    exceeded = 0
+    row = _Row(order, timeline, samples)
+    below_cap = row.heads
     for size in sizes:
-        step: list[Chunk] = []
         room = size
-        used: Counter[tuple[int, int]] = Counter()
-        at_cap: list[tuple[int, tuple[int, int]]] = []
+        used: Counter[int] = Counter()
+        at_cap: list[int] = []
         while room:
             over = not below_cap
-            place, timeline = heappop(at_cap if over else below_cap)
-            allowed = room if over else min(room, cap - used[timeline])
+            place = heappop(at_cap if over else below_cap)
+            of = row.timeline[place]
+            allowed = room if over else min(room, cap - used[of])
             if allowed <= 0:
-                heappush(at_cap, (place, timeline))
+                heappush(at_cap, place)
                 continue
-            row = waiting[timeline]
-            _, chunk = row.popleft()
-            taken, rest = chunk.rows[:allowed], chunk.rows[allowed:]
-            exceeded += len(taken) if over else 0
-            step.append(Chunk(chunk.part, timeline, taken))
-            used[timeline] += len(taken)
-            room -= len(taken)
-            if len(rest):
-                left = Chunk(chunk.part, timeline, rest)
-                if over:
-                    row.append((end, left))
-                    end += 1
-                else:
-                    row.appendleft((place, left))
-            if row:
-                heappush(at_cap if over else below_cap, (row[0][0], timeline))
-        steps.append(step)
-        for waits in at_cap:
-            heappush(below_cap, waits)
-    return steps, exceeded
+            taken = min(allowed, row.left[place])
+            filled.piece.append(row.chunk[place])
+            filled.first.append(row.first[place])
+            filled.size.append(taken)
+            filled.exceeded += taken if over else 0
+            used[of] += taken
+            room -= taken
+            following = row.take(place, taken, at_the_end=over)
+            if following >= 0:
+                heappush(at_cap if over else below_cap, following)
+        filled.ends.append(len(filled.piece))
+        for place in at_cap:
+            heappush(below_cap, place)
+
+
+class _Row:
+    """The row of chunks as arrays over its places: which chunk, of which timeline, its first sample that is left and
+    how many are, and the next place of the same timeline (-1: none). heads: the first place of each, ascending.
+    """
+
+    def __init__(self, order: Int64, timeline: Int64, samples: Int64) -> None:
+        of_place = timeline[order]
+        together = np.argsort(of_place, kind="stable")
+        same = of_place[together][1:] == of_place[together][:-1]
+        following = np.full(len(order), -1, np.int64)
+        following[together[:-1][same]] = together[1:][same]
+        is_head = np.append(True, ~same)
+        self.heads: list[int] = np.sort(together[is_head]).tolist()
+        self.chunk, self.timeline = _appendable(order), _appendable(of_place)
+        self.first, self.left = _appendable(np.zeros(len(order), np.int64)), _appendable(samples[order])
+        self.following = _appendable(following)
+        self._last = _appendable(together[np.append(~same, True)])  # by timeline, whose numbers have no gaps
+
+    def take(self, place: int, samples: int, at_the_end: bool) -> int:
+        """Take samples of the chunk that is first of its timeline. Returns the place that is first now, -1 for none."""
+        first, left, following = (
+            self.first[place] + samples,
+            self.left[place] - samples,
+            self.following[place],
+        )
+        if not left:
+            return following
+        if not at_the_end:
+            self.first[place], self.left[place] = first, left
+            return place
+        new, of = len(self.chunk), self.timeline[place]
+        added = (self.chunk[place], of, first, left, -1)
+        arrays = (self.chunk, self.timeline, self.first, self.left, self.following)
+        for values, value in zip(arrays, added, strict=True):
+            values.append(value)
+        last, self._last[of] = self._last[of], new
+        if following < 0:
+            return new
+        self.following[last] = new
+        return following
+
+
+def _appendable(values: Int64) -> "array[int]":
+    found = array("q")
+    found.frombytes(np.ascontiguousarray(values, np.int64).tobytes())
+    return found

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from behaviorlm.training.schedule import Chunk, schedule_samples
+from behaviorlm.training.chunks import Chunk, chunks_of
+from behaviorlm.training.schedule import schedule_samples
 from behaviorlm_ray.tuning.config import TuningConfig
 from benchmarks.bench_tree_batches import _batching, interval, main
 
@@ -14,14 +15,14 @@ def test_the_epochs_and_the_samples_of_a_step_are_those_asked_for(epochs: float,
     batching = _batching(config)
     assert (batching.max_samples_per_timeline_per_step, batching.seed) == (3, 4)
     schedule = schedule_samples(
-        [Chunk(0, (0, first), np.arange(first, first + 2)) for first in range(0, 40, 2)],
+        chunks_of([Chunk(0, (0, first), np.arange(first, first + 2)) for first in range(0, 40, 2)]),
         samples_per_step=batching.samples_per_step,
         max_per_timeline=batching.max_samples_per_timeline_per_step,
         epochs=batching.epochs,
         max_steps=batching.max_steps,
         seed=batching.seed,
     )
-    assert len(schedule.steps) == steps
+    assert len(schedule) == steps
 
 
 def test_an_interval_of_equal_differences_is_their_value_and_one_of_noise_holds_zero() -> None:

@@ -95,6 +95,10 @@ def _asked_timelines(
 
 def _until_the_last(part: TimelinePart, rows: Integers, index: dict[str, int]) -> _Asked:
     first, stop = int(part.user_start[rows[0]]), int(rows[-1]) + 1
+    if first < 0:
+        raise DataError(
+            "evaluation.truth: a user has more events than a part holds; raise preparation.partition_megabytes"
+        )
     events = part.table.slice(first, stop - first)
     if PLACE_COLUMN not in events.column_names:
         raise DataError("evaluation.truth: the truth needs the place: events.context_after: [place]")

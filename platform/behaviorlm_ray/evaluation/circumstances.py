@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from behaviorlm.timelines.parts import TimelinePart
 from behaviorlm.timelines.splits import TRAIN
 from behaviorlm_ray.evaluation.samples import SampleFacts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
@@ -61,8 +62,7 @@ def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Cir
     history, known = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for part, chosen in zip(log.parts, rows, strict=True):
         history.append(chosen - part.window_start[chosen])
-        trained = part.user_start[part.split == TRAIN]
-        known.append(np.bincount(trained, minlength=len(part) + 1)[part.user_start[chosen]])
+        known.append(_trained(log, part, chosen))
     _, groups = np.unique(facts.groups.astype(str), return_inverse=True)
     return Circumstances(
         np.concatenate(history),
@@ -73,6 +73,16 @@ def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Cir
         clock,
         partial(_question, log, rows),
     )
+
+
+def _trained(log: PreparedLog, part: TimelinePart, chosen: Int64) -> Int64:
+    """Training events of the user of each sample, of all its segments."""
+    is_trained = part.split == TRAIN
+    if part.segment < 0:
+        return np.bincount(part.user_start[is_trained], minlength=len(part) + 1)[part.user_start[chosen]]
+    user = part.table["user"][0]
+    of_user = [other for other in log.parts if other.segment >= 0 and other.table["user"][0] == user]
+    return np.full(len(chosen), sum(int((other.split[other.halo :] == TRAIN).sum()) for other in of_user))
 
 
 def _question(log: PreparedLog, rows: SampleRows, place: int) -> Question:

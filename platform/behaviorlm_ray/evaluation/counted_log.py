@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.baselines import TimelineArrays, timeline_arrays
@@ -19,12 +18,12 @@ Int64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CountedLog:
-    """The whole log, and the table that it is made from. With few shots events of the tail that are no sample are
-    history only. validation, test: the samples as rows of it, int64[n].
+    """The whole log as codes. With few shots events of the tail that are no sample are history only. columns: of the
+    context known before an event. validation, test: the samples as rows of it, int64[n].
     """
 
     timelines: TimelineArrays
-    table: pa.Table
+    columns: tuple[str, ...]
     validation: Int64
     test: Int64
 
@@ -39,18 +38,20 @@ def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:
     """Read from the prepared log."""
     there = log.parts[0].table.column_names
     columns = ["user", "position", "behavior", "split", "is_target"]
-    columns += [name for name in there if name.startswith("before.") or name == "session_position"]
-    table = pa.concat_tables([part.table.select(columns) for part in log.parts]).combine_chunks()
-    timelines = timeline_arrays(table, log.vocabulary.names)
+    before = tuple(name for name in there if name.startswith("before."))
+    columns += [*before, *(name for name in there if name == "session_position")]
+    timelines = timeline_arrays((part.own_events.select(columns) for part in log.parts), log.vocabulary.names)
     if log.few_shot.tail_samples is not None:
         timelines = replace(timelines, split=_split_of_few(log, timelines))
-    return CountedLog(timelines, table, asked_rows(log, samples.validation), asked_rows(log, samples.test))
+    return CountedLog(timelines, before, asked_rows(log, samples.validation), asked_rows(log, samples.test))
 
 
 def asked_rows(log: PreparedLog, rows: SampleRows) -> Int64:
     """The chosen samples as rows of the whole log; int64[n]."""
-    starts = np.cumsum([0, *(len(part) for part in log.parts)])
-    return np.concatenate([chosen + start for chosen, start in zip(rows, starts[:-1], strict=True)])
+    starts = np.cumsum([0, *(len(part) - part.halo for part in log.parts)])
+    return np.concatenate(
+        [chosen - part.halo + start for part, chosen, start in zip(log.parts, rows, starts[:-1], strict=True)]
+    )
 
 
 def _split_of_few(log: PreparedLog, timelines: TimelineArrays) -> NDArray[np.int8]:

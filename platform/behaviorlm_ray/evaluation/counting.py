@@ -35,8 +35,7 @@ class Counting:
     @cached_property
     def counts(self) -> tuple[Counts, int, int]:
         """Counting itself, and how many pairs of it are kept and dropped."""
-        columns = [name for name in self.log.table.column_names if name.startswith("before.")]
-        return without_rare(fit_counts(self.log.timelines, self.log.table, columns), self.minimum)
+        return without_rare(fit_counts(self.log.timelines, self.log.columns), self.minimum)
 
     def baselines(self) -> dict[str, ArmScores]:
         """Every counting baseline by name.

@@ -41,7 +41,7 @@ from behaviorlm_ray.export.choice import Chosen, Measured, Told
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.export.measuring import coverage, fit_calibration, metrics_on_test
 from behaviorlm_ray.pipeline.run import MODEL
-from behaviorlm_ray.preparation.prepared_log import SampleRows, union_rows
+from behaviorlm_ray.preparation.prepared_log import SampleRows, timelines_of, union_rows
 from behaviorlm_ray.scoring.score_files import open_scores
 from behaviorlm_ray.stages.manifests import package_versions
 from behaviorlm_ray.storage import Location
@@ -139,15 +139,18 @@ def apart(found: NDArray[np.float32], expected: NDArray[np.float32], dtype: str)
 def prepared_histories(run: FinishedRun, rows: SampleRows) -> list[History]:
     """The whole history of each chosen sample of the prepared log, parts one after another."""
     found = []
-    for part, chosen in zip(run.log.parts, rows, strict=True):
+    for number, (part, chosen) in enumerate(zip(run.log.parts, rows, strict=True)):
+        if not len(chosen):
+            continue
+        whole, offset = timelines_of(run.log, number)
         before = [name for name in part.table.column_names if name.startswith("before.")]
         after = [name for name in part.table.column_names if name.startswith("after.")]
-        events = part.table.select(["behavior", *before, *after])
+        events = whole.select(["behavior", *before, *after])
         starts = history_starts(part.table)
         for row in chosen.tolist():
-            start = int(starts[row])
-            now = part.table.select(before).slice(row, 1) if before else events.slice(row, 1)
-            found.append(History(events.slice(start, row - start), np.arange(row - start), now))
+            start, size = int(starts[row]) + offset, row - int(starts[row])
+            now = whole.select(before).slice(start + size, 1) if before else events.slice(start + size, 1)
+            found.append(History(events.slice(start, size), np.arange(size), now))
     return found
 
 

@@ -26,9 +26,7 @@ def prepare(run: Run) -> Stage:
 
         asked = settings.preparation
         size = sum(file.size for file in run.inputs.source.files)
-        partitions, too_few = partition_count(size, asked.partition_megabytes, asked.min_partitions)
-        if too_few is not None:
-            screen().says(f"prepare: {too_few}")
+        partitions = partition_count(size, asked.partition_megabytes, asked.min_partitions)
         for note in run.inputs.source.notes:
             screen().says(f"prepare: {note}")
         plan = PreparationPlan(
@@ -39,12 +37,12 @@ def prepare(run: Run) -> Stage:
             partitions,
             folder.output,
             settings.storage.patience_seconds,
+            asked.partition_megabytes,
         )
         found = passes.prepare_log(plan, settings.vocabulary)
         rows = {name: value for name, value in found.counts.items() if isinstance(value, int)}
         facts = found.facts
-        warnings = [] if too_few is None else [too_few]
-        warnings += found.warnings
+        warnings = list(found.warnings)
         warnings += [f"{number} rows in quarantine: {reason}" for reason, number in facts.quarantined.items()]
         metrics = {"quarantined": facts.quarantined, "quarantined_of": worst_losses(facts)}
         return StageResult(rows=rows, metrics=metrics, warnings=warnings)

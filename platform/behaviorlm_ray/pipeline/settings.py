@@ -72,8 +72,8 @@ class PreparationSettings(Settings):
     partition_megabytes: int = Field(
         default=64,
         ge=1,
-        description="Size of the log's share (as stored) that one part of whole timelines holds; more where there "
-        "would be over 256 parts.",
+        description="Size of the log's share (as stored) that one part holds; what one process holds at once is about "
+        "twice that at most, also of one user.",
     )
     min_partitions: int = Field(
         default=4, ge=1, le=256, description="At least this many parts, for parallel work."

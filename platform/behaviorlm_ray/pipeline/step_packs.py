@@ -6,7 +6,7 @@ import numpy as np
 
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int64, TimelinePart, labels_with_terminator, window_tokens
-from behaviorlm.training.schedule import chunk_samples
+from behaviorlm.training.chunks import chunk_samples
 from behaviorlm_ray.tuning.config import TuningConfig
 
 LOOKED_AT = 2000

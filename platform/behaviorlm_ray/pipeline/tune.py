@@ -1,7 +1,7 @@
 """The stages that tune a base model: `a_tune`, `one_stage` and their halves; what they share with `b_tune`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +9,14 @@ from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.timelines.parts import tokens_of_labels
 from behaviorlm.training.config import LossConfig
 from behaviorlm.training.schedule import step_count, steps_per_epoch
+from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import MODEL, Run, plain
 from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
 from behaviorlm_ray.preparation.prepared_log import count
-from behaviorlm_ray.stages.attempts import StageFolder, StageResult
+from behaviorlm_ray.stages.attempts import SCRATCH, StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
 from behaviorlm_ray.tuning.config import KeepTail, TuningConfig
@@ -28,6 +29,8 @@ VERSION = 1
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
 
 SELECTION = "selection.parquet"
+SCHEDULE = "schedule.arrow"
+"""Which samples are in which step, below the scratch of a stage while it runs."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +167,18 @@ def _tune(
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
     model_source, schedule_source = _sources(made, run, tuning, sources)
-    schedule = schedule_source()  # here as well, so that what is wrong with it shows before workers start
+    schedule = (
+        schedule_source()
+    )  # here, so that it is made once, and what is wrong shows before workers start
+    steps, cap_exceeded = len(schedule), schedule.cap_exceeded
+    scratch = folder.output / SCRATCH
+    with storage.writing_file(scratch / SCHEDULE) as path:
+        schedule.store(path)
+    del schedule  # it may be large
     tuned = tune(
         TuningTask(
             build_model=model_source,
-            open_schedule=schedule_source,
+            open_schedule=replace(schedule_source, stored=scratch / SCHEDULE),
             save_model=_save,
             config=config,
             execution=settings.execution.tuning,
@@ -179,12 +189,13 @@ def _tune(
             first_step=first_step,
         )
     )
+    storage.remove_folder(scratch)
     if tuning.stop_step is not None:
         keep_checkpoint(folder, tuned.steps)
     return StageResult(
-        rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": len(schedule)},
+        rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": steps},
         metrics={"loss": tuned.loss, "dtype": settings.model.dtype},
-        warnings=_warnings(schedule.cap_exceeded, config),
+        warnings=_warnings(cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
 

@@ -72,7 +72,7 @@ def plan_over(
     with patience(settings.input_patience_seconds):
         log = find_log(mapping)
     size = sum(file.size for file in log.files)
-    partitions, _ = partition_count(size, settings.partition_megabytes, settings.min_partitions)
+    partitions = partition_count(size, settings.partition_megabytes, settings.min_partitions)
     there = storage.location(settings.model)
     # a name on the hub stays one
     place = settings.model if storage.read_bytes(there / DESCRIPTION) is None else str(there)

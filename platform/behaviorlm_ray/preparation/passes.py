@@ -34,7 +34,7 @@ from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
 from behaviorlm_ray.preparation.log_source import is_read_here, log_dataset, pieces_of
-from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan, ReadingPlan
+from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan, ReadingPlan, most_rows
 from behaviorlm_ray.preparation.reading import Distribution, check_zones
 
 OF_THE_FILES = ("ascending_rows", "descending_rows")
@@ -64,6 +64,9 @@ def prepare_log(plan: PreparationPlan, vocabulary_config: VocabularyConfig) -> P
     read = _read_log(pieces, plan)
     facts = _together(read)
     _check_first_pass(plan, pieces, read, facts, vocabulary_config.extra_names)
+    if plan.partition_megabytes is not None:
+        size = sum(file.size for file in plan.log.files)
+        plan = replace(plan, most_rows=most_rows(facts.rows, size, plan.partition_megabytes))
     built = run_tasks("arranged", build_part, plan.partitions, plan, "parts")
     storage.remove_folder(plan.scratch)
     facts += _together(built)

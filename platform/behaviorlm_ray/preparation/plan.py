@@ -12,6 +12,8 @@ from behaviorlm_ray.stages.attempts import SCRATCH
 from behaviorlm_ray.storage import Location
 
 MAX_PARTITIONS = 256
+LEAST_ROWS = 200_000
+"""Parts of so many events are never cut (our choice)."""
 QUARANTINE = "quarantine"
 """Folder of the tables of rows that cannot be used."""
 ORDER = "order.json"
@@ -48,7 +50,11 @@ class ReadingPlan(Protocol):
 
 @dataclass(frozen=True)
 class PreparationPlan:
-    """What both passes need; sent to every task, which writes into the folder from wherever it runs."""
+    """What both passes need; sent to every task, which writes into the folder from wherever it runs.
+
+    partition_megabytes: what parts are not to be much larger than; None: they may. most_rows: events of a part that
+    are held at once, known after the first pass; None: all.
+    """
 
     log: SourceLog
     split: SplitConfig
@@ -57,6 +63,8 @@ class PreparationPlan:
     partitions: int
     folder: Location
     input_patience_seconds: float = PATIENCE_SECONDS
+    partition_megabytes: int | None = None
+    most_rows: int | None = None
 
     @property
     def scratch(self) -> Location:
@@ -64,16 +72,14 @@ class PreparationPlan:
         return self.folder / SCRATCH
 
 
-def partition_count(size: int, partition_megabytes: int, min_partitions: int) -> tuple[int, str | None]:
-    """Parts for a log of `size` bytes, and a warning if they are larger than asked for.
+def most_rows(rows: int, size: int, partition_megabytes: int) -> int:
+    """Events of a part that are held at once: twice what one of `partition_megabytes` has on average."""
+    return max(LEAST_ROWS, 2 * rows * partition_megabytes * 2**20 // max(size, 1))
 
-    One for each `partition_megabytes`, between `min_partitions` and 256: each file writes into all parts at once.
+
+def partition_count(size: int, partition_megabytes: int, min_partitions: int) -> int:
+    """Parts for a log of `size` bytes: one for each `partition_megabytes`, between `min_partitions` and 256.
+
+    Each file writes into all parts at once. Those that come out larger are cut where they are put in order.
     """
-    wanted = max(min_partitions, -(-size // (partition_megabytes * 2**20)))
-    if wanted <= MAX_PARTITIONS:
-        return wanted, None
-    return MAX_PARTITIONS, (
-        f"the log is cut into {MAX_PARTITIONS} parts, the most there can be, not into {wanted}: each holds about "
-        f"{size / MAX_PARTITIONS / 2**20:.0f} MiB of it instead of preparation.partition_megabytes "
-        f"({partition_megabytes}) and takes memory in proportion"
-    )
+    return min(MAX_PARTITIONS, max(min_partitions, -(-size // (partition_megabytes * 2**20))))

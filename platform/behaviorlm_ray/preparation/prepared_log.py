@@ -5,9 +5,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
@@ -69,14 +71,54 @@ class PreparedLog:
         return LogFacts.model_validate(self.counts["facts"])
 
     @cached_property
-    def parts(self) -> list[TimelinePart]:
-        window = Window(
-            self.prompt_config.max_events, self.prompt_config.stride, self.prompt.max_history_tokens
+    def parts(self) -> "Parts":
+        """In the order of their files."""
+        return Parts(
+            self, sorted(name for name in storage.list_files(self.folder / "parts") if _is_part(name))
         )
-        return [
-            load_part(path, self.vocabulary, window)
-            for path in sorted(storage.local_copy(self.folder / "parts").glob("*.arrow"))
-        ]
+
+
+class Parts(Sequence[TimelinePart]):
+    """The parts of a log, each opened when it is first asked for; on S3 only those are copied. State: the open ones."""
+
+    def __init__(self, log: PreparedLog, names: Sequence[str]) -> None:
+        self._log, self._names = log, names
+        self._open: dict[int, TimelinePart] = {}
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, asked: int) -> TimelinePart: ...
+
+    @overload
+    def __getitem__(self, asked: slice) -> list[TimelinePart]: ...
+
+    def __getitem__(self, asked: int | slice) -> TimelinePart | list[TimelinePart]:
+        if isinstance(asked, slice):
+            return [self[number] for number in range(*asked.indices(len(self)))]
+        number = range(len(self))[asked]
+        if number not in self._open:
+            log, prompt = self._log, self._log.prompt_config
+            window = Window(prompt.max_events, prompt.stride, log.prompt.max_history_tokens)
+            path = storage.local_copy(log.folder / "parts" / self._names[number])
+            self._open[number] = load_part(path, log.vocabulary, window)
+        return self._open[number]
+
+
+def _is_part(name: str) -> bool:
+    return name.endswith(".arrow")
+
+
+def timelines_of(log: PreparedLog, number: int) -> tuple[pa.Table, int]:
+    """All events of the timelines of a part, also where they begin in parts before it, and what is to be added to a row
+    of the part to find it there.
+    """
+    part = log.parts[number]
+    if part.segment < 1:
+        return part.table, 0
+    earlier = [log.parts[before].own_events for before in range(number - part.segment, number)]
+    return pa.concat_tables([*earlier, part.own_events]), sum(map(len, earlier)) - part.halo
 
 
 SampleRows = list[Int64]
@@ -127,8 +169,8 @@ def rows_of_ids(log: PreparedLog, rows: SampleRows, sample_ids: np.ndarray) -> S
 
 def half_of(log: PreparedLog, rows: SampleRows) -> NDArray[np.int8]:
     """Half 0 or 1 of each chosen sample, int8[n]: its group's, by a hash of the group's name."""
-    names, codes = np.unique(group_names(log, rows), return_inverse=True)
-    halves = [hashlib.blake2b(str(name).encode(), digest_size=1).digest()[0] & 1 for name in names]
+    names, codes = group_codes(log, rows)
+    halves = [hashlib.blake2b(name.encode(), digest_size=1).digest()[0] & 1 for name in names.to_pylist()]
     return np.array(halves, np.int8)[codes] if halves else np.zeros(0, np.int8)
 
 
@@ -143,7 +185,7 @@ def require_both_halves(log: PreparedLog, *, anchors: bool) -> None:
     chosen = rows_of_anchors(log, rows) if anchors else rows
     empty = sorted({0, 1} - set(half_of(log, chosen).tolist()))
     if empty:
-        groups = len(np.unique(group_names(log, rows)))
+        groups = group_count(log, rows)
         raise DataError(
             f"half {' and half '.join(map(str, empty))} of the groups has no training sample"
             f"{' with an anchor target' if anchors else ''}, so no model can be tuned on it to judge the other half. "
@@ -174,7 +216,7 @@ def limit_rows(log: PreparedLog, rows: SampleRows, max_samples: int | None, seed
     total = count(rows)
     if max_samples is None or total <= max_samples:
         return rows
-    names, group = np.unique(group_names(log, rows), return_inverse=True)
+    names, group = group_codes(log, rows)
     place = np.random.default_rng([seed, 7]).permutation(len(names))[group]
     high, low = id_words(gather(log, rows, "sample_id"))
     by_group = np.lexsort((low, high, uniform_keys(high, low, seed), place))
@@ -183,6 +225,25 @@ def limit_rows(log: PreparedLog, rows: SampleRows, max_samples: int | None, seed
     keep = np.zeros(total, dtype=bool)
     keep[np.lexsort((place, turn))[:max_samples]] = True
     return _filtered(rows, keep)
+
+
+def group_codes(log: PreparedLog, rows: SampleRows) -> tuple[pa.Array, Int64]:
+    """The groups of the samples in the order of their names, each once, and which of them each sample is of; int64[n].
+
+    Names are held once for each group, not for each sample.
+    """
+    names, codes, there = [pa.array([], pa.large_string())], [np.zeros(0, np.int64)], 0
+    for part, chosen in zip(log.parts, rows, strict=True):
+        if len(chosen):
+            encoded = part.table["group"].take(chosen).combine_chunks().dictionary_encode()
+            names.append(encoded.dictionary.cast(pa.large_string()))
+            codes.append(there + encoded.indices.to_numpy().astype(np.int64))
+            there += len(encoded.dictionary)
+    known = pa.concat_arrays(names).dictionary_encode()
+    order = pc.sort_indices(known.dictionary)
+    rank = np.empty(len(order), np.int64)
+    rank[order.to_numpy()] = np.arange(len(order))
+    return known.dictionary.take(order), rank[known.indices.to_numpy()[np.concatenate(codes)]]
 
 
 def group_names(log: PreparedLog, rows: SampleRows) -> np.ndarray:
@@ -208,7 +269,7 @@ def count(rows: Sequence[Int64]) -> int:
 
 def group_count(log: PreparedLog, rows: SampleRows) -> int:
     """How many groups the samples are of."""
-    return len(np.unique(group_names(log, rows)))
+    return len(group_codes(log, rows)[0])
 
 
 def rests_on(log: PreparedLog, rows: SampleRows) -> str:

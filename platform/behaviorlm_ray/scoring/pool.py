@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -26,9 +27,10 @@ from behaviorlm_ray.cluster.failures import memory_problem
 from behaviorlm_ray.cluster.kept import make_room
 from behaviorlm_ray.console.progress_lines import ProgressLines
 from behaviorlm_ray.console.screen import screen
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, distinct_questions
-from behaviorlm_ray.scoring.kept_scores import CutShort, Window, keep_scores
-from behaviorlm_ray.scoring.replica import BATCH_ROWS, ScoringTask, WritingReplica, score_batch
+from behaviorlm_ray.preparation.prepared_log import SampleRows, distinct_questions
+from behaviorlm_ray.scoring.kept_scores import CutShort, KeptScores, keep_scores
+from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica, score_batch
+from behaviorlm_ray.scoring.windows import Windows, batch_table, windows_of
 from behaviorlm_ray.storage import Location
 
 BLOCKS_PER_ACTOR = 32
@@ -68,12 +70,12 @@ def score(
     Replicas write what they score themselves: a writer behind them would need a CPU that they hold.
     earlier: folders of attempts at the same scores that were cut short.
     """
-    return _score_windows(task, _windows(task.log, rows), folder, pool, earlier)
+    return _score_windows(task, windows_of(task.log, rows), folder, pool, earlier)
 
 
 def _score_windows(
     task: ScoringTask,
-    windows: list[tuple[int, list[int]]],
+    windows: Windows,
     folder: Location,
     pool: ScoringPool,
     earlier: Sequence[Location],
@@ -82,21 +84,24 @@ def _score_windows(
     storage.make_folder(folder)
     # Cut before what is kept is left out, whatever the number of replicas: in bfloat16 a score depends on the prompts
     # that went through the model beside it, by tenths of a nat.
-    size = pool.windows_per_batch
-    batches = [windows[start : start + size] for start in range(0, len(windows), size)]
-    kept = keep_scores(CutShort(task.owner, earlier), folder, [_key(window) for window in windows])
+    batch_of = np.arange(len(windows)) // pool.windows_per_batch
+    kept = KeptScores()
+    if earlier:
+        kept = keep_scores(CutShort(task.owner, earlier), folder, windows.named())
     if kept.windows:
         screen().says(f"scoring: {kept.samples} {unit} are there already, from an attempt that was cut short")
-        left = ([window for window in batch if _key(window) not in kept.windows] for batch in batches)
-        batches = [batch for batch in left if batch]
-    if not batches:
+        is_left = np.array([key not in kept.windows for key in windows.named()])
+        windows, batch_of = windows.chosen(is_left), batch_of[is_left]
+    if not len(windows):
         return Scored(kept.samples, kept.tokens)
     make_room()
-    tables = [_batch_table(batch) for batch in batches]
-    blocks = min(len(tables), BLOCKS_PER_ACTOR * pool.actors)
-    dataset = ray.data.from_arrow([pa.concat_tables(tables[block::blocks]) for block in range(blocks)])
+    batches = batch_table(windows, batch_of)
+    blocks = min(len(batches), BLOCKS_PER_ACTOR * pool.actors)
+    dataset = ray.data.from_arrow(
+        [batches.take(pa.array(np.arange(block, len(batches), blocks))) for block in range(blocks)]
+    )
     scored = _map(dataset, task, folder, pool, min(pool.actors, blocks))
-    samples = sum(len(chosen) for batch in batches for _, chosen in batch)
+    samples = len(windows.rows)
     progress = ProgressLines("scoring", samples, unit)
     tokens = kept.tokens
     with _naming_memory(task):
@@ -161,24 +166,7 @@ def score_questions(
     questions, _ = distinct_questions(task.log, rows)
     told = hashlib.sha256(questions.offsets.tobytes() + questions.values.tobytes()).hexdigest()
     asked = replace(task, questions=questions, owner=f"{task.owner}, questions {told}")
-    numbers = list(range(len(questions.lengths())))
-    chunks = [(0, numbers[start : start + QUESTIONS]) for start in range(0, len(numbers), QUESTIONS)]
+    numbers = np.arange(len(questions.lengths()), dtype=np.int64)
+    starts = np.append(np.arange(0, len(numbers), QUESTIONS), len(numbers))
+    chunks = Windows(np.zeros(len(starts) - 1, np.int64), starts, numbers)
     return _score_windows(asked, chunks, folder, replace(pool, windows_per_batch=1), earlier)
-
-
-def _batch_table(windows: list[tuple[int, list[int]]]) -> pa.Table:
-    """Windows that a replica takes together, as one row: Ray Data does not cut it, and joins it to no other."""
-    parts = pa.array([[part for part, _ in windows]], pa.list_(pa.int64()))
-    return pa.table({"part": parts, "rows": pa.array([[chosen for _, chosen in windows]], BATCH_ROWS)})
-
-
-def _key(window: tuple[int, list[int]]) -> Window:
-    return window[0], tuple(window[1])
-
-
-def _windows(log: PreparedLog, rows: SampleRows) -> list[tuple[int, list[int]]]:
-    return [
-        (number, window.tolist())
-        for number, (part, chosen) in enumerate(zip(log.parts, rows, strict=True))
-        for window in part.windows(chosen)
-    ]

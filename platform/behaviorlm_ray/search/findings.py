@@ -81,8 +81,10 @@ def trials_of(
 ) -> list[TrialOutcome]:
     """The trials in the order in which they began, from the tasks that brought them from rung to rung."""
     trials = []
-    for number in sorted({task.trial for task in tasks}):
-        own = [task for task in tasks if task.trial == number]
+    of_trial: dict[int, list[Task]] = {}
+    for task in tasks:
+        of_trial.setdefault(task.trial, []).append(task)
+    for number, own in sorted(of_trial.items()):
         ended = [outcomes[task.number] for task in own if task.number in outcomes]
         measured = [outcome for outcome in ended if outcome.error is None]
         last = measured[-1] if measured else Outcome(task=own[0])

@@ -10,6 +10,7 @@ from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.timelines.parts import Int64
 from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule
+from behaviorlm.training.stored_schedule import StoredSchedule
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.conversation_files import read_encoded
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -34,7 +35,7 @@ class ScheduleSource:
     """Opens the step schedule of a tuning run; picklable.
 
     half: only samples of half 0 or 1 of the groups. selection: the file of selected sample ids, for "selected". tail:
-    what samples are held to; None: none are.
+    what samples are held to; None: none are. stored: where the schedule was stored, to be read and not made anew.
     """
 
     log: PreparedLog
@@ -44,12 +45,15 @@ class ScheduleSource:
     auxiliary: Sequence[MixedSource]
     config: TuningConfig
     tail: TailSource | None = None
+    stored: Location | None = None
 
     def __call__(self) -> StepSchedule:
         config = self.config
         return StepSchedule(
             self.log.parts,
-            training_rows(self.log, self.samples, self.half, self.selection),
+            training_rows(self.log, self.samples, self.half, self.selection)
+            if self.stored is None
+            else StoredSchedule(storage.local_copy(self.stored)),
             self.log.prompt,
             [
                 AuxiliaryConversations(

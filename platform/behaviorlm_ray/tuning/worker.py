@@ -7,7 +7,7 @@ died: the newest checkpoint that verifies is continued, whatever wrote it and wi
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -176,8 +176,8 @@ def _finish(
             try:
                 with storage.writing(task.output_folder) as folder:
                     task.save_model(engine.tree_model.model, folder / MODEL)
-                    _write_lines(folder / CURVE, [_curve_line(schedule, record) for record in records])
-                    _write_lines(folder / LINEAGE, [_lineage_line(schedule, record) for record in records])
+                    _write_lines(folder / CURVE, (_curve_line(schedule, record) for record in records))
+                    _write_lines(folder / LINEAGE, (_lineage_line(schedule, record) for record in records))
             except (OSError, SafetensorError) as error:
                 raise StorageError(
                     f"the tuned model could not be written to {task.output_folder}: {error}. Make room or fix the "
@@ -203,8 +203,10 @@ def _lineage_line(schedule: Schedule, record: dict[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in ("step", "attempt", "workers", "samples")} | {"sample_ids": ids}
 
 
-def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """One after another: the ids of all samples are more than should be held at once."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 def _gathered(engine: TuningEngine) -> Any:

@@ -90,7 +90,7 @@ def made_counts(seed: int = 0, users: int = 30, length: int = 25) -> tuple[Count
         }
     )
     timelines = timeline_arrays(table, NAMES)
-    return fit_counts(timelines, table, ["before.room", "before.weekday"]), timelines, table
+    return fit_counts(timelines, ["before.room", "before.weekday"]), timelines, table
 
 
 def without_context(folder: Path, to: Path) -> Path:

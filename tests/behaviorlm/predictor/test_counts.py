@@ -82,7 +82,7 @@ def test_a_planted_rare_history_is_found_before_and_gone_after(tmp_path: Path) -
     planted = table.set_column(
         table.column_names.index("before.room"), "before.room", pa.array(rooms)
     ).set_column(2, "behavior", pa.array([NAMES[index] for index in behavior]))
-    counts = fit_counts(timeline_arrays(planted, NAMES), planted, ["before.room", "before.weekday"])
+    counts = fit_counts(timeline_arrays(planted, NAMES), ["before.room", "before.weekday"])
     pruned, _, _ = without_rare(counts, 5)
 
     def given_away(shown: Counts) -> tuple[bool, float]:

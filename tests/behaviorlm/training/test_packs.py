@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from behaviorlm.errors import DataError
+from behaviorlm.errors import DataError, StorageError
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.timelines.parts import Window, history_tokens, labels_with_terminator
+from behaviorlm.training import stored_schedule
 from behaviorlm.training.packs import (
     AuxiliaryConversations,
     Batching,
@@ -21,6 +22,7 @@ from behaviorlm.training.packs import (
     TailReference,
     empty_pack,
 )
+from behaviorlm.training.stored_schedule import StoredSchedule
 from behaviorlm.trees.closed_trie import build_closed_trie
 from tests.behaviorlm.random_parts import prompt_tokens, random_conversations, random_parts
 from tests.behaviorlm.tiny_models import CONFIGS, tiny_model
@@ -179,10 +181,10 @@ def test_an_empty_pack_adds_nothing() -> None:
 
 def test_a_window_is_cut_by_tokens_where_its_history_by_events_has_more(tmp_path: Path) -> None:
     (whole,) = random_parts(tmp_path, 6, [[60, 30, 1]], Window(6, 3, 10_000))
-    tokens = history_tokens(whole.user_start, whole.lines.lengths(), 6, 3)
+    tokens = history_tokens(whole.user_start[:], whole.lines.lengths(), 6, 3)
     for limit in range(1, 31):
         (cut,) = random_parts(tmp_path, 6, [[60, 30, 1]], Window(6, 3, limit))
-        assert ((cut.window_start > whole.window_start) == (tokens > limit)).all()
+        assert ((cut.window_start[:] > whole.window_start[:]) == (tokens > limit)).all()
     assert (tokens > 10).any() and (tokens > 30).sum() == 0
 
 
@@ -247,3 +249,26 @@ def test_held_samples_add_the_mean_of_their_divergences_from_a_reference(tmp_pat
         assert pulled == pytest.approx(0.7 * np.mean(of_step), rel=1e-5)
         assert sum(len(np.unique(pack.item[pack.part == 0])) for pack in packs) == len(steps.sample_ids(step))
     assert seen == sum(map(len, held))
+
+
+@pytest.mark.parametrize("steps", [1, 3, 256])
+def test_a_stored_schedule_is_the_one_that_was_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(stored_schedule, "STEPS_A_BATCH", steps)
+    made = schedule(tmp_path, sources=1, epochs=2.0)
+    made.store(tmp_path / "schedule.arrow")
+    parts = random_parts(tmp_path, 0, LENGTHS)
+    talks = [AuxiliaryConversations("source 0", 0.3, 0.5, random_conversations(0, 4))]
+    stored = StoredSchedule(tmp_path / "schedule.arrow")
+    opened = StepSchedule(parts, stored, prompt_tokens(0), talks, batching(epochs=2.0))
+    assert len(opened) == len(made) > 3
+    assert (opened.fingerprint, opened.cap_exceeded) == (made.fingerprint, made.cap_exceeded)
+    for step in range(len(made)):
+        assert opened.epoch(step) == made.epoch(step)
+        assert opened.sample_ids(step) == made.sample_ids(step)
+        for one, other in zip(opened.packs(step), made.packs(step), strict=True):
+            np.testing.assert_array_equal(one.token_ids, other.token_ids)
+            np.testing.assert_array_equal(one.weight, other.weight)
+    with pytest.raises(StorageError, match="not the file of a schedule"):
+        StoredSchedule(parts[0].path)

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behaviorlm.training.schedule import Chunk, SampleSchedule, schedule_samples, step_count, steps_per_epoch
+from behaviorlm.training.chunks import Chunk
+from behaviorlm.training.chunks import chunks_of as in_arrays
+from behaviorlm.training.schedule import SampleSchedule, schedule_samples, step_count, steps_per_epoch
 
 Written = list[list[tuple[int, tuple[int, int], list[int]]]]
 
@@ -51,7 +53,11 @@ def plain_schedule(
 
 
 def written(schedule: SampleSchedule) -> tuple[Written, list[int], int]:
-    steps = [[(chunk.part, chunk.timeline, chunk.rows.tolist()) for chunk in step] for step in schedule.steps]
+    steps = [
+        [(chunk.part, chunk.timeline, chunk.rows.tolist()) for chunk in schedule.chunks(step)]
+        for step in range(len(schedule))
+    ]
+    assert schedule.all_samples().tolist() == [schedule.samples(step) for step in range(len(schedule))]
     return steps, schedule.epochs, schedule.cap_exceeded
 
 
@@ -86,7 +92,7 @@ def test_the_schedule_is_that_of_a_plain_walk_along_the_queue(
 ) -> None:
     chunks = chunks_of(sizes)
     schedule = schedule_samples(
-        chunks,
+        in_arrays(chunks),
         samples_per_step=per_step,
         max_per_timeline=cap,
         epochs=epochs,
@@ -114,11 +120,11 @@ def calls_to_schedule(chunks: list[Chunk], limit: int) -> int:
     sys.setprofile(count)
     try:
         schedule = schedule_samples(
-            chunks, samples_per_step=64, max_per_timeline=2, epochs=1, max_steps=None, seed=0
+            in_arrays(chunks), samples_per_step=64, max_per_timeline=2, epochs=1, max_steps=None, seed=0
         )
     finally:
         sys.setprofile(before)
-    assert sum(map(schedule.samples, range(len(schedule.steps)))) == sum(len(chunk.rows) for chunk in chunks)
+    assert sum(map(schedule.samples, range(len(schedule)))) == sum(len(chunk.rows) for chunk in chunks)
     return calls
 
 

@@ -71,7 +71,7 @@ def counted(log: PreparedLog) -> dict[str, Both]:
         for name, baseline in fit_baselines(timelines).items()
     }
     columns = [name for name in table.column_names if name.startswith("before.")]
-    markov = without_rare(fit_counts(timelines, table, columns))[0].markov
+    markov = without_rare(fit_counts(timelines, columns))[0].markov
     roomy = replace(timelines, contexts=timelines.contexts + 1)
     return found | {"counts": (markov.predict(roomy, asked[0]), markov.predict(roomy, asked[1]))}
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from behaviorlm_ray.pipeline.run import Run, open_run
 from behaviorlm_ray.report.results import write_results
 from behaviorlm_ray.scoring import pool, retention
 from behaviorlm_ray.scoring.replica import ScoringTask, WritingReplica
+from behaviorlm_ray.scoring.windows import Windows, batch_table
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.stage import Made
@@ -63,16 +65,17 @@ def finished_run(
 
 def _score_windows(
     task: ScoringTask,
-    windows: list[tuple[int, list[int]]],
+    windows: Windows,
     folder: Location,
     size: Any,
     earlier: Sequence[Location],
 ) -> pool.Scored:
     storage.make_folder(folder)
     replica = WritingReplica(task, folder)
-    for start in range(0, len(windows), size.windows_per_batch):
-        replica(pool._batch_table(windows[start : start + size.windows_per_batch]))
-    return pool.Scored(sum(len(chosen) for _, chosen in windows), 0)
+    batches = batch_table(windows, np.arange(len(windows)) // size.windows_per_batch)
+    for number in range(len(batches)):
+        replica(batches.slice(number, 1))
+    return pool.Scored(len(windows.rows), 0)
 
 
 def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) -> StageResult:

@@ -21,7 +21,7 @@ from behaviorlm_ray.pipeline import inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation import passes as preparation
-from behaviorlm_ray.preparation.plan import PreparationPlan, partition_count
+from behaviorlm_ray.preparation.plan import PreparationPlan, most_rows, partition_count
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from tests.platform.small_runs import BEHAVIORS, log_rows, run_settings, write_log
 
@@ -220,7 +220,7 @@ def test_samples_whose_history_does_not_fit_are_counted_and_told(
     cut, prepared = prepare("cut", path, overrides=("prompt.max_history_tokens=30",))
     expected = samples = 0
     for all_of_it, part in zip(whole.parts, cut.parts, strict=True):
-        expected += int((part.window_start > all_of_it.window_start)[part.is_target].sum())
+        expected += int((part.window_start[:] > all_of_it.window_start[:])[part.is_target].sum())
         samples += int(part.is_target.sum())
     assert 0 < expected < samples and prepared.counts["samples_with_cut_history"] == expected
     told = f"{expected} of {samples} samples see fewer past events than prompt.max_events allows"
@@ -305,13 +305,12 @@ def test_a_log_without_a_terminal_shows_how_far_both_passes_are(
         assert any(line.startswith(start) and line.endswith(" s left") for line in told), (start, told)
 
 
-def test_fewer_and_larger_parts_than_asked_for_are_told() -> None:
-    assert partition_count(10 * 2**20, 1, 4) == (10, None)
-    assert partition_count(0, 64, 4) == (4, None)
-    assert partition_count(256 * 2**26, 64, 4) == (256, None)
-    partitions, warning = partition_count(2**40, 64, 4)
-    assert partitions == 256
-    assert warning is not None and "not into 16384: each holds about 4096 MiB" in warning
+def test_there_are_at_most_256_parts_and_what_one_process_holds_stays_what_was_asked_for() -> None:
+    assert partition_count(10 * 2**20, 1, 4) == 10
+    assert partition_count(0, 64, 4) == 4
+    assert partition_count(2**40, 64, 4) == 256
+    assert most_rows(2**34, 2**40, 64) == 2 * 2**34 // 2**14  # the log has 16,384 times 64 MiB
+    assert most_rows(1000, 2**40, 64) == most_rows(0, 0, 1) == 200_000
 
 
 def test_a_malformed_row_of_a_gzip_is_set_aside(prepare: Prepare, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from behaviorlm_ray.scoring import pool as scoring
 from behaviorlm_ray.scoring import replica as replicas
 from behaviorlm_ray.scoring import score_files
 from behaviorlm_ray.scoring.replica import Replica, ScoringTask
+from behaviorlm_ray.scoring.windows import batch_table, windows_of
 from tests.platform.score_reading import whole_scores
 from tests.platform.scoring.pool_runs import POOL, plain_scores, task_of
 
@@ -62,7 +63,8 @@ def test_a_kept_replica_serves_its_own_pool_only_and_is_dropped_when_batches_sto
 ) -> None:
     monkeypatch.setattr(replicas, "KEPT_SECONDS", 600.0)
     rows = prepared.rows_of_split(log, "test")
-    batch = scoring._batch_table(scoring._windows(log, rows))
+    windows = windows_of(log, rows)
+    batch = batch_table(windows, np.zeros(len(windows), np.int64))
     kept = replicas._KeptReplica()
     pickled = [
         pickle.dumps((task_of(settings, log, tuned[number]), tmp_path / str(number))) for number in (0, 1)

@@ -1,0 +1,60 @@
+"""Counting takes the log in parts and blocks of rows: nothing may depend on where they are cut."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from behaviorlm.baselines import fit_baselines, pair_counts, timeline_arrays
+from behaviorlm.baselines import timelines as blocks
+from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.errors import DataError
+from tests.behaviorlm.baselines.test_baselines import NAMES, random_table
+
+
+def predicted(timelines: TimelineArrays) -> dict[str, np.ndarray]:
+    rows = np.flatnonzero(timelines.is_target)[::-1]
+    return {name: of.predict(timelines, rows) for name, of in fit_baselines(timelines).items()}
+
+
+@pytest.mark.parametrize(("rows", "pairs"), [(1, 1), (3, 4), (64, 1000)])
+def test_every_baseline_says_the_same_to_the_bit_however_small_the_blocks(
+    monkeypatch: pytest.MonkeyPatch, rows: int, pairs: int
+) -> None:
+    timelines = timeline_arrays(random_table(5, users=8), NAMES)
+    assert len(timelines.behavior) > 100
+    whole = predicted(timelines)
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
+    monkeypatch.setattr(pair_counts, "LEAST", pairs)
+    cut = predicted(timelines)
+    for name, scores in whole.items():
+        np.testing.assert_array_equal(cut[name], scores, err_msg=name)
+
+
+@pytest.mark.parametrize("cuts", [[50], [1, 2, 70], [30, 30, 31]])
+def test_tables_one_after_another_are_the_table_that_they_make_also_where_a_timeline_runs_on(
+    cuts: list[int],
+) -> None:
+    table = random_table(6, users=6)
+    bounds = [0, *cuts, len(table)]
+    pieces = [table.slice(begin, end - begin) for begin, end in pairwise(bounds)]
+    whole, found = timeline_arrays(table, NAMES), timeline_arrays(pieces, NAMES)
+    for name in ("behavior", "user_start", "is_target", "split", "context"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+        assert getattr(found, name).dtype == getattr(whole, name).dtype
+    assert (found.contexts, found.context_values) == (whole.contexts, whole.context_values)
+    shown = table.select(["before.weekday", "before.place"]).to_pylist()
+    assert [whole.context_values[code] for code in whole.context] == [tuple(row.values()) for row in shown]
+
+
+@pytest.mark.parametrize("torn", [lambda table: [table.slice(1)], lambda table: [table.slice(0, 9), table]])
+def test_a_timeline_that_does_not_go_on_where_it_ended_is_refused(
+    torn: Callable[[pa.Table], list[pa.Table]],
+) -> None:
+    table = random_table(7, users=2)
+    other = table.set_column(0, "user", pa.array([f"other {user}" for user in table["user"].to_pylist()]))
+    assert len(timeline_arrays([table, other], NAMES).behavior) == 2 * len(table)
+    with pytest.raises(DataError, match="does not continue its user's timeline"):
+        timeline_arrays([*torn(table), other.slice(1)], NAMES)
