@@ -41,13 +41,18 @@ def attention_rows(
         tensors = pack_tensors(pack, device, row_tokens=row_tokens)
         if layout == "rows" and tensors.rows is None:
             continue
-        depth, end = (tensors.depth[None], tensors.end[None]) if tensors.rows is None else tensors.rows[1:3]
+        depth, end = (
+            (tensors.depth[None], tensors.end[None])
+            if tensors.rows is None
+            else (tensors.rows.depth, tensors.rows.end)
+        )
         mask = TreeAttention("full").masks(end, depth)
         case = _case(mask, end[0], heads, device, dtype)
         for name in KINDS:
             for form in ("bool", "added"):
                 if form == "bool" or name in ("efficient", "cudnn"):
-                    arm = {"kind": name, "mask": form, "layout": layout, "shape": list(mask.shape)}
+                    arm: Row = {"kind": name, "mask": form, "layout": layout, "shape": list(mask.shape)}
+                    arm |= {"may_fail": True} if name == "flash" else {}  # it takes no masks today
                     record.attempt("attention", arm, 20, partial(_kind, case, name, form))
         if layout == "one row":
             arm = {"kind": "flex", "mask": "blocks", "layout": layout, "shape": list(mask.shape)}

@@ -1,5 +1,6 @@
 """Label scores on one device: prompts a second, with full normalization and over the trie."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -14,7 +15,7 @@ from behaviorlm.timelines.parts import write_prompts
 from behaviorlm.trees.token_tree import TreeWriter
 from benchmarks.gpu_clock import Row, forget_peak, peak_gib, rounds, spread
 from benchmarks.gpu_shapes import DrawnLog
-from benchmarks.gpu_tuning import per_token_numel
+from benchmarks.gpu_tuning import attention_kinds, per_token_numel
 
 Windows = list[np.ndarray]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -27,9 +28,10 @@ def measured_scoring(
     sizes: tuple[int, int, int],
     peaks: tuple[float | None, float],
     seconds: float = 4.0,
+    cudnn: bool = False,
 ) -> Row:
     """Speed of scoring, several trees at a time as a replica does. sizes: tokens at a time, of prompts in a tree, and
-    prompts in all.
+    prompts in all. cudnn: its attention before all others.
     """
     device = next(model.parameters()).device
     max_tokens, tree_tokens, prompts = sizes
@@ -51,7 +53,11 @@ def measured_scoring(
                 raise FloatingPointError("scores are not finite")
         work = Work(tokens, nodes, head_rows)
 
-    taken = rounds(device, run, seconds, at_least=2)
+    with attention_kinds(cudnn):
+        started = time.perf_counter()
+        run()
+        first = time.perf_counter() - started
+        taken = rounds(device, run, seconds, at_least=2)
     median = float(np.median(taken))
     width = causal_lm(model).config.hidden_size
     operations = 2 * (per_token_numel(model) * work.tokens + width * work.head_rows)
@@ -63,6 +69,7 @@ def measured_scoring(
         "mfu": None if peaks[0] is None else operations / median / 1e12 / peaks[0],
         "of_ceiling": operations / median / 1e12 / peaks[1],
         "peak_gib": peak_gib(device),
+        "first_s": first,
         **spread(taken),
     }
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
@@ -19,7 +21,7 @@ from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.utilization import model_work, step_work
-from benchmarks.gpu_clock import Row, forget_peak, peak_gib, rounds, spread
+from benchmarks.gpu_clock import Row, forget_peak, peak_gib, rounds, spread, wait
 from benchmarks.gpu_shapes import DrawnLog
 
 Step = Callable[[Sequence[TokenTree]], None]
@@ -32,16 +34,16 @@ class TuningArm:
     max_tokens: int
     packs: int
     checkpointing: bool = False
-    compiled: bool = False
     engine: str = "plain"
+    cudnn: bool = False
 
     def name(self) -> Row:
         """As it stands in the record."""
         return {
             "max_tokens": self.max_tokens,
             "checkpointing": self.checkpointing,
-            "compiled": self.compiled,
             "engine": self.engine,
+            "cudnn": self.cudnn,
         }
 
 
@@ -64,18 +66,20 @@ def measured_tuning(
     if arm.checkpointing:
         _checkpointing(inner, "enable")({"use_reentrant": False})
     tree_model = TreeModel(model, choose_attention(model)).train()
-    layers = compiled_layers(model) if arm.compiled else []
     work = model_work(model)
     assert work is not None
     forget_peak(device)
     try:
-        step = plain_steps(tree_model) if arm.engine == "plain" else engine_steps(tree_model, device)
-        taken = rounds(device, lambda: step(packs), seconds)
+        step = (
+            plain_steps(tree_model) if arm.engine == "plain" else engine_steps(tree_model, device, arm.engine)
+        )
+        started = time.perf_counter()
+        with attention_kinds(arm.cudnn):
+            step(packs)
+            wait(device)
+            first = time.perf_counter() - started
+            taken = rounds(device, lambda: step(packs), seconds)
     finally:
-        for layer in layers:
-            layer._compiled_call_impl = None
-        if layers:
-            inner.disable_input_require_grads()
         if arm.checkpointing:
             _checkpointing(inner, "disable")()
         model.eval()
@@ -83,7 +87,8 @@ def measured_tuning(
     median = float(np.median(taken))
     operations = work.of(counted)
     body = per_token_numel(model)
-    laid_out = sum(_laid_out(pack, device) for pack in packs)
+    takes_rows = tree_model.attention.takes_rows
+    laid_out = sum(len(pack) if takes_rows else _laid_out(pack, device) for pack in packs)
     return {
         "samples_per_s": counted_samples(packs) / median,
         "unique_tokens_per_s": counted.tokens / median,
@@ -94,6 +99,7 @@ def measured_tuning(
         "of_ceiling": operations / median / 1e12 / peaks[1],
         "peak_gib": peak_gib(device),
         "collate_s": collated,
+        "first_s": first,
         **spread(taken),
     }
 
@@ -123,18 +129,13 @@ def per_token_numel(model: nn.Module) -> int:
     )
 
 
-def compiled_layers(model: nn.Module) -> list[nn.Module]:
-    """Compile each layer of the body in place; they share what is compiled. Undone by `_compiled_call_impl = None`."""
-    import torch._dynamo
-
-    torch._dynamo.reset()
-    torch._dynamo.config.recompile_limit = 64  # beyond it, layers silently run as they are
-    # One kind of input, one graph: otherwise the first layer, whose input needs no gradient, gets one of its own.
-    causal_lm(model).enable_input_require_grads()
-    layers = list(causal_lm(model).model.layers)
-    for layer in layers:
-        layer.compile(dynamic=True)
-    return layers
+def attention_kinds(cudnn: bool) -> AbstractContextManager[None]:
+    """Attention with cuDNN's kernel before all others, or as the product leaves it."""
+    if not cudnn:
+        return nullcontext()
+    kinds = [SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    return sdpa_kernel(kinds, set_priority=True)
 
 
 def plain_steps(model: TreeModel) -> Step:
@@ -172,12 +173,14 @@ def plain_steps(model: TreeModel) -> Step:
     return step
 
 
-def engine_steps(model: TreeModel, device: torch.device) -> Step:
-    """Steps of the product's own engine, DeepSpeed with ZeRO-1, one worker. Needs DeepSpeed."""
+def engine_steps(model: TreeModel, device: torch.device, kind: str) -> Step:
+    """Steps of the product's own engine, one worker: "deepspeed" with ZeRO-1, or "replicated", which is stage 0."""
     from behaviorlm_ray.tuning.engine import prepare_process, start_engine
     from behaviorlm_ray.tuning.optimizer_step import run_step
 
-    execution = TuningExecution(use_gpu=device.type == "cuda", cpus_per_worker=4, zero_stage=1)
+    execution = TuningExecution(
+        use_gpu=device.type == "cuda", cpus_per_worker=4, zero_stage=int(kind == "deepspeed")
+    )
     if device.type == "cuda":
         prepare_process(execution)
     if not dist.is_initialized():
@@ -204,4 +207,4 @@ def _checkpointing(model: nn.Module, action: str) -> Any:
 
 def _laid_out(pack: TokenTree, device: torch.device) -> int:
     rows = pack_tensors(pack, device).rows
-    return len(pack) if rows is None else rows[0].numel()
+    return len(pack) if rows is None else rows.take.numel()

@@ -23,6 +23,7 @@ from behaviorlm.errors import ModelError
 from behaviorlm.model.base_model import dropout_overrides, load_model, model_without_weights
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.low_rank import in_one_operation
 
 AdaptedModel = PreTrainedModel | PeftModel
 
@@ -165,13 +166,15 @@ def _with_adapter(model: PreTrainedModel, lora: LoraConfig) -> PeftModel:
         if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not model.get_output_embeddings()
     }
     try:
-        return get_peft_model(model, lora)
+        adapted = get_peft_model(model, lora)
     except (ValueError, re.error) as error:
         raise ModelError(
             f"model.lora.target_modules: {value!r} does not fit {type(model).__name__}: {error} Its linear modules "
             f"are {', '.join(sorted(linear))}; name some of them"
             f"{'' if value == 'all-linear' else ', or set all-linear for all'}"
         ) from None
+    in_one_operation(adapted)
+    return adapted
 
 
 def _load_adapter(config: ModelConfig, folder: Path) -> PeftModel:

@@ -31,6 +31,8 @@ class TreeAttention:
     window: int | None = None
     additive: torch.dtype | None = None
     """The dtype in which the mask is added to the scores; None: the model takes booleans."""
+    takes_rows: bool = False
+    """Whether rows are laid out in its attention alone (`row_attention`), or all of the model runs on rows."""
 
     def masks(self, end: Tensor, depth: Tensor) -> Any:
         """The `attention_mask` argument for B flattened trees; `end`, `depth`: int [B, L]; bool masks [B, 1, L, L]."""

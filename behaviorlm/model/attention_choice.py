@@ -20,7 +20,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from behaviorlm.errors import ModelError
 from behaviorlm.model.attention import TreeAttention
-from behaviorlm.model.attention_probe import largest_difference, small_model
+from behaviorlm.model.attention_probe import difference_in_rows, largest_difference, small_model
 from behaviorlm.model.base_model import model_without_weights
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.lm_head import causal_lm, head_logits
@@ -123,8 +123,18 @@ def _first_exact(config: PretrainedConfig, tried: PreTrainedModel) -> TreeAttent
             "%s with %s masks: relative difference %.1e", config.model_type, candidate.kind, difference
         )
         if difference <= TOLERANCE:
-            return candidate
+            return replace(candidate, takes_rows=_takes_rows(tried, replace(on_tried, additive=added)))
     return TreeAttention("plain")
+
+
+def _takes_rows(tried: PreTrainedModel, attention: TreeAttention) -> bool:
+    """Whether the model's code hands rows down to its attention, which gives the same numbers then."""
+    try:
+        difference = difference_in_rows(tried, attention)
+    except _NOT_TAKEN as error:
+        logger.info("%s runs on rows as a whole: %s", type(tried).__name__, error)
+        return False
+    return difference <= TOLERANCE
 
 
 def _candidates(config: PretrainedConfig) -> Iterator[TreeAttention]:

@@ -7,6 +7,7 @@ mask does.
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,21 @@ def largest_difference(model: nn.Module, attention: TreeAttention) -> float:
         difference = (found[torch.from_numpy(path).to(device)] - plain).norm(dim=-1) / plain.norm(dim=-1)
         largest = max(largest, float(torch.nan_to_num(difference, nan=torch.inf).max()))
     return largest
+
+
+@torch.no_grad()
+def difference_in_rows(model: nn.Module, attention: TreeAttention) -> float:
+    """How far hidden states with rows in attention alone are from those of one row, relative to their length.
+
+    Infinite where numbers are not finite. Raises whatever the model's code does where it does not know of rows.
+    """
+    tree, _ = _probe_tree(model)
+    device = next(model.parameters()).device
+    whole = hidden_states(model, pack_tensors(tree, device, row_tokens=None), attention).float()
+    in_rows = replace(attention, takes_rows=True)
+    found = hidden_states(model, pack_tensors(tree, device, row_tokens=1), in_rows).float()
+    difference = (found - whole).norm(dim=-1) / whole.norm(dim=-1)
+    return float(torch.nan_to_num(difference, nan=torch.inf).max())
 
 
 def _layers(model: PreTrainedModel) -> Sequence[nn.Module]:

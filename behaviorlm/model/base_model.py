@@ -25,7 +25,7 @@ from transformers import (
 from behaviorlm.errors import ConfigError, ModelError
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.gguf_files import content_hash, is_gguf, unpacked_folder
-from behaviorlm.model.model_files import MODEL_FILES, model_files
+from behaviorlm.model.model_files import MODEL_FILES, WEIGHTS, model_files
 from behaviorlm.model.weight_files import check_weight_files
 
 if TYPE_CHECKING:
@@ -63,8 +63,10 @@ _FLOATING_DTYPES = {
 _DROPOUT_KEY = re.compile(r"(?!.*(classif|summary)).*(dropout|drop$|droppath|drop_\w*rate$)")
 
 
-def base_folder(config: ModelConfig) -> Path:
+def base_folder(config: ModelConfig, with_weights: bool = True) -> Path:
     """The folder that holds the base model; downloads one named on the hub, unpacks a GGUF file, unless it is cached.
+
+    with_weights: whether the weights of one on the hub are wanted, too: machines that only write prompts need none.
 
     Raises ModelError when the folder is missing or holds files that are not its own, the hub model cannot be had or the
     file not unpacked. A path is never tried on the hub.
@@ -85,7 +87,10 @@ def base_folder(config: ModelConfig) -> Path:
         )
     try:
         folder = huggingface_hub.snapshot_download(
-            config.base, revision=config.revision, allow_patterns=list(MODEL_FILES), ignore_patterns=["*/*"]
+            config.base,
+            revision=config.revision,
+            allow_patterns=list(MODEL_FILES),
+            ignore_patterns=["*/*"] if with_weights else ["*/*", WEIGHTS],
         )
     # The hub's client raises errors of its own, of the HTTP client and of the system, with no common parent.
     except Exception as error:
@@ -102,7 +107,7 @@ def load_model_config(config: ModelConfig) -> PretrainedConfig:
 
     Raises ModelError; ConfigError for an unknown key.
     """
-    folder = base_folder(config)
+    folder = base_folder(config, with_weights=False)
     loaded = _stored_config(config, folder)
     for part, key in _dropout_keys(loaded):
         setattr(part, key, type(getattr(part, key))(0))
@@ -117,7 +122,8 @@ def load_model_config(config: ModelConfig) -> PretrainedConfig:
 
 def removed_dropout(config: ModelConfig) -> list[str]:
     """Dropout keys that the base has at other values than 0, and that `load_model_config` sets to 0. Sorted."""
-    found = {key for _, key in _dropout_keys(_stored_config(config, base_folder(config)))}
+    stored = _stored_config(config, base_folder(config, with_weights=False))
+    found = {key for _, key in _dropout_keys(stored)}
     return sorted(found - config.config_overrides.keys())
 
 
@@ -131,7 +137,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
     Raises ModelError when the folder holds none, or one with more tokens than the model has embeddings.
     """
-    folder = base_folder(config)
+    folder = base_folder(config, with_weights=False)
     if not any(list(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
         raise ModelError(
             f"{folder} holds a model but no tokenizer; copy tokenizer.json and tokenizer_config.json of the "
@@ -245,7 +251,7 @@ def model_without_weights(config: ModelConfig) -> "PreTrainedModel | None":
 
     model_config = load_model_config(config)
     options = {"trust_remote_code": config.trust_remote_code, "attn_implementation": _attention(model_config)}
-    with _readable(base_folder(config), "its network"), torch.device("meta"):
+    with _readable(base_folder(config, with_weights=False), "its network"), torch.device("meta"):
         try:
             network: PreTrainedModel = AutoModelForCausalLM.from_config(model_config, **options)
         except RuntimeError:  # code of its own that computes with values while it builds

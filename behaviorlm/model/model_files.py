@@ -4,7 +4,8 @@ from pathlib import Path
 
 from behaviorlm.errors import ModelError
 
-MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
+WEIGHTS = "*.safetensors"
+MODEL_FILES = ("*.json", WEIGHTS, "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 """What a model is made of, at the top of its folder: network, weights, tokenizer, chat template."""
 MOST_BYTES = 512 << 20
 """Of any of them but weights, which are not read into memory whole. Tokenizers of 260,000 tokens take 40 MB."""

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import Cache
 
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.kept_tail import KeptTail
 from behaviorlm.model.lm_head import causal_lm, target_log_probabilities
+from behaviorlm.model.row_attention import ARGUMENT, RowTensors
 from behaviorlm.trees.token_tree import TokenTree, plain_sequences
 from behaviorlm.trees.tree_rows import CUDA_MULTIPLE, ROW_TOKENS, tree_rows
 
@@ -22,7 +24,7 @@ PLAIN_TOKENS = 4096
 class PackTensors:
     """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32.
 
-    rows: (take, depth, end, place) of TreeRows, where the tree runs as several rows. kept: (read_outs, weight,
+    rows: where the tree is laid out as several. kept: (read_outs, weight,
     reference) of KeptSamples, where the tree has any.
     """
 
@@ -34,7 +36,7 @@ class PackTensors:
     target: Tensor
     weight: Tensor
     part: Tensor
-    rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+    rows: RowTensors | None = None
     kept: tuple[Tensor, Tensor, Tensor] | None = None
 
 
@@ -60,7 +62,9 @@ def pack_tensors(
         tensor(tree.part),
         None
         if rows is None
-        else (tensor(rows.take), tensor(rows.depth), tensor(rows.end), tensor(rows.place)),
+        else RowTensors(
+            *map(tensor, (rows.take, rows.depth, rows.end, rows.place, rows.copies, rows.originals))
+        ),
         None
         if kept is None
         else (
@@ -77,21 +81,23 @@ def body_of(model: nn.Module) -> Any:
     return getattr(inner, inner.base_model_prefix)
 
 
-def hidden_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
-    """Last hidden states of a flattened tree; [L, width]."""
-    if batch.rows is None:
-        token_ids, depth, end = batch.token_ids[None], batch.depth[None], batch.end[None]
-    else:
-        take, depth, end, _ = batch.rows
-        token_ids = batch.token_ids[take]
+def hidden_states(
+    model: nn.Module, batch: PackTensors, attention: TreeAttention, kept: Cache | None = None
+) -> Tensor:
+    """Last hidden states of a flattened tree; [L, width]. kept: where keys and values are left, as they ran."""
+    rows = batch.rows
+    end, depth = (batch.end[None], batch.depth[None]) if rows is None else (rows.end, rows.depth)
+    as_rows = None if attention.takes_rows else rows
     output = body_of(model)(
-        input_ids=token_ids,
-        position_ids=depth,
+        input_ids=batch.token_ids[None] if as_rows is None else batch.token_ids[as_rows.take],
+        position_ids=batch.depth[None] if as_rows is None else depth,
         attention_mask=attention.masks(end, depth),
-        use_cache=False,
+        past_key_values=kept,
+        use_cache=kept is not None,
+        **({ARGUMENT: rows} if attention.takes_rows and rows is not None else {}),
     )
     hidden: Tensor = output.last_hidden_state.flatten(0, 1)
-    return hidden if batch.rows is None else hidden[batch.rows[3]]
+    return hidden if as_rows is None else hidden[as_rows.place]
 
 
 def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:

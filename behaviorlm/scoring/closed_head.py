@@ -20,12 +20,14 @@ class _Nodes:
     """Branching nodes of one piece with about as many children each, n of at most c.
 
     states: int64 [n], where in the piece's states each is read, 0 for the prompt's end. children: int64 [n, c], which
-    of the trie's; -1 where a node has fewer. tokens: their ids, 0 there. rows: [n, width, c] and bias [n, 1, c], those
-    of the head, in float32 or more; None where the head is no plain matrix and runs whole.
+    of the trie's; -1 where a node has fewer. slots: int64, where among n * c a child is. tokens: their ids, 0 beyond
+    them. rows: [n, width, c] and bias [n, 1, c], those of the head, in float32 or more; None where the head is no plain
+    matrix and runs whole.
     """
 
     states: Tensor
     children: Tensor
+    slots: Tensor
     tokens: Tensor
     rows: Tensor | None
     bias: Tensor | None
@@ -49,10 +51,10 @@ class ClosedHead:
         states: [prompts, 1 + M, width], the prompt's end first. Log-probabilities over the children of each node.
         """
         for nodes in self.pieces[piece]:
-            is_child = nodes.children >= 0
-            logits = _logits(model, nodes, states).masked_fill(~is_child[:, None], -torch.inf)
-            choices = torch.log_softmax(logits, dim=-1).transpose(0, 1)  # [prompts, n, c]
-            found[:, nodes.children[is_child]] = choices[:, is_child].to(found.dtype)
+            logits = _logits(model, nodes, states).masked_fill(nodes.children[:, None] < 0, -torch.inf)
+            choices = torch.log_softmax(logits, dim=-1).transpose(0, 1).flatten(1)  # [prompts, n * c]
+            # by places: a choice by booleans waits for the device to count them
+            found[:, nodes.children.flatten()[nodes.slots]] = choices[:, nodes.slots].to(found.dtype)
 
 
 @torch.no_grad()
@@ -77,6 +79,7 @@ def _nodes(model: nn.Module, trie: ClosedTrie, piece: ClosedPiece) -> Iterator[_
         yield _Nodes(
             torch.from_numpy(piece.places[chosen] + 1).to(device),
             torch.from_numpy(children).to(device),
+            torch.from_numpy(np.flatnonzero(children >= 0)).to(device),
             tokens,
             None if rows is None else rows.transpose(1, 2).contiguous(),
             None if bias is None else bias[:, None],

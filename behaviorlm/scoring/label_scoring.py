@@ -11,19 +11,18 @@ probabilities that sum to 1.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.lm_head import causal_lm
-from behaviorlm.model.tree_model import body_of
+from behaviorlm.model.tree_model import body_of, hidden_states, pack_tensors
 from behaviorlm.scoring.closed_head import ClosedHead, closed_head
 from behaviorlm.scoring.config import Normalization
+from behaviorlm.scoring.kept_keys import choosing, collected, collecting
 from behaviorlm.scoring.kept_prefixes import KeptPrefix, KeysValues, Known, known_of
 from behaviorlm.scoring.plain_scores import plain_label_scores, plain_piece_states
 from behaviorlm.scoring.prompt_runs import PromptRun, Prompts
@@ -42,9 +41,6 @@ PROMPT_TOKENS = 1024
 
 CPU_TOKENS = 2048
 """More tokens at a time leave a CPU's cache: with the embedded base 8,192 took 1.16 times the CPU time of this."""
-
-ROWS_WORTH = 1.25
-"""Trees of prompts run as rows if these have at most so many times the trees' tokens: they are padded."""
 
 FEWEST_NODES = 64
 """Closed tries of fewer nodes do not get more prompts at a time: each brings keys and values of its own."""
@@ -99,13 +95,12 @@ class LabelScorer:
         if self.attention.kind == "plain":
             return PromptRun(tree, paths)
         known = known_of(tree, paths, kept or [None] * len(paths))
-        nodes = np.zeros(0, np.int64) if known is None else known.nodes
-        new = np.setdiff1d(np.arange(len(tree)), nodes)
-        order = np.concatenate([nodes, new])[None] if known is not None else _rows(tree)
-        hidden, keys_values = self._run_nodes(tree, order, len(nodes), known)
-        place = np.empty(len(tree), np.int64)
-        place[order[order >= 0]] = np.flatnonzero(order.ravel() >= 0)
-        return PromptRun(tree, paths, len(new), place, hidden, keys_values)
+        if known is None:
+            return PromptRun(tree, paths, len(tree), np.arange(len(tree)), *self._run_tree(tree))
+        new = np.setdiff1d(np.arange(len(tree)), known.nodes)
+        order = np.concatenate([known.nodes, new])
+        hidden, keys_values = self._run_nodes(tree, order, known)
+        return PromptRun(tree, paths, len(new), np.argsort(order), hidden, keys_values)
 
     @torch.inference_mode()
     def scores(self, run: PromptRun) -> NDArray[np.float32]:
@@ -116,8 +111,10 @@ class LabelScorer:
                 scores[row] = self._plain_scores(run.tree.token_ids[path])
             return scores
         rows = self._rows_at_a_time
-        for start in range(0, len(run.paths), rows):
-            scores[start : start + rows] = self._scores_after(run.gathered(slice(start, start + rows)))
+        slices = [slice(start, start + rows) for start in range(0, len(run.paths), rows)]
+        # all of it is given to the device before the first result is waited for
+        for taken, found in [(taken, self._choices_after(run.chosen(taken))) for taken in slices]:
+            scores[taken] = self._summed(found)
         return scores
 
     @property
@@ -148,24 +145,29 @@ class LabelScorer:
         tokens = sum(map(len, paths)) * len(lengths) + len(paths) * sum(lengths)
         return Work(tokens, len(paths) * sum(lengths), len(paths) * head_rows)
 
+    def _run_tree(self, tree: TokenTree) -> tuple[Tensor, KeysValues]:
+        """Hidden states, keys and values of all nodes of a tree."""
+        batch = pack_tensors(tree, self._device)
+        cache = collecting([])
+        hidden = hidden_states(self.model, batch, self.attention, cache)
+        place = None if batch.rows is None or self.attention.takes_rows else batch.rows.place
+        return hidden, [
+            (_node_by_node(keys, place), _node_by_node(values, place)) for keys, values in collected(cache)
+        ]
+
     def _run_nodes(
-        self, tree: TokenTree, order: NDArray[np.int64], first: int, known: Known | None
+        self, tree: TokenTree, order: NDArray[np.int64], known: Known
     ) -> tuple[Tensor, KeysValues]:
-        """Hidden states of the nodes from column `first` of rows [R, W], before which stand those known; keys and
-        values of all, row after row. -1 is padding.
+        """Hidden states of the nodes that come, in an order, after those known; keys and values of all of them.
 
         A node attends to its ancestors, which the tree's own numbers tell wherever they stand.
         """
-        device = self._device
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate([] if known is None else known.keys_values):
-            cache.update(keys, values, layer)
-        token_ids, depth, end = (
-            torch.from_numpy(np.where(order < 0, 0, array[order]).astype(np.int64)).to(device)
-            for array in (tree.token_ids, tree.depth, tree.end)
+        first = len(known.nodes)
+        cache = collecting(known.keys_values)
+        index, token_ids, depth, end = (
+            torch.from_numpy(array[None].astype(np.int64)).to(self._device, non_blocking=True)
+            for array in (order, tree.token_ids[order], tree.depth[order], tree.end[order])
         )
-        # padding attends to a row's first token
-        index = torch.from_numpy(np.maximum(order, order[:, :1])).to(device)
         asks = index[:, first:, None]
         full = (index[:, None, :] <= asks) & (asks < end[:, None, :])
         output = body_of(self.model)(
@@ -175,35 +177,39 @@ class LabelScorer:
             past_key_values=cache,
             use_cache=True,
         )
-        layers: list[Any] = list(cache.layers)
-        joined = [(_row_after_row(layer.keys), _row_after_row(layer.values)) for layer in layers]
-        return output.last_hidden_state.flatten(0, 1), joined
+        return output.last_hidden_state[0], collected(cache)
 
-    def _scores_after(self, prompts: Prompts) -> NDArray[np.float64]:
-        """Label scores after each prompt; float64 [prompts, K]."""
+    def _choices_after(self, prompts: Prompts) -> list[Tensor]:
+        """Log-probabilities on the device, [prompts, E]: of each trie's edges, or of all choices of the closed one."""
         states = self._states(prompts)
         if self.closed is not None:
-            return self._closed_scores(states)
-        scores = np.zeros((len(prompts.lengths), len(self.label_ids)))
-        for trie, of_trie in zip(self.tries, states, strict=True):
-            source = torch.from_numpy(trie.edge_source + 1).to(of_trie.device)
-            target = torch.from_numpy(trie.edge_target).to(of_trie.device)
-            edges = edge_log_probabilities(self.model, of_trie, source, target)
-            scores[:, trie.labels] = trie.label_scores(edges.cpu().numpy())
-        return scores
+            return [self._closed_choices(states)]
+        tries = zip(self.tries, states, strict=True)
+        return [
+            edge_log_probabilities(self.model, of_trie, trie.edge_source + 1, trie.edge_target)
+            for trie, of_trie in tries
+        ]
 
-    def _closed_scores(self, states: Iterator[Tensor]) -> NDArray[np.float64]:
+    def _closed_choices(self, states: Iterator[Tensor]) -> Tensor:
         """states: for each piece those of the prompt's end and of its tokens, [prompts, 1 + M, width]."""
         assert self.closed is not None
         trie = self.closed.trie
-        choices = None
+        choices = torch.zeros(1, 0)  # of an only label
         for number, of_piece in enumerate(states):
-            if choices is None:
+            if not number:
                 shape = len(of_piece), len(trie.child_token)
                 choices = torch.empty(shape, device=of_piece.device, dtype=torch.float64)
             self.closed.add_log_probabilities(self.model, number, of_piece, choices)
-        found = np.zeros((1, 0)) if choices is None else choices.cpu().numpy()
-        return trie.label_scores(found)
+        return choices
+
+    def _summed(self, choices: list[Tensor]) -> NDArray[np.float64]:
+        """Label scores of prompts from what `_choices_after` gives; float64 [prompts, K]."""
+        if self.closed is not None:
+            return self.closed.trie.label_scores(choices[0].cpu().numpy())
+        scores = np.zeros((len(choices[0]), len(self.label_ids)))
+        for trie, edges in zip(self.tries, choices, strict=True):
+            scores[:, trie.labels] = trie.label_scores(edges.cpu().numpy())
+        return scores
 
     def _states(self, prompts: Prompts) -> Iterator[Tensor]:
         """For each tree in turn the states of a prompt's end and of its tokens after it, [prompts, 1 + M, width].
@@ -221,18 +227,15 @@ class LabelScorer:
     def _run_trees(self, trees: Sequence[LabelTrie | TokenTree], prompts: Prompts) -> Tensor:
         """Hidden states of the nodes of trees after each prompt; [trees, prompts, longest, width]."""
         device = self._device
-        rows, width = len(trees) * len(prompts.lengths), prompts.keys_values[0][0].shape[-2]
+        rows, width = len(trees) * len(prompts.lengths), prompts.places.shape[-1]
         longest = max(map(len, trees))
         arrays = np.zeros((3, len(trees), longest), np.int64)
         arrays[2] = np.arange(1, longest + 1)  # padding attends to the prompt and itself
         for number, tree in enumerate(trees):
             arrays[:, number, : len(tree)] = tree.token_ids, tree.depth, tree.end
-        token_ids, depth, end = torch.from_numpy(arrays).to(device).repeat_interleave(len(prompts.lengths), 1)
+        of_trees = torch.from_numpy(arrays).to(device, non_blocking=True)
+        token_ids, depth, end = of_trees.repeat_interleave(len(prompts.lengths), 1)
         lengths = prompts.lengths.repeat(len(trees))
-        cache = DynamicCache()
-        for layer, (keys, values) in enumerate(prompts.keys_values):
-            copies = len(trees), 1, 1, 1
-            cache.update(keys.repeat(copies), values.repeat(copies), layer)
         node = torch.arange(longest, device=device)
         depth = lengths[:, None] + depth
         past_depth = torch.arange(width, device=device)[None].expand(rows, width)
@@ -243,7 +246,7 @@ class LabelScorer:
             input_ids=token_ids,
             position_ids=depth,
             attention_mask=self.attention.limit(full, depth, torch.cat([past_depth, depth], dim=1)),
-            past_key_values=cache,
+            past_key_values=choosing(prompts.keys_values, prompts.places.repeat(len(trees), 1)),
             use_cache=True,
         )
         found: Tensor = output.last_hidden_state
@@ -253,9 +256,8 @@ class LabelScorer:
         """Label scores after one prompt of a model that takes no trees; float64 [K]."""
         if self.closed is None:
             return plain_label_scores(self.model, prompt, self.label_ids, self.max_tokens)
-        of_prompt: NDArray[np.float64] = self._closed_scores(
-            plain_piece_states(self.model, prompt, self.closed.trie)
-        )[0]
+        choices = self._closed_choices(plain_piece_states(self.model, prompt, self.closed.trie))
+        of_prompt: NDArray[np.float64] = self._summed([choices])[0]
         return of_prompt
 
     @property
@@ -280,18 +282,6 @@ def label_scorer(
     return LabelScorer(model, attention, label_ids, (), max_tokens, closed)
 
 
-def _rows(tree: TokenTree) -> NDArray[np.int64]:
-    """The tokens of a forest, a row for each tree, -1 where one is shorter; one row for all where they differ much."""
-    starts = [0]
-    while (end := int(tree.end[starts[-1]])) < len(tree):
-        starts.append(end)
-    sizes = np.diff([*starts, len(tree)])
-    if len(sizes) * sizes.max() > ROWS_WORTH * len(tree):
-        return np.arange(len(tree))[None]
-    column = np.arange(sizes.max())
-    return np.where(column < sizes[:, None], np.array(starts)[:, None] + column, -1)
-
-
-def _row_after_row(values: Tensor) -> Tensor:
-    """[rows, heads, W, width of a head] to [1, heads, rows * W, width of a head]."""
-    return values if len(values) == 1 else values.transpose(0, 1).flatten(1, 2)[None]
+def _node_by_node(values: Tensor, place: Tensor | None) -> Tensor:
+    """[rows, heads, W, width of a head] to [1, heads, L, width of a head]; place: of each node among the rows."""
+    return values if place is None else values.transpose(0, 1).flatten(1, 2)[None, :, place]

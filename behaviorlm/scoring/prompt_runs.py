@@ -14,10 +14,14 @@ from behaviorlm.trees.token_tree import TokenTree
 
 @dataclass(frozen=True)
 class Prompts:
-    """A batch of B prompts: lengths [B], last hidden states [B, width], keys and values [B, heads, longest, width]."""
+    """A batch of B prompts: lengths [B], last hidden states [B, width], places int64 [B, longest], 0 beyond its end.
+
+    keys_values: of the run, in which the places are.
+    """
 
     lengths: Tensor
     ends: Tensor
+    places: Tensor
     keys_values: KeysValues
 
 
@@ -44,20 +48,15 @@ class PromptRun:
         pairs = [(keys[:, :, index], values[:, :, index]) for keys, values in self.keys_values]
         return KeptPrefix(self.tree.token_ids[path], pairs)
 
-    def gathered(self, which: slice) -> Prompts:
-        """Some prompts' own paths out of the tree, padded on the right."""
+    def chosen(self, which: slice) -> Prompts:
+        """Some of the prompts. Nothing waits for the device."""
         paths, device = self.paths[which], self.hidden.device
-        lengths = torch.tensor([len(path) for path in paths], device=device)
+        lengths = np.array([len(path) for path in paths])
         padded = np.zeros((len(paths), int(lengths.max())), dtype=np.int64)
         for row, path in enumerate(paths):
             padded[row, : len(path)] = self.place[path]
-        index = torch.from_numpy(padded).to(device)
-        ends = index[torch.arange(len(paths), device=device), lengths - 1]
-        return Prompts(
-            lengths,
-            self.hidden[ends - (len(self.tree) - self.computed)],
-            [
-                (keys[0][:, index].transpose(0, 1), values[0][:, index].transpose(0, 1))
-                for keys, values in self.keys_values
-            ],
+        ends = padded[np.arange(len(paths)), lengths - 1] - (len(self.tree) - self.computed)
+        lengths_there, ends_there, places = (
+            torch.from_numpy(array).to(device, non_blocking=True) for array in (lengths, ends, padded)
         )
+        return Prompts(lengths_there, self.hidden[ends_there], places, self.keys_values)

@@ -6,11 +6,16 @@ are needed. So the head's matrix is multiplied a piece at a time, and of a block
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from behaviorlm.model.compiled import compiled_function
 from behaviorlm.model.lm_head import HEAD_ROWS, adjusted_logits, causal_lm, head_logits, plain_matrix
+
+Int64 = NDArray[np.int64]
 
 HEAD_LOGITS = {"cpu": 1 << 21}
 """Logits that are there at a time, 8 MB; of a head that is no plain matrix whole rows, one at least. With Gemma's
@@ -19,10 +24,11 @@ OTHER_HEAD_LOGITS = 1 << 28
 """On other devices: 1 GB, because each block there is a launch of several kernels."""
 
 
-def edge_log_probabilities(model: nn.Module, states: Tensor, source: Tensor, target: Tensor) -> Tensor:
+def edge_log_probabilities(model: nn.Module, states: Tensor, source: Int64, target: Int64) -> Tensor:
     """Log-probability of each edge after each prompt, over the whole vocabulary; float32 [prompts, E].
 
     states: [prompts, S, width]. source: int64 [E], the state at which an edge is read. target: int64 [E], its token.
+    Nothing waits for the device.
     """
     head = plain_matrix(model)
     rows = HEAD_ROWS if head is not None else whole_rows(model)
@@ -31,10 +37,11 @@ def edge_log_probabilities(model: nn.Module, states: Tensor, source: Tensor, tar
         prompts = states[first : first + rows]
         step = max(1, rows // len(prompts))
         for start in range(0, states.shape[1], step):
-            edges = torch.nonzero((source >= start) & (source < start + step))[:, 0]
+            edges = np.flatnonzero((source >= start) & (source < start + step))
             if len(edges):
                 blocks = _blocks(model, prompts[:, start : start + step], head)
-                found[first : first + rows, edges] = _read(blocks, source[edges] - start, target[edges])
+                read = _read(blocks, source[edges] - start, target[edges])
+                found[first : first + rows, _there(edges, found)] = read
     return found
 
 
@@ -49,7 +56,7 @@ def _allowed(device: torch.device) -> int:
 
 
 def _blocks(model: nn.Module, states: Tensor, head: nn.Linear | None) -> Iterator[tuple[int, Tensor]]:
-    """Logits [..., columns] of the vocabulary from a token on in float32, block by block."""
+    """Logits [..., columns] of the vocabulary from a token on, in the head's own numbers, block by block."""
     if head is None:
         yield 0, head_logits(model, states)
         return
@@ -59,19 +66,35 @@ def _blocks(model: nn.Module, states: Tensor, head: nn.Linear | None) -> Iterato
     for first in range(0, len(head.weight), columns):
         part = slice(first, first + columns)
         logits = linear(rows, head.weight[part], None if head.bias is None else head.bias[part])
-        yield first, adjusted_logits(model, logits).float().unflatten(0, states.shape[:2])
+        yield first, adjusted_logits(model, logits).unflatten(0, states.shape[:2])
 
 
-def _read(blocks: Iterator[tuple[int, Tensor]], source: Tensor, target: Tensor) -> Tensor:
+def _read(blocks: Iterator[tuple[int, Tensor]], source: Int64, target: Int64) -> Tensor:
     """Log-probabilities of edges from blocks of the logits [prompts, states, columns]; float32 [prompts, E]."""
     normalizer = read = None
     for first, logits in blocks:
-        total = torch.logsumexp(logits, dim=-1)
+        total = _log_sum(logits)
         if normalizer is None or read is None:
-            normalizer, read = total, logits.new_empty(len(logits), len(source))
+            normalizer, read = total, total.new_empty(len(logits), len(source))
         else:
             normalizer = torch.logaddexp(normalizer, total)
-        here = torch.nonzero((target >= first) & (target < first + logits.shape[-1]))[:, 0]
-        read[:, here] = logits[:, source[here], target[here] - first]
+        here = np.flatnonzero((target >= first) & (target < first + logits.shape[-1]))
+        of_state, of_token, edges = (
+            _there(places, logits) for places in (source[here], target[here] - first, here)
+        )
+        read[:, edges] = logits[:, of_state, of_token].float()
     assert normalizer is not None and read is not None
-    return read - normalizer[:, source]
+    return read - normalizer[:, _there(source, normalizer)]
+
+
+def _there(places: Int64, tensor: Tensor) -> Tensor:
+    return torch.from_numpy(places).to(tensor.device, non_blocking=True)
+
+
+def _log_sum(logits: Tensor) -> Tensor:
+    """The logarithm of the summed exponentials of each row, in float32."""
+    return _compiled_log_sum(logits) if logits.is_cuda else torch.logsumexp(logits.float(), dim=-1)
+
+
+_compiled_log_sum = compiled_function(lambda logits: torch.logsumexp(logits.float(), dim=-1))
+"""On a GPU one pass over the logits; step by step they would be written and read again in float32 five times."""

@@ -33,12 +33,15 @@ class TreeRows:
     take: int64 [B, W], the token of the tree that stands there; padding repeats token 0.
     depth, end: int64 [B, W], as in TokenTree, `end` counted within the row; padding attends to itself alone.
     place: int64 [L], where in the flattened rows each token (of copies, the first) stands.
+    copies, originals: int64 [C], where its further copies stand there, and the tokens that they are of.
     """
 
     take: Int64
     depth: Int64
     end: Int64
     place: Int64
+    copies: Int64
+    originals: Int64
 
 
 def tree_rows(tree: TokenTree, row_tokens: int = ROW_TOKENS, multiple: int = 1) -> TreeRows | None:
@@ -60,14 +63,18 @@ def tree_rows(tree: TokenTree, row_tokens: int = ROW_TOKENS, multiple: int = 1) 
     take = np.zeros((len(rows), width), dtype=np.int64)
     end = np.tile(np.arange(1, width + 1), (len(rows), 1))
     depth = np.zeros((len(rows), width), dtype=np.int64)
-    place = np.zeros(len(tree), dtype=np.int64)
-    for index in reversed(range(len(rows))):
-        row = rows[index]
+    place = np.full(len(tree), -1, dtype=np.int64)
+    copies = []
+    for index, row in enumerate(rows):
+        stands = index * width + np.arange(len(row))
         take[index, : len(row)] = row
         depth[index, : len(row)] = tree.depth[row]
         end[index, : len(row)] = np.searchsorted(row, tree.end[row])
-        place[row] = index * width + np.arange(len(row))
-    return TreeRows(take, depth, end, place)
+        is_first = place[row] < 0
+        place[row[is_first]] = stands[is_first]
+        copies.append(stands[~is_first])
+    further = np.concatenate(copies)
+    return TreeRows(take, depth, end, place, further, take.ravel()[further])
 
 
 def _rounded(size: int, multiple: int) -> int:

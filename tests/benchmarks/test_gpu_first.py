@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.gpu_clock import Record, Row
-from benchmarks.gpu_first import main
+from benchmarks.gpu_first import exit_code, main
 from benchmarks.gpu_shapes import drawn_model, shapes
 
 
@@ -46,6 +46,20 @@ def test_an_arm_that_fails_is_recorded_and_so_is_one_without_time(tmp_path: Path
     record.attempt("tuning", {"shape": "8B"}, 200, fails)
     first, second = json.loads((tmp_path / "gpu.json").read_text())["sections"]["tuning"]
     assert first["error"] == "RuntimeError: out of memory" and "skipped" in second
+
+
+@pytest.mark.parametrize(
+    ("rows", "code"),
+    [
+        ([{"median_s": 1.0}, {"skipped": "no time left"}], 0),
+        ([{"median_s": 1.0}, {"error": "no kernel", "may_fail": True}], 0),
+        ([{"median_s": 1.0}, {"error": "out of memory"}], 1),
+        ([{"median_s": 1.0}, {"equal": False}], 1),
+        ([{"skipped": "no time left"}], 1),
+    ],
+)
+def test_the_exit_code_tells_what_is_wrong(rows: list[Row], code: int) -> None:
+    assert exit_code(rows) == code
 
 
 @pytest.mark.parametrize("name", ["0.5B", "1.5B", "8B"])

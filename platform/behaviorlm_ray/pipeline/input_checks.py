@@ -192,7 +192,7 @@ def _check_cloze_lengths(settings: RunSettings) -> None:
 
 
 def _check_precision(settings: RunSettings) -> None:
-    keeps_masters([weights_dtype(settings.model)], settings.execution.tuning.zero_stage)
+    keeps_masters([weights_dtype(settings.model)])
 
 
 def _check_adapter(settings: RunSettings) -> None:

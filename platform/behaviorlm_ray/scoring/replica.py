@@ -17,6 +17,7 @@ from behaviorlm.model.adapters import load_trained, merged_where_exact
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
+from behaviorlm.model.gpu import own_gpu, require_room
 from behaviorlm.model.precision import slowness
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer
@@ -70,7 +71,10 @@ def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
         if task.trained is None
         else merged_where_exact(load_trained(task.model, storage.local_copy(task.trained)))
     )
-    model = loaded.to("cuda" if task.use_gpu else "cpu").eval().requires_grad_(False)
+    device = own_gpu() if task.use_gpu else torch.device("cpu")
+    if task.use_gpu:
+        require_room(loaded, device)
+    model = loaded.to(device).eval().requires_grad_(False)
     return model, choose_attention(model, allow_plain=task.allow_plain)
 
 

@@ -104,7 +104,8 @@ class TuningExecution(Settings):
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         1,
-        description="What DeepSpeed shards: 0 nothing, 1 moments, 2 gradients too, 3 parameters too.",
+        description="What DeepSpeed shards: 1 moments, 2 gradients too, 3 parameters too. 0: nothing is, and DeepSpeed "
+        "is left out; fastest for LoRA, of which the first two save nothing.",
     )
     zero_options: dict[str, Any] = Field(
         default_factory=dict,

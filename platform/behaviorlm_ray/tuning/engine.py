@@ -1,4 +1,4 @@
-"""The DeepSpeed engine: a model handed over, with what DeepSpeed must be told and kept from."""
+"""What carries out a tuning's steps: DeepSpeed, with what it must be told and kept from, or nothing sharded at all."""
 
 import logging
 import os
@@ -15,18 +15,51 @@ from torch import Tensor
 from behaviorlm.errors import ModelError
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.precision import slowness
-from behaviorlm.model.tree_model import TreeModel
+from behaviorlm.model.tree_model import PackTensors, TreeModel
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.gradient_watch import GradientWatch
 from behaviorlm_ray.tuning.precision import keeps_masters
+from behaviorlm_ray.tuning.replicated import Replicated
 from behaviorlm_ray.tuning.utilization import ModelWork, model_work
+
+
+class Sharded:
+    """A DeepSpeed engine, as a step uses it."""
+
+    def __init__(self, deepspeed: Any) -> None:
+        self.deepspeed, self.optimizer = deepspeed, deepspeed.basic_optimizer
+        self.device: torch.device = deepspeed.device
+        self.module: TreeModel = deepspeed.module
+
+    def forward(self, pack: PackTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """What the model says of a pack."""
+        found: tuple[Tensor, Tensor, Tensor] = self.deepspeed(pack)
+        return found
+
+    def backward(self, loss: Tensor, is_last: bool) -> None:
+        """Add the gradients of a pack to those of the step; is_last: of this worker's packs. Collective."""
+        self.deepspeed.set_gradient_accumulation_boundary(is_last)
+        # DeepSpeed averages over workers
+        self.deepspeed.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
+
+    def step(self, rate: float) -> float:
+        """Clip the gradients and move the parameters. Returns their norm, NaN where it is not told; collective."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.deepspeed.step()
+        norm = self.deepspeed.get_global_grad_norm()
+        return float("nan") if norm is None else float(norm)
+
+    def close(self) -> None:
+        """Its hooks hold the model in a circle that garbage collection does not see."""
+        self.deepspeed.destroy()
 
 
 @dataclass
 class TuningEngine:
-    """A DeepSpeed engine with what a step needs beside it; work: of its model, None where it is not known."""
+    """What runs the steps, with what they need beside it; work: of its model, None where it is not known."""
 
-    deepspeed: Any
+    runner: Sharded | Replicated
     config: TuningConfig
     zero_stage: int
     names: dict[Tensor, str]
@@ -37,11 +70,11 @@ class TuningEngine:
 
     @property
     def device(self) -> torch.device:
-        return self.deepspeed.device
+        return self.runner.device
 
     @property
     def tree_model(self) -> TreeModel:
-        return self.deepspeed.module
+        return self.runner.module
 
 
 def prepare_process(execution: TuningExecution) -> None:
@@ -60,25 +93,19 @@ def start_engine(
     execution: TuningExecution,
     read: Callable[[str, str], Tensor] | None = None,
 ) -> TuningEngine:
-    """Hand a model to DeepSpeed. Needs an initialized torch.distributed; collective.
+    """Make a model ready for its steps. Needs an initialized torch.distributed; collective.
 
     read: gives a parameter of what is continued by ("parameter", name), flattened; None: the model is tuned as it is.
     float32 models train in float32; bfloat16 ones in bfloat16 with float32 masters, moments and accumulation.
-    Raises ModelError for a model without trainable parameters, ConfigError for another dtype and where ZeRO cannot.
+    Raises ModelError for a model without trainable parameters, ConfigError for another dtype.
     """
-    import deepspeed
-
-    deepspeed.utils.logger.setLevel(logging.WARNING)
-    # It would compile an extension at first use (64 s in place of 5), and a worker killed meanwhile leaves a lock on
-    # which later runs hang.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ModelError("the model has no trainable parameter: add an adapter or choose full tuning")
     if read is not None:
         _set_parameters(model, read)
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    low_precision = keeps_masters(dtypes, execution.zero_stage)
+    low_precision = keeps_masters(dtypes)
     trainable_numel = sum(parameter.numel() for parameter in trainable)
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
@@ -86,24 +113,43 @@ def start_engine(
     kept = 0 if model.kept_tail is None else len(model.kept_tail.among)
     work = model_work(model.model, tokens, kept)  # before parameters are sharded
     stage = _possible_stage(model, execution.zero_stage)
-    engine, _, _, _ = deepspeed.initialize(
-        model=model,
-        model_parameters=trainable,
-        config=_deepspeed_config(config, execution, stage, low_precision, trainable_numel),
-    )
-    if stage == 3:
-        _keep_head_gathered(engine)
-    engine.module.train()
-    names = {
-        parameter: name for name, parameter in engine.module.named_parameters() if parameter.requires_grad
+    runner: Sharded | Replicated
+    if stage == 0:
+        runner = Replicated(model, config, execution.use_gpu, low_precision)
+    else:
+        runner = _sharded(model, config, execution, stage, low_precision)
+    runner.module.train()
+    names: dict[Tensor, str] = {
+        parameter: name for name, parameter in runner.module.named_parameters() if parameter.requires_grad
     }
-    gradients = GradientWatch(engine.device)
+    gradients = GradientWatch(runner.device)
     for parameter in names:
         parameter.register_hook(gradients.add)
     dtype = "bfloat16 with float32 masters" if low_precision else "float32"
     if low_precision and (told := slowness("bfloat16", execution.use_gpu)):
         announce(told)
-    return TuningEngine(engine, config, stage, names, gradients, dtype, trainable_numel, work)
+    return TuningEngine(runner, config, stage, names, gradients, dtype, trainable_numel, work)
+
+
+def _sharded(
+    model: TreeModel, config: TuningConfig, execution: TuningExecution, stage: int, low_precision: bool
+) -> Sharded:
+    import deepspeed
+
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    # It would compile an extension at first use (64 s in place of 5), and a worker killed meanwhile leaves a lock on
+    # which later runs hang.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    numel = sum(parameter.numel() for parameter in trainable)
+    engine, _, _, _ = deepspeed.initialize(
+        model=model,
+        model_parameters=trainable,
+        config=_deepspeed_config(config, execution, stage, low_precision, numel),
+    )
+    if stage == 3:
+        _keep_head_gathered(engine)
+    return Sharded(engine)
 
 
 def _set_parameters(model: TreeModel, read: Callable[[str, str], Tensor]) -> None:

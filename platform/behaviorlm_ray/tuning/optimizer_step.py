@@ -1,8 +1,7 @@
 """One optimizer step over the packs of a step.
 
 A step's gradient is the sum over its packs, whoever computes them: worker r takes packs r, r + W, …; one that
-is left without a pack runs an empty one, so that all take part in the same collectives. DeepSpeed averages
-over workers, which is undone by scaling the loss.
+is left without a pack runs an empty one, so that all take part in the same collectives.
 """
 
 import time
@@ -59,9 +58,8 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
         index = micro_step * world + rank
         pack = packs[index] if index < len(packs) else empty_pack()
         torch.manual_seed(pack_seed(engine.config.seed, step, index))
-        engine.deepspeed.set_gradient_accumulation_boundary(micro_step == rounds - 1)
-        loss, parts, _ = engine.deepspeed(pack_tensors(pack, engine.device))
-        engine.deepspeed.backward(loss * world, scale_wrt_gas=False)
+        loss, parts, _ = engine.runner.forward(pack_tensors(pack, engine.device))
+        engine.runner.backward(loss, is_last=micro_step == rounds - 1)
         non_finite = engine.gradients.look()  # before anything is added to them
         if index < len(packs):
             totals[: module.parts] += parts.double()
@@ -78,15 +76,13 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
             "b_tuning.learning_rate or one_stage.learning_rate), or check the base model's dtype"
         )
     rate = learning_rate(step, steps, engine.config)
-    for group in engine.deepspeed.basic_optimizer.param_groups:
-        group["lr"] = rate
-    engine.deepspeed.step()
+    norm = engine.runner.step(rate)
     return StepOutcome(
         loss=sum(part_sums),
         parts=part_sums,
         samples=int(samples),
         tokens=int(tokens),
-        gradient_norm=_gradient_norm(engine),
+        gradient_norm=norm,
         learning_rate=rate,
         seconds=time.perf_counter() - started,
     )
@@ -95,8 +91,3 @@ def run_step(engine: TuningEngine, packs: Sequence[TokenTree], step: int, steps:
 def pack_seed(seed: int, step: int, pack: int) -> int:
     """Seed of dropout for one pack; follows from the position in the schedule, not from who computes it."""
     return int(np.random.SeedSequence([seed, step, pack]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _gradient_norm(engine: TuningEngine) -> float:
-    norm = engine.deepspeed.get_global_grad_norm()
-    return float("nan") if norm is None else float(norm)

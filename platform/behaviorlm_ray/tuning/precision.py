@@ -7,10 +7,10 @@ import torch
 from behaviorlm.errors import ConfigError
 
 
-def keeps_masters(dtypes: Collection[torch.dtype], zero_stage: int) -> bool:
+def keeps_masters(dtypes: Collection[torch.dtype]) -> bool:
     """Whether weights of these dtypes are tuned with float32 masters: bfloat16 ones are.
 
-    Raises ConfigError for a dtype that tuning does not work in, and for bfloat16 under a ZeRO stage without masters.
+    Raises ConfigError for a dtype that tuning does not work in.
     """
     refused = sorted(
         str(dtype).removeprefix("torch.") for dtype in {*dtypes} - {torch.float32, torch.bfloat16}
@@ -20,10 +20,4 @@ def keeps_masters(dtypes: Collection[torch.dtype], zero_stage: int) -> bool:
             f"model.dtype: the base's weights are loaded as {', '.join(refused)}, but tuning works in float32 or "
             "bfloat16: set model.dtype to one of them"
         )
-    low_precision = torch.bfloat16 in dtypes
-    if low_precision and zero_stage == 0:
-        raise ConfigError(
-            "execution.tuning.zero_stage: 0 keeps no float32 masters of bfloat16 weights: set it to 1, 2 or 3, or "
-            "model.dtype to float32"
-        )
-    return low_precision
+    return torch.bfloat16 in dtypes

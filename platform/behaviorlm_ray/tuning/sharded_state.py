@@ -1,4 +1,4 @@
-"""Parameters and Adam's moments behind DeepSpeed's four ways of sharding them, by name and as plain tensors.
+"""Parameters and Adam's moments behind the four ways of sharding them, by name and as plain tensors.
 
 Everything here addresses *fragments*: the elements [start, start + length) of a flattened parameter that this
 worker keeps, and where they lie in the flat tensor that the optimizer updates. Gathering sums fragments over
@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from behaviorlm_ray.tuning.engine import TuningEngine
+from behaviorlm_ray.tuning.engine import Sharded, TuningEngine
+from behaviorlm_ray.tuning.replicated import Replicated
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS = ("parameter", *MOMENTS)
@@ -41,14 +42,13 @@ class Fragment:
 
 def fragments(engine: TuningEngine) -> Iterator[Fragment]:
     """This worker's fragment of every trainable parameter, in the model's order, the same on all workers."""
-    groups = engine.deepspeed.basic_optimizer.param_groups
-    for parameter, name in engine.names.items():
+    groups = engine.runner.optimizer.param_groups
+    for place, (parameter, name) in enumerate(engine.names.items()):
         if engine.zero_stage == 3:
             yield _partitioned(engine, parameter, name)
-        elif engine.zero_stage == 0:
-            yield Fragment(
-                name, tuple(parameter.shape), parameter.numel(), 0, parameter.numel(), parameter, 0
-            )
+        elif isinstance(engine.runner, Replicated):
+            master = engine.runner.masters[place]
+            yield Fragment(name, tuple(parameter.shape), parameter.numel(), 0, parameter.numel(), master, 0)
         else:
             mapping = parameter._hp_mapping  # type: ignore[attr-defined]
             flat = groups[0]["params"][0]
@@ -77,7 +77,7 @@ def gather(engine: TuningEngine) -> dict[str, dict[str, Tensor]]:
     contributes = engine.zero_stage > 0 or dist.get_rank() == 0  # ZeRO-0 replicates: count one worker only
     for fragment in fragments(engine):
         whole = torch.zeros(len(KINDS), fragment.numel, dtype=torch.float32, device=fragment.flat.device)
-        state = engine.deepspeed.basic_optimizer.state.get(fragment.flat, {})
+        state = engine.runner.optimizer.state.get(fragment.flat, {})
         if fragment.length and contributes:
             target = whole.narrow(1, fragment.start, fragment.length)
             target[0] = fragment.view(fragment.flat.detach())
@@ -97,10 +97,13 @@ def restore(engine: TuningEngine, read: Callable[[str, str], Tensor], steps: int
     read(kind, name) gives the whole flattened float32 tensor. The model's own (rounded) parameters were set when the
     engine was started.
     """
+    groups = engine.runner.optimizer.param_groups
     for fragment in fragments(engine):
-        state = engine.deepspeed.basic_optimizer.state[fragment.flat]
+        state = engine.runner.optimizer.state[fragment.flat]
         if not state:
-            state["step"] = torch.tensor(float(steps))
+            # a fused optimizer has it on the device
+            device = fragment.flat.device if groups[0].get("fused") else None
+            state["step"] = torch.tensor(float(steps), device=device)
             state.update({moment: torch.zeros_like(fragment.flat.detach()) for moment in MOMENTS})
         if fragment.length == 0:
             continue
@@ -112,7 +115,8 @@ def restore(engine: TuningEngine, read: Callable[[str, str], Tensor], steps: int
 
 def _partitioned(engine: TuningEngine, parameter: Tensor, name: str) -> Fragment:
     """ZeRO-3: equal shares of each parameter, the last ones padded or empty."""
-    zero = engine.deepspeed.optimizer
+    assert isinstance(engine.runner, Sharded)
+    zero = engine.runner.deepspeed.optimizer
     group, offset, share = zero.grad_position[zero.get_param_id(parameter)]
     numel, shape = parameter.ds_numel, tuple(parameter.ds_shape)  # type: ignore[attr-defined]
     start = min(dist.get_rank() * share, numel)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from behaviorlm.errors import BehaviorLMError, ClusterError, ConfigError, DataError, ModelError, StorageError
+from behaviorlm.model.gpu import gpu_name
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
@@ -99,9 +101,10 @@ def tune_rank(
     engine = start_engine(model, task.config, task.execution, checkpoint.read if checkpoint else None)
     if dist.get_rank() == 0:
         workers = dist.get_world_size()
+        on = f", {gpu_name()}" if engine.device.type == "cuda" else ""
         announce(
             f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage}, "
-            f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters"
+            f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters{on}"
         )
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
@@ -111,7 +114,7 @@ def tune_rank(
     with CheckpointWriter(places[0], keep, identity, checkpoint, places[1]) as writer:
         _train(task, schedule, engine, records, writer, report, preempted)
     summary = _finish(task, schedule, engine, records)
-    engine.deepspeed.destroy()  # its hooks hold the model in a circle that garbage collection does not see
+    engine.runner.close()
     return summary
 
 
@@ -215,9 +218,11 @@ def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 def _gathered(engine: TuningEngine) -> Any:
     """A context in which the trainable parameters are whole on every worker, as they are but for ZeRO-3."""
+    if engine.zero_stage != 3:
+        return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(list(engine.names), enabled=engine.zero_stage == 3)
+    return deepspeed.zero.GatheredParameters(list(engine.names))
 
 
 def _identity(task: TuningTask, schedule: Schedule, model: TreeModel) -> dict[str, str]:

@@ -33,7 +33,7 @@ def test_blocks_give_the_models_log_probabilities_within_their_bound(
     torch.manual_seed(0)
     states = torch.randn(prompts, 7, lm_head.causal_lm(model).config.hidden_size)
     edges = np.random.default_rng(0).integers(0, [7, VOCABULARY], (50, 2))
-    source, target = torch.from_numpy(edges.T.copy())
+    source, target = edges.T
     expected = torch.log_softmax(lm_head.head_logits(model, states).double(), -1)[:, source, target]
 
     unwatched, allowed, seen = lm_head.adjusted_logits, VOCABULARY + 3, list[int]()

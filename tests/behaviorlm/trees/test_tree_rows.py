@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from behaviorlm.model.attention_choice import choose_attention
+from behaviorlm.model.row_attention import RowTensors
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 from behaviorlm.trees.tree_rows import TreeRows, tree_rows
@@ -57,6 +58,12 @@ def test_every_token_sees_the_same_path_in_its_row(seed: int, windows: int, root
         assert rows.take[row, seen].tolist() == tree.path_to(token).tolist()
         assert rows.depth[row, column] == tree.depth[token]
     assert len(np.unique(rows.place)) == len(tree) <= count * width
+    # every place is a token's, a further copy's, or padding, which has depth 0 and is not told
+    assert not set(rows.copies) & set(rows.place)
+    assert (rows.take.ravel()[rows.copies] == rows.originals).all()
+    told = np.zeros(count * width, bool)
+    told[rows.place] = told[rows.copies] = True
+    assert (rows.take.ravel()[~told] == 0).all()
 
 
 @given(st.integers(0, 10**6), st.integers(0, 30), st.integers(1, 60))
@@ -109,8 +116,8 @@ def test_padding_to_rounded_widths_changes_no_loss_and_no_gradient(name: str, wi
     batch = pack_tensors(tree, "cpu", row_tokens=48)
     rows = tree_rows(tree, 48, multiple=64)
     assert rows is not None and (windows == 0) == (len(rows.take) == 1)
-    take, depth, end, place = map(torch.from_numpy, (rows.take, rows.depth, rows.end, rows.place))
-    padded = replace(batch, rows=(take, depth, end, place))
+    arrays = (rows.take, rows.depth, rows.end, rows.place, rows.copies, rows.originals)
+    padded = replace(batch, rows=RowTensors(*map(torch.from_numpy, arrays)))
     found = []
     for given_batch in (batch, padded):
         model.zero_grad()

@@ -49,20 +49,7 @@ def test_a_float16_base_is_read_as_float32(inputs: Path, small_base: Path, is_st
     found = run.inputs.precision
     assert (found.dtype, found.stored, run.resolved.model.dtype) == ("float32", "float16", "float32")
     with pytest.raises(ConfigError, match=r"model\.dtype: .*float16.*float32 or bfloat16: set model\.dtype"):
-        keeps_masters({torch.float16, torch.float32}, 1)
-
-
-@pytest.mark.parametrize("is_stated", [True, False])
-def test_zero_stage_0_is_refused_for_bfloat16_weights(
-    inputs: Path, small_base: Path, is_stated: bool
-) -> None:
-    base = base_in(inputs / "brain", small_base, torch.bfloat16, is_stated)
-    check_inputs(open_run(settings_of(inputs, base, "execution.tuning.zero_stage=0")), is_written=False)
-    as_stored = "model.dtype=bfloat16"
-    with pytest.raises(ConfigError, match=r"execution\.tuning\.zero_stage: 0 .*1, 2 or 3"):
-        check_model(settings_of(inputs, base, "execution.tuning.zero_stage=0", as_stored))
-    check_model(settings_of(inputs, base, "execution.tuning.zero_stage=1", as_stored))
-    check_model(settings_of(inputs, base, "execution.tuning.zero_stage=0", "model.dtype=float32"))
+        keeps_masters({torch.float16, torch.float32})
 
 
 @pytest.mark.parametrize("value", ["[query]", "'.*query'", "'*query'"])
@@ -102,8 +89,6 @@ def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_bas
     settings = settings_of(
         inputs,
         small_base,
-        "model.dtype=bfloat16",
-        "execution.tuning.zero_stage=0",
         "model.lora.target_modules=[query]",
         f"auxiliary=[{{name: talk, paths: [{inputs}/talk.jsonl], max_tokens: 1000}}]",
         f"prompt.instruction={'press the button ' * 200}",
@@ -114,7 +99,6 @@ def test_all_that_does_not_fit_the_model_is_told_at_once(inputs: Path, small_bas
     assert told == [
         "prompt",
         "auxiliary.0.max_tokens",
-        "execution.tuning.zero_stage",
         "model.lora.target_modules",
     ]
 

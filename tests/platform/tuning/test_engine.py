@@ -135,7 +135,7 @@ def test_dropout_does_not_depend_on_the_worker_count(tmp_path: Path) -> None:
     assert curve != pytest.approx(without, rel=1e-4)
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_bfloat16_stays_close_to_float32_and_keeps_its_precision_in_masters(
     stage: int, tmp_path: Path, plain_loop: tuple[dict[str, torch.Tensor], list[float]]
 ) -> None:
