@@ -1,7 +1,7 @@
 """Repeat a run on synthetic logs of several seeds, with few shots of the tail and bases that know more or less.
 
-Each cell leaves a record, <k>-<knowledge>-<seed>.json in the folder `records`; what has one is not run again, so a study
-that was stopped goes on, and several processes may share one: --k, --knowledge and --seeds choose.
+Each cell leaves a record, <k>-<knowledge>-<seed>.json in the folder `records`; what has one is not run again, so a
+study that was stopped goes on, and several processes may share one: --k, --knowledge and --seeds choose.
 `python -m behaviorlm_lab.study.tables FOLDER` prints the tables over a folder of records. Records that were made with
 other settings, code or packages than the study has now are refused.
 """

@@ -1,1 +1,1 @@
-"""The comparison that the project is about, on synthetic worlds: few shots, doses of knowledge, seeds; one file a cell."""
+"""The comparison that the project is about, on synthetic worlds: few shots, doses of knowledge, seeds, a file each."""

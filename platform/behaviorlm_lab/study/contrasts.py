@@ -36,9 +36,7 @@ def found(records: Sequence[Record], contrast: Contrast) -> Found | None:
     if any(None in pair for pair in sides):
         return None
     values = np.array([first["both"] - second["both"] for first, second in sides])
-    resamples = np.array(
-        [np.subtract(first["resamples"], second["resamples"]) for first, second in sides]
-    )
+    resamples = np.array([np.subtract(first["resamples"], second["resamples"]) for first, second in sides])
     random = np.random.default_rng(0)
     seeds = random.integers(0, len(values), (DRAWS, len(values)))
     drawn = resamples[seeds, random.integers(0, resamples.shape[1], seeds.shape)].mean(axis=1)

@@ -1,4 +1,4 @@
-"""What the predictions of a cell reach in expectation under p*, each by itself and against another, with resamples of users.
+"""What the predictions of a cell reach in expectation under p*, with resamples of users.
 
 Where there is no truth, what was drawn stands in its place. The endpoint's mean ("both") is (anchor accuracy + tail
 macro recall) / 2, the recall over tail behaviors with at least 10 targets in expectation.
@@ -45,7 +45,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Truth:
-    """Of n test samples: p* float64[n, K], the user of each, int[n] from 0, is_anchor bool[K]; seed of the resamples."""
+    """Of n test samples: p* float64[n, K], the user of each, int[n] from 0; is_anchor bool[K]; seed of resamples."""
 
     probabilities: Floats
     users: NDArray[np.int64]
@@ -88,9 +88,7 @@ class Truth:
             np.full(len(self.probabilities), -1),
             np.array([0.5]),
         )
-        return Endpoint(
-            float(found.expected_anchor_accuracy[0]), float(found.expected_tail_macro_recall[0])
-        )
+        return Endpoint(float(found.expected_anchor_accuracy[0]), float(found.expected_tail_macro_recall[0]))
 
 
 def truth_of(prepared: StageOutput, settings: RunSettings, seed: int) -> Truth:
@@ -112,9 +110,7 @@ def choices_of(prepared: StageOutput, evaluated: StageOutput, settings: RunSetti
     """What every predictor chose under every decision rule, int[n] in the order of the test samples, by its name."""
     place = {name: number for number, name in enumerate(open_log(prepared, settings).vocabulary.names)}
     columns = [f"chosen_{rule}" for rule in DECISION_RULES]
-    table = pq.read_table(
-        storage.local_copy(evaluated.folder / PREDICTIONS), columns=["predictor", *columns]
-    )
+    table = pq.read_table(storage.local_copy(evaluated.folder / PREDICTIONS), columns=["predictor", *columns])
     predictors = table["predictor"].to_numpy(zero_copy_only=False)
     found = {}
     for predictor in dict.fromkeys(predictors):

@@ -119,7 +119,7 @@ def making(records: Mapping[Path, Record]) -> Iterable[tuple[str, str, Mapping[s
     return [(str(path), kind_of(record), record["made"]) for path, record in records.items()]
 
 
-def kind_of(record: Record) -> str:
+def kind_of(record: Mapping[str, Any]) -> str:
     """What it has in common with those of other seeds."""
     return Cell(record["k"], record["knowledge"], record["seed"]).kind
 

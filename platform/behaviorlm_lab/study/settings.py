@@ -114,9 +114,7 @@ class StudySettings(Settings):
     def _known(self) -> Self:
         unknown = [name for name in self.k if name not in self.shots]
         if unknown:
-            raise ValueError(
-                f"k: there is no {', '.join(unknown)} among the shots {', '.join(self.shots)}"
-            )
+            raise ValueError(f"k: there is no {', '.join(unknown)} among the shots {', '.join(self.shots)}")
         for name, of in self.shots.items():
             strange = sorted({*of.arms, *of.rates} - self.arms.keys())
             if strange:
@@ -127,7 +125,10 @@ class StudySettings(Settings):
 
 
 def study_run(study: StudySettings, cell: str, k: str, seed: int, files: dict[str, Any]) -> RunSettings:
-    """The run of one cell. files: dotted keys that name its log, texts and base. Raises ConfigError with every problem."""
+    """The run of one cell. files: dotted keys that name its log, texts and base.
+
+    Raises ConfigError with every problem.
+    """
     shots = study.shots[k]
     arms = _arms(study, shots)
     values: dict[str, Any] = study.values | shots.values | dict.fromkeys(SEEDED, seed) | files

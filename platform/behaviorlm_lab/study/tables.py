@@ -10,8 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from behaviorlm.errors import ConfigError
 from behaviorlm.scoring.model_names import (
     ADJUSTED,
@@ -63,15 +61,14 @@ def _about(records: Sequence[Record]) -> str:
         for role in roles
         if "adjusted" not in role
     )
-    return (
-        f"The most that one predictor can have of both: {best}. Chosen on validation: {chosen}."
-        + ("" if None in few else f" Few shots: {few[0]}.")
+    return f"The most that one predictor can have of both: {best}. Chosen on validation: {chosen}." + (
+        "" if None in few else f" Few shots: {few[0]}."
     )
 
 
 def values(records: Sequence[Record]) -> list[str]:
-    """One row a predictor: both under each rule, and under the one that validation prefers in each cell its parts and how
-    far it is ahead of the reference: over seeds with Student's t, of a single cell over users.
+    """One row a predictor: both under each rule; under the one that validation prefers in each cell its parts, too, and
+    how far it is ahead of the reference: over seeds with Student's t, of a single cell over users.
     """
     rows = []
     for shown in _rows(records):
