@@ -4,7 +4,6 @@ Where there is no truth, what was drawn stands in its place. The endpoint's mean
 macro recall) / 2, the recall over tail behaviors with at least 10 targets in expectation.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,7 +105,7 @@ def truth_of(prepared: StageOutput, settings: RunSettings, seed: int) -> Truth:
     return Truth(probabilities, users.astype(np.int64), log.vocabulary.is_anchor, seed)
 
 
-def choices_of(prepared: StageOutput, evaluated: StageOutput, settings: RunSettings) -> Mapping[str, Choices]:
+def choices_of(prepared: StageOutput, evaluated: StageOutput, settings: RunSettings) -> dict[str, Choices]:
     """What every predictor chose under every decision rule, int[n] in the order of the test samples, by its name."""
     place = {name: number for number, name in enumerate(open_log(prepared, settings).vocabulary.names)}
     columns = [f"chosen_{rule}" for rule in DECISION_RULES]

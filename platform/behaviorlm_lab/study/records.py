@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 
 from behaviorlm.errors import ConfigError
-from behaviorlm.scoring.model_names import split_model_name
+from behaviorlm.scoring.model_names import model_name, split_model_name
 from behaviorlm_lab.study.cells import Cell
-from behaviorlm_lab.study.measuring import Truth, choices_of, truth_of
+from behaviorlm_lab.study.measuring import Endpoint, choices_of, truth_of
+from behaviorlm_lab.study.order_free import order_free
 from behaviorlm_lab.study.provenance import check_same_making, provenance
-from behaviorlm_lab.study.roles import REFERENCE, Candidate, roles
+from behaviorlm_lab.study.roles import REFERENCE, USER_AND_CLOCK, Candidate, roles
 from behaviorlm_lab.study.settings import StudySettings
 from behaviorlm_lab.world.generator import Floats
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
-from behaviorlm_ray.pipeline.prepare import prepare
+from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.storage import Location
 
 Record = dict[str, Any]
+Spread = tuple[Endpoint, Floats]
 
 KEYS = {"study", "k", "knowledge", "seed", "made", "models", "roles"}
 
@@ -35,19 +37,22 @@ def record_of(run: Run, runner: Runner, study: StudySettings, cell: Cell) -> Rec
     `both` in each resample of users, the same resamples for all.
     """
     settings = run.settings
-    evaluated = runner.run(evaluate(run))
+    evaluated, prepared = runner.run(evaluate(run)), runner.run(prepare(run))
     results, details = (_read(evaluated.folder / name) for name in (RESULTS, DETAILS))
-    prepared = runner.run(prepare(run))
     truth = truth_of(prepared, settings, cell.seed)
-    chosen = choices_of(prepared, evaluated, settings)
+    chosen, objectives = choices_of(prepared, evaluated, settings), details["validation"]
+    if study.order == "shuffled":
+        log = open_log(prepared, settings)
+        for rule, (objective, choices) in order_free(log, settings).items():
+            chosen[model_name(USER_AND_CLOCK, rule)] = choices
+            objectives.setdefault(USER_AND_CLOCK, {})[rule] = objective
     measured = {name: truth.spread(choices) for name, choices in chosen.items()}
     candidates = [
-        Candidate(name, *split_model_name(name), details["validation"][split_model_name(name).predictor])
+        Candidate(name, *split_model_name(name), objectives[split_model_name(name).predictor])
         for name in measured
     ]
     of_roles = roles(candidates, list(study.arms))
-    _, of_reference = measured[of_roles[REFERENCE]]
-    reference = measured[of_roles[REFERENCE]][0].both
+    reference = USER_AND_CLOCK if USER_AND_CLOCK in of_roles else REFERENCE
     return {
         "study": study.name,
         "k": cell.k,
@@ -55,15 +60,14 @@ def record_of(run: Run, runner: Runner, study: StudySettings, cell: Cell) -> Rec
         "seed": cell.seed,
         "made": provenance(settings, study, run.inputs.base),
         "samples": results["samples"] | {"few_shot": results.get("few_shot")},
-        "best": _numbers(truth),
+        "best": _parts(truth.best),
         "recommended": results["recommended"]["model"],
+        "reference": reference,
         "models": {
             one.name: {
-                "anchor": measured[one.name][0].anchor,
-                "tail": measured[one.name][0].tail,
-                "both": measured[one.name][0].both,
+                **_parts(measured[one.name][0]),
                 "validation": one.objective,
-                "ahead": _ahead(measured[one.name], reference, of_reference),
+                "ahead": _ahead(measured[one.name], measured[of_roles[reference]]),
             }
             for one in candidates
         },
@@ -75,15 +79,13 @@ def record_of(run: Run, runner: Runner, study: StudySettings, cell: Cell) -> Rec
     }
 
 
-def _ahead(measured: Any, reference: float, of_reference: Floats) -> list[float]:
-    endpoint, resamples = measured
-    low, high = np.quantile(resamples - of_reference, (0.025, 0.975))
-    return [endpoint.both - reference, float(low), float(high)]
+def _ahead(measured: Spread, reference: Spread) -> list[float]:
+    low, high = np.quantile(measured[1] - reference[1], (0.025, 0.975))
+    return [measured[0].both - reference[0].both, float(low), float(high)]
 
 
-def _numbers(truth: Truth) -> dict[str, float]:
-    best = truth.best
-    return {"anchor": best.anchor, "tail": best.tail, "both": best.both}
+def _parts(endpoint: Endpoint) -> dict[str, float]:
+    return {"anchor": endpoint.anchor, "tail": endpoint.tail, "both": endpoint.both}
 
 
 def record_path(folder: Path, cell: Cell) -> Path:

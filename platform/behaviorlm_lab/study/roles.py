@@ -18,6 +18,8 @@ OF_ARMS = {
 }
 """Arms of the study that stand for a side under logit adjustment, at the rate that validation prefers."""
 RECOMMENDED, SINGLE, COUNTING = "recommended", "best single model", "best counting"
+USER_AND_CLOCK = "user_and_clock"
+"""A predictor and a role of the negative control alone, whose reference it is."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def roles(candidates: Sequence[Candidate], arms: Sequence[str]) -> dict[str, str
     def best(chosen: Sequence[Candidate]) -> str:
         return max(chosen, key=lambda one: round(one.objective, 9)).name
 
-    counting = [one for one in candidates if one.predictor in {*BASELINES, COUNTS}]
+    counting = [one for one in candidates if one.predictor in {*BASELINES, COUNTS, USER_AND_CLOCK}]
+    control = [one for one in counting if one.predictor == USER_AND_CLOCK]
     models = [one for one in candidates if one not in counting and not one.predictor.endswith(f"+{COUNTS}")]
     served = [one for one in candidates if one not in counting or one.predictor == COUNTS]
     found = {
@@ -76,7 +79,8 @@ def roles(candidates: Sequence[Candidate], arms: Sequence[str]) -> dict[str, str
         for role, arm in OF_ARMS.items()
         if arm in arms
     }
-    return found | {RECOMMENDED: best(served), SINGLE: best(models), COUNTING: best(counting)}
+    found |= {RECOMMENDED: best(served), SINGLE: best(models), COUNTING: best(counting)}
+    return found | ({USER_AND_CLOCK: best(control)} if control else {})
 
 
 def arm_of(predictor: str) -> str:

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from behaviorlm.baselines import BASELINES
 from behaviorlm.errors import ConfigError
 from behaviorlm.scoring.model_names import (
     ADJUSTED,
@@ -26,12 +27,12 @@ from behaviorlm_lab.study.contrasts import contrast_table
 from behaviorlm_lab.study.curve import curve
 from behaviorlm_lab.study.intervals import estimate, markdown, mean
 from behaviorlm_lab.study.records import kind_of, read_records
-from behaviorlm_lab.study.roles import REFERENCE, arm_of
+from behaviorlm_lab.study.roles import USER_AND_CLOCK, arm_of
 from behaviorlm_lab.study.settings import SEARCHED
 
 Record = Mapping[str, Any]
 
-SHOWN_COUNTING = ("per_user_frequency", "markov_order_3", "markov_order_3_context", COUNTS)
+SHOWN_COUNTING = ("per_user_frequency", "markov_order_3", "markov_order_3_context", COUNTS, USER_AND_CLOCK)
 """Counting baselines in the tables, beside the best one by validation; records have all."""
 TABLES, CURVE = "tables.md", "curve.svg"
 
@@ -53,17 +54,20 @@ def study_tables(records: Sequence[Record]) -> list[str]:
 
 
 def _about(records: Sequence[Record]) -> str:
-    few = [record["samples"]["few_shot"] for record in records]
     best = mean(record["best"]["both"] for record in records)
-    roles = records[0]["roles"]
-    chosen = "; ".join(
-        f"{role}: {', '.join(dict.fromkeys(record['roles'][role]['model'] for record in records))}"
-        for role in roles
-        if "adjusted" not in role
-    )
-    return f"The most that one predictor can have of both: {best}. Chosen on validation: {chosen}." + (
-        "" if None in few else f" Few shots: {few[0]}."
-    )
+    lines = [f"The most that one predictor can have of both: {best}."]
+    few = records[0]["samples"]["few_shot"]
+    if few is not None:
+        used = (
+            f"{few[name]['tail']} of {few[name]['tail_there']} in {name}" for name in ("train", "validation")
+        )
+        lines.append(f"Samples of the tail that are used, by the first seed: {', '.join(used)}.")
+    for role in records[0]["roles"]:
+        if not role.endswith("adjusted"):
+            chosen = dict.fromkeys(record["roles"][role]["model"] for record in records)
+            both = mean(record["roles"][role]["both"] for record in records)
+            lines.append(f"Chosen on validation as {role}: {', '.join(chosen)}, both {both}.")
+    return " ".join(lines)
 
 
 def values(records: Sequence[Record]) -> list[str]:
@@ -84,7 +88,7 @@ def values(records: Sequence[Record]) -> list[str]:
         rows.append([shown, *of_rules, *parts, _ahead(ahead)])
     header = ["model", "plain", "Bayes", "adjusted", "fitted", "preferred: anchor", "tail", "both"]
     assert DECISION_RULES == (PLAIN, BAYES, ADJUSTED, FITTED)
-    return markdown([*header, "on validation", f"ahead of {REFERENCE}"], rows)
+    return markdown([*header, "on validation", f"ahead of {records[0]['reference']}"], rows)
 
 
 def searched(records: Sequence[Record]) -> list[str]:
@@ -107,9 +111,7 @@ def _rows(records: Sequence[Record]) -> list[str]:
 
 
 def _is_counting(name: str) -> bool:
-    from behaviorlm.baselines import BASELINES
-
-    return name in {*BASELINES, COUNTS} or name.endswith(WITH_COUNTS)
+    return name in {*BASELINES, COUNTS, USER_AND_CLOCK} or name.endswith(WITH_COUNTS)
 
 
 def _model(record: Record, shown: str, rule: str) -> Mapping[str, Any]:

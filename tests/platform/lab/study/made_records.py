@@ -37,6 +37,7 @@ def made_record(cell: Cell, both: dict[str, float] | None = None, shift: float =
         "made": {"study": {"users": 600}, "settings": {"b_tuning.max_steps": 70}, "base": "the shipped one"},
         "samples": {"few_shot": None},
         "best": {"both": 0.5},
+        "reference": "one stage, adjusted",
         "models": {name: model(value) for name, value in (names | MODELS).items()},
         "roles": {
             role: {"model": "at_once", "both": value, "resamples": [value + shift, value + shift + 0.01]}

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from behaviorlm.baselines.frequency import fit_per_user_frequency
+from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm_lab.study.cells import Cell
 from behaviorlm_lab.study.contrasts import CONTRASTS, contrast_table, found, holm
 from behaviorlm_lab.study.curve import curve
 from behaviorlm_lab.study.intervals import estimate, mean
 from behaviorlm_lab.study.measuring import RESAMPLES, Truth
+from behaviorlm_lab.study.order_free import by_user_and_clock
 from behaviorlm_lab.study.records import write_record
 from behaviorlm_lab.study.roles import Candidate, roles
 from behaviorlm_lab.study.tables import main as tables_main
@@ -115,3 +118,26 @@ def test_fewer_than_three_seeds_have_no_interval() -> None:
     assert estimate([0.02, None, 0.04, 0.03]) == "0.030 (3 of 4 seeds)"
     assert estimate([None, None]) == "–"
     assert mean([0.02, None, 0.04], digits=2) == "0.03 (2 of 3 seeds)"
+
+
+def test_counting_by_user_and_clock_is_what_plain_counting_says() -> None:
+    random = np.random.default_rng(3)
+    users, events, behaviors = 12, 20, 4
+    start = np.repeat(np.arange(users) * events, events)
+    behavior = random.integers(0, behaviors, users * events).astype(np.int32)
+    context = random.integers(0, 3, users * events).astype(np.int32)
+    split = np.tile(np.repeat([0, 1, 2], [12, 4, 4]), users).astype(np.int8)
+    log = TimelineArrays(behavior, start, np.ones(len(start), bool), split, context, behaviors, 3)
+    said = by_user_and_clock(log, log.target_rows(1))
+    strength, smoothing = said.args
+    by_user = fit_per_user_frequency(log)
+    trained = [row for row in range(len(start)) if split[row] == 0]
+    row = int(log.target_rows(2)[5])
+    past = [behavior[other] for other in range(start[row], row)]
+    there = [behavior[other] for other in trained if context[other] == context[row]]
+    prior, concentration = by_user.prior, by_user.concentration
+    for one in range(behaviors):
+        own = (past.count(one) + concentration * prior[one]) / (len(past) + concentration)
+        clock = (there.count(one) + smoothing * prior[one]) / (len(there) + smoothing)
+        known = np.log(own) + strength * np.log(clock / prior[one])
+        assert said(np.array([row]))[0, one] == pytest.approx(known, abs=1e-5)
