@@ -25,7 +25,7 @@ RATES = ("one_stage.learning_rate", "a_tuning.learning_rate", "b_tuning.learning
 
 UNTUNED = "untuned"
 
-SEARCHED = "_at_"
+SEARCHED = "_rate_"
 """Between the name of an arm and its rate, in millionths, where several are tried."""
 
 
@@ -36,9 +36,6 @@ class Shots(Settings):
     values: dict[str, Any] = Field(default={}, description="Dotted keys of the run that go with it.")
     arms: dict[str, dict[str, Any]] = Field(
         default={}, description="Dotted keys that an arm changes on top of its own, by the arm's name."
-    )
-    rates: dict[str, float] = Field(
-        default={}, description="Learning rate of each arm, as a search chose it; else that of the run."
     )
 
 
@@ -72,7 +69,7 @@ class StudySettings(Settings):
     )
     search: list[float] = Field(
         default=[],
-        description="Learning rates that every arm is tried with; validation chooses. Empty: those of the shots.",
+        description="Learning rates that every arm is tried with; validation chooses. Empty: that of the run.",
     )
     order: Literal["as_lived", "shuffled"] = Field(
         default="as_lived",
@@ -116,7 +113,7 @@ class StudySettings(Settings):
         if unknown:
             raise ValueError(f"k: there is no {', '.join(unknown)} among the shots {', '.join(self.shots)}")
         for name, of in self.shots.items():
-            strange = sorted({*of.arms, *of.rates} - self.arms.keys())
+            strange = sorted(of.arms.keys() - self.arms.keys())
             if strange:
                 raise ValueError(
                     f"shots.{name}: there is no {', '.join(strange)} among the arms {', '.join(self.arms)}"
@@ -143,16 +140,14 @@ def study_run(study: StudySettings, cell: str, k: str, seed: int, files: dict[st
 
 
 def _arms(study: StudySettings, shots: Shots) -> dict[str, Any]:
-    """Every arm at its rate, or at each of those that are tried, as keys of the run."""
+    """Every arm as it is, or at each of the rates that are tried, as keys of the run."""
     found = {}
     for name, arm in study.arms.items():
         values = arm.values | shots.arms.get(name, {})
-        rates = {f"{name}{SEARCHED}{round(rate * 1e6)}": rate for rate in study.search}
-        if not rates:
-            rates = {name: shots.rates[name]} if name in shots.rates else {}
-        for called, rate in rates.items():
-            own = values | dict.fromkeys(RATES, rate)
+        tried = {
+            f"{name}{SEARCHED}{round(rate * 1e6)}": values | dict.fromkeys(RATES, rate)
+            for rate in study.search
+        }
+        for called, own in (tried or {name: values}).items():
             found[called] = {"tuning": arm.tuning, "description": arm.description, "values": own}
-        if not rates:
-            found[name] = {"tuning": arm.tuning, "description": arm.description, "values": values}
     return found

@@ -48,14 +48,13 @@ def test_a_seed_changes_every_seed_of_the_run_and_nothing_else(monkeypatch: pyte
 def test_every_arm_is_tried_with_every_rate_in_all_of_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     run = study_run(study(search=[1e-4, 1e-3]), "c", "3", 3, {})
-    tried = ["at_once_at_100", "at_once_at_1000", "two_at_100", "two_at_1000"]
+    tried = ["at_once_rate_100", "at_once_rate_1000", "two_rate_100", "two_rate_1000"]
     assert run.evaluation.arms == ["untuned", *tried]
     assert run.few_shot.tail_samples == 3
-    assert run.arms["two_at_1000"].values == {"selection.total": 7, **dict.fromkeys(RATES, 1e-3)}
-    rates = {"all": {"tail_samples": None, "rates": {"two": 2e-4}}}
-    chosen = study_run(study(k=["all"], shots=rates), "c", "all", 3, {})
-    assert chosen.arms["two"].values == {"selection.total": 9, **dict.fromkeys(RATES, 2e-4)}
-    assert chosen.arms["at_once"].values == {} and chosen.few_shot.tail_samples is None
+    assert run.arms["two_rate_1000"].values == {"selection.total": 7, **dict.fromkeys(RATES, 1e-3)}
+    plain = study_run(study(k=["all"]), "c", "all", 3, {})
+    assert plain.arms["two"].values == {"selection.total": 9}
+    assert plain.arms["at_once"].values == {} and plain.few_shot.tail_samples is None
 
 
 def test_cells_are_planned_shots_by_shots_and_a_smaller_dose_has_a_base_of_its_own(
@@ -75,7 +74,7 @@ def test_cells_are_planned_shots_by_shots_and_a_smaller_dose_has_a_base_of_its_o
     [
         ({"seeds": [1, 1]}, "each seed once"),
         ({"k": [4]}, "k: there is no 4 among the shots 3, all"),
-        ({"shots": {3: {"tail_samples": 3, "rates": {"three": 1e-3}}}}, "there is no three among the arms"),
+        ({"shots": {3: {"tail_samples": 3, "arms": {"three": {}}}}}, "there is no three among the arms"),
         ({"knowledge": [2]}, "shares are from 0 to 1"),
         ({"values": {"a_tuning.epoch": 1}}, "did you mean 'epochs'"),
         ({"arms": {"untuned": {"tuning": "untuned"}}, "shots": {3: {"tail_samples": 3}}}, "exist already"),

@@ -52,18 +52,18 @@ def test_roles_are_taken_by_what_validation_prefers() -> None:
         ]
 
     candidates = [
-        *of("at_once_at_100", plain=0.5, adjusted=0.30),
-        *of("at_once_at_300", plain=0.1, adjusted=0.31),
-        *of("a_then_b_at_100", plain=0.2, adjusted=0.2, fitted=0.6),
-        *of("a_then_b_at_100+counts", plain=0.7, adjusted=0.2),
+        *of("at_once_rate_100", plain=0.5, adjusted=0.30),
+        *of("at_once_rate_300", plain=0.1, adjusted=0.31),
+        *of("a_then_b_rate_100", plain=0.2, adjusted=0.2, fitted=0.6),
+        *of("a_then_b_rate_100+counts", plain=0.7, adjusted=0.2),
         *of("counts", plain=0.3),
         *of("bigram", plain=0.8),
     ]
     assert roles(candidates, ["at_once", "a_then_b"]) == {
-        "one stage, adjusted": "at_once_at_300+adjusted",
-        "A+B, adjusted": "a_then_b_at_100+adjusted",
-        "recommended": "a_then_b_at_100+counts",
-        "best single model": "a_then_b_at_100+fitted",
+        "one stage, adjusted": "at_once_rate_300+adjusted",
+        "A+B, adjusted": "a_then_b_rate_100+adjusted",
+        "recommended": "a_then_b_rate_100+counts",
+        "best single model": "a_then_b_rate_100+fitted",
         "best counting": "bigram",
     }
 
