@@ -16,13 +16,14 @@ from behaviorlm_lab.study.cells import Cell, cell_settings, planned_cells
 from behaviorlm_lab.study.provenance import provenance
 from behaviorlm_lab.study.records import existing_records, kind_of, read_records, write_record
 from behaviorlm_lab.study.runs import plan_study, run_study
-from behaviorlm_lab.study.settings import RATES, SEEDED, StudySettings, study_run
+from behaviorlm_lab.study.settings import RATES, SEARCHED, SEEDED, StudySettings, study_run
 from behaviorlm_lab.study.shuffled_log import shuffled
 from behaviorlm_lab.study.tables import study_tables
 from tests.platform.lab.study.made_records import made_record
 
 ROOT = Path(__file__).resolve().parents[4]
-KEPT = (ROOT / "docs/study/few_shot", ROOT / "docs/study/rates")
+KEPT = sorted(path.parent for path in (ROOT / "docs/study").glob("*/tables.md"))
+"""Folders of records."""
 
 
 def study(**values: Any) -> StudySettings:
@@ -171,14 +172,15 @@ def test_the_records_in_docs_were_made_with_the_keys_that_the_study_has_today(
 ) -> None:
     # the study builds on the demo's configuration: what it does not fix itself would change with the demo
     monkeypatch.chdir(ROOT)
-    settings = load_settings(StudySettings, ROOT / "jobs/configs/study/few_shot.yaml", ())
-    records = existing_records(KEPT[0])
-    assert records
-    for path, record in records.items():
+    assert KEPT
+    path = ROOT / "jobs/configs/study/few_shot.yaml"
+    for record in (record for folder in KEPT for record in existing_records(folder).values()):
+        is_search = any(SEARCHED in name for name in record["models"])
+        settings = load_settings(StudySettings, path, ("search=[1.0e-4, 5.0e-4]",) if is_search else ())
         cell = Cell(record["k"], record["knowledge"], record["seed"])
         made = json.loads(json.dumps(provenance(cell_settings(settings, cell), settings)["settings"]))
         recorded = record["made"]["settings"]
-        assert {key: made.get(key) for key in recorded} == recorded, path.name
+        assert {key: made.get(key) for key in recorded} == recorded, cell.name
 
 
 @pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
