@@ -41,7 +41,7 @@ SEARCH = [
     ["--config", "jobs/configs/search/demo.yaml", "--dry-run", "--base=absent.yaml"],
 ]
 STUDY = [
-    ["--config", "jobs/configs/study/world.yaml", "--sedes=[1]"],
+    ["--config", "jobs/configs/study/few_shot.yaml", "--sedes=[1]"],
     ["--config", "absent.yaml"],
 ]
 OTHERS = {
@@ -127,7 +127,7 @@ def test_help_and_what_is_refused_load_nothing_heavy(job: str, screens_of_jobs: 
 
 
 def test_what_only_prints_a_configuration_loads_nothing_heavy() -> None:
-    configs = {"run": "demo", "search": "search/demo", "study": "study/world"}
+    configs = {"run": "demo", "search": "search/demo", "study": "study/few_shot"}
     typed = [
         (job, arguments)
         for job, config in configs.items()

@@ -1,4 +1,4 @@
-"""A study whole, as small as it can be: conditions make their logs and bases, records are kept and not made twice."""
+"""A study whole, as small as it can be: cells make their logs and bases, records are kept and not made twice."""
 
 import json
 import subprocess
@@ -15,22 +15,22 @@ STUDY: dict[str, Any] = {
     "name": "study_tiny",
     "run": "jobs/configs/demo.yaml",
     "seeds": [0],
+    "k": [3],
     "users": 60,
     "conversations": 200,
     "values": {
         "one_stage.max_steps": 6,
         "a_tuning.max_steps": 4,
         "b_tuning.max_steps": 2,
-        "difficulty.max_per_behavior": 5,
+        "selection": {"total": 60, "within": "random"},
+        "difficulty": {"source": "base", "max_per_behavior": 5},
         "evaluation.max_samples": 80,
         "evaluation.max_validation_samples": 40,
-        "evaluation.retention_conversations": 3,
-        "evaluation.arms": ["untuned", "one_stage", "ab_tuned"],
-        "execution.tuning.workers": 1,
-        "execution.scoring_actors": 1,
+        "evaluation.retention_conversations": 0,
+        "execution": {"scoring_actors": 1, "tuning": {"workers": 1}},
     },
-    "examine": ["ab_tuned"],
-    "conditions": {"main": {}, "random_base": {"base": "random", "arms": ["untuned"]}},
+    "arms": {"at_once": {"tuning": "one_stage"}, "a_then_b": {"tuning": "ab_tuned"}},
+    "shots": {3: {"tail_samples": 3}},
 }
 
 
@@ -44,16 +44,12 @@ def test_a_study_runs_keeps_records_and_is_not_run_again(tmp_path: Path) -> None
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stdout + first.stderr
     folder = tmp_path / "runs" / "study_tiny" / "records"
-    record = json.loads((folder / "main-0.json").read_text())
-    assert record["optimizer_samples"]["untuned"] == 0
-    assert record["optimizer_samples"]["ab_tuned"] == pytest.approx(6 * 32, abs=6)
-    examined = record["difficulty"]["ab_tuned"]
-    assert 0 < examined["selected"]["all"]["samples"] < examined["scored"]["all"]["samples"]
-    assert set(examined["measures"]) == {"nll", "rank", "margin", "excess"}
-    assert -1 <= examined["measures"]["nll"]["with the truth"]["all"] <= 1
-    random_base = json.loads((folder / "random_base-0.json").read_text())
-    shipped, random = (r["retention"]["untuned"]["everyday"]["loss"] for r in (record, random_base))
-    assert shipped < 3 < random  # one has read small talk, the other nothing
+    record = json.loads((folder / "k3-knowledge1-0.json").read_text())
+    assert (
+        record["samples"]["few_shot"]["train"]["tail"] < record["samples"]["few_shot"]["train"]["tail_there"]
+    )
+    assert {"one stage, adjusted", "A+B, adjusted", "recommended"} <= set(record["roles"])
+    assert all(of["both"] <= record["best"]["both"] for of in record["models"].values())
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert again.returncode == 0 and "run 1 of 2" not in again.stdout
-    assert "### random_base (seeds 0)" in again.stdout
+    assert again.returncode == 0 and "cell 1 of 1" not in again.stdout
+    assert "### k = 3, knowledge 1 (seeds 0)" in again.stdout

@@ -1,8 +1,9 @@
-"""Repeat a run on synthetic logs of several seeds and conditions, and print the tables over them.
+"""Repeat a run on synthetic logs of several seeds, with few shots of the tail and bases that know more or less.
 
-Each run leaves a record, <root>/<name>/records/<condition>-<seed>.json; what has one is not run again. Records of
-several machines may be put into one folder: `python -m behaviorlm_lab.study.tables FOLDER` prints their tables.
-Records that were made with other settings, code or packages than the study has now are refused.
+Each cell leaves a record, <k>-<knowledge>-<seed>.json in the folder `records`; what has one is not run again, so a
+study that was stopped goes on, and several processes may share one: --k, --knowledge and --seeds choose.
+`python -m behaviorlm_lab.study.tables FOLDER` prints the tables over a folder of records. Records that were made with
+other settings, code or packages than the study has now are refused.
 """
 
 from collections.abc import Sequence
@@ -32,8 +33,8 @@ def run(settings: StudySettings) -> None:
     from behaviorlm_lab.study.tables import study_tables
     from behaviorlm_ray.cluster.connection import connected
 
-    plan_study(settings)  # every problem of every condition, before anything is made
+    plan_study(settings)  # every problem of every cell, before anything is made
     with connected():
         folder = run_study(settings)
-    print("\n".join(["", *study_tables(read_records(folder), settings.reference), ""]))
+    print("\n".join(["", *study_tables(read_records(folder)), ""]))
     print(f"wrote the records to {folder}")

@@ -1,1 +1,1 @@
-"""The comparison that the project is about, on synthetic worlds: several seeds and guards, one file for each run."""
+"""The comparison that the project is about, on synthetic worlds: few shots, doses of knowledge, seeds, a file each."""

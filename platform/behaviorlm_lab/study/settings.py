@@ -1,105 +1,97 @@
-"""What a study is told: the run to repeat, the seeds, and the conditions under which it is repeated."""
+"""What a study is told: the run to repeat, its arms with their rates, and the cells: shots, knowledge and seeds."""
 
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from behaviorlm.config import Settings, validate_settings, with_values
-from behaviorlm.errors import ConfigError
 from behaviorlm_lab.pretraining.recipe import STEPS
 from behaviorlm_ray.console.config_files import read_config
-from behaviorlm_ray.pipeline.settings import NAME, RunSettings, with_changed_keys
+from behaviorlm_ray.pipeline.arms import ArmSettings
+from behaviorlm_ray.pipeline.settings import NAME, RunSettings
 
-SEEDED = ("a_tuning.seed", "one_stage.seed", "b_tuning.seed", "selection.seed", "difficulty.seed")
-"""Keys of a run that get the study's seed; the samples that are measured on are those of the log of that seed."""
+SEEDED = (
+    "few_shot.seed",
+    "a_tuning.seed",
+    "one_stage.seed",
+    "b_tuning.seed",
+    "selection.seed",
+    "difficulty.seed",
+)
+"""Keys of a run that get the cell's seed; the samples that are measured on are those of the log of that seed."""
 
-REFERENCE = "one_stage+adjusted"
-"""What the others are compared with by default: hard to beat, and it costs nothing beyond one-stage tuning."""
+RATES = ("one_stage.learning_rate", "a_tuning.learning_rate", "b_tuning.learning_rate")
+"""Keys that an arm's rate is put into: all of its stages have the same."""
 
-PRIMARY_MODEL = "ab_tuned+adjusted"
-"""The model whose difference to the reference a study is about, as the method claims it: A+B by difficulty, adjusted
-like the reference."""
+UNTUNED = "untuned"
 
-MAIN = "main"
-"""The condition that the primary contrast is of, and that guards are compared with."""
+SEARCHED = "_rate_"
+"""Between the name of an arm and its rate, in millionths, where several are tried."""
 
 
-class Condition(Settings):
-    """One way of making log and base model; the defaults are those of the main result."""
+class Shots(Settings):
+    """How many samples the tail has, and what goes with that."""
 
-    generator: Literal["main", "second"] = Field(default="main", description="The world the log is from.")
-    opaque: bool = Field(
-        default=False, description="Codes instead of names in the log; the base has read the names."
+    tail_samples: int | None = Field(description="few_shot.tail_samples of the run; null: all there are.")
+    values: dict[str, Any] = Field(default={}, description="Dotted keys of the run that go with it.")
+    arms: dict[str, dict[str, Any]] = Field(
+        default={}, description="Dotted keys that an arm changes on top of its own, by the arm's name."
     )
-    base: Literal["shipped", "recipe", "random"] = Field(
-        default="shipped",
-        description="shipped: the run's model.base; recipe: made by behaviorlm pretrain's recipe with `knowledge` and "
-        "`pretraining_steps`; random: the same shape and tokenizer, never trained.",
-    )
-    knowledge: float = Field(
-        default=1.0, ge=0, le=1, description="Share of the causes that a base made by the recipe has read of."
-    )
-    size: Literal["small", "base", "large"] = Field(
-        default="base", description="Shape of a base that is made: 0.2, 0.8 or 2.0 million parameters."
-    )
-    seeds: list[int] | None = Field(default=None, description="Seeds of this condition; null: the study's.")
-    arms: list[str] | None = Field(
-        default=None, description="Arms compared under it; null: those of the run's evaluation.arms."
-    )
-    values: dict[str, Any] = Field(
-        default={}, description="Dotted keys of the run that differ under it, put over the study's `values`."
-    )
-
-    @model_validator(mode="after")
-    def _base_fits(self) -> Self:
-        if self.base == "shipped" and (self.knowledge < 1 or self.generator != "main"):
-            raise ValueError(
-                "the shipped base has read everything about the main world: for other knowledge or the second world "
-                "set base to 'recipe' or 'random'"
-            )
-        if self.base == "shipped" and self.size != "base":
-            raise ValueError(
-                f"the shipped base is of size base; for {self.size} set base to 'recipe' or 'random'"
-            )
-        return self
 
 
 class StudySettings(Settings):
     """A study."""
 
     name: str = Field(
-        pattern=NAME, description="Name of the study; worlds, bases and results are in <root>/<name>."
+        pattern=NAME, description="Name of the study; worlds, bases and runs are in <root>/<name>."
     )
     root: str = Field(default="runs", description="Folder of all runs, as storage.root of a run.")
+    records: str | None = Field(
+        default=None, description="Folder of the records, one for each cell; null: <root>/<name>/records."
+    )
     run: str = Field(description="YAML file of the run that is repeated.")
     values: dict[str, Any] = Field(
         default={}, description="Dotted keys of the run and their values, put over those of `run`."
     )
+    arms: dict[str, ArmSettings] = Field(
+        min_length=1, description="Arms that are compared, beside the untuned base, by name."
+    )
+    shots: dict[str, Shots] = Field(min_length=1, description="Shots by the name that `k` calls them by.")
+    k: list[str] = Field(min_length=1, description="Names of the shots to run.")
+    knowledge: list[float] = Field(
+        default=[1.0],
+        min_length=1,
+        description="Share of the causes that the base has read of: 1 is the shipped one, others are made.",
+    )
     seeds: list[int] = Field(
         min_length=1,
-        description="Seeds; each is a log of its own and an order of samples, all with one base.",
+        description="Seeds; each is a log, a draw of few shots and an order of samples of its own.",
     )
-    users: int = Field(default=300, ge=20, description="Users of each log.")
+    search: list[float] = Field(
+        default=[],
+        description="Learning rates that every arm is tried with; validation chooses. Empty: that of the run.",
+    )
+    order: Literal["as_lived", "shuffled"] = Field(
+        default="as_lived",
+        description="shuffled: the events of each user, with their clock and place, in an order drawn at random. A "
+        "control: there is no truth to hold against, and order is worth nothing.",
+    )
+    users: int = Field(default=600, ge=20, description="Users of each log.")
     events: tuple[int, int] = Field(default=(20, 40), description="Fewest and most events of a user.")
     conversations: int = Field(default=1000, ge=10, description="Conversations of small talk of each kind.")
     pretraining_steps: int = Field(
         default=STEPS, ge=1, description="Optimizer steps for bases that are made by the recipe."
     )
-    conditions: dict[str, Condition] = Field(
-        default={"main": Condition()}, min_length=1, description="Conditions by name."
-    )
-    only: list[str] | None = Field(
-        default=None, description="Conditions to run now, where several processes share the work; null: all."
-    )
-    reference: str = Field(
-        default=REFERENCE, description="The model that all others are compared with, seed by seed."
-    )
-    examine: str | None = Field(
-        default=None,
-        description="Arm with B-Tuning on a selection at random. On its samples all measures of difficulty are held "
-        "against the truth, and against what it learned about those that it did not select; null: none.",
-    )
-    examine_conditions: list[str] = Field(default=["main"], description="Conditions in which that is done.")
+
+    @field_validator("k", mode="before")
+    @classmethod
+    def _as_names(cls, k: Any) -> Any:
+        return [str(name) for name in k] if isinstance(k, list) else k
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _by_names(cls, shots: Any) -> Any:
+        return {str(name): of for name, of in shots.items()} if isinstance(shots, dict) else shots
 
     @field_validator("seeds")
     @classmethod
@@ -108,50 +100,54 @@ class StudySettings(Settings):
             raise ValueError(f"each seed once and none below 0, got {seeds}")
         return seeds
 
+    @field_validator("knowledge")
+    @classmethod
+    def _shares(cls, knowledge: list[float]) -> list[float]:
+        if any(not 0 <= share <= 1 for share in knowledge):
+            raise ValueError(f"shares are from 0 to 1, got {knowledge}")
+        return knowledge
+
     @model_validator(mode="after")
     def _known(self) -> Self:
-        for key, names in (("examine_conditions", self.examine_conditions), ("only", self.only or [])):
-            unknown = [name for name in names if name not in self.conditions]
-            if unknown:
+        unknown = [name for name in self.k if name not in self.shots]
+        if unknown:
+            raise ValueError(f"k: there is no {', '.join(unknown)} among the shots {', '.join(self.shots)}")
+        for name, of in self.shots.items():
+            strange = sorted(of.arms.keys() - self.arms.keys())
+            if strange:
                 raise ValueError(
-                    f"{key}: there is no {', '.join(unknown)} among the conditions {', '.join(self.conditions)}"
+                    f"shots.{name}: there is no {', '.join(strange)} among the arms {', '.join(self.arms)}"
                 )
         return self
 
 
-def study_run(study: StudySettings, condition: str, seed: int, files: dict[str, Any]) -> RunSettings:
-    """The run of one condition and seed. files: dotted keys that name its log, texts and base.
+def study_run(study: StudySettings, cell: str, k: str, seed: int, files: dict[str, Any]) -> RunSettings:
+    """The run of one cell. files: dotted keys that name its log, texts and base.
 
     Raises ConfigError with every problem.
     """
-    chosen = study.conditions[condition]
-    values: dict[str, Any] = study.values | chosen.values
-    values |= dict.fromkeys(SEEDED, seed) | files
-    values |= {"name": f"{study.name}-{condition}-{seed}", "evaluation.truth.world": chosen.generator}
-    if chosen.opaque:
-        values["evaluation.truth.opaque_seed"] = seed
-    if chosen.arms is not None:
-        values["evaluation.arms"] = chosen.arms
+    shots = study.shots[k]
+    arms = _arms(study, shots)
+    values: dict[str, Any] = study.values | shots.values | dict.fromkeys(SEEDED, seed) | files
+    values |= {
+        "name": f"{study.name}-{cell}",
+        "few_shot.tail_samples": shots.tail_samples,
+        "arms": arms,
+        "evaluation.arms": [UNTUNED, *arms],
+    }
     data = with_values(read_config(study.run, "run"), values)
-    run = validate_settings(RunSettings, data, f"{study.run}, condition {condition}")
-    if study.examine is not None:
-        _check_neutral(run, study.examine)
-    return run
+    return validate_settings(RunSettings, data, f"{study.run}, cell {cell}")
 
 
-def seeds_of(study: StudySettings, condition: str) -> list[int]:
-    """The seeds under which a condition is run."""
-    own = study.conditions[condition].seeds
-    return study.seeds if own is None else own
-
-
-def _check_neutral(run: RunSettings, arm: str) -> None:
-    if arm not in run.all_arms:
-        raise ConfigError(f"examine: there is no arm {arm}; known: {', '.join(run.all_arms)}")
-    chosen = run.all_arms[arm]
-    changed = with_changed_keys(run, chosen.values, f"arms.{arm}.values")
-    if chosen.tuning != "ab_tuned" or changed.selection.within != "random":
-        raise ConfigError(
-            f"examine: {arm} must have B-Tuning on a selection at random (selection.within: random), or what it left "
-            "out would differ from what it took by the measures themselves; use ab_random"
-        )
+def _arms(study: StudySettings, shots: Shots) -> dict[str, Any]:
+    """Every arm as it is, or at each of the rates that are tried, as keys of the run."""
+    found = {}
+    for name, arm in study.arms.items():
+        values = arm.values | shots.arms.get(name, {})
+        tried = {
+            f"{name}{SEARCHED}{round(rate * 1e6)}": values | dict.fromkeys(RATES, rate)
+            for rate in study.search
+        }
+        for called, own in (tried or {name: values}).items():
+            found[called] = {"tuning": arm.tuning, "description": arm.description, "values": own}
+    return found

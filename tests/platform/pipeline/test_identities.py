@@ -13,7 +13,6 @@ import pytest
 from behaviorlm.config import load_settings
 from behaviorlm.model.precision import Precision
 from behaviorlm.prompts.conversations import AuxiliarySource
-from behaviorlm_lab.study.learned import learned
 from behaviorlm_ray.pipeline.b_tune import b_tune
 from behaviorlm_ray.pipeline.evaluate import evaluate
 from behaviorlm_ray.pipeline.inputs import RunInputs
@@ -50,7 +49,7 @@ def test_every_stage_keeps_its_identity(case: str) -> None:
     name, kind = case.split(", ")
     settings = load_settings(RunSettings, str(ROOT / "jobs" / "configs" / f"{name}.yaml"), KINDS[kind])
     run = Run(settings, ConstantInputs(settings))
-    goals = [evaluate(run), learned(run), validate(run, "untuned"), validate(run, "one_stage")]
+    goals = [evaluate(run), validate(run, "untuned"), validate(run, "one_stage")]
     goals += [validate(run, "ab_tuned"), validate_rung(run, 10, b_tune(run, 10))]
     found: dict[str, list[str]] = {}
     for stage in in_order(goals):
@@ -63,7 +62,7 @@ def recipes(*overrides: str) -> dict[str, str]:
     path = str(ROOT / "jobs" / "configs" / "smartthings_us.yaml")
     settings = load_settings(RunSettings, path, overrides)
     run = Run(settings, ConstantInputs(settings))
-    goals = [evaluate(run), learned(run), validate(run, "untuned")]
+    goals = [evaluate(run), validate(run, "untuned")]
     return {stage.name: stage.recipe for stage in in_order(goals)}
 
 

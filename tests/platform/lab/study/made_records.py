@@ -1,37 +1,46 @@
-"""Records of study runs that never ran."""
+"""Records of cells that never ran."""
 
 from typing import Any
 
+from behaviorlm_lab.study.cells import Cell
+from behaviorlm_lab.study.roles import COUNTING, OF_ARMS, RECOMMENDED, SINGLE
 
-def made_record(
-    condition: str, seed: int, anchors: dict[str, float], base: str = "shipped", shift: float = 0.0
-) -> dict[str, Any]:
-    def model(anchor: float) -> dict[str, Any]:
-        drawn = {"value": anchor, "low": 0.0, "high": 1.0}
-        expected = {"anchor_accuracy": anchor, "tail_macro_recall": 0.5 * anchor, "tail_accuracy": 0.1}
-        return {"anchor_accuracy": drawn, "tail_macro_recall": drawn, "expected": expected}
+MODELS = {
+    "untuned": 0.2,
+    "at_once": 0.3,
+    "at_once+adjusted": 0.35,
+    "a_then_b": 0.34,
+    "a_then_b+adjusted": 0.36,
+    "a_then_b+counts": 0.37,
+    "counts": 0.33,
+}
+RULES = ("plain", "bayes", "adjusted", "fitted")
 
-    ends = [(0.2 + shift, 0.6), (0.6 + shift, 0.2)]
-    expected = [{"anchor_accuracy": anchor, "tail_macro_recall": tail} for anchor, tail in ends]
-    points = [{"tau": float(tau), "expected": point} for tau, point in enumerate(expected)]
-    front = {"points": points, "area": 0.9, "expected_area": 0.2 + seed / 100}
-    settings = {"condition.base": base, "b_tuning.max_steps": 70}
+
+def made_record(cell: Cell, both: dict[str, float] | None = None, shift: float = 0.0) -> dict[str, Any]:
+    """both: of the roles that are not at .3; shift: added to every resample."""
+
+    def model(value: float) -> dict[str, Any]:
+        parts = {"anchor": value, "tail": value, "both": value, "validation": value}
+        return {**parts, "ahead": [value - 0.35, value - 0.36, value - 0.34]}
+
+    names = {f"{name.partition('+adjusted')[0]}{rule}": 0.1 for name in MODELS for rule in ("", "+bayes")}
+    names |= {
+        f"{name.partition('+adjusted')[0]}{rule}": 0.1 for name in MODELS for rule in ("+adjusted", "+fitted")
+    }
+    of_roles = dict.fromkeys([*OF_ARMS, RECOMMENDED, SINGLE, COUNTING], 0.3) | (both or {})
     return {
         "study": "made",
-        "condition": condition,
-        "seed": seed,
-        "made": {"settings": settings, "base": f"the {base} one"},
-        "optimizer_samples": {"one_stage": 6400, "ab_tuned": 6400},
-        "scoring_samples": {"one_stage": 0, "ab_tuned": 8320},
-        "ceiling": {"anchor": 0.5},
-        "bound_of_tail_macro_recall": {"expected": 0.6},
-        "models": {name: model(value) for name, value in anchors.items()},
-        "tau": {"one_stage": 0.25, "ab_tuned": -0.5},
-        "validation": {
-            "one_stage": {"plain": 0.31, "adjusted": 0.35},
-            "ab_tuned": {"plain": 0.4, "adjusted": 0.4},
+        "k": cell.k,
+        "knowledge": cell.knowledge,
+        "seed": cell.seed,
+        "made": {"study": {"users": 600}, "settings": {"b_tuning.max_steps": 70}, "base": "the shipped one"},
+        "samples": {"few_shot": None},
+        "best": {"both": 0.5},
+        "reference": "one stage, adjusted",
+        "models": {name: model(value) for name, value in (names | MODELS).items()},
+        "roles": {
+            role: {"model": "at_once", "both": value, "resamples": [value + shift, value + shift + 0.01]}
+            for role, value in of_roles.items()
         },
-        "fronts": {"ab_tuned": front, "one_stage": {**front, "expected_area": 0.1}},
-        "retention": {"one_stage": {"everyday": {"loss": 2.0 + seed}, "cloze": {"accuracy": 0.5}}},
-        "difficulty": {},
     }

@@ -1,176 +1,115 @@
-"""The tables of a study: differences paired by seed, fronts, guards, difficulty."""
+"""What records say together: roles, contrasts with intervals, tables; what a cell reaches in expectation."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from behaviorlm_lab.study.comparison import fronts, tail_at_anchor
-from behaviorlm_lab.study.guards import guards
+from behaviorlm.baselines.frequency import fit_per_user_frequency
+from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm_lab.study.cells import Cell
+from behaviorlm_lab.study.contrasts import CONTRASTS, contrast_table, found, holm
+from behaviorlm_lab.study.curve import curve
 from behaviorlm_lab.study.intervals import estimate, mean
-from behaviorlm_lab.study.records import read_records, write_record
+from behaviorlm_lab.study.measuring import RESAMPLES, Truth
+from behaviorlm_lab.study.order_free import by_user_and_clock
+from behaviorlm_lab.study.records import write_record
+from behaviorlm_lab.study.roles import Candidate, roles
 from behaviorlm_lab.study.tables import main as tables_main
 from behaviorlm_lab.study.tables import study_tables
+from behaviorlm_lab.truth.frontier import expected
 from tests.platform.lab.study.made_records import made_record
 
-THREE = [
-    {"one_stage": 0.30, "ab_tuned": 0.34, "ab_tuned+adjusted": 0.36},
-    {"one_stage": 0.40, "ab_tuned": 0.47, "ab_tuned+adjusted": 0.46},
-    {"one_stage": 0.35, "ab_tuned": 0.40, "ab_tuned+adjusted": 0.41},
-]
+
+def truth(seed: int = 0) -> Truth:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet([3.0, 3.0, 0.5, 0.5, 0.01], 300)
+    return Truth(probabilities, random.integers(0, 20, 300), np.array([True, True, False, False, False]), 7)
 
 
-def interval(values: list[float]) -> str:
-    # Student's t for two degrees of freedom at .975 is 4.303
-    half = 4.3027 * np.std(values, ddof=1) / np.sqrt(3)
-    return f"[{np.mean(values) - half:+.3f}, {np.mean(values) + half:+.3f}]"
+def test_what_is_expected_is_what_the_frontier_says_and_resamples_are_of_whole_users() -> None:
+    of, choices = truth(), np.random.default_rng(1).integers(0, 5, 300)
+    endpoint, resamples = of.spread(choices)
+    known = expected(choices, of.probabilities, of.is_anchor)
+    assert endpoint.anchor == pytest.approx(known["anchor_accuracy"])
+    assert endpoint.tail == pytest.approx(known["tail_macro_recall"])
+    assert of.probabilities[:, 4].sum() < 10, "the last behavior does not count"
+    drawn = np.random.default_rng(7).integers(0, 20, (RESAMPLES, 20))
+    rows = np.concatenate([np.flatnonzero(of.users == user) for user in drawn[3]])
+    p, chosen = of.probabilities[rows], choices[rows]
+    hit = p[np.arange(len(rows)), chosen]
+    anchor = hit[chosen < 2].sum() / p[:, :2].sum()
+    tail = np.mean([hit[chosen == behavior].sum() / p[:, behavior].sum() for behavior in (2, 3)])
+    assert resamples[3] == pytest.approx((anchor + tail) / 2)
+    assert of.best.both >= endpoint.both
 
 
-def test_differences_are_paired_by_seed_for_each_quantity_with_student_s_interval(tmp_path: Path) -> None:
-    for seed, models in enumerate(THREE):
-        write_record(tmp_path, made_record("main", seed, models))
-    lines = study_tables(read_records(tmp_path), "one_stage")
-    rows = [line for line in lines if line.startswith("| ab_tuned |")]
-    of_values, of_differences, of_front, of_front_less, of_choices = rows
-    anchor, tail = [0.04, 0.07, 0.05], [0.02, 0.035, 0.025]
-    cells = [cell.strip() for cell in of_differences.strip("|").split("|")]
-    assert cells[1] == f"+0.053 {interval(anchor)}"
-    assert cells[2] == f"+0.027 {interval(tail)}"
-    assert cells[3] == f"+0.040 {interval([0.03, 0.0525, 0.0375])}"
-    assert cells[4] == f"+0.110 {interval([0.10, 0.11, 0.12])}"
-    # the front goes from (.2, .6) to (.6, .2): at an anchor accuracy of .3, .4 and .35 its tail is .5, .4 and .45
-    assert "| 0.450 [0.326, 0.574] |" in of_values
-    assert of_front == (
-        "| ab_tuned | 0.600 [0.600, 0.600] | 0.600 [0.600, 0.600] | 0.550 [0.550, 0.550] | 0.500 [0.500, 0.500] "
-        "| 0.450 [0.450, 0.450] | 0.400 [0.400, 0.400] |"
-    )
-    assert of_front_less == "| ab_tuned |" + " +0.000 [+0.000, +0.000] |" * 6, "both have the same front here"
-    assert of_choices == "| ab_tuned |  | 0.400 | 0.403 | 0.403 | 6,400 | 8,320 |"
-    assert any(line.startswith("| ab_tuned+adjusted | -0.5, -0.5, -0.5 | 0.400 | 0.410 |") for line in lines)
-    assert any("Means over seeds" in line and "one base model" in line for line in lines)
-    assert not any("Primary contrast" in line for line in lines), "that has a reference of its own"
-    assert "| one_stage | 3.000 | 0.500 |" in lines
-
-
-def test_the_tail_at_an_anchor_accuracy_is_the_most_that_a_front_has_there() -> None:
-    record = made_record("main", 0, THREE[0])
-    assert tail_at_anchor(record, "ab_tuned", 0.3) == pytest.approx(0.5)
-    assert tail_at_anchor(record, "ab_tuned+adjusted", 0.6) == pytest.approx(0.2)
-    assert tail_at_anchor(record, "ab_tuned", 0.1) == pytest.approx(0.6), (
-        "more anchors than asked for are no harm"
-    )
-    assert tail_at_anchor(record, "ab_tuned", 0.61) is None, "what weaker strengths would reach is not known"
-    assert tail_at_anchor(record, "nothing", 0.3) is None
-    record["fronts"]["ab_tuned"]["points"][0]["expected"] = None
-    assert tail_at_anchor(record, "ab_tuned", 0.3) is None
-
-
-def test_the_contrast_that_the_study_is_about_and_what_nobody_can_beat_stand_before_the_tables(
-    tmp_path: Path,
-) -> None:
-    front = {"expected_anchor_accuracy": [0.5, 0.4, 0.0], "expected_tail_macro_recall": [0.1, 0.4, 0.6]}
-    for seed, (plain, anchor) in enumerate(zip(THREE, (0.31, 0.43, 0.34), strict=True)):
-        record = made_record("main", seed, {**plain, "one_stage+adjusted": anchor})
-        write_record(tmp_path, record | {"ceiling_front": {**front, "expected_area": 0.25}})
-    lines = study_tables(read_records(tmp_path), "one_stage+adjusted")
-    contrast = [0.75 * 0.05, 0.75 * 0.03, 0.75 * 0.07]
-    (found,) = (line for line in lines if "Primary contrast" in line)
-    assert f"mean of both: {np.mean(contrast):+.3f} {interval(contrast)}." in found
-    assert any("the mean of both is 0.400 at most, and the area of the front 0.250" in line for line in lines)
-    assert any(line.startswith("The values of each seed") for line in study_tables([record], "one_stage"))
-    other = study_tables([record | {"condition": "opaque"}], "one_stage+adjusted")
-    assert not any("Primary contrast" in line for line in other), "it was named for the main condition"
-
-
-def test_fronts_are_compared_at_an_anchor_accuracy_seed_by_seed() -> None:
-    records = [made_record("main", seed, THREE[seed]) for seed in range(3)]
-    for record, tail in zip(records, (0.1, 0.2, 0.4), strict=True):
-        ends = [
-            {"anchor_accuracy": 0.0, "tail_macro_recall": tail},
-            {"anchor_accuracy": 0.3, "tail_macro_recall": tail},
+def test_roles_are_taken_by_what_validation_prefers() -> None:
+    def of(predictor: str, **objectives: float) -> list[Candidate]:
+        names = [f"{predictor}+{rule}" if rule != "plain" else predictor for rule in objectives]
+        return [
+            Candidate(name, predictor, rule, objectives) for name, rule in zip(names, objectives, strict=True)
         ]
-        record["fronts"]["one_stage"]["points"] = [{"tau": 0.0, "expected": end} for end in ends]
-    (row,) = (line for line in fronts(records, "one_stage+adjusted") if line.startswith("| ab_tuned |"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    ahead = [0.5, 0.4, 0.2]  # at an anchor accuracy of .2 ab_tuned has .6 of the tail, at .3 it has .5
-    assert cells[2] == f"{np.mean(ahead):+.3f} {interval(ahead)}"
-    ahead = [0.4, 0.3, 0.1]
-    assert cells[4] == f"{np.mean(ahead):+.3f} {interval(ahead)}" and cells[5] == "–"
+
+    candidates = [
+        *of("at_once_rate_100", plain=0.5, adjusted=0.30),
+        *of("at_once_rate_300", plain=0.1, adjusted=0.31),
+        *of("a_then_b_rate_100", plain=0.2, adjusted=0.2, fitted=0.6),
+        *of("a_then_b_rate_100+counts", plain=0.7, adjusted=0.2),
+        *of("counts", plain=0.3),
+        *of("bigram", plain=0.8),
+    ]
+    assert roles(candidates, ["at_once", "a_then_b"]) == {
+        "one stage, adjusted": "at_once_rate_300+adjusted",
+        "A+B, adjusted": "a_then_b_rate_100+adjusted",
+        "recommended": "a_then_b_rate_100+counts",
+        "best single model": "a_then_b_rate_100+fitted",
+        "best counting": "bigram",
+    }
 
 
-def test_an_unknown_reference_and_a_folder_without_records_are_refused_by_name(
+def test_a_contrast_is_of_seeds_and_users_and_needs_three_seeds_for_a_p() -> None:
+    ahead = [{"A+B, adjusted": 0.3 + 0.01 * seed} for seed in range(1, 5)]
+    records = [made_record(Cell("3", 1.0, seed), both) for seed, both in enumerate(ahead)]
+    of = found(records, CONTRASTS[0])
+    assert of is not None and of.values == pytest.approx([0.01, 0.02, 0.03, 0.04])
+    assert 0.01 <= of.low < 0.025 < of.high <= 0.04 and of.p == pytest.approx(2 / 10_001)
+    few = found(records[:2], CONTRASTS[0])
+    assert few is not None and few.p is None
+    level = found([made_record(Cell("3", 1.0, seed)) for seed in range(4)], CONTRASTS[0])
+    assert level is not None and level.p == 1.0 and level.low == level.high == 0.0
+    del records[0]["roles"]["A+B, adjusted"]
+    assert found(records, CONTRASTS[0]) is None
+
+
+def test_holm_multiplies_the_smallest_by_all_and_never_falls() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_the_family_has_holm_s_p_only_when_it_is_whole() -> None:
+    three = [[made_record(Cell(k, 1.0, seed)) for seed in range(3)] for k in ("3", "10", "all")]
+    whole, part = contrast_table(three), contrast_table(three[:1])
+    assert len(whole) == 2 + 12 and len(part) == 2 + 4
+    assert all(row.endswith("| 1.0000 | 1.0000 |") for row in whole[2:10])
+    assert all(row.endswith("| 1.0000 | – |") for row in [*whole[10:], *part[2:]])
+
+
+def test_tables_show_each_predictor_under_each_rule_and_are_written_beside_the_records(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_record(tmp_path / "records", made_record("main", 0, THREE[0]))
-    for arguments, message in (
-        ([str(tmp_path / "records"), "one_stag"], "there is no model 'one_stag'; known: one_stage, ab_tuned"),
-        ([str(tmp_path / "nowhere")], "nowhere"),
-    ):
-        with pytest.raises(SystemExit) as stopped:
-            tables_main(arguments)
-        assert stopped.value.code == 2 and message in capsys.readouterr().err
-    assert tables_main([str(tmp_path / "records"), "one_stage"]) == 0
-    assert "| less one_stage |" in capsys.readouterr().out
-
-
-def test_guards_take_their_gain_from_the_main_one_seed_by_seed(tmp_path: Path) -> None:
-    for seed, (plain, anchor) in enumerate(zip(THREE, (0.31, 0.43, 0.34), strict=True)):
-        models = {**plain, "one_stage+adjusted": anchor}
-        write_record(tmp_path, made_record("main", seed, models))
-        less = {name: value - 0.1 * (name == "ab_tuned") for name, value in models.items()}
-        write_record(tmp_path, made_record("random_base", seed, less, base="random"))
-        write_record(tmp_path, made_record("crossed", seed, models))
-    alone = {**THREE[0], "ab_tuned": 0.35, "one_stage+adjusted": 0.31}
-    write_record(tmp_path, made_record("random_base", 7, alone, base="random"))
-    lines = guards(read_records(tmp_path))
-    assert not any("crossed" in line for line in lines), "it has the log and the base of the main condition"
-    of_main = next(line for line in lines if line.startswith("| main | ab_tuned |")).split(" | ")
-    assert of_main[5].startswith("+0.027 [") and of_main[6].strip() == "", (
-        "seeds 0 to 2, and nothing to compare with"
-    )
-    row = next(line for line in lines if line.startswith("| random_base | ab_tuned |"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    # of tail macro recall, half the anchor accuracy: .05 less than main under each of the three seeds in common
-    assert cells[2] == "one_stage"
-    assert cells[6] == "+0.050 [+0.050, +0.050]" and cells[8] == "+0.100 [+0.100, +0.100]"
-    gains = [0.02 - 0.05, 0.035 - 0.05, 0.025 - 0.05, 0.025]
-    assert cells[5].startswith(f"{np.mean(gains):+.3f} [") and cells[13] == "4 (3)"
-    # of the mean of both, three quarters of the anchor accuracy; the fronts are the same under both
-    assert cells[10] == "+0.075 [+0.075, +0.075]" and cells[12] == "+0.000 [+0.000, +0.000]"
-    balancing = next(line for line in lines if line.startswith("| random_base | one_stage+adjusted |"))
-    gains_of_adjustment = [0.005, 0.015, -0.005, 0.005]
-    assert balancing.split(" | ")[5].startswith(f"{np.mean(gains_of_adjustment):+.3f} [")
-    assert guards([made_record("main", 0, THREE[0]), made_record("crossed", 0, THREE[0])]) == []
-
-
-def test_difficulty_tables_have_a_row_for_each_selection_and_each_measure() -> None:
-    def group(samples: int, p: float | None) -> dict[str, Any]:
-        return {"samples": samples, "mean_true_p": p}
-
-    scored = {"anchor": group(3000, 0.25), "tail": group(1000, 0.1)}
-    selected = {"anchor": group(900, 0.2), "tail": group(400, None)}
-    correlation = {"surprise": {"all": 0.9, "tail": 0.5, "anchor": 0.25}, "learnable": {"tail": None}}
-    records = [made_record("main", seed, THREE[0]) for seed in (0, 1)]
-    for record in records:
-        record["difficulty"] = {
-            "selections": {"ab_tuned": {"scored": scored, "selected": selected}},
-            "overlaps": {"tail": {"ab_tuned": {"ab_nll": 0.98}, "ab_nll": {"ab_tuned": 0.97}}},
-            "measures": {
-                "on": "ab_random",
-                "learned": {"on others": 0.125},
-                "nll": {group: {"before": 9.0, "after, on others": 2.5} for group in ("tail", "anchor")},
-                "correlations": {"nll": correlation},
-            },
-        }
-    lines = study_tables(records, "one_stage")
-    assert "| ab_tuned | 900 | 0.200 | 3,000 | 0.250 | 400 | – | 1,000 | 0.100 |" in lines
-    assert "| ab_nll | 0.97 |  |" in lines
-    assert "| nll | 0.50 | 0.25 | – | – | – | – | – | – | – | – |" in lines
-    assert any(
-        "that ab_random scored" in line and "fell by 0.125 nats" in line and "it was 9.000" in line
-        for line in lines
-    )
+    cells = [Cell("3", 1.0, seed) for seed in range(3)]
+    for cell in cells:
+        write_record(tmp_path, cell, made_record(cell))
+    assert tables_main([str(tmp_path), "--write"]) == 0
+    written = (tmp_path / "tables.md").read_text()
+    assert capsys.readouterr().out == written
+    row = "| a_then_b | 0.340 | 0.100 | 0.360 | 0.100 | 0.360 | 0.360 | 0.360 | 0.360 | +0.010 [+0.010, +0.010] |"
+    assert row in written and "| mixture | 0.370 |" in written and "| counts | 0.330 |" in written
+    assert (tmp_path / "curve.svg").read_text().startswith("<svg")
+    assert len(study_tables([made_record(cells[0])])) > 10 and curve([made_record(cells[0])])
+    with pytest.raises(SystemExit):
+        tables_main([str(tmp_path / "nowhere")])
 
 
 def test_fewer_than_three_seeds_have_no_interval() -> None:
@@ -179,3 +118,26 @@ def test_fewer_than_three_seeds_have_no_interval() -> None:
     assert estimate([0.02, None, 0.04, 0.03]) == "0.030 (3 of 4 seeds)"
     assert estimate([None, None]) == "–"
     assert mean([0.02, None, 0.04], digits=2) == "0.03 (2 of 3 seeds)"
+
+
+def test_counting_by_user_and_clock_is_what_plain_counting_says() -> None:
+    random = np.random.default_rng(3)
+    users, events, behaviors = 12, 20, 4
+    start = np.repeat(np.arange(users) * events, events)
+    behavior = random.integers(0, behaviors, users * events).astype(np.int32)
+    context = random.integers(0, 3, users * events).astype(np.int32)
+    split = np.tile(np.repeat([0, 1, 2], [12, 4, 4]), users).astype(np.int8)
+    log = TimelineArrays(behavior, start, np.ones(len(start), bool), split, context, behaviors, 3)
+    said = by_user_and_clock(log, log.target_rows(1))
+    strength, smoothing = said.args
+    by_user = fit_per_user_frequency(log)
+    trained = [row for row in range(len(start)) if split[row] == 0]
+    row = int(log.target_rows(2)[5])
+    past = [behavior[other] for other in range(start[row], row)]
+    there = [behavior[other] for other in trained if context[other] == context[row]]
+    prior, concentration = by_user.prior, by_user.concentration
+    for one in range(behaviors):
+        own = (past.count(one) + concentration * prior[one]) / (len(past) + concentration)
+        clock = (there.count(one) + smoothing * prior[one]) / (len(there) + smoothing)
+        known = np.log(own) + strength * np.log(clock / prior[one])
+        assert said(np.array([row]))[0, one] == pytest.approx(known, abs=1e-5)
