@@ -1,8 +1,8 @@
 """A user with more events than are to be held at once: segments between two orders, each after what came before it.
 
-A segment's table begins with a *halo*, the last rows of the segment before, which no sample is of: histories and
-profiles of the samples reach back into it, never further. All else that looks further back is carried (`Before`,
-counts of behaviors).
+A segment's table begins with a *halo*, the last `max_events` rows of the segment before, which no sample is of: the
+histories of the samples reach back into it, never further, and so do the rows of their profiles, as `stride` is no
+larger. All else that looks further back is carried (`Before`, counts of behaviors).
 """
 
 from collections.abc import Iterable
@@ -11,18 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.timelines.samples import rows_in_order
 
 HALO, SEGMENT = b"behaviorlm.halo", b"behaviorlm.segment"
 """Of a part, in its schema: rows of the segment before at its beginning; its place among its user's segments."""
 MOST_KEYS = 2**16
 """Orders of a user that are looked at to cut evenly (our choice)."""
-
-
-def halo_rows(prompt: PromptConfig) -> int:
-    """How far back a sample looks: its history, and the multiple of the stride before, where its profile is."""
-    return prompt.max_events + prompt.stride - 1
 
 
 def bounds(orders: Iterable[np.ndarray], events: int, most: int) -> np.ndarray:

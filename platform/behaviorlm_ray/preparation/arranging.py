@@ -16,7 +16,7 @@ from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder
 from behaviorlm.timelines.parts import PROFILES, history_starts, history_tokens
 from behaviorlm.timelines.profiles import Profile, profiles, profiles_from
 from behaviorlm.timelines.samples import Before, build_timelines, training_target_counts
-from behaviorlm.timelines.segments import halo_rows, kept_events, with_halo
+from behaviorlm.timelines.segments import kept_events, with_halo
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.pieces import Piece, cut
 from behaviorlm_ray.preparation.plan import PreparationPlan
@@ -91,7 +91,7 @@ def _large_user(piece: Piece, plan: PreparationPlan, encoder: PromptEncoder, nam
         table = with_halo(timelines, halo, len(reports))
         _write(table, plan, f"{name}-{len(reports):05d}")
         reports.append(_report(table, plan.prompt))
-        halo = pa.table(table.slice(max(0, len(table) - halo_rows(plan.prompt))).to_pydict(), table.schema)
+        halo = pa.table(table.slice(max(0, len(table) - plan.prompt.max_events)).to_pydict(), table.schema)
     return _together(reports, facts.of_user())
 
 
