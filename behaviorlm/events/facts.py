@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -197,10 +197,6 @@ def _facts_of(
 ) -> LogFacts:
     by_size, users_of_size = np.unique(sizes, return_counts=True)
     largest = np.argsort(-sizes, kind="stable")[: 2 * MOST_SHOWN]
-    keys = look_alike_keys(users)
-    of_keys = keys.value_counts()
-    shared = of_keys.field("values").filter(pc.greater(of_keys.field("counts"), 1))
-    alike = users.filter(pc.is_in(keys, value_set=shared))
     missing = np.flatnonzero(np.logical_or(*suspected_nulls(users)))
     grouped = users.filter(pc.match_substring_regex(users, WITH_POINTS))
     short = users.filter(pc.match_substring_regex(users, SHORT_NUMBER))
@@ -211,13 +207,22 @@ def _facts_of(
         missing_users={users[int(index)].as_py(): int(sizes[index]) for index in missing},
         respelled_users=len(respelled),
         respelled_examples=respelled[:MOST_SHOWN],
-        look_alike_users=len(alike),
-        look_alike_examples=look_alikes(alike[:1000].to_pylist())[:MOST_SHOWN],
+        **facts_of_look_alikes(users),
         grouped_examples=grouped[:MOST_SHOWN].to_pylist(),
         short_users=len(short),
         short_examples=short[:MOST_SHOWN].to_pylist(),
         counts=dict(counts),
     )
+
+
+def facts_of_look_alikes(users: pa.Array) -> dict[str, Any]:
+    """What `LogFacts` says of those of some users, each there once, who look alike."""
+    keys = look_alike_keys(users)
+    of_keys = keys.value_counts()
+    shared = of_keys.field("values").filter(pc.greater(of_keys.field("counts"), 1))
+    alike = users.filter(pc.is_in(keys, value_set=shared))
+    examples = look_alikes(alike[:1000].to_pylist())[:MOST_SHOWN]
+    return {"look_alike_users": len(alike), "look_alike_examples": examples}
 
 
 def rules_named(bits: Iterable[int]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from behaviorlm.events.facts import LogFacts, UserFacts, facts_of_users
+from behaviorlm.events.facts import LogFacts, UserFacts, facts_of_look_alikes, facts_of_users
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.prompts.encoder import PromptConfig, PromptEncoder
 from behaviorlm.timelines.parts import PROFILES, history_starts, history_tokens
@@ -44,7 +44,9 @@ def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
             else:
                 reports.append(_large_user(of, plan, encoder, f"{name}-{piece:05d}"))
     facts = sum((LogFacts.model_validate(report["facts"]) for report in reports), LogFacts())
-    return _together(reports, facts)
+    # Some of one piece may look like some of another.
+    alike = facts_of_look_alikes(pc.unique(events["user"]).sort())
+    return _together(reports, facts.model_copy(update=alike))
 
 
 def _whole_users(

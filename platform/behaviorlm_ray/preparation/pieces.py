@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.log_files.identity import look_alike_keys
 from behaviorlm.timelines.segments import bounds
 
 
@@ -30,17 +29,16 @@ class Piece:
 
 
 def cut(events: pa.Table, most: int, config: EventsConfig, folder: Path) -> list[Piece]:
-    """Write the events of a part, in no order, into files of about `most` in a folder. Users that look alike stay
-    together, but for those with more.
-    """
+    """Write the events of a part, in no order, into files of about `most` in a folder."""
     counted = events["user"].value_counts()
     users, sizes = counted.field("values"), counted.field("counts").to_numpy()
     # A session may begin before another one ends, so users with sessions are not cut.
     is_large = (sizes > most) & (config.session is None)
-    first, pieces = _numbers(users, sizes, is_large, most)
-    places = {int(index): first[index] for index in np.flatnonzero(is_large)}
+    small = np.where(is_large, 0, sizes)
+    first = (np.cumsum(small) - small) // most
+    pieces = int(first[~is_large].max(initial=-1)) + 1
     starts = {}
-    for index in places:
+    for index in np.flatnonzero(is_large).tolist():
         starts[index] = bounds(_orders(events, users[index]), int(sizes[index]), most)
         first[index] = pieces  # segments are numbered behind all else
         pieces += len(starts[index]) + 1
@@ -58,7 +56,7 @@ def cut(events: pa.Table, most: int, config: EventsConfig, folder: Path) -> list
             writers[piece].write_batch(batch.filter(pa.array(number == piece)))
     for writer in writers.values():
         writer.close()
-    large = {int(first[index]): len(starts[index]) + 1 for index in places}
+    large = {int(first[index]): len(starts[index]) + 1 for index in starts}
     of_large = {number + place for number, segments in large.items() for place in range(segments)}
     found = [
         Piece((folder / f"{number:06d}.arrows",)) for number in sorted(writers) if number not in of_large
@@ -67,19 +65,6 @@ def cut(events: pa.Table, most: int, config: EventsConfig, folder: Path) -> list
         paths = [folder / f"{number + place:06d}.arrows" for place in range(segments)]
         found.append(Piece(tuple(path for path in paths if path.exists())))
     return found
-
-
-def _numbers(users: pa.Array, sizes: np.ndarray, is_large: np.ndarray, most: int) -> tuple[np.ndarray, int]:
-    """The piece of each user who is not large, int64[users], and how many there are."""
-    small = np.flatnonzero(~is_large)
-    number = np.zeros(len(users), np.int64)
-    if not len(small):
-        return number, 0
-    alike = look_alike_keys(users.take(pa.array(small))).dictionary_encode()
-    group = alike.indices.to_numpy()
-    of_group = np.bincount(group, sizes[small])
-    number[small] = ((np.cumsum(of_group) - of_group) // most).astype(np.int64)[group]
-    return number, int(number[small].max()) + 1
 
 
 def _orders(events: pa.Table, user: pa.Scalar) -> Iterator[np.ndarray]:

@@ -37,7 +37,7 @@ NAMES = ["eat", "walk the dog", "rest"]
 PLACES = ["home", "work", None]
 EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["huge", "huge", "huge", "small", "other"]),
+        st.sampled_from(["huge", "huge", "huge", "small", "Huge"]),
         st.integers(0, 40),
         st.sampled_from(NAMES),
         st.sampled_from(PLACES),
