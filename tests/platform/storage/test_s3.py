@@ -57,6 +57,15 @@ def test_reuse_is_verified_without_reading_what_is_stored(s3_root: S3Location, p
     assert sorted(requests(proxy)) == ["GET", "HEAD", "HEAD"]  # one listing
 
 
+def test_of_what_was_committed_nothing_is_overlooked(s3_root: S3Location, proxy: FaultyProxy) -> None:
+    known = committed(s3_root)
+    boto3.client("s3").delete_object(Bucket=known.bucket, Key=(known / "weights").key)
+    requests(proxy)
+    assert storage.list_files(known) == ["sub/config", "weights"] and requests(proxy) == []
+    with pytest.raises(StorageError, match="model/weights"):
+        storage.local_copy(known / "weights")
+
+
 def test_objects_without_a_checksum_of_their_whole_are_read(s3_root: S3Location, proxy: FaultyProxy) -> None:
     place = s3_root / "copied"
     boto3.client("s3").put_object(Bucket=place.bucket, Key=place.key, Body=CONTENT)
