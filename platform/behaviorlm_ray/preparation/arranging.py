@@ -30,9 +30,9 @@ def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     """Order, split and tokenize the timelines of one part, in one file, or in several where it is larger than asked."""
     events = read_part(number, plan)
     name = f"timelines-{number:05d}"
-    encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
     if events is None:
         return _together([], LogFacts())
+    encoder = PromptEncoder(load_tokenizer(plan.model), plan.prompt)
     if plan.most_rows is None or len(events) <= plan.most_rows:
         return _whole_users(events, plan, encoder, name)
     reports = []
