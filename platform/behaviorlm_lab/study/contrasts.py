@@ -58,7 +58,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def contrast_table(of_kinds: Sequence[Sequence[Record]]) -> list[str]:
     """One row a contrast and kind of cell, those of one base; Holm's p where the whole family is there."""
     rows = [one for records in of_kinds for contrast in CONTRASTS if (one := found(records, contrast))]
-    family = [one for one in rows if one.k in FAMILY and one.p is not None]
+    is_declared = all(records[0]["knowledge"] == 1 for records in of_kinds)
+    family = [one for one in rows if is_declared and one.k in FAMILY and one.p is not None]
     p_of = {}
     if len(family) == len(FAMILY) * len(CONTRASTS):
         p_of = dict(zip(map(id, family), holm([one.p or 0.0 for one in family]), strict=True))

@@ -87,12 +87,16 @@ def test_holm_multiplies_the_smallest_by_all_and_never_falls() -> None:
     assert holm([0.6, 0.7]) == [1.0, 1.0]
 
 
-def test_the_family_has_holm_s_p_only_when_it_is_whole() -> None:
-    three = [[made_record(Cell(k, 1.0, seed)) for seed in range(3)] for k in ("3", "10", "all")]
+def test_the_family_has_holm_s_p_only_when_it_is_whole_and_of_the_shipped_base() -> None:
+    three, half = (
+        [[made_record(Cell(k, knowledge, seed)) for seed in range(3)] for k in ("3", "10", "all")]
+        for knowledge in (1.0, 0.5)
+    )
     whole, part = contrast_table(three), contrast_table(three[:1])
     assert len(whole) == 2 + 12 and len(part) == 2 + 4
     assert all(row.endswith("| 1.0000 | 1.0000 |") for row in whole[2:10])
-    assert all(row.endswith("| 1.0000 | – |") for row in [*whole[10:], *part[2:]])
+    others = contrast_table(half)[2:]  # the declared family is of the shipped base
+    assert all(row.endswith("| 1.0000 | – |") for row in [*whole[10:], *part[2:], *others])
 
 
 def test_tables_show_each_predictor_under_each_rule_and_are_written_beside_the_records(
