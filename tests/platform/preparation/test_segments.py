@@ -186,6 +186,7 @@ def test_counting_and_what_is_told_of_samples_are_those_of_whole_timelines(tmp_p
     events = event_table(listed, mapping())
     whole, cut = opened(tmp_path / "whole", None, events), opened(tmp_path / "cut", 20, events)
     assert len(whole.parts) == 1 and max(part.segment for part in cut.parts) > 4
+    assert prompts([*cut.parts]) == prompts([*whole.parts])
     expected = by_id(whole)
     assert by_id(cut) == expected and len(expected) > 30
 
