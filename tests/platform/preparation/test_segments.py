@@ -191,6 +191,15 @@ def test_counting_and_what_is_told_of_samples_are_those_of_whole_timelines(tmp_p
     assert by_id(cut) == expected and len(expected) > 30
 
 
+def test_users_who_look_alike_are_told_also_where_one_of_them_is_cut(tmp_path: Path) -> None:
+    listed = [("huge", order, "eat", None) for order in range(12)] + [("Huge", 3, "rest", None)]
+    plan = plan_of(mapping(), SplitConfig(), 0, tmp_path)
+    report, parts = built(tmp_path, plan, event_table(listed, mapping()), 4)
+    assert max(part.segment for part in parts) > 1
+    assert report["facts"]["look_alike_users"] == 2
+    assert report["facts"]["look_alike_examples"] == [["Huge", "huge"]]
+
+
 def plan_of(config: EventsConfig, split: SplitConfig, profile: int, folder: Path) -> PreparationPlan:
     prompt = PromptConfig(max_events=4, stride=3, profile=profile)
     return PreparationPlan(SourceLog((), config), split, prompt, BASE, 1, folder)
