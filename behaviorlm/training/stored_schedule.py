@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.errors import StorageError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.training.chunks import Chunk
 
 STEPS_A_BATCH = 256
@@ -72,7 +73,7 @@ class StoredSchedule:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+            self._file = data_only(pa.ipc.open_file(pa.memory_map(str(path))), path)
             told = self._file.schema.metadata or {}
             self.fingerprint = told[_FINGERPRINT].decode()
             self._cap_exceeded = int(told[_CAP_EXCEEDED])
