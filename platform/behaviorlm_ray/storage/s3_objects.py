@@ -218,7 +218,7 @@ def ignored_conditions(probe: S3Location) -> list[str]:
     """
     other = {"IfMatch": '"0"'}
     try:
-        write_exclusive(probe, b"first")
+        write_replacing(probe, b"first")
         refused = {
             "If-None-Match": _refuses(lambda: write_exclusive(probe, b"second")),
             "If-Match": _refuses(lambda: _put_if(probe, b"third", other)),

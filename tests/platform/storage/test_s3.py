@@ -277,12 +277,15 @@ def test_a_server_that_ignores_conditions_is_refused(s3_root: S3Location, proxy:
     assert storage.list_files(s3_root) == []
 
 
-@pytest.mark.parametrize(("before", "ignored"), [(1, "If-None-Match"), (2, "If-Match")])
+@pytest.mark.parametrize(
+    ("before", "refused", "ignored"),
+    [(1, 1, "If-None-Match"), (2, 1, "If-Match"), (1, 2, "If-None-Match and If-Match")],
+)
 def test_a_server_that_knows_no_conditions_on_writes_is_refused_at_once(
-    s3_root: S3Location, proxy: FaultyProxy, before: int, ignored: str
+    s3_root: S3Location, proxy: FaultyProxy, before: int, refused: int, ignored: str
 ) -> None:
     proxy.plan("", before, method="PUT")
-    proxy.plan("NotImplemented", status=501, method="PUT")
+    proxy.plan("NotImplemented", refused, status=501, method="PUT")
     with pytest.raises(StorageError, match=f"this storage ignores {ignored}, so two jobs"):
         storage.check_root(s3_root, is_written=True)
     assert not proxy.planned and storage.list_files(s3_root) == []
