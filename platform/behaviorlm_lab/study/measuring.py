@@ -111,7 +111,7 @@ def choices_of(prepared: StageOutput, evaluated: StageOutput, settings: RunSetti
     place = {name: number for number, name in enumerate(open_log(prepared, settings).vocabulary.names)}
     columns = [f"chosen_{rule}" for rule in DECISION_RULES]
     path = storage.local_copy(evaluated.folder / PREDICTIONS)
-    table = data_only(pq.ParquetFile(path), path).read(["predictor", *columns])
+    table = data_only(pq.ParquetFile(path), path).read(columns=["predictor", *columns])
     predictors = table["predictor"].to_numpy(zero_copy_only=False)
     found = {}
     for predictor in dict.fromkeys(predictors):
