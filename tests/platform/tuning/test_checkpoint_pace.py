@@ -14,6 +14,7 @@ import torch.distributed as dist
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from behaviorlm.training.chunks import chunks_of as in_arrays
 from behaviorlm.training.schedule import SampleSchedule, schedule_samples
 from behaviorlm_ray.tuning import checkpoint_pace, sharded_state, worker
 from behaviorlm_ray.tuning.checkpoint_pace import CheckpointPace, steps_between
@@ -92,10 +93,10 @@ class Plan:
     part_names = ("samples",)
 
     def __len__(self) -> int:
-        return len(self.samples.steps)
+        return len(self.samples)
 
     def packs(self, step: int) -> list[int]:
-        return [row for chunk in self.samples.steps[step] for row in chunk.rows.tolist()]
+        return [row for chunk in self.samples.chunks(step) for row in chunk.rows.tolist()]
 
 
 @dataclass
@@ -181,7 +182,7 @@ def test_whatever_is_killed_when_each_epoch_is_learned_once(
     monkeypatch.setattr(sharded_state, "fragments", lambda engine: [])
     samples = sum(size for _, size in sizes)
     schedule = schedule_samples(
-        chunks_of(sizes),
+        in_arrays(chunks_of(sizes)),
         samples_per_step=per_step,
         max_per_timeline=2,
         epochs=epochs,
@@ -196,7 +197,7 @@ def test_whatever_is_killed_when_each_epoch_is_learned_once(
     expected = np.zeros(samples)
     for step, epoch in enumerate(schedule.epochs):
         if whole[epoch] < boundary:  # the beginning of an epoch
-            for chunk in schedule.steps[step]:
+            for chunk in schedule.chunks(step):
                 expected[chunk.rows] += 1
     expected += sum(count == boundary for count in whole.values())
     assert weights.learned.tolist() == expected.tolist()
