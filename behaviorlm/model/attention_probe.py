@@ -107,7 +107,8 @@ def _kind(layer: nn.Module) -> tuple[Any, ...]:
     return tuple(
         (name, type(module).__qualname__, *_marks(module))
         for name, module in layer.named_modules()
-        if not type(module).__module__.startswith(("torch.", "peft.")) and list(module.children())
+        if not type(module).__module__.startswith(("torch.", "peft.", "behaviorlm."))
+        and list(module.children())
     )
 
 

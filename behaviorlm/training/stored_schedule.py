@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from behaviorlm.errors import StorageError
+from behaviorlm.errors import DataError, StorageError
+from behaviorlm.files.data_only import data_only
 from behaviorlm.training.chunks import Chunk
 
 STEPS_A_BATCH = 256
@@ -72,12 +73,12 @@ class StoredSchedule:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+            self._file = data_only(pa.ipc.open_file(pa.memory_map(str(path))), path)
             told = self._file.schema.metadata or {}
             self.fingerprint = told[_FINGERPRINT].decode()
             self._cap_exceeded = int(told[_CAP_EXCEEDED])
             last = self._file.get_batch(self._file.num_record_batches - 1)
-        except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
+        except (OSError, pa.ArrowInvalid, KeyError, ValueError, DataError) as error:
             raise StorageError(f"{path} is not the file of a schedule: {error}") from None
         self._steps = (self._file.num_record_batches - 1) * STEPS_A_BATCH + last.num_rows
 

@@ -1,4 +1,4 @@
-"""Repeat a run on synthetic logs of several seeds, with few shots of the tail and bases that know more or less.
+"""Repeat a run on several synthetic logs, with few shots of the tail and bases that know more or less.
 
 Each cell leaves a record, <k>-<knowledge>-<seed>.json in the folder `records`; what has one is not run again, so a
 study that was stopped goes on, and several processes may share one: --k, --knowledge and --seeds choose.

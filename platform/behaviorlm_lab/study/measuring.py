@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from behaviorlm.files.data_only import data_only
 from behaviorlm.scoring.model_names import DECISION_RULES, model_name
 from behaviorlm_lab.truth.frontier import MINIMUM_TARGETS, endpoint_frontier
 from behaviorlm_lab.truth.oracle import world_oracle
@@ -109,7 +110,8 @@ def choices_of(prepared: StageOutput, evaluated: StageOutput, settings: RunSetti
     """What every predictor chose under every decision rule, int[n] in the order of the test samples, by its name."""
     place = {name: number for number, name in enumerate(open_log(prepared, settings).vocabulary.names)}
     columns = [f"chosen_{rule}" for rule in DECISION_RULES]
-    table = pq.read_table(storage.local_copy(evaluated.folder / PREDICTIONS), columns=["predictor", *columns])
+    path = storage.local_copy(evaluated.folder / PREDICTIONS)
+    table = data_only(pq.ParquetFile(path), path).read(columns=["predictor", *columns])
     predictors = table["predictor"].to_numpy(zero_copy_only=False)
     found = {}
     for predictor in dict.fromkeys(predictors):

@@ -146,7 +146,8 @@ def _upload_in_parts(path: Path, place: S3Location, digest: FileDigest) -> None:
 def _abort(place: S3Location, upload_id: dict[str, str]) -> None:
     """Parts that stay behind cost money. Tried once: the bucket's own rule finds what is left (docs/storage.md)."""
     with suppress(BotoCoreError, ClientError, StorageError):
-        s3_access.client().abort_multipart_upload(**address(place), **upload_id)
+        client = s3_access.client()
+        client.abort_multipart_upload(**address(place), **upload_id)
 
 
 def _send(transfer: _Transfer, source: int, span: Span, part: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from behaviorlm.training.chunks import chunks_of as in_arrays
+from behaviorlm.training.chunks import chunks_of
 from behaviorlm.training.schedule import SampleSchedule, schedule_samples
 from behaviorlm_ray.tuning import checkpoint_pace, sharded_state, worker
 from behaviorlm_ray.tuning.checkpoint_pace import CheckpointPace, steps_between
@@ -22,7 +22,7 @@ from behaviorlm_ray.tuning.checkpoint_writer import CheckpointWriter
 from behaviorlm_ray.tuning.checkpoints import newest_checkpoint
 from behaviorlm_ray.tuning.config import TuningExecution
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome
-from tests.behaviorlm.training.test_schedule import chunks_of
+from tests.behaviorlm.training.test_schedule import chunks_of as sized_chunks
 from tests.platform.tuning_runs import toy_task
 
 
@@ -182,7 +182,7 @@ def test_whatever_is_killed_when_each_epoch_is_learned_once(
     monkeypatch.setattr(sharded_state, "fragments", lambda engine: [])
     samples = sum(size for _, size in sizes)
     schedule = schedule_samples(
-        in_arrays(chunks_of(sizes)),
+        chunks_of(sized_chunks(sizes)),
         samples_per_step=per_step,
         max_per_timeline=2,
         epochs=epochs,
