@@ -26,6 +26,8 @@ from typing import Any
 
 import psutil
 
+from behaviorlm_ray.stages.run_record import PROGRESS_FILE
+
 ROOT = Path(__file__).parents[1]
 TITLE = "ray::RayTrainWorker"
 PIECE_SECONDS = 10.0
@@ -193,11 +195,16 @@ def _read_log(run: subprocess.Popen[str], watch: Watch) -> None:
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}")
 
 
+def progress_files(root: Path) -> list[Path]:
+    """Where the attempts at A-Tuning below a root tell their steps."""
+    return list(root.glob(f"stages/a_tune-*/checkpoints/*/{PROGRESS_FILE}"))
+
+
 def _read_steps(run: subprocess.Popen[str], root: Path, watch: Watch) -> None:
     """From the progress file, which has the moment of its step."""
     last = None
     while run.poll() is None:
-        for path in root.glob("stages/a_tune-*/checkpoints/progress.json"):
+        for path in progress_files(root):
             with suppress(OSError, ValueError):
                 found = json.loads(path.read_text())
                 seen = (float(found["time"]), int(found["step"]))

@@ -77,13 +77,17 @@ def largest_difference(model: nn.Module, attention: TreeAttention) -> float:
 def difference_in_rows(model: nn.Module, attention: TreeAttention) -> float:
     """How far hidden states with rows in attention alone are from those of one row, relative to their length.
 
-    Infinite where numbers are not finite. Raises whatever the model's code does where it does not know of rows.
+    Infinite where numbers are not finite, or the tree is not cut, as with long windows, and nothing is seen. Raises
+    whatever the model's code does where it does not know of rows.
     """
     tree, _ = _probe_tree(model)
     device = next(model.parameters()).device
+    cut = pack_tensors(tree, device, row_tokens=1)
+    if cut.rows is None:
+        return float("inf")
     whole = hidden_states(model, pack_tensors(tree, device, row_tokens=None), attention).float()
     in_rows = replace(attention, takes_rows=True)
-    found = hidden_states(model, pack_tensors(tree, device, row_tokens=1), in_rows).float()
+    found = hidden_states(model, cut, in_rows).float()
     difference = (found - whole).norm(dim=-1) / whole.norm(dim=-1)
     return float(torch.nan_to_num(difference, nan=torch.inf).max())
 

@@ -1,8 +1,14 @@
 """What kills cost, from moments at which steps were seen: against runs whose costs are known."""
 
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 
-from benchmarks.goodput import Watch, figures
+from behaviorlm_ray.stages.attempts import Attempt
+from behaviorlm_ray.stages.finding import Identity
+from behaviorlm_ray.stages.run_record import PROGRESS_FILE
+from benchmarks.goodput import Watch, figures, progress_files
 
 SPEED, EVERY, DOWN, LOST = 4.0, 100.0, 12.0, 20
 
@@ -43,3 +49,13 @@ def test_a_run_that_never_catches_up_is_told() -> None:
     watch.steps = [(moment, done) for moment, done in watch.steps if moment <= watch.kills[0]]
     with pytest.raises(RuntimeError, match="take a longer interval"):
         figures(watch, EVERY)
+
+
+def test_steps_are_read_where_attempts_tell_them(tmp_path: Path) -> None:
+    identity = Identity("a_tune", 1, {}, {}, "", tmp_path / "stages" / "a_tune-123")
+    unused = cast(Any, None)
+    attempt = Attempt(identity, unused, unused, unused, unused, "first")
+    told = cast(Path, attempt.checkpoints) / PROGRESS_FILE
+    told.parent.mkdir(parents=True)
+    told.write_text("{}")
+    assert progress_files(tmp_path) == [told]

@@ -22,8 +22,8 @@ class FaultyProxy:
     `served` has the methods of requests passed on; those of `ignores_conditions` lose their conditions.
 
     Faults: "reset" and "hang" before the request is passed on; "lost" after (it takes effect, its answer is lost);
-    "cut" ends the answer in the middle; "" is none; anything else is an error code of S3, such as "InternalError",
-    with a status.
+    "cut" ends the answer in the middle, "flipped" changes its last byte; "" is none; anything else is an error code of
+    S3, such as "InternalError", with a status.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -116,6 +116,9 @@ class _Handler(PassingHandler):
             self.reset()
         elif kind == "cut":
             self.answer(*self._served(body), cut=True)
+        elif kind == "flipped":
+            status, headers, content = self._served(body)
+            self.answer(status, headers, content[:-1] + bytes([content[-1] ^ 1]))
         else:
             content = f"<Error><Code>{kind}</Code><Message>{kind}</Message></Error>".encode()
             self.answer(status, [("Content-Type", "application/xml")], content)

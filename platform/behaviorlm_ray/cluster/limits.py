@@ -31,13 +31,19 @@ class Limits:
     most: int
 
 
-def limits_of(config: Mapping[str, Any]) -> Limits:
-    """What a configuration of Ray's autoscaler allows: workers, and a head that takes work."""
-    head = config["head_node_type"]
+def limits_of(config: Mapping[str, Any]) -> Limits | None:
+    """What a configuration of Ray's autoscaler allows: workers, and a head that takes work.
+
+    None where a kind of nodes does not say what it has, as of machines of one's own, which Ray looks at once they run.
+    """
     types = [
-        NodeType(name, kind["resources"], 1 if name == head else kind.get("max_workers", 0))
+        NodeType(
+            name, kind.get("resources", {}), kind.get("max_workers", 0) + (name == config["head_node_type"])
+        )
         for name, kind in config["available_node_types"].items()
     ]
+    if not all(kind.resources for kind in types):
+        return None
     return Limits(tuple(types), config["max_workers"] + 1)
 
 
@@ -50,7 +56,7 @@ def autoscaler_limits(gcs_address: str) -> Limits | None:
     """Those of the autoscaler, where this process can read them: on the head, where `ray job submit` runs a job.
 
     On Kubernetes they are in the RayCluster that KubeRay keeps, which the head's account may read; elsewhere in the
-    file that the autoscaler's process was started with. None where neither is found.
+    file that the autoscaler's process was started with. None where neither is found or says it.
     """
     config = _kuberay_config() if "RAY_CLUSTER_NAME" in os.environ else _monitor_config(gcs_address)
     return None if config is None else limits_of(config)

@@ -27,7 +27,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 6
+VERSION = 7
 
 SCORES = "scores"
 WITHOUT_HISTORY = "without_history"

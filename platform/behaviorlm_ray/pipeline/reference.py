@@ -16,7 +16,7 @@ from behaviorlm_ray.stages.stage import Made, Stage
 from behaviorlm_ray.tuning.config import KeepTail
 from behaviorlm_ray.tuning.training_rows import held_rows
 
-VERSION = 1
+VERSION = 2
 
 SCORES = "scores"
 TAIL_SCORES = "tail.npy"
@@ -25,12 +25,10 @@ TAIL_SCORES = "tail.npy"
 
 def reference(run: Run, keep: KeepTail) -> Stage:
     """It depends on which samples are held, and not on how."""
-    identity = {"model": run.model_identity, "share": keep.share, "seed": keep.seed}
     return Stage(
         name="reference",
         version=VERSION,
-        # a draw of its own since the second; all samples are the same in both
-        identity=identity if keep.share == 1 else identity | {"draw": 2},
+        identity={"model": run.model_identity, "share": keep.share, "seed": keep.seed},
         inputs={"prepared": prepare(run), "base": run.inputs.base},
         body=lambda folder, made: _score(folder, made, run.resolved, keep),
         input_checks={"prepared": lambda prepared: check_tail(prepared, run.settings)},

@@ -28,7 +28,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 2
+VERSION = 3
 """Of this stage, and of that by which a study measures difficulty again after B-Tuning."""
 
 DIFFICULTY = "difficulty.parquet"

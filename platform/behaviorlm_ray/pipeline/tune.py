@@ -25,7 +25,7 @@ from behaviorlm_ray.tuning.training_rows import TrainingSamples, kept_tokens, tr
 if TYPE_CHECKING:
     from behaviorlm_ray.tuning.inputs import ModelSource, ScheduleSource
 
-VERSION = 1
+VERSION = 2
 """Of A-Tuning, one-stage tuning and B-Tuning, with halves and rungs."""
 
 SELECTION = "selection.parquet"
@@ -167,9 +167,8 @@ def _tune(
     first_step, spared = continue_checkpoint(folder, made.get(CONTINUED))
     begun = made.get("start")
     model_source, schedule_source = _sources(made, run, tuning, sources)
-    schedule = (
-        schedule_source()
-    )  # here, so that it is made once, and what is wrong shows before workers start
+    # here, so that it is made once, and what is wrong shows before workers start
+    schedule = schedule_source()
     steps, cap_exceeded = len(schedule), schedule.cap_exceeded
     scratch = folder.output / SCRATCH
     with storage.writing_file(scratch / SCHEDULE) as path:

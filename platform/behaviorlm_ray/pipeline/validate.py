@@ -15,7 +15,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 4
+VERSION = 5
 
 VALIDATION = "validation"
 METRICS = "metrics.json"

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from behaviorlm.files.data_only import data_only
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.timelines.segments import bounds
 
@@ -25,7 +26,7 @@ class Piece:
     def segments(self) -> Iterator[pa.Table]:
         """Mapped one at a time; those of whole users are one."""
         for path in self.paths:
-            yield pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+            yield data_only(pa.ipc.open_stream(pa.memory_map(str(path))), path).read_all()
 
 
 def cut(events: pa.Table, most: int, config: EventsConfig, folder: Path) -> list[Piece]:

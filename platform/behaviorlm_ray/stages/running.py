@@ -4,7 +4,7 @@
         manifest.json       says which attempt is the output, and the hash of each of its files
         lease.json          who is running the stage now
         attempts/<uuid>/    what each attempt wrote; failed ones keep theirs until one is committed, and an error.json
-        checkpoints/        kept from a failed attempt to the next, removed after success
+        checkpoints/<uuid>/ of each attempt; those of a failed one are for the next, removed after success
 
 Readers trust a manifest only if all of its files verify. Of two writers one commits, the other uses that. The root is
 a local folder or a place on S3 (`storage`); a stage's identity does not depend on which.

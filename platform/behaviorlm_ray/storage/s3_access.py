@@ -123,14 +123,15 @@ def patiently(
         used = client()
         try:
             return operation(used, repeats > 0)
-        except (boto.ClientError, boto3.exceptions.Boto3Error) as error:
+        except boto.ClientError as error:
             if renewed or error_code(error) not in EXPIRED_CODES:
                 raise
+            was_sent = repeats > 0 or was_repeated(error)
         renewed = True
-        return operation(_renewed(used), repeats > 0)
+        return operation(_renewed(used), was_sent)
 
     def judge(error: Exception, repeats: int, is_over: bool) -> str:
-        if not isinstance(error, boto.BotoCoreError | boto.ClientError | boto3.exceptions.Boto3Error):
+        if not isinstance(error, boto.BotoCoreError | boto.ClientError):
             raise error
         if error_code(error) in {"PreconditionFailed", *MISSING_CODES}:
             raise error

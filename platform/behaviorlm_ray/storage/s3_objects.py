@@ -128,10 +128,16 @@ def _read_digest(place: S3Location, size: int) -> FileDigest:
         done += len(block)
         deadline.restart()
 
+    def receive(client: Any, _: bool) -> None:
+        nonlocal hashed, done
+        try:
+            receive_some(client, place, (done, size), size, take)
+        except FlexibleChecksumError:
+            hashed, done = hashlib.sha256(), 0
+            raise
+
     while done < size:
-        patiently(
-            place, "read", lambda client, _: receive_some(client, place, (done, size), size, take), deadline
-        )
+        patiently(place, "read", receive, deadline)
     return FileDigest(size, hashed.hexdigest())
 
 
@@ -140,7 +146,8 @@ def receive_some(
 ) -> None:
     """Hand on what one answer brings of a span [begin, end) of an object of so many bytes, block by block.
 
-    Raises what the answer broke off with if it brought nothing, and StorageError for another object than that.
+    Raises what the answer broke off with if it brought nothing, StorageError for another object than that, and
+    FlexibleChecksumError for one that does not fit its checksum, when all of it has been handed on.
     """
     begin, end = span
     part = {} if (begin, end) == (0, size) else {"Range": f"bytes={begin}-{end - 1}"}
@@ -211,7 +218,7 @@ def ignored_conditions(probe: S3Location) -> list[str]:
     """
     other = {"IfMatch": '"0"'}
     try:
-        write_exclusive(probe, b"first")
+        write_replacing(probe, b"first")
         refused = {
             "If-None-Match": _refuses(lambda: write_exclusive(probe, b"second")),
             "If-Match": _refuses(lambda: _put_if(probe, b"third", other)),

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 
 from behaviorlm.errors import StorageError
 from behaviorlm.files.patient_reads import Deadline
@@ -176,7 +176,12 @@ def _receive(transfer: _Transfer, target: int, span: Span, size: int) -> None:
         transfer.add(len(block))
 
     def receive(client: Any, _: bool) -> None:
-        receive_some(client, transfer.place, (begin, end), size, take)
+        nonlocal begin
+        try:
+            receive_some(client, transfer.place, (begin, end), size, take)
+        except FlexibleChecksumError:  # told at the end of an answer, of any of its bytes
+            begin = span[0]
+            raise
 
     transfer.patiently(receive)
     while begin < end:

@@ -183,11 +183,12 @@ def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoi
     return Checkpoint(verified, step, shapes, records)
 
 
-def remove_unfinished(root: Location) -> None:
-    """Remove what writers that died left behind; to be called before this run writes."""
-    for name in storage.list_folders(root):
-        if name.startswith(INCOMPLETE):
-            storage.remove_folder(root / name)
+def remove_unfinished(root: Location, earlier: Sequence[Location] = ()) -> None:
+    """Remove what writers that died left behind, also those of `earlier` attempts; called before this run writes."""
+    for folder in (root, *earlier):
+        for place in (folder, *(folder / name for name in storage.list_folders(folder))):
+            if place.name.startswith(INCOMPLETE):
+                storage.remove_folder(place)
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

@@ -157,6 +157,10 @@ class TuningExecution(Settings):
         reserved = {"stage"} & self.zero_options.keys()
         if reserved:
             raise ValueError("zero_options must not set 'stage': use zero_stage")
+        if self.zero_options and self.zero_stage == 0:
+            raise ValueError(
+                "zero_options are DeepSpeed's, which zero_stage 0 leaves out: remove one of them"
+            )
         return self
 
 

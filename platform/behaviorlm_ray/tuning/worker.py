@@ -243,7 +243,7 @@ def _agree_on_checkpoint(task: TuningTask, identity: dict[str, str]) -> Checkpoi
     """Worker 0 looks for the checkpoint to continue from, says so, and tells the others; collective."""
     chosen: list[Checkpoint | None] = [None]
     if dist.get_rank() == 0:
-        remove_unfinished(task.checkpoint_folder)
+        remove_unfinished(task.checkpoint_folder, task.earlier_checkpoints)
         chosen[0] = newest_checkpoint(task.checkpoint_folder, identity, announce, task.earlier_checkpoints)
         if chosen[0] is not None:
             announce(f"continuing from {chosen[0].folder} (after step {chosen[0].step})")

@@ -17,6 +17,7 @@ from behaviorlm_ray.console.tables import age_text
 from behaviorlm_ray.stages.host import Host, this_host
 from behaviorlm_ray.stages.lease import Lease, LeaseSeeker
 from behaviorlm_ray.stages.manifests import decode_manifest
+from behaviorlm_ray.stages.run_record import PROGRESS_FILE
 from behaviorlm_ray.stages.running import LEASE_SECONDS
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.upkeep.copies import copies_size, remove_copies
@@ -166,6 +167,7 @@ def _remove_attempts(item: Removable) -> str:
     going = [item.place / path for path in item.below if path != committed]
     for folder in going:
         _remove_top(folder)
+    storage.remove_emptied(item.place / "checkpoints", PROGRESS_FILE)
     left = [folder for folder in going if storage.list_files(folder)]
     return f"cannot remove all of {left[0]}" if left else ""
 

@@ -13,6 +13,7 @@ from transformers import (
     Gemma3TextConfig,
     Llama4TextConfig,
     LlamaConfig,
+    MistralConfig,
     OPTConfig,
     PreTrainedModel,
     Qwen3Config,
@@ -29,7 +30,7 @@ from behaviorlm.model.attention_choice import (
     planned_attention,
     seen_share,
 )
-from behaviorlm.model.attention_probe import largest_difference, small_model
+from behaviorlm.model.attention_probe import difference_in_rows, largest_difference, small_model
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import TreeModel, body_of
 from tests.behaviorlm.tiny_models import COMMON, CONFIGS, RECURRENT, WINDOW, tiny_model
@@ -209,3 +210,11 @@ def test_a_plan_decides_without_weights_as_a_loaded_model_does(name: str, tmp_pa
     planned = planned_attention(ModelConfig(base=str(tmp_path), random_init=True))
     found = choose_attention(tiny_model(config))
     assert planned is not None and (planned.kind, planned.window) == (found.kind, found.window)
+
+
+def test_a_tree_that_is_not_cut_does_not_show_that_a_model_takes_rows() -> None:
+    """As where no small model can be made, and its own has a long window."""
+    config = MistralConfig(**COMMON | {"max_position_embeddings": 32768}, sliding_window=512)
+    assert difference_in_rows(tiny_model(config), TreeAttention("sliding", 512)) == float("inf")
+    short = tiny_model(CONFIGS["mistral_window"])
+    assert difference_in_rows(short, TreeAttention("sliding", WINDOW)) <= TOLERANCE

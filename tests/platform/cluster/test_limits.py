@@ -34,6 +34,7 @@ AWS = yaml.safe_load((ROOT / "cluster" / "aws.yaml").read_text())
 
 def test_the_missing_resource_is_named_with_what_there_can_be() -> None:
     aws = limits_of(AWS)
+    assert aws is not None
     assert lacking({"CPU": 7, "GPU": 1}, 12, aws) is None
     assert lacking({"CPU": 7, "GPU": 1}, 16, aws) == (
         "the cluster can give 12 of 16 at most (16 GPU asked for, 12 at most)"
@@ -52,6 +53,20 @@ def test_a_node_type_without_nodes_gives_nothing_and_the_number_of_all_nodes_cou
     assert lacking({"GPU": 1}, 1, none) == "no node can have 1 GPU, and the most that one node has is 0"
     few = Limits((NodeType("gpu", {"GPU": 1}, 8),), 2)
     assert lacking({"GPU": 1}, 3, few) == "the cluster can give 2 of 3 at most (by its number of nodes)"
+
+
+def test_of_machines_of_ones_own_nothing_is_told_and_workers_may_be_of_the_heads_kind() -> None:
+    """Ray writes such a kind for all the machines that a configuration names by their addresses."""
+    own: dict[str, Any] = {
+        "max_workers": 3,
+        "head_node_type": "own",
+        "available_node_types": {"own": {"max_workers": 3}},
+    }
+    assert limits_of(own) is None
+    own["available_node_types"]["own"]["resources"] = {}
+    assert limits_of(own) is None
+    own["available_node_types"]["own"]["resources"] = {"GPU": 1}
+    assert limits_of(own) == Limits((NodeType("own", {"GPU": 1}, 4),), 4)
 
 
 def test_nodes_that_nobody_adds_to_are_all_there_is() -> None:

@@ -78,6 +78,15 @@ def test_a_write_whose_answer_is_lost_is_not_taken_for_somebody_elses(
     assert proxy.happened == ["lost"] * 3 * times
 
 
+def test_a_lost_answer_is_not_forgotten_when_the_credentials_expire_then(
+    s3_root: S3Location, proxy: FaultyProxy
+) -> None:
+    proxy.plan("lost", method="PUT")
+    proxy.plan("ExpiredToken", status=400, method="PUT")
+    assert storage.write_exclusive(s3_root / "file", b"ours")
+    assert proxy.happened == ["lost", "ExpiredToken"]
+
+
 def test_a_lost_race_is_lost_though_the_answer_was_too(s3_root: S3Location, proxy: FaultyProxy) -> None:
     storage.write_exclusive(s3_root / "file", b"theirs")
     proxy.plan("lost", 2, method="PUT")

@@ -124,6 +124,20 @@ def test_what_changed_after_the_check_is_found_when_it_is_fetched(
     assert not [path for path in storage.copies_folder().iterdir() if path.name.startswith("folder-")]
 
 
+@pytest.mark.parametrize("noted", ["SHA256", "CRC32"])
+def test_what_was_damaged_on_its_way_is_fetched_again(
+    s3_root: S3Location, proxy: FaultyProxy, noted: str
+) -> None:
+    place = s3_root / "object"
+    boto3.client("s3").put_object(Bucket=place.bucket, Key=place.key, Body=CONTENT, ChecksumAlgorithm=noted)
+    proxy.plan("flipped", method="GET")
+    assert storage.local_copy(place).read_bytes() == CONTENT
+    assert proxy.happened == ["flipped"]
+    with pytest.raises(StorageError, match="is damaged"):
+        proxy.plan("flipped", 2, method="GET")
+        storage.read_bytes(place)
+
+
 def test_what_is_missing_is_named(s3_root: S3Location) -> None:
     known = committed(s3_root)
     storage.remove_if(known / "weights", CONTENT)
@@ -272,12 +286,15 @@ def test_a_server_that_ignores_conditions_is_refused(s3_root: S3Location, proxy:
     assert storage.list_files(s3_root) == []
 
 
-@pytest.mark.parametrize(("before", "ignored"), [(1, "If-None-Match"), (2, "If-Match")])
+@pytest.mark.parametrize(
+    ("before", "refused", "ignored"),
+    [(1, 1, "If-None-Match"), (2, 1, "If-Match"), (1, 2, "If-None-Match and If-Match")],
+)
 def test_a_server_that_knows_no_conditions_on_writes_is_refused_at_once(
-    s3_root: S3Location, proxy: FaultyProxy, before: int, ignored: str
+    s3_root: S3Location, proxy: FaultyProxy, before: int, refused: int, ignored: str
 ) -> None:
     proxy.plan("", before, method="PUT")
-    proxy.plan("NotImplemented", status=501, method="PUT")
+    proxy.plan("NotImplemented", refused, status=501, method="PUT")
     with pytest.raises(StorageError, match=f"this storage ignores {ignored}, so two jobs"):
         storage.check_root(s3_root, is_written=True)
     assert not proxy.planned and storage.list_files(s3_root) == []

@@ -203,6 +203,17 @@ def test_a_run_goes_on_from_other_attempts_and_removes_no_later_ones_checkpoints
     written(root / "later", 6)  # of who took over while this one was away
     written(root, 3)  # where they lay in earlier versions
     earlier = [root / "first", root / "step-00000003"]
+    if isinstance(root, Path):
+        for place in (
+            root / "first" / ".incomplete-x",
+            root / ".incomplete-y",
+            root / "later" / ".incomplete-z",
+        ):
+            place.mkdir()
+            (place / "parameter.safetensors").write_bytes(b"half")
+        earlier.append(root / ".incomplete-y")
+        remove_unfinished(root / "own", earlier)
+        assert [place.name for place in root.rglob(".incomplete-*")] == [".incomplete-z"]
     continued = newest_checkpoint(root / "own", IDENTITY, print, earlier)
     assert continued is not None and continued.folder == root / "first" / "step-00000004"
     written(root / "own", 5)

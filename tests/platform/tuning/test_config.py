@@ -40,5 +40,7 @@ def test_contradicting_settings_are_refused_by_name() -> None:
         TuningExecution(workers=2, min_workers=3)
     with pytest.raises(ValidationError, match="use zero_stage"):
         TuningExecution(zero_options={"stage": 3})
+    with pytest.raises(ValidationError, match="zero_stage 0 leaves out"):
+        TuningExecution(zero_stage=0, zero_options={"overlap_comm": True})
     with pytest.raises(ValidationError, match="betas"):
         TuningConfig(betas=(0.9, 1.0))

@@ -67,12 +67,14 @@ def test_of_a_finished_stage_all_but_the_committed_attempt_goes(root: Location) 
     place = root / "stages" / folder_of(stage)
     for path in ("attempts/dead/rows", "attempts/failed/error.json", "checkpoints/step-00000001/weights"):
         storage.write_replacing(place / path, b"12345")
+    storage.write_replacing(place / "checkpoints" / "progress.json", b"")  # there in earlier versions
     [item] = found_of(root, "attempts").removable
     assert (item.size, item.why) == (15, "2 attempts beside the committed one and checkpoints")
     assert remove(item, str(root)) == ""
     attempts = f"attempts/{stage.manifest.attempt}"
     kept = [name for name in storage.list_files(place) if not name.startswith(".")]
     assert kept == [f"{attempts}/rows.txt", "manifest.json"]
+    assert not found_of(root, "attempts").removable
     assert finished_stage(root, "score", "kept").reused
 
 

@@ -10,8 +10,18 @@ from tests.platform.stages.simulator.weather import play
 MOST = 3000
 
 
+def _takes_long(mutant: Mutant) -> bool:
+    return isinstance(mutant.shown_by, Case) and bool({"pause", "loss"} & set(mutant.shown_by.faults))
+
+
 @pytest.mark.xdist_group("mutants")
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.safeguard)
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        pytest.param(mutant, marks=[pytest.mark.slow] * _takes_long(mutant), id=mutant.safeguard)
+        for mutant in MUTANTS
+    ],
+)
 def test_a_safeguard_that_is_missing_is_found(mutant: Mutant) -> None:
     with living(mutant), pytest.raises(Violation):
         shown(mutant.shown_by)
