@@ -192,7 +192,8 @@ def test_counting_and_what_is_told_of_samples_are_those_of_whole_timelines(tmp_p
 
 
 def test_users_who_look_alike_are_told_also_where_one_of_them_is_cut(tmp_path: Path) -> None:
-    listed = [("huge", order, "eat", None) for order in range(12)] + [("Huge", 3, "rest", None)]
+    listed: list[tuple[str, int, str, str | None]] = [("huge", order, "eat", None) for order in range(12)]
+    listed += [("Huge", 3, "rest", None)]
     plan = plan_of(mapping(), SplitConfig(), 0, tmp_path)
     report, parts = built(tmp_path, plan, event_table(listed, mapping()), 4)
     assert max(part.segment for part in parts) > 1
