@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from behaviorlm_ray.tuning.engine import Sharded, TuningEngine
+from behaviorlm_ray.tuning.engine import TuningEngine
 from behaviorlm_ray.tuning.replicated import Replicated
+from behaviorlm_ray.tuning.sharded import Sharded
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS = ("parameter", *MOMENTS)
