@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.files.scratch import ScratchColumn
 from behaviorlm.timelines.splits import TRAIN
 
 ROWS_PER_BLOCK = 2**21
@@ -19,7 +20,7 @@ HISTORY_ONLY = -1
 
 @dataclass(frozen=True)
 class TimelineArrays:
-    """All timelines one after another, one row per event, arrays of length N.
+    """All timelines one after another, one row per event, arrays of length N; of a whole log in a scratch file.
 
     behavior: int32, vocabulary index, -1 = unseen in training. user_start: int64, the row at which the row's
     timeline begins (its session, where histories do not cross them). is_target: bool. split: int8, 0 train,
@@ -39,7 +40,12 @@ class TimelineArrays:
 
     def target_rows(self, split: int) -> NDArray[np.int64]:
         """Rows of the samples of one split, in order."""
-        return np.flatnonzero(self.is_target & (self.split == split))
+        blocks = (slice(begin, begin + ROWS_PER_BLOCK) for begin in range(0, len(self.split), ROWS_PER_BLOCK))
+        found = [
+            block.start + np.flatnonzero(self.is_target[block] & (self.split[block] == split))
+            for block in blocks
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
     def training_rows(self) -> NDArray[np.int64]:
         """Rows whose behavior may be counted: every training event of a known behavior, target or not."""
@@ -94,10 +100,10 @@ def timeline_arrays(tables: pa.Table | Iterable[pa.Table], names: Sequence[str])
         found.add(table)
     context, values = found.contexts()
     return TimelineArrays(
-        behavior=_laid_together(found.behavior, np.int32),
-        user_start=_laid_together(found.start, np.int64),
-        is_target=_laid_together(found.is_target, np.bool_),
-        split=_laid_together(found.split, np.int8),
+        behavior=found.behavior.whole(),
+        user_start=found.start.whole(),
+        is_target=found.is_target.whole(),
+        split=found.split.whole(),
         context=context,
         behaviors=len(names),
         contexts=max(1, len(values)),
@@ -114,11 +120,9 @@ class _Codes:
         self._last: tuple[str | None, int] = (None, -1)
         self._values: list[dict[str | None, int]] = []
         self._combinations: dict[tuple[int, ...], int] = {}
-        self.behavior: list[NDArray[np.int32]] = []
-        self.start: list[NDArray[np.int64]] = []
-        self.is_target: list[NDArray[np.bool_]] = []
-        self.split: list[NDArray[np.int8]] = []
-        self.combination: list[NDArray[np.int32]] = []
+        self.behavior, self.start = ScratchColumn(np.int32), ScratchColumn(np.int64)
+        self.is_target, self.split = ScratchColumn(np.bool_), ScratchColumn(np.int8)
+        self.combination = ScratchColumn(np.int32)
 
     def add(self, table: pa.Table) -> None:
         if not len(table):
@@ -130,9 +134,9 @@ class _Codes:
         of_session = "session_position" in table.column_names
         self.start.append(rows - (table["session_position"].to_numpy() if of_session else position))
         behavior = pc.fill_null(pc.index_in(table["behavior"], value_set=self._names), -1)
-        self.behavior.append(behavior.to_numpy().astype(np.int32))
+        self.behavior.append(behavior.to_numpy())
         self.is_target.append(table["is_target"].to_numpy())
-        self.split.append(table["split"].to_numpy().astype(np.int8))
+        self.split.append(table["split"].to_numpy())
         self.combination.append(self._combined(table))
         self._rows += len(table)
 
@@ -146,8 +150,10 @@ class _Codes:
         values = tuple(
             tuple(of[value] for of, value in zip(names, keys[index], strict=True)) for index in order
         )
-        rows = [code[combination] for combination in self.combination]
-        return _laid_together(rows, np.int32), values
+        combination, column = self.combination.whole(), ScratchColumn(np.int32)
+        for begin in range(0, self._rows, ROWS_PER_BLOCK):
+            column.append(code[combination[begin : begin + ROWS_PER_BLOCK]])
+        return column.whole(), values
 
     def _check(self, users: pa.ChunkedArray, position: NDArray[np.int64]) -> None:
         """Each row is its user's first or follows the one before, in its table or at the end of the last."""
@@ -181,7 +187,3 @@ class _Codes:
         keys = zip(*(of_row[first].tolist() for of_row in coded), strict=True) if coded else [()]
         numbers = [self._combinations.setdefault(key, len(self._combinations)) for key in keys]
         return np.array(numbers, np.int32)[of_combination]
-
-
-def _laid_together(arrays: Sequence[NDArray], kind: type) -> NDArray:
-    return np.concatenate(arrays) if arrays else np.zeros(0, kind)
