@@ -79,20 +79,23 @@ def schedule_samples(
         raise DataError("there is no sample to train on: widen the split or the selection")
     per_epoch = steps_per_epoch(total, samples_per_step)
     wanted = step_count(total, samples_per_step, epochs, max_steps)
-    sizes = [len(part) for part in np.array_split(np.arange(total), per_epoch)]
-    places = [chunks.timeline_part.astype(np.int64), chunks.timeline_row]
-    _, timeline = np.unique(np.stack(places, axis=1), axis=0, return_inverse=True)
+    least, larger = divmod(total, per_epoch)
+    sizes = [least + 1] * larger + [least] * (per_epoch - larger)
+    rows = int(chunks.timeline_row.max()) + 1
+    _, timeline = np.unique(
+        chunks.timeline_part.astype(np.int64) * rows + chunks.timeline_row, return_inverse=True
+    )
     filled = _Filled()
     epoch_of: list[int] = []
     epoch = 0
     while len(epoch_of) < wanted:
         order = np.random.default_rng([seed, epoch]).permutation(len(chunks))
         of_epoch = sizes[: wanted - len(epoch_of)]
-        _fill(order, timeline.ravel(), chunks.end - chunks.begin, of_epoch, max_per_timeline, filled)
+        _fill(order, timeline, chunks.end - chunks.begin, of_epoch, max_per_timeline, filled)
         epoch_of += [epoch] * len(of_epoch)
         epoch += 1
     piece, first, size, ends = (
-        np.array(values, np.int64) for values in (filled.piece, filled.first, filled.size, filled.ends)
+        np.frombuffer(values, np.int64) for values in (filled.piece, filled.first, filled.size, filled.ends)
     )
     return SampleSchedule(chunks, piece, first, size, ends, epoch_of, filled.exceeded)
 
