@@ -1,5 +1,6 @@
 """Counting takes the log in parts and blocks of rows: nothing may depend on where they are cut."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -7,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from behaviorlm.baselines import fit_baselines, pair_counts, timeline_arrays
+from behaviorlm.baselines import fit_baselines, levels, pair_counts, timeline_arrays
 from behaviorlm.baselines import timelines as blocks
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.errors import DataError
@@ -58,3 +59,41 @@ def test_a_timeline_that_does_not_go_on_where_it_ended_is_refused(
     assert len(timeline_arrays([table, other], NAMES).behavior) == 2 * len(table)
     with pytest.raises(DataError, match="does not continue its user's timeline"):
         timeline_arrays([*torn(table), other.slice(1)], NAMES)
+
+
+def test_each_kind_of_history_is_counted_once_for_all_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    class Counted(pair_counts.PairCounts):
+        def add(self, key: np.ndarray, behavior: np.ndarray) -> None:
+            counted.append(len(key))
+            super().add(key, behavior)
+
+    monkeypatch.setattr(levels, "PairCounts", Counted)
+    timelines = timeline_arrays(random_table(5, users=8), NAMES)
+    fitted = fit_baselines(timelines)
+    assert "markov_order_3_context" in fitted
+    assert sum(counted) == 7 * len(timelines.training_rows())  # of 15 levels in all baselines together
+
+
+def test_pairs_too_large_for_one_number_are_counted_alike() -> None:
+    random = np.random.default_rng(0)
+    key, behavior = random.integers(0, 9, 500), random.integers(0, 5, 500).astype(np.int32)
+    found = []
+    for shift in (0, 2**60):
+        table = pair_counts.PairCounts(5)
+        for rows in np.array_split(np.arange(500), 7):
+            table.add(key[rows] + shift, behavior[rows])
+        keys, *rest = table.whole()
+        found.append([keys - shift, *rest])
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
+    pairs = Counter(zip(key.tolist(), behavior.tolist(), strict=True))
+    keys, state, behaviors, counts = found[0]
+    shown = zip(keys[state].tolist(), behaviors.tolist(), counts.tolist(), strict=True)
+    assert list(shown) == [(*pair, pairs[pair]) for pair in sorted(pairs)]
+
+
+def test_of_a_log_its_numbers_are_held_by_files() -> None:
+    found = timeline_arrays(random_table(6, users=6), NAMES)
+    for name in ("behavior", "user_start", "is_target", "split", "context"):
+        assert isinstance(getattr(found, name).base, np.memmap)
