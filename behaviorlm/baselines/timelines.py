@@ -57,34 +57,41 @@ class TimelineArrays:
             block = slice(begin, begin + ROWS_PER_BLOCK)
             yield begin + np.flatnonzero((self.split[block] == TRAIN) & (self.behavior[block] >= 0))
 
-    def whole_timelines(
+    def pasts_of(
         self, rows: NDArray[np.integer]
     ) -> Iterator[tuple["TimelineArrays", NDArray[np.int64], NDArray[np.int64]]]:
-        """Runs of whole timelines, of about so many rows or of one timeline, that any of `rows` lies in.
+        """The timelines that any of `rows` lies in, each up to the last of them, one after another: so many rows at a
+        time, or one timeline. What is of no use to the rows asked for is not looked at.
 
-        Yields the run, which of its rows are among `rows`, and which of `rows` they are.
+        Yields these timelines, which of their rows are among `rows`, and which of `rows` they are.
         """
         order = np.argsort(rows, kind="stable")
         wanted = np.asarray(rows, np.int64)[order]
+        start = self.user_start[wanted]
+        first = np.flatnonzero(np.append(True, start[1:] != start[:-1])[: len(start)])
+        bounds = np.append(first, len(wanted))
+        begin, end = start[first], wanted[bounds[1:] - 1] + 1
+        sizes = end - begin
+        ends = np.cumsum(sizes)
         done = 0
-        while done < len(wanted):
-            begin = int(self.user_start[wanted[done]])
-            end = len(self.user_start)
-            if begin + ROWS_PER_BLOCK < end:
-                last = self.user_start[begin + ROWS_PER_BLOCK]
-                end = int(last if last > begin else np.searchsorted(self.user_start, last, side="right"))
-            taken = int(np.searchsorted(wanted, end))
-            run = slice(begin, end)
+        while done < len(begin):
+            room = ends[done] - sizes[done] + ROWS_PER_BLOCK
+            stop = max(done + 1, int(np.searchsorted(ends, room, side="right")))
+            lengths = sizes[done:stop]
+            offset = np.cumsum(lengths) - lengths
+            of_log = np.repeat(begin[done:stop] - offset, lengths) + np.arange(lengths.sum())
             part = replace(
                 self,
-                behavior=self.behavior[run],
-                user_start=self.user_start[run] - begin,
-                is_target=self.is_target[run],
-                split=self.split[run],
-                context=self.context[run],
+                behavior=self.behavior[of_log],
+                user_start=np.repeat(offset, lengths),
+                is_target=self.is_target[of_log],
+                split=self.split[of_log],
+                context=self.context[of_log],
             )
-            yield part, wanted[done:taken] - begin, order[done:taken]
-            done = taken
+            asked = slice(int(bounds[done]), int(bounds[stop]))
+            moved = np.repeat(offset - begin[done:stop], np.diff(bounds[done : stop + 1]))
+            yield part, wanted[asked] + moved, order[asked]
+            done = stop
 
 
 def timeline_arrays(tables: pa.Table | Iterable[pa.Table], names: Sequence[str]) -> TimelineArrays:
