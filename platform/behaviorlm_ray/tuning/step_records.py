@@ -6,6 +6,7 @@ appended to or replaced: on S3 neither could be done safely.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from behaviorlm_ray.storage import FileDigest, Location
 STEPS = 2_000
 """Steps of a part (our choice): half a megabyte."""
 FOLDER = "records"
+NAME = re.compile(r"\d{10,}-[0-9a-f]{16}\.jsonl")
 Parts = Mapping[str, FileDigest]
 """Names of the files of the first whole parts, in order, with what they hold."""
 
@@ -45,14 +47,15 @@ def read_parts(root: Location, parts: Parts) -> list[dict[str, Any]]:
 
 
 def damaged_parts(root: Location, parts: Parts) -> list[str]:
-    """A line for each part that is not there as it was written."""
-    return [f"{FOLDER}/{problem}" for problem in storage.damaged_files(root / FOLDER, parts)] if parts else []
+    """A line for each part that is not there as it was written, or has a name that leads elsewhere."""
+    wrong = [f"{name!r} is no part" for name in parts if not NAME.fullmatch(name)]
+    return wrong or [f"{FOLDER}/{problem}" for problem in storage.damaged_files(root / FOLDER, parts)]
 
 
 def copy_parts(root: Location, target: Location, parts: Iterable[str]) -> None:
     """The files of parts beside the checkpoints of another folder."""
     storage.make_folder(target / FOLDER)
-    for name in parts:
+    for name in filter(NAME.fullmatch, parts):
         content = storage.read_text(root / FOLDER / name).encode()
         storage.write_replacing(target / FOLDER / name, content)
 

@@ -107,6 +107,15 @@ def test_a_damaged_part_makes_a_checkpoint_none(root: Location) -> None:
     assert len(said) == 2 and all(name in line for line in said)
 
 
+def test_a_name_that_leads_elsewhere_is_no_part(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_bytes(b"{}\n")
+    digest = storage.hash_file(tmp_path / "outside")
+    root = tmp_path / "checkpoints"
+    assert step_records.damaged_parts(root, {"../../outside": digest}) == ["'../../outside' is no part"]
+    step_records.copy_parts(root, tmp_path / "copied", ["../../outside"])
+    assert storage.list_files(tmp_path / "copied") == []
+
+
 def test_a_rung_takes_the_records_along(root: Location, tmp_path: Path) -> None:
     records = trained(root / "output" / "checkpoint", 7, 1.0)
     seeker = LeaseSeeker(tmp_path / "lease.json", 60).try_acquire()
