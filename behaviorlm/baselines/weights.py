@@ -25,12 +25,12 @@ class LevelEvidence:
     """What one level of history says about the targets that weights are tuned on, arrays over those targets.
 
     share: float64, the target's share among what followed the history (0 where the history is new).
-    is_seen: bool, whether training saw the history. bucket: int8, below BUCKETS.
+    is_seen: bool, whether training saw the history. bucket: whole numbers below BUCKETS.
     """
 
     share: NDArray[np.float64]
     is_seen: NDArray[np.bool_]
-    bucket: NDArray[np.int8]
+    bucket: NDArray[np.integer]
 
 
 def tuning_rows(timelines: TimelineArrays) -> tuple[NDArray[np.int64], bool]:

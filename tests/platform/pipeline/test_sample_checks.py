@@ -100,7 +100,7 @@ def test_label_scores_that_would_not_fit_are_refused_with_numbers_that_do(tmp_pa
     there = [sum(map(len, rows_of_split(log, split))) for split in ("validation", "test")]
     assert [validation, test] == there and needed == 4 * sum(there) * len(log.vocabulary)
     limit = f"execution.max_score_gigabytes={needed / 2e9}"
-    with pytest.raises(DataError, match=r"evaluation\.max_samples: .* max_validation_samples to ") as raised:
+    with pytest.raises(DataError, match=r"evaluation\.max_samples: .*max_validation_samples to ") as raised:
         check_samples(settings_of(tmp_path, *arms, limit), log)
     fits = int(str(raised.value).partition("max_validation_samples to ")[2].partition(" ")[0])
     fewer = (f"evaluation.max_samples={fits}", f"evaluation.max_validation_samples={fits}")
