@@ -1,5 +1,7 @@
 """What each step did: written once in parts, whole again after a kill, and never another attempt's."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.lease import LeaseSeeker
+from behaviorlm_ray.stages.manifests import canonical_json
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state, step_records
 from behaviorlm_ray.tuning.checkpoint_writer import CheckpointWriter
@@ -105,6 +108,18 @@ def test_a_damaged_part_makes_a_checkpoint_none(root: Location) -> None:
     said: list[str] = []
     assert newest_checkpoint(root, IDENTITY, said.append) is None
     assert len(said) == 2 and all(name in line for line in said)
+
+
+def test_a_checkpoint_of_the_format_before_is_gone_on_with(tmp_path: Path) -> None:
+    records = trained(tmp_path, 2, 1.0)
+    path = tmp_path / step_folder(2) / "checkpoint.json"
+    body = json.loads(path.read_text())
+    del body["checksum"], body["records"]
+    body["format"] = 2
+    path.write_text(json.dumps(body | {"checksum": hashlib.sha256(canonical_json(body)).hexdigest()}))
+    continued = newest(tmp_path)
+    assert continued.step == 2 and continued.records == records
+    assert trained(tmp_path, 4, 2.0, continued) == newest(tmp_path).records and len(parts_of(tmp_path)) == 1
 
 
 def test_a_name_that_leads_elsewhere_is_no_part(tmp_path: Path) -> None:
