@@ -27,9 +27,14 @@ PLACES = ("name", "storage", "execution", "tracking")
 
 @lru_cache(maxsize=1)
 def commit_here() -> str:
-    """The commit of the code that runs, with "+changes" where files of it are not committed; "unknown" without git."""
-    told = [_git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")]
-    return UNKNOWN if not told[0] else f"{told[0]}{'+changes' if told[1] else ''}"
+    """That commit, with "+changes" where tracked files differ from it; "unknown" where there is none."""
+    commit = working_commit()
+    return f"{commit}{'+changes' if _git('status', '--porcelain', '--untracked-files=no') else ''}" if commit else UNKNOWN
+
+
+def working_commit() -> str:
+    """The commit of the working directory, "" where there is none or no git."""
+    return _git("rev-parse", "HEAD")
 
 
 def seeds_of(settings: RunSettings) -> list[int]:
@@ -39,22 +44,23 @@ def seeds_of(settings: RunSettings) -> list[int]:
     return sorted(seeds)
 
 
-def record_of(place: Location, data: ReportData) -> dict[str, Any]:
-    """What results.json of a finished run says of every predictor, to five digits, and what it was made by.
+def record_of(place: Location, data: ReportData, command: str) -> dict[str, Any]:
+    """What results.json of a finished run says of every predictor, to five digits, and "made": what it was made by.
 
-    "made": command, commit, seeds, the configuration without places, and versions of the packages that ran.
+    command: what repeats the run. Paths of the configuration start in the working directory; of those outside of it
+    the end is kept.
     """
     settings = RunSettings.model_validate(data.configuration)
     stages = [read_manifest(place.parent / "stages" / name) for name in read_asked(place).finished]
     config = {key: value for key, value in data.configuration.items() if key not in PLACES}
     made = {
-        "command": f"behaviorlm run --config {settings.name}.yaml && behaviorlm report {settings.name}",
+        "command": command,
         "commit": commit_here(),
         "seeds": seeds_of(settings),
         "stages": {stage.stage: stage.version for stage in stages},
         "versions": {key: value for stage in stages for key, value in stage.versions.items()},
         "fingerprints": data.fingerprints,
-        "config": config,
+        "config": _without_places(config),
     }
     results: dict[str, Any] = json.loads(storage.read_text(place / RESULTS))
     return {MADE: made, **_rounded(results)}
@@ -69,6 +75,18 @@ def record_text(record: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join([*lines, '"models": {\n' + ",\n".join(models) + "\n}"]) + "\n}\n"
 
 
+def _without_places(value: Any) -> Any:
+    """The same without this machine's folders."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_places(item) for item in value]
+    if not isinstance(value, str) or not value.startswith("/"):
+        return value
+    path = Path(value)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "/".join(["…", *path.parts[-2:]])
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
@@ -78,11 +96,9 @@ def _rounded(value: Any) -> Any:
 
 
 def _git(*arguments: str) -> str:
-    """What git says of the folder of this code; "" where there is no git or none of its checkouts."""
+    """What git says of the working directory; "" where there is no git or it says nothing of it."""
     try:
-        found = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, timeout=10, check=False, cwd=Path(__file__).parent
-        )
+        found = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return found.stdout.strip() if found.returncode == 0 else ""
