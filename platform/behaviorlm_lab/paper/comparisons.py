@@ -6,7 +6,7 @@ from typing import Any
 from behaviorlm_lab.paper.drawn import HIGH, LOW, Drawn, Row, colored, measured
 from behaviorlm_lab.paper.finished import Method, PaperRun, methods_of
 from behaviorlm_lab.paper.settings import VARIED, ExhibitSettings
-from behaviorlm_ray.report.content import Interval
+from behaviorlm_ray.report.content import Endpoint, Interval
 from behaviorlm_ray.report.forms import RULES
 
 WHOLE = "ab_tuned"
@@ -107,7 +107,7 @@ def expected(run: PaperRun, method: Method) -> Row:
     truth = run.data.results.in_expectation
     if truth is None:
         return {}
-    found = truth.models[method.shown.model]
+    found = truth.models.get(method.shown.model, Endpoint())
     return {"anchor, expected": found.anchor_accuracy, "tail, expected": found.tail_macro_recall}
 
 

@@ -1,0 +1,89 @@
+"""Making the exhibits: what would run, running it, and drawing each exhibit whose runs are there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from behaviorlm.errors import BehaviorLMError
+from behaviorlm_lab.paper.captions import caption
+from behaviorlm_lab.paper.comparisons import ablations, accuracy, main_table, sensitivity
+from behaviorlm_lab.paper.drawn import Drawn, write_exhibit, write_missing
+from behaviorlm_lab.paper.embeddings import behavior_map
+from behaviorlm_lab.paper.finished import PaperRun, open_paper_run
+from behaviorlm_lab.paper.lines import lines
+from behaviorlm_lab.paper.logs import behaviors_table, data_table, distribution
+from behaviorlm_lab.paper.runs import State, paper_folder, run_all, states
+from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, exhibits_of
+from behaviorlm_lab.paper.stages import cost, framework
+from behaviorlm_ray import storage
+
+FUNCTIONS: Mapping[Kind, Callable[[ExhibitSettings, Sequence[PaperRun]], Drawn]] = {
+    "distribution": distribution,
+    "map": behavior_map,
+    "accuracy": accuracy,
+    "framework": framework,
+    "lines": lines,
+    "data": data_table,
+    "main": main_table,
+    "ablations": ablations,
+    "sensitivity": sensitivity,
+    "behaviors": behaviors_table,
+    "cost": cost,
+}
+INDEX = "index.md"
+
+
+def exhibits_folder(paper: PaperSettings) -> Path:
+    """Where they are written, absolute."""
+    return paper_folder(paper) / "exhibits" if paper.folder is None else Path(paper.folder).absolute()
+
+
+def plan_paper(paper: PaperSettings) -> list[str]:
+    """What would run and what is there, in lines. Raises ConfigError with the problems of all configurations."""
+    found, exhibits = states(paper), exhibits_of(paper)
+    lines = [f"paper {paper.name}: plan (nothing was run or written)", "", "runs"]
+    lines += [f"  {name}: {state.missing or 'finished'}" for name, state in found.items()]
+    lines += ["", "exhibits"]
+    for name, exhibit in exhibits.items():
+        missing = [run for run in exhibit.runs if found[run].missing]
+        lines.append(f"  {name}: {f'waits for {", ".join(missing)}' if missing else 'can be drawn'}; {exhibit.title}")
+    return [*lines, "", f"output: {exhibits_folder(paper)}"]
+
+
+def make_paper(paper: PaperSettings) -> list[str]:
+    """Run what is missing, if that is asked for, and draw every exhibit whose runs are there. Returns what was written
+    and what was not, in lines.
+
+    Raises ConfigError with the problems of all configurations.
+    """
+    found = run_all(paper) if paper.run_missing else states(paper)
+    folder, pages, told = exhibits_folder(paper), [], []
+    for name, exhibit in exhibits_of(paper).items():
+        page, line = _make(paper, name, exhibit, found)
+        pages.append(page.replace("# ", "## ", 1))
+        told.append(line)
+    if not paper.only:
+        title = f"# {paper.name}: exhibits in the manner of the paper's\n"
+        storage.write_replacing(folder / INDEX, "\n".join([title, *pages]).encode())
+    return [*told, f"wrote the exhibits to {folder}"]
+
+
+def _make(
+    paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapping[str, State]
+) -> tuple[str, str]:
+    """Write one exhibit, or what it lacks. Returns its page, and a line for the screen."""
+    folder, title = exhibits_folder(paper), exhibit.title
+    again = f"behaviorlm paper with its configuration and --only='[{name}]'"
+    lacking = [f"run {run}: {found[run].missing}" for run in exhibit.runs if found[run].missing]
+    if not lacking:
+        place = Path(paper.root).expanduser().absolute()
+        try:
+            runs = [
+                open_paper_run(place / f"{paper.name}-{run}", of.at) for run, of in exhibit.runs.items()
+            ]
+            drawn = FUNCTIONS[exhibit.shows](exhibit, runs)
+            page = write_exhibit(folder, name, drawn, title, caption(exhibit, runs))
+            return page, f"{name}: {len(drawn.rows)} rows"
+        except BehaviorLMError as error:
+            lacking = [str(error)]
+    lines = [*(f"- {line}" for line in lacking), "", f"{again} makes it."]
+    return write_missing(folder, name, title, lines), f"{name}: not made: {'; '.join(lacking)}; {again}"
