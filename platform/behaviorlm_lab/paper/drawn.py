@@ -69,8 +69,8 @@ def colored(names: Sequence[str]) -> Spec:
     return {"domain": list(names), "range": [COLORS[place % len(COLORS)] for place in range(len(names))]}
 
 
-def write_exhibit(folder: Path, name: str, drawn: Drawn, title: str, caption: str) -> str:
-    """Write <name>.csv, <name>.md and, of a figure, <name>.svg. Returns the page."""
+def write_exhibit(folder: Path, name: str, drawn: Drawn, title: str, caption: str) -> None:
+    """Write <name>.csv, <name>.md and, of a figure, <name>.svg."""
     picture: list[str] = []
     if drawn.spec is not None:
         storage.write_replacing(folder / f"{name}.svg", svg(drawn.spec).encode())
@@ -82,16 +82,14 @@ def write_exhibit(folder: Path, name: str, drawn: Drawn, title: str, caption: st
     notes = [f"{note}\n" for note in drawn.notes]
     page = "\n".join([f"# {title}", "", *picture, caption, "", *notes, *told])
     storage.write_replacing(folder / f"{name}.md", page.encode())
-    return page
 
 
-def write_missing(folder: Path, name: str, title: str, lines: Sequence[str]) -> str:
-    """Write a page that says what is missing, and remove what was drawn of earlier runs. Returns the page."""
+def write_missing(folder: Path, name: str, title: str, lines: Sequence[str]) -> None:
+    """Write a page that says what is missing, and remove what was drawn of earlier runs."""
     for suffix in (".svg", ".csv"):
         (folder / f"{name}{suffix}").unlink(missing_ok=True)
     page = "\n".join([f"# {title}", "", "Not made:", "", *lines, ""])
     storage.write_replacing(folder / f"{name}.md", page.encode())
-    return page
 
 
 def svg(spec: Mapping[str, Any]) -> str:

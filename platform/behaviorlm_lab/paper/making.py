@@ -12,7 +12,7 @@ from behaviorlm_lab.paper.finished import PaperRun, open_paper_run
 from behaviorlm_lab.paper.lines import lines
 from behaviorlm_lab.paper.logs import behaviors_table, data_table, distribution
 from behaviorlm_lab.paper.runs import State, paper_folder, run_all, states
-from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, exhibits_of
+from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, every_exhibit, exhibits_of
 from behaviorlm_lab.paper.stages import cost, framework
 from behaviorlm_ray import storage
 
@@ -56,21 +56,18 @@ def make_paper(paper: PaperSettings) -> list[str]:
     Raises ConfigError with the problems of all configurations.
     """
     found = run_all(paper) if paper.run_missing else states(paper)
-    folder, pages, told = exhibits_folder(paper), [], []
-    for name, exhibit in exhibits_of(paper).items():
-        page, line = _make(paper, name, exhibit, found)
-        pages.append(page.replace("# ", "## ", 1))
-        told.append(line)
-    if not paper.only:
-        title = f"# {paper.name}: exhibits in the manner of the paper's\n"
-        storage.write_replacing(folder / INDEX, "\n".join([title, *pages]).encode())
+    told = [_make(paper, name, exhibit, found) for name, exhibit in exhibits_of(paper).items()]
+    folder = exhibits_folder(paper)
+    pages = [page for name in every_exhibit(paper) if (page := storage.read_bytes(folder / f"{name}.md"))]
+    title = f"# {paper.name}: exhibits in the manner of the paper's\n\n"
+    storage.write_replacing(folder / INDEX, title.encode() + b"\n".join(b"#" + page for page in pages))
     return [*told, f"wrote the exhibits to {folder}"]
 
 
 def _make(
     paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapping[str, State]
-) -> tuple[str, str]:
-    """Write one exhibit, or what it lacks. Returns its page, and a line for the screen."""
+) -> str:
+    """Write one exhibit, or what it lacks. Returns a line for the screen."""
     folder, title = exhibits_folder(paper), exhibit.title
     again = f"behaviorlm paper with its configuration and --only='[{name}]'"
     lacking = [f"run {run}: {found[run].missing}" for run in exhibit.runs if found[run].missing]
@@ -81,9 +78,10 @@ def _make(
                 open_paper_run(place / f"{paper.name}-{run}", of.at) for run, of in exhibit.runs.items()
             ]
             drawn = FUNCTIONS[exhibit.shows](exhibit, runs)
-            page = write_exhibit(folder, name, drawn, title, caption(exhibit, runs))
-            return page, f"{name}: {len(drawn.rows)} rows"
+            write_exhibit(folder, name, drawn, title, caption(exhibit, runs))
+            return f"{name}: {len(drawn.rows)} rows"
         except BehaviorLMError as error:
             lacking = [str(error)]
     lines = [*(f"- {line}" for line in lacking), "", f"{again} makes it."]
-    return write_missing(folder, name, title, lines), f"{name}: not made: {'; '.join(lacking)}; {again}"
+    write_missing(folder, name, title, lines)
+    return f"{name}: not made: {'; '.join(lacking)}; {again}"

@@ -86,6 +86,9 @@ class ExhibitSettings(Settings):
     vary: dict[str, list[Any]] = Field(
         default={}, description="For sensitivity: dotted keys and the values that A+B is tuned with, each alone."
     )
+    on_request: bool = Field(
+        default=False, description="Whether it is made only where `only` names it: what takes hours."
+    )
     runs: dict[str, ExhibitRun] = Field(
         default={"main": ExhibitRun()},
         min_length=1,
@@ -130,7 +133,7 @@ class PaperSettings(Settings):
         default={}, description="Dotted keys of the run and their values, put over those of `run`."
     )
     exhibits: str = Field(description="Folder of the exhibits' files, a YAML for each.")
-    only: list[str] = Field(default=[], description="Names of the exhibits to make; empty: all.")
+    only: list[str] = Field(default=[], description="Names of the exhibits to make; empty: all but those on request.")
     run_missing: bool = Field(
         default=True, description="Whether runs that are not finished are run; false: only what is there is drawn."
     )
@@ -143,14 +146,26 @@ class PaperSettings(Settings):
 
 
 def exhibits_of(paper: PaperSettings) -> dict[str, ExhibitSettings]:
-    """The exhibits to make by name, in the order of their names. Raises ConfigError with the problems of all files."""
+    """The exhibits to make by name, in the order of their names. Raises ConfigError as `every_exhibit` does, and for
+    names that are none.
+    """
+    every = every_exhibit(paper)
+    unknown = [name for name in paper.only if name not in every]
+    if unknown:
+        raise ConfigError(f"only: there is no {', '.join(unknown)} among the exhibits {', '.join(every)}")
+    return {
+        name: exhibit
+        for name, exhibit in every.items()
+        if (name in paper.only if paper.only else not exhibit.on_request)
+    }
+
+
+def every_exhibit(paper: PaperSettings) -> dict[str, ExhibitSettings]:
+    """All exhibits by name, in the order of their names. Raises ConfigError with the problems of all files."""
     folder = Path(paper.exhibits)
     files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     if not files:
         raise ConfigError(f"exhibits: {folder} has no *.yaml; name the folder of the exhibits' files")
-    unknown = [name for name in paper.only if name not in files]
-    if unknown:
-        raise ConfigError(f"only: there is no {', '.join(unknown)} among the exhibits {', '.join(files)}")
     found, problems = {}, []
     for name, path in files.items():
         try:
@@ -159,7 +174,7 @@ def exhibits_of(paper: PaperSettings) -> dict[str, ExhibitSettings]:
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-    return {name: exhibit for name, exhibit in found.items() if not paper.only or name in paper.only}
+    return found
 
 
 def run_settings(

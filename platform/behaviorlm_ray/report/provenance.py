@@ -9,7 +9,6 @@ from typing import Any
 
 from behaviorlm.config import flattened
 from behaviorlm_ray import storage
-from behaviorlm_ray.pipeline.evaluate import RESULTS
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.report.content import ReportData
 from behaviorlm_ray.stages.manifests import read_manifest
@@ -50,6 +49,8 @@ def record_of(place: Location, data: ReportData, command: str) -> dict[str, Any]
     command: what repeats the run. Paths of the configuration start in the working directory; of those outside of it
     the end is kept.
     """
+    from behaviorlm_ray.pipeline.evaluate import RESULTS
+
     settings = RunSettings.model_validate(data.configuration)
     stages = [read_manifest(place.parent / "stages" / name) for name in read_asked(place).finished]
     config = {key: value for key, value in data.configuration.items() if key not in PLACES}

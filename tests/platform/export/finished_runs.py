@@ -53,15 +53,20 @@ def finished_run(
     rows: list[dict[str, str]] | None = None,
 ) -> Run:
     """A run of some arms over a small log, with results and report. rows: of the log, in place of 20 users'."""
-    monkeypatch.setattr(pool, "_score_windows", _score_windows)
-    monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
-    monkeypatch.setattr(tune, "_tune", _tune)
+    without_ray(monkeypatch)
     log = write_log(root / "log.csv", rows or log_rows(21, users=20))
     compared = f"evaluation.arms=[{arms}]"
     run = open_run(run_settings(root / "runs", base, log, overrides=(compared, *overrides)))
     write_results(run, run.runner(RunRecord(run.output_folder)))
     log.unlink()  # nothing of an export may need it
     return run
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's part of stages is done in this process, one after another."""
+    monkeypatch.setattr(pool, "_score_windows", _score_windows)
+    monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
+    monkeypatch.setattr(tune, "_tune", _tune)
 
 
 def _score_windows(
