@@ -61,8 +61,8 @@ class FewShotConfig(Settings):
         default=1.0,
         gt=0,
         le=1,
-        description="Share of the training and validation targets of every behavior, anchors too, that is used, drawn as "
-        "those; for how much data a method needs. Of a tail behavior tail_samples may leave fewer.",
+        description="Share of the training and validation targets of every behavior, anchors too, that is used, drawn "
+        "as those; for how much data a method needs. Of a tail behavior tail_samples may leave fewer.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the draw.")
 

@@ -44,7 +44,9 @@ def validation_limits(vocabulary: Vocabulary, config: FewShotConfig, there: Int6
     and more shots never use fewer.
     """
     shares = used_shares(vocabulary, config)
-    return np.where(shares < 1, np.floor(shares * there + _chance(vocabulary, config)), there).astype(np.int64)
+    return np.where(shares < 1, np.floor(shares * there + _chance(vocabulary, config)), there).astype(
+        np.int64
+    )
 
 
 def _chance(vocabulary: Vocabulary, config: FewShotConfig) -> NDArray[np.float64]:

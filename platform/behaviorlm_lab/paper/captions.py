@@ -1,4 +1,4 @@
-"""What every exhibit says of itself: whose log, base, samples, seeds, interval and commit, and that it is not the paper's."""
+"""What every exhibit says of itself: log, base, samples, seeds, interval and commit, and that it is not the paper's."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -11,7 +11,11 @@ NOT_THE_PAPERS = "no number in it is the paper's"
 
 def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> str:
     """One paragraph. Where its runs differ in something, all that they have is listed."""
-    manner = f"In the manner of the paper's {exhibit.manner}; {NOT_THE_PAPERS}" if exhibit.manner else "Our own exhibit"
+    manner = (
+        f"In the manner of the paper's {exhibit.manner}; {NOT_THE_PAPERS}"
+        if exhibit.manner
+        else "Our own exhibit"
+    )
     parts = [
         f"{exhibit.title}. {manner}",
         _each(runs, _log),
@@ -53,13 +57,11 @@ def _samples(run: PaperRun) -> str:
         *([] if few.tail_samples is None else [f"at most {few.tail_samples} of each tail behavior"]),
         *([] if few.share == 1 else [f"{few.share:.0%} of all"]),
     ]
+    used = f" ({' and '.join(limits)} used)" if limits else ""
     trained = (run.data.dataset.samples_per_split if run.data.dataset else {}).get("train", 0)
-    return (
-        f"{samples.get('all'):,} test, {samples.get('validation'):,} validation, {trained:,} training"
-        f"{f' ({" and ".join(limits)} used)' if limits else ''}"
-    )
+    return f"{samples['all']:,} test, {samples['validation']:,} validation, {trained:,} training{used}"
 
 
 def _interval(run: PaperRun) -> str:
     evaluation, samples = run.settings.evaluation, run.data.results.samples
-    return f"a bootstrap of {evaluation.bootstrap_samples:,} over {samples.get('groups'):,} groups of one run"
+    return f"a bootstrap of {evaluation.bootstrap_samples:,} over {samples['groups']:,} groups of one run"

@@ -63,7 +63,7 @@ def main_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
         bound = truth.bound
         notes.append(
             "Expected: the endpoint of the same choices under the known truth; at most "
-            f"{_three(bound.anchor_accuracy)} and {_three(bound.tail_macro_recall)}, which no one predictor has both of."
+            f"{_three(bound.anchor_accuracy)} and {_three(bound.tail_macro_recall)}, no one predictor has both."
         )
     return Drawn(rows, None, tuple(notes))
 
@@ -71,9 +71,7 @@ def main_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
 def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     """A row a variant: its endpoint, and how far whole A+B is ahead on the same samples, both decided plainly."""
     [run] = runs
-    found = {
-        (one.second, one.group, one.metric): one for one in run.data.comparisons if one.first == WHOLE
-    }
+    found = {(one.second, one.group, one.metric): one for one in run.data.comparisons if one.first == WHOLE}
     rows: list[Row] = []
     for method in methods_of(run, exhibit):
         row: Row = {"method": method.label, "predictor": method.shown.model}
@@ -83,7 +81,9 @@ def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
             ahead = (None, None, None) if pair is None else (pair.difference, pair.low, pair.high)
             row |= measured(f"A+B less it, {name}, plain", *ahead)
         rows.append(row | expected(run, method))
-    note = "A+B less it: paired over the same samples and groups; an interval that holds 0 tells nothing apart."
+    note = (
+        "A+B less it: paired over the same samples and groups; an interval that holds 0 tells nothing apart."
+    )
     return Drawn(rows, None, (decided(exhibit), note))
 
 
@@ -91,7 +91,9 @@ def sensitivity(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     """A row a key and value: the endpoint of A+B with that key alone changed; first as it is."""
     [run] = runs
     varied = [(key, value) for key, values in exhibit.vary.items() for value in values]
-    asked = {WHOLE: "as it is"} | {f"{VARIED}{number}": str(value) for number, (_, value) in enumerate(varied)}
+    asked = {WHOLE: "as it is"} | {
+        f"{VARIED}{number}": str(value) for number, (_, value) in enumerate(varied)
+    }
     keys = ["–", *(key for key, _ in varied)]
     rows: list[Row] = []
     for key, method in zip(keys, methods_of(run, exhibit.model_copy(update={"methods": asked})), strict=True):
@@ -130,7 +132,12 @@ def _three(value: float | None) -> str:
 def _dots(rows: Sequence[Row], has_best: bool) -> dict[str, Any]:
     """A panel a group, a line a method."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    x = {"type": "quantitative", "scale": {"zero": True}, "axis": {"format": ".1f", "tickCount": 5}, "title": "accuracy"}
+    x = {
+        "type": "quantitative",
+        "scale": {"zero": True},
+        "axis": {"format": ".1f", "tickCount": 5},
+        "title": "accuracy",
+    }
     y = {"field": "method", "type": "nominal", "sort": methods, "title": None}
     color = {"field": "method", "type": "nominal", "scale": colored(methods), "legend": None}
     layers: list[dict[str, Any]] = [

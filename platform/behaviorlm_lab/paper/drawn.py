@@ -35,7 +35,12 @@ LOOK: Spec = {
         "domainColor": "#8c959f",
         "tickColor": "#8c959f",
     },
-    "header": {"labelFontSize": 13, "titleFontSize": 13, "labelFontWeight": "bold", "titleFontWeight": "normal"},
+    "header": {
+        "labelFontSize": 13,
+        "titleFontSize": 13,
+        "labelFontWeight": "bold",
+        "titleFontWeight": "normal",
+    },
     "legend": {
         "title": None,
         "orient": "top",

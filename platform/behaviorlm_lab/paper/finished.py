@@ -91,7 +91,11 @@ def methods_of(run: PaperRun, exhibit: ExhibitSettings) -> list[Method]:
     Raises ConfigError for one that the run does not have.
     """
     every = [*run.forms.best, *run.forms.others]
-    among = run.forms.best if exhibit.rule == "preferred" else [one for one in every if one.model == one.predictor]
+    among = (
+        run.forms.best
+        if exhibit.rule == "preferred"
+        else [one for one in every if one.model == one.predictor]
+    )
     asked = exhibit.methods or {one.predictor: one.predictor for one in among}
     return [Method(*_found(run, among, name, label)) for name, label in asked.items()]
 

@@ -57,8 +57,15 @@ def _lines(rows: Sequence[Row], along: str, other: str | None) -> dict[str, Any]
         "scale": {"domain": [-0.5, len(places) - 0.5], "nice": False},
         "axis": {"values": list(range(len(places))), "labelExpr": f"{words} : ''", "grid": False},
     }
-    y = {"type": "quantitative", "title": None, "scale": {"zero": False, "padding": 8}, "axis": {"tickCount": 5}}
-    facet: dict[str, Any] = {"column": {"field": "metric", "type": "nominal", "title": None, "sort": list(ENDS)}}
+    y = {
+        "type": "quantitative",
+        "title": None,
+        "scale": {"zero": False, "padding": 8},
+        "axis": {"tickCount": 5},
+    }
+    facet: dict[str, Any] = {
+        "column": {"field": "metric", "type": "nominal", "title": None, "sort": list(ENDS)}
+    }
     if other is not None:
         methods = list(dict.fromkeys(row["method"] for row in rows))
         facet["row"] = {"field": "method", "type": "nominal", "title": None, "sort": methods}

@@ -64,7 +64,9 @@ def behaviors_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn
         for row in known_behaviors(run)
     ]
     few = run.settings.few_shot.tail_samples
-    note = [] if few is None else [f"Of each tail behavior at most {few} of the training targets are tuned on."]
+    note = (
+        [] if few is None else [f"Of each tail behavior at most {few} of the training targets are tuned on."]
+    )
     return Drawn(rows, None, tuple(note))
 
 
@@ -109,7 +111,9 @@ def _bars(rows: Sequence[Row], cut: float) -> dict[str, Any]:
         for row, label in zip(rows, labels([str(row["behavior"]) for row in rows]), strict=True)
         if row["training targets"]
     ]
-    axis: dict[str, Any] = {"labelAngle": -60} if len(shown) <= MOST_NAMED else {"labels": False, "ticks": False}
+    axis: dict[str, Any] = (
+        {"labelAngle": -60} if len(shown) <= MOST_NAMED else {"labels": False, "ticks": False}
+    )
     least = min(row["share"] for row in shown) / 1.5
     scale = {"type": "log", "domainMin": least, "nice": False}
     y = {"type": "quantitative", "scale": scale, "title": "share of the training targets (log scale)"}

@@ -45,7 +45,8 @@ def plan_paper(paper: PaperSettings) -> list[str]:
     lines += ["", "exhibits"]
     for name, exhibit in exhibits.items():
         missing = [run for run in exhibit.runs if found[run].missing]
-        lines.append(f"  {name}: {f'waits for {", ".join(missing)}' if missing else 'can be drawn'}; {exhibit.title}")
+        state = f"waits for {', '.join(missing)}" if missing else "can be drawn"
+        lines.append(f"  {name}: {state}; {exhibit.title}")
     return [*lines, "", f"output: {exhibits_folder(paper)}"]
 
 
@@ -64,9 +65,7 @@ def make_paper(paper: PaperSettings) -> list[str]:
     return [*told, f"wrote the exhibits to {folder}"]
 
 
-def _make(
-    paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapping[str, State]
-) -> str:
+def _make(paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapping[str, State]) -> str:
     """Write one exhibit, or what it lacks. Returns a line for the screen."""
     folder, title = exhibits_folder(paper), exhibit.title
     again = f"behaviorlm paper with its configuration and --only='[{name}]'"
@@ -74,9 +73,7 @@ def _make(
     if not lacking:
         place = Path(paper.root).expanduser().absolute()
         try:
-            runs = [
-                open_paper_run(place / f"{paper.name}-{run}", of.at) for run, of in exhibit.runs.items()
-            ]
+            runs = [open_paper_run(place / f"{paper.name}-{run}", of.at) for run, of in exhibit.runs.items()]
             drawn = FUNCTIONS[exhibit.shows](exhibit, runs)
             write_exhibit(folder, name, drawn, title, caption(exhibit, runs))
             return f"{name}: {len(drawn.rows)} rows"

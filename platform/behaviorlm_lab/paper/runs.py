@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm.errors import BehaviorLMError, ConfigError
-from behaviorlm_lab.paper.settings import ExhibitRun, ExhibitSettings, PaperSettings, exhibits_of, run_settings
+from behaviorlm_lab.paper.settings import (
+    ExhibitRun,
+    ExhibitSettings,
+    PaperSettings,
+    exhibits_of,
+    run_settings,
+)
 from behaviorlm_lab.study.cells import DONE
 from behaviorlm_lab.world.process import default_world
 from behaviorlm_ray import storage
@@ -158,7 +164,9 @@ def _make_files(paper: PaperSettings, needed: NeededRun) -> None:
     print(f"making {' and '.join(told)}", flush=True)
     if paper.world is not None and not (_world_folder(paper) / DONE).exists():
         of, folder = paper.world, _world_folder(paper)
-        write_world(folder, default_world(), of.users, of.seed, of.events, (1000, of.conversations, 1.0), None)
+        write_world(
+            folder, default_world(), of.users, of.seed, of.events, (1000, of.conversations, 1.0), None
+        )
         (folder / DONE).touch()
     if size is not None and not (base := _base_folder(paper, size)).exists():
         base.parent.mkdir(parents=True, exist_ok=True)
@@ -168,10 +176,12 @@ def _make_files(paper: PaperSettings, needed: NeededRun) -> None:
 def _world_folder(paper: PaperSettings) -> Path:
     assert paper.world is not None
     of = paper.world
-    return paper_folder(paper) / "worlds" / f"{of.users}x{of.events[0]}-{of.events[1]}-{of.conversations}-{of.seed}"
+    return (
+        paper_folder(paper)
+        / "worlds"
+        / f"{of.users}x{of.events[0]}-{of.events[1]}-{of.conversations}-{of.seed}"
+    )
 
 
 def _base_folder(paper: PaperSettings, size: str) -> Path:
     return paper_folder(paper) / "bases" / f"{size}-{paper.pretraining_steps}"
-
-

@@ -84,7 +84,8 @@ class ExhibitSettings(Settings):
     along: str | None = Field(default=None, description="For lines: the axis of `at` along the bottom.")
     arms: dict[str, ArmSettings] = Field(default={}, description="Arms that its runs have beside their own.")
     vary: dict[str, list[Any]] = Field(
-        default={}, description="For sensitivity: dotted keys and the values that A+B is tuned with, each alone."
+        default={},
+        description="For sensitivity: dotted keys and the values that A+B is tuned with, each alone.",
     )
     on_request: bool = Field(
         default=False, description="Whether it is made only where `only` names it: what takes hours."
@@ -98,7 +99,9 @@ class ExhibitSettings(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.shows == "lines" and (self.along is None or any(self.along not in run.at for run in self.runs.values())):
+        if self.shows == "lines" and (
+            self.along is None or any(self.along not in run.at for run in self.runs.values())
+        ):
             raise ValueError("along: lines need an axis that every run says its place on (runs.NAME.at)")
         if (self.shows == "sensitivity") != bool(self.vary):
             raise ValueError("vary: sensitivity needs keys to vary, and nothing else does")
@@ -110,7 +113,9 @@ class ExhibitSettings(Settings):
     def own_arms(self) -> dict[str, ArmSettings]:
         """Arms that it adds to its runs, those that vary a key among them."""
         varied = {
-            f"{VARIED}{number}": ArmSettings(tuning="ab_tuned", description=f"{key}: {value}", values={key: value})
+            f"{VARIED}{number}": ArmSettings(
+                tuning="ab_tuned", description=f"{key}: {value}", values={key: value}
+            )
             for number, (key, value) in enumerate(
                 (key, value) for key, values in self.vary.items() for value in values
             )
@@ -133,9 +138,12 @@ class PaperSettings(Settings):
         default={}, description="Dotted keys of the run and their values, put over those of `run`."
     )
     exhibits: str = Field(description="Folder of the exhibits' files, a YAML for each.")
-    only: list[str] = Field(default=[], description="Names of the exhibits to make; empty: all but those on request.")
+    only: list[str] = Field(
+        default=[], description="Names of the exhibits to make; empty: all but those on request."
+    )
     run_missing: bool = Field(
-        default=True, description="Whether runs that are not finished are run; false: only what is there is drawn."
+        default=True,
+        description="Whether runs that are not finished are run; false: only what is there is drawn.",
     )
     world: WorldSettings | None = Field(
         default=WorldSettings(), description="The synthetic log that is made; null: the log that `run` names."

@@ -88,12 +88,7 @@ def _depth(manifest: Manifest, run: PaperRun) -> int:
 def _needed(manifest: Manifest, run: PaperRun) -> list[str]:
     """What it reads but what follows from the rest: the transitive reduction."""
     before = _before(manifest, run)
-    follows = {
-        later.content_hash
-        for one in before
-        for later in run.before(one)
-        if later.content_hash != one
-    }
+    follows = {later.content_hash for one in before for later in run.before(one) if later.content_hash != one}
     return [of for of in before if of not in follows]
 
 
@@ -110,7 +105,9 @@ def _places(way: Sequence[Manifest], run: PaperRun) -> Mapping[str, tuple[float,
     }
 
 
-def _boxes(way: Sequence[Manifest], run: PaperRun, places: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
+def _boxes(
+    way: Sequence[Manifest], run: PaperRun, places: Mapping[str, tuple[float, float]]
+) -> dict[str, Any]:
     boxes = [
         {
             "kind": KIND_OF.get(one.stage, "tuning" if one.stage.startswith(TUNING) else "scoring"),
@@ -142,7 +139,14 @@ def _boxes(way: Sequence[Manifest], run: PaperRun, places: Mapping[str, tuple[fl
         _text("did", 36, {"fontSize": 11}, x, y),
         _text("took", 53, {"fontSize": 11, "color": "#57606a"}, x, y),
     ]
-    head = {"type": "point", "shape": "triangle-right", "filled": True, "size": 70, "color": "#57606a", "opacity": 1}
+    head = {
+        "type": "point",
+        "shape": "triangle-right",
+        "filled": True,
+        "size": 70,
+        "color": "#57606a",
+        "opacity": 1,
+    }
     return {
         "width": width,
         "height": height,
@@ -177,7 +181,9 @@ def _arrow(start: tuple[float, float], end: tuple[float, float]) -> dict[str, fl
     }
 
 
-def _text(field: str, down: int, style: dict[str, Any], x: dict[str, Any], y: dict[str, Any]) -> dict[str, Any]:
+def _text(
+    field: str, down: int, style: dict[str, Any], x: dict[str, Any], y: dict[str, Any]
+) -> dict[str, Any]:
     """A line of text in the middle of each box."""
     return {
         "mark": {"type": "text", "dy": down, **style},

@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         help="where the page is written, local or s3://…; default: report.html of the run, or comparison.html here",
     )
     parser.add_argument("--record", metavar="FILE", help="write the record of one run instead of a page")
-    parser.add_argument("--command", default="", help="for --record: what repeats the run, such as `make demo`")
+    parser.add_argument(
+        "--command", default="", help="for --record: what repeats the run, such as `make demo`"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.record is not None:

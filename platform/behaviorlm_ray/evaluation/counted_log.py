@@ -58,7 +58,9 @@ def _split_of_few(log: PreparedLog, timelines: TimelineArrays) -> NDArray[np.int
     """Training and validation events that are none of the samples become history only; int8[N]. Where all anchors are
     used, so are their events that are no samples, for want of a history.
     """
-    is_limited_behavior = np.full(len(log.vocabulary), True) if log.few_shot.share < 1 else ~log.vocabulary.is_anchor
+    is_limited_behavior = (
+        np.full(len(log.vocabulary), True) if log.few_shot.share < 1 else ~log.vocabulary.is_anchor
+    )
     is_used = ~np.append(is_limited_behavior, False)[timelines.behavior]
     for name in ("train", "validation"):
         is_used[asked_rows(log, rows_of_split(log, name))] = True

@@ -47,7 +47,9 @@ def few_shots_in_words(log: PreparedLog) -> str | None:
         f"{found[split]['tail_behaviors']} behaviors)"
         for split, name in (("train", "training"), ("validation", "validation"))
     }
-    keys = [f"few_shot.{key} is {found[key]}" for key in ("tail_samples", "share") if found.get(key) is not None]
+    keys = [
+        f"few_shot.{key} is {found[key]}" for key in ("tail_samples", "share") if found.get(key) is not None
+    ]
     return (
         f"{' and '.join(keys)}: {used['train']} and {used['validation']} are used, by "
         "counting, too; histories, vocabulary, counts and test stay whole"

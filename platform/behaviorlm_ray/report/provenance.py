@@ -28,7 +28,11 @@ PLACES = ("name", "storage", "execution", "tracking")
 def commit_here() -> str:
     """That commit, with "+changes" where tracked files differ from it; "unknown" where there is none."""
     commit = working_commit()
-    return f"{commit}{'+changes' if _git('status', '--porcelain', '--untracked-files=no') else ''}" if commit else UNKNOWN
+    return (
+        f"{commit}{'+changes' if _git('status', '--porcelain', '--untracked-files=no') else ''}"
+        if commit
+        else UNKNOWN
+    )
 
 
 def working_commit() -> str:
@@ -39,7 +43,9 @@ def working_commit() -> str:
 def seeds_of(settings: RunSettings) -> list[int]:
     """The seeds of a run, each once, ascending."""
     found = flattened(settings.model_dump(mode="json"))
-    seeds = {value for key, value in found.items() if key.rpartition(".")[2] == "seed" and isinstance(value, int)}
+    seeds = {
+        value for key, value in found.items() if key.rpartition(".")[2] == "seed" and isinstance(value, int)
+    }
     return sorted(seeds)
 
 
@@ -69,9 +75,7 @@ def record_of(place: Location, data: ReportData, command: str) -> dict[str, Any]
 
 def record_text(record: Mapping[str, Any]) -> str:
     """As JSON: a line for each predictor, and for any other key."""
-    lines = [
-        f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items() if key != "models"
-    ]
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items() if key != "models"]
     models = [f"{json.dumps(name)}: {json.dumps(of)}" for name, of in record["models"].items()]
     return "{\n" + ",\n".join([*lines, '"models": {\n' + ",\n".join(models) + "\n}"]) + "\n}\n"
 
@@ -85,7 +89,11 @@ def _without_places(value: Any) -> Any:
     if not isinstance(value, str) or not value.startswith("/"):
         return value
     path = Path(value)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else "/".join(["…", *path.parts[-2:]])
+    return (
+        str(path.relative_to(Path.cwd()))
+        if path.is_relative_to(Path.cwd())
+        else "/".join(["…", *path.parts[-2:]])
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -30,7 +30,11 @@ EXHIBITS: dict[str, dict[str, Any]] = {
             "main": {"at": {"share": "100%"}},
         },
     },
-    "table_ablations": {"shows": "ablations", "title": "Ablations", "methods": {"ab_tuned": "whole", "a_tuned": "A"}},
+    "table_ablations": {
+        "shows": "ablations",
+        "title": "Ablations",
+        "methods": {"ab_tuned": "whole", "a_tuned": "A"},
+    },
     "table_behaviors": {"shows": "behaviors", "title": "Behaviors", "methods": METHODS},
     "table_cost": {"shows": "cost", "title": "Cost"},
     "table_data": {"shows": "data", "title": "Data"},
@@ -44,7 +48,9 @@ EXHIBITS: dict[str, dict[str, Any]] = {
 }
 
 
-def small_paper(folder: Path, base: Path, exhibits: dict[str, dict[str, Any]] = EXHIBITS, **keys: Any) -> PaperSettings:
+def small_paper(
+    folder: Path, base: Path, exhibits: dict[str, dict[str, Any]] = EXHIBITS, **keys: Any
+) -> PaperSettings:
     """Its settings; files are written below the folder."""
     log = write_log(folder / "log.csv", log_rows(21, users=20))
     data = run_data(folder / "runs", base, log)
