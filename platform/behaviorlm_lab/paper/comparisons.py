@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from behaviorlm.scoring.model_names import DECISION_RULES
 from behaviorlm_lab.paper.drawn import HIGH, LOW, Drawn, Row, colored, measured
 from behaviorlm_lab.paper.finished import Method, PaperRun, methods_of
 from behaviorlm_lab.paper.settings import VARIED, ExhibitSettings
@@ -117,8 +118,10 @@ def decided(exhibit: ExhibitSettings) -> str:
     """By which rule predictions are decided, in a sentence."""
     if exhibit.rule == "plain":
         return "Every method says what it finds most probable: no rule is put on top."
-    rules = ", ".join(name for name in RULES.values() if name)
-    return f"Each method is decided by the rule that validation prefers for it: none, or one of {rules}."
+    rules = ", ".join(RULES[rule] for rule in DECISION_RULES if RULES[rule])
+    return (
+        f"Each method is decided by the rule that validation prefers for it: none, or one of these: {rules}."
+    )
 
 
 def _measured(name: str, of: Interval) -> Row:
@@ -135,7 +138,7 @@ def _dots(rows: Sequence[Row], has_best: bool) -> dict[str, Any]:
     x = {
         "type": "quantitative",
         "scale": {"zero": True},
-        "axis": {"format": ".1f", "tickCount": 5},
+        "axis": {"format": ".1f", "tickCount": 5, "labelFlush": False},
         "title": "accuracy",
     }
     y = {"field": "method", "type": "nominal", "sort": methods, "title": None}

@@ -79,6 +79,11 @@ class Method:
         return data.results.models[self.shown.model].get(group, {}).get(metric, Interval())
 
 
+def tokens_of(manifest: Manifest) -> int:
+    """Tokens that went through a model in a stage; 0 for one without."""
+    return int(manifest.cost.get("tokens", 0))
+
+
 def open_paper_run(place: Location, at: Mapping[str, str]) -> PaperRun:
     """Read from its folder. Raises ConfigError where there is no finished run."""
     compared = read_run(str(place))

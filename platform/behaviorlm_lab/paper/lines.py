@@ -79,7 +79,7 @@ def _lines(rows: Sequence[Row], along: str, other: str | None) -> dict[str, Any]
             "encoding": {"x": x, "color": color},
             "layer": [
                 {
-                    "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.6},
+                    "mark": {"type": "rule", "strokeWidth": 1.2},
                     "encoding": {"y": {"field": f"value{LOW}", **y}, "y2": {"field": f"value{HIGH}"}},
                 },
                 {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": {"field": "value", **y}}},

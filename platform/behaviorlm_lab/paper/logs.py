@@ -133,10 +133,12 @@ def _bars(rows: Sequence[Row], cut: float) -> dict[str, Any]:
                 },
             },
             {
+                "data": {"values": [{}]},
                 "mark": {"type": "rule", "strokeDash": [5, 4], "strokeWidth": 1.5},
                 "encoding": {"y": {"datum": cut, **y}},
             },
             {
+                "data": {"values": [{}]},
                 "mark": {"type": "text", "align": "right", "dy": -7, "fontSize": 12},
                 "encoding": {
                     "x": {"value": "width"},

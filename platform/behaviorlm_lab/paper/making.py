@@ -6,14 +6,15 @@ from pathlib import Path
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm_lab.paper.captions import caption
 from behaviorlm_lab.paper.comparisons import ablations, accuracy, main_table, sensitivity
+from behaviorlm_lab.paper.cost import cost
 from behaviorlm_lab.paper.drawn import Drawn, write_exhibit, write_missing
 from behaviorlm_lab.paper.embeddings import behavior_map
 from behaviorlm_lab.paper.finished import PaperRun, open_paper_run
+from behaviorlm_lab.paper.framework import framework
 from behaviorlm_lab.paper.lines import lines
 from behaviorlm_lab.paper.logs import behaviors_table, data_table, distribution
 from behaviorlm_lab.paper.runs import State, paper_folder, run_all, states
 from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, every_exhibit, exhibits_of
-from behaviorlm_lab.paper.stages import cost, framework
 from behaviorlm_ray import storage
 
 FUNCTIONS: Mapping[Kind, Callable[[ExhibitSettings, Sequence[PaperRun]], Drawn]] = {

@@ -9,7 +9,6 @@ from typing import Any
 from behaviorlm.errors import BehaviorLMError, ConfigError
 from behaviorlm_lab.paper.settings import (
     ExhibitRun,
-    ExhibitSettings,
     PaperSettings,
     exhibits_of,
     run_settings,

@@ -1,4 +1,4 @@
-"""What the command `paper` is told: the run that all exhibits share, and a file for each exhibit with the runs it needs."""
+"""What the command `paper` is told: the run that exhibits share, and a file for each exhibit with the runs it needs."""
 
 from pathlib import Path
 from typing import Any, Literal, Self

@@ -1,4 +1,4 @@
-"""What a number was made by: command, commit, seeds, configuration and versions; and the record of a run that keeps it."""
+"""What numbers were made by: command, commit, seeds, configuration and versions; and the record of a run with them."""
 
 import json
 import subprocess
