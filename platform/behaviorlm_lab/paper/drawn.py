@@ -45,7 +45,7 @@ LOOK: Spec = {
         "title": None,
         "orient": "top",
         "direction": "horizontal",
-        "columns": 3,
+        "columns": 4,
         "labelFontSize": 12,
         "labelLimit": 300,
         "symbolSize": 90,

@@ -1,4 +1,4 @@
-"""The map of behaviors: what a model makes of each name, before and after tuning, on the same two axes."""
+"""The map of behaviors: what a model makes of each name, before and after tuning, on two principal axes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,37 +20,34 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.drawing import labels
 
 Floats = NDArray[np.float64]
+Box = tuple[float, float, float, float]
+
+PANEL = 460
+"""Pixels of a side of a panel."""
+LETTERS = 10
+"""Pixels of a name's height."""
 
 
 def behavior_map(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
-    """A row a model and behavior: where it lies on the first two principal axes of all models' states together.
+    """A row a model and behavior: where it lies on the first two principal axes of the model's states.
 
     The state of a name is the model's last hidden state after reading the name alone, to its last token: our choice.
     """
     [run] = runs
     log = _log_of(run)
-    asked = methods_of(run, exhibit)
-    states = [name_states(run, method.shown.predictor, log) for method in asked]
-    places, explained = principal(np.concatenate(states))
     counted = {row.behavior: row for row in known_behaviors(run)}
     rows: list[Row] = []
-    for number, method in enumerate(asked):
-        for index, name in enumerate(log.vocabulary.names):
-            x, y = places[number * len(log.vocabulary) + index]
+    held = []
+    for method in methods_of(run, exhibit):
+        places, explained = principal(name_states(run, method.shown.predictor, log))
+        held.append(f"{explained.sum():.0%} ({method.label})")
+        for name, (x, y) in zip(log.vocabulary.names, places.tolist(), strict=True):
             row = counted[name]
-            rows.append(
-                {
-                    "method": method.label,
-                    "behavior": name,
-                    "group": group_of(row),
-                    "training targets": row.training_targets,
-                    "x": float(x),
-                    "y": float(y),
-                }
-            )
+            what = {"behavior": name, "group": group_of(row), "training targets": row.training_targets}
+            rows.append({"method": method.label, **what, "x": x, "y": y})
     note = (
-        f"The two axes hold {explained.sum():.0%} of what varies among the states ({explained[0]:.0%} and "
-        f"{explained[1]:.0%}); they are the same in each panel. What else differs is not seen here."
+        f"Each panel has axes of its own, which hold {', '.join(held)} of what varies among the states. Names that "
+        "would lie over others are left out of the picture; all are in the table."
     )
     return Drawn(rows, _map(rows), (note,))
 
@@ -96,41 +93,74 @@ def _log_of(run: PaperRun) -> PreparedLog:
 def _map(rows: Sequence[Row]) -> dict[str, Any]:
     """A panel a model."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    shown = [
-        {**row, "label": label}
-        for method in methods
-        for of in [[row for row in rows if row["method"] == method]]
-        for row, label in zip(of, labels([str(row["behavior"]) for row in of], 20), strict=True)
-    ]
-    axis = {"labels": False, "ticks": False, "domain": False}
+    shown: list[Row] = []
+    for method in methods:
+        of = [row for row in rows if row["method"] == method]
+        at = _pixels(np.array([(row["x"], row["y"]) for row in of]))
+        named = labels([str(row["behavior"]) for row in of], 22)
+        for row, (x, y), (label, side) in zip(of, at.tolist(), _sides(at, named), strict=True):
+            shown.append({**row, "x": x, "y": y, "label": label, "side": side})
+    axis = {"labels": False, "ticks": False, "grid": False}
     ends = {
         name: {
             "field": name,
             "type": "quantitative",
             "title": f"principal axis {number}",
-            "scale": {"zero": False, "padding": 30},
+            "scale": {"domain": [0, PANEL], "nice": False},
             "axis": axis,
         }
         for number, name in enumerate(("x", "y"), 1)
     }
-    color = {
-        "field": "group",
-        "type": "nominal",
-        "scale": {"domain": list(GROUPS), "range": list(GROUPS.values())},
-    }
+    colors = {"domain": list(GROUPS), "range": list(GROUPS.values())}
+    texts = [
+        {
+            "transform": [{"filter": {"field": "side", "equal": side}}],
+            "mark": {"type": "text", "align": side, "dx": 6 if side == "left" else -6, "fontSize": LETTERS},
+            "encoding": {"text": {"field": "label"}},
+        }
+        for side in ("left", "right")
+    ]
     return {
         "data": {"values": shown},
         "facet": {"column": {"field": "method", "type": "nominal", "sort": methods, "title": None}},
         "spec": {
-            "width": 430,
-            "height": 430,
-            "encoding": {**ends, "color": color},
-            "layer": [
-                {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 1}},
-                {
-                    "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 10},
-                    "encoding": {"text": {"field": "label"}},
-                },
-            ],
+            "width": PANEL,
+            "height": PANEL,
+            "encoding": {**ends, "color": {"field": "group", "type": "nominal", "scale": colors}},
+            "layer": [{"mark": {"type": "point", "filled": True, "size": 45, "opacity": 0.85}}, *texts],
         },
     }
+
+
+def _pixels(places: Floats) -> Floats:
+    """Places within a panel, with room for the names at its sides."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    room = np.array([PANEL / 6, PANEL / 20])
+    found: Floats = room + (places - low) / np.maximum(high - low, 1e-12) * (PANEL - 2 * room)
+    return found
+
+
+def _sides(at: Floats, named: Sequence[str]) -> list[tuple[str, str]]:
+    """For each name the side of its point that its text is aligned to, "left" or "right"; "" where both are taken."""
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at.tolist()]
+    found = []
+    for (x, y), name in zip(at.tolist(), named, strict=True):
+        width = 0.56 * LETTERS * len(name)
+        boxes = {
+            "left": (x + 6, y - LETTERS / 2, x + 6 + width, y + LETTERS / 2),
+            "right": (x - 6 - width, y - LETTERS / 2, x - 6, y + LETTERS / 2),
+        }
+        side = next((side for side, box in boxes.items() if _is_free(box, taken)), "")
+        taken += [boxes[side]] if side else []
+        found.append((name, side))
+    return found
+
+
+def _is_free(box: Box, taken: Sequence[Box]) -> bool:
+    """Whether a box (left, low, right, high) lies within a panel and over none of the others."""
+    left, low, right, high = box
+    over = any(
+        left < other_right and other_left < right and low < other_high and other_low < high
+        for other_left, other_low, other_right, other_high in taken
+    )
+    return not over and left >= 0 and right <= PANEL

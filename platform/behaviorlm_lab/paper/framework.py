@@ -1,6 +1,7 @@
 """The framework as it ran: the stages of A+B drawn from their manifests, as boxes in columns with arrows between."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from behaviorlm_lab.paper.cost import TUNING
@@ -88,7 +89,7 @@ def _lanes(graph: Graph, names: Mapping[str, str]) -> tuple[dict[str, Spot], lis
             columns[column].append(lane)
         way = [of, *between, content]
         ways.append(way)
-        for start, end in zip(way, way[1:], strict=False):
+        for start, end in pairwise(way):
             comes_from.setdefault(end, []).append(start)
     most = max(map(len, columns))
     places: dict[str, Spot] = {}

@@ -27,12 +27,8 @@ PLACES = ("name", "storage", "execution", "tracking")
 @lru_cache(maxsize=1)
 def commit_here() -> str:
     """That commit, with "+changes" where tracked files differ from it; "unknown" where there is none."""
-    commit = working_commit()
-    return (
-        f"{commit}{'+changes' if _git('status', '--porcelain', '--untracked-files=no') else ''}"
-        if commit
-        else UNKNOWN
-    )
+    commit, changed = working_commit(), _git("status", "--porcelain", "--untracked-files=no")
+    return f"{commit[:12]}{'+changes' if changed else ''}" if commit else UNKNOWN
 
 
 def working_commit() -> str:

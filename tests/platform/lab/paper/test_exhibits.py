@@ -88,16 +88,10 @@ def test_the_map_is_the_principal_plane_of_the_names_last_states(paper: PaperSet
         states.append(found.hidden_states[-1][0, -1].double().numpy())
     names = log.vocabulary.names
     at = {(row["method"], row["behavior"]): (float(row["x"]), float(row["y"])) for row in rows}
-    before = np.array([at["before", name] for name in names])
-    after = np.array([at["after", name] for name in names])
-    assert len(rows) == 2 * len(names) and not np.allclose(before, after)
-    both = np.concatenate([before, after])
-    np.testing.assert_allclose(both.mean(axis=0), 0, atol=1e-6)
-    assert abs(both[:, 0] @ both[:, 1]) < 1e-3 * both[:, 0] @ both[:, 0]
-    # a plane through the states keeps no two of them farther apart than they are
-    apart = np.linalg.norm(np.array(states)[:, None] - np.array(states)[None], axis=-1)
-    assert (np.linalg.norm(before[:, None] - before[None], axis=-1) <= apart + 1e-4).all()
-    assert PCA(2).fit(np.array(states)).explained_variance_ratio_.sum() > 0.2
+    before, after = (np.array([at[method, name] for name in names]) for method in ("before", "after"))
+    expected = PCA(2).fit_transform(np.array(states))
+    np.testing.assert_allclose(np.abs(before), np.abs(expected), atol=1e-4)
+    assert len(rows) == 2 * len(names) and not np.allclose(before, after, atol=1e-2)
 
 
 @pytest.mark.parametrize(
