@@ -49,15 +49,8 @@ class ExhibitRun(Settings):
         description=f"Another base of the world, made by the recipe: {', '.join(SIZES)}. null: model.base.",
     )
     at: dict[str, str] = Field(
-        default={}, description="Where it stands in the exhibit, by axis, such as {shots: 3, size: small}."
+        default={}, description="Where it stands in the exhibit, by axis, such as {shots: few, size: small}."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_text(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("at"), dict):
-            return data | {"at": {key: str(value) for key, value in data["at"].items()}}
-        return data
 
     @model_validator(mode="after")
     def _known_size(self) -> Self:

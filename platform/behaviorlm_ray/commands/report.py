@@ -83,6 +83,9 @@ def _recorded(named: Sequence[str], to: str, command: str) -> str:
     if len(named) > 1 or not command:
         raise ConfigError("--record is of one run, and --command says what repeats it")
     from behaviorlm_ray import storage
+    from behaviorlm_ray.report.run_files import report_content
+
+    report_content(named[0])  # before anything heavy is loaded
     from behaviorlm_ray.report.provenance import record_of, record_text
     from behaviorlm_ray.report.side_by_side import read_run
 
