@@ -31,6 +31,7 @@ FUNCTIONS: Mapping[Kind, Callable[[ExhibitSettings, Sequence[PaperRun]], Drawn]]
     "cost": cost,
 }
 INDEX = "index.md"
+NOT_MADE = "not made"
 
 
 def exhibits_folder(paper: PaperSettings) -> Path:
@@ -55,15 +56,21 @@ def make_paper(paper: PaperSettings) -> list[str]:
     """Run what is missing, if that is asked for, and draw every exhibit whose runs are there. Returns what was written
     and what was not, in lines.
 
-    Raises ConfigError with the problems of all configurations.
+    Raises ConfigError with the problems of all configurations, and, once all others are made, BehaviorLMError for
+    exhibits that could not be.
     """
     found = run_all(paper) if paper.run_missing else states(paper)
-    told = [_make(paper, name, exhibit, found) for name, exhibit in exhibits_of(paper).items()]
+    exhibits = exhibits_of(paper)
+    told = [_make(paper, name, exhibit, found) for name, exhibit in exhibits.items()]
     folder = exhibits_folder(paper)
     pages = [page for name in every_exhibit(paper) if (page := storage.read_bytes(folder / f"{name}.md"))]
     title = f"# {paper.name}: exhibits in the manner of the paper's\n\n"
     storage.write_replacing(folder / INDEX, title.encode() + b"\n".join(b"#" + page for page in pages))
-    return [*told, f"wrote the exhibits to {folder}"]
+    lines = [*told, f"wrote the exhibits to {folder}"]
+    lacking = [name for name, line in zip(exhibits, told, strict=True) if NOT_MADE in line]
+    if lacking and paper.run_missing:
+        raise BehaviorLMError("\n".join([*lines, f"not made: {', '.join(lacking)}; all others are"]))
+    return lines
 
 
 def _make(paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapping[str, State]) -> str:
@@ -82,4 +89,4 @@ def _make(paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapp
             lacking = [str(error)]
     lines = [*(f"- {line}" for line in lacking), "", f"{again} makes it."]
     write_missing(folder, name, title, lines)
-    return f"{name}: not made: {'; '.join(lacking)}; {again}"
+    return f"{name}: {NOT_MADE}: {'; '.join(lacking)}; {again}"

@@ -17,6 +17,7 @@ from behaviorlm.config import load_settings
 from behaviorlm_lab.paper import runs as paper_runs
 from behaviorlm_lab.paper.making import exhibits_folder, make_paper, plan_paper
 from behaviorlm_lab.paper.settings import PaperSettings
+from behaviorlm_ray.commands.report import main as report
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, gather, rows_of_split, whole_split
@@ -231,3 +232,23 @@ def test_an_exhibit_without_its_runs_says_so_and_leaves_the_others(
     page = (exhibits_folder(settings) / "lacking.md").read_text(encoding="utf-8")
     assert "Not made" in page and "--only='[lacking]'" in page
     assert any("lacking: waits for other" in line for line in plan_paper(settings))
+
+
+def test_a_record_keeps_every_predictor_and_what_it_was_made_by(
+    paper: PaperSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, to = Path(paper.root) / "small-main", tmp_path / "record.json"
+    monkeypatch.chdir(Path(paper.root).parent)
+    assert report([str(run), "--record", str(to), "--command", "make it"]) == 0
+    found, results = json.loads(to.read_text()), said(paper, "main")
+    made = found.pop("made")
+    assert found.keys() == results.keys() and found["models"].keys() == results["models"].keys()
+    for name, groups in results["models"].items():
+        for group, metrics in groups.items():
+            for metric, of in metrics.items():
+                assert found["models"][name][group][metric] == pytest.approx(of, abs=5.1e-6)
+    assert made["command"] == "make it" and made["seeds"] == [0] and made["commit"]
+    assert made["versions"]["torch"] == torch.__version__ and made["stages"].keys() >= {"prepare", "evaluate"}
+    assert made["config"]["events"]["paths"] == ["log.csv"]
+    assert str(Path(paper.root).parent) not in to.read_text()
+    assert report([str(run), "--record", str(to)]) == 2
