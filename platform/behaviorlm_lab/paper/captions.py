@@ -9,7 +9,7 @@ from behaviorlm_ray.report.provenance import commit_here, seeds_of
 NOT_THE_PAPERS = "no number in it is the paper's"
 
 
-def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> str:
+def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun], has_intervals: bool) -> str:
     """One paragraph. Where its runs differ in something, all that they have is listed."""
     manner = (
         f"In the manner of the paper's {exhibit.manner}; {NOT_THE_PAPERS}"
@@ -22,7 +22,7 @@ def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> str:
         f"Base: {_each(runs, _base)}",
         f"Samples: {_each(runs, _samples)}",
         f"Seeds: {_each(runs, lambda run: ', '.join(map(str, seeds_of(run.settings))))}",
-        f"Brackets and bars are 95 % intervals, {_each(runs, _interval)}",
+        *([f"Brackets and bars are 95 % intervals, {_each(runs, _interval)}"] if has_intervals else []),
         f"Drawn at commit {commit_here()}",
     ]
     return ". ".join(parts) + "."

@@ -63,6 +63,11 @@ class Drawn:
     spec: Spec | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any column has bounds."""
+        return any(name.endswith(LOW) for name in self.rows[0])
+
 
 def measured(name: str, value: float | None, low: float | None, high: float | None) -> Row:
     """A value and its bounds as columns."""

@@ -83,7 +83,7 @@ def _make(paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapp
         try:
             runs = [open_paper_run(place / f"{paper.name}-{run}", of.at) for run, of in exhibit.runs.items()]
             drawn = FUNCTIONS[exhibit.shows](exhibit, runs)
-            write_exhibit(folder, name, drawn, title, caption(exhibit, runs))
+            write_exhibit(folder, name, drawn, title, caption(exhibit, runs, drawn.has_intervals))
             return f"{name}: {len(drawn.rows)} rows"
         except BehaviorLMError as error:
             lacking = [str(error)]
