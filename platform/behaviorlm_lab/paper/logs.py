@@ -111,9 +111,14 @@ def _bars(rows: Sequence[Row], cut: float) -> dict[str, Any]:
         for row, label in zip(rows, labels([str(row["behavior"]) for row in rows]), strict=True)
         if row["training targets"]
     ]
-    axis: dict[str, Any] = (
-        {"labelAngle": -60} if len(shown) <= MOST_NAMED else {"labels": False, "ticks": False}
-    )
+    is_named = len(shown) <= MOST_NAMED
+    x = {
+        "field": "label",
+        "type": "nominal",
+        "sort": None,
+        "title": None if is_named else f"{len(shown)} behaviors, the most frequent first",
+        "axis": {"labelAngle": -60} if is_named else {"labels": False, "ticks": False},
+    }
     least = min(row["share"] for row in shown) / 1.5
     scale = {"type": "log", "domainMin": least, "nice": False}
     y = {"type": "quantitative", "scale": scale, "title": "share of the training targets (log scale)"}
@@ -126,7 +131,7 @@ def _bars(rows: Sequence[Row], cut: float) -> dict[str, Any]:
             {
                 "mark": {"type": "bar"},
                 "encoding": {
-                    "x": {"field": "label", "type": "nominal", "sort": None, "title": None, "axis": axis},
+                    "x": x,
                     "y": {"field": "share", **y, "axis": {"format": "~%", "tickCount": 6}},
                     "y2": {"datum": least},
                     "color": {"field": "group", "type": "nominal", "scale": colors},
