@@ -42,7 +42,7 @@ def _log(run: PaperRun) -> str:
     name = run.settings.events.dataset
     if truth is None:
         return f"The log {name}{users}, as it was recorded"
-    return f"Synthetic: the log {name}{users} is made from world {run.evaluated.config['world']}"
+    return f"Synthetic: the log {name}{users} is made from world {run.stage('evaluate').config['world']}"
 
 
 def _base(run: PaperRun) -> str:

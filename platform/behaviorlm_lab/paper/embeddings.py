@@ -60,7 +60,7 @@ def name_states(run: PaperRun, arm: str, log: PreparedLog) -> Floats:
     if tuning == "untuned":
         model: Any = load_model(config)
     else:
-        tuned = next(one for one in way if any(path.startswith(f"{MODEL}/") for path in one.files))
+        tuned = next(one for one in reversed(way) if any(path.startswith(f"{MODEL}/") for path in one.files))
         model = load_trained(config, storage.local_copy(run.folder_of(tuned) / MODEL))
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     with torch.inference_mode():
@@ -86,8 +86,7 @@ def principal(states: Floats) -> tuple[Floats, Floats]:
 
 
 def _log_of(run: PaperRun) -> PreparedLog:
-    [prepared] = [one for one in run.manifests.values() if one.stage == "prepare"]
-    return PreparedLog(run.folder_of(prepared), run.settings.prompt, run.settings.few_shot)
+    return PreparedLog(run.folder_of(run.stage("prepare")), run.settings.prompt, run.settings.few_shot)
 
 
 def _map(rows: Sequence[Row]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A finished run as exhibits read it: its report's data, who stands for each method, and its stages' manifests."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,37 +29,36 @@ class PaperRun:
         return RunSettings.model_validate(self.data.configuration)
 
     @cached_property
-    def manifests(self) -> dict[str, Manifest]:
-        """Of the stages that its results came of, by the hash of their content."""
-        found = [
-            read_manifest(self.place.parent / "stages" / name) for name in read_asked(self.place).finished
-        ]
-        return {manifest.content_hash: manifest for manifest in found}
+    def manifests(self) -> list[Manifest]:
+        """Of the stages that its results came of, in the order of the run: each after all that it reads."""
+        asked = read_asked(self.place).finished
+        return [read_manifest(self.place.parent / "stages" / name) for name in asked]
 
-    @property
-    def evaluated(self) -> Manifest:
-        """The stage that compared."""
-        [found] = [manifest for manifest in self.manifests.values() if manifest.stage == "evaluate"]
+    def stage(self, name: str) -> Manifest:
+        """The only stage of this name."""
+        [found] = [manifest for manifest in self.manifests if manifest.stage == name]
         return found
 
-    def way_to(self, arm: str) -> list[Manifest]:
-        """All stages that an arm's scores came of, each once, later ones first. Raises ConfigError for an arm that the
-        run does not have.
-        """
-        if arm not in self.evaluated.inputs:
-            raise ConfigError(f"{self.place}: there is no arm {arm} in this run")
-        return list(self.before(self.evaluated.inputs[arm]))
+    def reads(self, manifest: Manifest) -> list[Manifest]:
+        """The stages that it reads, each once. Two may have written the same; then it is the later one before it."""
+        earlier = {one.content_hash: one for one in self.manifests[: self.manifests.index(manifest)]}
+        return [earlier[content] for content in dict.fromkeys(manifest.inputs.values()) if content in earlier]
 
-    def before(self, content: str) -> Iterator[Manifest]:
-        """The stage of this content and all that it needs, each once."""
-        waiting, seen = [content], set()
+    def way_to(self, arm: str) -> list[Manifest]:
+        """All stages that an arm's scores came of, in the order of the run. Raises ConfigError for an arm that the run
+        does not have.
+        """
+        evaluated = self.stage("evaluate")
+        waiting = [one for one in self.reads(evaluated) if one.content_hash == evaluated.inputs.get(arm)]
+        if not waiting:
+            raise ConfigError(f"{self.place}: there is no arm {arm} in this run")
+        needed: list[Manifest] = []
         while waiting:
-            found = self.manifests.get(waiting.pop(0))
-            if found is None or found.content_hash in seen:  # read from outside, or met before
-                continue
-            seen.add(found.content_hash)
-            yield found
-            waiting += found.inputs.values()
+            found = waiting.pop()
+            if found not in needed:
+                needed.append(found)
+                waiting += self.reads(found)
+        return sorted(needed, key=self.manifests.index)
 
     def folder_of(self, manifest: Manifest) -> Location:
         """Where a stage's files lie."""

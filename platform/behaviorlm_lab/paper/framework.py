@@ -20,30 +20,29 @@ KIND_OF = {"prepare": "data", "conversations": "data", "select": "choice"}
 INK = "#57606a"
 
 Graph = Mapping[str, Sequence[str]]
-"""What each stage reads of the others, by the hash of its content."""
+"""What each stage reads of the others, by their fingerprints."""
 Spot = tuple[float, float]
 
 
 def framework(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     """A row a stage of A+B: what it reads of other stages, and what its manifest says it did."""
     [run] = runs
-    way = {one.content_hash: one for one in [run.evaluated, *run.way_to(SHOWN)]}
+    way = {one.fingerprint: one for one in [*run.way_to(SHOWN), run.stage("evaluate")]}
     graph = {
-        content: [of for of in dict.fromkeys(one.inputs.values()) if of in way]
-        for content, one in way.items()
+        name: [of.fingerprint for of in run.reads(one) if of.fingerprint in way] for name, one in way.items()
     }
     depths = _depths(graph)
     rows: list[Row] = [
         {
             "stage": one.stage,
-            "reads": ", ".join(sorted({way[of].stage for of in graph[content]})),
+            "reads": ", ".join(sorted({way[of].stage for of in graph[name]})),
             "what": None if one.main_count is None else one.main_count[0],
             "rows": None if one.main_count is None else one.main_count[1],
             "steps": one.rows.get("steps"),
             "tokens": tokens_of(one),
             "seconds": one.duration_seconds,
         }
-        for content, one in sorted(way.items(), key=lambda item: (depths[item[0]], item[1].stage))
+        for name, one in sorted(way.items(), key=lambda item: (depths[item[0]], item[1].stage))
     ]
     note = "Drawn from the manifests of one run. An arrow that follows from others is left out, and so are other arms."
     return Drawn(rows, _picture(way, graph), (note,))
@@ -52,21 +51,21 @@ def framework(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
 def _depths(graph: Graph) -> dict[str, int]:
     """How many stages come before each, on the longest way."""
 
-    def depth(content: str) -> int:
-        return 1 + max(map(depth, graph[content]), default=-1)
+    def depth(name: str) -> int:
+        return 1 + max(map(depth, graph[name]), default=-1)
 
-    return {content: depth(content) for content in graph}
+    return {name: depth(name) for name in graph}
 
 
 def _needed(graph: Graph) -> list[tuple[str, str]]:
     """(read, reader) for what does not follow from the rest: the transitive reduction."""
 
-    def below(content: str) -> set[str]:
-        return {each for of in graph[content] for each in {of, *below(of)}}
+    def below(name: str) -> set[str]:
+        return {each for of in graph[name] for each in {of, *below(of)}}
 
     return [
-        (of, content)
-        for content, read in graph.items()
+        (of, name)
+        for name, read in graph.items()
         for of in read
         if not any(of in below(other) for other in read)
     ]
@@ -80,14 +79,14 @@ def _lanes(graph: Graph, names: Mapping[str, str]) -> tuple[dict[str, Spot], lis
     """
     depths = _depths(graph)
     columns: list[list[str]] = [[] for _ in range(max(depths.values()) + 1)]
-    for content in sorted(graph, key=names.__getitem__):
-        columns[depths[content]].append(content)
-    ways, comes_from = [], {content: list[str]() for content in graph}
-    for of, content in _needed(graph):
-        between = [f"{of} {content} {column}" for column in range(depths[of] + 1, depths[content])]
+    for name in sorted(graph, key=names.__getitem__):
+        columns[depths[name]].append(name)
+    ways, comes_from = [], {name: list[str]() for name in graph}
+    for of, name in _needed(graph):
+        between = [f"{of} {name} {column}" for column in range(depths[of] + 1, depths[name])]
         for column, lane in enumerate(between, depths[of] + 1):
             columns[column].append(lane)
-        way = [of, *between, content]
+        way = [of, *between, name]
         ways.append(way)
         for start, end in pairwise(way):
             comes_from.setdefault(end, []).append(start)
@@ -101,23 +100,23 @@ def _lanes(graph: Graph, names: Mapping[str, str]) -> tuple[dict[str, Spot], lis
 
 
 def _picture(way: Mapping[str, Manifest], graph: Graph) -> dict[str, Any]:
-    places, ways = _lanes(graph, {content: one.stage for content, one in way.items()})
+    places, ways = _lanes(graph, {name: one.stage for name, one in way.items()})
     corners = {
         at: (column * (BOX_WIDTH + GAP_X), row * (BOX_HEIGHT + GAP_Y)) for at, (column, row) in places.items()
     }
     boxes = [
         {
             "kind": _kind(one.stage),
-            "x": corners[content][0],
-            "x2": corners[content][0] + BOX_WIDTH,
-            "y": corners[content][1],
-            "y2": corners[content][1] + BOX_HEIGHT,
-            "middle": corners[content][0] + BOX_WIDTH / 2,
+            "x": corners[name][0],
+            "x2": corners[name][0] + BOX_WIDTH,
+            "y": corners[name][1],
+            "y2": corners[name][1] + BOX_HEIGHT,
+            "middle": corners[name][0] + BOX_WIDTH / 2,
             "stage": one.stage,
             "did": _did(one),
             "took": duration(one.duration_seconds),
         }
-        for content, one in way.items()
+        for name, one in way.items()
     ]
     points = [
         {"arrow": number, "order": order, "x": x, "y": y}

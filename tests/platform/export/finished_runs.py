@@ -97,4 +97,7 @@ def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) 
         save_trained(model, place)
     with storage.writing_file(folder.output / CURVE) as path:
         path.write_text("".join(json.dumps(line) + "\n" for line in CURVE_LINES), encoding="utf-8")
+    storage.write_replacing(
+        folder.output / "tuned_by", folder.stage.encode()
+    )  # no two tunings come to the same
     return StageResult(rows={"steps": len(CURVE_LINES)}, cost={"tokens": 1200.0})
