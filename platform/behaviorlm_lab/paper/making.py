@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from behaviorlm.errors import BehaviorLMError
+from behaviorlm.errors import BehaviorLMError, ConfigError
 from behaviorlm_lab.paper.captions import caption
 from behaviorlm_lab.paper.comparisons import ablations, accuracy, main_table, sensitivity
 from behaviorlm_lab.paper.cost import cost
@@ -83,6 +83,8 @@ def _make(paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapp
         try:
             runs = [open_paper_run(place / f"{paper.name}-{run}", of.at) for run, of in exhibit.runs.items()]
             drawn = FUNCTIONS[exhibit.shows](exhibit, runs)
+            if not drawn.rows:
+                raise ConfigError(f"{name}: none of its methods has anything to show")
             write_exhibit(folder, name, drawn, title, caption(exhibit, runs, drawn.has_intervals))
             return f"{name}: {len(drawn.rows)} rows"
         except BehaviorLMError as error:
