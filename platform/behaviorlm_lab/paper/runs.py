@@ -26,6 +26,9 @@ from behaviorlm_ray.report.run_files import REPORT_DATA
 from behaviorlm_ray.stages.finding import StagePlan
 from behaviorlm_ray.stages.run_record import RunRecord, read_asked
 
+SHOWN = 6
+"""Of the stages that a run lacks, in words."""
+
 
 @dataclass(frozen=True)
 class NeededRun:
@@ -119,7 +122,8 @@ def _state(paper: PaperSettings, needed: NeededRun) -> State:
         return State(f"it cannot run: {error}")
     missing = [plan.name for plan in plans if plan.output is None]
     if missing:
-        return State(f"{len(missing)} of {len(plans)} stages to run: {', '.join(missing)}")
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        return State(f"{len(missing)} of {len(plans)} stages to run: {', '.join(missing[:SHOWN])}{more}")
     return State("" if _has_results(run, plans) else "its results are to be written")
 
 
