@@ -4,6 +4,7 @@ What a stage is, reads and writes is the run's; only how work is spread is not, 
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,11 @@ def _score_windows(
 
 
 def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) -> StageResult:
-    """A random adapter, in place of hours."""
+    """A random adapter, another one for each stage, in place of hours."""
     config = run.resolved.model
     model = add_adapter(load_model(config), config, seed=3)
-    generator = torch.Generator().manual_seed(3)
+    is_one_stage = folder.stage.startswith("one_stage")
+    generator = torch.Generator().manual_seed(3 if is_one_stage else zlib.crc32(folder.stage.encode()))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name or config.adaptation == "full":

@@ -26,7 +26,10 @@ EXHIBITS: dict[str, dict[str, Any]] = {
         "along": "share",
         "methods": METHODS,
         "runs": {
-            "half": {"at": {"share": "50%"}, "values": {"few_shot.share": 0.5}},
+            "half": {
+                "at": {"share": "50%"},
+                "values": {"few_shot.share": 0.5, "evaluation.arms": ["one_stage", "ab_tuned"]},
+            },
             "main": {"at": {"share": "100%"}},
         },
     },
@@ -42,7 +45,7 @@ EXHIBITS: dict[str, dict[str, Any]] = {
     "table_sensitivity": {
         "shows": "sensitivity",
         "title": "Sensitivity",
-        "vary": {"selection.total": [20, 30]},
+        "vary": {"selection.total": [20]},
         "runs": {"varied": {"values": {"evaluation.arms": ["ab_tuned"]}}},
     },
 }
@@ -59,7 +62,7 @@ def small_paper(
     (folder / "run.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     (folder / "exhibits").mkdir(exist_ok=True)
     for name, exhibit in exhibits.items():
-        text = yaml.safe_dump(exhibit, allow_unicode=True)
+        text = yaml.safe_dump(exhibit, allow_unicode=True, sort_keys=False)
         (folder / "exhibits" / f"{name}.yaml").write_text(text, encoding="utf-8")
     values = {
         "name": "small",
