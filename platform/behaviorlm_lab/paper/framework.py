@@ -84,8 +84,8 @@ def _lanes(graph: Graph, names: Mapping[str, str]) -> tuple[dict[str, Spot], lis
     ways, comes_from = [], {name: list[str]() for name in graph}
     for of, name in _needed(graph):
         between = [f"{of} {name} {column}" for column in range(depths[of] + 1, depths[name])]
-        for column, lane in enumerate(between, depths[of] + 1):
-            columns[column].append(lane)
+        for number, lane in enumerate(between, depths[of] + 1):
+            columns[number].append(lane)
         way = [of, *between, name]
         ways.append(way)
         for start, end in pairwise(way):
