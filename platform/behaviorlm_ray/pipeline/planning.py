@@ -92,10 +92,11 @@ def _lacking_here(run: Run) -> list[str]:
 def _samples(run: Run, runner: Runner) -> list[str]:
     settings, prepared = run.settings, runner.outputs.get(prepare(run).recipe)
     if prepared is None:
-        few = settings.few_shot.tail_samples
+        few, of_each = settings.few_shot.tail_samples, settings.few_shot.share
         return [
             "  known once `prepare` has run",
             *([] if few is None else [f"  few_shot.tail_samples: at most {few} of each tail behavior"]),
+            *([] if of_each == 1 else [f"  few_shot.share: {of_each:g} of every behavior's samples"]),
             *(f"  warning: {told}" for told in plain_warnings(settings, None)),
         ]
     log = open_log(prepared, settings)
