@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.marks import is_heavy
+from tests.marks import is_heavy, is_heavy_file, is_heavy_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +38,15 @@ WORKER_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of a run without what is heavy, heavy files are not even imported: that takes longer than their neighbors."""
+    if "not heavy" not in (config.option.markexpr or "").split(" and "):
+        return None
+    if collection_path.is_dir():
+        return is_heavy_folder(collection_path) or None
+    return (collection_path.name.startswith("test_") and is_heavy_file(collection_path)) or None
 
 
 gc.disable()  # while test modules bring in the libraries, whose objects stay
