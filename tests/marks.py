@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 PLACES = (ROOT, ROOT / "platform")
 """Where the modules of the project lie, as in pyproject.toml."""
-MODELS = {"torch", "transformers", "peft", "safetensors"}
+MODELS = {"torch", "transformers", "peft", "safetensors", "tensorboardX"}
+"""The last imports torch where there is one."""
 PROCESSES = {"subprocess", "multiprocessing", "pty"}
 FIXTURES = {"small_base", "s3_endpoint"}
 
