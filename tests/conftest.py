@@ -76,10 +76,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who uses the session's Ray is marked `ray`; who starts a Ray of its own says so itself. `heavy` is told too."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Who uses the session's Ray is marked `ray`; who starts a Ray of its own says so itself. `heavy` is told where it
+    is asked for.
+    """
+    asks_for_heavy = "heavy" in (config.option.markexpr or "")
     for item in items:
-        if is_heavy(item):
+        if asks_for_heavy and is_heavy(item):
             item.add_marker("heavy")
         if "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
