@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
+from typing import Any
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
@@ -179,7 +180,9 @@ def decode_record(content: bytes) -> LeaseRecord | None:
         record = LeaseRecord(**json.loads(content))
     except (ValueError, TypeError):
         return None
-    kinds = {field.name: (float, int) if field.type is float else field.type for field in fields(LeaseRecord)}
+    kinds: dict[str, Any] = {
+        field.name: (float, int) if field.type is float else field.type for field in fields(LeaseRecord)
+    }
     return record if all(isinstance(value, kinds[name]) for name, value in vars(record).items()) else None
 
 
