@@ -28,6 +28,10 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Before torch is: models of tests are tiny, and threads that wait for each other cost more than all else where several
+# processes share few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 NO_RAY = "/dev/null/only-a-test-marked-ray-may-start-Ray"
 """Ray keeps its sessions below this folder in tests without the mark, where none can be made."""
 
