@@ -102,14 +102,16 @@ def _readable(
         sources.add(COMMAND_LINE if is_typed else source)
         key = f"--{path}" if is_typed else path or "(whole)"
         if problem["type"] == "extra_forbidden":
-            told = f"unknown key (value {masked(repr(problem['input']))}){_nearest(path, known)}"
+            value = masked(repr(problem["input"]))
+            lines.append(f"  {key}: unknown key (value {value}){_nearest(path, known)}")
         elif problem["type"] == "missing":
-            told = "required, but not given"
+            lines.append(f"  {key}: required, but not given")
         elif problem["type"] == "value_error" and _is_large_section(problem["input"], path):
-            told = problem["msg"]  # which names the keys; all of the section would bury them
+            lines.append(
+                f"  {key}: {problem['msg']}"
+            )  # it names the keys; all of the section would bury them
         else:
-            told = f"{problem['msg']}; got {_shortened(problem['input'])}"
-        lines.append(f"  {key}: {told}")
+            lines.append(f"  {key}: {problem['msg']}; got {_shortened(problem['input'])}")
     return "\n".join([f"{' and '.join(sorted(sources))}: {error.error_count()} problem(s)", *lines])
 
 

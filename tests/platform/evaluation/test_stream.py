@@ -165,8 +165,8 @@ def test_no_predictor_takes_an_array_of_all_its_scores(large_log: PreparedLog) -
             measure_predictor(baseline, rules, Asked(front=False))
 
     measure_all(40)  # what is made once and kept is not counted below
-    few, many = (peak_of(partial(measure_all, samples)) for samples in (60, 260))
-    one_array = 200 * MANY * 4
+    few, many = (peak_of(partial(measure_all, samples)) for samples in (100, 450))
+    one_array = 350 * MANY * 4
     assert many - few < one_array / 4, (few, many, one_array)
 
 
@@ -177,6 +177,6 @@ def test_memory_does_not_grow_with_samples_times_behaviors_times_arms(large_log:
         compare(large_log, rows, arms, tau_grid=(0.0,), resampling=Resampling(5, 0))
 
     of_so_many(40)
-    few, many = (peak_of(partial(of_so_many, samples)) for samples in (60, 260))
-    one_array = 200 * MANY * 4
+    few, many = (peak_of(partial(of_so_many, samples)) for samples in (100, 450))
+    one_array = 350 * MANY * 4
     assert many - few < one_array / 2, (few, many, one_array)
