@@ -317,7 +317,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     events=st.one_of(EVENTS, VALUES),
     context=st.one_of(st.none(), st.dictionaries(st.sampled_from(["room", "y"]), VALUES, max_size=2)),

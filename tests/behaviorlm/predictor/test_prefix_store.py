@@ -41,7 +41,7 @@ STEP = some.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(batches=some.lists(some.lists(STEP, min_size=1, max_size=4), min_size=1, max_size=5))
 def test_no_answer_depends_on_what_was_asked_before(
     folders: dict[str, Path], models: dict[str, BehaviorModel], batches: list[list[tuple]]

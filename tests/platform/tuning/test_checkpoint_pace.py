@@ -154,7 +154,7 @@ def learned_through_kills(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    sizes=st.lists(st.tuples(st.integers(0, 4), st.integers(1, 6)), min_size=1, max_size=5),
+    sizes=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 6)), min_size=1, max_size=12),
     per_step=st.integers(1, 9),
     epochs=st.sampled_from([1.0, 2.0, 2.5, 3.0]),
     every=st.none() | st.integers(1, 7),
