@@ -9,22 +9,14 @@ written that says whether their numbers can be compared. --record writes what a 
 predictor as in results.json, and what it was made by. Reads files of the runs only; needs no Ray.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 
-from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
-from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED
+from behaviorlm_ray.console.command_line import exit_status, option_parser
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Write and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = option_parser(__doc__, prog)
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder of a finished run, local or s3://bucket/prefix"
     )
@@ -38,18 +30,14 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         "--command", default="", help="for --record: what repeats the run, such as `make demo`"
     )
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         if options.record is not None:
             print(_recorded(options.runs, options.record, options.command))
         else:
             print("\n".join(_written(options.runs, options.to)))
-    except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except BehaviorLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    return 0
+
+    return exit_status(work, "interrupted")
 
 
 def _written(named: Sequence[str], to: str | None) -> list[str]:
