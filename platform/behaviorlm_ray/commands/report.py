@@ -11,6 +11,7 @@ predictor as in results.json, and what it was made by. Reads files of the runs o
 
 from collections.abc import Sequence
 
+from behaviorlm.errors import ConfigError
 from behaviorlm_ray.console.command_line import exit_status, option_parser
 
 

@@ -181,7 +181,8 @@ class RunSettings(Settings):
         default=VocabularyConfig(), description="Behaviors, anchors and tail."
     )
     few_shot: FewShotConfig = Field(
-        default=FewShotConfig(), description="Whether tuning and counting have few samples, of the tail or of all."
+        default=FewShotConfig(),
+        description="Whether tuning and counting have few samples, of the tail or of all.",
     )
     prompt: PromptConfig = Field(default=PromptConfig(), description="What the model reads.")
     preparation: PreparationSettings = Field(
