@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Literal
 
 from behaviorlm.errors import ConfigError
 from behaviorlm.opponents.budget import BoostingBudget, NetworkBudget
 
-LIGHTGBM = "lightgbm"
+OpponentName = Literal["sasrec", "gru4rec", "bert4rec", "lightgbm"]
+
+LIGHTGBM: Literal["lightgbm"] = "lightgbm"
 OPPONENTS: Mapping[str, str] = {
     "sasrec": "SASRec, a causal transformer over the last events",
     "gru4rec": "GRU4Rec, a recurrent network over the last events",
@@ -16,12 +19,12 @@ OPPONENTS: Mapping[str, str] = {
 """What the report says of each, in the order of the tables."""
 
 
-def budget_of(name: str) -> NetworkBudget | BoostingBudget:
+def budget_of(name: OpponentName) -> NetworkBudget | BoostingBudget:
     """What an opponent is allowed."""
     return BoostingBudget() if name == LIGHTGBM else NetworkBudget()
 
 
-def require_installed(name: str) -> None:
+def require_installed(name: OpponentName) -> None:
     """Raise ConfigError where the library of an opponent is missing."""
     if name == LIGHTGBM and find_spec("lightgbm") is None:
         raise ConfigError(

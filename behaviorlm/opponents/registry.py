@@ -10,8 +10,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.opponents.boosting import fit_trees
 from behaviorlm.opponents.budget import BoostingBudget, NetworkBudget
 from behaviorlm.opponents.fitting import fit_network
-from behaviorlm.opponents.names import LIGHTGBM
-from behaviorlm.opponents.networks import NetworkName
+from behaviorlm.opponents.names import LIGHTGBM, OpponentName
 from behaviorlm.opponents.search import Fit
 from behaviorlm.opponents.windows import fitting_rows
 
@@ -33,7 +32,7 @@ class Opponent(Protocol):
 
 
 def fit_opponent(
-    name: str,
+    name: OpponentName,
     timelines: TimelineArrays,
     max_events: int,
     seed: int,
@@ -48,6 +47,4 @@ def fit_opponent(
         raise DataError("opponents need training samples, and the log has none; check the split")
     if name == LIGHTGBM:
         return fit_trees(timelines, max_events, seed, cast(BoostingBudget, budget))
-    return fit_network(
-        cast(NetworkName, name), timelines, max_events, seed, cast(NetworkBudget, budget), device
-    )
+    return fit_network(name, timelines, max_events, seed, cast(NetworkBudget, budget), device)
