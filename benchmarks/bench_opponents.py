@@ -83,16 +83,14 @@ def samples(timelines: TimelineArrays, split: int) -> NDArray[np.int64]:
 
 
 def write_for_recbole(folder: Path, timelines: TimelineArrays, max_events: int) -> None:
-    """Samples with their histories as RecBole reads them; a behavior is its number, `unseen` one that training lacks."""
+    """Samples with histories as RecBole reads them; a behavior is its number, `unseen` one that training lacks."""
     (folder / "log").mkdir(parents=True)
     for split, name in enumerate(("train", "valid", "test")):
         lines = ["user_id:token\titem_id_list:token_seq\titem_id:token\tplace:float"]
         for place, row in enumerate(samples(timelines, split).tolist()):
             begin = max(int(timelines.user_start[row]), row - max_events)
             past = [str(one) if one >= 0 else "unseen" for one in timelines.behavior[begin:row].tolist()]
-            lines.append(
-                f"{timelines.user_start[row]}\t{' '.join(past)}\t{timelines.behavior[row]}\t{place}"
-            )
+            lines.append(f"{timelines.user_start[row]}\t{' '.join(past)}\t{timelines.behavior[row]}\t{place}")
         (folder / "log" / f"log.{name}.inter").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -181,7 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", required=True, help="a column")
     parser.add_argument("--max-events", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recbole", help="the Python of an environment with RecBole 1.2.1; without: ours alone")
+    parser.add_argument(
+        "--recbole", help="the Python of an environment with RecBole 1.2.1; without: ours alone"
+    )
     parser.add_argument("--commit", help="of the code that ran")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args(arguments)

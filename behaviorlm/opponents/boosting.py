@@ -37,9 +37,7 @@ class FittedTrees:
         return _asked(self.booster, self.features, timelines, np.asarray(rows, np.int64))
 
 
-def fit_trees(
-    timelines: TimelineArrays, max_events: int, seed: int, budget: BoostingBudget
-) -> FittedTrees:
+def fit_trees(timelines: TimelineArrays, max_events: int, seed: int, budget: BoostingBudget) -> FittedTrees:
     """The best of one fit for each learning rate. Deterministic in the seed. Raises ConfigError without LightGBM."""
     require_installed(LIGHTGBM)
     import lightgbm  # an extra

@@ -1,7 +1,7 @@
 """What opponents are made of and how far they are searched: every number in one place, all our choice.
 
-Sizes are near those that RecBole ships for these models; each opponent gets as many fits as rates stand here, is stopped
-by the likelihood of the validation targets, and is represented by the fit that they prefer. Light: no array library.
+Sizes are near those that RecBole ships. Each opponent gets as many fits as rates stand here; each fit is
+stopped by the likelihood of the validation targets, and the one that they prefer is kept. Light: no array library.
 """
 
 from dataclasses import dataclass

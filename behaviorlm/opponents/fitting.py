@@ -128,9 +128,7 @@ class _Inputs:
     targets: Tensor
 
 
-def _inputs(
-    fitted: FittedNetwork, log: CodedLog, windows: Windows, asked: NDArray[np.bool_]
-) -> _Inputs:
+def _inputs(fitted: FittedNetwork, log: CodedLog, windows: Windows, asked: NDArray[np.bool_]) -> _Inputs:
     """asked: bool[b, L]."""
     own = log.behavior[windows.rows]
     if fitted.name == "bert4rec":

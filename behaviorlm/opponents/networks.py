@@ -91,7 +91,7 @@ class Transformer(nn.Module):
         self.last = nn.LayerNorm(budget.width)
 
     def forward(self, events: Tensor, context: Tensor, is_there: Tensor) -> Tensor:
-        """events: int64[b, L]; context: int64[b, L, C]; is_there: bool[b, L], a run from the left. float[b, L, width]."""
+        """events: int64[b, L]; context: int64[b, L, C]; is_there: bool[b, L], from the left on. float[b, L, width]."""
         place = torch.arange(events.shape[1], device=events.device)
         vectors = self.dropout(self.embedding(events, context) + self.places(place))
         is_seen = None if self.is_causal else is_there[:, None, None, :]

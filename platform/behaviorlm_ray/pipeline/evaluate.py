@@ -1,4 +1,7 @@
-"""The stage `evaluate`: arms, opponents and baselines on the same samples; results.json, details.json, predictions.parquet."""
+"""The stage `evaluate`: arms, opponents and baselines on the same samples.
+
+results.json, details.json, predictions.parquet.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -136,9 +139,7 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
     evaluation = settings.evaluation
     of_training = log_prior(counts_of(log, rows_of_split(log, "train")))
     for opponent in evaluation.opponents:
-        scores[opponent] = replace(
-            arm_scores(made[opponent], log, samples), mix=of_training, is_served=False
-        )
+        scores[opponent] = replace(arm_scores(made[opponent], log, samples), mix=of_training, is_served=False)
     with (
         storage.writing_file(folder.output / PREDICTIONS) as path,
         PredictionTable(path, log, samples.test) as table,

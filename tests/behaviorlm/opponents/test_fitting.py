@@ -102,7 +102,9 @@ def test_the_same_seed_gives_the_same_scores_and_another_one_others(timelines: T
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_training_targets_are_asked_for_in_training(name: NetworkName, timelines: TimelineArrays) -> None:
+def test_only_training_targets_are_asked_for_in_training(
+    name: NetworkName, timelines: TimelineArrays
+) -> None:
     """With few shots, too, where the others of the tail are history only."""
     import torch
 

@@ -78,7 +78,9 @@ def test_validation_chooses_the_rival_even_where_another_is_better_on_test(resul
 def test_the_best_learned_opponent_stands_beside_it_and_is_no_counting(results: dict[str, Any]) -> None:
     plain = verdict(results, BY_VALIDATION)
     results["models"] |= {"sasrec": measured(0.9, 0.8), "sasrec+bayes": measured(0.6, 0.8)}
-    told = verdict(results | {"opponents": ["sasrec"]}, BY_VALIDATION | {"sasrec": {"plain": 0.2, "bayes": 0.6}})
+    told = verdict(
+        results | {"opponents": ["sasrec"]}, BY_VALIDATION | {"sasrec": {"plain": 0.2, "bayes": 0.6}}
+    )
     assert told[0].startswith("ab_tuned+adjusted is ahead on validation of what can be served: 0.350")
     assert told[1:3] == plain[1:]
     assert told[3] == (

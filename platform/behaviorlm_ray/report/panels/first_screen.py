@@ -12,7 +12,7 @@ GROUP_WORDS = ("in anchor accuracy", "in tail macro recall")
 
 
 def verdict(data: ReportData, forms: Forms) -> list[Markup]:
-    """What to use and how it stands to counting, and to the best learned opponent where there is any; what that rests on.
+    """What to use, how it stands to counting and to the best learned opponent where there is any; what that rests on.
     Empty without results.
     """
     if not data.results.models:
