@@ -5,14 +5,15 @@ timeline, of behaviors that training has; no context, which RecBole's models do 
 intervals over users. RecBole 1.2.1 needs an environment of its own (numpy below 2, setuptools below 81, torch).
 
     python -m benchmarks.bench_opponents --log FILE.csv.gz --user user --order time --behavior category \\
-        --recbole PYTHON [--write benchmarks/results/opponents.json]
+        --recbole PYTHON --work FOLDER [--most-users N] [--write benchmarks/results/opponents.json]
+
+FOLDER keeps the scores of each fit: what was cut short goes on where it was.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
@@ -45,10 +47,16 @@ COUNTING = ("per_user_frequency", "markov_order_3")
 """Beside both."""
 
 
-def read_log(path: Path, user: str, order: str, behavior: str) -> pa.Table:
-    """Timelines in order, split by place; ties keep the order of the file."""
+def read_log(path: Path, user: str, order: str, behavior: str, most_users: int | None = None) -> pa.Table:
+    """Timelines in order, split by place; ties keep the order of the file. most_users: evenly taken; None: all."""
     table = pacsv.read_csv(path).select([user, order, behavior]).rename_columns(["user", "order", "behavior"])
     table = table.append_column("row", pa.array(np.arange(len(table))))
+    if most_users is not None:
+        every = np.unique(table["user"].to_numpy(zero_copy_only=False))
+        chosen = every[
+            np.unique(np.linspace(0, len(every) - 1, min(most_users, len(every))).astype(np.int64))
+        ]
+        table = table.filter(pc.is_in(table["user"], pa.array(chosen)))
     table = table.sort_by([("user", "ascending"), ("order", "ascending"), ("row", "ascending")])
     users = table["user"].cast(pa.string()).to_numpy(zero_copy_only=False)
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))
@@ -133,40 +141,60 @@ def compared(
     return found
 
 
+def our_fit(name: NetworkName, timelines: TimelineArrays, options: argparse.Namespace) -> dict[str, Any]:
+    """Our search, kept in the folder."""
+    written = options.work / f"{name}.json"
+    if not written.exists():
+        begun = time.process_time()
+        fitted = fit_network(name, timelines, options.max_events, options.seed, NetworkBudget())
+        np.save(written.with_suffix(".npy"), fitted.predict(timelines, samples(timelines, 2)))
+        seconds = round(time.process_time() - begun, 1)
+        written.write_text(json.dumps({"fits": [asdict(fit) for fit in fitted.fits], "cpu_seconds": seconds}))
+    found = json.loads(written.read_text())
+    print(name, found, flush=True)
+    return found | {"scores": str(written.with_suffix(".npy"))}
+
+
+def their_fit(model: str, options: argparse.Namespace) -> dict[str, Any]:
+    """RecBole's search with the same rates and patience, each fit kept; the one that its validation prefers."""
+    budget = NetworkBudget()
+    side = Path(__file__).with_name("recbole_side.py").resolve()
+    fits = []
+    for rate in budget.learning_rates:
+        written = (options.work / f"{model}-{rate:g}.json").resolve()
+        if not written.exists():
+            numbers = (budget.most_epochs, budget.patience, options.max_events, options.seed, rate)
+            told = [str(options.work.resolve()), model, *map(str, numbers), str(written)]
+            subprocess.run([options.recbole, "-W", "ignore", str(side), *told], check=True, cwd=options.work)
+        fits.append(json.loads(written.read_text()) | {"scores": str(written.with_suffix(".npy"))})
+        print(model, fits[-1], flush=True)
+    best = max(fits, key=lambda fit: float(fit["validation_mrr"]))
+    told_of = [{key: value for key, value in fit.items() if key != "scores"} for fit in fits]
+    return {"fits": told_of, "scores": best["scores"]}
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Fit all, and compare."""
-    table = read_log(options.log, options.user, options.order, options.behavior)
+    table = read_log(options.log, options.user, options.order, options.behavior, options.most_users)
     timelines, counts = known(table)
     test = samples(timelines, 2)
-    budget = NetworkBudget()
-    said = {name: fit_baselines(timelines)[name].predict(timelines, test) for name in COUNTING}
-    fits: dict[str, Any] = {}
-    for name in MODELS:
-        begun = time.process_time()
-        fitted = fit_network(name, timelines, options.max_events, options.seed, budget)
-        said[name] = fitted.predict(timelines, test)
-        seconds = round(time.process_time() - begun, 1)
-        fits[name] = {"fits": [asdict(fit) for fit in fitted.fits], "cpu_seconds": seconds}
-        print(name, fits[name], flush=True)
+    if not (options.work / "log").exists():
+        write_for_recbole(options.work, timelines, options.max_events)
+    searches = {name: our_fit(name, timelines, options) for name in MODELS}
     if options.recbole:
-        with tempfile.TemporaryDirectory() as place:
-            write_for_recbole(Path(place), timelines, options.max_events)
-            for theirs in MODELS.values():
-                numbers = (budget.most_epochs, budget.patience, options.max_events, options.seed)
-                told = [place, theirs, *map(str, numbers), *map(str, budget.learning_rates)]
-                side = Path(__file__).with_name("recbole_side.py").resolve()
-                subprocess.run([options.recbole, str(side), *told], check=True, cwd=place)
-                said[theirs] = np.load(Path(place) / f"{theirs}.npy")
-                fits[theirs] = json.loads((Path(place) / f"{theirs}.json").read_text())
-                print(theirs, fits[theirs], flush=True)
+        searches |= {theirs: their_fit(theirs, options) for theirs in MODELS.values()}
+    baselines = fit_baselines(timelines)
+    said = {name: baselines[name].predict(timelines, test) for name in COUNTING}
+    said |= {name: np.load(found.pop("scores")) for name, found in searches.items()}
     splits = {name: len(samples(timelines, split)) for split, name in enumerate(("train", "valid", "test"))}
     return {
         "log": options.log.name,
+        "users": len(np.unique(timelines.user_start)),
         "samples": splits,
         "behaviors": timelines.behaviors,
         "max_events": options.max_events,
         "seed": options.seed,
-        "searches": fits,
+        "searches": searches,
         **compared(said, timelines, counts, options.seed),
     }
 
@@ -182,6 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--recbole", help="the Python of an environment with RecBole 1.2.1; without: ours alone"
     )
+    parser.add_argument("--work", type=Path, required=True, help="a folder for what is done")
+    parser.add_argument("--most-users", type=int, help="evenly taken; all without it")
     parser.add_argument("--commit", help="of the code that ran")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args(arguments)

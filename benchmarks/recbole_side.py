@@ -1,6 +1,6 @@
-"""SASRec and GRU4Rec of RecBole on files of `bench_opponents`, in an environment of RecBole's own; writes their scores.
+"""A model of RecBole fitted to files of `bench_opponents`, in an environment of RecBole's own; writes its scores.
 
-python benchmarks/recbole_side.py FOLDER MODEL EPOCHS PATIENCE MAX_EVENTS SEED RATE...   (by `bench_opponents`)
+python benchmarks/recbole_side.py FOLDER MODEL EPOCHS PATIENCE MAX_EVENTS SEED RATE WRITTEN   (by `bench_opponents`)
 """
 
 import json
@@ -18,55 +18,50 @@ NAME = "log"
 
 
 def main() -> None:
-    """One search: a fit for each rate, the one that RecBole's validation prefers asked about the test samples."""
-    folder, model = Path(sys.argv[1]), sys.argv[2]
+    """One fit, stopped by RecBole's own validation, asked about the test samples."""
+    folder, model, written = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[8])
     epochs, patience, max_events, seed = map(int, sys.argv[3:7])
-    begun = time.process_time()
-    found = []
-    for rate in map(float, sys.argv[7:]):
-        settings = {
-            "data_path": str(folder),
-            "checkpoint_dir": str(folder / "checkpoints"),
-            "benchmark_filename": ["train", "valid", "test"],
-            "alias_of_item_id": ["item_id_list"],
-            "load_col": {"inter": ["user_id", "item_id_list", "item_id", "place"]},
-            "USER_ID_FIELD": "user_id",
-            "ITEM_ID_FIELD": "item_id",
-            "ITEM_LIST_LENGTH_FIELD": "item_length",
-            "LIST_SUFFIX": "_list",
-            "MAX_ITEM_LIST_LENGTH": max_events,
-            "train_neg_sample_args": None,
-            "learning_rate": rate,
-            "epochs": epochs,
-            "stopping_step": patience,
-            "train_batch_size": 512,
-            "eval_batch_size": 1024,
-            "eval_args": {"mode": "full", "order": "TO", "group_by": None},
-            "metrics": ["MRR"],
-            "topk": [10],
-            "valid_metric": "MRR@10",
-            "seed": seed,
-            "reproducibility": True,
-            "show_progress": False,
-            "use_gpu": False,
-            "state": "WARNING",
-        }
-        config = Config(model=model, dataset=NAME, config_dict=settings)
-        init_seed(seed, True)
-        dataset = create_dataset(config)
-        train, valid, test = data_preparation(config, dataset)
-        network = get_model(config["model"])(config, train.dataset).to(config["device"])
-        trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
-        score, _ = trainer.fit(train, valid, verbose=False, show_progress=False)
-        network.load_state_dict(torch.load(trainer.saved_model_file, weights_only=False)["state_dict"])
-        found.append((float(score), rate, _scores(network.eval(), dataset, test)))
-    best = max(found, key=lambda one: one[0])
-    np.save(folder / f"{model}.npy", best[2])
-    told = {
-        "fits": [{"learning_rate": rate, "valid_mrr": score} for score, rate, _ in found],
-        "cpu_seconds": round(time.process_time() - begun, 1),
+    rate, begun = float(sys.argv[7]), time.process_time()
+    settings = {
+        "data_path": str(folder),
+        "checkpoint_dir": str(folder / "checkpoints"),
+        "benchmark_filename": ["train", "valid", "test"],
+        "alias_of_item_id": ["item_id_list"],
+        "load_col": {"inter": ["user_id", "item_id_list", "item_id", "place"]},
+        "USER_ID_FIELD": "user_id",
+        "ITEM_ID_FIELD": "item_id",
+        "ITEM_LIST_LENGTH_FIELD": "item_length",
+        "LIST_SUFFIX": "_list",
+        "MAX_ITEM_LIST_LENGTH": max_events,
+        "train_neg_sample_args": None,
+        "learning_rate": rate,
+        "epochs": epochs,
+        "stopping_step": patience,
+        "train_batch_size": 512,
+        "eval_batch_size": 1024,
+        "eval_args": {"mode": "full", "order": "TO", "group_by": None},
+        "metrics": ["MRR"],
+        "topk": [10],
+        "valid_metric": "MRR@10",
+        "seed": seed,
+        "reproducibility": True,
+        "show_progress": False,
+        "use_gpu": False,
+        "state": "WARNING",
     }
-    (folder / f"{model}.json").write_text(json.dumps(told))
+    config = Config(model=model, dataset=NAME, config_dict=settings)
+    init_seed(seed, True)
+    dataset = create_dataset(config)
+    train, valid, test = data_preparation(config, dataset)
+    network = get_model(config["model"])(config, train.dataset).to(config["device"])
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, network)
+    score, _ = trainer.fit(train, valid, verbose=False, show_progress=False)
+    epochs_run = len(trainer.train_loss_dict)
+    network.load_state_dict(torch.load(trainer.saved_model_file, weights_only=False)["state_dict"])
+    np.save(written.with_suffix(".npy"), _scores(network.eval(), dataset, test))
+    told = {"learning_rate": rate, "epochs": epochs_run, "validation_mrr": float(score)}
+    told |= {"cpu_seconds": round(time.process_time() - begun, 1)}
+    written.with_suffix(".json").write_text(json.dumps(told))
 
 
 def _scores(network, dataset, test) -> np.ndarray:  # type: ignore[no-untyped-def]
