@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def main() -> None:
     written.with_suffix(".json").write_text(json.dumps(told))
 
 
-def _scores(network, dataset, test) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _scores(network: Any, dataset: Any, test: Any) -> np.ndarray:
     """Log-probabilities of the behaviors, in the order of their numbers, by the samples' places."""
     behaviors = sum(token.isdigit() for token in dataset.field2id_token["item_id"])
     columns = dataset.token2id("item_id", [str(number) for number in range(behaviors)])
