@@ -188,7 +188,8 @@ def compare(
         measured = replace(measured, held=held)
     return Comparison(
         _results(measured),
-        _details(measured) | {"breakdowns": _broken_down(found, measured, asked_of, scores)},
+        _details(measured)
+        | {"breakdowns": _broken_down(found, measured, asked_of, {name: scores[name] for name in arms})},
         _warnings(measured, tail_minimum_targets),
     )
 
