@@ -15,8 +15,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +142,26 @@ def compared(
 
 
 def our_fit(name: NetworkName, timelines: TimelineArrays, options: argparse.Namespace) -> dict[str, Any]:
-    """Our search, kept in the folder."""
-    written = options.work / f"{name}.json"
-    if not written.exists():
-        begun = time.process_time()
-        fitted = fit_network(name, timelines, options.max_events, options.seed, NetworkBudget())
-        np.save(written.with_suffix(".npy"), fitted.predict(timelines, samples(timelines, 2)))
-        seconds = round(time.process_time() - begun, 1)
-        written.write_text(json.dumps({"fits": [asdict(fit) for fit in fitted.fits], "cpu_seconds": seconds}))
-    found = json.loads(written.read_text())
-    print(name, found, flush=True)
-    return found | {"scores": str(written.with_suffix(".npy"))}
+    """Our search, each fit kept: a rate is fitted the same whichever others there are."""
+    fits = []
+    for rate in NetworkBudget().learning_rates:
+        written = options.work / f"{name}-{rate:g}.json"
+        if not written.exists():
+            begun = time.process_time()
+            budget = replace(NetworkBudget(), learning_rates=(rate,))
+            fitted = fit_network(name, timelines, options.max_events, options.seed, budget)
+            np.save(written.with_suffix(".npy"), fitted.predict(timelines, samples(timelines, 2)))
+            told = asdict(fitted.fits[0]) | {"cpu_seconds": round(time.process_time() - begun, 1)}
+            written.write_text(json.dumps(told))
+        fits.append(json.loads(written.read_text()) | {"scores": str(written.with_suffix(".npy"))})
+        print(name, fits[-1], flush=True)
+    return _best(fits, lambda fit: -float(fit["loss"]))
+
+
+def _best(fits: list[dict[str, Any]], worth: Callable[[dict[str, Any]], float]) -> dict[str, Any]:
+    """All fits without their scores, and the scores of the one worth most."""
+    told = [{key: value for key, value in fit.items() if key != "scores"} for fit in fits]
+    return {"fits": told, "scores": max(fits, key=worth)["scores"]}
 
 
 def their_fit(model: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -168,9 +177,7 @@ def their_fit(model: str, options: argparse.Namespace) -> dict[str, Any]:
             subprocess.run([options.recbole, "-W", "ignore", str(side), *told], check=True, cwd=options.work)
         fits.append(json.loads(written.read_text()) | {"scores": str(written.with_suffix(".npy"))})
         print(model, fits[-1], flush=True)
-    best = max(fits, key=lambda fit: float(fit["validation_mrr"]))
-    told_of = [{key: value for key, value in fit.items() if key != "scores"} for fit in fits]
-    return {"fits": told_of, "scores": best["scores"]}
+    return _best(fits, lambda fit: float(fit["validation_mrr"]))
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
