@@ -187,7 +187,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     test = samples(timelines, 2)
     if not (options.work / "log").exists():
         write_for_recbole(options.work, timelines, options.max_events)
-    searches = {name: our_fit(name, timelines, options) for name in MODELS}
+    searches: dict[str, Any] = {name: our_fit(name, timelines, options) for name in MODELS}
     if options.recbole:
         searches |= {theirs: their_fit(theirs, options) for theirs in MODELS.values()}
     baselines = fit_baselines(timelines)

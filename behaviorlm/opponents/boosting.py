@@ -52,7 +52,8 @@ def fit_trees(timelines: TimelineArrays, max_events: int, seed: int, budget: Boo
     boosters = []
     for rate in budget.learning_rates if len(watched) else budget.learning_rates[:1]:
         data = lightgbm.Dataset(of_train[0], of_train[1])
-        stops, sets = [], []
+        stops: list[Any] = []
+        sets: list[Any] = []
         if len(watched):
             stops = [lightgbm.early_stopping(budget.patience, verbose=False)]
             sets = [lightgbm.Dataset(of_watched[0], of_watched[1], reference=data)]

@@ -25,9 +25,10 @@ class EventEmbedding(nn.Module):
         super().__init__()
         self.behaviors = behaviors
         self.events = nn.Embedding(FIRST + behaviors + 1, width, padding_idx=0)
-        self.contexts = nn.ModuleList(nn.Embedding(size, width, padding_idx=0) for size in contexts)
+        columns = [nn.Embedding(size, width, padding_idx=0) for size in contexts]
+        self.contexts = nn.ModuleList(columns)
         self.bias = nn.Parameter(torch.zeros(behaviors))
-        for one in (self.events, *self.contexts):
+        for one in (self.events, *columns):
             nn.init.normal_(one.weight, std=width**-0.5)
 
     @property

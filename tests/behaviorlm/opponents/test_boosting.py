@@ -1,6 +1,7 @@
 """Boosted trees: probabilities, what they rest on, and what is said where LightGBM is missing."""
 
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.opponents.boosting import FittedTrees, fit_trees
 from behaviorlm.opponents.budget import BoostingBudget
-from behaviorlm.opponents.names import OPPONENTS, budget_of, require_installed
+from behaviorlm.opponents.names import OPPONENTS, OpponentName, budget_of, require_installed
 from behaviorlm.opponents.registry import fit_opponent
 from tests.behaviorlm.opponents.logs_with_order import changed_at, log_with_order
 
@@ -70,8 +71,9 @@ def test_a_missing_lightgbm_is_told_with_the_extra_that_brings_it(monkeypatch: p
         fit_opponent("lightgbm", log_with_order(), 4, 0, BUDGET)
 
 
-@pytest.mark.parametrize("name", OPPONENTS)
-def test_nothing_is_fitted_without_training_targets(name: str) -> None:
+@pytest.mark.parametrize("name", get_args(OpponentName))
+def test_nothing_is_fitted_without_training_targets(name: OpponentName) -> None:
+    assert name in OPPONENTS
     timelines = log_with_order()
     timelines.is_target[:] = False
     with pytest.raises(DataError, match="training samples"):

@@ -53,7 +53,7 @@ def test_what_is_counted_for_a_training_target_comes_from_other_timelines() -> N
         )
         after_last = fit_markov(rest, order=1).predict(rest, train[inside])
         np.testing.assert_allclose(found[inside, :, 6], after_last, rtol=1e-5)
-    of_timeline = {start: set() for start in timelines.user_start.tolist()}
+    of_timeline: dict[int, set[int]] = {start: set() for start in timelines.user_start.tolist()}
     for start, number in zip(timelines.user_start.tolist(), features.fold.tolist(), strict=True):
         of_timeline[start].add(number)
     assert all(len(numbers) == 1 for numbers in of_timeline.values())
