@@ -13,7 +13,7 @@ from behaviorlm.baselines.frequency import (
     fit_most_frequent,
     fit_per_user_frequency,
 )
-from behaviorlm.baselines.markov import Markov, fit_bigram, fit_markov
+from behaviorlm.baselines.markov import Markov, count_histories, fit_bigram, fit_markov
 from behaviorlm.baselines.per_user_markov import fit_per_user_markov
 from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
@@ -37,12 +37,14 @@ WITH_CONTEXT = "markov_order_3_context"
 class BaselineKind(NamedTuple):
     """What the report says about a baseline, and what fits it.
 
-    counts_history: it counts what the user did so far, which few shots leave whole.
+    counts_history: it counts what the user did so far, which few shots leave whole. is_markov: it takes the
+    `CountedHistories` of the log, too.
     """
 
     description: str
-    fit: Callable[[TimelineArrays], Baseline]
+    fit: Callable[..., Baseline]
     counts_history: bool = False
+    is_markov: bool = False
 
 
 BASELINES: Mapping[str, BaselineKind] = {
@@ -55,19 +57,20 @@ BASELINES: Mapping[str, BaselineKind] = {
         fit_per_user_markov,
         counts_history=True,
     ),
-    "bigram": BaselineKind("what followed the last behavior most often", fit_bigram),
+    "bigram": BaselineKind("what followed the last behavior most often", fit_bigram, is_markov=True),
     "markov_order_1": BaselineKind(
-        "interpolated back-off over the last behavior", partial(fit_markov, order=1)
+        "interpolated back-off over the last behavior", partial(fit_markov, order=1), is_markov=True
     ),
     "markov_order_2": BaselineKind(
-        "interpolated back-off over the last two behaviors", partial(fit_markov, order=2)
+        "interpolated back-off over the last two behaviors", partial(fit_markov, order=2), is_markov=True
     ),
     "markov_order_3": BaselineKind(
-        "interpolated back-off over the last three behaviors", partial(fit_markov, order=3)
+        "interpolated back-off over the last three behaviors", partial(fit_markov, order=3), is_markov=True
     ),
     WITH_CONTEXT: BaselineKind(
         "the same, and over the context known before the event",
         partial(fit_markov, order=3, use_context=True),
+        is_markov=True,
     ),
 }
 """Every baseline by name, in the order of the tables."""
@@ -78,12 +81,14 @@ def fit_baselines(timelines: TimelineArrays) -> dict[str, Baseline]:
 
     Raises DataError without training events.
     """
-    if not len(timelines.training_rows()):
+    if not any(len(rows) for rows in timelines.training_blocks()):
         raise DataError("baselines need training events, and the timelines have none; check the split")
+    with_context = timelines.contexts > 1
+    counted = count_histories(timelines, 3, with_context)
     return {
-        name: kind.fit(timelines)
+        name: kind.fit(timelines, counted=counted) if kind.is_markov else kind.fit(timelines)
         for name, kind in BASELINES.items()
-        if name != WITH_CONTEXT or timelines.contexts > 1
+        if name != WITH_CONTEXT or with_context
     }
 
 

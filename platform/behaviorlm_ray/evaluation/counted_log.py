@@ -30,8 +30,10 @@ class CountedLog:
     @cached_property
     def mix(self) -> NDArray[np.float64]:
         """Log shares of the behaviors among the events that counting counts, float64[K]."""
-        counted = self.timelines.behavior[self.timelines.training_rows()]
-        return log_prior(np.bincount(counted, minlength=self.timelines.behaviors))
+        counts = np.zeros(self.timelines.behaviors, np.int64)
+        for rows in self.timelines.training_blocks():
+            counts += np.bincount(self.timelines.behavior[rows], minlength=self.timelines.behaviors)
+        return log_prior(counts)
 
 
 def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:

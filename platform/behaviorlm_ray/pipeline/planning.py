@@ -9,6 +9,7 @@ from behaviorlm_ray.pipeline.conversation_checks import described as described_s
 from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.sample_checks import score_bytes
 from behaviorlm_ray.pipeline.scoring_work import described_work, plain_warnings
 from behaviorlm_ray.preparation.few_shots import few_shots_in_words
 from behaviorlm_ray.preparation.first_rows import described, read_first_rows
@@ -103,10 +104,12 @@ def _samples(run: Run, runner: Runner) -> list[str]:
     runs = [of for part in log.parts for of in (part.lines, part.questions, part.profiles)]
     tokens = sum(len(of.values) for of in runs)
     told = few_shots_in_words(log)
+    validation, test, scores = score_bytes(settings, log)
     return [
         *([] if told is None else [f"  {told}"]),
         f"  training samples {count(train)}, of them {count(anchors)} with an anchor target",
         f"  {tokens} tokens of history lines and questions in {len(log.parts)} parts",
         f"  {described_work(settings, log)}",
+        f"  label scores of {validation + test} validation and test samples: {scores / 1e9:,.3g} GB a model",
         *(f"  warning: {told}" for told in plain_warnings(settings, log)),
     ]

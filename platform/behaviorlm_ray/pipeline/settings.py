@@ -154,6 +154,12 @@ class ExecutionSettings(Settings):
         "makes other products of matrices: scores may differ in their last bits.",
     )
     cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
+    max_score_gigabytes: float = Field(
+        default=100.0,
+        gt=0,
+        description="Label scores that a compared model may write: 4 bytes a behavior and evaluated sample. A run that "
+        "would write more is refused once the log is prepared, with the evaluation.max_samples that fits.",
+    )
     allow_plain: bool = Field(
         default=True,
         description="Whether a base that cannot take token trees may run as plain sequences: the same numbers from "
