@@ -1,6 +1,7 @@
 """Boosted trees: probabilities, what they rest on, and what is said where LightGBM is missing."""
 
 import sys
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -75,6 +76,6 @@ def test_a_missing_lightgbm_is_told_with_the_extra_that_brings_it(monkeypatch: p
 def test_nothing_is_fitted_without_training_targets(name: OpponentName) -> None:
     assert name in OPPONENTS
     timelines = log_with_order()
-    timelines.is_target[:] = False
+    timelines = replace(timelines, is_target=np.zeros_like(timelines.is_target))
     with pytest.raises(DataError, match="training samples"):
         fit_opponent(name, timelines, 4, 0, budget_of(name))
