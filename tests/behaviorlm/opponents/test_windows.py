@@ -67,7 +67,7 @@ def test_each_training_target_is_once_among_a_windows_own_and_sees_half_a_window
             all_there = rows[shown - 1] - timelines.user_start[rows[0]] + 1
             assert (shown >= np.minimum(all_there, (length + 1) // 2)).all()
     assert np.array_equal(np.sort(seen), np.repeat(train, 3))
-    assert length == 1 or len(cuts) == 3
+    assert length <= 2 or len(cuts) == 3  # half a window of one row can be cut in one way only
 
 
 def test_training_and_validation_targets_are_those_of_known_behaviors_that_few_shots_leave() -> None:
