@@ -26,7 +26,7 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH) -c constraints.txt
-	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,serve,mlflow,gguf,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[platform,serve,mlflow,gguf,opponents,dev]"
 	touch $(INSTALLED)
 
 demo: $(INSTALLED)

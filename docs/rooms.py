@@ -31,6 +31,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "scoring",
         "selection",
         "baselines",
+        "opponents",
         "inspection",
         "predictor",
         "service",

@@ -72,10 +72,13 @@ class Resampling:
 
 @dataclass(frozen=True)
 class _Measured:
-    """All that is told of the samples. predictors: baselines, counting as it is served, arms and their mixture."""
+    """All that is told of the samples. predictors: baselines, counting as it is served, arms, opponents and the mixture
+    of an arm.
+    """
 
     facts: SampleFacts
     arms: list[str]
+    opponents: list[str]
     predictors: dict[str, MeasuredPredictor]
     mixtures: dict[str, FusedPredictor]
     held: HeldAgainstTruth | None
@@ -143,7 +146,7 @@ def compare(
     truth: TruthSettings | None = None,
     told: Callable[[str, Kept], None] | None = None,
 ) -> Comparison:
-    """Compare models, by name, and counting.
+    """Compare models, by name, and counting. Of opponents what validation prefers is never recommended or mixed.
 
     Each predictor is reported under each decision rule, as validation chooses it; each model with its front
     (`AdjustmentFront`), and the one that validation prefers mixed with counting, too. truth: the synthetic world of the
@@ -169,12 +172,14 @@ def compare(
     for name, of in {**counting.baselines(), COUNTS: counting.alone(), **natural}.items():
         measure(name, of)
     mixtures = {}
-    winner = best([option for name in scores for option in _options(name, predictors[name])])
+    arms = [name for name, of in scores.items() if of.is_served]
+    winner = best([option for name in arms for option in _options(name, predictors[name])])
     if winner is not None:
         mixture, of = f"{winner.predictor}{WITH_COUNTS}", natural[winner.predictor]
         mixtures[mixture] = counting.best_mixture(of)
         measure(mixture, counting.with_model(of, mixtures[mixture]))
-    measured = _Measured(facts, list(scores), predictors, mixtures, None, resampling)
+    opponents = [name for name in scores if name not in arms]
+    measured = _Measured(facts, arms, opponents, predictors, mixtures, None, resampling)
     if known is not None:
         held = known.hold(
             {name: model.predicted for name, model in measured.outcomes.items()},
@@ -183,7 +188,8 @@ def compare(
         measured = replace(measured, held=held)
     return Comparison(
         _results(measured),
-        _details(measured) | {"breakdowns": _broken_down(found, measured, asked_of, scores)},
+        _details(measured)
+        | {"breakdowns": _broken_down(found, measured, asked_of, {name: scores[name] for name in arms})},
         _warnings(measured, tail_minimum_targets),
     )
 
@@ -228,7 +234,7 @@ def _results(measured: _Measured) -> dict[str, Any]:
             if (chosen := measured.predictors[name].chosen) is not None
         },
         "samples": _counts(facts),
-    }
+    } | ({"opponents": measured.opponents} if measured.opponents else {})
 
 
 def _counts(facts: SampleFacts) -> dict[str, int]:

@@ -1,4 +1,7 @@
-"""The stage `evaluate`: all arms and baselines on the same samples; results.json, details.json, predictions.parquet."""
+"""The stage `evaluate`: arms, opponents and baselines on the same samples.
+
+results.json, details.json, predictions.parquet.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,6 +18,7 @@ from behaviorlm_ray.evaluation.comparison import Resampling, compare
 from behaviorlm_ray.evaluation.prediction_table import PredictionTable
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.pipeline.oppose import oppose
 from behaviorlm_ray.pipeline.predict import (
     RETENTION,
     SCORES,
@@ -65,11 +69,15 @@ def evaluate(run: Run) -> Stage:
         name="evaluate",
         version=VERSION,
         identity={
-            "evaluation": {key: value for key, value in evaluation.items() if key != "cloze"},
+            "evaluation": {
+                key: value
+                for key, value in evaluation.items()
+                if key != "cloze" and (key != "opponents" or value)
+            },
             "world": truth and truth.open().version,
             **run.few_shot_identity,
         },
-        inputs={"prepared": prepare(run), **arms_of(run), **_selections(run)},
+        inputs={"prepared": prepare(run), **arms_of(run), **_selections(run), **_opponents(run)},
         body=lambda folder, made: _evaluate(folder, made, settings),
         input_checks={"prepared": lambda prepared: check_samples(settings, open_log(prepared, settings))},
         arm=run.arm,
@@ -90,6 +98,11 @@ def _selections(run: Run) -> dict[str, Stage]:
         for arm in settings.evaluation.arms
         if (subset := SUBSETS.get(settings.all_arms[arm].tuning)) is not None
     }
+
+
+def _opponents(run: Run) -> dict[str, Stage]:
+    """The scores of each opponent, by its name."""
+    return {name: oppose(run, name) for name in run.settings.evaluation.opponents}
 
 
 def _trained_on(made: Made, log: PreparedLog, settings: RunSettings) -> dict[str, list[int] | None]:
@@ -124,6 +137,9 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
         scores[arm] = replace(arm_scores(made[arm], log, samples), mix=mix)
         retention[arm] = json.loads(storage.read_text(made[arm].folder / RETENTION))
     evaluation = settings.evaluation
+    of_training = log_prior(counts_of(log, rows_of_split(log, "train")))
+    for opponent in evaluation.opponents:
+        scores[opponent] = replace(arm_scores(made[opponent], log, samples), mix=of_training, is_served=False)
     with (
         storage.writing_file(folder.output / PREDICTIONS) as path,
         PredictionTable(path, log, samples.test) as table,

@@ -13,6 +13,7 @@ from behaviorlm.events.summary import check_quarantined_behaviors
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.base_model import check_weights, load_tokenizer, max_positions, weights_dtype
+from behaviorlm.opponents.names import require_installed
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
 from behaviorlm.prompts.encoder import PromptEncoder
@@ -52,6 +53,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         lambda: inputs.first_conversations,
         lambda: inputs.cloze,
         lambda: check_tracking(settings.tracking),
+        *(partial(require_installed, name) for name in settings.evaluation.opponents),
         *(partial(_check_arm, run, arm) for arm in settings.evaluation.arms),
     ]
     problems: list[str] = []

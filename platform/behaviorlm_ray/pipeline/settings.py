@@ -15,6 +15,7 @@ from behaviorlm.config import Settings, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.opponents.names import OPPONENTS, OpponentName
 from behaviorlm.prompts.config import AuxiliarySource, PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS, TAIL_MINIMUM_TARGETS, ScoringConfig
 from behaviorlm.scoring.model_names import COUNTS
@@ -87,6 +88,12 @@ class EvaluationSettings(Settings):
         default=["untuned", "one_stage", "a_tuned", "ab_tuned"],
         min_length=1,
         description=f"Models to compare: {', '.join(PRESETS)}, or those of `arms`.",
+    )
+    opponents: list[OpponentName] = Field(
+        default=[],
+        description="Recommenders that are fitted to the log and measured beside the arms, on the same samples and "
+        f"history: {', '.join(OPPONENTS)}. They are never recommended or exported. lightgbm needs the extra "
+        "`opponents`.",
     )
     max_samples: int | None = Field(
         default=None,
@@ -257,7 +264,7 @@ class RunSettings(Settings):
         return self
 
     def _check_arms(self) -> None:
-        taken = sorted(self.arms.keys() & {*PRESETS, *BASELINES, COUNTS})
+        taken = sorted(self.arms.keys() & {*PRESETS, *BASELINES, *OPPONENTS, COUNTS})
         if taken:
             raise ValueError(f"arms: {', '.join(taken)} exist already; choose other names")
         unusable = [name for name in self.arms if not re.fullmatch(ARM_NAME, name)]
@@ -271,6 +278,9 @@ class RunSettings(Settings):
             )
         if len(set(listed)) < len(listed):
             raise ValueError(f"evaluation.arms: each arm once, got {listed}")
+        opponents = self.evaluation.opponents
+        if len(set(opponents)) < len(opponents):
+            raise ValueError(f"evaluation.opponents: each opponent once, got {opponents}")
         problems = []
         for name, arm in self.arms.items():
             try:

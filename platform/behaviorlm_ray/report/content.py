@@ -77,7 +77,7 @@ class Results(Row):
 class ModelNote(Part):
     """What the report says about a model beside its name."""
 
-    kind: Literal["baseline", "untuned", "tuned"] = Field(
+    kind: Literal["baseline", "untuned", "tuned", "opponent"] = Field(
         default="tuned", description="Marker and color in plots"
     )
     description: str = Field(default="", description="A few words: how it was made")

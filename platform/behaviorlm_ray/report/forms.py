@@ -19,7 +19,7 @@ from behaviorlm.scoring.model_names import (
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.report.content import Interval, ReportData
 
-Kind = Literal["baseline", "untuned", "tuned"]
+Kind = Literal["baseline", "untuned", "tuned", "opponent"]
 RULES = {
     PLAIN: "",
     ADJUSTED: "logit adjustment",
@@ -75,8 +75,15 @@ class Forms:
         """
         if self.recommended is None or self.recommended.kind != "baseline":
             return self.counting
-        models = [shown for shown in self.best if shown.kind != "baseline" and not is_mixture(shown)]
+        own = [shown for shown in self.best if shown.kind not in ("baseline", "opponent")]
+        models = [shown for shown in own if not is_mixture(shown)]
         return _preferred(models) or next(iter(models), None)
+
+    @property
+    def opponent(self) -> Shown | None:
+        """The learned opponent that validation prefers; where it was not asked, the best on test."""
+        opponents = [shown for shown in self.best if shown.kind == "opponent"]
+        return _preferred(opponents) or next(iter(opponents), None)
 
     @property
     def set_apart(self) -> list[Shown]:

@@ -14,6 +14,7 @@ import yaml
 from behaviorlm.baselines import BASELINES
 from behaviorlm.events.summary import doubts, summary
 from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.opponents.names import OPPONENTS
 from behaviorlm.scoring.model_names import (
     ADJUSTED,
     BAYES,
@@ -183,6 +184,8 @@ def model_note(name: str, tau: Mapping[str, float], arms: Mapping[str, ArmSettin
             f"{key}: {value}" for key, value in arms[arm].values.items()
         )
         description += ", mixed with counting" if arm != predictor else ""
+    elif predictor in OPPONENTS:
+        kind, description = "opponent", f"{OPPONENTS[predictor]}; measured, not exported"
     else:
         kind = "baseline"
         description = SERVED_COUNTING if predictor == COUNTS else BASELINES[predictor].description

@@ -9,12 +9,14 @@ from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 
 Objectives = Mapping[str, Mapping[str, float | None]]
 """What validation says of predictors, by rule."""
+COUNTING, MODEL, OPPONENT = "counting alone", "the best model", "the best learned opponent"
+"""Kinds of predictors, as the rival of each is called."""
 
 
 def verdict(results: Mapping[str, Any], objectives: Objectives) -> list[str]:
     """The predictor that validation prefers, its endpoint on test, and a rival: counting, or where that is preferred
-    the best model. Validation chooses the rival, too; where it knows none, test does, which favors the rival. Fewer
-    lines where nothing can be said.
+    the best model; then the best learned opponent, where there is any. Validation chooses these, too; where it knows
+    none, test does, which favors them. Fewer lines where nothing can be said.
     """
     samples, found = results["samples"], results["recommended"]
     if not samples["validation"]:
@@ -29,23 +31,24 @@ def verdict(results: Mapping[str, Any], objectives: Objectives) -> list[str]:
         "recall",
         f"on test: {_endpoint(results, best)} ({samples['all']} samples of {samples['groups']} groups)",
     ]
-    is_counting = not _is_counting(results, best)
-    rival, own = _best_of(results, objectives, is_counting), _mean(results, best)
-    if rival is not None and own is not None:
-        other = _mean(results, rival) or 0.0
-        lines.append(
-            f"{'counting alone' if is_counting else 'the best model'}, {rival}: {_endpoint(results, rival)}; "
-            f"the mean of both is {abs(own - other):.3f} {'lower' if own > other else 'higher'}"
-        )
+    against = MODEL if _kind(results, best) == COUNTING else COUNTING
+    for kind, note in ((against, ""), (OPPONENT, "; it is only measured, not exported")):
+        rival, own = _best_of(results, objectives, kind), _mean(results, best)
+        if rival is not None and own is not None:
+            other = _mean(results, rival) or 0.0
+            lines.append(
+                f"{kind}, {rival}: {_endpoint(results, rival)}; "
+                f"the mean of both is {abs(own - other):.3f} {'lower' if own > other else 'higher'}{note}"
+            )
     return lines
 
 
-def _best_of(results: Mapping[str, Any], objectives: Objectives, is_counting: bool) -> str | None:
-    """The best of counting, or of the models alone, by validation, else by test; None where none has both numbers."""
+def _best_of(results: Mapping[str, Any], objectives: Objectives, kind: str) -> str | None:
+    """The best of a kind, no mixture, by validation, else by test; None where none has both numbers."""
     means = {
         name: mean
         for name in results["models"]
-        if _is_counting(results, name) is is_counting
+        if _kind(results, name) == kind
         and WITH_COUNTS not in split_model_name(name).predictor
         and (mean := _mean(results, name)) is not None
     }
@@ -55,8 +58,11 @@ def _best_of(results: Mapping[str, Any], objectives: Objectives, is_counting: bo
     return max(values, key=lambda name: values[name]) if values else None
 
 
-def _is_counting(results: Mapping[str, Any], name: str) -> bool:
-    return arm_of(split_model_name(name).predictor) not in results["validation"]
+def _kind(results: Mapping[str, Any], name: str) -> str:
+    predictor = arm_of(split_model_name(name).predictor)
+    if predictor in results.get("opponents", []):
+        return OPPONENT
+    return MODEL if predictor in results["validation"] else COUNTING
 
 
 def _endpoint(results: Mapping[str, Any], name: str) -> str:

@@ -82,6 +82,15 @@ def test_a_share_of_the_data_identifies_what_is_tuned_on_anchors_too() -> None:
     assert {name for name, recipe in plain.items() if part[name] == recipe} == {"prepare", "conversations"}
 
 
+def test_opponents_identify_the_comparison_only_and_each_is_a_stage() -> None:
+    plain, more = recipes(), recipes("evaluation.opponents=[gru4rec, sasrec]")
+    assert recipes("evaluation.opponents=[]") == plain
+    assert more.keys() - plain.keys() == {"oppose_gru4rec", "oppose_sasrec"}
+    assert {name for name, recipe in plain.items() if more[name] != recipe} == {"evaluate"}
+    few = recipes("evaluation.opponents=[gru4rec]", "few_shot.tail_samples=3")
+    assert few["oppose_gru4rec"] != more["oppose_gru4rec"]
+
+
 def test_a_profile_is_part_of_what_is_prepared() -> None:
     plain = recipes()
     assert recipes("prompt.profile=0") == plain

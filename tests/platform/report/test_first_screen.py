@@ -229,3 +229,24 @@ def test_counting_that_is_ahead_on_validation_but_not_served_makes_no_preference
     content["results"]["models"]["markov_order_3"] = measured(0.9, 0.9)
     content["models"]["markov_order_3"] = {"kind": "baseline"}
     assert said(content)[0].startswith("Of what can be served validation prefers ab_tuned")
+
+
+def test_the_best_learned_opponent_has_a_sentence_and_is_nobodys_rival(content: dict[str, Any]) -> None:
+    before = said(content)
+    content["results"]["models"] |= {"sasrec": measured(0.7, 0.6), "gru4rec": measured(0.9, 0.9)}
+    content["models"] |= {name: {"kind": "opponent"} for name in ("sasrec", "gru4rec")}
+    content["objectives"] = {"sasrec": {"plain": 0.45}, "gru4rec": {"plain": 0.4}}
+    told = said(content)
+    assert [told[0], told[2]] == before
+    assert told[1] == (
+        "A learned opponent does better on test. Learned opponents are measured, not exported: against sasrec it is "
+        "−0.200 in anchor accuracy and −0.150 in tail macro recall."
+    )
+    content["results"]["models"]["sasrec"] = measured(0.1, 0.1)
+    assert said(content)[1].startswith(
+        "Learned opponents are measured, not exported: against sasrec it is +0.400"
+    )
+    content["results"]["recommended"]["model"] = "bigram+adjusted"
+    assert "against ab_tuned (logit adjustment)" in said(content)[0]
+    page = render_report(opened(content)[0])
+    assert "opponent-dot" in page and "learned opponents" in page

@@ -75,6 +75,20 @@ def test_validation_chooses_the_rival_even_where_another_is_better_on_test(resul
     assert told[2].startswith("counting alone, bigram:")
 
 
+def test_the_best_learned_opponent_stands_beside_it_and_is_no_counting(results: dict[str, Any]) -> None:
+    plain = verdict(results, BY_VALIDATION)
+    results["models"] |= {"sasrec": measured(0.9, 0.8), "sasrec+bayes": measured(0.6, 0.8)}
+    told = verdict(
+        results | {"opponents": ["sasrec"]}, BY_VALIDATION | {"sasrec": {"plain": 0.2, "bayes": 0.6}}
+    )
+    assert told[0].startswith("ab_tuned+adjusted is ahead on validation of what can be served: 0.350")
+    assert told[1:3] == plain[1:]
+    assert told[3] == (
+        "the best learned opponent, sasrec+bayes: anchor accuracy 0.600 [0.500, 0.600], tail macro recall 0.800 "
+        "[0.700, 0.800]; the mean of both is 0.250 higher; it is only measured, not exported"
+    )
+
+
 def test_what_only_is_compared_may_be_ahead_of_what_can_be_served(results: dict[str, Any]) -> None:
     told = verdict(results, {"bigram": {"plain": 0.6, "adjusted": None}})
     assert told[0].startswith("ab_tuned+adjusted is ahead on validation of what can be served: 0.350")

@@ -16,6 +16,7 @@ ROLES = {
     "model": INKS["accent-2"],
     "untuned": INKS["quiet"],
     "counting": INKS["muted"],
+    "opponent": SERIES[3],
 }
 MOST_SHOWN = 16
 """Predictors in a plot; the table below has all."""
@@ -30,7 +31,7 @@ def role(shown: Shown, forms: Forms) -> str:
     """What a predictor is in the plots."""
     if forms.recommended is not None and shown.model == forms.recommended.model:
         return "recommended"
-    return {"baseline": "counting", "untuned": "untuned"}.get(shown.kind, "model")
+    return {"baseline": "counting", "tuned": "model"}.get(shown.kind, shown.kind)
 
 
 def endpoint_figure(forms: Forms, which: str, title: str, ceiling: float | None) -> Markup | None:

@@ -12,10 +12,12 @@ GROUP_WORDS = ("in anchor accuracy", "in tail macro recall")
 
 
 def verdict(data: ReportData, forms: Forms) -> list[Markup]:
-    """Two sentences: what to use and how it stands to counting; what that rests on. Empty without results."""
+    """What to use, how it stands to counting and to the best learned opponent where there is any; what that rests on.
+    Empty without results.
+    """
     if not data.results.models:
         return []
-    return [_what_to_use(data, forms), _rests_on(data)]
+    return [_what_to_use(data, forms), *_against_opponent(data, forms), _rests_on(data)]
 
 
 def groups_called(data: ReportData) -> str:
@@ -70,6 +72,17 @@ def _what_to_use(data: ReportData, forms: Forms) -> Markup:
         prefers = "Of what can be served validation prefers" if is_beaten else "Validation prefers"
         return Markup("{} {}, but {}: {}.").format(prefers, name(best), other, stands)
     return Markup("Use {}: {}.").format(name(best), stands)
+
+
+def _against_opponent(data: ReportData, forms: Forms) -> list[Markup]:
+    """How what is recommended stands to the best learned opponent."""
+    best, opponent = forms.recommended, forms.opponent
+    if best is None or opponent is None:
+        return []
+    stands = _against(data, best, opponent, name(opponent))
+    told = Markup("Learned opponents are measured, not exported: {}.").format(stands)
+    is_beaten = best.mean is not None and opponent.mean is not None and best.mean < opponent.mean
+    return [Markup("<b>A learned opponent does better on test.</b> {}").format(told) if is_beaten else told]
 
 
 def _against(data: ReportData, best: Shown, other: Shown, called: Markup) -> Markup:

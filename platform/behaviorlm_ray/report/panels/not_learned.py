@@ -20,10 +20,12 @@ def to_know(data: ReportData, forms: Forms) -> list[str]:
 
 
 def _below_most_frequent(forms: Forms) -> list[str]:
-    """Tuned models that are right less often, under any of their rules, than the simplest counting."""
+    """Tuned models and opponents that are right less often, under any of their rules, than the simplest counting."""
     best: dict[str, float] = {}
     for shown in [*forms.best, *forms.others]:
-        if (shown.kind == "tuned" or shown.predictor == MOST_FREQUENT) and shown.accuracy.value is not None:
+        if (
+            shown.kind in ("tuned", "opponent") or shown.predictor == MOST_FREQUENT
+        ) and shown.accuracy.value is not None:
             best[shown.predictor] = max(shown.accuracy.value, best.get(shown.predictor, 0.0))
     floor = best.pop(MOST_FREQUENT, 0.0)
     below = [f"{name} ({percent(accuracy)})" for name, accuracy in best.items() if accuracy < floor]

@@ -1,0 +1,1 @@
+"""Learned opponents: predictors that are no language model and learn from the log, as recommenders do."""
