@@ -39,6 +39,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "storage",
         "console",
         "cluster",
+        "costs",
         "stages",
         "preparation",
         "tuning",

@@ -194,7 +194,12 @@ def _tune(
         keep_checkpoint(folder, tuned.steps)
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": steps},
-        metrics={"loss": tuned.loss, "dtype": settings.model.dtype},
+        metrics={
+            "loss": tuned.loss,
+            "dtype": settings.model.dtype,
+            "zero_stage": tuned.zero_stage,
+            "zero_reason": tuned.zero_reason,
+        },
         warnings=_warnings(cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )

@@ -32,7 +32,7 @@ from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import TuningEngine, announce, start_engine
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome, run_step
 from behaviorlm_ray.tuning.progress import Progress
-from behaviorlm_ray.tuning.utilization import operations
+from behaviorlm_ray.costs.operations import operations
 
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
@@ -103,7 +103,7 @@ def tune_rank(
         workers = dist.get_world_size()
         on = f", {gpu_name()}" if engine.device.type == "cuda" else ""
         announce(
-            f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage}, "
+            f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage} ({engine.zero.reason}), "
             f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters{on}"
         )
     if checkpoint is not None:
@@ -197,6 +197,8 @@ def _finish(
         "samples": sum(record["samples"] for record in records[task.first_step :]),
         "tokens": sum(record["tokens"] for record in records[task.first_step :]),
         "seconds": sum(record["seconds"] for record in records[task.first_step :]),
+        "zero_stage": engine.zero_stage,
+        "zero_reason": engine.zero.reason,
     }
 
 
