@@ -97,7 +97,9 @@ def choose_stage(
     """The first from `least` on that fits into `gib` GiB a worker: what is sharded has to be sent (our choice)."""
     needed = {stage: worker_memory(sizes, stage, workers, passing).total / 2**30 for stage in STAGES}
     if workers == 1:
-        return ChosenStage(least, f"one worker has nothing to share out; {needed[least]:.1f} of {gib:.1f} GiB")
+        return ChosenStage(
+            least, f"one worker has nothing to share out; {needed[least]:.1f} of {gib:.1f} GiB"
+        )
     for stage in STAGES[least:]:
         if needed[stage] <= USABLE * gib:
             before = "" if stage == least else f"; stage {stage - 1} takes {needed[STAGES[stage - 1]]:.1f}"

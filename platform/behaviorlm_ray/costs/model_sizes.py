@@ -16,6 +16,7 @@ from transformers import AttentionInterface
 
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.tree_model import body_of
+from behaviorlm_ray.costs.operations import model_work
 
 COUNTED_TOKENS = 64
 _COUNTED = "behaviorlm_counted"
@@ -23,13 +24,14 @@ _COUNTED = "behaviorlm_counted"
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """weights, trainable: numbers of them. largest: of the largest trainable tensor. bytes: of one weight as it is held
+    """weights, trainable: numbers of them. matrices: those that each token meets, without an adapter's. largest: of the largest trainable tensor. bytes: of one weight as it is held
     in a pass. layers, width: of the body. vocabulary: rows of the head. kept: bytes that a token's way through the body
     leaves for the backward pass; None where the model's code does not run without numbers.
     """
 
     weights: int
     trainable: int
+    matrices: float
     largest: int
     bytes: int
     layers: int
@@ -38,17 +40,23 @@ class ModelSizes:
     kept: float | None
 
 
-def model_sizes(model: nn.Module, dtype: torch.dtype | None = None) -> ModelSizes:
+def model_sizes(model: nn.Module, dtype: str | None = None) -> ModelSizes:
     """Of a model with its adapter, here or on the meta device, in training mode or not; nothing of it is changed.
 
-    dtype: as its floating-point weights would be held; None: as they are.
+    dtype: in which its weights would be held, such as "bfloat16"; None: as they are.
     """
     config = causal_lm(model).config.get_text_config()
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
-    held = dtype or next(p.dtype for p in model.parameters() if p.is_floating_point())
+    whole = len(list(model.parameters()))
+    held = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    if dtype is not None:
+        held = getattr(torch, dtype)
     return ModelSizes(
         sum(parameter.numel() for parameter in model.parameters()),
         sum(trainable),
+        0.0
+        if (work := model_work(model)) is None
+        else work.per_token / (6 if len(trainable) == whole else 4),
         max(trainable, default=0),
         held.itemsize,
         int(getattr(config, "num_hidden_layers", 1)),
@@ -64,7 +72,9 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         output = torch.empty_like(query)
-        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        ctx.save_for_backward(
+            query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32)
+        )
         return output
 
     @staticmethod

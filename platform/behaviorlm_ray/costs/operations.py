@@ -13,6 +13,7 @@ from torch import nn
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.trees.token_tree import TokenTree
 
+
 @dataclass(frozen=True)
 class StepWork:
     """What the packs of a step hold. attention_pairs: (token, ancestor or itself) pairs; readouts: of conversations,
@@ -107,4 +108,6 @@ def model_work(
     )
     per_row = per_readout / config.vocab_size
     rows = config.vocab_size if label_tokens is None else label_tokens
-    return ModelWork(per_token, float(of_attention * layers * width), per_readout, per_row * rows, per_row * kept_tokens)
+    return ModelWork(
+        per_token, float(of_attention * layers * width), per_readout, per_row * rows, per_row * kept_tokens
+    )

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm.events.log import SourceLog, find_log
 from behaviorlm.files.patient_reads import patience
-from behaviorlm.model.base_model import model_fingerprint, removed_dropout
+from behaviorlm.model.base_model import model_fingerprint, model_without_weights, removed_dropout
+from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.precision import Precision, choose_precision
 from behaviorlm.prompts.conversations import AuxiliarySource, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze
@@ -19,6 +21,12 @@ from behaviorlm_ray.pipeline.conversation_checks import FirstConversations, read
 from behaviorlm_ray.pipeline.kept_dtype import keep_dtype, kept_dtype
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.storage import hash_file, location
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from behaviorlm_ray.costs.model_sizes import ModelSizes
 
 HASHING_THREADS = 8
 """Files that are hashed at a time: hashing leaves Python free, and S3 is waited for."""
@@ -65,6 +73,16 @@ class RunInputs:
             self._known["precision"] = _as_kept(self.precision, dtype)
 
     @property
+    def network(self) -> "PreTrainedModel | PeftModel | None":
+        """The base with its adapter, without weights; None for code that cannot be laid out so. Raises ModelError."""
+        return self._once("network", lambda: _network(self._settings.model))
+
+    @property
+    def sizes(self) -> "ModelSizes | None":
+        """How large the base is where it is tuned. Raises ModelError."""
+        return self._once("sizes", self._sizes)
+
+    @property
     def removed_dropout(self) -> Sequence[str]:
         """Keys of the base's configuration whose dropout is set to 0. Raises ModelError."""
         return self._once("dropout", lambda: removed_dropout(self._settings.model))
@@ -86,6 +104,11 @@ class RunInputs:
     def hashes(self) -> dict[str, str]:
         """Content hashes of what decides the run's stages, but for cloze questions."""
         return {"log": self.log, "base": self.base, **self.conversations(self._settings.auxiliary)}
+
+    def _sizes(self) -> "ModelSizes | None":
+        from behaviorlm_ray.costs.model_sizes import model_sizes  # brings torch
+
+        return None if self.network is None else model_sizes(self.network, self.precision.dtype)
 
     def _choose_precision(self) -> Precision:
         settings = self._settings
@@ -137,6 +160,16 @@ def _as_kept(found: Precision, dtype: str | None) -> Precision:
         "sets another"
     )
     return replace(found, dtype=dtype, reason=reason)
+
+
+def _network(config: ModelConfig) -> "PreTrainedModel | PeftModel | None":
+    from behaviorlm.model.adapters import add_adapter  # brings peft
+
+    network = model_without_weights(config)
+    if network is None:
+        return None
+    with warnings.catch_warnings(action="ignore"):  # peft's, for whoever tunes
+        return add_adapter(network, config, seed=0)
 
 
 def hash_of_files(what: str, paths: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from behaviorlm.training.config import LossConfig
 from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.conversations import conversations
+from behaviorlm_ray.pipeline.costs import tuning_cost
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import MODEL, Run, plain
@@ -48,6 +49,11 @@ class TuningPlan:
     half: int | None = None
     stop_step: int | None = None
     keep: KeepTail | None = None
+
+    def steps(self, samples: int) -> int:
+        """Of a tuning on so many samples."""
+        steps, _ = steps_of(self.config, samples)
+        return steps if self.stop_step is None else min(steps, self.stop_step)
 
 
 def a_tune(run: Run, half: int | None = None) -> Stage:
@@ -125,6 +131,7 @@ def tuning_stage(
         input_checks={"prepared": check_anchors} if tuning.samples == "anchors" else {},
         continues=continues,
         estimate=estimate,
+        cost=lambda sample: tuning_cost(run, tuning, sample),
         group="tune",
         arm=run.arm,
     )
@@ -138,9 +145,8 @@ def steps_of(config: TuningConfig, samples: int) -> tuple[int, int]:
 
 def described_steps(tuning: TuningPlan, samples: int) -> str:
     """How many steps of how many samples a tuning on so many has, in words."""
-    steps, in_epoch = steps_of(tuning.config, samples)
-    steps = steps if tuning.stop_step is None else min(steps, tuning.stop_step)
-    return f"{steps} steps of about {round(samples / in_epoch)} samples, of {samples} in an epoch"
+    _, in_epoch = steps_of(tuning.config, samples)
+    return f"{tuning.steps(samples)} steps of about {round(samples / in_epoch)} samples, of {samples} in an epoch"
 
 
 def _save(model: Any, folder: Path) -> None:

@@ -81,7 +81,9 @@ def start_engine(
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     low_precision = keeps_masters(dtypes)
     trainable_numel = sum(parameter.numel() for parameter in trainable)
-    zero = _possible(model, _asked_stage(model, config, execution))  # before anything is recomputed or sharded
+    zero = _possible(
+        model, _asked_stage(model, config, execution)
+    )  # before anything is recomputed or sharded
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
     tokens = None if model.label_tokens is None else len(model.label_tokens)

@@ -23,6 +23,7 @@ from behaviorlm.model.gpu import gpu_name
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
+from behaviorlm_ray.costs.operations import operations
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state
 from behaviorlm_ray.tuning.checkpoint_pace import CheckpointPace
@@ -32,7 +33,6 @@ from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import TuningEngine, announce, start_engine
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome, run_step
 from behaviorlm_ray.tuning.progress import Progress
-from behaviorlm_ray.costs.operations import operations
 
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from behaviorlm_ray.costs.cards import card_of, peak_teraflops
+from behaviorlm_ray.costs.cards import peak_teraflops
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.token_tree import TreeWriter
-from behaviorlm_ray.costs.operations import StepWork, forward_work, model_work, step_work
+from behaviorlm_ray.costs.operations import StepWork, model_work, step_work
 
 LENGTH = 24
 
