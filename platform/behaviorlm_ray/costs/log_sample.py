@@ -19,15 +19,20 @@ from behaviorlm.trees.token_tree import TreeWriter
 from behaviorlm_ray.costs.operations import StepWork, step_work
 
 MOST_ROWS = 10_000
-"""Targets of a split that are looked at, over all parts; windows that are laid out are MOST_WINDOWS, steps MOST_STEPS."""
-MOST_PARTS, MOST_WINDOWS, MOST_STEPS, FEWEST = 8, 400, 4, 200
+"""Targets of a split that are looked at, over all parts."""
+MOST_PARTS, MOST_WINDOWS, MOST_STEPS = 8, 400, 4
+"""Of which packs and trees are made."""
+FEWEST = 200
+"""Targets that are drawn at least, however sparse they would be."""
 
 
 @dataclass(frozen=True)
 class LogSample:
-    """parts, rows: some timelines, and by split the targets among them. is_anchor: bool[K]. counts: float64[K], training
-    targets of each behavior in the whole log; targets: by split those of validation and test. events, prepared_bytes: of
-    the whole log. conversation_tokens: of a conversation, by source. told: where it is from.
+    """parts, rows: some timelines, and by split the targets among them. is_anchor: bool[K]. conversation_tokens: of a
+    conversation, by source. told: where it is from.
+
+    Of the whole log: counts, float64[K], training targets of each behavior; targets, by split, those of validation and
+    test; events; prepared_bytes.
     """
 
     parts: Sequence[TimelinePart]
@@ -60,8 +65,9 @@ def few_of(parts: Sequence[TimelinePart], rows: Sequence[Int64]) -> tuple[list[T
 
 
 def thinned(sample: LogSample, wanted: NDArray[np.float64]) -> list[Int64]:
-    """Training targets of the sample, drawn so that behaviors are mixed and as sparse as in a choice of `wanted` of each
-    in the whole log; float64[K]. As far as there are any, FEWEST at least, so that something can be counted.
+    """Training targets of the sample, mixed and as sparse as `wanted`, float64[K], of each behavior are in the log.
+
+    At least FEWEST, as far as there are any.
     """
     share = np.divide(wanted, sample.counts, out=np.zeros(len(wanted)), where=sample.counts > 0)
     found = [part.behavior[rows] for part, rows in zip(sample.parts, sample.rows["train"], strict=True)]

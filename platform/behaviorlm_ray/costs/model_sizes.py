@@ -1,7 +1,7 @@
 """How large a model is where it is tuned: its weights, and what a forward pass keeps for the backward one.
 
-What is kept is not reckoned by a formula for each architecture: the model's own code runs on torch's meta device, without
-numbers or memory, and what it saves for the backward pass is counted.
+What is kept is not reckoned by a formula for each architecture: the model's own code runs on torch's meta device,
+without numbers or memory, and what it saves for the backward pass is counted.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,10 @@ _COUNTED = "behaviorlm_counted"
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """weights, trainable: numbers of them. matrices: those that each token meets, without an adapter's. largest: of the largest trainable tensor. bytes: of one weight as it is held
-    in a pass. layers, width: of the body. vocabulary: rows of the head. kept: bytes that a token's way through the body
-    leaves for the backward pass; None where the model's code does not run without numbers.
+    """weights, trainable: numbers of them. matrices: of those that each token meets. largest: of the largest trainable
+    tensor. bytes: of one weight as it is held in a pass. layers, width: of the body. vocabulary: rows of the head.
+    kept: bytes that a token's way through the body leaves for the backward pass; None where the model's code does not
+    run without numbers.
     """
 
     weights: int

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from behaviorlm_ray.costs.cards import Card
 
@@ -23,8 +24,8 @@ PREPARE_SECONDS, COUNT_SECONDS = 4e-6, 25e-6
 @dataclass(frozen=True)
 class StageCost:
     """tokens: through the body. operations: floating-point. share: of a card's peak, as measured; 0: no card is used.
-    memory: bytes a worker; 0: not reckoned. disk: bytes that stay; scratch: bytes that are there while it runs. cpu: seconds of
-    what runs on CPUs whatever the model. told: what else is to be said.
+    memory: bytes a worker; 0: not reckoned. disk: bytes that stay; scratch: bytes that are there while it runs. cpu:
+    seconds of what runs on CPUs whatever the model. told: what else is to be said.
     """
 
     tokens: float = 0.0
@@ -49,9 +50,9 @@ class StageCost:
 
 
 def measured_share(kind: str, weights: float) -> float:
-    """Share of the peak for a body of so many weights: between those measured by the logarithm, beyond them the last."""
+    """Share of the peak for a body of so many weights: by the logarithm between those measured, else the nearest."""
     known = MEASURED_SHARES[kind]
-    for (small, low), (large, high) in zip(known, known[1:], strict=False):
+    for (small, low), (large, high) in pairwise(known):
         if weights <= large:
             place = math.log(max(weights, small) / small) / math.log(large / small)
             return low + place * (high - low)

@@ -21,8 +21,8 @@ class CostSettings(Settings):
     gigaflops: float | None = Field(
         default=None,
         gt=0,
-        description="10^9 operations that a CPU core does in a second of a model's work, for hours without a GPU; null: "
-        "no hours. A run tells it: operations of its plan by the seconds of its stage.",
+        description="10^9 operations that a CPU core does in a second of a model's work, for hours without a GPU; "
+        "null: no hours. A run tells it: operations of its plan by the seconds of its stage.",
     )
     price_per_hour: float | None = Field(
         default=None, gt=0, description="Of one GPU, or CPU core, in any currency; null: no price is told."

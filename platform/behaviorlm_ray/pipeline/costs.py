@@ -213,8 +213,8 @@ def scoring_cost(
     disk: float,
     normalization: Normalization | None = None,
 ) -> StageCost:
-    """Of label scores. wanted: training samples of each behavior, float64[K], or by split how many. disk: bytes that stay of
-    each. normalization: None: that of the settings.
+    """Of label scores. wanted: training samples of each behavior, float64[K], or by split how many. disk: bytes that
+    stay of each. normalization: None: that of the settings.
     """
     settings = run.settings
     if isinstance(wanted, Mapping):
@@ -294,8 +294,8 @@ def _too_large(memory: float, card: Card | None, max_tokens: int) -> list[str]:
     if card is None or memory <= USABLE * card.gib * 2**30:
         return []
     return [
-        f"warning: {memory / 2**30:.1f} GiB a worker are more than {USABLE:.0%} of the {card.gib:g} of a {card.name}: lower "
-        f"max_tokens ({max_tokens}), or set execution.tuning.activation_checkpointing: true"
+        f"warning: {memory / 2**30:.1f} GiB a worker are more than {USABLE:.0%} of the {card.gib:g} of a {card.name}: "
+        f"lower max_tokens ({max_tokens}), or set execution.tuning.activation_checkpointing: true"
     ]
 
 

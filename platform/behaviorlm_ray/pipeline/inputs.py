@@ -41,6 +41,14 @@ class RunInputs:
         self._settings = settings
         self._known: dict[str, Any] = {}
 
+    @classmethod
+    def imagined(cls, settings: RunSettings) -> "RunInputs":
+        """Of a run that is reckoned and never run: only the base's configuration is looked at."""
+        found = cls(settings)
+        sources = {f"source {source.name} of {source.paths}": "" for source in settings.auxiliary}
+        found._known |= {"log": "", "base": "", "cloze": "", **sources}
+        return found
+
     @property
     def source(self) -> SourceLog:
         """The log's files and how they are read, their columns checked. Raises ConfigError or DataError."""
@@ -113,7 +121,7 @@ class RunInputs:
     def _choose_precision(self) -> Precision:
         settings = self._settings
         found = choose_precision(settings.model, settings.execution.tuning.use_gpu)
-        dtype = kept_dtype(settings.storage.place, self.base) if found.by_hardware else None
+        dtype = kept_dtype(settings.storage.place, self.base) if found.by_hardware and self.base else None
         return _as_kept(found, dtype)
 
     def _of_source(self, source: AuxiliarySource) -> str:

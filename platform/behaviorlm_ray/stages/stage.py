@@ -32,8 +32,9 @@ class Stage:
     outside. body: what it does, once its inputs are there. check: held against its own output, also a reused one.
     input_checks: held against an input as soon as that is there, before other inputs are made. continues: a stage whose
     work this one goes on with if it has to run; that decides nothing of what comes out. estimate: what it would do, in
-    words, from those inputs that are there. cost: what it would take, told by some timelines of the log. group: stages of one group that are ready together may be handed to one
-    executor. arm: for which arm of a comparison it is declared, for people.
+    words, from those inputs that are there. cost: what it would take, told by some timelines of the log. group: stages
+    of one group that are ready together may be handed to one executor. arm: for which arm of a comparison it is
+    declared, for people.
     """
 
     name: str

@@ -103,8 +103,8 @@ def tune_rank(
         workers = dist.get_world_size()
         on = f", {gpu_name()}" if engine.device.type == "cuda" else ""
         announce(
-            f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage} ({engine.zero.reason}), "
-            f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters{on}"
+            f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage} "
+            f"({engine.zero.reason}), {engine.dtype}, {engine.trainable_numel:,} trainable parameters{on}"
         )
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
