@@ -23,9 +23,14 @@ def sample_of_numbers(settings: RunSettings, log: ImaginedLog) -> LogSample:
     return imagined_sample(log, window, shares, settings.vocabulary.anchor_threshold, sources)
 
 
-def reckoned(settings: RunSettings, log: ImaginedLog) -> list[str]:
-    """Lines of what all stages of the run take. Raises ModelError where the base's configuration is not there."""
+def imagined_run(settings: RunSettings) -> Run:
+    """A run that is reckoned and never run."""
     without_truth = settings.evaluation.model_copy(update={"truth": None})
     settings = settings.model_copy(update={"evaluation": without_truth})
-    run = Run(settings, RunInputs.imagined(settings))
-    return described_costs(run, in_order([evaluate(run)]), sample_of_numbers(settings, log))
+    return Run(settings, RunInputs.imagined(settings))
+
+
+def reckoned(settings: RunSettings, log: ImaginedLog) -> list[str]:
+    """Lines of what all stages of the run take. Raises ModelError where the base's configuration is not there."""
+    run = imagined_run(settings)
+    return described_costs(run, in_order([evaluate(run)]), sample_of_numbers(run.settings, log))

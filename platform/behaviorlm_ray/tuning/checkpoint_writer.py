@@ -65,10 +65,11 @@ class CheckpointWriter:
         state = sharded_state.gather(engine)
         if dist.get_rank() == 0:
             shapes = {fragment.name: fragment.shape for fragment in sharded_state.fragments(engine)}
-            self._pending = self._pool.submit(self._write, step, state, shapes, list(records))
+            # in a list that is emptied: the pool holds its arguments until after the end is told
+            self._pending = self._pool.submit(self._write, step, [state], shapes, list(records))
 
-    def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
-        write_checkpoint(self._folder, step, state, shapes, records, self._identity)
+    def _write(self, step: int, states: list[dict], shapes: dict, records: list[dict[str, Any]]) -> None:
+        write_checkpoint(self._folder, step, states.pop(), shapes, records, self._identity)
         prune(self._folder, self._keep, step, self._continued, self._earlier)
 
     def _wait(self) -> None:

@@ -24,10 +24,13 @@ def sample_of(parts: Any, rows: Any) -> LogSample:
     """Of a log that is these parts."""
     few, chosen = few_of(parts, rows)
     counts = sum(
-        np.bincount(part.behavior[of], minlength=5).astype(float) for part, of in zip(parts, rows, strict=True)
+        np.bincount(part.behavior[of], minlength=5).astype(float)
+        for part, of in zip(parts, rows, strict=True)
     )
     is_anchor = np.array([True, True, False, False, False])
-    return LogSample(few, {"train": chosen}, prompt_tokens(0), is_anchor, counts, {}, 0, 0, {"chat": 30.0}, "")
+    return LogSample(
+        few, {"train": chosen}, prompt_tokens(0), is_anchor, counts, {}, 0, 0, {"chat": 30.0}, ""
+    )
 
 
 @pytest.mark.parametrize("cap", [1, 4, 16])

@@ -18,7 +18,9 @@ def best(kind: str, shape: str) -> float:
     return max(
         row["mfu"]
         for row in rows
-        if row["shape"] == shape and not row.get("checkpointing") and row.get("normalization", "trie") == "trie"
+        if row["shape"] == shape
+        and not row.get("checkpointing")
+        and row.get("normalization", "trie") == "trie"
     )
 
 

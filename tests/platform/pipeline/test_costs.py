@@ -1,0 +1,69 @@
+"""What plans tell of cost: shipped configurations fit their cards, what does not fit is told with the key, and hours."""
+
+from pathlib import Path
+
+import pytest
+
+from behaviorlm.config import load_settings
+from behaviorlm_ray.costs.imagined import ImaginedLog
+from behaviorlm_ray.costs.stage_cost import StageCost
+from behaviorlm_ray.pipeline.evaluate import evaluate
+from behaviorlm_ray.pipeline.imagined_run import imagined_run, reckoned, sample_of_numbers
+from behaviorlm_ray.pipeline.planning import describe_plan
+from behaviorlm_ray.pipeline.run import open_run
+from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.stages.stage import in_order
+from docs.costs import settings_of
+from tests.platform.small_runs import log_rows, run_settings, write_log
+
+LOG = ImaginedLog(events=1e6, users=1e4)
+
+
+def costs_of(settings: RunSettings, log: ImaginedLog = LOG) -> dict[str, StageCost]:
+    run = imagined_run(settings)
+    sample = sample_of_numbers(run.settings, log)
+    return {stage.label: stage.cost(sample) for stage in in_order([evaluate(run)]) if stage.cost is not None}
+
+
+def changed(settings: RunSettings, *overrides: str) -> RunSettings:
+    return load_settings(RunSettings, None, overrides, settings.model_dump(mode="json"))
+
+
+def test_the_configuration_for_24_gb_fits_and_longer_packs_are_told_of(tmp_path: Path) -> None:
+    settings = changed(settings_of("1.5B", tmp_path), "execution.costs.card=L4")
+    told = [line for cost in costs_of(settings).values() for line in cost.told]
+    assert any(line.startswith("ZeRO-0: ") for line in told)
+    assert not [line for line in told if "warning" in line]
+    long = "a_tuning.max_tokens=16384"
+    (warning,) = [
+        line for line in costs_of(changed(settings, long))["a_tune"].told if line.startswith("warning: ")
+    ]
+    assert "L4" in warning and "max_tokens (16384)" in warning and "activation_checkpointing" in warning
+    recomputed = changed(settings, long, "execution.tuning.activation_checkpointing=true")
+    assert not [line for line in costs_of(recomputed)["a_tune"].told if line.startswith("warning: ")]
+
+
+def test_work_grows_with_the_log_where_nothing_limits_it(small_base: Path, tmp_path: Path) -> None:
+    settings = run_settings(
+        tmp_path, small_base, tmp_path / "log.csv", overrides=("execution.costs.gigaflops=20",)
+    )
+    settings = changed(settings, "a_tuning.max_steps=null", "a_tuning.epochs=1")
+    once, twice = (
+        costs_of(settings, ImaginedLog(events=events, users=events / 100)) for events in (1e7, 2e7)
+    )
+    assert twice["a_tune"].tokens == pytest.approx(2 * once["a_tune"].tokens, rel=1e-3)
+    assert twice["prepare"].disk == 2 * once["prepare"].disk
+    lines = reckoned(settings, LOG)
+    assert lines[0].startswith("cost, from numbers alone: 1,000,000 events; hours of a CPU core")
+    assert lines[-2].strip().startswith("all ") and "?" not in lines[-2]
+
+
+def test_a_plan_tells_what_every_stage_takes_before_anything_ran(small_base: Path, tmp_path: Path) -> None:
+    path = write_log(tmp_path / "log.csv", log_rows(3))
+    run = open_run(run_settings(tmp_path / "runs", small_base, path))
+    lines = describe_plan(run, evaluate(run))
+    begin = next(place for place, line in enumerate(lines) if line.startswith("cost, from the first rows: "))
+    told = [line.split()[0] for line in lines[begin + 2 : lines.index("", begin)]]
+    expected = [stage.label.split()[0] for stage in in_order([evaluate(run)]) if stage.cost is not None]
+    assert told[: len(expected)] == expected and "b_tune" in told and told[len(expected)] == "all"
+    assert not (tmp_path / "runs").exists()
