@@ -1,11 +1,10 @@
 """What the stages of a finished run were told to take, against what they took.
 
     behaviorlm run --config jobs/configs/demo.yaml
-    python -m benchmarks.cost_check --config jobs/configs/demo.yaml [--write benchmarks/results/costs.json] [--key=VALUE …]
+    python -m benchmarks.cost_check --config jobs/configs/demo.yaml [--write FILE] [--key=VALUE …]
 
-Told is from the log's first rows, as a plan tells it before anything ran. Tokens and bytes are those of manifests, and
-seconds those of steps, or of a whole stage that scores, its processes' start included. Seconds are told by the
-operations a second of the first tuning.
+Told is from the log's first rows, as a plan tells it before anything ran. Tokens and bytes are those of manifests,
+seconds those of steps, told by the operations a second of the first tuning.
 """
 
 import argparse

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scale.md"
 RESULTS = ROOT / "benchmarks" / "results"
 CONFIGS = {"0.5B": "qwen2.5-1.5b", "1.5B": "qwen2.5-1.5b", "8B": "llama-3.1-8b"}
-SIZES = (1e7, 1e8, 1e9, 1e11)
+SIZES = (1e7, 1e9, 1e11)
 EVENTS_OF_A_USER = 100
 PACK_READ_OUTS = 600
 """Of a pack of 8,192 tokens in the record, about."""
@@ -61,8 +61,7 @@ def settings_of(name: str, folder: Path) -> RunSettings:
 def plan_table() -> str:
     """What a run of a shipped configuration takes by the number of events."""
     lines = [
-        "| events | base | prepared | a_tune: samples, tokens, GPU-hours | score | all other tuning | all predictions | "
-        "checkpoints |",
+        "| events | base | prepared | a_tune: samples, tokens, hours | score | other tuning | predictions | checkpoints |",
         "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in CONFIGS:

@@ -1,4 +1,4 @@
-"""What a worker is told to need, against bytes that are counted: of tensors that an engine holds, and that a pass keeps."""
+"""What a worker is told to need, against bytes that an engine holds and that a pass keeps."""
 
 from typing import Any
 
@@ -16,7 +16,8 @@ from tests.platform.tuning_runs import random_pack, toy_model
 
 def nbytes(tensors: Any) -> int:
     """Of different memory, each once."""
-    return sum(dict((t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) for t in tensors).values())
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

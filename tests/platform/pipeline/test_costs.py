@@ -1,4 +1,4 @@
-"""What plans tell of cost: shipped configurations fit their cards, what does not fit is told with the key, and hours."""
+"""What plans tell of cost: of every stage, before anything ran; what does not fit a card is told with the key."""
 
 from pathlib import Path
 
