@@ -61,7 +61,8 @@ def settings_of(name: str, folder: Path) -> RunSettings:
 def plan_table() -> str:
     """What a run of a shipped configuration takes by the number of events."""
     lines = [
-        "| events | base | prepared | a_tune: samples, tokens, hours | score | other tuning | predictions | checkpoints |",
+        "| events | base | prepared | a_tune: samples, tokens, hours | score | other tuning | predictions | "
+        "checkpoints |",
         "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in CONFIGS:

@@ -50,13 +50,13 @@ from behaviorlm_ray.costs.stage_cost import (
 )
 from behaviorlm_ray.pipeline.scoring_work import names_work
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.tuning_plan import TuningPlan
 from behaviorlm_ray.preparation.first_rows import FirstRows
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, counts_of, rows_of_split
 from behaviorlm_ray.stages.stage import Stage
 
 if TYPE_CHECKING:
     from behaviorlm_ray.pipeline.run import Run
-    from behaviorlm_ray.pipeline.tune import TuningPlan
 
 
 def described_costs(run: "Run", stages: Sequence[Stage], sample: LogSample) -> list[str]:
@@ -152,7 +152,7 @@ def evaluate_cost(sample: LogSample) -> StageCost:
     return StageCost(cpu=COUNT_SECONDS * sample.events)
 
 
-def tuning_cost(run: "Run", tuning: "TuningPlan", sample: LogSample) -> StageCost:
+def tuning_cost(run: "Run", tuning: TuningPlan, sample: LogSample) -> StageCost:
     """Of a tuning. Tokens are those of trees, each once; a warning where it is too much for the card."""
     settings, config = run.settings, tuning.config
     wanted = _wanted(settings, tuning, sample)
@@ -248,7 +248,7 @@ def scoring_cost(
     return replace(cost, share=measured_share("scoring", sizes.matrices))
 
 
-def _wanted(settings: RunSettings, tuning: "TuningPlan", sample: LogSample) -> NDArray[np.float64]:
+def _wanted(settings: RunSettings, tuning: TuningPlan, sample: LogSample) -> NDArray[np.float64]:
     """Training samples of each behavior that a tuning is on."""
     if tuning.samples == "anchors":
         return np.where(sample.is_anchor, sample.counts, 0.0)
@@ -268,7 +268,7 @@ def selected(settings: RunSettings, sample: LogSample) -> NDArray[np.float64]:
     return quotas(there, sample.is_anchor, names, settings.selection).astype(np.float64)
 
 
-def _held(tuning: "TuningPlan", sample: LogSample) -> tuple[float, int]:
+def _held(tuning: TuningPlan, sample: LogSample) -> tuple[float, int]:
     """Tokens of a sample on average that hold it to the base, and the head's rows that they take."""
     keep, tail = tuning.keep, np.flatnonzero(~sample.is_anchor)
     if keep is None or len(tail) < 2:
