@@ -34,7 +34,7 @@ VERSION = 3
 
 DIFFICULTY = "difficulty.parquet"
 SCORES = "scores"
-DIFFICULTY_BYTES = 120
+DIFFICULTY_BYTES = 150
 """Of a sample: its id and measures, once with the scores and once in the table (our estimate)."""
 
 Measures = dict[str, np.ndarray]
