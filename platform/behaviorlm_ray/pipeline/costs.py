@@ -166,7 +166,10 @@ def tuning_cost(run: "Run", tuning: TuningPlan, sample: LogSample) -> StageCost:
         config.max_steps,
         config.seed,
     )
-    found = tuning_work(sample, thinned(sample, wanted), batching, ratios)
+    rows = thinned(sample, wanted)
+    if not count(rows):
+        return StageCost(told=["there is no sample to tune on"])
+    found = tuning_work(sample, rows, batching, ratios)
     held, kept_rows = _held(tuning, sample)
     labels = len(tokens_of_labels(sample.prompt)) if settings.loss.tokens == "labels" else None
     steps = tuning.steps(round(samples))
@@ -264,6 +267,8 @@ def judged(settings: RunSettings, sample: LogSample) -> NDArray[np.float64]:
 def selected(settings: RunSettings, sample: LogSample) -> NDArray[np.float64]:
     """How many of each behavior the selection takes."""
     there = np.round(judged(settings, sample)).astype(np.int64)
+    if not there.sum():
+        return np.zeros(len(there))
     names = [str(index) for index in range(len(there))]
     return quotas(there, sample.is_anchor, names, settings.selection).astype(np.float64)
 
