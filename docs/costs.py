@@ -12,7 +12,7 @@ from typing import Any
 
 from behaviorlm.config import load_settings
 from behaviorlm_ray.costs.cards import card_of
-from behaviorlm_ray.costs.imagined import ImaginedLog
+from behaviorlm_ray.costs.config import ImaginedLog
 from behaviorlm_ray.costs.memory import Passing, worker_memory
 from behaviorlm_ray.costs.model_sizes import ModelSizes, model_sizes
 from behaviorlm_ray.costs.operations import model_work

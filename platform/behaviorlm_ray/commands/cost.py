@@ -13,7 +13,7 @@ from behaviorlm_ray.console.command_line import exit_status
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Print the table. Returns the exit status."""
-    from behaviorlm_ray.costs.imagined import ImaginedLog
+    from behaviorlm_ray.costs.config import ImaginedLog
 
     parser = argparse.ArgumentParser(
         prog=prog,

@@ -5,31 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
-from behaviorlm.config import Settings
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import TimelinePart, TokenRuns, Window, no_profiles, window_starts
+from behaviorlm_ray.costs.config import ImaginedLog
 from behaviorlm_ray.costs.log_sample import LogSample
 
 DRAWN_EVENTS = 20_000
 FIXED_BYTES = 120
 """Of a prepared event beside its tokens: user, group, names, context, order, marks and a sample id of 16."""
-
-
-class ImaginedLog(Settings):
-    """What a log is like. Names are of a thing and a state: five begin alike."""
-
-    events: float = Field(ge=1000, description="Events of the log.")
-    users: float = Field(ge=1, description="Users, with equally many events each.")
-    behaviors: int = Field(
-        default=200, ge=2, description="Names; the n-th has 1/n of the first one's events."
-    )
-    line_tokens: int = Field(default=13, ge=1, description="Tokens of an event in a history.")
-    question_tokens: int = Field(default=9, ge=1, description="Tokens of what is known before an event.")
-    name_tokens: int = Field(default=4, ge=2, description="Tokens of a behavior's name.")
-    instruction_tokens: int = Field(default=50, ge=0, description="Tokens that all prompts begin with.")
-    conversation_tokens: int = Field(default=300, ge=2, description="Tokens of an auxiliary conversation.")
 
 
 def imagined_sample(

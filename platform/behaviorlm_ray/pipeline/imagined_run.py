@@ -1,6 +1,7 @@
 """What a run on a log that does not exist yet would take."""
 
-from behaviorlm_ray.costs.imagined import ImaginedLog, imagined_sample
+from behaviorlm_ray.costs.config import ImaginedLog
+from behaviorlm_ray.costs.imagined import imagined_sample
 from behaviorlm_ray.costs.log_sample import LogSample
 from behaviorlm_ray.pipeline.costs import described_costs
 from behaviorlm_ray.pipeline.evaluate import evaluate

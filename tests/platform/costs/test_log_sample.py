@@ -11,7 +11,8 @@ from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.timelines.parts import labels_with_terminator, write_prompts
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.trees.token_tree import TreeWriter
-from behaviorlm_ray.costs.imagined import ImaginedLog, imagined_sample
+from behaviorlm_ray.costs.config import ImaginedLog
+from behaviorlm_ray.costs.imagined import imagined_sample
 from behaviorlm_ray.costs.log_sample import LogSample, few_of, scoring_work, thinned, tuning_work
 from behaviorlm_ray.pipeline.scoring_work import names_work
 from tests.behaviorlm.random_parts import prompt_tokens, random_parts

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from behaviorlm.config import load_settings
-from behaviorlm_ray.costs.imagined import ImaginedLog
+from behaviorlm_ray.costs.config import ImaginedLog
 from behaviorlm_ray.costs.stage_cost import StageCost
 from behaviorlm_ray.pipeline.costs import sample_of_first_rows, sample_of_log
 from behaviorlm_ray.pipeline.evaluate import evaluate
