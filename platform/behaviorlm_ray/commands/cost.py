@@ -41,11 +41,12 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     def work() -> None:
         from behaviorlm.config import validate_settings
         from behaviorlm_ray.console.config_files import load_config
-        from behaviorlm_ray.pipeline.imagined_run import reckoned
         from behaviorlm_ray.pipeline.settings import RunSettings
 
         settings, _ = load_config(RunSettings, known.config, [one.removeprefix("--") for one in rest])
         log = validate_settings(ImaginedLog, given, "the command line")
+        from behaviorlm_ray.pipeline.imagined_run import reckoned  # once all is well
+
         print("\n".join(reckoned(settings, log)))
 
     return exit_status(work, "interrupted")

@@ -171,11 +171,11 @@ def _as_kept(found: Precision, dtype: str | None) -> Precision:
 
 
 def _network(config: ModelConfig) -> "PreTrainedModel | PeftModel | None":
+    network = model_without_weights(config)
+    if network is None or config.adaptation == "full":
+        return network
     from behaviorlm.model.adapters import add_adapter  # brings peft
 
-    network = model_without_weights(config)
-    if network is None:
-        return None
     with warnings.catch_warnings(action="ignore"):  # peft's, for whoever tunes
         return add_adapter(network, config, seed=0)
 
