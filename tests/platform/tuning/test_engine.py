@@ -168,7 +168,9 @@ def tune_with_memory(task: TuningTask, gib: float) -> None:
 def test_the_stage_is_the_least_that_fits_the_workers(
     gib: float, stage: int, tmp_path: Path, plain_loop: tuple[dict[str, torch.Tensor], list[float]]
 ) -> None:
-    task = toy_task(tmp_path, open_schedule=toy_schedule(STEPS), execution=TuningExecution())
+    options = GATHER_EVERYTHING if stage == 3 else {}
+    execution = TuningExecution(zero_options=options)
+    task = toy_task(tmp_path, open_schedule=toy_schedule(STEPS), execution=execution)
     assert run_workers(tune_with_memory, 2, task, gib) == [0, 0]
     summary = json.loads((tmp_path / "output" / "summary.json").read_text())
     assert summary["zero_stage"] == stage and f"{gib:.1f} GiB" in summary["zero_reason"]
