@@ -31,7 +31,7 @@ from behaviorlm.model.tree_model import TreeModel, body_of, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.training.schedule import fit_packs
 from behaviorlm.trees.token_tree import TokenTree, plain_sequences
-from behaviorlm_ray.tuning.utilization import model_work, step_work
+from behaviorlm_ray.costs.operations import model_work, step_work
 from benchmarks.gpu_shapes import EMBEDDED, DrawnLog, drawn_log
 
 ROW_LENGTHS = (512, 1024, 2048)

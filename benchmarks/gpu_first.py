@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS
-from behaviorlm_ray.tuning.utilization import peak_teraflops
+from behaviorlm_ray.costs.cards import peak_teraflops
 from benchmarks.gpu_attention import attention_rows
 from benchmarks.gpu_clock import Record, Row, copy_gigabytes, matrix_teraflops, summary
 from benchmarks.gpu_equality import scoring_equality, tuning_equality

@@ -19,8 +19,8 @@ from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.trees.token_tree import TokenTree
+from behaviorlm_ray.costs.operations import model_work, step_work
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
-from behaviorlm_ray.tuning.utilization import model_work, step_work
 from benchmarks.gpu_clock import Row, forget_peak, peak_gib, rounds, spread, wait
 from benchmarks.gpu_shapes import DrawnLog
 

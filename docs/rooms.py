@@ -40,6 +40,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "storage",
         "console",
         "cluster",
+        "costs",
         "stages",
         "preparation",
         "tuning",

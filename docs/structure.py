@@ -56,6 +56,7 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm.service": 230,
     "behaviorlm_ray.storage": 560,
     "behaviorlm_ray.cluster": 790,
+    "behaviorlm_ray.costs": 420,
     "behaviorlm_ray.console": 560,
     "behaviorlm_ray.stages": 580,
     "behaviorlm_ray.preparation": 600,

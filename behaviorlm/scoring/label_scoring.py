@@ -49,6 +49,19 @@ PromptWriter = Callable[[TreeWriter], list[int]]
 """Writes prompts into a tree and returns the index of each one's last token."""
 
 
+def prompt_trees(sizes: Sequence[int]) -> list[list[int]]:
+    """Which neighbors of windows of so many tokens go through the model as one tree."""
+    groups: list[list[int]] = []
+    tokens = 0
+    for index, size in enumerate(sizes):
+        if not groups or tokens + size > PROMPT_TOKENS:
+            groups.append([])
+            tokens = 0
+        groups[-1].append(index)
+        tokens += size
+    return groups
+
+
 @dataclass(frozen=True)
 class Work:
     """What scoring cost. tokens: that went through the model, prompts and nodes. nodes: of tries, for each prompt anew.

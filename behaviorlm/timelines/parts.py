@@ -161,15 +161,20 @@ def load_part(path: Path, vocabulary: Vocabulary, window: Window) -> TimelinePar
     """Open one file of prepared timelines. Raises StorageError where it is damaged."""
     try:
         table = data_only(pa.ipc.open_file(pa.memory_map(str(path))), path).read_all().combine_chunks()
-        position = table["position"].to_numpy()
-        in_history = table[_HISTORY].to_numpy() if _HISTORY in table.column_names else position
-        lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])
-        sample_id = id_octets(table["sample_id"])
-        profiles = no_profiles(len(table))
-        if PROFILES in table.column_names:
-            profiles = _token_runs(table[PROFILES])
+        return part_of_table(table, vocabulary, window, path)
     except (OSError, pa.ArrowInvalid, KeyError, DataError) as error:
         raise StorageError(f"{path} is not a file of prepared timelines: {error}") from None
+
+
+def part_of_table(table: pa.Table, vocabulary: Vocabulary, window: Window, path: Path) -> TimelinePart:
+    """The same of what such a file holds, in one chunk. path: what it is called."""
+    position = table["position"].to_numpy()
+    in_history = table[_HISTORY].to_numpy() if _HISTORY in table.column_names else position
+    lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])
+    sample_id = id_octets(table["sample_id"])
+    profiles = no_profiles(len(table))
+    if PROFILES in table.column_names:
+        profiles = _token_runs(table[PROFILES])
 
     def window_start(rows: Int64) -> Int64:
         return window_starts_of(rows, rows - in_history[rows], lines.offsets, window)

@@ -18,7 +18,7 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/behaviorlm/predictor/golden_v1"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-BY_OPTIONS = {"inspect", "export", "clean", "world", "pretrain", "status", "report"}
+BY_OPTIONS = {"cost", "inspect", "export", "clean", "world", "pretrain", "status", "report"}
 """Commands that take no config."""
 
 

@@ -8,7 +8,8 @@ from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.select import drawn, select, selected_samples
-from behaviorlm_ray.pipeline.tune import TuningPlan, a_tune, described_steps, one_stage, start, tuning_stage
+from behaviorlm_ray.pipeline.tune import a_tune, one_stage, start, tuning_stage
+from behaviorlm_ray.pipeline.tuning_plan import TuningPlan, described_steps
 from behaviorlm_ray.stages.stage import Made, Stage
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from behaviorlm.errors import DataError
 from behaviorlm.model.base_model import load_tokenizer
 from behaviorlm.prompts.config import AuxiliarySource
@@ -20,13 +22,17 @@ HOLDOUT_SEED = 0
 
 @dataclass(frozen=True)
 class FirstConversations:
-    """The first conversations of a source: how many there are, usable for training, held out; whether that is all."""
+    """The first conversations of a source: how many there are, usable for training, held out; whether that is all.
+
+    tokens: of a usable one, on average.
+    """
 
     source: AuxiliarySource
     total: int
     training: int
     held_out: int
     are_all: bool
+    tokens: float
 
 
 def read_first(settings: RunSettings) -> list[FirstConversations]:
@@ -51,7 +57,8 @@ def read_first(settings: RunSettings) -> list[FirstConversations]:
             )
         ids = [conversation_id(first.read.conversations[index]) for index in encoded.index]
         held_out = int(split_holdout(ids, source.holdout_share, HOLDOUT_SEED).sum())
-        summary = FirstConversations(source, total, len(ids) - held_out, held_out, first.are_all)
+        tokens = float(np.mean([len(talk.token_ids) for talk in encoded.conversations] or [0]))
+        summary = FirstConversations(source, total, len(ids) - held_out, held_out, first.are_all, tokens)
         if first.are_all and source.ratio > 0 and not summary.training:
             raise DataError(
                 f"auxiliary source {source.name!r}: none of its {total} conversations is left to train on "

@@ -18,6 +18,7 @@ from behaviorlm_ray.evaluation.comparison import Resampling, compare
 from behaviorlm_ray.evaluation.prediction_table import PredictionTable
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.pipeline.costs import evaluate_cost
 from behaviorlm_ray.pipeline.oppose import oppose
 from behaviorlm_ray.pipeline.predict import (
     RETENTION,
@@ -79,6 +80,7 @@ def evaluate(run: Run) -> Stage:
         },
         inputs={"prepared": prepare(run), **arms_of(run), **_selections(run), **_opponents(run)},
         body=lambda folder, made: _evaluate(folder, made, settings),
+        cost=evaluate_cost,
         input_checks={"prepared": lambda prepared: check_samples(settings, open_log(prepared, settings))},
         arm=run.arm,
     )

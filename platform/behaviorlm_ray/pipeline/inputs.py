@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm.events.log import SourceLog, find_log
 from behaviorlm.files.patient_reads import patience
-from behaviorlm.model.base_model import model_fingerprint, removed_dropout
+from behaviorlm.model.base_model import model_fingerprint, model_without_weights, removed_dropout
+from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.precision import Precision, choose_precision
 from behaviorlm.prompts.conversations import AuxiliarySource, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze
@@ -19,6 +21,12 @@ from behaviorlm_ray.pipeline.conversation_checks import FirstConversations, read
 from behaviorlm_ray.pipeline.kept_dtype import keep_dtype, kept_dtype
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.storage import hash_file, location
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from behaviorlm_ray.costs.model_sizes import ModelSizes
 
 HASHING_THREADS = 8
 """Files that are hashed at a time: hashing leaves Python free, and S3 is waited for."""
@@ -32,6 +40,14 @@ class RunInputs:
     def __init__(self, settings: RunSettings) -> None:
         self._settings = settings
         self._known: dict[str, Any] = {}
+
+    @classmethod
+    def imagined(cls, settings: RunSettings) -> "RunInputs":
+        """Of a run that is reckoned and never run: only the base's configuration is looked at."""
+        found = cls(settings)
+        sources = {f"source {source.name} of {source.paths}": "" for source in settings.auxiliary}
+        found._known |= {"log": "", "base": "", "cloze": "", **sources}
+        return found
 
     @property
     def source(self) -> SourceLog:
@@ -65,6 +81,16 @@ class RunInputs:
             self._known["precision"] = _as_kept(self.precision, dtype)
 
     @property
+    def network(self) -> "PreTrainedModel | PeftModel | None":
+        """The base with its adapter, without weights; None for code that cannot be laid out so. Raises ModelError."""
+        return self._once("network", lambda: _network(self._settings.model))
+
+    @property
+    def sizes(self) -> "ModelSizes | None":
+        """How large the base is where it is tuned. Raises ModelError."""
+        return self._once("sizes", self._sizes)
+
+    @property
     def removed_dropout(self) -> Sequence[str]:
         """Keys of the base's configuration whose dropout is set to 0. Raises ModelError."""
         return self._once("dropout", lambda: removed_dropout(self._settings.model))
@@ -87,10 +113,15 @@ class RunInputs:
         """Content hashes of what decides the run's stages, but for cloze questions."""
         return {"log": self.log, "base": self.base, **self.conversations(self._settings.auxiliary)}
 
+    def _sizes(self) -> "ModelSizes | None":
+        from behaviorlm_ray.costs.model_sizes import model_sizes  # brings torch
+
+        return None if self.network is None else model_sizes(self.network, self.precision.dtype)
+
     def _choose_precision(self) -> Precision:
         settings = self._settings
         found = choose_precision(settings.model, settings.execution.tuning.use_gpu)
-        dtype = kept_dtype(settings.storage.place, self.base) if found.by_hardware else None
+        dtype = kept_dtype(settings.storage.place, self.base) if found.by_hardware and self.base else None
         return _as_kept(found, dtype)
 
     def _of_source(self, source: AuxiliarySource) -> str:
@@ -137,6 +168,16 @@ def _as_kept(found: Precision, dtype: str | None) -> Precision:
         "sets another"
     )
     return replace(found, dtype=dtype, reason=reason)
+
+
+def _network(config: ModelConfig) -> "PreTrainedModel | PeftModel | None":
+    network = model_without_weights(config)
+    if network is None or config.adaptation == "full":
+        return network
+    from behaviorlm.model.adapters import add_adapter  # brings peft
+
+    with warnings.catch_warnings(action="ignore"):  # peft's, for whoever tunes
+        return add_adapter(network, config, seed=0)
 
 
 def hash_of_files(what: str, paths: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """The dry run for people: which stages would run or be reused, over what, with which resources, and what comes out."""
 
+from collections.abc import Sequence
+
 from behaviorlm.errors import ClusterError
 from behaviorlm.files.patient_reads import patience
 from behaviorlm_ray.cluster.surroundings import check_machine, ray_address
@@ -7,12 +9,13 @@ from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.capacity import capacity_here, lacking
 from behaviorlm_ray.pipeline.conversation_checks import described as described_source
 from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
+from behaviorlm_ray.pipeline.costs import described_costs, sample_of_first_rows, sample_of_log
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.sample_checks import score_bytes
 from behaviorlm_ray.pipeline.scoring_work import described_work, plain_warnings
 from behaviorlm_ray.preparation.few_shots import few_shots_in_words
-from behaviorlm_ray.preparation.first_rows import described, read_first_rows
+from behaviorlm_ray.preparation.first_rows import FirstRows, described, read_first_rows
 from behaviorlm_ray.preparation.prepared_log import count, rows_of_anchors, rows_of_split
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.stages.stage import Stage
@@ -43,6 +46,10 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
         for stage, _ in plans
         if stage.estimate is not None and (told := stage.estimate(runner.made_for(stage)))
     ]
+    lines += [
+        "",
+        *_costs(run, runner, [stage for stage, plan in plans if plan.action != "reuse"], first_rows),
+    ]
     lines += ["", "left out", *(f"  {line}" for line in _left_out(run, runner) or ["nothing"])]
     tuning = settings.execution.tuning
     device = "GPU" if tuning.use_gpu else "CPU"
@@ -62,6 +69,20 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
         f"  {runner.root / 'stages'}: every stage with its manifest",
     ]
     return lines
+
+
+def _costs(run: Run, runner: Runner, stages: Sequence[Stage], first_rows: FirstRows) -> list[str]:
+    """What the stages that would run take, as far as it can be told."""
+    settings, prepared = run.settings, runner.outputs.get(prepare(run).recipe)
+    tokens = {first.source.name: first.tokens for first in run.inputs.first_conversations}
+    if prepared is None:
+        sample = sample_of_first_rows(first_rows, settings, tokens)
+    else:
+        disk = float(sum(file.bytes for file in prepared.manifest.files.values()))
+        sample = sample_of_log(open_log(prepared, settings), tokens, disk)
+    if sample is None:
+        return ["cost", "  known once `prepare` has run; `behaviorlm cost --events N` tells of N events"]
+    return described_costs(run, stages, sample)
 
 
 def _several(number: int, what: str) -> str:

@@ -11,6 +11,7 @@ from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import tuned_model
 from behaviorlm_ray.pipeline.conversations import conversations
+from behaviorlm_ray.pipeline.costs import measured_samples, scoring_cost
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import NORMALIZATION, Run
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -59,6 +60,9 @@ def predict(run: Run, tuning: Tuning) -> Stage:
             **({"cloze": run.inputs.cloze} if evaluation.cloze else {}),
         },
         body=lambda folder, made: _predict(folder, made, run.resolved),
+        cost=lambda sample: scoring_cost(
+            run, sample, measured_samples(settings, sample), disk=4.0 * len(sample.counts)
+        ),
         arm=run.arm,
     )
 

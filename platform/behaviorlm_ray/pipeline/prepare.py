@@ -2,6 +2,7 @@
 
 from behaviorlm.events.summary import told, worst_losses
 from behaviorlm_ray.console.screen import screen
+from behaviorlm_ray.pipeline.costs import prepare_cost
 from behaviorlm_ray.pipeline.input_checks import check_quarantined_rows
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -63,6 +64,7 @@ def prepare(run: Run) -> Stage:
         },
         inputs={"log": run.inputs.log, "base": run.inputs.base},
         body=body,
+        cost=prepare_cost,
         check=lambda prepared: check_quarantined_rows(prepared, settings.events),
         arm=run.arm,
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from behaviorlm.errors import DataError
 from behaviorlm_ray import storage
+from behaviorlm_ray.pipeline.costs import scoring_cost
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -36,6 +37,13 @@ def reference(run: Run, keep: KeepTail) -> Stage:
         },
         inputs={"prepared": prepare(run), "base": run.inputs.base},
         body=lambda folder, made: _score(folder, made, run.resolved, keep),
+        cost=lambda sample: scoring_cost(
+            run,
+            sample,
+            np.where(sample.is_anchor, keep.share * sample.counts, 0.0),
+            disk=4.0 * (len(sample.counts) + int((~sample.is_anchor).sum())),
+            normalization="trie",
+        ),
         input_checks={"prepared": lambda prepared: check_tail(prepared, run.settings)},
         arm=run.arm,
     )

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from behaviorlm.timelines.sample_ids import id_column
 from behaviorlm_ray import storage
+from behaviorlm_ray.pipeline.costs import judged, scoring_cost
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.settings import RunSettings
@@ -33,6 +34,8 @@ VERSION = 3
 
 DIFFICULTY = "difficulty.parquet"
 SCORES = "scores"
+DIFFICULTY_BYTES = 150
+"""Of a sample: its id and measures, once with the scores and once in the table (our estimate)."""
 
 Measures = dict[str, np.ndarray]
 """Measures of difficulty by name, float64[n] each."""
@@ -62,12 +65,16 @@ def score(run: Run) -> Stage:
     }
     if difficulty.source == "cross_fit":
         identity["judge"] = "told for each sample"
+    judges = 2 if is_reducible else 1  # of each sample
     return Stage(
         name="score",
         version=VERSION,
         identity=identity,
         inputs={"prepared": prepare(run), "base": run.inputs.base, **models},
         body=lambda folder, made: score_difficulty(folder, made, run.resolved),
+        cost=lambda sample: scoring_cost(
+            run, sample, judged(run.settings, sample) * judges, disk=DIFFICULTY_BYTES
+        ),
         arm=run.arm,
     )
 

@@ -1,12 +1,16 @@
 """What scoring a prompt costs, told before it is done: nodes of the trie of names, and plain sequences in its place."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from behaviorlm.errors import ModelError
 from behaviorlm.model.base_model import load_model_config
+from behaviorlm.scoring.config import Normalization
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.label_trie import UNCUT, build_tries
+from behaviorlm.trees.token_tree import Int32
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
 
@@ -35,19 +39,28 @@ def plain_warnings(settings: RunSettings, log: PreparedLog | None) -> list[str]:
 
 def described_work(settings: RunSettings, log: PreparedLog) -> str:
     """How many nodes of the trie of names go through the model after each prompt, and what its head does there."""
-    labels = labels_with_terminator(log.prompt)
-    closed, (whole,) = build_closed_trie(labels, UNCUT), build_tries(labels, UNCUT)
+    labels, vocabulary = labels_with_terminator(log.prompt), _vocabulary(settings)
+    nodes, rows = names_work(labels, "full", vocabulary)
+    closed_nodes, closed_rows = names_work(labels, "trie", vocabulary)
     of_names = f"{len(labels)} names"
     if settings.scoring.normalization == "full":
-        rows = len(np.unique(whole.edge_source)) * _vocabulary(settings)
         return (
-            f"scoring, normalization full: {len(whole)} nodes of {of_names} after each prompt, {rows:,} rows of the LM "
-            f"head (trie: {closed.nodes} nodes, {len(closed.child_token)} rows)"
+            f"scoring, normalization full: {nodes} nodes of {of_names} after each prompt, {rows:,} rows of the LM "
+            f"head (trie: {closed_nodes} nodes, {closed_rows} rows)"
         )
     return (
-        f"scoring, normalization trie: {closed.nodes} of {len(whole)} nodes of {of_names} after each prompt, "
-        f"{len(closed.child_token)} rows of the LM head"
+        f"scoring, normalization trie: {closed_nodes} of {nodes} nodes of {of_names} after each prompt, "
+        f"{closed_rows} rows of the LM head"
     )
+
+
+def names_work(labels: Sequence[Int32], normalization: Normalization, vocabulary: int) -> tuple[int, int]:
+    """Nodes of names that go through the model after each prompt, and rows of its head that are multiplied there."""
+    if normalization == "trie":
+        closed = build_closed_trie(labels, UNCUT)
+        return closed.nodes, len(closed.child_token)
+    (whole,) = build_tries(labels, UNCUT)
+    return len(whole), len(np.unique(whole.edge_source)) * vocabulary
 
 
 def _plain_factor(settings: RunSettings, log: PreparedLog) -> float:

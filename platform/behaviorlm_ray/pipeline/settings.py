@@ -24,6 +24,7 @@ from behaviorlm.timelines.config import FewShotConfig, SplitConfig, VocabularyCo
 from behaviorlm.training.config import LossConfig
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
+from behaviorlm_ray.pipeline.cost_settings import CostSettings
 from behaviorlm_ray.pipeline.tracking_settings import TrackingSettings
 from behaviorlm_ray.storage import PATIENCE_SECONDS, Location, location
 from behaviorlm_ray.tuning.config import ATuningConfig, TuningConfig, TuningExecution
@@ -172,6 +173,7 @@ class ExecutionSettings(Settings):
     tuning: TuningExecution = Field(
         default=TuningExecution(), description="Workers and checkpoints of tuning."
     )
+    costs: CostSettings = Field(default=CostSettings(), description="On what a plan reckons hours and money.")
 
 
 class RunSettings(Settings):

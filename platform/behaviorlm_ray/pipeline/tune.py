@@ -1,26 +1,27 @@
 """The stages that tune a base model: `a_tune`, `one_stage` and their halves; what they share with `b_tune`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.timelines.parts import tokens_of_labels
 from behaviorlm.training.config import LossConfig
-from behaviorlm.training.schedule import step_count, steps_per_epoch
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.conversations import conversations
+from behaviorlm_ray.pipeline.costs import tuning_cost
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import MODEL, Run, plain
 from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
+from behaviorlm_ray.pipeline.tuning_plan import TuningPlan, described_steps
 from behaviorlm_ray.preparation.prepared_log import count
 from behaviorlm_ray.stages.attempts import SCRATCH, StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
-from behaviorlm_ray.tuning.config import KeepTail, TuningConfig
-from behaviorlm_ray.tuning.training_rows import TrainingSamples, kept_tokens, training_rows
+from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning.training_rows import kept_tokens, training_rows
 
 if TYPE_CHECKING:
     from behaviorlm_ray.tuning.inputs import ModelSource, ScheduleSource
@@ -31,23 +32,6 @@ VERSION = 2
 SELECTION = "selection.parquet"
 SCHEDULE = "schedule.arrow"
 """Which samples are in which step, below the scratch of a stage while it runs."""
-
-
-@dataclass(frozen=True)
-class TuningPlan:
-    """How and on what a model is tuned.
-
-    mixed: with the auxiliary conversations. half: only samples of half 0 or 1 of the groups. stop_step: only the first
-    so many steps of that tuning; the checkpoint there is kept for those that go further. keep: how samples are held to
-    the base; None: none are.
-    """
-
-    config: TuningConfig
-    samples: TrainingSamples
-    mixed: bool
-    half: int | None = None
-    stop_step: int | None = None
-    keep: KeepTail | None = None
 
 
 def a_tune(run: Run, half: int | None = None) -> Stage:
@@ -126,22 +110,10 @@ def tuning_stage(
         input_checks={"prepared": check_anchors} if tuning.samples == "anchors" else {},
         continues=continues,
         estimate=estimate,
+        cost=lambda sample: tuning_cost(run, tuning, sample),
         group="tune",
         arm=run.arm,
     )
-
-
-def steps_of(config: TuningConfig, samples: int) -> tuple[int, int]:
-    """Steps of a whole tuning on so many samples, and of one epoch of it."""
-    steps = step_count(samples, config.samples_per_step, config.epochs, config.max_steps)
-    return steps, steps_per_epoch(samples, config.samples_per_step)
-
-
-def described_steps(tuning: TuningPlan, samples: int) -> str:
-    """How many steps of how many samples a tuning on so many has, in words."""
-    steps, in_epoch = steps_of(tuning.config, samples)
-    steps = steps if tuning.stop_step is None else min(steps, tuning.stop_step)
-    return f"{steps} steps of about {round(samples / in_epoch)} samples, of {samples} in an epoch"
 
 
 def _save(model: Any, folder: Path) -> None:
@@ -195,7 +167,12 @@ def _tune(
         keep_checkpoint(folder, tuned.steps)
     return StageResult(
         rows={"steps": tuned.steps, "samples": tuned.samples, "steps_of_whole": steps},
-        metrics={"loss": tuned.loss, "dtype": settings.model.dtype},
+        metrics={
+            "loss": tuned.loss,
+            "dtype": settings.model.dtype,
+            "zero_stage": tuned.zero_stage,
+            "zero_reason": tuned.zero_reason,
+        },
         warnings=_warnings(cap_exceeded, config),
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )

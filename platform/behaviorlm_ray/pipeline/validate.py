@@ -6,6 +6,7 @@ from dataclasses import asdict
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.b_tune import b_tune, tuned_model
+from behaviorlm_ray.pipeline.costs import measured_samples, scoring_cost
 from behaviorlm_ray.pipeline.predict import validation_samples
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
@@ -51,6 +52,12 @@ def _validate(run: Run, name: str, model: Stage | None) -> Stage:
             **({} if model is None else {"model": model}),
         },
         body=lambda folder, made: _measure(folder, made, run.resolved),
+        cost=lambda sample: scoring_cost(
+            run,
+            sample,
+            {"validation": measured_samples(run.settings, sample)["validation"]},
+            disk=4.0 * len(sample.counts),
+        ),
         input_checks={"prepared": lambda prepared: _check_validation(prepared, run.settings)},
         arm=run.arm,
     )

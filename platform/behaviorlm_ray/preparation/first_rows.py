@@ -1,6 +1,6 @@
 """What the first rows of a log are like, read as preparation reads them: shown in a plan, before anything runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from behaviorlm.timelines.row_problems import problems_of_rows
 from behaviorlm.timelines.samples import build_timelines, training_target_counts
 from behaviorlm.timelines.splits import check_rows
 from behaviorlm.timelines.tie_breakers import warning_of_ties
-from behaviorlm.timelines.vocabulary import build_vocabulary
+from behaviorlm.timelines.vocabulary import Vocabulary, build_vocabulary
 
 MOST_ROWS = 100_000
 """Rows of a log that a plan looks at (our choice): enough to show a wrong mapping, and read within a second."""
@@ -30,12 +30,15 @@ class FirstRows:
     """The first rows of a log, over its files in their order.
 
     facts: of them, the files being those that were begun. are_all: whether the log ends with them. problems: what would
-    end the preparation of these rows alone, or what it would warn of, and may not be so of the whole log.
+    end the preparation of these rows alone, or what it would warn of, and may not be so of the whole log. timelines,
+    vocabulary: of them; None where there is no vocabulary.
     """
 
     facts: LogFacts
     are_all: bool
     problems: tuple[str, ...] = ()
+    timelines: pa.Table = field(default=None, compare=False)
+    vocabulary: Vocabulary | None = field(default=None, compare=False)
 
 
 def read_first_rows(
@@ -81,6 +84,7 @@ def read_first_rows(
             f"events.split_column names {log.events.split_column!r}, but split.by is {split.by!r}, so its labels split "
             "nothing: set split.by: column, or leave the column out"
         )
+    found = None
     try:
         found = build_vocabulary(training_target_counts(timelines), vocabulary)
     except DataError as error:
@@ -92,7 +96,7 @@ def read_first_rows(
     if problems and are_all:
         read = described(FirstRows(facts, are_all, tuple(warnings)), log.events)
         raise DataError("\n".join([*problems, *read]))
-    return FirstRows(facts, are_all, (*problems, *warnings))
+    return FirstRows(facts, are_all, (*problems, *warnings), timelines, found)
 
 
 def _note_zones(events: pa.Table, path: str, first: dict[bool, str]) -> None:

@@ -20,7 +20,7 @@ from behaviorlm.model.base_model import ModelConfig, load_model
 from behaviorlm.model.gpu import own_gpu, require_room
 from behaviorlm.model.precision import slowness
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer
+from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer, prompt_trees
 from behaviorlm.selection.difficulty import difficulty_measures
 from behaviorlm.timelines.parts import TokenRuns, labels_with_terminator, window_tokens, write_prompts
 from behaviorlm.trees.token_tree import TreeWriter
@@ -119,16 +119,12 @@ class Replica:
         """Neighboring windows that go through the model as one tree."""
         if self.task.questions is not None:
             return [[index] for index in range(len(parts))]
-        groups: list[list[int]] = []
-        tokens = 0
-        for index, (part, window) in enumerate(zip(parts, rows, strict=True)):
-            size = window_tokens(self.task.log.parts[part], window, np.ones(len(window), dtype=np.int64))
-            if not groups or tokens + size > PROMPT_TOKENS:
-                groups.append([])
-                tokens = 0
-            groups[-1].append(index)
-            tokens += size
-        return groups
+        return prompt_trees(
+            [
+                window_tokens(self.task.log.parts[part], window, np.ones(len(window), dtype=np.int64))
+                for part, window in zip(parts, rows, strict=True)
+            ]
+        )
 
     def _score(self, parts: list[int], rows: list[np.ndarray], groups: list[list[int]]) -> list[np.ndarray]:
         questions = self.task.questions

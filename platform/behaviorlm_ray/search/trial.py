@@ -26,7 +26,7 @@ from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import Run, open_run
 from behaviorlm_ray.pipeline.select import select
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.pipeline.tune import steps_of
+from behaviorlm_ray.pipeline.tuning_plan import steps_of
 from behaviorlm_ray.pipeline.validate import validate, validate_rung
 from behaviorlm_ray.report.results import write_results
 from behaviorlm_ray.search.decisions import Outcome, Task

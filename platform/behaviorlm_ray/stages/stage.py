@@ -3,11 +3,15 @@
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import fingerprint
+
+if TYPE_CHECKING:
+    from behaviorlm_ray.costs.log_sample import LogSample
+    from behaviorlm_ray.costs.stage_cost import StageCost
 
 Made = Mapping[str, StageOutput]
 """Outputs of a stage's inputs, by the input's name."""
@@ -28,8 +32,9 @@ class Stage:
     outside. body: what it does, once its inputs are there. check: held against its own output, also a reused one.
     input_checks: held against an input as soon as that is there, before other inputs are made. continues: a stage whose
     work this one goes on with if it has to run; that decides nothing of what comes out. estimate: what it would do, in
-    words, from those inputs that are there. group: stages of one group that are ready together may be handed to one
-    executor. arm: for which arm of a comparison it is declared, for people.
+    words, from those inputs that are there. cost: what it would take, told by some timelines of the log. group: stages
+    of one group that are ready together may be handed to one executor. arm: for which arm of a comparison it is
+    declared, for people.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Stage:
     input_checks: Mapping[str, Check] = field(default_factory=dict)
     continues: "Stage | None" = None
     estimate: Callable[[Made], str | None] | None = None
+    cost: "Callable[[LogSample], StageCost] | None" = None
     group: str = ""
     arm: str = ""
 

@@ -68,11 +68,12 @@ class CheckpointWriter:
         if dist.get_rank() == 0:
             shapes = {fragment.name: fragment.shape for fragment in sharded_state.fragments(engine)}
             rest = records[len(self._parts) * step_records.STEPS :]
-            self._pending = self._pool.submit(self._write, step, state, shapes, rest)
+            # in a list that is emptied: the pool holds its arguments until after the end is told
+            self._pending = self._pool.submit(self._write, step, [state], shapes, rest)
 
-    def _write(self, step: int, state: dict, shapes: dict, rest: Sequence[Mapping[str, Any]]) -> None:
+    def _write(self, step: int, states: list[dict], shapes: dict, rest: Sequence[Mapping[str, Any]]) -> None:
         self._parts, rest = step_records.write_parts(self._folder, self._parts, rest)
-        write_checkpoint(self._folder, step, state, shapes, rest, self._identity, self._parts)
+        write_checkpoint(self._folder, step, states.pop(), shapes, rest, self._identity, self._parts)
         prune(self._folder, self._keep, step, self._continued, self._earlier)
 
     def _wait(self) -> None:

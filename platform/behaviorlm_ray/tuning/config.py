@@ -102,10 +102,11 @@ class TuningExecution(Settings):
         description="With min_workers: how often more workers are started where there is room by now. Each time "
         "tuning goes on from the newest checkpoint.",
     )
-    zero_stage: Literal[0, 1, 2, 3] = Field(
-        1,
+    zero_stage: Literal["auto", 0, 1, 2, 3] = Field(
+        "auto",
         description="What DeepSpeed shards: 1 moments, 2 gradients too, 3 parameters too. 0: nothing is, and DeepSpeed "
-        "is left out; fastest for LoRA, of which the first two save nothing.",
+        "is left out; fastest for LoRA, of which the first two save nothing. auto: the least that fits the memory of "
+        "the workers' cards, or of their machine, as far as can be reckoned.",
     )
     zero_options: dict[str, Any] = Field(
         default_factory=dict,

@@ -10,16 +10,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from behaviorlm.errors import ModelError
-from behaviorlm.model.lm_head import causal_lm
+from behaviorlm.model.gpu import own_gpu
+from behaviorlm.model.lm_head import HEAD_ROWS, causal_lm
 from behaviorlm.model.precision import slowness
 from behaviorlm.model.tree_model import TreeModel
+from behaviorlm_ray.costs.memory import ChosenStage, Passing, ZeroStage, choose_stage
+from behaviorlm_ray.costs.model_sizes import model_sizes
+from behaviorlm_ray.costs.operations import ModelWork, model_work
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.failed_workers import announce
 from behaviorlm_ray.tuning.gradient_watch import GradientWatch
 from behaviorlm_ray.tuning.precision import keeps_masters
 from behaviorlm_ray.tuning.replicated import Replicated
 from behaviorlm_ray.tuning.sharded import Sharded, sharded
-from behaviorlm_ray.tuning.utilization import ModelWork, model_work
 
 
 @dataclass
@@ -28,12 +31,16 @@ class TuningEngine:
 
     runner: Sharded | Replicated
     config: TuningConfig
-    zero_stage: int
+    zero: ChosenStage
     names: dict[Tensor, str]
     gradients: GradientWatch
     dtype: str
     trainable_numel: int
     work: ModelWork | None
+
+    @property
+    def zero_stage(self) -> ZeroStage:
+        return self.zero.stage
 
     @property
     def device(self) -> torch.device:
@@ -74,17 +81,19 @@ def start_engine(
     dtypes = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
     low_precision = keeps_masters(dtypes)
     trainable_numel = sum(parameter.numel() for parameter in trainable)
+    zero = _possible(
+        model, _asked_stage(model, config, execution)
+    )  # before anything is recomputed or sharded
     if execution.activation_checkpointing:
         causal_lm(model.model).activation_checkpointing_enable({"use_reentrant": False})
     tokens = None if model.label_tokens is None else len(model.label_tokens)
     kept = 0 if model.kept_tail is None else len(model.kept_tail.among)
-    work = model_work(model.model, tokens, kept)  # before parameters are sharded
-    stage = _possible_stage(model, execution.zero_stage)
+    work = model_work(model.model, tokens, kept)
     runner: Sharded | Replicated
-    if stage == 0:
+    if zero.stage == 0:
         runner = Replicated(model, config, execution.use_gpu, low_precision)
     else:
-        runner = sharded(model, config, execution, stage, low_precision)
+        runner = sharded(model, config, execution, zero.stage, low_precision)
     runner.module.train()
     names: dict[Tensor, str] = {
         parameter: name for name, parameter in runner.module.named_parameters() if parameter.requires_grad
@@ -95,7 +104,7 @@ def start_engine(
     dtype = "bfloat16 with float32 masters" if low_precision else "float32"
     if low_precision and (told := slowness("bfloat16", execution.use_gpu)):
         announce(told)
-    return TuningEngine(runner, config, stage, names, gradients, dtype, trainable_numel, work)
+    return TuningEngine(runner, config, zero, names, gradients, dtype, trainable_numel, work)
 
 
 def _set_parameters(model: TreeModel, read: Callable[[str, str], Tensor]) -> None:
@@ -105,10 +114,30 @@ def _set_parameters(model: TreeModel, read: Callable[[str, str], Tensor]) -> Non
                 parameter.copy_(read("parameter", name).view(parameter.shape))
 
 
-def _possible_stage(model: TreeModel, stage: int) -> int:
-    if stage == 3 and model.attention.kind == "plain":
+def _asked_stage(model: TreeModel, config: TuningConfig, execution: TuningExecution) -> ChosenStage:
+    """That of the settings, or the one that fits the smallest of the workers; collective."""
+    if execution.zero_stage != "auto":
+        return ChosenStage(execution.zero_stage, "as asked for")
+    gib: list[float] = [0.0] * dist.get_world_size()
+    dist.all_gather_object(gib, _memory_gib(execution))
+    sizes = model_sizes(model.model)
+    rows = sizes.vocabulary if model.label_tokens is None else len(model.label_tokens)
+    passing = Passing(config.max_tokens, HEAD_ROWS, rows, execution.activation_checkpointing)
+    return choose_stage(sizes, len(gib), passing, min(gib), 1 if execution.zero_options else 0)
+
+
+def _memory_gib(execution: TuningExecution) -> float:
+    """GiB of this worker's card, or its share of the machine as if all workers were on it."""
+    if execution.use_gpu:
+        return float(torch.cuda.get_device_properties(own_gpu()).total_memory) / 2**30
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 / dist.get_world_size()
+
+
+def _possible(model: TreeModel, zero: ChosenStage) -> ChosenStage:
+    if zero.stage == 3 and model.attention.kind == "plain":
         # how often the body runs then differs between workers, and ZeRO-3 gathers parameters at every run
+        told = "this model takes plain sequences, which ZeRO-3 cannot share out; ZeRO-2 is used"
         if dist.get_rank() == 0:
-            announce("this model takes plain sequences, which ZeRO-3 cannot share out; ZeRO-2 is used")
-        return 2
-    return stage
+            announce(told)
+        return ChosenStage(2, told)
+    return zero

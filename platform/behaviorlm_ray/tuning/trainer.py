@@ -20,7 +20,9 @@ _kept: Kept[Crew] = Kept()
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a tuning run left behind. `loss`: of the last step, before its update; `seconds`: of all steps."""
+    """What a tuning run left behind. `loss`: of the last step, before its update; `seconds`: of all steps; zero_stage,
+    zero_reason: how it was shared out, and why.
+    """
 
     lineage: Location
     steps: int
@@ -28,6 +30,8 @@ class TuningResult:
     samples: int
     tokens: int
     seconds: float
+    zero_stage: int
+    zero_reason: str
 
 
 def tune(task: TuningTask) -> TuningResult:
@@ -63,7 +67,7 @@ def _tuned(crew: Crew, task: TuningTask) -> dict[str, Any]:
     if isinstance(outcome, BehaviorLMError):
         crew.close()  # an error may leave anything behind
         raise outcome
-    if task.execution.zero_stage == 3:
+    if outcome["zero_stage"] == 3:
         crew.close()  # DeepSpeed would hold the model in memory for as long as its process
     else:
         _kept.keep(crew)

@@ -23,6 +23,7 @@ from behaviorlm.model.gpu import gpu_name
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray import storage
+from behaviorlm_ray.costs.operations import operations
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning import sharded_state
 from behaviorlm_ray.tuning.checkpoint_pace import CheckpointPace
@@ -33,7 +34,6 @@ from behaviorlm_ray.tuning.engine import TuningEngine, start_engine
 from behaviorlm_ray.tuning.failed_workers import announce
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome, run_step
 from behaviorlm_ray.tuning.progress import Progress
-from behaviorlm_ray.tuning.utilization import operations
 
 CURVE = "loss.jsonl"
 LINEAGE = "lineage.jsonl"
@@ -104,8 +104,8 @@ def tune_rank(
         workers = dist.get_world_size()
         on = f", {gpu_name()}" if engine.device.type == "cuda" else ""
         announce(
-            f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage}, "
-            f"{engine.dtype}, {engine.trainable_numel:,} trainable parameters{on}"
+            f"{len(schedule)} steps on {workers} {'worker' if workers == 1 else 'workers'}, ZeRO-{engine.zero_stage} "
+            f"({engine.zero.reason}), {engine.dtype}, {engine.trainable_numel:,} trainable parameters{on}"
         )
     if checkpoint is not None:
         sharded_state.restore(engine, checkpoint.read, checkpoint.step)
@@ -198,6 +198,8 @@ def _finish(
         "samples": sum(record["samples"] for record in records[task.first_step :]),
         "tokens": sum(record["tokens"] for record in records[task.first_step :]),
         "seconds": sum(record["seconds"] for record in records[task.first_step :]),
+        "zero_stage": engine.zero_stage,
+        "zero_reason": engine.zero.reason,
     }
 
 

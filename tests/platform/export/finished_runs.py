@@ -82,7 +82,7 @@ def _score_windows(
     batches = batch_table(windows, np.arange(len(windows)) // size.windows_per_batch)
     for number in range(len(batches)):
         replica(batches.slice(number, 1))
-    return pool.Scored(len(windows.rows), 0)
+    return pool.Scored(len(windows.rows), replica.replica.tokens)
 
 
 def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) -> StageResult:

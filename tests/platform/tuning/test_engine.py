@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import behaviorlm.model.lm_head
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.tuning import engine
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution, learning_rate
 from behaviorlm_ray.tuning.optimizer_step import NotFiniteError
 from behaviorlm_ray.tuning.worker import TuningTask, tune_rank
@@ -153,6 +155,26 @@ def test_activation_checkpointing_changes_nothing(
         parameters, curve = tuned(tmp_path / str(stage), 2, execution=how)
         assert curve == pytest.approx(plain_loop[1], rel=1e-5)
         assert relative_distance(parameters, plain_loop[0]) < 1e-4
+
+
+def tune_with_memory(task: TuningTask, gib: float) -> None:
+    engine._memory_gib = lambda _: gib  # type: ignore[assignment]
+    summary = tune_rank(task, lambda metrics: None)
+    if dist.get_rank() == 0:
+        (Path(str(task.output_folder)) / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(("gib", "stage"), [(1.0, 0), (1e-6, 3)])
+def test_the_stage_is_the_least_that_fits_the_workers(
+    gib: float, stage: int, tmp_path: Path, plain_loop: tuple[dict[str, torch.Tensor], list[float]]
+) -> None:
+    options = GATHER_EVERYTHING if stage == 3 else {}
+    execution = TuningExecution(zero_options=options)
+    task = toy_task(tmp_path, open_schedule=toy_schedule(STEPS), execution=execution)
+    assert run_workers(tune_with_memory, 2, task, gib) == [0, 0]
+    summary = json.loads((tmp_path / "output" / "summary.json").read_text())
+    assert summary["zero_stage"] == stage and f"{gib:.1f} GiB" in summary["zero_reason"]
+    assert losses(tmp_path) == pytest.approx(plain_loop[1], rel=1e-5)
 
 
 def tune_with_small_head_slices(task: TuningTask) -> None:

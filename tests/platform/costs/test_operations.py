@@ -1,4 +1,4 @@
-"""MFU: the counted work equals torch's own counter on small models, and peaks are known or there is none."""
+"""The counted work equals torch's own counter on small models."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from behaviorlm.model.kept_tail import kept_tail
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.token_tree import TreeWriter
-from behaviorlm_ray.tuning.utilization import StepWork, model_work, peak_teraflops, step_work
+from behaviorlm_ray.costs.operations import StepWork, model_work, step_work
 
 LENGTH = 24
 
@@ -144,21 +144,3 @@ def test_the_work_of_a_tree_counts_shared_tokens_once() -> None:
     assert step_work([tree, tree]) == StepWork(
         tokens=12, attention_pairs=2 * (1 + 2 + 3 + 4 + 5 + 4), readouts=0, sample_readouts=0
     )
-
-
-@pytest.mark.parametrize(
-    ("device", "dtype", "peak"),
-    [
-        ("NVIDIA H100 80GB HBM3", "bfloat16 with float32 masters", 989.0),
-        ("NVIDIA H100 PCIe", "bfloat16 with float32 masters", 756.0),
-        ("NVIDIA A100-SXM4-80GB", "bfloat16 with float32 masters", 312.0),
-        ("NVIDIA L4", "bfloat16 with float32 masters", 121.0),
-        ("NVIDIA L40S", "bfloat16 with float32 masters", 362.0),
-        ("NVIDIA L40", "bfloat16 with float32 masters", None),
-        ("NVIDIA A10", "bfloat16 with float32 masters", None),
-        ("Some GPU", "bfloat16 with float32 masters", None),
-        ("NVIDIA H100 80GB HBM3", "float32", None),
-    ],
-)
-def test_peaks_are_those_of_the_device_or_none(device: str, dtype: str, peak: float | None) -> None:
-    assert peak_teraflops(device, dtype) == peak

@@ -1,11 +1,10 @@
-"""How much of the hardware's peak a tuning run uses (MFU): the model's own work over what the device could do.
+"""Floating-point operations of a model, of which MFU is the share of a device's peak.
 
 Counted is what the mathematics needs: each token of a tree once, attention to its ancestors, the LM head where
 something is read out. What an implementation computes on top (masked pairs, repeated instructions, recomputed
-activations) does not raise it. Where the work or the peak is not known for sure there is no number.
+activations) does not raise it. Where the work is not known for sure there is no number.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,19 +12,6 @@ from torch import nn
 
 from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.trees.token_tree import TokenTree
-
-BFLOAT16_PEAK_TERAFLOPS: tuple[tuple[str, float], ...] = (
-    (r"\bB200\b", 2250.0),
-    (r"\bH200\b", 989.0),
-    (r"\bH100 NVL\b", 835.0),
-    (r"\bH100 PCIe\b", 756.0),
-    (r"\bH100\b", 989.0),
-    (r"\bA100\b", 312.0),
-    (r"\bL40S\b", 362.0),
-    (r"\bL4\b", 121.0),
-    (r"\bA10G\b", 70.0),
-)
-"""Dense bfloat16 peaks of NVIDIA's data sheets, by what the device calls itself; the first match counts."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +29,7 @@ class StepWork:
 
 @dataclass(frozen=True)
 class ModelWork:
-    """Floating-point operations of one forward and backward pass, by what they grow with."""
+    """Floating-point operations of a pass over some packs, by what they grow with."""
 
     per_token: float
     per_attention_pair: float
@@ -78,14 +64,18 @@ def operations(work: ModelWork | None, packs: Sequence[TokenTree]) -> float:
     return 0.0 if work is None else work.of(step_work(packs))
 
 
-def model_work(model: nn.Module, label_tokens: int | None = None, kept_tokens: int = 0) -> ModelWork | None:
+def model_work(
+    model: nn.Module, label_tokens: int | None = None, kept_tokens: int = 0, *, is_trained: bool = True
+) -> ModelWork | None:
     """Work of a dense transformer: a multiplication and an addition for each weight, token and product.
 
     A trained weight takes part in three products (forward, gradient of the input, its own gradient), a frozen one in
     two: 6 N and, with LoRA, 4 N. Attention is four products in the backward pass for two in the forward one. None for
     models that this does not describe (experts, convolutions, state spaces). Call it before parameters are sharded.
     label_tokens: tokens that the loss of samples is over; None: all. kept_tokens: of what holds samples to it.
+    is_trained: False for a forward pass alone, which is one product a weight, and two of attention.
     """
+    trained, frozen, of_attention = (6, 4, 12) if is_trained else (2, 2, 4)
     inner = causal_lm(model)
     config = inner.config
     heads, layers = getattr(config, "num_attention_heads", None), getattr(config, "num_hidden_layers", None)
@@ -111,19 +101,13 @@ def model_work(model: nn.Module, label_tokens: int | None = None, kept_tokens: i
             continue
         if parameter.dim() > 2:
             return None
-        per_token += (6 if parameter.requires_grad else 4) * parameter.numel()
+        per_token += (trained if parameter.requires_grad else frozen) * parameter.numel()
     weights = [parameter for parameter in head.parameters() if parameter.dim() == 2]
-    per_readout = float(sum((6 if weight.requires_grad else 4) * weight.numel() for weight in weights))
+    per_readout = float(
+        sum((trained if weight.requires_grad else frozen) * weight.numel() for weight in weights)
+    )
     per_row = per_readout / config.vocab_size
     rows = config.vocab_size if label_tokens is None else label_tokens
-    return ModelWork(per_token, 12.0 * layers * width, per_readout, per_row * rows, per_row * kept_tokens)
-
-
-def peak_teraflops(device_name: str, dtype: str) -> float | None:
-    """The device's peak for a dtype in 10^12 operations a second; None where it is not known."""
-    if not dtype.startswith("bfloat16"):
-        return None  # float32 runs on other units, or not, by a setting
-    for pattern, peak in BFLOAT16_PEAK_TERAFLOPS:
-        if re.search(pattern, device_name):
-            return peak
-    return None
+    return ModelWork(
+        per_token, float(of_attention * layers * width), per_readout, per_row * rows, per_row * kept_tokens
+    )

@@ -1,0 +1,56 @@
+"""Hours follow from operations and shares of the peak that stand in the record of a measured card."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from behaviorlm_ray.costs.cards import card_of
+from behaviorlm_ray.costs.stage_cost import MEASURED_SHARES, StageCost, measured_share, model_hours, table
+
+RECORD = Path(__file__).parents[3] / "benchmarks" / "results" / "nvidia-h200.json"
+SHAPES = ("0.5B", "1.5B", "8B")
+
+
+def best(kind: str, shape: str) -> float:
+    """The largest share of a shape in the record; scoring: over the trie."""
+    rows = [row for run in json.loads(RECORD.read_text())["runs"] for row in run["sections"].get(kind, [])]
+    return max(
+        row["mfu"]
+        for row in rows
+        if row["shape"] == shape
+        and not row.get("checkpointing")
+        and row.get("normalization", "trie") == "trie"
+    )
+
+
+@pytest.mark.parametrize("kind", MEASURED_SHARES)
+def test_shares_are_those_of_the_record(kind: str) -> None:
+    assert [share for _, share in MEASURED_SHARES[kind]] == pytest.approx(
+        [best(kind, shape) for shape in SHAPES], abs=6e-4
+    )
+
+
+def test_a_size_between_is_told_from_its_neighbors() -> None:
+    (small, low), (middle, measured), (large, high) = MEASURED_SHARES["tuning"]
+    assert measured_share("tuning", small / 9) == low and measured_share("tuning", large * 9) == high
+    assert measured_share("tuning", middle) == pytest.approx(measured)
+    assert low < measured_share("tuning", 0.7e9) < measured
+
+
+def test_hours_are_of_one_card_or_of_a_core_or_not_told() -> None:
+    cost, card = StageCost(operations=3.6e18, share=0.25), card_of("NVIDIA H200")
+    assert card is not None
+    assert model_hours(cost, card, None) == pytest.approx(3.6e18 / (989e12 * 0.25) / 3600)
+    assert model_hours(cost, None, 20.0) == pytest.approx(3.6e18 / 20e9 / 3600)
+    assert model_hours(cost, None, None) is None
+
+
+def test_a_table_sums_what_adds_up_and_takes_the_most_of_what_does_not() -> None:
+    rows = [
+        ("a", StageCost(1e6, 2e12, 0.1, 3e9, 4e9, 5e9, 3600)),
+        ("b", StageCost(2e6, 3e12, 0.1, 2e9, 1e9, 9e9, 0)),
+    ]
+    lines = table(rows, None, 1.0, 2.0)
+    assert lines[-2].split() == ["all", "3", "M", "5", "T", "3", "GB", "5", "GB", "9", "GB", "1.4", "1"]
+    assert lines[-1].strip().startswith("2.78 in the currency")
