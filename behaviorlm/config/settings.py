@@ -1,6 +1,7 @@
 """Groups of settings, each key described once: loaded, validated with all problems at once, and told."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from behaviorlm.config.masking import masked
+from behaviorlm.config.masking import HIDDEN, masked
 from behaviorlm.config.overrides import with_overrides
 from behaviorlm.config.written import Written, plain_copy, read_yaml
 from behaviorlm.errors import ConfigError
+
+_SECRET = re.compile(r"password|secret|(?:^|_)(?:api)?key(?:_|$)|(?:^|_)token$", re.IGNORECASE)
+"""Keys, unknown ones among them, into which somebody may write a secret itself."""
 
 
 class Settings(BaseModel):
@@ -87,17 +91,18 @@ def _readable(error: ValidationError, settings_class: type[Settings], source: st
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(
-                f"  {path}: unknown key (value {masked(repr(problem['input']))}){_nearest(path, known)}"
+                f"  {path}: unknown key (value {_shortened(path, problem['input'])}){_nearest(path, known)}"
             )
         elif problem["type"] == "missing":
             lines.append(f"  {path}: required, but not given")
         else:
-            lines.append(f"  {path or '(whole)'}: {problem['msg']}; got {_shortened(problem['input'])}")
+            lines.append(f"  {path or '(whole)'}: {problem['msg']}; got {_shortened(path, problem['input'])}")
     return "\n".join(lines)
 
 
-def _shortened(value: Any) -> str:
-    text = masked(repr(value))
+def _shortened(path: str, value: Any) -> str:
+    """A value as an error shows it, but for what a secret may have been written into by mistake."""
+    text = HIDDEN if _SECRET.search(path.rpartition(".")[2]) else masked(repr(value))
     return text if len(text) <= 200 else text[:200] + "…"
 
 

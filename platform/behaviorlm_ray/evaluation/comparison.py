@@ -8,6 +8,7 @@ Label scores come in batches, and few numbers are kept of each sample and predic
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,7 @@ def compare(
     samples: EvaluatedSamples,
     scores: Mapping[str, ArmScores],
     *,
+    opponents: Mapping[str, ArmScores] = MappingProxyType({}),
     tau_grid: Sequence[float],
     resampling: Resampling,
     tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
@@ -146,7 +148,8 @@ def compare(
     """Compare models, by name, and counting.
 
     Each predictor is reported under each decision rule, as validation chooses it; each model with its front
-    (`AdjustmentFront`), and the one that validation prefers mixed with counting, too. truth: the synthetic world of the
+    (`AdjustmentFront`), and the one that validation prefers mixed with counting, too. opponents: predictors that are
+    measured likewise, and cannot be served. truth: the synthetic world of the
     log; a model beyond what can be known raises DataError. told: gets what is kept of each predictor on test, by name.
     """
     facts = sample_facts(log, samples)
@@ -166,7 +169,7 @@ def compare(
         asked = Asked(is_model, is_model and known is not None, listener)
         predictors[name] = measure_predictor(of, rules, asked)
 
-    for name, of in {**counting.baselines(), COUNTS: counting.alone(), **natural}.items():
+    for name, of in {**counting.baselines(), COUNTS: counting.alone(), **opponents, **natural}.items():
         measure(name, of)
     mixtures = {}
     winner = best([option for name in scores for option in _options(name, predictors[name])])

@@ -15,6 +15,7 @@ from behaviorlm_ray.evaluation.comparison import Resampling, compare
 from behaviorlm_ray.evaluation.prediction_table import PredictionTable
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
+from behaviorlm_ray.pipeline.endpoint_comparison import AskedEndpoints, endpoints_of
 from behaviorlm_ray.pipeline.predict import (
     RETENTION,
     SCORES,
@@ -65,11 +66,11 @@ def evaluate(run: Run) -> Stage:
         name="evaluate",
         version=VERSION,
         identity={
-            "evaluation": {key: value for key, value in evaluation.items() if key != "cloze"},
+            "evaluation": {key: of for key, of in evaluation.items() if key not in ("cloze", "endpoints")},
             "world": truth and truth.open().version,
             **run.few_shot_identity,
         },
-        inputs={"prepared": prepare(run), **arms_of(run), **_selections(run)},
+        inputs={"prepared": prepare(run), **endpoints_of(run), **arms_of(run), **_selections(run)},
         body=lambda folder, made: _evaluate(folder, made, settings),
         input_checks={"prepared": lambda prepared: check_samples(settings, open_log(prepared, settings))},
         arm=run.arm,
@@ -128,24 +129,26 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
         storage.writing_file(folder.output / PREDICTIONS) as path,
         PredictionTable(path, log, samples.test) as table,
     ):
-        comparison = compare(
+        comparing = partial(
+            compare,
             log,
-            samples,
-            scores,
             tau_grid=evaluation.tau,
             resampling=Resampling(evaluation.bootstrap_samples, evaluation.seed),
             tail_minimum_targets=evaluation.tail_minimum_targets,
             truth=evaluation.truth,
-            told=table.write,
         )
+        asked = AskedEndpoints(log, settings, made, samples)
+        comparison = comparing(samples, scores, opponents=asked.of_all_samples, told=table.write)
+    asked.settle(comparison)
     few, few_told = few_shot_counts(log), few_shots_in_words(log)
     results = comparison.results | {"retention": retention} | ({} if few is None else {"few_shot": few})
+    results |= asked.results(comparing, {arm: (made[arm], of.mix) for arm, of in scores.items()})
     details = comparison.details | {TRAINED_ON: trained_on}
     storage.write_replacing(folder.output / RESULTS, json.dumps(results, indent=1).encode())
     storage.write_replacing(folder.output / DETAILS, json.dumps(details, indent=1).encode())
     rows = {"test": count(samples.test), "validation": count(samples.validation)}
     warnings = [*([] if few_told is None else [few_told]), *plain_warnings(settings, log)]
-    return StageResult(rows=rows, warnings=[*warnings, *comparison.warnings])
+    return StageResult(rows=rows, warnings=[*warnings, *comparison.warnings, *asked.warnings()])
 
 
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:
