@@ -46,7 +46,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 10
+VERSION = 11
 
 RESULTS = "results.json"
 DETAILS = "details.json"

@@ -1,4 +1,4 @@
-"""A real HTTP server that answers chat completions, from a real model if asked to, with faults in between on request."""
+"""A real HTTP server that answers chat completions, from a real model if asked to, with faults on request."""
 
 import json
 import threading
@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass
 class ChatServer:
-    """State: `faults`, given to the next requests; `bodies` and `keys` of all requests; `at_once`, the most at a time."""
+    """State: `faults`, given to the next requests; `bodies` and `keys` of all; `at_once`, the most at a time."""
 
     answer: Answer
     faults: list[Fault] = field(default_factory=list)
@@ -121,7 +121,9 @@ def language_model(folder: Path) -> Answer:
                 ]
                 said.append(int(tokens[0]))
                 told.append(top[0] | {"top_logprobs": top})
-        found = completion(tokenizer.decode(said), logprobs={"content": told} if body.get("logprobs") else None)
+        found = completion(
+            tokenizer.decode(said), logprobs={"content": told} if body.get("logprobs") else None
+        )
         found["usage"] = {"prompt_tokens": len(ids), "completion_tokens": len(said)}
         return found
 

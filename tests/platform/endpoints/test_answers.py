@@ -47,7 +47,9 @@ def test_a_spelling_that_two_names_share_names_neither() -> None:
 
 
 @given(st.permutations(range(7)), st.integers(0, 7), st.integers(0, 6))
-def test_places_of_a_ranking_are_the_ranks_that_metrics_see(order: list[int], named: int, target: int) -> None:
+def test_places_of_a_ranking_are_the_ranks_that_metrics_see(
+    order: list[int], named: int, target: int
+) -> None:
     scores = ranked_scores(order[:named], 7)
     whole = [*order[:named], *sorted(order[named:])]
     found = outcomes(scores[None], np.array([target]))
@@ -59,7 +61,9 @@ def test_places_of_a_ranking_are_the_ranks_that_metrics_see(order: list[int], na
 def test_names_that_begin_with_different_tokens_get_what_these_are_given() -> None:
     shares = {" door": 0.5, " lamp": 0.2, " Pay": 0.1, " 3": 0.05, " nothing": 0.05}
     steps = [(" door", {token: math.log(share) for token, share in shares.items()})]
-    scores, heard = token_scores(steps, Names(["door", "lamp on", "Pay, the bill", "3. floor", "sleep", "eat"]))
+    scores, heard = token_scores(
+        steps, Names(["door", "lamp on", "Pay, the bill", "3. floor", "sleep", "eat"])
+    )
     np.testing.assert_allclose(np.exp(scores) - LEAST, [0.5, 0.2, 0.1, 0.05, 0.05, 0.05], atol=1e-6)
     assert heard == Heard(1, 0, 1)
 
@@ -73,13 +77,13 @@ def test_along_a_path_each_branch_gets_its_share_of_a_whole_tree(
     paths: list[list[str]], seed: int, data: st.DataObject
 ) -> None:
     """Against a walk over names as tuples of tokens, each ended by an end of its own, so that none begins another."""
-    names = sorted({tuple(f" {word}" for word in path) + (" end",) for path in paths})
+    names = sorted({(*(f" {word}" for word in path), " end") for path in paths})
     texts = ["".join(name).strip() for name in names]
     if len(set(texts)) < len(texts) or len(texts) < 2:
         return
     random = np.random.default_rng(seed)
     answer = data.draw(st.sampled_from(names))
-    expected = {name: 0.0 for name in names}
+    expected = dict.fromkeys(names, 0.0)
     steps, mass = [], 1.0
     for depth, token in enumerate(answer):
         inside = [name for name in names if name[:depth] == answer[:depth]]

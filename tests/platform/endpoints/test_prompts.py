@@ -54,7 +54,9 @@ def test_the_list_holds_the_most_frequent_behaviors_and_examples_are_training_sa
         return ChatPrompts(log, EndpointSettings(url="http://host", model="small", **keys)).system
 
     assert "\n".join(names) + "\n\nAnswer with the 8 behaviors" in system()
-    assert "\n".join(names[:3]) + "\n\n" in system(listed=3, ranked=2) and "the 2 behaviors" in system(ranked=2)
+    assert "\n".join(names[:3]) + "\n\n" in system(listed=3, ranked=2) and "the 2 behaviors" in system(
+        ranked=2
+    )
     with_examples = system(examples=1000)
     used = sum(map(len, rows_of_split(log, "train")))
     shown = with_examples.partition("what came next:\n\n")[2].rpartition("\n\n")[0].split("\n\n")

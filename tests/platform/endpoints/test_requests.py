@@ -85,7 +85,7 @@ def test_patience_ends_and_a_longer_pause_than_that_is_not_begun() -> None:
     clock = CountedTime()
     with serving(lambda body: completion("lamp on")) as server:
         server.faults = [Fault(502)] * 1000
-        with pytest.raises(ModelError, match="within 60 s: HTTP 502.*resumable"):
+        with pytest.raises(ModelError, match=r"within 60 s: HTTP 502.*resumable"):
             asked(server, clock)
         assert 60 <= sum(clock.pauses) < 70
         begun = clock.time
@@ -136,7 +136,12 @@ def test_a_key_that_is_not_set_or_written_into_the_configuration_is_refused(
     monkeypatch.delenv("SOME_KEY", raising=False)
     with pytest.raises(ConfigError, match="SOME_KEY"):
         Endpoint(EndpointSettings(url="https://host/v1", model="small", key_variable="SOME_KEY"))
-    for wrong in ({"key_variable": KEY}, {"api_key": KEY}, {"token": KEY}, {"url": f"https://u:{KEY}@host/v1"}):
+    for wrong in (
+        {"key_variable": KEY},
+        {"api_key": KEY},
+        {"token": KEY},
+        {"url": f"https://u:{KEY}@host/v1"},
+    ):
         with pytest.raises(ConfigError) as error:
             validate_settings(EndpointSettings, {"url": "https://host/v1", "model": "small"} | wrong, "here")
         assert KEY not in str(error.value) and next(iter(wrong)) in str(error.value)
