@@ -110,8 +110,10 @@ def language_model(folder: Path) -> Answer:
         said: list[int] = []
         told = []
         with lock, torch.no_grad():
+            read, past = ids, None
             while len(said) < body["max_tokens"]:
-                logprobs = model(torch.tensor([ids + said])).logits[0, -1].log_softmax(-1)
+                found = model(torch.tensor([read]), past_key_values=past, use_cache=True, logits_to_keep=1)
+                past, logprobs = found.past_key_values, found.logits[0, -1].log_softmax(-1)
                 values, tokens = logprobs.topk(body.get("top_logprobs", 1))
                 if int(tokens[0]) == tokenizer.eos_token_id:
                     break
@@ -120,11 +122,10 @@ def language_model(folder: Path) -> Answer:
                     for token, value in zip(tokens.tolist(), values.tolist(), strict=True)
                 ]
                 said.append(int(tokens[0]))
+                read = said[-1:]
                 told.append(top[0] | {"top_logprobs": top})
-        found = completion(
-            tokenizer.decode(said), logprobs={"content": told} if body.get("logprobs") else None
-        )
-        found["usage"] = {"prompt_tokens": len(ids), "completion_tokens": len(said)}
-        return found
+        of_tokens = {"content": told} if body.get("logprobs") else None
+        usage = {"prompt_tokens": len(ids), "completion_tokens": len(said)}
+        return completion(tokenizer.decode(said), logprobs=of_tokens) | {"usage": usage}
 
     return answer

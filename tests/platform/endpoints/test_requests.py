@@ -87,7 +87,7 @@ def test_patience_ends_and_a_longer_pause_than_that_is_not_begun() -> None:
         server.faults = [Fault(502)] * 1000
         with pytest.raises(ModelError, match=r"within 60 s: HTTP 502.*resumable"):
             asked(server, clock)
-        assert 60 <= sum(clock.pauses) < 70
+        assert 59.9 < sum(clock.pauses) < 70
         begun = clock.time
         server.faults = [Fault(429, b"tomorrow", {"Retry-After": "86400"})]
         with pytest.raises(ModelError, match="tomorrow"):
@@ -101,7 +101,7 @@ def test_an_endpoint_that_is_not_there_is_waited_for_too() -> None:
     clock, lost = CountedTime(), list[int]()
     with pytest.raises(ModelError, match="Connection refused"):
         asked(server, clock, lost)
-    assert sum(clock.pauses) >= 60 and not lost
+    assert sum(clock.pauses) > 59.9 and not lost
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
