@@ -177,7 +177,7 @@ def test_log_probabilities_of_the_first_token_are_those_of_the_model(
     for row in np.exp(scores) - LEAST:
         near = [np.nanmax(np.abs(one - row)) for one in expected if not np.isnan(one).all()]
         assert min(near) < 1e-3
-    assert np.nanmin(expected) < 0.5 < np.nanmax(expected)
+    assert np.nanmax(expected) > 3 * np.nanmin(expected)
     comparison, _, _ = compared(settings, log, made)
     assert comparison.results["models"]["chat"]["all"]["expected_calibration_error"]["value"] is not None
 
