@@ -8,7 +8,6 @@ Label scores come in batches, and few numbers are kept of each sample and predic
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -138,7 +137,6 @@ def compare(
     samples: EvaluatedSamples,
     scores: Mapping[str, ArmScores],
     *,
-    opponents: Mapping[str, ArmScores] = MappingProxyType({}),
     tau_grid: Sequence[float],
     resampling: Resampling,
     tail_minimum_targets: int = TAIL_MINIMUM_TARGETS,
@@ -148,10 +146,12 @@ def compare(
     """Compare models, by name, and counting.
 
     Each predictor is reported under each decision rule, as validation chooses it; each model with its front
-    (`AdjustmentFront`), and the one that validation prefers mixed with counting, too. opponents: predictors that are
-    measured likewise, and cannot be served. truth: the synthetic world of the
-    log; a model beyond what can be known raises DataError. told: gets what is kept of each predictor on test, by name.
+    (`AdjustmentFront`), and the one that validation prefers mixed with counting, too. Who cannot be served is measured
+    like counting. truth: the synthetic world of the log; a model beyond what can be known raises DataError. told: gets
+    what is kept of each predictor on test, by name.
     """
+    opponents = {name: of for name, of in scores.items() if not of.is_served}
+    scores = {name: of for name, of in scores.items() if of.is_served}
     facts = sample_facts(log, samples)
     found = circumstances(log, samples.test, facts)
     counting = Counting(counted_log(log, samples), facts)

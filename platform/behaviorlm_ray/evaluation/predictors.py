@@ -23,7 +23,7 @@ class ArmScores:
     its PMI form and as mean per token, too. mix: log shares of the behaviors that it was last tuned on, float64[K];
     None: the log's own, or not known. own_mix: added to the scores it gives what the plain rule ranks by, float64[K];
     None: nothing. counts_tokens: a score is a sum over all tokens of a name; over a closed trie it
-    is not, and there is no mean per token.
+    is not, and there is no mean per token. is_served: whether it can be exported; who cannot is never recommended.
     """
 
     validation: Predictor
@@ -32,6 +32,7 @@ class ArmScores:
     mix: NDArray[np.float64] | None = None
     counts_tokens: bool = True
     own_mix: NDArray[np.float64] | None = None
+    is_served: bool = True
 
 
 def at_natural_prior(scores: ArmScores, shift: NDArray[np.float64] | None) -> ArmScores:

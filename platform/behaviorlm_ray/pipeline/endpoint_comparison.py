@@ -6,6 +6,7 @@ every other predictor measured anew on its samples: nothing is compared across d
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -77,7 +78,7 @@ class AskedEndpoints:
                     arm: scores_among(predicted, self._log, self._every, samples, mix)
                     for arm, (predicted, mix) in arms.items()
                 }
-                comparison = comparing(samples, scores, opponents={name: self._scores(name)})
+                comparison = comparing(samples, scores | {name: self._scores(name)})
                 self.settle(comparison)
                 found[name] |= {
                     **{key: comparison.results[key] for key in ("samples", "models")},
@@ -101,7 +102,7 @@ class AskedEndpoints:
 
     def _scores(self, name: str) -> ArmScores:
         of = self._samples[name]
-        return scores_among(self._made[_input(name)], self._log, of, of)
+        return replace(scores_among(self._made[_input(name)], self._log, of, of), is_served=False)
 
     def _heard(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(storage.read_text(self._made[_input(name)].folder / HEARD))

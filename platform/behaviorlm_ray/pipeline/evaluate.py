@@ -138,7 +138,7 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
             truth=evaluation.truth,
         )
         asked = AskedEndpoints(log, settings, made, samples)
-        comparison = comparing(samples, scores, opponents=asked.of_all_samples, told=table.write)
+        comparison = comparing(samples, scores | asked.of_all_samples, told=table.write)
     asked.settle(comparison)
     few, few_told = few_shot_counts(log), few_shots_in_words(log)
     results = comparison.results | {"retention": retention} | ({} if few is None else {"few_shot": few})

@@ -88,7 +88,7 @@ def compared(
     )
     samples = evaluated_samples(log, settings)
     endpoints = AskedEndpoints(log, settings, made, samples)
-    comparison = comparing(samples, {}, opponents=endpoints.of_all_samples)
+    comparison = comparing(samples, endpoints.of_all_samples)
     endpoints.settle(comparison)
     return comparison, endpoints.results(comparing, {}), endpoints.warnings()
 
