@@ -138,7 +138,7 @@ class EndpointSettings(Settings):
     def description(self) -> str:
         """What the report says about it."""
         shots = f"{self.examples} examples in the prompt" if self.examples else "zero-shot"
-        return f"{self.model} behind an endpoint, {shots}, by its {self.answer}"
+        return f"{self.model}, a chat model asked over HTTP, {shots}, by its {self.answer}"
 
     @property
     def asked(self) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """The stage `ask` against a real server over the embedded base: scores, what is compared, the key, identities."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from behaviorlm.config import load_settings
@@ -23,7 +25,10 @@ from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run, open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather
+from behaviorlm_ray.report.results import model_note
+from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
+from behaviorlm_ray.stages.lease import Lease
 from tests.platform.endpoints.chat_server import Answer, ChatServer, language_model, serving
 from tests.platform.small_runs import run_data, write_log
 
@@ -206,6 +211,37 @@ def test_fewer_samples_are_compared_apart_on_the_same_ones_and_cost_nothing_twic
     of_all = said(scores_among(all_of["endpoint.chat"], log, whole, some), 5, len(log.vocabulary))
     assert np.array_equal(
         of_all, said(scores_among(made["endpoint.few"], log, some, some), 5, len(log.vocabulary))
+    )
+
+
+def test_the_comparison_has_them_beside_arms_that_can_be_served(server: ChatServer, tmp_path: Path) -> None:
+    """The arm says what `chat` says, so that both must come out alike, on all samples and on fewer."""
+    few = {"max_samples": 5, "max_validation_samples": 4}
+    settings = settings_of(tmp_path, server, "evaluation.arms=[untuned]", chat={}, few=few)
+    run, _, made = asked(settings, "chat", "few")
+    shutil.copytree(made["endpoint.chat"].folder / "scores", tmp_path / "untuned" / "scores")
+    (tmp_path / "untuned" / "retention.json").write_text("{}")
+    arm = StageOutput(made["endpoint.chat"].manifest, tmp_path / "untuned", False)
+    inputs = {"prepared": run.runner().run(prepare(run)), "untuned": arm, **made}
+    (tmp_path / "out").mkdir()
+    folder = StageFolder(tmp_path / "out", tmp_path / "checkpoints", cast(Lease, None))
+    warnings = evaluate(run).body(folder, inputs).warnings
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    of_few = results["endpoints"]["few"]
+    for models, name in ((results["models"], "chat"), (of_few["models"], "few")):
+        for metric in ("accuracy", "mrr", "macro_recall"):
+            assert models[name]["all"][metric] == models["untuned"]["all"][metric]
+    assert "few" not in results["models"] and {"few", "counts"} <= {
+        pair[side] for pair in of_few["comparisons"] for side in ("first", "second")
+    }
+    served = {option["predictor"] for option in results["recommended"]["compared"]}
+    assert served == {"counts", "untuned", "untuned+counts"}
+    assert any(text.startswith("few was asked about 5 of 12") for text in warnings)
+    told = pq.read_table(tmp_path / "out" / "predictions.parquet")["predictor"].to_pylist()
+    assert told.count("chat") == 12 and "few" not in told
+    note = model_note("chat+bayes", {}, settings.all_arms, settings.evaluation.endpoints)
+    assert note["kind"] == "baseline" and note["description"].startswith(
+        "embedded, a chat model asked over HTTP, zero"
     )
 
 
