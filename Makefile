@@ -1,4 +1,4 @@
-# make demo | gemma | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench | audit | sbom. The first of them makes a virtual environment and installs into it.
+# make demo | paper | gemma | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench | audit | sbom. The first of them makes a virtual environment and installs into it.
 # PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
 # your CUDA, set TORCH to what its website says to install, for example
 #   make test TORCH="torch==2.13.0 --index-url <index of that build>"
@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := --dist loadgroup -n
 
-.PHONY: install demo gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench audit sbom clean
+.PHONY: install demo paper gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench audit sbom clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -32,6 +32,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/python -m jobs.world --folder runs/demo/world --users 360
 	$(BIN)/python -m jobs.run --config jobs/configs/demo.yaml
+
+# Exhibits in the manner of the paper's figures and tables, with all the runs they need: an hour or two on two cores.
+# What is finished is reused; `behaviorlm paper … --dry-run` says what is left (docs/paper.md).
+paper: $(INSTALLED)
+	$(BIN)/python -m jobs.paper --config jobs/configs/paper/paper.yaml
 
 # Gemma 3 270M, a real base to try, into ~/.cache/behaviorlm: only on request, since Google's terms apply (docs/gemma.md).
 gemma: $(INSTALLED)

@@ -1,21 +1,25 @@
-"""How time and memory grow with a log: it is written, prepared, scheduled, cut for scoring and evaluated by counting.
+"""How time, memory and disk grow with a log that is written, prepared, scheduled, cut for scoring and evaluated.
 
 Every step of every size runs in a process of its own, without Ray: what a worker does, one after another, so that what
-is measured is the work and not its distribution. Prints a line for each, and the exponent of each step between the two
-largest sizes (1: twice the log takes twice as much).
+is measured is the work and not its distribution. Prints a line for each, and the exponents of each step from one size
+to the next (1: twice the log takes twice as much). Evaluated is counting.
 
     python -m benchmarks.growth FOLDER [--events 100000 1000000] [--huge 0.5] [--steps prepare schedule]
-        [--behaviors 200] [--max-samples 2000] [--write FILE]
+        [--behaviors 200] [--max-samples 2000] [--partition-megabytes 4] [--write FILE] [--remove] [--memory-gib 20]
 
 CPU seconds are of user and system; peaks are MiB of what a process holds, and of that without the pages of files that
 it maps, which a machine takes back when it likes; read and written are MiB that go through system calls (mapped pages
-do not). `--huge`: the share of all events that one user has. A prepared log is left in FOLDER for the next steps, and
-removed by `--remove`.
+do not); disk is the most that lay below FOLDER/<events> meanwhile. `--huge`: the share of all events that one user has.
+The log takes 8 bytes an event as Parquet, so parts are of 4 MB of it, half a million events.
+
+`--write`: results, after each step; what a file has already is not measured again. `--remove`: a size's files go when
+its steps are done. A step that holds more than `--memory-gib` of its own is ended, and nothing after it is run.
 """
 
 import argparse
 import json
 import math
+import os
 import resource
 import shutil
 import subprocess
@@ -23,18 +27,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-ROWS_A_FILE = 5_000_000
-EVENTS_OF_A_USER = 100
-BATCH = 1_000_000
+from benchmarks.growth_log import write_log
+
 MEBI = 2**20
+DISK_AN_EVENT = 300
+"""Bytes below FOLDER, at most: log, scratch of the first pass, prepared log."""
+TOO_LARGE = 3
+"""Exit code of a step that held more than it may."""
+KEYS = ("huge", "behaviors", "max_samples", "partition_megabytes", "memory_gib")
 BASE = Path(__file__).parents[1] / "behaviorlm" / "assets" / "base"
 
 
@@ -49,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--huge", type=float, default=0.0)
     parser.add_argument("--behaviors", type=int, default=200)
     parser.add_argument("--max-samples", type=int, default=2_000)
-    parser.add_argument("--partition-megabytes", type=int, default=64)
+    parser.add_argument("--partition-megabytes", type=int, default=4)
+    parser.add_argument("--memory-gib", type=float, default=20.0)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--remove", action="store_true")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -57,61 +65,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.here:
         print(json.dumps(_measured(asked)))
         return 0
-    found = []
-    for events in asked.events:
-        for step in asked.steps:
-            found.append(_in_its_own_process(asked, step, events))
-            print(_line(found[-1]), flush=True)
-        if asked.remove:
-            shutil.rmtree(asked.folder / str(events))
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, Any]] = []
+    if asked.write is not None and asked.write.exists():
+        found = json.loads(asked.write.read_text())
+    whole = all(_measure_size(asked, events, found) for events in asked.events)
     for step in asked.steps:
-        print(f"{step}: {_exponents([one for one in found if one['step'] == step])}")
-    if asked.write is not None:
-        asked.write.write_text(json.dumps(found, indent=1) + "\n")
-    return 0
+        for line in _exponents([one for one in found if one["step"] == step]):
+            print(f"{step}: {line}")
+    return 0 if whole else 1
 
 
-def _in_its_own_process(asked: argparse.Namespace, step: str, events: int) -> dict[str, Any]:
-    keys = ("huge", "behaviors", "max_samples", "partition_megabytes")
-    options = [word for key in keys for word in (f"--{key.replace('_', '-')}", str(getattr(asked, key)))]
+def _measure_size(asked: argparse.Namespace, events: int, found: list[dict[str, Any]]) -> bool:
+    """Add what is not measured yet of the steps of one size. Returns whether all of them ended well."""
+    known = {(one["events"], one["step"]) for one in found}
+    left = [step for step in asked.steps if (events, step) not in known]
+    if left and shutil.disk_usage(asked.folder).free < DISK_AN_EVENT * events:
+        print(f"{events:,} events need {DISK_AN_EVENT * events / 1e9:,.0f} GB of disk", flush=True)
+        return False
+    for step in left:
+        one = _in_its_own_process(asked, step, events)
+        if one is None:
+            return False
+        found.append(one)
+        print(_line(one), flush=True)
+        if asked.write is not None:
+            asked.write.write_text(json.dumps(found, indent=1) + "\n")
+    if asked.remove:
+        shutil.rmtree(asked.folder / str(events), ignore_errors=True)
+    return True
+
+
+def _in_its_own_process(asked: argparse.Namespace, step: str, events: int) -> dict[str, Any] | None:
+    options = [word for key in KEYS for word in (f"--{key.replace('_', '-')}", str(getattr(asked, key)))]
     command = [sys.executable, "-m", "benchmarks.growth", str(asked.folder), "--here"]
     command += ["--steps", step, "--events", str(events), *options]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        print(f"{events:>12,} {step:<9} failed, exit code {done.returncode}", flush=True)
+        return None
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def _line(found: dict[str, Any]) -> str:
     return (
-        f"{found['events']:>12,} {found['step']:<9} {found['cpu_seconds']:9.1f} s CPU, peak {found['peak']:8,.0f} MiB "
-        f"({found['peak_own']:,.0f} own), read {found['read']:,.0f}, written {found['written']:,.0f}; {found['told']}"
+        f"{found['events']:>12,} {found['step']:<9} {found['cpu_seconds']:9.1f} s CPU, {found['seconds']:.0f} s, peak "
+        f"{found['peak']:8,.0f} MiB ({found['peak_own']:,.0f} own), read {found['read']:,.0f}, written "
+        f"{found['written']:,.0f}, disk {found['disk']:,.0f}; {found['told']}"
     )
 
 
-def _exponents(found: Sequence[dict[str, Any]]) -> str:
-    if len(found) < 2:
-        return "one size"
-    one, two = found[-2:]
-    ratio = math.log(two["events"] / one["events"])
-    keys = ("cpu_seconds", "peak", "peak_own")
-    told = (f"{key} {math.log(max(two[key], 1e-9) / max(one[key], 1e-9)) / ratio:.2f}" for key in keys)
-    return f"from {one['events']:,} to {two['events']:,}: exponents {', '.join(told)}"
+def _exponents(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    ordered = sorted(found, key=lambda one: one["events"])
+    for one, two in pairwise(ordered):
+        ratio = math.log(two["events"] / one["events"])
+        keys = ("cpu_seconds", "peak", "peak_own", "disk")
+        told = (f"{key} {math.log(max(two[key], 1e-9) / max(one[key], 1e-9)) / ratio:.2f}" for key in keys)
+        yield f"from {one['events']:,} to {two['events']:,}: exponents {', '.join(told)}"
 
 
 def _measured(asked: argparse.Namespace) -> dict[str, Any]:
     """One step in this process. Importing what it needs comes first and is not counted."""
     (step,), (events,) = asked.steps, asked.events
-    work = STEPS[step](asked, asked.folder / str(events))
-    begin, passed = _cpu_seconds(), _passed()
-    with _peak_of_own_memory() as own:
+    folder = asked.folder / str(events)
+    work = STEPS[step](asked, folder)
+    begin, passed, started = _cpu_seconds(), _passed(), time.monotonic()
+    with _peaks(folder, asked.memory_gib * 2**30) as peaks:
         told = work()
     counted = {name: (value - passed[name]) / MEBI for name, value in _passed().items()}
     return {
         "events": events,
         "step": step,
         "cpu_seconds": _cpu_seconds() - begin,
+        "seconds": time.monotonic() - started,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "peak_own": own[0] / MEBI,
+        "peak_own": peaks["own"] / MEBI,
+        "disk": peaks["disk"] / MEBI,
         **counted,
         "told": told,
     }
@@ -128,22 +158,41 @@ def _passed() -> dict[str, int]:
 
 
 @contextmanager
-def _peak_of_own_memory() -> Iterator[list[int]]:
-    """Bytes of this process that are no page of a file, at most, looked at twenty times a second."""
-    peak, done, page = [0], threading.Event(), resource.getpagesize()
+def _peaks(folder: Path, most: float) -> Iterator[dict[str, int]]:
+    """Bytes at most: "own", of this process that are no page of a file, looked at twenty times a second; "disk", below
+    the folder, looked at each second and at the end. A process that holds more than `most` of its own is ended.
+    """
+    peaks, done, page = {"own": 0, "disk": 0}, threading.Event(), resource.getpagesize()
 
     def watch() -> None:
+        looks = 0
         while not done.wait(0.05):
             fields = Path("/proc/self/statm").read_text().split()
-            peak[0] = max(peak[0], (int(fields[1]) - int(fields[2])) * page)
+            peaks["own"] = max(peaks["own"], (int(fields[1]) - int(fields[2])) * page)
+            if peaks["own"] > most:
+                print(f"more than {most / 2**30:g} GiB of its own", file=sys.stderr, flush=True)
+                os._exit(TOO_LARGE)
+            if looks % 20 == 0:
+                peaks["disk"] = max(peaks["disk"], _bytes_below(folder))
+            looks += 1
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield peak
+        yield peaks
     finally:
         done.set()
         thread.join()
+        peaks["disk"] = max(peaks["disk"], _bytes_below(folder))
+
+
+def _bytes_below(folder: Path) -> int:
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found += os.stat(os.path.join(place, name)).st_size
+    return found
 
 
 def _settings(asked: argparse.Namespace, folder: Path) -> Any:
@@ -172,61 +221,23 @@ evaluation: {{max_samples: {asked.max_samples}, max_validation_samples: {asked.m
 
 
 def _write_log(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
-    """Users with 100 events each on average; behaviors by Zipf's law, half of them what followed the one before."""
     (events,) = asked.events
 
     def work() -> str:
-        shutil.rmtree(folder / "log", ignore_errors=True)
-        (folder / "log").mkdir(parents=True)
-        names = pa.array([f"behavior number {index}" for index in range(asked.behaviors)])
-        chance = 1 / np.arange(1, asked.behaviors + 1)
-        bytes_written = 0
-        for number, begin in enumerate(range(0, events, ROWS_A_FILE)):
-            path = folder / "log" / f"{number:04d}.parquet"
-            with pq.ParquetWriter(path, LOG_SCHEMA, compression="zstd") as writer:
-                for start in range(begin, min(begin + ROWS_A_FILE, events), BATCH):
-                    rows = min(BATCH, events - start)
-                    writer.write_table(_log_rows(asked, start, rows, events, names, chance))
-            bytes_written += path.stat().st_size
-        return f"{bytes_written / events:.1f} bytes an event"
+        return f"{write_log(folder / 'log', events, asked.behaviors, asked.huge) / events:.1f} bytes an event"
 
     return work
 
 
-LOG_SCHEMA = pa.schema(
-    [("user", pa.string()), ("behavior", pa.string()), ("time", pa.timestamp("us", tz="UTC"))]
-)
-
-
-def _log_rows(
-    asked: argparse.Namespace, start: int, rows: int, events: int, names: pa.Array, chance: np.ndarray
-) -> pa.Table:
-    random = np.random.default_rng([7, start])
-    users = max(1, events // EVENTS_OF_A_USER)
-    user = random.integers(1, users + 1, rows)
-    user[random.random(rows) < asked.huge] = 0
-    drawn = random.choice(len(names), rows, p=chance / chance.sum())
-    follows = random.random(rows) < 0.5
-    # what came before in the file is, where one user has much, what came before in the timeline
-    drawn = np.where(follows, (np.roll(drawn, 1) * 3 + 1) % len(names), drawn)
-    seconds = 1_700_000_000 + (np.arange(start, start + rows) * (10_000_000 / events))
-    return pa.table(
-        [
-            pa.array(user).cast(pa.string()),
-            names.take(pa.array(drawn)),
-            pa.array((seconds * 1e6).astype(np.int64)).cast(pa.timestamp("us", tz="UTC")),
-        ],
-        schema=LOG_SCHEMA,
-    )
-
-
 def _prepare(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
+    from behaviorlm.model.base_model import load_tokenizer
     from behaviorlm_ray.cluster import connection  # noqa: F401  # Ray is imported, not started
     from behaviorlm_ray.pipeline.run import open_run
     from behaviorlm_ray.preparation import passes
     from behaviorlm_ray.preparation.plan import PreparationPlan, partition_count
 
     settings = _settings(asked, folder)
+    load_tokenizer(settings.model)  # brings its libraries
     # what is done by processes of Ray is done by this one
     passes.is_read_here = lambda log: True
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from behaviorlm.config import KeyDescription, Settings, describe_settings, json_schema
 from behaviorlm.service.settings import ServeSettings
+from behaviorlm_lab.paper.settings import ExhibitSettings, PaperSettings
 from behaviorlm_lab.study.settings import StudySettings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.prediction.settings import CheckSettings, PredictSettings
@@ -20,11 +21,15 @@ CONFIGURATIONS: dict[str, type[Settings]] = {
     "run": RunSettings,
     "search": SearchSettings,
     "study": StudySettings,
+    "paper": PaperSettings,
+    "exhibit": ExhibitSettings,
     "predict": PredictSettings,
     "check": CheckSettings,
     "serve": ServeSettings,
 }
-"""What a configuration file may be, by the command that reads it."""
+"""What a configuration file may be, by the command that reads it; an exhibit is a file of `paper`."""
+HEADINGS = {"exhibit": "Files of exhibits"}
+"""Of what is no configuration of a command's own."""
 
 INTRODUCTION = """\
 # All keys
@@ -63,7 +68,8 @@ def reference() -> str:
     """The page: a table for each section of each configuration."""
     parts = [INTRODUCTION]
     for name, settings in CONFIGURATIONS.items():
-        parts.append(f"## behaviorlm {name}\n\n{first_line(settings)}\n")
+        heading = HEADINGS.get(name, f"behaviorlm {name}")
+        parts.append(f"## {heading}\n\n{first_line(settings)}\n")
         parts += _tables(settings, name)
     return "\n".join(parts)
 

@@ -56,7 +56,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "serving",
         "commands",
     ],
-    "behaviorlm_lab": ["world", "truth", "pretraining", "gemma", "study", "commands"],
+    "behaviorlm_lab": ["world", "truth", "pretraining", "gemma", "study", "paper", "commands"],
 }
 """The rooms of a package in their order: a room imports those before it only."""
 

@@ -77,6 +77,7 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm_lab.gemma": 962,
     "behaviorlm_lab.truth": 962,
     "behaviorlm_lab.study": 1020,
+    "behaviorlm_lab.paper": 1020,
     "behaviorlm_lab.commands": 1020,
     "jobs": 830,
 }

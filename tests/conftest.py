@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.marks import is_heavy
+from tests.marks import is_heavy, is_heavy_file, is_heavy_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +28,10 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# Before torch is: models of tests are tiny, and threads that wait for each other cost more than all else where several
+# processes share few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 NO_RAY = "/dev/null/only-a-test-marked-ray-may-start-Ray"
 """Ray keeps its sessions below this folder in tests without the mark, where none can be made."""
 
@@ -38,6 +42,15 @@ WORKER_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of a run without what is heavy, heavy files are not even imported: that takes longer than their neighbors."""
+    if "not heavy" not in (config.option.markexpr or "").split(" and "):
+        return None
+    if collection_path.is_dir():
+        return is_heavy_folder(collection_path) or None
+    return (collection_path.name.startswith("test_") and is_heavy_file(collection_path)) or None
 
 
 gc.disable()  # while test modules bring in the libraries, whose objects stay
@@ -67,10 +80,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who uses the session's Ray is marked `ray`; who starts a Ray of its own says so itself. `heavy` is told too."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Who uses the session's Ray is marked `ray`; who starts a Ray of its own says so itself. `heavy` is told where it
+    is asked for.
+    """
+    asks_for_heavy = "heavy" in (config.option.markexpr or "")
     for item in items:
-        if is_heavy(item):
+        if asks_for_heavy and is_heavy(item):
             item.add_marker("heavy")
         if "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")

@@ -15,7 +15,7 @@ from behaviorlm.baselines.frequency import (
     fit_per_user_frequency,
 )
 from behaviorlm.baselines.fusion import Fusion, fit_fusion
-from behaviorlm.baselines.markov import Markov, fit_bigram, fit_markov
+from behaviorlm.baselines.markov import Markov, count_histories, fit_bigram, fit_markov
 from behaviorlm.baselines.per_user_markov import fit_per_user_markov
 from behaviorlm.baselines.recency import fit_recency
 from behaviorlm.baselines.time_of_day import HOUR, fit_time_of_day
@@ -47,13 +47,14 @@ def _always(timelines: TimelineArrays) -> bool:
 class BaselineKind(NamedTuple):
     """What the report says about a baseline, and what fits it.
 
-    counts_history: it counts what the user did so far, which few shots leave whole. is_possible: whether a log has
-    what it needs.
+    counts_history: it counts what the user did so far, which few shots leave whole. is_markov: it takes the
+    `CountedHistories` of the log, too. is_possible: whether a log has what it needs.
     """
 
     description: str
-    fit: Callable[[TimelineArrays], Baseline]
+    fit: Callable[..., Baseline]
     counts_history: bool = False
+    is_markov: bool = False
     is_possible: Callable[[TimelineArrays], bool] = _always
 
 
@@ -85,19 +86,20 @@ BASELINES: Mapping[str, BaselineKind] = {
         fit_time_of_day,
         is_possible=lambda timelines: HOUR in timelines.context_columns,
     ),
-    "bigram": BaselineKind("what followed the last behavior most often", fit_bigram),
+    "bigram": BaselineKind("what followed the last behavior most often", fit_bigram, is_markov=True),
     "markov_order_1": BaselineKind(
-        "interpolated back-off over the last behavior", partial(fit_markov, order=1)
+        "interpolated back-off over the last behavior", partial(fit_markov, order=1), is_markov=True
     ),
     "markov_order_2": BaselineKind(
-        "interpolated back-off over the last two behaviors", partial(fit_markov, order=2)
+        "interpolated back-off over the last two behaviors", partial(fit_markov, order=2), is_markov=True
     ),
     "markov_order_3": BaselineKind(
-        "interpolated back-off over the last three behaviors", partial(fit_markov, order=3)
+        "interpolated back-off over the last three behaviors", partial(fit_markov, order=3), is_markov=True
     ),
     WITH_CONTEXT: BaselineKind(
         "the same, and over the context known before the event",
         partial(fit_markov, order=3, use_context=True),
+        is_markov=True,
         is_possible=lambda timelines: timelines.contexts > 1,
     ),
     FUSION: BaselineKind(
@@ -114,12 +116,15 @@ def fit_baselines(timelines: TimelineArrays) -> dict[str, Baseline]:
 
     Raises DataError without training events.
     """
-    if not len(timelines.training_rows()):
+    if not any(len(rows) for rows in timelines.training_blocks()):
         raise DataError("baselines need training events, and the timelines have none; check the split")
+    counted = count_histories(timelines, 3, timelines.contexts > 1)
     found: dict[str, Baseline] = {}
     for name, kind in BASELINES.items():
-        if kind.is_possible(timelines):
-            found[name] = _fuse(timelines, found) if name == FUSION else kind.fit(timelines)
+        if name == FUSION:
+            found[name] = _fuse(timelines, found)
+        elif kind.is_possible(timelines):
+            found[name] = kind.fit(timelines, counted=counted) if kind.is_markov else kind.fit(timelines)
     return found
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
 
-# Rows of the log are taken in blocks of about this many counts.
-COUNTS_PER_BLOCK = 4_000_000
+EVENTS_PER_BLOCK = 2**20
+"""Events that are counted at a time (our choice)."""
 
 
 def training_prior(timelines: TimelineArrays) -> NDArray[np.float64]:
@@ -72,48 +72,35 @@ def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
 def past_counts(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
     """How often each known behavior occurred in the timeline before each row, float64[len(rows), K].
 
-    Looks at the timelines from the first row's to the last row only, so that asking in slices costs little more.
+    Looks at what lies between the rows that are asked for and the beginnings of their timelines, each event once.
     """
-    result = np.empty((len(rows), timelines.behaviors))
+    behaviors = timelines.behaviors
     if not len(rows):
-        return result
+        return np.empty((0, behaviors))
     order = np.argsort(rows, kind="stable")
-    wanted = np.asarray(rows)[order]
-    carried = np.zeros(timelines.behaviors)  # counts of the timeline that runs into the block
-    step = max(1, COUNTS_PER_BLOCK // max(1, timelines.behaviors))
-    stop = int(wanted[-1]) + 1
-    for begin in range(int(timelines.user_start[wanted[0]]), stop, step):
-        end = min(begin + step, stop)
-        behavior = timelines.behavior[begin:end]
-        start = timelines.user_start[begin:end]
-        first, last = np.searchsorted(wanted, [begin, end])
-        if first < last:
-            result[order[first:last]] = _counts_in_block(
-                behavior, start - begin, wanted[first:last] - begin, carried
-            )
-        last_start = int(start[-1])
-        if last_start >= begin:
-            carried = np.zeros(timelines.behaviors)
-        tail = behavior[max(last_start, begin) - begin :]
-        carried = carried + np.bincount(tail[tail >= 0], minlength=timelines.behaviors)
+    wanted = np.asarray(rows, np.int64)[order]
+    start = timelines.user_start[wanted]
+    is_first = np.append(True, start[1:] != start[:-1])
+    # Events since the row before that is asked for in the same timeline, or since its beginning.
+    since = np.where(is_first, start, np.append(0, wanted[:-1]))
+    ends = np.cumsum(wanted - since)
+    counts = np.zeros((len(rows), behaviors))
+    for begin in range(0, int(ends[-1]), EVENTS_PER_BLOCK):
+        event = np.arange(begin, min(begin + EVENTS_PER_BLOCK, int(ends[-1])))
+        owner = np.searchsorted(ends, event, side="right")
+        behavior = timelines.behavior[wanted[owner] - ends[owner] + event]
+        known = behavior >= 0
+        first, last = int(owner[0]), int(owner[-1]) + 1
+        cell = (owner[known] - first) * behaviors + behavior[known]
+        found = np.bincount(cell, minlength=(last - first) * behaviors)
+        counts[first:last] += found.reshape(-1, behaviors)
+    np.cumsum(counts, axis=0, out=counts)  # whole numbers, so exact
+    group = np.flatnonzero(is_first)
+    before = np.concatenate([np.zeros((1, behaviors)), counts[group[1:] - 1]])
+    counts -= before[np.cumsum(is_first) - 1]
+    result = np.empty(counts.shape)
+    result[order] = counts
     return result
-
-
-def _counts_in_block(
-    behavior: NDArray[np.int32],
-    start: NDArray[np.int64],
-    inside: NDArray[np.integer],
-    carried: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """The counts at the rows `inside` a block; `start` is below 0 for the timeline of which `carried` came before."""
-    one_hot = np.zeros((len(behavior) + 1, len(carried)), np.int32)
-    known = np.flatnonzero(behavior >= 0)
-    one_hot[known + 1, behavior[known]] = 1
-    cumulative = one_hot.cumsum(axis=0, dtype=np.int32)
-    base = np.maximum(start[inside], 0)
-    counts = (cumulative[inside] - cumulative[base]).astype(np.float64)
-    counts[start[inside] < 0] += carried
-    return counts
 
 
 def own_past(
@@ -121,7 +108,7 @@ def own_past(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """For each row: past events of its own behavior, and past events of known behaviors, in its timeline."""
     own, seen = np.empty(len(rows)), np.empty(len(rows))
-    for run, inside, places in timelines.whole_timelines(rows):
+    for run, inside, places in timelines.pasts_of(rows):
         own[places], seen[places] = _own_past_in(run, inside)
     return own, seen
 

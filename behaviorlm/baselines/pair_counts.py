@@ -54,7 +54,16 @@ class PairCounts:
 
 
 def _added_up(key: Int64, behavior: NDArray[np.int32], count: Int64, behaviors: int) -> _Pairs:
-    keys, state = np.unique(key, return_inverse=True)  # a product of keys and behaviors might overflow
-    pairs, of_pair = np.unique(state * behaviors + behavior, return_inverse=True)
-    times = np.bincount(of_pair, count, len(pairs)).astype(np.int64)
-    return _Pairs(keys[pairs // behaviors], (pairs % behaviors).astype(np.int32), times)
+    order = _order(key, behavior, behaviors)
+    key, behavior, count = key[order], behavior[order], count[order]
+    is_new = np.append(True, (key[1:] != key[:-1]) | (behavior[1:] != behavior[:-1]))[: len(key)]
+    begins = np.flatnonzero(is_new)
+    times = np.add.reduceat(count, begins) if len(begins) else count
+    return _Pairs(key[begins], behavior[begins], times)
+
+
+def _order(key: Int64, behavior: NDArray[np.int32], behaviors: int) -> Int64:
+    """The places of pairs by state and behavior: one sort where both fit into a number, which is far quicker."""
+    if int(key.max(initial=0)) < 2**63 // behaviors - 1:
+        return np.argsort(key * behaviors + behavior)
+    return np.lexsort((behavior, key))

@@ -27,7 +27,7 @@ class PerUserMarkov:
         """
         below = np.exp(self.below.predict(timelines, rows).astype(np.float64))
         past = np.empty(below.shape)
-        for run, inside, places in timelines.whole_timelines(rows):
+        for run, inside, places in timelines.pasts_of(rows):
             by_last, place = _by_last(run)
             past[places] = past_counts(by_last, place[inside])
         seen = past.sum(axis=1, keepdims=True)
@@ -45,7 +45,7 @@ def fit_per_user_markov(timelines: TimelineArrays) -> PerUserMarkov:
     own, seen = own_past(timelines, rows)
     backed = (own + below.concentration * below.prior[target]) / (seen + below.concentration)
     followed, times = np.empty(len(rows)), np.empty(len(rows))
-    for run, inside, places in timelines.whole_timelines(rows):
+    for run, inside, places in timelines.pasts_of(rows):
         by_last, place = _by_last(run)
         followed[places], times[places] = own_past(by_last, place[inside])
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.files.scratch import ScratchColumn
 from behaviorlm.timelines.splits import TRAIN
 
 ROWS_PER_BLOCK = 2**21
@@ -19,7 +20,7 @@ HISTORY_ONLY = -1
 
 @dataclass(frozen=True)
 class TimelineArrays:
-    """All timelines one after another, one row per event, arrays of length N.
+    """All timelines one after another, one row per event, arrays of length N; of a whole log in a scratch file.
 
     behavior: int32, vocabulary index, -1 = unseen in training. user_start: int64, the row at which the row's
     timeline begins (its session, where histories do not cross them). is_target: bool. split: int8, 0 train,
@@ -40,7 +41,12 @@ class TimelineArrays:
 
     def target_rows(self, split: int) -> NDArray[np.int64]:
         """Rows of the samples of one split, in order."""
-        return np.flatnonzero(self.is_target & (self.split == split))
+        blocks = (slice(begin, begin + ROWS_PER_BLOCK) for begin in range(0, len(self.split), ROWS_PER_BLOCK))
+        found = [
+            block.start + np.flatnonzero(self.is_target[block] & (self.split[block] == split))
+            for block in blocks
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *found])
 
     def training_rows(self) -> NDArray[np.int64]:
         """Rows whose behavior may be counted: every training event of a known behavior, target or not."""
@@ -52,34 +58,41 @@ class TimelineArrays:
             block = slice(begin, begin + ROWS_PER_BLOCK)
             yield begin + np.flatnonzero((self.split[block] == TRAIN) & (self.behavior[block] >= 0))
 
-    def whole_timelines(
+    def pasts_of(
         self, rows: NDArray[np.integer]
     ) -> Iterator[tuple["TimelineArrays", NDArray[np.int64], NDArray[np.int64]]]:
-        """Runs of whole timelines, of about so many rows or of one timeline, that any of `rows` lies in.
+        """The timelines that any of `rows` lies in, each up to the last of them, one after another: so many rows at a
+        time, or one timeline. What is of no use to the rows asked for is not looked at.
 
-        Yields the run, which of its rows are among `rows`, and which of `rows` they are.
+        Yields these timelines, which of their rows are among `rows`, and which of `rows` they are.
         """
         order = np.argsort(rows, kind="stable")
         wanted = np.asarray(rows, np.int64)[order]
+        start = self.user_start[wanted]
+        first = np.flatnonzero(np.append(True, start[1:] != start[:-1])[: len(start)])
+        bounds = np.append(first, len(wanted))
+        begin, end = start[first], wanted[bounds[1:] - 1] + 1
+        sizes = end - begin
+        ends = np.cumsum(sizes)
         done = 0
-        while done < len(wanted):
-            begin = int(self.user_start[wanted[done]])
-            end = len(self.user_start)
-            if begin + ROWS_PER_BLOCK < end:
-                last = self.user_start[begin + ROWS_PER_BLOCK]
-                end = int(last if last > begin else np.searchsorted(self.user_start, last, side="right"))
-            taken = int(np.searchsorted(wanted, end))
-            run = slice(begin, end)
+        while done < len(begin):
+            room = ends[done] - sizes[done] + ROWS_PER_BLOCK
+            stop = max(done + 1, int(np.searchsorted(ends, room, side="right")))
+            lengths = sizes[done:stop]
+            offset = np.cumsum(lengths) - lengths
+            of_log = np.repeat(begin[done:stop] - offset, lengths) + np.arange(lengths.sum())
             part = replace(
                 self,
-                behavior=self.behavior[run],
-                user_start=self.user_start[run] - begin,
-                is_target=self.is_target[run],
-                split=self.split[run],
-                context=self.context[run],
+                behavior=self.behavior[of_log],
+                user_start=np.repeat(offset, lengths),
+                is_target=self.is_target[of_log],
+                split=self.split[of_log],
+                context=self.context[of_log],
             )
-            yield part, wanted[done:taken] - begin, order[done:taken]
-            done = taken
+            asked = slice(int(bounds[done]), int(bounds[stop]))
+            moved = np.repeat(offset - begin[done:stop], np.diff(bounds[done : stop + 1]))
+            yield part, wanted[asked] + moved, order[asked]
+            done = stop
 
 
 def timeline_arrays(tables: pa.Table | Iterable[pa.Table], names: Sequence[str]) -> TimelineArrays:
@@ -95,10 +108,10 @@ def timeline_arrays(tables: pa.Table | Iterable[pa.Table], names: Sequence[str])
         found.add(table)
     context, values = found.contexts()
     return TimelineArrays(
-        behavior=_laid_together(found.behavior, np.int32),
-        user_start=_laid_together(found.start, np.int64),
-        is_target=_laid_together(found.is_target, np.bool_),
-        split=_laid_together(found.split, np.int8),
+        behavior=found.behavior.whole(),
+        user_start=found.start.whole(),
+        is_target=found.is_target.whole(),
+        split=found.split.whole(),
         context=context,
         behaviors=len(names),
         contexts=max(1, len(values)),
@@ -117,11 +130,9 @@ class _Codes:
         self._values: list[dict[str | None, int]] = []
         self._combinations: dict[tuple[int, ...], int] = {}
         self.columns: list[str] = []
-        self.behavior: list[NDArray[np.int32]] = []
-        self.start: list[NDArray[np.int64]] = []
-        self.is_target: list[NDArray[np.bool_]] = []
-        self.split: list[NDArray[np.int8]] = []
-        self.combination: list[NDArray[np.int32]] = []
+        self.behavior, self.start = ScratchColumn(np.int32), ScratchColumn(np.int64)
+        self.is_target, self.split = ScratchColumn(np.bool_), ScratchColumn(np.int8)
+        self.combination = ScratchColumn(np.int32)
 
     def add(self, table: pa.Table) -> None:
         if not len(table):
@@ -133,9 +144,9 @@ class _Codes:
         of_session = "session_position" in table.column_names
         self.start.append(rows - (table["session_position"].to_numpy() if of_session else position))
         behavior = pc.fill_null(pc.index_in(table["behavior"], value_set=self._names), -1)
-        self.behavior.append(behavior.to_numpy().astype(np.int32))
+        self.behavior.append(behavior.to_numpy())
         self.is_target.append(table["is_target"].to_numpy())
-        self.split.append(table["split"].to_numpy().astype(np.int8))
+        self.split.append(table["split"].to_numpy())
         self.combination.append(self._combined(table))
         self._rows += len(table)
 
@@ -149,8 +160,10 @@ class _Codes:
         values = tuple(
             tuple(of[value] for of, value in zip(names, keys[index], strict=True)) for index in order
         )
-        rows = [code[combination] for combination in self.combination]
-        return _laid_together(rows, np.int32), values
+        combination, column = self.combination.whole(), ScratchColumn(np.int32)
+        for begin in range(0, self._rows, ROWS_PER_BLOCK):
+            column.append(code[combination[begin : begin + ROWS_PER_BLOCK]])
+        return column.whole(), values
 
     def _check(self, users: pa.ChunkedArray, position: NDArray[np.int64]) -> None:
         """Each row is its user's first or follows the one before, in its table or at the end of the last."""
@@ -185,7 +198,3 @@ class _Codes:
         keys = zip(*(of_row[first].tolist() for of_row in coded), strict=True) if coded else [()]
         numbers = [self._combinations.setdefault(key, len(self._combinations)) for key in keys]
         return np.array(numbers, np.int32)[of_combination]
-
-
-def _laid_together(arrays: Sequence[NDArray], kind: type) -> NDArray:
-    return np.concatenate(arrays) if arrays else np.zeros(0, kind)

@@ -16,6 +16,8 @@ CONCENTRATION_GRID = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200
 # bucket.
 BUCKET_EDGES = (1.0, 1.5, 2.0, 3.0, 5.0, 9.0, 20.0)
 BUCKETS = len(BUCKET_EDGES) + 1
+MOST_TARGETS = 2**20
+"""Targets on which weights are chosen (our choice): more would cost memory and time and change no weight by much."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +25,33 @@ class LevelEvidence:
     """What one level of history says about the targets that weights are tuned on, arrays over those targets.
 
     share: float64, the target's share among what followed the history (0 where the history is new).
-    is_seen: bool, whether training saw the history. bucket: int64, below BUCKETS.
+    is_seen: bool, whether training saw the history. bucket: whole numbers below BUCKETS.
     """
 
     share: NDArray[np.float64]
     is_seen: NDArray[np.bool_]
-    bucket: NDArray[np.int64]
+    bucket: NDArray[np.integer]
 
 
 def tuning_rows(timelines: TimelineArrays) -> tuple[NDArray[np.int64], bool]:
     """Rows on which weights are chosen, and whether their own events are among the training counts.
 
     The validation targets of known behaviors; without any, the training targets, whose own event must then be
-    left out of the counts (leave one out).
+    left out of the counts (leave one out). Of many those of every so many timelines, about MOST_TARGETS.
     """
     for split in (VALIDATION, TRAIN):
         rows = timelines.target_rows(split)
         rows = rows[timelines.behavior[rows] >= 0]
         if len(rows):
-            return rows, split == TRAIN
+            return _of_some_timelines(timelines, rows), split == TRAIN
     return np.zeros(0, np.int64), False
+
+
+def _of_some_timelines(timelines: TimelineArrays, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    step = -(-len(rows) // MOST_TARGETS)
+    start = timelines.user_start[rows]
+    number = np.cumsum(np.append(False, start[1:] != start[:-1]))
+    return rows[number % step == 0]
 
 
 def best_concentration(loss: Callable[[float], float]) -> float:
@@ -67,12 +76,14 @@ def fit_trust(
     is positive.
     """
     trust = [np.full(BUCKETS, 0.5) for _ in levels]
+    # Unseen histories are in a bucket of their own, whose weight is 0.
+    buckets = [np.where(level.is_seen, level.bucket, BUCKETS) for level in levels]
     previous = -np.inf
     for _ in range(iterations if len(prior) else 0):
-        probability = [prior]
-        for level, weights in zip(levels, trust, strict=True):
-            weight = np.where(level.is_seen, weights[level.bucket], 0.0)
-            probability.append(weight * level.share + (1 - weight) * probability[-1])
+        probability, weights = [prior], []
+        for level, bucket, of_bucket in zip(levels, buckets, trust, strict=True):
+            weights.append(np.append(of_bucket, 0.0)[bucket])
+            probability.append(weights[-1] * level.share + (1 - weights[-1]) * probability[-1])
         likelihood = float(np.log(probability[-1]).mean())
         if likelihood - previous < 1e-7:
             break
@@ -80,12 +91,9 @@ def fit_trust(
         # How likely each target came through a level at all, from the highest level down.
         reached = np.ones(len(prior))
         for index in reversed(range(len(levels))):
-            level = levels[index]
-            weight = np.where(level.is_seen, trust[index][level.bucket], 0.0)
-            here = reached * weight * level.share / probability[index + 1]
-            bucket = level.bucket[level.is_seen]
-            taken = np.bincount(bucket, here[level.is_seen], minlength=BUCKETS)
-            offered = np.bincount(bucket, reached[level.is_seen], minlength=BUCKETS)
+            here = reached * weights[index] * levels[index].share / probability[index + 1]
+            taken = np.bincount(buckets[index], here, minlength=BUCKETS + 1)[:BUCKETS]
+            offered = np.bincount(buckets[index], reached, minlength=BUCKETS + 1)[:BUCKETS]
             trust[index] = (taken + 0.5) / (offered + 1.0)
             reached = reached - here
     return trust

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from behaviorlm.config.masking import HIDDEN, masked
-from behaviorlm.config.overrides import with_overrides
-from behaviorlm.config.written import Written, plain_copy, read_yaml
+from behaviorlm.config.overrides import COMMAND_LINE, with_overrides
+from behaviorlm.config.written import KeyPath, Written, plain_copy, read_yaml
 from behaviorlm.errors import ConfigError
 
 _SECRET = re.compile(r"password|secret|(?:^|_)(?:api)?key(?:_|$)|(?:^|_)token$", re.IGNORECASE)
@@ -29,6 +29,9 @@ class Settings(BaseModel):
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
+
+MOST_SHOWN = 200
+"""Characters of a value in an error."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,20 @@ def read_settings(
     return with_overrides(written, overrides, settings_class).values
 
 
-def validate_settings(settings_class: type[SettingsT], data: Mapping[str, Any], source: str) -> SettingsT:
-    """Validate a dictionary. `source` names it in the error. Raises ConfigError with all problems at once."""
+def validate_settings(
+    settings_class: type[SettingsT],
+    data: Mapping[str, Any],
+    source: str,
+    origins: Mapping[KeyPath, str] | None = None,
+) -> SettingsT:
+    """Validate a dictionary. `source` names it in the error, but for what a command line set, by `origins`.
+
+    Raises ConfigError with all problems at once.
+    """
     try:
         return settings_class.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(_readable(error, settings_class, source)) from None
+        raise ConfigError(_readable(error, settings_class, source, origins or {})) from None
 
 
 def describe_settings(settings_class: type[Settings], prefix: str = "") -> list[KeyDescription]:
@@ -84,26 +95,44 @@ def json_schema(settings_class: type[Settings]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | settings_class.model_json_schema()
 
 
-def _readable(error: ValidationError, settings_class: type[Settings], source: str) -> str:
+def _readable(
+    error: ValidationError, settings_class: type[Settings], source: str, origins: Mapping[KeyPath, str]
+) -> str:
     known = [key.path for key in describe_settings(settings_class)]
-    lines = [f"{source}: {error.error_count()} problem(s)"]
+    lines, sources = [], set()
     for problem in error.errors():
-        path = ".".join(str(part) for part in problem["loc"])
+        parts = tuple(str(part) for part in problem["loc"])
+        path, is_typed = ".".join(parts), _is_of_command_line(parts, origins)
+        sources.add(COMMAND_LINE if is_typed else source)
+        key = f"--{path}" if is_typed else path or "(whole)"
         if problem["type"] == "extra_forbidden":
-            lines.append(
-                f"  {path}: unknown key (value {_shortened(path, problem['input'])}){_nearest(path, known)}"
-            )
+            value = _shortened(path, problem["input"])
+            lines.append(f"  {key}: unknown key (value {value}){_nearest(path, known)}")
         elif problem["type"] == "missing":
-            lines.append(f"  {path}: required, but not given")
+            lines.append(f"  {key}: required, but not given")
+        elif problem["type"] == "value_error" and _is_large_section(problem["input"], path):
+            lines.append(
+                f"  {key}: {problem['msg']}"
+            )  # it names the keys; all of the section would bury them
         else:
-            lines.append(f"  {path or '(whole)'}: {problem['msg']}; got {_shortened(path, problem['input'])}")
-    return "\n".join(lines)
+            lines.append(f"  {key}: {problem['msg']}; got {_shortened(path, problem['input'])}")
+    return "\n".join([f"{' and '.join(sorted(sources))}: {error.error_count()} problem(s)", *lines])
+
+
+def _is_of_command_line(path: KeyPath, origins: Mapping[KeyPath, str]) -> bool:
+    """Whether it alone set what stands there."""
+    found = [origin for place, origin in origins.items() if place[: len(path)] == path]
+    return bool(found) and all(origin.startswith(COMMAND_LINE) for origin in found)
+
+
+def _is_large_section(value: Any, path: str) -> bool:
+    return isinstance(value, Mapping) and (not path or len(repr(value)) > MOST_SHOWN)
 
 
 def _shortened(path: str, value: Any) -> str:
     """A value as an error shows it, but for what a secret may have been written into by mistake."""
     text = HIDDEN if _SECRET.search(path.rpartition(".")[2]) else masked(repr(value))
-    return text if len(text) <= 200 else text[:200] + "…"
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
 
 
 def _nearest(path: str, known: list[str]) -> str:

@@ -44,7 +44,18 @@ class _InRows(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         place, copies, originals = ctx.saved_tensors
         found = gradient.index_select(0, place)
-        return found.index_add(0, originals, gradient.index_select(0, copies)), None, None, None, None
+        return added(found, originals, gradient.index_select(0, copies)), None, None, None, None
+
+
+def added(found: Tensor, places: Tensor, more: Tensor) -> Tensor:
+    """`found` [L, ...] with each of `more` [C, ...] added at its place [C], in place, in the same order each time.
+
+    On CUDA index_add adds in whatever order its threads come; index_put sorts by place first. On a CPU it is index_put
+    that has threads of which none waits.
+    """
+    if found.is_cuda:
+        return found.index_put_((places,), more, accumulate=True)
+    return found.index_add_(0, places, more)
 
 
 def attend(

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.baselines import Markov, TimelineArrays, fit_markov
-from behaviorlm.baselines.markov import CONTEXT, LevelCounts
+from behaviorlm.baselines.levels import CONTEXT, LevelCounts
 from behaviorlm.errors import DataError
 from behaviorlm.files.data_only import data_only
 from behaviorlm.predictor.artifact import CONTEXTS, COUNTS
@@ -91,16 +91,25 @@ class Counts:
         return self.markov.predict(timelines, rows)
 
 
-def fit_counts(timelines: TimelineArrays, columns: Sequence[str]) -> Counts:
+def fit_counts(timelines: TimelineArrays, columns: Sequence[str], markov: Markov | None = None) -> Counts:
     """Back-off counting over the last three behaviors, and over the context where the log has any.
 
-    columns: of the context. Weights are chosen on validation.
+    columns: of the context. Weights are chosen on validation. markov: the same counting where it is fitted already.
     """
     with_context = timelines.contexts > 1
-    roomy = replace(timelines, contexts=timelines.contexts + 1)  # one code more, for what is unknown
     known = {values: code for code, values in enumerate(timelines.context_values)} if with_context else {}
-    markov = fit_markov(roomy, ORDER, use_context=with_context)
-    return Counts(markov, tuple(columns) if with_context else (), known, timelines.contexts)
+    if markov is None:
+        markov = fit_markov(timelines, ORDER, use_context=with_context)
+    levels = tuple(_with_room(level, timelines.contexts) for level in markov.levels)
+    roomy = replace(markov, levels=levels)
+    return Counts(roomy, tuple(columns) if with_context else (), known, timelines.contexts)
+
+
+def _with_room(level: LevelCounts, contexts: int) -> LevelCounts:
+    """Its keys where there is one context more, for what is unknown."""
+    if level.added != CONTEXT or level.base < 0:
+        return level
+    return replace(level, keys=level.keys // contexts * (contexts + 1) + level.keys % contexts)
 
 
 def without_rare(counts: Counts, minimum: int = MINIMUM) -> tuple[Counts, int, int]:

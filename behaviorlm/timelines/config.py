@@ -57,4 +57,16 @@ class FewShotConfig(Settings):
         "number keeps what a smaller one took. Validation keeps the same share of each tail behavior. Histories stay "
         "whole. null: all.",
     )
+    share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of the training and validation targets of every behavior, anchors too, that is used, drawn "
+        "as those; for how much data a method needs. Of a tail behavior tail_samples may leave fewer.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the draw.")
+
+    @property
+    def uses_all(self) -> bool:
+        """Whether every target is used."""
+        return self.tail_samples is None and self.share == 1

@@ -18,16 +18,23 @@ _SALT = 0x5407
 
 
 def used_shares(vocabulary: Vocabulary, config: FewShotConfig) -> NDArray[np.float64]:
-    """The share of each behavior's training targets that is used, float64[K]; 1 for anchors, and where none is."""
+    """The share of each behavior's training targets that is used, float64[K]; of anchors, and where there is none,
+    `config.share`.
+    """
     if config.tail_samples is None:
-        return np.ones(len(vocabulary))
-    shares = np.minimum(config.tail_samples / np.maximum(vocabulary.counts, 1), 1.0)
-    return np.where(vocabulary.is_anchor, 1.0, shares)
+        return np.full(len(vocabulary), config.share)
+    shares = np.minimum(config.tail_samples / np.maximum(vocabulary.counts, 1), config.share)
+    return np.where(vocabulary.is_anchor, config.share, shares)
 
 
 def training_limits(vocabulary: Vocabulary, config: FewShotConfig) -> Int64:
-    """How many training targets of each behavior are used; int64[K]."""
-    return np.rint(used_shares(vocabulary, config) * vocabulary.counts).astype(np.int64)
+    """How many training targets of each behavior are used; int64[K]. A share is rounded up or down by a draw of the
+    behavior, so that larger ones never use fewer, and rare behaviors are not all left out.
+    """
+    counts = vocabulary.counts
+    of_share = counts if config.share == 1 else np.floor(config.share * counts + _chance(vocabulary, config))
+    shots = counts if config.tail_samples is None else np.minimum(counts, config.tail_samples)
+    return np.minimum(of_share, np.where(vocabulary.is_anchor, counts, shots)).astype(np.int64)
 
 
 def validation_limits(vocabulary: Vocabulary, config: FewShotConfig, there: Int64) -> Int64:
@@ -36,9 +43,15 @@ def validation_limits(vocabulary: Vocabulary, config: FewShotConfig, there: Int6
     A share of them, rounded up or down by a draw of the behavior, so that the tail is as rare as in training on average
     and more shots never use fewer.
     """
-    chance = np.random.default_rng([config.seed, _SALT]).random(len(vocabulary))
     shares = used_shares(vocabulary, config)
-    return np.where(shares < 1, np.floor(shares * there + chance), there).astype(np.int64)
+    return np.where(shares < 1, np.floor(shares * there + _chance(vocabulary, config)), there).astype(
+        np.int64
+    )
+
+
+def _chance(vocabulary: Vocabulary, config: FewShotConfig) -> NDArray[np.float64]:
+    """By what a share of each behavior is rounded, float64[K] in [0, 1)."""
+    return np.random.default_rng([config.seed, _SALT]).random(len(vocabulary))
 
 
 def within_limits(

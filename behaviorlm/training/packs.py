@@ -122,7 +122,8 @@ class StepSchedule:
         self.fingerprint = self._fingerprint()
 
     def store(self, path: Path) -> None:
-        """Write which samples are in which step, to open the same schedule from."""
+        """Write which samples are in which step, to open the same schedule from; of one that is not opened so."""
+        assert isinstance(self._samples, SampleSchedule)
         store_schedule(self._samples, self._of_samples, path)
 
     def _scheduled(self, rows: Sequence[Int64]) -> SampleSchedule:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError
 from behaviorlm.timelines.parts import Int64, TimelinePart
 from behaviorlm.training.chunks import Chunk, Chunks
+
+STEPS_TOGETHER = 4096
+"""Steps whose samples are looked at together (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,18 @@ class SampleSchedule:
         """Number of samples of a step."""
         return int(self.size[int(self.ends[step - 1]) if step else 0 : int(self.ends[step])].sum())
 
+    def pieces(self, steps: slice) -> "Pieces":
+        """What some steps are made of."""
+        before = self.ends[steps.start - 1] if steps.start else 0
+        bounds = np.append(before, self.ends[steps])
+        of = slice(int(bounds[0]), int(bounds[-1]))
+        chunk, size = self.piece[of], self.size[of]
+        ends = np.cumsum(size)
+        begin = self.of.begin[chunk] + self.first[of] - (ends - size)
+        return Pieces(
+            chunk, bounds - bounds[0], ends, self.of.rows[np.repeat(begin, size) + np.arange(size.sum())]
+        )
+
     def all_samples(self) -> Int64:
         """That of every step, int64[steps]."""
         done = np.cumsum(self.size)[self.ends - 1]
@@ -57,6 +73,18 @@ class SampleSchedule:
     def epoch(self, step: int) -> int:
         """The epoch a step belongs to, from 0."""
         return self.epochs[step]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of some steps, one after another; int64. chunk: which one each is of. bounds: where each step's begin, and
+    the end. ends: where each piece's samples end in `rows`, those of all.
+    """
+
+    chunk: Int64
+    bounds: Int64
+    ends: Int64
+    rows: Int64
 
 
 def schedule_samples(
@@ -79,20 +107,23 @@ def schedule_samples(
         raise DataError("there is no sample to train on: widen the split or the selection")
     per_epoch = steps_per_epoch(total, samples_per_step)
     wanted = step_count(total, samples_per_step, epochs, max_steps)
-    sizes = [len(part) for part in np.array_split(np.arange(total), per_epoch)]
-    places = [chunks.timeline_part.astype(np.int64), chunks.timeline_row]
-    _, timeline = np.unique(np.stack(places, axis=1), axis=0, return_inverse=True)
+    least, larger = divmod(total, per_epoch)
+    sizes = [least + 1] * larger + [least] * (per_epoch - larger)
+    rows = int(chunks.timeline_row.max()) + 1
+    _, timeline = np.unique(
+        chunks.timeline_part.astype(np.int64) * rows + chunks.timeline_row, return_inverse=True
+    )
     filled = _Filled()
     epoch_of: list[int] = []
     epoch = 0
     while len(epoch_of) < wanted:
         order = np.random.default_rng([seed, epoch]).permutation(len(chunks))
         of_epoch = sizes[: wanted - len(epoch_of)]
-        _fill(order, timeline.ravel(), chunks.end - chunks.begin, of_epoch, max_per_timeline, filled)
+        _fill(order, timeline, chunks.end - chunks.begin, of_epoch, max_per_timeline, filled)
         epoch_of += [epoch] * len(of_epoch)
         epoch += 1
     piece, first, size, ends = (
-        np.array(values, np.int64) for values in (filled.piece, filled.first, filled.size, filled.ends)
+        np.frombuffer(values, np.int64) for values in (filled.piece, filled.first, filled.size, filled.ends)
     )
     return SampleSchedule(chunks, piece, first, size, ends, epoch_of, filled.exceeded)
 
@@ -142,10 +173,18 @@ def fit_packs(sizes: Sequence[int], room: int) -> list[list[int]]:
 def schedule_fingerprint(schedule: SampleSchedule, parts: Sequence[TimelinePart]) -> str:
     """SHA-256 over the sample ids in the order of their steps."""
     digest = hashlib.sha256()
-    for step in range(len(schedule)):
-        for chunk in schedule.chunks(step):
-            digest.update(parts[chunk.part].sample_id[chunk.rows].tobytes())
-        digest.update(b"step")
+    for begin in range(0, len(schedule), STEPS_TOGETHER):
+        pieces = schedule.pieces(slice(begin, min(begin + STEPS_TOGETHER, len(schedule))))
+        sizes = np.diff(pieces.ends, prepend=0)
+        part = np.repeat(schedule.of.part[pieces.chunk], sizes)
+        ids = np.empty((len(part), 16), np.uint8)
+        for number in np.unique(part).tolist():
+            of_part = np.flatnonzero(part == number)
+            ids[of_part] = parts[number].sample_id[pieces.rows[of_part]]
+        bounds = np.append(0, pieces.ends)[pieces.bounds].tolist()
+        for first, last in pairwise(bounds):
+            digest.update(ids[first:last].tobytes())
+            digest.update(b"step")
     return digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.files.data_only import data_only
 from behaviorlm.training.chunks import Chunk
+from behaviorlm.training.schedule import SampleSchedule
 
 STEPS_A_BATCH = 256
 """Steps that are written and mapped together (our choice)."""
@@ -43,29 +44,32 @@ class Samples(Protocol):
     def epoch(self, step: int) -> int: ...
 
 
-def store_schedule(schedule: Samples, fingerprint: str, path: Path) -> None:
+def store_schedule(schedule: SampleSchedule, fingerprint: str, path: Path) -> None:
     """Write a schedule and its fingerprint as an Arrow file with a row a step."""
     told = {_FINGERPRINT: fingerprint.encode(), _CAP_EXCEEDED: str(schedule.cap_exceeded).encode()}
     schema = _SCHEMA.with_metadata(told)
+    chunks = schedule.of
     with pa.ipc.new_file(str(path), schema) as writer:
         for begin in range(0, len(schedule), STEPS_A_BATCH):
-            rows = [
-                {
-                    "epoch": schedule.epoch(step),
-                    "samples": schedule.samples(step),
-                    "chunks": [
-                        {
-                            "part": chunk.part,
-                            "timeline_part": chunk.timeline[0],
-                            "timeline_row": chunk.timeline[1],
-                            "rows": chunk.rows,
-                        }
-                        for chunk in schedule.chunks(step)
-                    ],
-                }
-                for step in range(begin, min(begin + STEPS_A_BATCH, len(schedule)))
+            steps = slice(begin, min(begin + STEPS_A_BATCH, len(schedule)))
+            pieces = schedule.pieces(steps)
+            rows = pa.ListArray.from_arrays(_offsets(np.append(0, pieces.ends)), pa.array(pieces.rows))
+            columns = [
+                pa.array(of[pieces.chunk]) for of in (chunks.part, chunks.timeline_part, chunks.timeline_row)
             ]
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+            listed = pa.StructArray.from_arrays([*columns, rows], fields=list(_CHUNK))
+            samples = np.diff(np.append(0, pieces.ends)[pieces.bounds])
+            epochs = pa.array(schedule.epochs[steps], pa.int32())
+            columns = [
+                epochs,
+                pa.array(samples.astype(np.int32)),
+                pa.ListArray.from_arrays(_offsets(pieces.bounds), listed),
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+
+
+def _offsets(ends: NDArray[np.int64]) -> pa.Array:
+    return pa.array(ends.astype(np.int32))
 
 
 class StoredSchedule:

@@ -9,7 +9,13 @@ import yaml
 from behaviorlm.config import describe_settings, json_schema
 from docs.reference import CONFIGURATIONS, ROOT, written_files
 
-FOLDERS = {"jobs/configs": "run", "jobs/configs/search": "search", "jobs/configs/study": "study"}
+FOLDERS = {
+    "jobs/configs": "run",
+    "jobs/configs/search": "search",
+    "jobs/configs/study": "study",
+    "jobs/configs/paper": "paper",
+    "jobs/configs/paper/exhibits": "exhibit",
+}
 
 
 SHIPPED = [

@@ -44,9 +44,14 @@ STUDY = [
     ["--config", "jobs/configs/study/few_shot.yaml", "--sedes=[1]"],
     ["--config", "absent.yaml"],
 ]
+PAPER = [
+    ["--config", "jobs/configs/paper/paper.yaml", "--onyl=[figure_2]"],
+    ["--config", "absent.yaml"],
+]
 OTHERS = {
     "search": SEARCH,
     "study": STUDY,
+    "paper": PAPER,
     "export": [["--rn=runs/demo"], ["--run", "runs/absent", "--to", "absent"]],
     "predict": [
         ["--modl=exported", "--log=a.csv", "--to=out"],
@@ -60,7 +65,13 @@ OTHERS = {
     ],
     "inspect": [["--mapping", "absent.yaml"], ["--rows", "0", "log.csv"], []],
     "serve": [["--modl=x"], ["--model=absent"], ["--model=.", "--dry-run"], ["--model=x", "--host=0.0.0.0"]],
-    "report": [["--too=x"], ["runs/absent"], ["runs/absent", "runs/absent", "--to", "x.html"]],
+    "report": [
+        ["--too=x"],
+        ["runs/absent"],
+        ["runs/absent", "runs/absent", "--to", "x.html"],
+        ["runs/absent", "--record", "x.json"],
+        ["runs/absent", "--record", "x.json", "--command", "make demo"],
+    ],
     "status": [["--rot=runs"]],
     "world": [["--usrs=3"], ["--generator", "third"], ["--users=0"]],
     "pretrain": [["--folder=a", "--stps=3"], ["--check", "absent"]],
@@ -127,7 +138,7 @@ def test_help_and_what_is_refused_load_nothing_heavy(job: str, screens_of_jobs: 
 
 
 def test_what_only_prints_a_configuration_loads_nothing_heavy() -> None:
-    configs = {"run": "demo", "search": "search/demo", "study": "study/few_shot"}
+    configs = {"run": "demo", "search": "search/demo", "study": "study/few_shot", "paper": "paper/paper"}
     typed = [
         (job, arguments)
         for job, config in configs.items()

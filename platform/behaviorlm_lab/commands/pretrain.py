@@ -8,7 +8,6 @@ is the share of the world's causes that show among the invented people it reads 
 not written. --check runs the recipe of a folder again and says whether the folder is what it makes.
 """
 
-import argparse
 import json
 import logging
 import sys
@@ -20,13 +19,12 @@ from behaviorlm_lab.pretraining.recipe import RECIPE_FILE, SIZES, STEPS, read_re
 from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.process import default_world
+from behaviorlm_ray.console.command_line import option_parser
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Make the model and say how its loss fell. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, prog)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--folder", type=Path, help="where the model goes; an old one is replaced")
     where.add_argument("--check", type=Path, help="a folder made before; its own recipe is repeated")

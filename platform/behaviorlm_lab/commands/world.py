@@ -6,7 +6,6 @@
 Everything in it is synthetic. `--describe` prints statistics and the frontier instead of writing anything.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,12 @@ from behaviorlm_lab.world.errands import errands_world
 from behaviorlm_lab.world.generator import Generator
 from behaviorlm_lab.world.log import check_counts
 from behaviorlm_lab.world.process import default_world
+from behaviorlm_ray.console.command_line import option_parser
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Write or describe. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, prog)
     add = parser.add_argument
     add(
         "--folder",

@@ -6,13 +6,13 @@ It goes to ~/.cache/behaviorlm/gemma3-270m, or below the folder that the variabl
 is not fetched again; where it was interrupted, it goes on.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm.model.gguf_files import cache_folder
 from behaviorlm_lab.gemma.fetching import GEMMA, fetch, is_fetched
+from behaviorlm_ray.console.command_line import option_parser
 
 TERMS = f"""\
 Gemma 3 270M is Google's. Who fetches and uses it accepts the Gemma Terms of Use (https://ai.google.dev/gemma/terms)
@@ -26,12 +26,7 @@ Google's own. It is used only if its sha256 is {GEMMA.sha256}.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch the model and say where it is. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m behaviorlm_lab.gemma",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args(arguments)
+    option_parser(__doc__, "python -m behaviorlm_lab.gemma").parse_args(arguments)
     folder = cache_folder() / "gemma3-270m"
     if not is_fetched(folder):
         print(TERMS, flush=True)

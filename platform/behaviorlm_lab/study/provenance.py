@@ -30,11 +30,27 @@ def provenance(settings: RunSettings, study: StudySettings, base: str | None = N
     world = {key: value for key, value in study.model_dump(mode="json").items() if key in WORLD_KEYS}
     found: dict[str, Any] = {
         "study": world | {"world": None if truth is None else truth.open().version},
-        "stages": {module.__name__.rpartition(".")[2]: module.VERSION for module in STAGES},
+        "stages": stage_versions(),
         "packages": package_versions(),
         "settings": _resolved(settings),
     }
     return found if base is None else found | {"base": base}
+
+
+def stage_versions() -> dict[str, int]:
+    """Versions of the code of every kind of stage, today."""
+    return {module.__name__.rpartition(".")[2]: module.VERSION for module in STAGES}
+
+
+def changed_since(records: Iterable[Record]) -> list[str]:
+    """Stages whose version was another when one of the records ("made") was made: `score 2, today 3`."""
+    today = stage_versions()
+    made = {(name, version) for record in records for name, version in record.get("stages", {}).items()}
+    return [
+        f"{name} {version}, today {today.get(name, 'none')}"
+        for name, version in sorted(made)
+        if today.get(name) != version
+    ]
 
 
 def check_same_making(records: Iterable[tuple[str, str, Record]]) -> None:

@@ -1,6 +1,7 @@
 """Tables over the records of a study, in Markdown: python -m behaviorlm_lab.study.tables FOLDER [--write].
 
---write puts them, and the curve over shots, into the folder: tables.md and curve.svg.
+--write puts them, and the curve over shots, into the folder: tables.md and curve.svg. Records of older code are shown
+as they are, and said to be.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from behaviorlm.scoring.model_names import (
 from behaviorlm_lab.study.contrasts import contrast_table
 from behaviorlm_lab.study.curve import curve
 from behaviorlm_lab.study.intervals import estimate, markdown, mean
+from behaviorlm_lab.study.provenance import changed_since
 from behaviorlm_lab.study.records import kind_of, read_records
 from behaviorlm_lab.study.roles import USER_AND_CLOCK, arm_of
 from behaviorlm_lab.study.settings import SEARCHED
@@ -149,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     lines = study_tables(records)
     print("\n".join(lines))
+    if changed := changed_since(record["made"] for record in records):
+        print(f"note: made with older code: {'; '.join(changed)}", file=sys.stderr)
     if given.write:
         (given.folder / TABLES).write_text("\n".join(lines) + "\n", encoding="utf-8")
         (given.folder / CURVE).write_text(curve(records), encoding="utf-8")

@@ -6,11 +6,11 @@ Old attempts: of finished stages, all but the one that was committed. Stages: th
 the root reaches. Copies: of S3 objects, on this machine. Nothing that a job is at work on is touched.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from behaviorlm.errors import BehaviorLMError
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.upkeep.cleaning import NAMES, clean
 
 SECONDS_OF_A_DAY = 86400.0
@@ -18,9 +18,7 @@ SECONDS_OF_A_DAY = 86400.0
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """List, ask, remove. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, prog)
     add = parser.add_argument
     add("--root", default="runs", help="storage.root of the runs")
     add("--attempts", action="store_true", help="old attempts; without any of these three: all of them")

@@ -7,21 +7,15 @@ the decision rule that serves it best. The folder's scores are compared with the
 is written. Needs no Ray.
 """
 
-import argparse
 from collections.abc import Sequence
 
-from behaviorlm_ray.console.command_line import exit_status
+from behaviorlm_ray.console.command_line import exit_status, option_parser
 from behaviorlm_ray.export.run_folder import read_run_folder
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Export. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = option_parser(__doc__, prog)
     add = parser.add_argument
     add("--run", required=True, metavar="DIR", help="folder of a finished run, local or s3://bucket/prefix")
     add(

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from behaviorlm_ray.console.command_line import exit_status
+from behaviorlm_ray.console.command_line import exit_status, option_parser
 from behaviorlm_ray.console.config_files import load_config
 from behaviorlm_ray.pipeline.settings import RunSettings
 
@@ -50,12 +50,7 @@ def print_look(options: argparse.Namespace) -> None:
 
 
 def _options(arguments: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = option_parser(__doc__, prog)
     add = parser.add_argument
     add("paths", nargs="*", metavar="PATH", help="files, folders and globs, local or s3://bucket/key")
     add("--mapping", metavar="FILE", help="look at the log of this configuration, by its mapping")

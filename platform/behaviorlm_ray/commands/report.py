@@ -2,27 +2,21 @@
 
 %(prog)s runs/my_app
 %(prog)s runs/my_app runs/my_app_2 --to comparison.html
+%(prog)s runs/my_app --record docs/results/my_app.json --command "behaviorlm run --config my_app.yaml"
 
 Of one run the page in its folder is written again and its verdict printed; of several a table is printed and a page
-written that says whether their numbers can be compared. Reads files of the runs only; needs no Ray.
+written that says whether their numbers can be compared. --record writes what a repository keeps of a run: every
+predictor as in results.json, and what it was made by. Reads files of the runs only; needs no Ray.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 
-from behaviorlm.errors import BehaviorLMError, ConfigError, DataError
-from behaviorlm_ray.console.command_line import EXIT_BAD_INPUT, EXIT_FAILED
+from behaviorlm_ray.console.command_line import exit_status, option_parser
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Write and print. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = option_parser(__doc__, prog)
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="folder of a finished run, local or s3://bucket/prefix"
     )
@@ -31,16 +25,19 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         metavar="FILE",
         help="where the page is written, local or s3://…; default: report.html of the run, or comparison.html here",
     )
+    parser.add_argument("--record", metavar="FILE", help="write the record of one run instead of a page")
+    parser.add_argument(
+        "--command", default="", help="for --record: what repeats the run, such as `make demo`"
+    )
     options = parser.parse_args(arguments)
-    try:
-        print("\n".join(_written(options.runs, options.to)))
-    except (ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except BehaviorLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    return 0
+
+    def work() -> None:
+        if options.record is not None:
+            print(_recorded(options.runs, options.record, options.command))
+        else:
+            print("\n".join(_written(options.runs, options.to)))
+
+    return exit_status(work, "interrupted")
 
 
 def _written(named: Sequence[str], to: str | None) -> list[str]:
@@ -67,3 +64,20 @@ def _written(named: Sequence[str], to: str | None) -> list[str]:
     place = storage.location(to or "comparison.html")
     storage.write_replacing(place, render_side_by_side(runs).encode())
     return [*table(runs), "", *comparability(runs), f"wrote the comparison to {place}"]
+
+
+def _recorded(named: Sequence[str], to: str, command: str) -> str:
+    """Write the record of a run. Returns what is printed."""
+    if len(named) > 1 or not command:
+        raise ConfigError("--record is of one run, and --command says what repeats it")
+    from behaviorlm_ray import storage
+    from behaviorlm_ray.report.run_files import report_content
+
+    report_content(named[0])  # before anything heavy is loaded
+    from behaviorlm_ray.report.provenance import record_of, record_text
+    from behaviorlm_ray.report.side_by_side import read_run
+
+    run = read_run(named[0])
+    place = storage.location(to)
+    storage.write_replacing(place, record_text(record_of(run.place, run.data, command)).encode())
+    return f"wrote the record of {len(run.data.results.models)} predictors to {place}"

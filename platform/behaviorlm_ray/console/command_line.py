@@ -79,6 +79,16 @@ def run_job(
     return 0
 
 
+def option_parser(description: str | None, prog: str | None) -> argparse.ArgumentParser:
+    """Of a command without a config, whose docstring is shown as it is written."""
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def exit_status(work: Callable[[], None], interrupted: str) -> int:
     """Of a command without a config: what `work` comes to, its error told as above. interrupted: what Ctrl-C leaves."""
     try:
@@ -129,14 +139,9 @@ def _parser(
     settings_class: type[Settings], description: str, prog: str | None, *, needs_config: bool
 ) -> argparse.ArgumentParser:
     config = "--config FILE" if needs_config else "[--config FILE]"
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=_keys_help(settings_class),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        usage=f"%(prog)s {config} [--dry-run] [--plain | --quiet] [--key.of.the.config=VALUE ...]",
-    )
+    parser = option_parser(description, prog)
+    parser.epilog = _keys_help(settings_class)
+    parser.usage = f"%(prog)s {config} [--dry-run] [--plain | --quiet] [--key.of.the.config=VALUE ...]"
     parser.add_argument(
         "--config",
         metavar="FILE",

@@ -38,7 +38,8 @@ def load_config(
         written = read_written(path, overrides, settings_class)
     else:
         written = with_overrides(_stored(path, "--config"), overrides, settings_class)
-    return validate_settings(settings_class, written.values, path or "the configuration"), written
+    source = path or "the configuration"
+    return validate_settings(settings_class, written.values, source, written.origins), written
 
 
 def read_config(path: str | None, key: str) -> dict[str, Any]:

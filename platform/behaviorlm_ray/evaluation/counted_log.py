@@ -30,8 +30,10 @@ class CountedLog:
     @cached_property
     def mix(self) -> NDArray[np.float64]:
         """Log shares of the behaviors among the events that counting counts, float64[K]."""
-        counted = self.timelines.behavior[self.timelines.training_rows()]
-        return log_prior(np.bincount(counted, minlength=self.timelines.behaviors))
+        counts = np.zeros(self.timelines.behaviors, np.int64)
+        for rows in self.timelines.training_blocks():
+            counts += np.bincount(self.timelines.behavior[rows], minlength=self.timelines.behaviors)
+        return log_prior(counts)
 
 
 def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:
@@ -41,7 +43,7 @@ def counted_log(log: PreparedLog, samples: EvaluatedSamples) -> CountedLog:
     before = tuple(name for name in there if name.startswith("before."))
     columns += [*before, *(name for name in there if name == "session_position")]
     timelines = timeline_arrays((part.own_events.select(columns) for part in log.parts), log.vocabulary.names)
-    if log.few_shot.tail_samples is not None:
+    if not log.few_shot.uses_all:
         timelines = replace(timelines, split=_split_of_few(log, timelines))
     return CountedLog(timelines, before, asked_rows(log, samples.validation), asked_rows(log, samples.test))
 
@@ -55,8 +57,13 @@ def asked_rows(log: PreparedLog, rows: SampleRows) -> Int64:
 
 
 def _split_of_few(log: PreparedLog, timelines: TimelineArrays) -> NDArray[np.int8]:
-    """Training and validation events of the tail that are none of the samples become history only; int8[N]."""
-    is_used = ~np.append(~log.vocabulary.is_anchor, False)[timelines.behavior]
+    """Training and validation events that are none of the samples become history only; int8[N]. Where all anchors are
+    used, so are their events that are no samples, for want of a history.
+    """
+    is_limited_behavior = (
+        np.full(len(log.vocabulary), True) if log.few_shot.share < 1 else ~log.vocabulary.is_anchor
+    )
+    is_used = ~np.append(is_limited_behavior, False)[timelines.behavior]
     for name in ("train", "validation"):
         is_used[asked_rows(log, rows_of_split(log, name))] = True
     is_limited = np.isin(timelines.split, (TRAIN, VALIDATION))

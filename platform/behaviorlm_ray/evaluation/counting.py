@@ -7,7 +7,14 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import BASELINES, TimelineArrays, fit_baselines
+from behaviorlm.baselines import (
+    BASELINES,
+    WITH_CONTEXT,
+    Baseline,
+    Markov,
+    TimelineArrays,
+    fit_baselines,
+)
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep, rows_per_batch
 from behaviorlm.predictor.artifact import FusedPredictor
@@ -35,7 +42,14 @@ class Counting:
     @cached_property
     def counts(self) -> tuple[Counts, int, int]:
         """Counting itself, and how many pairs of it are kept and dropped."""
-        return without_rare(fit_counts(self.log.timelines, self.log.columns), self.minimum)
+        fitted = self.fitted.get(WITH_CONTEXT, self.fitted["markov_order_3"])
+        assert isinstance(fitted, Markov)
+        return without_rare(fit_counts(self.log.timelines, self.log.columns, fitted), self.minimum)
+
+    @cached_property
+    def fitted(self) -> dict[str, Baseline]:
+        """Every counting baseline; what is served is the longest of them."""
+        return fit_baselines(self.log.timelines)
 
     def baselines(self) -> dict[str, ArmScores]:
         """Every counting baseline by name.
@@ -43,7 +57,7 @@ class Counting:
         Baselines see what the models see: the events before the sample and its `context_before`.
         """
         found = {}
-        for name, baseline in fit_baselines(self.log.timelines).items():
+        for name, baseline in self.fitted.items():
             of = self._scores(partial(baseline.predict, self.log.timelines))
             found[name] = at_natural_prior(of, None if BASELINES[name].counts_history else self.to_natural)
         return found

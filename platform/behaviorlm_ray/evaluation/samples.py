@@ -63,7 +63,7 @@ class SampleFacts:
         """What brings log probabilities from the mix of few shots to the log's own prior: float64[K], to be added
         before they are normalized. None where all samples were used, or the mix is not known.
         """
-        return None if self.few_shot.tail_samples is None or mix is None else self.prior - mix
+        return None if self.few_shot.uses_all or mix is None else self.prior - mix
 
 
 def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:

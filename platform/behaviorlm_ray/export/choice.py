@@ -131,7 +131,7 @@ class Measured:
 
     def natural_prior(self, chosen: Chosen) -> NaturalPrior | None:
         """What an artifact of few shots brings its probabilities back by."""
-        if self.run.log.few_shot.tail_samples is None:
+        if self.run.log.few_shot.uses_all:
             return None
         model = self.run.facts.to_natural(self.run.scores(chosen.arm).mix) if chosen.arm else None
         counts = None if isinstance(chosen.predictor, ModelPredictor) else self.counting.to_natural

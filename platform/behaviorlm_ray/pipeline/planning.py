@@ -9,6 +9,7 @@ from behaviorlm_ray.pipeline.conversation_checks import described as described_s
 from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.pipeline.sample_checks import score_bytes
 from behaviorlm_ray.pipeline.scoring_work import described_work, plain_warnings
 from behaviorlm_ray.preparation.few_shots import few_shots_in_words
 from behaviorlm_ray.preparation.first_rows import described, read_first_rows
@@ -91,10 +92,11 @@ def _lacking_here(run: Run) -> list[str]:
 def _samples(run: Run, runner: Runner) -> list[str]:
     settings, prepared = run.settings, runner.outputs.get(prepare(run).recipe)
     if prepared is None:
-        few = settings.few_shot.tail_samples
+        few, of_each = settings.few_shot.tail_samples, settings.few_shot.share
         return [
             "  known once `prepare` has run",
             *([] if few is None else [f"  few_shot.tail_samples: at most {few} of each tail behavior"]),
+            *([] if of_each == 1 else [f"  few_shot.share: {of_each:g} of every behavior's samples"]),
             *(f"  warning: {told}" for told in plain_warnings(settings, None)),
         ]
     log = open_log(prepared, settings)
@@ -103,10 +105,12 @@ def _samples(run: Run, runner: Runner) -> list[str]:
     runs = [of for part in log.parts for of in (part.lines, part.questions, part.profiles)]
     tokens = sum(len(of.values) for of in runs)
     told = few_shots_in_words(log)
+    validation, test, scores = score_bytes(settings, log)
     return [
         *([] if told is None else [f"  {told}"]),
         f"  training samples {count(train)}, of them {count(anchors)} with an anchor target",
         f"  {tokens} tokens of history lines and questions in {len(log.parts)} parts",
         f"  {described_work(settings, log)}",
+        f"  label scores of {validation + test} validation and test samples: {scores / 1e9:,.3g} GB a model",
         *(f"  warning: {told}" for told in plain_warnings(settings, log)),
     ]

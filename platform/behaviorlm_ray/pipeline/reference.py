@@ -28,7 +28,12 @@ def reference(run: Run, keep: KeepTail) -> Stage:
     return Stage(
         name="reference",
         version=VERSION,
-        identity={"model": run.model_identity, "share": keep.share, "seed": keep.seed},
+        identity={
+            "model": run.model_identity,
+            "share": keep.share,
+            "seed": keep.seed,
+            **run.few_anchors_identity,
+        },
         inputs={"prepared": prepare(run), "base": run.inputs.base},
         body=lambda folder, made: _score(folder, made, run.resolved, keep),
         input_checks={"prepared": lambda prepared: check_tail(prepared, run.settings)},

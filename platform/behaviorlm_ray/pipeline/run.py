@@ -71,9 +71,16 @@ class Run:
 
     @property
     def few_shot_identity(self) -> dict[str, Any]:
-        """How few samples of the tail are used, where not all are: what had all keeps its identity."""
+        """How few samples are used, where not all are: what had all, and what had all anchors, keeps its identity."""
         few = self.settings.few_shot
-        return {} if few.tail_samples is None else {"few_shot": plain(few)}
+        told = {key: value for key, value in plain(few).items() if key != "share" or value < 1}
+        return {} if few.uses_all else {"few_shot": told}
+
+    @property
+    def few_anchors_identity(self) -> dict[str, Any]:
+        """The same of what is tuned on samples with an anchor target."""
+        few = self.settings.few_shot
+        return {} if few.share == 1 else {"few_shot": {"share": few.share, "seed": few.seed}}
 
 
 def open_run(settings: RunSettings) -> Run:

@@ -35,6 +35,31 @@ def check_samples(settings: RunSettings, log: PreparedLog) -> None:
             "there is no test sample to evaluate on: raise split.test (with split.by: time only users with enough "
             "events have test events, with split.by: group only some groups), or run the jobs up to b_tune alone"
         )
+    _check_room_for_scores(settings, log)
+
+
+def score_bytes(settings: RunSettings, log: PreparedLog) -> tuple[int, int, int]:
+    """Validation samples and test samples that are scored, and the bytes that label scores of both take, of a model."""
+    evaluation = settings.evaluation
+    limits = {"validation": evaluation.max_validation_samples, "test": evaluation.max_samples}
+    there = {split: count(rows_of_split(log, split)) for split in limits}
+    asked = {split: min(there[split], limit or there[split]) for split, limit in limits.items()}
+    return asked["validation"], asked["test"], 4 * sum(asked.values()) * len(log.vocabulary)
+
+
+def _check_room_for_scores(settings: RunSettings, log: PreparedLog) -> None:
+    """Label scores of all test samples are kept, as rules and a mixture are chosen when all models have theirs."""
+    limit = settings.execution.max_score_gigabytes * 1e9
+    validation, test, needed = score_bytes(settings, log)
+    if needed <= limit:
+        return
+    fits = int(limit / (4 * len(log.vocabulary)))
+    raise DataError(
+        f"evaluation.max_samples: {test:,} test and {validation:,} validation samples of {len(log.vocabulary):,} "
+        f"behaviors are {needed / 1e9:,.1f} GB of label scores for each model, more than "
+        f"execution.max_score_gigabytes ({settings.execution.max_score_gigabytes:g}): set it and "
+        f"evaluation.max_validation_samples to {max(1, fits // 2):,} each, or raise the limit"
+    )
 
 
 def tunings(settings: RunSettings, arm: ArmSettings) -> list[str]:

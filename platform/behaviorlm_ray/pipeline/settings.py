@@ -152,6 +152,12 @@ class ExecutionSettings(Settings):
         "makes other products of matrices: scores may differ in their last bits.",
     )
     cpus_per_actor: int = Field(default=1, ge=1, description="CPU cores of each scoring replica.")
+    max_score_gigabytes: float = Field(
+        default=100.0,
+        gt=0,
+        description="Label scores that a compared model may write: 4 bytes a behavior and evaluated sample. A run that "
+        "would write more is refused once the log is prepared, with the evaluation.max_samples that fits.",
+    )
     allow_plain: bool = Field(
         default=True,
         description="Whether a base that cannot take token trees may run as plain sequences: the same numbers from "
@@ -180,7 +186,8 @@ class RunSettings(Settings):
         default=VocabularyConfig(), description="Behaviors, anchors and tail."
     )
     few_shot: FewShotConfig = Field(
-        default=FewShotConfig(), description="Whether tuning and counting have few samples of the tail."
+        default=FewShotConfig(),
+        description="Whether tuning and counting have few samples, of the tail or of all.",
     )
     prompt: PromptConfig = Field(default=PromptConfig(), description="What the model reads.")
     preparation: PreparationSettings = Field(

@@ -94,6 +94,7 @@ def tuning_stage(
     # Only where there is any, so that what was tuned before these were keys keeps its identity.
     identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
     identity |= run.few_shot_identity if tuning.samples == "all" else {}
+    identity |= run.few_anchors_identity if tuning.samples == "anchors" else {}
     identity |= {} if run.settings.loss == LossConfig() else {"loss": plain(run.settings.loss)}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
     identity |= {} if tuning.keep is None else {"keep_tail": plain(tuning.keep)}

@@ -1,4 +1,4 @@
-"""How few samples of the tail a run uses, in numbers and in words."""
+"""How few samples a run uses, in numbers and in words."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
     SampleRows,
+    count,
     counts_of,
     rows_of_split,
     whole_split,
@@ -15,11 +16,12 @@ from behaviorlm_ray.preparation.prepared_log import (
 
 def few_shot_counts(log: PreparedLog) -> dict[str, Any] | None:
     """The key's values, and of training and validation how many samples with a tail target are used, of how many, and
-    how many tail behaviors have one; None where all samples are used.
+    how many tail behaviors have one, and where a share is used the same of all; None where all samples are used.
     """
-    if log.few_shot.tail_samples is None:
+    if log.few_shot.uses_all:
         return None
-    found: dict[str, Any] = log.few_shot.model_dump(mode="json")
+    is_share = log.few_shot.share < 1
+    found: dict[str, Any] = log.few_shot.model_dump(mode="json", exclude=set() if is_share else {"share"})
     for split in ("train", "validation"):
         used, there = (_of_tail(log, rows) for rows in (rows_of_split(log, split), whole_split(log, split)))
         found[split] = {
@@ -27,6 +29,11 @@ def few_shot_counts(log: PreparedLog) -> dict[str, Any] | None:
             "tail_there": int(there.sum()),
             "tail_behaviors": int(np.count_nonzero(used)),
         }
+        if is_share:
+            found[split] |= {
+                "all": count(rows_of_split(log, split)),
+                "all_there": count(whole_split(log, split)),
+            }
     return found
 
 
@@ -40,8 +47,11 @@ def few_shots_in_words(log: PreparedLog) -> str | None:
         f"{found[split]['tail_behaviors']} behaviors)"
         for split, name in (("train", "training"), ("validation", "validation"))
     }
+    keys = [
+        f"few_shot.{key} is {found[key]}" for key in ("tail_samples", "share") if found.get(key) is not None
+    ]
     return (
-        f"few_shot.tail_samples is {found['tail_samples']}: {used['train']} and {used['validation']} are used, by "
+        f"{' and '.join(keys)}: {used['train']} and {used['validation']} are used, by "
         "counting, too; histories, vocabulary, counts and test stay whole"
     )
 

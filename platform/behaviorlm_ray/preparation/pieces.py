@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from behaviorlm.files.data_only import data_only
 from behaviorlm.log_files.config import EventsConfig
@@ -30,13 +31,15 @@ class Piece:
 
 
 def cut(events: pa.Table, most: int, config: EventsConfig, folder: Path) -> list[Piece]:
-    """Write the events of a part, in no order, into files of about `most` in a folder."""
+    """Write the events of a part, in no order, into files of at most `most` in a folder.
+
+    A user with more, whose sessions keep it from being cut, has a file alone.
+    """
     counted = events["user"].value_counts()
     users, sizes = counted.field("values"), counted.field("counts").to_numpy()
     # A session may begin before another one ends, so users with sessions are not cut.
     is_large = (sizes > most) & (config.session is None)
-    small = np.where(is_large, 0, sizes)
-    first = (np.cumsum(small) - small) // most
+    first = _packed(np.where(is_large, 0, sizes), most)
     pieces = int(first[~is_large].max(initial=-1)) + 1
     starts = {}
     for index in np.flatnonzero(is_large).tolist():
@@ -65,6 +68,19 @@ def cut(events: pa.Table, most: int, config: EventsConfig, folder: Path) -> list
     for number, segments in large.items():
         paths = [folder / f"{number + place:06d}.arrows" for place in range(segments)]
         found.append(Piece(tuple(path for path in paths if path.exists())))
+    return found
+
+
+def _packed(sizes: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """The piece of each user, in their order: each takes the next users as long as they fit."""
+    ends = np.cumsum(sizes)
+    found = np.empty(len(sizes), np.int64)
+    begin = number = 0
+    while begin < len(sizes):
+        room = ends[begin] - sizes[begin] + most
+        stop = max(begin + 1, int(np.searchsorted(ends, room, side="right")))
+        found[begin:stop] = number
+        begin, number = stop, number + 1
     return found
 
 

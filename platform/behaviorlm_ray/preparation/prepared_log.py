@@ -134,9 +134,9 @@ def whole_split(log: PreparedLog, split: str) -> SampleRows:
 
 
 def rows_of_split(log: PreparedLog, split: str) -> SampleRows:
-    """The samples of a split that may be used: with few shots not all of training and of validation, else all."""
+    """The samples of a split that may be used: with few shots or a share not all of training and of validation."""
     rows, few = whole_split(log, split), log.few_shot
-    if few.tail_samples is None or split == "test":
+    if few.uses_all or split == "test":
         return rows
     behavior, vocabulary = gather(log, rows, "behavior"), log.vocabulary
     limits = training_limits(vocabulary, few)

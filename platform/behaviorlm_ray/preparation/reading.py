@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts, facts_of_rows
@@ -21,9 +22,6 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.log_source import Batches, write_quarantine
 from behaviorlm_ray.preparation.plan import QUARANTINE, ReadingPlan
 from behaviorlm_ray.storage import Location
-
-KNOWN_USERS = 500_000
-"""So many users a task remembers, some 100 MB of them, before it begins anew."""
 
 
 class Distribution:
@@ -90,16 +88,18 @@ def _distribute(
     facts = LogFacts(files=int(piece.begins_file))
     quarantined: list[pa.Table] = []
     zones: dict[str, int] = {}
-    part_of_user = PartOfUser(plan.partitions)
     for events, unusable in batches:
         zones = _first_rows_by_zone(events) | zones
         check_rows(events, piece.file.path, plan.split)
         facts += facts_of_rows(events, unusable)
         if len(unusable):
             quarantined.append(unusable)
-        partition = part_of_user(events["user"].combine_chunks())
-        for number in np.unique(partition).tolist():
-            chosen = events.filter(pa.array(partition == number))
+        partition = parts_of_users(events["user"].combine_chunks(), plan.partitions)
+        order = np.argsort(partition, kind="stable")
+        ordered = events.combine_chunks().take(pa.array(order))
+        found = np.unique(partition[order], return_index=True, return_counts=True)
+        for number, begin, rows in zip(*(values.tolist() for values in found), strict=True):
+            chosen = ordered.slice(begin, rows)
             if number not in writers:
                 path = scratch / f"{number:05d}" / f"{piece.name}.arrows"
                 path.parent.mkdir(exist_ok=True)
@@ -119,28 +119,10 @@ def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
     return {name: found[0].as_py() for name, found in rows.items() if len(found)}
 
 
-class PartOfUser:
-    """The part of each user, by a hash of what users that look alike have in common. State: the users known so far.
-
-    Most users are in most batches of a file, and hashing them again for each took a third of reading.
-    """
-
-    def __init__(self, partitions: int) -> None:
-        self._partitions = partitions
-        self._known: dict[str, int] = {}
-
-    def __call__(self, users: pa.Array) -> np.ndarray:
-        """int64 [n]."""
-        encoded = users.dictionary_encode()
-        names = encoded.dictionary.to_pylist()
-        if len(self._known) > KNOWN_USERS:
-            self._known.clear()
-        new = [name for name in names if name not in self._known]
-        keys = look_alike_keys(pa.array(new, encoded.dictionary.type)).to_pylist()
-        self._known.update(zip(new, map(self._part, keys), strict=True))
-        parts = np.fromiter((self._known[name] for name in names), np.int64, len(names))
-        return parts[encoded.indices.to_numpy()]
-
-    def _part(self, key: str) -> int:
-        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % self._partitions
+def parts_of_users(users: pa.Array, partitions: int) -> NDArray[np.uint16]:
+    """The part of each user, by a hash of what users that look alike have in common; uint16[n]."""
+    encoded = users.dictionary_encode()
+    keys = look_alike_keys(encoded.dictionary).to_pylist()
+    hashed = b"".join([hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys])
+    part = (np.frombuffer(hashed, ">u8") % np.uint64(partitions)).astype(np.uint16)
+    return part[encoded.indices.to_numpy()]

@@ -9,8 +9,9 @@ import json
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
+from typing import Any
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
@@ -176,9 +177,13 @@ class LeaseSeeker:
 def decode_record(content: bytes) -> LeaseRecord | None:
     """Read the content of a lease file; None if it is damaged, which makes the lease free."""
     try:
-        return LeaseRecord(**json.loads(content))
+        record = LeaseRecord(**json.loads(content))
     except (ValueError, TypeError):
         return None
+    kinds: dict[str, Any] = {
+        field.name: (float, int) if field.type is float else field.type for field in fields(LeaseRecord)
+    }
+    return record if all(isinstance(value, kinds[name]) for name, value in vars(record).items()) else None
 
 
 def _encode(record: LeaseRecord) -> bytes:

@@ -1,7 +1,6 @@
 """One run in MLflow: found again or begun, and told things. Everything here may wait for a server, and may fail."""
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.report.provenance import working_commit
 from behaviorlm_ray.stages.manifests import package_versions
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tracking.parameters import parameters_of
@@ -173,7 +173,7 @@ def _unless(code: str, ask: Callable[[], Any]) -> Any:
 
 def _tags(run: Run) -> dict[str, str]:
     versions = {f"version.{name}": value for name, value in package_versions().items()}
-    commit = _commit()
+    commit = working_commit()
     return {
         "mlflow.source.name": "behaviorlm run",
         "behaviorlm.run": run.settings.name,
@@ -182,14 +182,3 @@ def _tags(run: Run) -> dict[str, str]:
         **versions,
         **({"mlflow.source.git.commit": commit} if commit else {}),
     }
-
-
-def _commit() -> str:
-    """The commit of the working directory, "" where there is none or no git."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""

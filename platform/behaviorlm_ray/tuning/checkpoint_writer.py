@@ -1,7 +1,7 @@
 """Checkpoints while training goes on: gathered from all workers, written by a thread of worker 0."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from behaviorlm_ray.storage import Location
-from behaviorlm_ray.tuning import sharded_state
+from behaviorlm_ray.tuning import sharded_state, step_records
 from behaviorlm_ray.tuning.checkpoints import Checkpoint, write_checkpoint
 from behaviorlm_ray.tuning.engine import TuningEngine
 from behaviorlm_ray.tuning.step_folders import prune
@@ -32,6 +32,8 @@ class CheckpointWriter:
         """keep: how many of the newest stay, also of `earlier` attempts; identity: what a run must share to go on."""
         self._folder, self._keep, self._identity, self._earlier = folder, keep, identity, earlier
         self._continued = None if continued is None else continued.folder
+        own = continued is not None and continued.folder.parent == folder
+        self._parts: step_records.Parts = continued.parts if continued is not None and own else {}
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._pending: Future[None] | None = None
         self._noticed, self._started = False, time.monotonic()
@@ -65,10 +67,12 @@ class CheckpointWriter:
         state = sharded_state.gather(engine)
         if dist.get_rank() == 0:
             shapes = {fragment.name: fragment.shape for fragment in sharded_state.fragments(engine)}
-            self._pending = self._pool.submit(self._write, step, state, shapes, list(records))
+            rest = records[len(self._parts) * step_records.STEPS :]
+            self._pending = self._pool.submit(self._write, step, state, shapes, rest)
 
-    def _write(self, step: int, state: dict, shapes: dict, records: list[dict[str, Any]]) -> None:
-        write_checkpoint(self._folder, step, state, shapes, records, self._identity)
+    def _write(self, step: int, state: dict, shapes: dict, rest: Sequence[Mapping[str, Any]]) -> None:
+        self._parts, rest = step_records.write_parts(self._folder, self._parts, rest)
+        write_checkpoint(self._folder, step, state, shapes, rest, self._identity, self._parts)
         prune(self._folder, self._keep, step, self._continued, self._earlier)
 
     def _wait(self) -> None:

@@ -1,9 +1,10 @@
 """Checkpoints of a tuning run: written whole or not at all, verified before use, free of the worker count.
 
 A checkpoint is a folder `step-00000050` with the float32 parameters and Adam's two moments by name
-(safetensors, flattened), the record of every step so far (JSON lines: the lineage of the weights), and
-`checkpoint.json`, which names each file with its size and sha256, and is written last: on S3, where nothing is renamed,
-a checkpoint without it is none. Random numbers need no state: they are seeded by the position in the schedule.
+(safetensors, flattened), the record of the last steps (JSON lines: the lineage of the weights), and `checkpoint.json`,
+which names each file with its size and sha256, and those of `step_records`, where all steps before are.
+It is written last: on S3, where nothing is renamed, a checkpoint without it is none. Random numbers need no state: they
+are seeded by the position in the schedule.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,12 @@ from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
 from behaviorlm_ray.stages.manifests import canonical_json
 from behaviorlm_ray.storage import FileDigest, Location
+from behaviorlm_ray.tuning import step_records
 from behaviorlm_ray.tuning.step_folders import earlier_steps, newest_first, step_folder
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, 3)
+"""Formats that are continued; one of the second has all its records in its own file."""
 DESCRIPTION = "checkpoint.json"
 RECORDS = "steps.jsonl"
 INCOMPLETE = ".incomplete-"
@@ -33,12 +37,15 @@ INCOMPLETE = ".incomplete-"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint. `step`: optimizer steps done; `records`: what each of them did, in order, from step 0."""
+    """A verified checkpoint. `step`: optimizer steps done; `records`: what each of them did, in order, from step 0, of
+    which `parts` lie beside it.
+    """
 
     folder: Location
     step: int
     shapes: dict[str, list[int]]
     records: list[dict[str, Any]]
+    parts: step_records.Parts = field(default_factory=dict)
 
     def read(self, kind: str, name: str) -> Tensor:
         """One flattened float32 tensor of a kind (parameter, exp_avg, exp_avg_sq). Raises StorageError."""
@@ -57,10 +64,12 @@ def write_checkpoint(
     shapes: Mapping[str, Sequence[int]],
     records: Sequence[Mapping[str, Any]],
     identity: Mapping[str, str],
+    parts: step_records.Parts | None = None,
 ) -> Location:
     """Write a checkpoint where nobody sees it, then put it into place. Returns its folder.
 
-    identity: what a run must share to continue from here. Raises StorageError where it cannot be written;
+    records: of the steps behind the `parts`, which lie in `root`. identity: what a run must share to continue from
+    here. Raises StorageError where it cannot be written;
     what was there before stays usable.
     """
     final = root / step_folder(step)
@@ -69,6 +78,7 @@ def write_checkpoint(
         "step": step,
         "identity": dict(identity),
         "shapes": {name: list(shape) for name, shape in shapes.items()},
+        "records": {name: asdict(digest) for name, digest in (parts or {}).items()},
     }
     try:
         if isinstance(root, Path):
@@ -127,8 +137,7 @@ def _write_files(
 ) -> None:
     for kind, tensors in state.items():
         save_file(dict(tensors), folder / f"{kind}.safetensors")
-    with (folder / RECORDS).open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+    (folder / RECORDS).write_bytes(step_records.encoded(records))
     digests = storage.hash_files(folder, storage.list_files(folder))
     body = {**described, "files": {name: asdict(digest) for name, digest in digests.items()}}
     text = json.dumps({**body, "checksum": _checksum(body)}, indent=1)
@@ -161,26 +170,30 @@ def verify_checkpoint(folder: Location, identity: Mapping[str, str]) -> Checkpoi
         raise StorageError(f"{folder} is incomplete: {DESCRIPTION} is missing")
     try:
         description = json.loads(content)
-        if description["format"] != FORMAT:
+        if description["format"] not in READ:
             raise StorageError(f"{folder} has format {description['format']}; this version reads {FORMAT}")
         if description.pop("checksum") != _checksum(description):
             raise StorageError(f"{folder / DESCRIPTION} is damaged: its content does not match its checksum")
         for key, value in identity.items():
             if description["identity"].get(key) != value:
                 raise StorageError(f"{folder} belongs to another {key}")
-        digests = {name: FileDigest(**digest) for name, digest in description["files"].items()}
+        digests, parts = (
+            {name: FileDigest(**digest) for name, digest in description.get(key, {}).items()}
+            for key in ("files", "records")
+        )
         step, shapes = int(description["step"]), description["shapes"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{folder / DESCRIPTION} is damaged: {error!r}") from None
-    problems = storage.damaged_files(folder, digests)
+    problems = storage.damaged_files(folder, digests) + step_records.damaged_parts(folder.parent, parts)
     if problems:
         raise StorageError(f"{folder} is damaged: {'; '.join(problems)}")
     verified = storage.with_digests(folder, digests)
     try:
-        records = [json.loads(line) for line in storage.read_text(verified / RECORDS).splitlines()]
+        records = step_records.read_parts(folder.parent, parts)
+        records += step_records.decoded(storage.read_text(verified / RECORDS))
     except ValueError as error:
         raise StorageError(f"{verified / RECORDS} is damaged: {error!r}") from None
-    return Checkpoint(verified, step, shapes, records)
+    return Checkpoint(verified, step, shapes, records, parts)
 
 
 def remove_unfinished(root: Location, earlier: Sequence[Location] = ()) -> None:

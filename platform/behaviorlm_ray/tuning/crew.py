@@ -25,7 +25,7 @@ from behaviorlm.errors import BehaviorLMError, ClusterError
 from behaviorlm_ray.cluster.failures import causes
 from behaviorlm_ray.tuning.config import TuningExecution
 from behaviorlm_ray.tuning.desk import open_desk
-from behaviorlm_ray.tuning.out_of_memory import EndWhenOutOfMemory
+from behaviorlm_ray.tuning.failed_workers import TellOfFailures
 from behaviorlm_ray.tuning.shift import work
 from behaviorlm_ray.tuning.worker import TuningTask
 
@@ -159,7 +159,7 @@ def _run_config(execution: TuningExecution, name: str, folder: Path) -> RunConfi
             max_failures=execution.max_failures,
             max_preemption_failures=-1 if preemptions is None else preemptions,
         ),
-        callbacks=[EndWhenOutOfMemory()],  # type: ignore[list-item]  # of Ray Train V2
+        callbacks=[TellOfFailures()],  # type: ignore[list-item]  # of Ray Train V2
     )
 
 

@@ -1,7 +1,6 @@
 """What carries out a tuning's steps, sharded or replicated, made ready with what they need beside it."""
 
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from behaviorlm.model.lm_head import causal_lm
 from behaviorlm.model.precision import slowness
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
+from behaviorlm_ray.tuning.failed_workers import announce
 from behaviorlm_ray.tuning.gradient_watch import GradientWatch
 from behaviorlm_ray.tuning.precision import keeps_masters
 from behaviorlm_ray.tuning.replicated import Replicated
@@ -112,9 +112,3 @@ def _possible_stage(model: TreeModel, stage: int) -> int:
             announce("this model takes plain sequences, which ZeRO-3 cannot share out; ZeRO-2 is used")
         return 2
     return stage
-
-
-def announce(message: str) -> None:
-    """Tell the user; Ray forwards it to the driver. (Ray Train shows what is printed by `print` twice.)"""
-    sys.stdout.write(f"tuning: {message}\n")
-    sys.stdout.flush()

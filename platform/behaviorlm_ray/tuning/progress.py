@@ -17,7 +17,8 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.stages.run_record import PROGRESS_FILE
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningExecution
-from behaviorlm_ray.tuning.engine import TuningEngine, announce
+from behaviorlm_ray.tuning.engine import TuningEngine
+from behaviorlm_ray.tuning.failed_workers import announce
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome
 from behaviorlm_ray.tuning.utilization import peak_teraflops
 

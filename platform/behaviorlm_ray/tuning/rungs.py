@@ -5,6 +5,7 @@ step depends on. So what a rung leaves is exactly the state of the whole tuning 
 same identity and the same weights whether it went over rungs or not.
 """
 
+import json
 import shutil
 
 from behaviorlm.errors import StorageError
@@ -12,6 +13,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.stages.attempts import StageFolder
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.storage import Location
+from behaviorlm_ray.tuning import step_records
 from behaviorlm_ray.tuning.checkpoints import DESCRIPTION, verify_checkpoint
 from behaviorlm_ray.tuning.step_folders import earlier_steps, step_folder
 
@@ -54,8 +56,11 @@ def _is_whole(checkpoint: Location) -> bool:
 
 
 def _copy(checkpoint: Location, target: Location) -> None:
-    """Copy a checkpoint, its description last: without it there is none."""
+    """Copy a checkpoint and the records beside it, its description last: without it there is none."""
     path = storage.local_copy(checkpoint)
+    parts = json.loads((path / DESCRIPTION).read_text()).get("records", {})
+    if parts:
+        step_records.copy_parts(checkpoint.parent, target.parent, parts)
     with storage.writing(target) as folder:
         for file in path.iterdir():
             if file.name != DESCRIPTION:

@@ -11,7 +11,7 @@ from behaviorlm_ray.cluster.kept import Kept
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.crew import Crew
-from behaviorlm_ray.tuning.out_of_memory import WorkerOutOfMemory
+from behaviorlm_ray.tuning.failed_workers import WorkerOutOfMemory
 from behaviorlm_ray.tuning.worker import LINEAGE, TuningTask
 
 _kept: Kept[Crew] = Kept()

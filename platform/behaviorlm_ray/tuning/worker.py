@@ -29,7 +29,8 @@ from behaviorlm_ray.tuning.checkpoint_pace import CheckpointPace
 from behaviorlm_ray.tuning.checkpoint_writer import CheckpointWriter
 from behaviorlm_ray.tuning.checkpoints import Checkpoint, newest_checkpoint, remove_unfinished
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
-from behaviorlm_ray.tuning.engine import TuningEngine, announce, start_engine
+from behaviorlm_ray.tuning.engine import TuningEngine, start_engine
+from behaviorlm_ray.tuning.failed_workers import announce
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome, run_step
 from behaviorlm_ray.tuning.progress import Progress
 from behaviorlm_ray.tuning.utilization import operations

@@ -79,7 +79,7 @@ def test_timelines_that_are_torn_apart_are_refused() -> None:
 def test_counts_of_a_users_past_equal_a_loop_in_blocks_of_any_size(
     per_block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("behaviorlm.baselines.frequency.COUNTS_PER_BLOCK", per_block)
+    monkeypatch.setattr("behaviorlm.baselines.frequency.EVENTS_PER_BLOCK", per_block)
     timelines = timeline_arrays(random_table(1), NAMES)
     asked = np.random.default_rng(0).permutation(len(timelines.behavior))[:200]
     expected = np.zeros((200, 5))
@@ -243,13 +243,13 @@ def test_every_baseline_predicts_a_distribution_and_none_looks_at_the_event_itse
 def test_predictions_do_not_depend_on_which_others_are_asked_for(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A block of 7 numbers is less than two rows, so that timelines run on from block to block."""
+    """A block of 7 is less than two rows, and than two timelines, which run on from block to block."""
     timelines = timeline_arrays(random_table(6), NAMES)
     asked = timelines.target_rows(2)
     shuffled = np.random.default_rng(0).permutation(asked)
     baselines = fit_baselines(timelines)
     whole = {name: model.predict(timelines, asked) for name, model in baselines.items()}
-    monkeypatch.setattr("behaviorlm.baselines.frequency.COUNTS_PER_BLOCK", block)
+    monkeypatch.setattr("behaviorlm.baselines.frequency.EVENTS_PER_BLOCK", block)
     monkeypatch.setattr("behaviorlm.baselines.markov.PROBABILITIES_PER_BLOCK", block)
     for name, model in baselines.items():
         for rows in (asked, shuffled):

@@ -1,14 +1,18 @@
 """Counting takes the log in parts and blocks of rows: nothing may depend on where they are cut."""
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from behaviorlm.baselines import fit_baselines, pair_counts, timeline_arrays
+from behaviorlm.baselines import fit_baselines, levels, pair_counts, timeline_arrays, weights
 from behaviorlm.baselines import timelines as blocks
+from behaviorlm.baselines.frequency import past_counts
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.errors import DataError
 from tests.behaviorlm.baselines.test_baselines import NAMES, random_table
@@ -58,3 +62,78 @@ def test_a_timeline_that_does_not_go_on_where_it_ended_is_refused(
     assert len(timeline_arrays([table, other], NAMES).behavior) == 2 * len(table)
     with pytest.raises(DataError, match="does not continue its user's timeline"):
         timeline_arrays([*torn(table), other.slice(1)], NAMES)
+
+
+def test_each_kind_of_history_is_counted_once_for_all_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    class Counted(pair_counts.PairCounts):
+        def add(self, key: np.ndarray, behavior: np.ndarray) -> None:
+            counted.append(len(key))
+            super().add(key, behavior)
+
+    monkeypatch.setattr(levels, "PairCounts", Counted)
+    timelines = timeline_arrays(random_table(5, users=8), NAMES)
+    fitted = fit_baselines(timelines)
+    assert "markov_order_3_context" in fitted
+    assert sum(counted) == 7 * len(timelines.training_rows())  # of 15 levels in all baselines together
+
+
+def test_pairs_too_large_for_one_number_are_counted_alike() -> None:
+    random = np.random.default_rng(0)
+    key, behavior = random.integers(0, 9, 500), random.integers(0, 5, 500).astype(np.int32)
+    found = []
+    for shift in (0, 2**60):
+        table = pair_counts.PairCounts(5)
+        for rows in np.array_split(np.arange(500), 7):
+            table.add(key[rows] + shift, behavior[rows])
+        keys, state, behaviors, counts = table.whole()
+        shown = zip((keys[state] - shift).tolist(), behaviors.tolist(), counts.tolist(), strict=True)
+        found.append(list(shown))
+    pairs = Counter(zip(key.tolist(), behavior.tolist(), strict=True))
+    assert found[0] == found[1] == [(*pair, pairs[pair]) for pair in sorted(pairs)]
+
+
+def test_of_a_log_its_numbers_are_held_by_files() -> None:
+    found = timeline_arrays(random_table(6, users=6), NAMES)
+    for name in ("behavior", "user_start", "is_target", "split", "context"):
+        assert isinstance(getattr(found, name).base, np.memmap)
+
+
+class Watched(np.ndarray):
+    """An array that tells which of its rows were read."""
+
+    read: set[int]
+
+    def __getitem__(self, asked: Any) -> Any:
+        self.read.update(np.arange(len(self))[asked].tolist())
+        return np.asarray(self)[asked]
+
+
+def test_of_a_log_only_the_past_of_the_rows_asked_for_is_read() -> None:
+    timelines = timeline_arrays(random_table(5, users=40), NAMES)
+    asked = np.flatnonzero(timelines.is_target)[[400, 3, 401]]
+    past = {row for end in asked for row in range(timelines.user_start[end], end)}
+    assert len(past) < len(timelines.behavior) / 4
+    behavior = timelines.behavior.view(Watched)
+    behavior.read = set()
+    watched = replace(timelines, behavior=behavior)
+    past_counts(watched, asked)
+    assert behavior.read == past
+    for part, inside, places in watched.pasts_of(asked):
+        assert part.behavior[inside].tolist() == timelines.behavior[asked[places]].tolist()
+    assert behavior.read == past | set(asked.tolist())
+
+
+def test_weights_of_a_large_log_are_chosen_on_whole_timelines_that_are_some_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timelines = timeline_arrays(random_table(5, users=40), NAMES)
+    every, _ = weights.tuning_rows(timelines)
+    monkeypatch.setattr(weights, "MOST_TARGETS", len(every))
+    np.testing.assert_array_equal(weights.tuning_rows(timelines)[0], every)
+    monkeypatch.setattr(weights, "MOST_TARGETS", len(every) // 4)
+    some, _ = weights.tuning_rows(timelines)
+    assert len(every) / 8 < len(some) < len(every) / 2
+    starts = set(timelines.user_start[some].tolist())
+    assert some.tolist() == [row for row in every.tolist() if timelines.user_start[row] in starts]

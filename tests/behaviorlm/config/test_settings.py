@@ -14,6 +14,7 @@ from behaviorlm.config import (
     describe_settings,
     load_settings,
     read_settings,
+    read_written,
     validate_settings,
     with_values,
 )
@@ -150,9 +151,24 @@ def test_a_typo_inside_a_list_item_is_told_with_its_index() -> None:
         validate_settings(Outer, {"path": "x", "items": [{"name": "a", "nane": 1}]}, "test")
 
 
-def test_a_rule_over_several_keys_reads_well() -> None:
-    with pytest.raises(ConfigError, match=r"\(whole\): .*band must be \(low, high\)"):
+def test_a_rule_over_several_keys_reads_well_and_does_not_show_all_of_them() -> None:
+    with pytest.raises(ConfigError, match=r"\(whole\): .*band must be \(low, high\)$"):
         validate_settings(Outer, {"path": "x", "band": [1, 0]}, "test")
+
+
+def test_what_the_command_line_set_is_told_as_such_and_the_rest_as_that_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "path: x\ninner: {rate: 2}\nlimit: 3\n")
+    for overrides, told in (
+        (["limit=0"], f"{path} and command line: 2 problem(s)\n  inner.rate: "),
+        (["limit=0"], "\n  --limit: Input should be greater than or equal to 1; got 0"),
+        (["inner={rate: 3}"], "command line: 1 problem(s)\n  --inner.rate: "),
+        (["inner.rate=1", "itms.0.name=a"], "command line: 1 problem(s)\n  --itms: unknown key"),
+        (["inner.kind=soft"], f"{path} and command line: 2 problem(s)\n  inner.rate: "),
+    ):
+        written = read_written(path, overrides, Outer)
+        with pytest.raises(ConfigError) as raised:
+            validate_settings(Outer, written.values, str(path), written.origins)
+        assert told in str(raised.value)
 
 
 @pytest.mark.parametrize(

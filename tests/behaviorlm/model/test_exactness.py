@@ -1,5 +1,6 @@
 """Trees give the numbers of plain sequences: loss, gradients and label scores, for each supported architecture."""
 
+import itertools
 import logging
 
 import numpy as np
@@ -73,15 +74,19 @@ def test_label_scores_equal_one_plain_pass_for_each_label(config: PretrainedConf
     write = window_writer(instruction, lines, questions)
 
     expected = np.empty((4, len(labels)))
-    for row, column in np.ndindex(expected.shape):
+    for row, length in itertools.product(range(4), sorted({len(label) for label in labels})):
         prompt = np.concatenate([instruction, *lines[: row + 1], questions[row]])
-        ids = torch.tensor(np.concatenate([prompt, labels[column]]).astype(np.int64))
-        with torch.no_grad():
-            log_probabilities = torch.log_softmax(model(input_ids=ids[None]).logits[0].double(), -1)
-        positions = torch.arange(len(prompt) - 1, len(ids) - 1)
-        expected[row, column] = log_probabilities[positions, ids[len(prompt) :]].sum().item()
+        columns = [column for column, label in enumerate(labels) if len(label) == length]
+        ids = torch.tensor(
+            np.stack([np.concatenate([prompt, labels[column]]) for column in columns]).astype(np.int64)
+        )
+        with torch.no_grad():  # a batch of plain sequences of one length
+            log_probabilities = torch.log_softmax(model(input_ids=ids).logits.double(), -1)
+        told = log_probabilities[:, len(prompt) - 1 : -1].gather(2, ids[:, len(prompt) :, None])
+        expected[row, columns] = told[:, :, 0].sum(1).numpy()
+    attention = choose_attention(model)
     for max_tokens in (1000, 9):
-        scorer = label_scorer(model, choose_attention(model), labels, max_tokens)
+        scorer = label_scorer(model, attention, labels, max_tokens)
         assert scorer.score(write) == pytest.approx(expected, abs=1e-4, rel=0)
 
 

@@ -1,5 +1,6 @@
 """Counts as an artifact keeps them: equal to the baseline's, without rare histories, the same after reading back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,15 @@ def test_pruning_may_leave_nothing_but_the_last_behavior() -> None:
     assert pruned.contexts == {} and pruned.order == 1
     found = pruned.log_probabilities([[], [3], [-1]], np.array([0, 0, 0]))
     assert np.exp(found.astype(np.float64)).sum(1) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_a_baseline_counted_is_as_good_as_counting_again_with_room_for_the_unknown() -> None:
+    _, timelines, _ = COUNTED
+    columns = ["before.room", "before.weekday"]
+    given = fit_counts(timelines, columns, fit_markov(timelines, 3, use_context=True)).markov
+    again = fit_markov(replace(timelines, contexts=timelines.contexts + 1), 3, use_context=True)
+    for level, expected in zip(given.levels, again.levels, strict=True):
+        for name, value in vars(expected).items():
+            np.testing.assert_array_equal(getattr(level, name), value)
+    for trust, expected_trust in zip(given.trust, again.trust, strict=True):
+        np.testing.assert_array_equal(trust, expected_trust)

@@ -37,13 +37,15 @@ def brute_force(model: Any, prompt: np.ndarray, labels: list[np.ndarray]) -> np.
     for label in ids:
         for at in range(len(label)):
             known.setdefault(tuple(label[:at]), {})[label[at]] = 0.0
-    for beginning, following in known.items():
-        sequence = torch.tensor([*prompt.tolist(), *beginning])[None]
+    for length in sorted({len(beginning) for beginning in known}):  # a batch of plain sequences of one length
+        beginnings = [beginning for beginning in known if len(beginning) == length]
+        sequences = torch.tensor([[*prompt.tolist(), *beginning] for beginning in beginnings])
         with torch.no_grad():
-            logits = model(input_ids=sequence).logits[0, -1].double()
-        among = logits[list(following)]
-        for token, value in zip(following, torch.log_softmax(among, 0).tolist(), strict=True):
-            following[token] = value
+            logits = model(input_ids=sequences).logits[:, -1].double()
+        for beginning, row in zip(beginnings, logits, strict=True):
+            following = known[beginning]
+            values = torch.log_softmax(row[list(following)], 0).tolist()
+            following |= zip(following, values, strict=True)
     return np.array([sum(known[tuple(label[:at])][label[at]] for at in range(len(label))) for label in ids])
 
 

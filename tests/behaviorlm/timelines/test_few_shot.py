@@ -71,3 +71,17 @@ def test_more_shots_never_use_fewer_validation_samples(seed: int, shots: int, ot
         validation_limits(VOCABULARY, few(number, seed), there) for number in sorted((shots, others))
     )
     assert (fewer <= more).all() and (more <= there).all()
+
+
+def test_a_share_is_of_every_behavior_and_larger_ones_keep_what_smaller_took() -> None:
+    drawn = np.array(
+        [training_limits(VOCABULARY, FewShotConfig(share=0.1, seed=seed)) for seed in range(2000)]
+    )
+    assert (drawn[:, :3] == [70, 24, 4]).all() and (drawn[:, 4] == 0).all()
+    assert set(drawn[:, 3]) == {0, 1} and drawn[:, 3].mean() == pytest.approx(0.8, abs=0.04)
+    found = [training_limits(VOCABULARY, FewShotConfig(share=share)) for share in (0.05, 0.3, 0.77, 1.0)]
+    assert (np.diff(found, axis=0) >= 0).all() and (found[-1] == VOCABULARY.counts).all()
+    both = FewShotConfig(share=0.5, tail_samples=10)
+    assert training_limits(VOCABULARY, both).tolist() == [350, 120, 10, 4, 0]
+    assert used_shares(VOCABULARY, both).tolist() == [0.5, 0.5, 0.25, 0.5, 0.5]
+    assert not both.uses_all and FewShotConfig(seed=4).uses_all

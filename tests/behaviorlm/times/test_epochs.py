@@ -19,7 +19,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     texts=st.lists(numbers, min_size=1, max_size=8),
     unit=st.sampled_from(EXACT_UNITS),

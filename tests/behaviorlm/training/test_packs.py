@@ -1,5 +1,6 @@
 """Packs of a step: the loss of plain sequences, every sample once, within the token budget, whatever the dealing."""
 
+import hashlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -256,6 +257,7 @@ def test_a_stored_schedule_is_the_one_that_was_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     monkeypatch.setattr(stored_schedule, "STEPS_A_BATCH", steps)
+    monkeypatch.setattr("behaviorlm.training.schedule.STEPS_TOGETHER", steps)
     made = schedule(tmp_path, sources=1, epochs=2.0)
     made.store(tmp_path / "schedule.arrow")
     parts = random_parts(tmp_path, 0, LENGTHS)
@@ -264,6 +266,10 @@ def test_a_stored_schedule_is_the_one_that_was_stored(
     opened = StepSchedule(parts, stored, prompt_tokens(0), talks, batching(epochs=2.0))
     assert len(opened) == len(made) > 3
     assert (opened.fingerprint, opened.cap_exceeded) == (made.fingerprint, made.cap_exceeded)
+    digest = hashlib.sha256()
+    for step in range(len(made)):
+        digest.update(b"".join(made.sample_ids(step)) + b"step")
+    assert stored.fingerprint == digest.hexdigest()
     for step in range(len(made)):
         assert opened.epoch(step) == made.epoch(step)
         assert opened.sample_ids(step) == made.sample_ids(step)

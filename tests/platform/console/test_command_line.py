@@ -181,6 +181,9 @@ def test_a_config_on_s3_is_read_as_a_local_one_with_its_paths_as_they_are(
         JobSettings(log="data/événements.csv", tuning=TuningSettings(learning_rate=0.5, steps=3))
     ]
     assert calls.job("--config", str(place), "--tuning.step=1") == 2
+    assert "error: command line: 1 problem(s)\n  --tuning.step: unknown key" in capsys.readouterr().err
+    storage.write_replacing(place, b"log: a\ntuning: {step: 3}\n")
+    assert calls.job("--config", str(place)) == 2
     assert f"{place}: 1 problem(s)\n  tuning.step: unknown key" in capsys.readouterr().err
     storage.write_replacing(place, b"log: [")
     assert calls.job("--config", str(place)) == 2

@@ -103,6 +103,22 @@ def test_what_is_used_is_told(whole: PreparedLog, few: PreparedLog) -> None:
     assert "histories" in told
 
 
+def test_a_share_thins_every_behavior_for_tuning_and_counting_alike(whole: PreparedLog) -> None:
+    part = replace(whole, few_shot=FewShotConfig(share=0.4))
+    for split in ("train", "validation"):
+        before, after = (
+            np.bincount(gather(log, rows_of_split(log, split), "behavior"), minlength=5)
+            for log in (whole, part)
+        )
+        assert (np.abs(after - 0.4 * before) < 1).all() and (before > 2).all()
+    assert all(map(np.array_equal, rows_of_split(part, "test"), rows_of_split(whole, "test")))
+    counted = counted_log(part, samples_of(part)).timelines
+    used = asked_rows(part, rows_of_split(part, "train"))
+    assert (np.flatnonzero((counted.split == 0) & (counted.behavior >= 0)) == np.sort(used)).all()
+    counts, told = few_shot_counts(part), few_shots_in_words(part)
+    assert counts is not None and counts["train"]["all"] == len(used) and "few_shot.share is 0.4" in str(told)
+
+
 def test_counting_counts_the_same_samples_in_whole_histories(whole: PreparedLog, few: PreparedLog) -> None:
     everything = counted_log(whole, samples_of(whole)).timelines
     split = everything.split.copy()

@@ -116,7 +116,7 @@ def large_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PreparedLog:
     """Batches and blocks are small beside an array of all scores."""
     monkeypatch.setattr(score_batches, "BATCH_BYTES", 40 * MANY * 4)
     monkeypatch.setattr(intervals, "NUMBERS_PER_BLOCK", 50_000)
-    monkeypatch.setattr(frequency, "COUNTS_PER_BLOCK", 50_000)
+    monkeypatch.setattr(frequency, "EVENTS_PER_BLOCK", 50_000)
     monkeypatch.setattr(markov, "PROBABILITIES_PER_BLOCK", 50_000)
     names = (*NAMES, *(f"rare {number}" for number in range(MANY - len(NAMES))))
     is_anchor = np.arange(MANY) < 2

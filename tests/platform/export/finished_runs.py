@@ -4,6 +4,7 @@ What a stage is, reads and writes is the run's; only how work is spread is not, 
 """
 
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,15 +54,20 @@ def finished_run(
     rows: list[dict[str, str]] | None = None,
 ) -> Run:
     """A run of some arms over a small log, with results and report. rows: of the log, in place of 20 users'."""
-    monkeypatch.setattr(pool, "_score_windows", _score_windows)
-    monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
-    monkeypatch.setattr(tune, "_tune", _tune)
+    without_ray(monkeypatch)
     log = write_log(root / "log.csv", rows or log_rows(21, users=20))
     compared = f"evaluation.arms=[{arms}]"
     run = open_run(run_settings(root / "runs", base, log, overrides=(compared, *overrides)))
     write_results(run, run.runner(RunRecord(run.output_folder)))
     log.unlink()  # nothing of an export may need it
     return run
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's part of stages is done in this process, one after another."""
+    monkeypatch.setattr(pool, "_score_windows", _score_windows)
+    monkeypatch.setattr(retention, "measure_retention", lambda *_: {})
+    monkeypatch.setattr(tune, "_tune", _tune)
 
 
 def _score_windows(
@@ -80,10 +86,11 @@ def _score_windows(
 
 
 def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) -> StageResult:
-    """A random adapter, in place of hours."""
+    """A random adapter, another one for each stage, in place of hours."""
     config = run.resolved.model
     model = add_adapter(load_model(config), config, seed=3)
-    generator = torch.Generator().manual_seed(3)
+    is_one_stage = folder.stage.startswith("one_stage")
+    generator = torch.Generator().manual_seed(3 if is_one_stage else zlib.crc32(folder.stage.encode()))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name or config.adaptation == "full":
@@ -92,4 +99,7 @@ def _tune(folder: StageFolder, made: Made, run: Run, tuning: Any, sources: Any) 
         save_trained(model, place)
     with storage.writing_file(folder.output / CURVE) as path:
         path.write_text("".join(json.dumps(line) + "\n" for line in CURVE_LINES), encoding="utf-8")
+    storage.write_replacing(
+        folder.output / "tuned_by", folder.stage.encode()
+    )  # no two tunings come to the same
     return StageResult(rows={"steps": len(CURVE_LINES)}, cost={"tokens": 1200.0})

@@ -76,6 +76,12 @@ def test_few_shots_identify_all_but_what_is_tuned_on_anchors() -> None:
     )
 
 
+def test_a_share_of_the_data_identifies_what_is_tuned_on_anchors_too() -> None:
+    plain, part = recipes(), recipes("few_shot.share=0.5")
+    assert recipes("few_shot.share=1.0") == plain
+    assert {name for name, recipe in plain.items() if part[name] == recipe} == {"prepare", "conversations"}
+
+
 def test_a_profile_is_part_of_what_is_prepared() -> None:
     plain = recipes()
     assert recipes("prompt.profile=0") == plain

@@ -8,7 +8,7 @@ import pytest
 
 from behaviorlm.errors import DataError
 from behaviorlm.training.packs import Batching, StepSchedule, TailReference
-from behaviorlm_ray.pipeline.sample_checks import check_samples, tunings
+from behaviorlm_ray.pipeline.sample_checks import check_samples, score_bytes, tunings
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, rows_of_split
 from behaviorlm_ray.tuning.training_rows import tail_trie
@@ -89,3 +89,20 @@ def test_the_tunings_of_an_arm_follow_where_b_tuning_goes_on_from(tmp_path: Path
     assert tunings(settings, arms["untuned"]) == []
     assert tunings(settings, arms["ab_tuned"]) == ["a_tuning", "b_tuning"]
     assert tunings(of_one_stage, arms["ab_tuned"]) == ["one_stage", "b_tuning"]
+
+
+def test_label_scores_that_would_not_fit_are_refused_with_numbers_that_do(tmp_path: Path) -> None:
+    log = random_log(3, [[30, 20], [40, 3, 9]])
+    for number, part in enumerate(log.parts):
+        log.parts._open[number] = replace(part, split=(np.arange(len(part)) % 3).astype(np.int8))
+    arms = ("evaluation.arms=[untuned]",)
+    validation, test, needed = score_bytes(settings_of(tmp_path, *arms), log)
+    there = [sum(map(len, rows_of_split(log, split))) for split in ("validation", "test")]
+    assert [validation, test] == there and needed == 4 * sum(there) * len(log.vocabulary)
+    limit = f"execution.max_score_gigabytes={needed / 2e9}"
+    with pytest.raises(DataError, match=r"evaluation\.max_samples: .*max_validation_samples to ") as raised:
+        check_samples(settings_of(tmp_path, *arms, limit), log)
+    fits = int(str(raised.value).partition("max_validation_samples to ")[2].partition(" ")[0])
+    fewer = (f"evaluation.max_samples={fits}", f"evaluation.max_validation_samples={fits}")
+    check_samples(settings_of(tmp_path, *arms, limit, *fewer), log)
+    assert 0 < score_bytes(settings_of(tmp_path, *arms, *fewer), log)[2] <= needed / 2

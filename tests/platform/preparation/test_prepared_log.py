@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from behaviorlm.errors import DataError
@@ -48,6 +48,7 @@ def is_subset(some: SampleRows, rows: SampleRows) -> bool:
     )
 
 
+@settings(max_examples=40)
 @given(LENGTHS, st.integers(0, 1000))
 def test_halves_share_no_group_and_no_sample_and_miss_none(lengths: list[list[int]], seed: int) -> None:
     log = random_log(seed, lengths)
@@ -75,6 +76,7 @@ def test_a_half_without_training_samples_is_refused_with_what_to_do(anchors: boo
     prepared.require_both_halves(random_log(3, [[40] * 12]), anchors=anchors)
 
 
+@settings(max_examples=40)
 @given(LENGTHS, st.integers(0, 1000), st.integers(1, 40))
 def test_a_limit_of_rows_takes_as_many_of_each_group_as_far_as_it_has_them(
     lengths: list[list[int]], seed: int, limit: int
@@ -108,6 +110,7 @@ def test_a_limit_of_rows_takes_the_same_samples_whatever_part_they_lie_in() -> N
     assert prepared.rests_on(log, prepared.rows_of_split(log, "train")) == "69 samples of 2 groups"
 
 
+@settings(max_examples=40)
 @given(LENGTHS, st.integers(0, 1000), st.integers(1, 8))
 def test_a_limit_per_behavior_keeps_that_many_of_each_or_all(
     lengths: list[list[int]], seed: int, limit: int
@@ -132,6 +135,7 @@ def test_the_draw_of_a_limit_changes_with_the_seed() -> None:
     assert len(drawn) == 5 and len(groups) > 1
 
 
+@settings(max_examples=40)
 @given(LENGTHS, st.integers(0, 1000))
 def test_rows_of_ids_are_the_samples_with_these_ids(lengths: list[list[int]], seed: int) -> None:
     log = random_log(seed, lengths)

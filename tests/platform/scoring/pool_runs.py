@@ -31,11 +31,14 @@ def plain_scores(model: nn.Module, log: PreparedLog, rows: SampleRows) -> np.nda
             for row in chosen.tolist():
                 history = [token for line in lines[int(part.window_start[row]) : row] for token in line]
                 prompt = [*log.prompt.instruction_ids.tolist(), *history, *questions[row]]
-                for label in labels:
-                    ids = torch.tensor([prompt + label.tolist()])
-                    likelihood = torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1)
-                    at = torch.arange(len(prompt) - 1, len(prompt) - 1 + len(label))
-                    scores.append(float(likelihood[at, ids[0, at + 1]].double().sum()))
+                found = np.empty(len(labels))
+                for length in {len(label) for label in labels}:  # a batch of plain sequences of one length
+                    of_length = [number for number, label in enumerate(labels) if len(label) == length]
+                    ids = torch.tensor([prompt + labels[number].tolist() for number in of_length])
+                    likelihood = torch.log_softmax(model(input_ids=ids).logits.float(), dim=-1)
+                    told = likelihood[:, len(prompt) - 1 : -1].gather(2, ids[:, len(prompt) :, None])
+                    found[of_length] = told.double().sum((1, 2)).numpy()
+                scores.append(found)
     return np.array(scores).reshape(-1, len(labels))
 
 

@@ -125,14 +125,15 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
     assert 0 < half.sum() < len(half)
     nll = [
         plain_nll(plain_scores(load_trained(settings.model, folder).eval(), log, rows), targets)
-        for folder in tuned
+        for folder in tuned[: len(models)]
     ]
     assert abs(nll[0] - nll[1]).max() > 0.01
-    expected, reference = np.where(half == 1, nll[0], nll[1]), np.where(half == 1, nll[2], nll[3])
+    expected = np.where(half == 1, nll[0], nll[1])
     np.testing.assert_allclose(table["nll"].to_numpy(), expected, atol=1e-4)
     assert table["judge"].to_pylist() == (1 - half).tolist()
     assert ("reducible" in table.column_names) == with_reference
     if with_reference:
+        reference = np.where(half == 1, nll[2], nll[3])
         np.testing.assert_allclose(table["reducible"].to_numpy(), expected - reference, atol=1e-4)
 
 

@@ -225,7 +225,19 @@ def test_heartbeats_whose_answers_are_lost_are_known_again(clock: VirtualClock) 
     assert store.files == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"owner": "x"}', b"\xff\xfe", b"null"])
+WHOLE = LeaseRecord("x", "elsewhere", 1, "then", 0.0, 0.0, 4e9)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b"[]", b'{"owner": "x"}', b"\xff\xfe", b"null"),
+        *(
+            json.dumps(asdict(WHOLE) | changed).encode()
+            for changed in ({"expires": "soon"}, {"acquired": None}, {"machine": 7}, {"process": 1.5})
+        ),
+    ],
+)
 def test_a_damaged_lease_is_free(root: Location, content: bytes) -> None:
     path = root / "lease.json"
     storage.write_replacing(path, content)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 import yaml
@@ -42,6 +41,8 @@ def registered(finished: Run, empty_database: Path, tmp_path_factory: pytest.Tem
 @pytest.fixture
 def folder(registered: Run) -> Iterator[Path]:
     """What MLflow keeps of it, downloaded."""
+    import mlflow
+
     mlflow.set_tracking_uri(registered.settings.tracking.mlflow)
     try:
         yield Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/1"))
@@ -88,6 +89,8 @@ def _is_pickle(content: bytes) -> bool:
 
 @pytest.mark.parametrize("form", ["records", "frame"])
 def test_it_answers_as_the_predictor_does(form: str, folder: Path) -> None:
+    import mlflow
+
     asked = rows()
     opened = mlflow.pyfunc.load_model(str(folder), model_config={"device": "cpu"})
     given = pd.DataFrame(asked) if form == "frame" else asked
@@ -108,6 +111,8 @@ def test_it_answers_as_the_predictor_does(form: str, folder: Path) -> None:
 
 
 def test_its_example_fits_its_signature_and_holds_nothing_of_the_log(folder: Path) -> None:
+    import mlflow
+
     opened = mlflow.pyfunc.load_model(str(folder), model_config={"device": "cpu"})
     [example] = opened.input_example
     assert {event["room"] for event in example["history"]} == {"somewhere"}
@@ -119,6 +124,8 @@ def test_its_example_fits_its_signature_and_holds_nothing_of_the_log(folder: Pat
 
 
 def test_the_page_says_what_works(registered: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    import mlflow
+
     page = (ROOT / "docs" / "tracking.md").read_text(encoding="utf-8")
     [written] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     TrackingSettings.model_validate(yaml.safe_load(written)["tracking"])
@@ -146,6 +153,8 @@ def test_nothing_of_it_is_a_pickle(folder: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_of_its_run_and_registered_once(registered: Run) -> None:
+    import mlflow
+
     client, run_id = client_of(registered), record_of(registered).run_id
     [version] = client.search_model_versions(f"name = '{NAME}'")
     assert version.run_id == run_id and version.status == "READY"

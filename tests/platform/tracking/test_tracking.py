@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
 from behaviorlm.config import flattened
 from behaviorlm_ray import storage
@@ -91,6 +90,8 @@ def test_a_store_that_keeps_what_is_repeated_gets_nothing_twice(
     finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Databases drop what is the same to the millisecond; MLflow's older store of files does not."""
+    from mlflow import MlflowClient
+
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     run, store = copied(finished, tmp_path), str(tmp_path / "store")
     client = MlflowClient(tracking_uri=store)

@@ -5,9 +5,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from mlflow import MlflowClient
+from typing import TYPE_CHECKING, Any
 
 from behaviorlm.config import validate_settings
 from behaviorlm_ray.pipeline.evaluate import evaluate
@@ -16,6 +14,9 @@ from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.tracking.record import TrackingRecord, read_record
 from behaviorlm_ray.tracking.registering import tell_results
 from behaviorlm_ray.tracking.tracking import Tracking, tracked
+
+if TYPE_CHECKING:  # slow to import: where it is used
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ def record_of(run: Run) -> TrackingRecord:
     return record
 
 
-def client_of(run: Run) -> MlflowClient:
+def client_of(run: Run) -> "MlflowClient":
     """To look for oneself."""
+    from mlflow import MlflowClient
+
     address = run.settings.tracking.mlflow
     return MlflowClient(tracking_uri=address, registry_uri=address)
 

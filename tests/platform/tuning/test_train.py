@@ -125,8 +125,9 @@ def open_or_fail(tried: Path, error: type[BehaviorLMError], ranks: tuple[int, ..
     return toy_model()
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])  # of two without Ray: below
 @pytest.mark.usefixtures("ray_cluster")
-def test_what_every_worker_meets_is_told_at_once_and_not_tried_again(tmp_path: Path) -> None:
+def test_what_every_worker_meets_is_told_at_once_and_not_tried_again(tmp_path: Path, workers: int) -> None:
     with pytest.raises(ModelError, match=r"^ModelError of worker [01]$"):
         tune(
             toy_task(
@@ -134,11 +135,11 @@ def test_what_every_worker_meets_is_told_at_once_and_not_tried_again(tmp_path: P
                 build_model=functools.partial(open_or_fail, tmp_path, ModelError, (0, 1)),
                 open_schedule=toy_schedule(STEPS),
                 config=CONFIG,
-                execution=TuningExecution(workers=2, max_failures=3),
+                execution=TuningExecution(workers=workers, max_failures=3),
             )
         )
     asked = [path.read_text(encoding="utf-8") for path in sorted(tmp_path.glob("worker-*"))]
-    assert asked == ["asked\n", "asked\n"]
+    assert asked == ["asked\n"] * workers
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from behaviorlm_lab.study.curve import curve
 from behaviorlm_lab.study.intervals import estimate, mean
 from behaviorlm_lab.study.measuring import RESAMPLES, Truth
 from behaviorlm_lab.study.order_free import by_user_and_clock
+from behaviorlm_lab.study.provenance import changed_since, stage_versions
 from behaviorlm_lab.study.records import write_record
 from behaviorlm_lab.study.roles import Candidate, roles
 from behaviorlm_lab.study.tables import main as tables_main
@@ -145,3 +146,16 @@ def test_counting_by_user_and_clock_is_what_plain_counting_says() -> None:
         clock = (there.count(one) + smoothing * prior[one]) / (len(there) + smoothing)
         known = np.log(own) + strength * np.log(clock / prior[one])
         assert said(np.array([row]))[0, one] == pytest.approx(known, abs=1e-5)
+
+
+def test_tables_over_records_of_older_code_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    today = stage_versions()
+    assert changed_since([{"stages": today}, {}]) == []
+    older = today | {"score": today["score"] - 1, "gone": 4}
+    told = ["gone 4, today none", f"score {today['score'] - 1}, today {today['score']}"]
+    assert changed_since([{"stages": today}, {"stages": older}]) == told
+    record = made_record(Cell("3", 1.0, 3))
+    for stages, note in ((today, ""), (older, f"note: made with older code: {'; '.join(told)}\n")):
+        write_record(tmp_path, Cell("3", 1.0, 3), record | {"made": record["made"] | {"stages": stages}})
+        assert tables_main([str(tmp_path)]) == 0
+        assert capsys.readouterr().err == note

@@ -10,7 +10,7 @@ import pytest
 from tests.platform.stages.simulator.search import Case, Search
 from tests.platform.stages.simulator.weather import play
 
-WORLDS, SHARDS = 1000, 2
+WORLDS, SHARDS = 500, 2
 """Each shard may be another process."""
 OUTPUT, DAMAGED = "an output", "a damaged output"
 
