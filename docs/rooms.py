@@ -45,6 +45,7 @@ ROOMS: Mapping[str, Sequence[str]] = {
         "preparation",
         "tuning",
         "scoring",
+        "endpoints",
         "evaluation",
         "pipeline",
         "report",

@@ -26,7 +26,7 @@ class TimelineArrays:
     timeline begins (its session, where histories do not cross them). is_target: bool. split: int8, 0 train,
     1 validation, 2 test, -1 history only: neither counted nor a sample. context: int32, which of `contexts`
     combinations of context known before the event it has (0 for a log without any); context_values: the values of
-    each, by column. behaviors: size K of the vocabulary.
+    each, by column, in the order of context_columns. behaviors: size K of the vocabulary.
     """
 
     behavior: NDArray[np.int32]
@@ -37,6 +37,7 @@ class TimelineArrays:
     behaviors: int
     contexts: int = 1
     context_values: tuple[tuple[str | None, ...], ...] = ()
+    context_columns: tuple[str, ...] = ()
 
     def target_rows(self, split: int) -> NDArray[np.int64]:
         """Rows of the samples of one split, in order."""
@@ -115,6 +116,7 @@ def timeline_arrays(tables: pa.Table | Iterable[pa.Table], names: Sequence[str])
         behaviors=len(names),
         contexts=max(1, len(values)),
         context_values=values,
+        context_columns=tuple(found.columns),
     )
 
 
@@ -127,6 +129,7 @@ class _Codes:
         self._last: tuple[str | None, int] = (None, -1)
         self._values: list[dict[str | None, int]] = []
         self._combinations: dict[tuple[int, ...], int] = {}
+        self.columns: list[str] = []
         self.behavior, self.start = ScratchColumn(np.int32), ScratchColumn(np.int64)
         self.is_target, self.split = ScratchColumn(np.bool_), ScratchColumn(np.int8)
         self.combination = ScratchColumn(np.int32)
@@ -179,6 +182,7 @@ class _Codes:
     def _combined(self, table: pa.Table) -> NDArray[np.int32]:
         """The number of each row's combination of context; a missing value is a value of its own."""
         columns = [name for name in table.column_names if name.startswith("before.")]
+        self.columns = columns
         self._values = self._values or [{} for _ in columns]
         local = np.zeros(len(table), np.int64)
         coded = []

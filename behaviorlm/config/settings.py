@@ -1,6 +1,7 @@
 """Groups of settings, each key described once: loaded, validated with all problems at once, and told."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from behaviorlm.config.masking import masked
+from behaviorlm.config.masking import HIDDEN, masked
 from behaviorlm.config.overrides import COMMAND_LINE, with_overrides
 from behaviorlm.config.written import KeyPath, Written, plain_copy, read_yaml
 from behaviorlm.errors import ConfigError
+
+_SECRET = re.compile(r"password|secret|(?:^|_)(?:api)?key(?:_|$)|(?:^|_)token$", re.IGNORECASE)
+"""Keys, unknown ones among them, into which somebody may write a secret itself."""
 
 
 class Settings(BaseModel):
@@ -102,7 +106,7 @@ def _readable(
         sources.add(COMMAND_LINE if is_typed else source)
         key = f"--{path}" if is_typed else path or "(whole)"
         if problem["type"] == "extra_forbidden":
-            value = masked(repr(problem["input"]))
+            value = _shortened(path, problem["input"])
             lines.append(f"  {key}: unknown key (value {value}){_nearest(path, known)}")
         elif problem["type"] == "missing":
             lines.append(f"  {key}: required, but not given")
@@ -111,7 +115,7 @@ def _readable(
                 f"  {key}: {problem['msg']}"
             )  # it names the keys; all of the section would bury them
         else:
-            lines.append(f"  {key}: {problem['msg']}; got {_shortened(problem['input'])}")
+            lines.append(f"  {key}: {problem['msg']}; got {_shortened(path, problem['input'])}")
     return "\n".join([f"{' and '.join(sorted(sources))}: {error.error_count()} problem(s)", *lines])
 
 
@@ -125,8 +129,9 @@ def _is_large_section(value: Any, path: str) -> bool:
     return isinstance(value, Mapping) and (not path or len(repr(value)) > MOST_SHOWN)
 
 
-def _shortened(value: Any) -> str:
-    text = masked(repr(value))
+def _shortened(path: str, value: Any) -> str:
+    """A value as an error shows it, but for what a secret may have been written into by mistake."""
+    text = HIDDEN if _SECRET.search(path.rpartition(".")[2]) else masked(repr(value))
     return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
 
 

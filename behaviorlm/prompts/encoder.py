@@ -21,17 +21,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from behaviorlm.errors import ConfigError, DataError, ModelError
 from behaviorlm.prompts.chat_layout import SegmentEncoder, has_system_turn, leading_ids, turn_end, turn_pieces
 from behaviorlm.prompts.config import PromptConfig, rendered_text
+from behaviorlm.prompts.rendering import line_texts, profile_texts, question_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # with torch behind it: not only to read a config
 
-_UNKNOWN_VALUE = "?"
-_PROFILE_OPENING = "Most often before:"
 # Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
 # no use.
 _MAX_CACHED_SEGMENTS = 200_000
@@ -105,12 +103,7 @@ class PromptEncoder:
         allowed). A line is "<before values>:<prefix><name> (<after values>)" and a line break; the values
         stand in column order, a null among them as "?", and nothing stands where all are null.
         """
-        names = _prefixed(self.config.name_prefix, _rendered(events.column("behavior")))
-        after = _context(events, "after.")
-        closing = pc.fill_null(
-            pc.binary_join_element_wise(pa.scalar(" ("), after, pa.scalar(")\n"), ""), "\n"
-        )
-        return self._joined([self._before(events), names, closing])
+        return self._joined(line_texts(events, self.config.name_prefix, self._bare_line))
 
     def encode_questions(self, events: pa.Table) -> pa.ListArray:
         """What is known before each event, then the request for its name: list<int32>, none of them empty.
@@ -118,18 +111,11 @@ class PromptEncoder:
         Only the `before.<column>` columns are read. In the plain layout this is how the event's own line
         begins.
         """
-        return self._joined([self._before(events)], ending=self._question_close)
+        return self._joined([question_texts(events, self._bare_line)], ending=self._question_close)
 
     def encode_profiles(self, profiles: Sequence[Sequence[tuple[str, int]]]) -> list[np.ndarray]:
         """The line of each profile, behaviors with counts: int32, empty for an empty one. Names stand as elsewhere."""
-        texts = [
-            [
-                _PROFILE_OPENING,
-                *(text for name, count in profile for text in (self._named(name), f" {count},")),
-                "\n",
-            ]
-            for profile in profiles
-        ]
+        texts = [profile_texts(profile, self.config.name_prefix) for profile in profiles]
         return [
             np.concatenate(self._encode_segments(of)) if profile else _int32([])
             for of, profile in zip(texts, profiles, strict=True)
@@ -211,10 +197,6 @@ class PromptEncoder:
         self._bare_line = ""
         self._terminator = turn_end(self.tokenizer, segments.template(end), segments.control_ids)
 
-    def _before(self, events: pa.Table) -> pa.Array:
-        values = pc.binary_join_element_wise(_context(events, "before."), pa.scalar(":"), "")
-        return pc.fill_null(values, self._bare_line)
-
     def _joined(self, columns: Sequence[pa.Array], ending: np.ndarray | None = None) -> pa.ListArray:
         """Concatenates, row by row, the tokens of the segments in `columns`, then `ending`."""
         rows = len(columns[0])
@@ -259,32 +241,6 @@ def _check_labels(names: Sequence[str], labels: Sequence[np.ndarray]) -> None:
                 "tell them apart; rename or merge one of them (line breaks and control characters count as a "
                 "space)"
             )
-
-
-def _context(events: pa.Table, prefix: str) -> pa.Array:
-    """The values of all columns with this prefix, joined by a space; null where all of them are."""
-    columns = [_rendered(events.column(name)) for name in events.column_names if name.startswith(prefix)]
-    if not columns:
-        return pa.nulls(events.num_rows, pa.string())
-    joined = pc.binary_join_element_wise(
-        *columns, " ", null_handling="replace", null_replacement=_UNKNOWN_VALUE
-    )
-    known = columns[0].is_valid()
-    for column in columns[1:]:
-        known = pc.or_(known, column.is_valid())
-    return pc.if_else(known, joined, pa.scalar(None, pa.string()))
-
-
-def _rendered(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """`rendered_text` of each value, computed once per distinct value."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    encoded = pc.cast(whole, pa.string()).dictionary_encode()
-    rendered = pa.array([rendered_text(text) for text in encoded.dictionary.to_pylist()], pa.string())
-    return rendered.take(encoded.indices)
-
-
-def _prefixed(prefix: str, names: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(pa.scalar(prefix), names, "")
 
 
 def _int32(ids: Sequence[int]) -> np.ndarray:

@@ -23,7 +23,7 @@ class ArmScores:
     its PMI form and as mean per token, too. mix: log shares of the behaviors that it was last tuned on, float64[K];
     None: the log's own, or not known. own_mix: added to the scores it gives what the plain rule ranks by, float64[K];
     None: nothing. counts_tokens: a score is a sum over all tokens of a name; over a closed trie it
-    is not, and there is no mean per token. is_served: an opponent is only measured, and never recommended.
+    is not, and there is no mean per token. is_served: whether it can be exported; who cannot is only measured.
     """
 
     validation: Predictor

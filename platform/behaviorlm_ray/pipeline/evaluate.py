@@ -19,6 +19,7 @@ from behaviorlm_ray.evaluation.prediction_table import PredictionTable
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.costs import evaluate_cost
+from behaviorlm_ray.pipeline.endpoint_comparison import AskedEndpoints, endpoints_of
 from behaviorlm_ray.pipeline.oppose import oppose
 from behaviorlm_ray.pipeline.predict import (
     RETENTION,
@@ -50,7 +51,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 10
+VERSION = 11
 
 RESULTS = "results.json"
 DETAILS = "details.json"
@@ -73,12 +74,18 @@ def evaluate(run: Run) -> Stage:
             "evaluation": {
                 key: value
                 for key, value in evaluation.items()
-                if key != "cloze" and (key != "opponents" or value)
+                if key not in ("cloze", "endpoints") and (key != "opponents" or value)
             },
             "world": truth and truth.open().version,
             **run.few_shot_identity,
         },
-        inputs={"prepared": prepare(run), **arms_of(run), **_selections(run), **_opponents(run)},
+        inputs={
+            "prepared": prepare(run),
+            **endpoints_of(run),
+            **arms_of(run),
+            **_selections(run),
+            **_opponents(run),
+        },
         body=lambda folder, made: _evaluate(folder, made, settings),
         cost=evaluate_cost,
         input_checks={"prepared": lambda prepared: check_samples(settings, open_log(prepared, settings))},
@@ -146,24 +153,26 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
         storage.writing_file(folder.output / PREDICTIONS) as path,
         PredictionTable(path, log, samples.test) as table,
     ):
-        comparison = compare(
+        comparing = partial(
+            compare,
             log,
-            samples,
-            scores,
             tau_grid=evaluation.tau,
             resampling=Resampling(evaluation.bootstrap_samples, evaluation.seed),
             tail_minimum_targets=evaluation.tail_minimum_targets,
             truth=evaluation.truth,
-            told=table.write,
         )
+        asked = AskedEndpoints(log, settings, made, samples)
+        comparison = comparing(samples, scores | asked.of_all_samples, told=table.write)
+    asked.settle(comparison)
     few, few_told = few_shot_counts(log), few_shots_in_words(log)
     results = comparison.results | {"retention": retention} | ({} if few is None else {"few_shot": few})
+    results |= asked.results(comparing, {name: (made[name], of) for name, of in scores.items()})
     details = comparison.details | {TRAINED_ON: trained_on}
     storage.write_replacing(folder.output / RESULTS, json.dumps(results, indent=1).encode())
     storage.write_replacing(folder.output / DETAILS, json.dumps(details, indent=1).encode())
     rows = {"test": count(samples.test), "validation": count(samples.validation)}
     warnings = [*([] if few_told is None else [few_told]), *plain_warnings(settings, log)]
-    return StageResult(rows=rows, warnings=[*warnings, *comparison.warnings])
+    return StageResult(rows=rows, warnings=[*warnings, *comparison.warnings, *asked.warnings()])
 
 
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:

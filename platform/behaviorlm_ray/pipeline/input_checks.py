@@ -20,6 +20,7 @@ from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.cluster.surroundings import ray_address
+from behaviorlm_ray.endpoints.requests import key_of
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.sample_checks import tunings
 from behaviorlm_ray.pipeline.scoring_work import check_plain_allowed
@@ -55,6 +56,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         lambda: check_tracking(settings.tracking),
         *(partial(require_installed, name) for name in settings.evaluation.opponents),
         *(partial(_check_arm, run, arm) for arm in settings.evaluation.arms),
+        *(partial(key_of, endpoint) for endpoint in settings.evaluation.endpoints.values()),
     ]
     problems: list[str] = []
     of_storage: StorageError | None = None

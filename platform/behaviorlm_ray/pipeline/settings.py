@@ -22,6 +22,7 @@ from behaviorlm.scoring.model_names import COUNTS
 from behaviorlm.selection.config import DifficultyConfig, SelectionConfig
 from behaviorlm.timelines.config import FewShotConfig, SplitConfig, VocabularyConfig
 from behaviorlm.training.config import LossConfig
+from behaviorlm_ray.endpoints.settings import EndpointSettings
 from behaviorlm_ray.evaluation.oracle import TruthSettings
 from behaviorlm_ray.pipeline.arms import PRESETS, ArmSettings
 from behaviorlm_ray.pipeline.cost_settings import CostSettings
@@ -135,6 +136,10 @@ class EvaluationSettings(Settings):
     )
     retention_conversations: int = Field(
         default=200, ge=0, description="Held-out conversations of each source on which the loss is measured."
+    )
+    endpoints: dict[str, EndpointSettings] = Field(
+        default={},
+        description="Chat models behind OpenAI-compatible endpoints by name, asked as further predictors.",
     )
 
 
@@ -253,8 +258,8 @@ class RunSettings(Settings):
             raise ValueError(
                 f"auxiliary: {', '.join(taken)} is told of under that name already; choose other names"
             )
-        if self.name == "stages":
-            raise ValueError("name: 'stages' is the folder of all stages; choose another name")
+        if self.name in ("stages", "answers"):
+            raise ValueError(f"name: {self.name!r} is a folder of all runs; choose another name")
         if self.split.by == "column" and not self.events.split_column:
             raise ValueError("split.by is 'column', so events.split_column must name the column")
         if self.loss.tokens == "labels" and self.scoring.normalization != "trie":
@@ -269,9 +274,12 @@ class RunSettings(Settings):
         taken = sorted(self.arms.keys() & {*PRESETS, *BASELINES, *OPPONENTS, COUNTS})
         if taken:
             raise ValueError(f"arms: {', '.join(taken)} exist already; choose other names")
-        unusable = [name for name in self.arms if not re.fullmatch(ARM_NAME, name)]
-        if unusable:
-            raise ValueError(f"arms: names are lower case letters, digits and '_', not {unusable}")
+        endpoints = self.evaluation.endpoints
+        if taken := sorted(endpoints.keys() & {*PRESETS, *BASELINES, *OPPONENTS, COUNTS, *self.arms}):
+            raise ValueError(f"evaluation.endpoints: {', '.join(taken)} exist already; choose other names")
+        for where, names in (("arms", self.arms), ("evaluation.endpoints", endpoints)):
+            if unusable := [name for name in names if not re.fullmatch(ARM_NAME, name)]:
+                raise ValueError(f"{where}: names are lower case letters, digits and '_', not {unusable}")
         listed = self.evaluation.arms
         unknown = [name for name in listed if name not in self.all_arms]
         if unknown:

@@ -210,21 +210,28 @@ def limit_per_behavior(log: PreparedLog, rows: SampleRows, limit: int | None, se
 def limit_rows(log: PreparedLog, rows: SampleRows, max_samples: int | None, seed: int) -> SampleRows:
     """At most `max_samples`, about the same number of each group as far as it has them; None: all.
 
-    Groups give one sample each in turn, in an order drawn by the seed, until there are enough; which of a group's come
-    first is drawn by the samples' ids and the seed. A larger limit keeps what a smaller one took.
+    They are the first of `drawn_order`: a larger limit keeps what a smaller one took.
     """
     total = count(rows)
     if max_samples is None or total <= max_samples:
         return rows
+    keep = np.zeros(total, dtype=bool)
+    keep[drawn_order(log, rows, seed)[:max_samples]] = True
+    return _filtered(rows, keep)
+
+
+def drawn_order(log: PreparedLog, rows: SampleRows, seed: int) -> Int64:
+    """The places of the samples in an order in which groups give one each in turn; int64 [n].
+
+    Groups come in an order drawn by the seed; which of a group's samples come first is drawn by their ids and the seed.
+    """
     names, group = group_codes(log, rows)
     place = np.random.default_rng([seed, 7]).permutation(len(names))[group]
     high, low = id_words(gather(log, rows, "sample_id"))
     by_group = np.lexsort((low, high, uniform_keys(high, low, seed), place))
-    turn = np.empty(total, dtype=np.int64)
-    turn[by_group] = np.arange(total) - np.searchsorted(place[by_group], place[by_group])
-    keep = np.zeros(total, dtype=bool)
-    keep[np.lexsort((place, turn))[:max_samples]] = True
-    return _filtered(rows, keep)
+    turn = np.empty(len(group), dtype=np.int64)
+    turn[by_group] = np.arange(len(group)) - np.searchsorted(place[by_group], place[by_group])
+    return np.lexsort((place, turn))
 
 
 def group_codes(log: PreparedLog, rows: SampleRows) -> tuple[pa.Array, Int64]:

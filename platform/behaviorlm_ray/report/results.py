@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from behaviorlm.scoring.model_names import (
     split_model_name,
 )
 from behaviorlm_ray import storage
+from behaviorlm_ray.endpoints.settings import EndpointSettings
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.arms import ArmSettings
 from behaviorlm_ray.pipeline.conversation_checks import left_out_by_all
@@ -108,7 +110,10 @@ def report_data(run: Run, runner: Runner) -> ReportData:
     details = _read_json(evaluated.folder / DETAILS)
     results["retention"] = shown_retention(results["retention"])
     warnings = {name: warnings_of(output, log) for name, output in outputs.items()}
-    notes = {name: model_note(name, details["tau"], settings.all_arms) for name in results["models"]}
+    notes = {
+        name: model_note(name, details["tau"], settings.all_arms, settings.evaluation.endpoints)
+        for name in results["models"]
+    }
     return ReportData.model_validate(
         {
             "title": f"behaviorlm: {settings.name}",
@@ -174,7 +179,12 @@ def _retention(sources: dict[str, dict[str, float]]) -> dict[str, dict[str, floa
     return {name: {"value": value} for name, value in (losses | answers).items()}
 
 
-def model_note(name: str, tau: Mapping[str, float], arms: Mapping[str, ArmSettings]) -> dict[str, str]:
+def model_note(
+    name: str,
+    tau: Mapping[str, float],
+    arms: Mapping[str, ArmSettings],
+    endpoints: Mapping[str, EndpointSettings] = MappingProxyType({}),
+) -> dict[str, str]:
     """Kind and description of a model, with its rule."""
     predictor, rule = split_model_name(name)
     arm = arm_of(predictor)
@@ -186,6 +196,8 @@ def model_note(name: str, tau: Mapping[str, float], arms: Mapping[str, ArmSettin
         description += ", mixed with counting" if arm != predictor else ""
     elif predictor in OPPONENTS:
         kind, description = "opponent", f"{OPPONENTS[predictor]}; measured, not exported"
+    elif predictor in endpoints:
+        kind, description = "opponent", endpoints[predictor].description
     else:
         kind = "baseline"
         description = SERVED_COUNTING if predictor == COUNTS else BASELINES[predictor].description

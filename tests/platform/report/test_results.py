@@ -22,6 +22,8 @@ def two_users(contexts: int) -> TimelineArrays:
         context=np.zeros(8, np.int32),
         behaviors=3,
         contexts=contexts,
+        context_values=(("09",), ("10",)),
+        context_columns=("before.hour",),
     )
 
 
