@@ -62,7 +62,7 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm_ray.preparation": 600,
     "behaviorlm_ray.tuning": 800,
     "behaviorlm_ray.scoring": 664,
-    "behaviorlm_ray.endpoints": 430,
+    "behaviorlm_ray.endpoints": 400,
     "behaviorlm_ray.evaluation": 535,
     "behaviorlm_ray.upkeep": 810,
     "behaviorlm_ray.pipeline": 650,
