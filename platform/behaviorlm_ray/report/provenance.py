@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ PLACES = ("name", "storage", "execution", "tracking")
 
 @lru_cache(maxsize=1)
 def commit_here() -> str:
-    """That commit, with "+changes" where tracked files differ from it; "unknown" where there is none."""
+    """The commit of the working directory, "+changes" where tracked files differ from it; "unknown" without one."""
     commit, changed = working_commit(), _git("status", "--porcelain", "--untracked-files=no")
     return f"{commit[:12]}{'+changes' if changed else ''}" if commit else UNKNOWN
 
@@ -48,8 +48,9 @@ def seeds_of(settings: RunSettings) -> list[int]:
 def record_of(place: Location, data: ReportData, command: str) -> dict[str, Any]:
     """What results.json of a finished run says of every predictor, to five digits, and "made": what it was made by.
 
-    command: what repeats the run. Paths of the configuration start in the working directory; of those outside of it
-    the end is kept.
+    command: what repeats the run. The commit is that at which the record is written, for stages keep none; versions are
+    those that the stages ran with, all where they differ. Paths of the configuration start in the working directory; of
+    those outside of it the end is kept.
     """
     from behaviorlm_ray.pipeline.evaluate import RESULTS
 
@@ -61,7 +62,7 @@ def record_of(place: Location, data: ReportData, command: str) -> dict[str, Any]
         "commit": commit_here(),
         "seeds": seeds_of(settings),
         "stages": {stage.stage: stage.version for stage in stages},
-        "versions": {key: value for stage in stages for key, value in stage.versions.items()},
+        "versions": _versions([stage.versions for stage in stages]),
         "fingerprints": data.fingerprints,
         "config": _without_places(config),
     }
@@ -74,6 +75,12 @@ def record_text(record: Mapping[str, Any]) -> str:
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items() if key != "models"]
     models = [f"{json.dumps(name)}: {json.dumps(of)}" for name, of in record["models"].items()]
     return "{\n" + ",\n".join([*lines, '"models": {\n' + ",\n".join(models) + "\n}"]) + "\n}\n"
+
+
+def _versions(ran: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Of each package, all that ran."""
+    names = dict.fromkeys(name for of in ran for name in of)
+    return {name: ", ".join(dict.fromkeys(of[name] for of in ran if name in of)) for name in names}
 
 
 def _without_places(value: Any) -> Any:

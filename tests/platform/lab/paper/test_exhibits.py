@@ -21,6 +21,9 @@ from behaviorlm_ray.commands.report import main as report
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, gather, rows_of_split, whole_split
+from behaviorlm_ray.report.content import Results
+from behaviorlm_ray.report.results import shown_retention
+from behaviorlm_ray.report.results_table import results_table
 from behaviorlm_ray.stages.finding import output_in
 from behaviorlm_ray.stages.manifests import read_manifest
 from tests.platform.export.finished_runs import without_ray
@@ -177,7 +180,6 @@ def test_tables_of_data_and_behaviors_say_what_the_log_holds(paper: PaperSetting
     assert int(data["test samples measured"]) == samples["all"] == count(rows_of_split(log, "test"))
     assert int(data["train samples"]) == count(whole_split(log, "train"))
     assert int(data["anchors"]) == log.vocabulary.is_anchor.sum()
-    recalls = said(paper, "main", "details")["per_behavior"]["ab_tuned"]
     predictor = {row["method"]: row["predictor"] for row in rows_of(paper, "figure_1c")}["A → B"]
     recalls = said(paper, "main", "details")["per_behavior"][predictor]
     by_name = {row["behavior"]: row["recall"] for row in recalls if row["behavior"] is not None}
@@ -250,6 +252,10 @@ def test_a_record_keeps_every_predictor_and_what_it_was_made_by(
             for metric, of in metrics.items():
                 assert found["models"][name][group][metric] == pytest.approx(of, abs=5.1e-6)
     assert made["command"] == "make it" and made["seeds"] == [0] and made["commit"]
+    settings = RunSettings.model_validate({"name": "again", **made["config"]})
+    assert settings.evaluation.arms == ["untuned", "one_stage", "a_tuned", "ab_tuned"]
+    Results.model_validate(found | {"retention": shown_retention(found["retention"])})
+    assert len(results_table(found)) > len(found["models"])
     assert made["versions"]["torch"] == torch.__version__ and made["stages"].keys() >= {"prepare", "evaluate"}
     assert made["config"]["events"]["paths"] == ["log.csv"]
     assert str(Path(paper.root).parent) not in to.read_text()
