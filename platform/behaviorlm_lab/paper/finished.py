@@ -108,7 +108,7 @@ def _found(run: PaperRun, among: Iterable[Shown], name: str, label: str) -> tupl
     by_name = {one.predictor: one for one in among}
     if name == NON_LLM:
         if run.forms.counting is None:
-            raise ConfigError(f"{run.place}: nothing in this run does without a language model")
+            raise ConfigError(f"{run.place}: there is no counting in this run")
         name = run.forms.counting.predictor
     if name not in by_name:
         raise ConfigError(f"{run.place}: there is no {name} in this run; there are {', '.join(by_name)}")

@@ -26,7 +26,7 @@ Kind = Literal[
     "cost",
 ]
 NON_LLM = "non_llm"
-"""Among the methods of an exhibit: the predictor without a language model that validation prefers."""
+"""Among the methods of an exhibit: the counting that validation prefers."""
 VARIED = "varied_"
 """Begins the names of the arms that `vary` makes."""
 
@@ -72,7 +72,7 @@ class ExhibitSettings(Settings):
     methods: dict[str, str] = Field(
         default={},
         description=f"What is shown of each run and how it is called, by arm, baseline or mixture; {NON_LLM}: the best "
-        "on validation of those without a language model. Empty: all.",
+        "counting on validation. Empty: all.",
     )
     along: str | None = Field(default=None, description="For lines: the axis of `at` along the bottom.")
     arms: dict[str, ArmSettings] = Field(default={}, description="Arms that its runs have beside their own.")
