@@ -24,11 +24,11 @@ EXHIBITS: dict[str, dict[str, Any]] = {
         "shows": "lines",
         "title": "Shares",
         "along": "share",
-        "methods": METHODS,
+        "methods": {"non_llm": "counting", "one_stage": "one stage"},
         "runs": {
             "half": {
                 "at": {"share": "50%"},
-                "values": {"few_shot.share": 0.5, "evaluation.arms": ["one_stage", "ab_tuned"]},
+                "values": {"few_shot.share": 0.5, "evaluation.arms": ["one_stage"]},
             },
             "main": {"at": {"share": "100%"}},
         },
