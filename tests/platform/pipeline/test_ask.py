@@ -240,7 +240,7 @@ def test_the_comparison_has_them_beside_arms_that_can_be_served(server: ChatServ
     told = pq.read_table(tmp_path / "out" / "predictions.parquet")["predictor"].to_pylist()
     assert told.count("chat") == 12 and "few" not in told
     note = model_note("chat+bayes", {}, settings.all_arms, settings.evaluation.endpoints)
-    assert note["kind"] == "baseline" and note["description"].startswith(
+    assert note["kind"] == "opponent" and note["description"].startswith(
         "embedded, a chat model asked over HTTP, zero"
     )
 
