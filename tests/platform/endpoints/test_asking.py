@@ -25,7 +25,7 @@ CHATS = [[{"role": "user", "content": f"question {number}"}] for number in range
 
 
 def asked(url: str, root: Path, chats: list[Any] = CHATS, **keys: Any) -> Asked:
-    settings = EndpointSettings(**{"url": url, "model": "small", "patience_seconds": 0, **keys})
+    settings = EndpointSettings.model_validate({"url": url, "model": "small", "patience_seconds": 0} | keys)
     return ask_all("mini", Endpoint(settings), chats, root, ["test"] * len(chats))
 
 
