@@ -67,7 +67,11 @@ def settings_of(
     data = run_data(folder / "runs", BASE, write_log(folder / "log.csv", rows))
     data["events"] |= {"context_before": [], "context_after": [], "clock": ["weekday", "hour"]}
     data["vocabulary"]["anchor_threshold"] = 0.2
-    common = {"url": server.url, "model": "embedded", "parameters": {"max_tokens": 12, "temperature": 0}}
+    common: dict[str, Any] = {
+        "url": server.url,
+        "model": "embedded",
+        "parameters": {"max_tokens": 12, "temperature": 0},
+    }
     common |= {"key_variable": "PLANTED_KEY", "patience_seconds": 0}
     data["evaluation"] |= {
         "max_samples": 12,
