@@ -21,7 +21,7 @@ def to_know(data: ReportData, forms: Forms) -> list[str]:
 
 
 def _below_most_frequent(forms: Forms) -> list[str]:
-    """Tuned models and learned opponents that are right less often, under any of their rules, than the simplest counting."""
+    """Tuned models and learned opponents that are right less often, under any rule, than the simplest counting."""
     best: dict[str, float] = {}
     for shown in [*forms.best, *forms.others]:
         has_learned = shown.kind == "tuned" or shown.predictor in OPPONENTS
