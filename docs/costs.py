@@ -44,9 +44,7 @@ def written(page: str) -> str:
     tables = {"plan": plan_table(), "card": card_table(), "run": run_table()}
     for name, lines in tables.items():
         pattern = rf"(<!-- {name}: written by python -m docs\.costs -->\n).*?(<!-- end of {name} -->)"
-        page, found = re.subn(
-            pattern, lambda match, lines=lines: match[1] + lines + match[2], page, flags=re.S
-        )
+        page, found = re.subn(pattern, rf"\g<1>{lines}\g<2>", page, flags=re.S)
         assert found == 1, name
     return page
 

@@ -60,9 +60,11 @@ def measured_share(kind: str, weights: float) -> float:
 
 
 def model_hours(cost: StageCost, card: Card | None, gigaflops: float | None) -> float | None:
-    """Hours of the model's work on one card, or on a CPU core of so many 10^9 operations a second; None: neither is
-    known.
+    """Hours of the model's work on one card, or on a CPU core of so many 10^9 operations a second; 0 where no model
+    works; None: the work or the speed is not known.
     """
+    if not cost.operations:
+        return None if cost.tokens else 0.0
     if card is not None and cost.share:
         return cost.operations / (card.teraflops * 1e12 * cost.share) / 3600
     return None if gigaflops is None else cost.operations / (gigaflops * 1e9) / 3600
@@ -101,4 +103,4 @@ def _quantity(value: float, unit: str) -> str:
     if not value:
         return "-"
     step = min(6, max(0, int(math.log10(value) // 3)))
-    return f"{value / 1000**step:.3g} {'_kMGTPE'[step]}{unit}".replace("_", "").replace(" B", " B")
+    return f"{value / 1000**step:.3g} {('', *'kMGTPE')[step]}{unit}".strip()

@@ -34,6 +34,7 @@ from behaviorlm_ray.costs.memory import (
     USABLE,
     ChosenStage,
     Passing,
+    ZeroStage,
     checkpoint_bytes,
     choose_stage,
     worker_memory,
@@ -202,7 +203,7 @@ def zero_stage(run: "Run", sizes: ModelSizes, passing: Passing, card: Card | Non
     execution = run.settings.execution.tuning
     if execution.zero_stage != "auto":
         return ChosenStage(execution.zero_stage, "as asked for")
-    least = 1 if execution.zero_options else 0
+    least: ZeroStage = 1 if execution.zero_options else 0
     if card is None:
         return ChosenStage(least, "taken to fit; workers choose by the memory that they find")
     return choose_stage(sizes, execution.workers, passing, card.gib, least)
@@ -220,11 +221,11 @@ def scoring_cost(
     stay of each. normalization: None: that of the settings.
     """
     settings = run.settings
-    if isinstance(wanted, Mapping):
+    if isinstance(wanted, np.ndarray):
+        chosen, numbers = {"train": thinned(sample, wanted)}, {"train": float(wanted.sum())}
+    else:
         chosen = {split: thinned_evenly(sample, split, number) for split, number in wanted.items() if number}
         numbers = dict(wanted)
-    else:
-        chosen, numbers = {"train": thinned(sample, wanted)}, {"train": float(wanted.sum())}
     sizes, network = run.inputs.sizes, run.inputs.network
     nodes, head_rows = names_work(
         labels_with_terminator(sample.prompt),

@@ -1,5 +1,7 @@
 """Recency, time of day and the fusion of rankings against plain loops over the events."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,10 +28,10 @@ def random_timelines(seed: int, users: int = 12, longest: int = 30, few: bool = 
     context = random.integers(0, len(contexts), len(rows)).astype(np.int32)
     habit = random.dirichlet(np.full(BEHAVIORS, 0.4), (users, len(HOURS)))
     user = np.repeat(np.arange(users), lengths)
-    behavior = [
+    habitual = [
         int(random.choice(BEHAVIORS, p=habit[one, code % 3])) for one, code in zip(user, context, strict=True)
     ]
-    behavior = np.where(random.random(len(rows)) < 0.05, -1, behavior).astype(np.int32)
+    behavior = np.where(random.random(len(rows)) < 0.05, -1, habitual).astype(np.int32)
     split = np.where(share < 0.6, 0, np.where(share < 0.8, 1, 2)).astype(np.int8)
     if few:
         split[(split == 0) & (behavior == 4)] = -1
@@ -182,7 +184,12 @@ def test_the_power_is_chosen_on_some_of_many_rows(monkeypatch: pytest.MonkeyPatc
     members = [fit_recency(timelines)]
     asked: list[int] = []
     told = Recency.predict
-    monkeypatch.setattr(Recency, "predict", lambda *of: asked.append(len(of[2])) or told(*of))
+
+    def noted(*of: Any) -> Any:
+        asked.append(len(of[2]))
+        return told(*of)
+
+    monkeypatch.setattr(Recency, "predict", noted)
     monkeypatch.setattr("behaviorlm.baselines.fusion.MOST", 50)
     fit_fusion(members, timelines)
     assert 10 <= asked[0] < 20 < len(tuned_on(timelines))

@@ -24,10 +24,9 @@ LENGTHS = [[60, 45, 70, 52] * 4, [35, 20, 66, 41] * 4, [30] * 12]
 def sample_of(parts: Any, rows: Any) -> LogSample:
     """Of a log that is these parts."""
     few, chosen = few_of(parts, rows)
-    counts = sum(
-        np.bincount(part.behavior[of], minlength=5).astype(float)
-        for part, of in zip(parts, rows, strict=True)
-    )
+    counts = np.zeros(5)
+    for part, of in zip(parts, rows, strict=True):
+        counts += np.bincount(part.behavior[of], minlength=5)
     is_anchor = np.array([True, True, False, False, False])
     return LogSample(
         few, {"train": chosen}, prompt_tokens(0), is_anchor, counts, {}, 0, 0, {"chat": 30.0}, ""
@@ -73,7 +72,6 @@ def test_tokens_of_scoring_are_those_that_the_scorer_counts(tmp_path: Path, norm
     # the toy knows 61 tokens
     fits = [np.minimum(label, 60) for label in labels]
     scorer = label_scorer(toy_model().model.eval(), TreeAttention("full"), fits, 2048, normalization)
-    counted = prompts = 0
     rows = np.concatenate(windows)
     found = scoring_work(sample, [rows], 16)
 

@@ -44,6 +44,7 @@ def test_hours_are_of_one_card_or_of_a_core_or_not_told() -> None:
     assert model_hours(cost, card, None) == pytest.approx(3.6e18 / (989e12 * 0.25) / 3600)
     assert model_hours(cost, None, 20.0) == pytest.approx(3.6e18 / 20e9 / 3600)
     assert model_hours(cost, None, None) is None
+    assert model_hours(StageCost(tokens=1e6), card, None) is None, "work that is not known is not free"
 
 
 def test_a_table_sums_what_adds_up_and_takes_the_most_of_what_does_not() -> None:
@@ -54,3 +55,10 @@ def test_a_table_sums_what_adds_up_and_takes_the_most_of_what_does_not() -> None
     lines = table(rows, None, 1.0, 2.0)
     assert lines[-2].split() == ["all", "3", "M", "5", "T", "3", "GB", "5", "GB", "9", "GB", "1.4", "1"]
     assert lines[-1].strip().startswith("2.78 in the currency")
+
+
+def test_a_stage_without_a_model_takes_no_hours_of_a_card() -> None:
+    rows = [("prepare", StageCost(disk=500, cpu=3600)), ("a", StageCost(1e6, 989e12 * 3600, 0.25))]
+    prepare, _, whole, price = table(rows, card_of("H200"), None, 2.0)[1:]
+    assert prepare.split() == ["prepare", "-", "-", "-", "500", "B", "-", "-", "1"]
+    assert whole.split()[-2:] == ["4", "1"] and price.strip().startswith("8.00 in the currency")

@@ -1,6 +1,7 @@
 """What an endpoint reads is what the product's prompts say, token by token decoded again; examples; the list."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_the_list_holds_the_most_frequent_behaviors_and_examples_are_training_sa
     log, _ = prepared(tmp_path, small_base, "few_shot.tail_samples=1")
     names = list(log.vocabulary.names)
 
-    def system(**keys: int) -> str:
+    def system(**keys: Any) -> str:
         return ChatPrompts(log, EndpointSettings(url="http://host", model="small", **keys)).system
 
     assert "\n".join(names) + "\n\nAnswer with the 8 behaviors" in system()

@@ -39,7 +39,9 @@ class CountedTime:
 
 
 def asked(server: ChatServer, clock: CountedTime, lost: list[int] | None = None, **keys: Any) -> Answered:
-    settings = EndpointSettings(**{"url": server.url, "model": "small", "patience_seconds": 60, **keys})
+    settings = EndpointSettings.model_validate(
+        {"url": server.url, "model": "small", "patience_seconds": 60} | keys
+    )
     endpoint = Endpoint(settings, clock)
     return endpoint.ask(endpoint.body(MESSAGES), lambda: (lost if lost is not None else []).append(1))
 
@@ -159,7 +161,7 @@ def test_a_key_that_is_not_set_or_written_into_the_configuration_is_refused(
 )
 def test_settings_that_cannot_be_kept_to_are_refused(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
-        EndpointSettings(**{"url": "https://host/v1", "model": "small", **keys})
+        EndpointSettings.model_validate({"url": "https://host/v1", "model": "small"} | keys)
 
 
 def test_a_pause_is_read_from_seconds_and_from_dates() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from behaviorlm.config import load_settings
 from behaviorlm.errors import ConfigError
+from behaviorlm_ray import storage
 from behaviorlm_ray.endpoints.answers import LEAST, Names, ranking_of
 from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
@@ -66,7 +67,11 @@ def settings_of(
     data = run_data(folder / "runs", BASE, write_log(folder / "log.csv", rows))
     data["events"] |= {"context_before": [], "context_after": [], "clock": ["weekday", "hour"]}
     data["vocabulary"]["anchor_threshold"] = 0.2
-    common = {"url": server.url, "model": "embedded", "parameters": {"max_tokens": 12, "temperature": 0}}
+    common: dict[str, Any] = {
+        "url": server.url,
+        "model": "embedded",
+        "parameters": {"max_tokens": 12, "temperature": 0},
+    }
     common |= {"key_variable": "PLANTED_KEY", "patience_seconds": 0}
     data["evaluation"] |= {
         "max_samples": 12,
@@ -86,7 +91,7 @@ def asked(settings: RunSettings, *names: str) -> tuple[Run, PreparedLog, dict[st
 
 def compared(
     settings: RunSettings, log: PreparedLog, made: dict[str, StageOutput]
-) -> tuple[Comparison, dict, list[str]]:
+) -> tuple[Comparison, dict[str, Any], list[str]]:
     """As `evaluate` does, without arms."""
     comparing = partial(
         compare, log, tau_grid=[0.0, 1.0], resampling=Resampling(50, 0), tail_minimum_targets=1
@@ -197,7 +202,7 @@ def test_fewer_samples_are_compared_apart_on_the_same_ones_and_cost_nothing_twic
     assert asked_first <= 9
     _, _, all_of = asked(settings, "chat")
     assert len(server.bodies) <= 20
-    kept = json.loads((all_of["endpoint.chat"].folder / "heard.json").read_text())
+    kept = json.loads(storage.read_text(all_of["endpoint.chat"].folder / "heard.json"))
     assert kept["kept_from_before"] == asked_first and kept["requests"] == len(server.bodies) - asked_first
     comparison, told, [warning] = compared(settings, log, made | all_of)
     assert "chat" in comparison.results["models"] and "few" not in comparison.results["models"]
@@ -221,7 +226,9 @@ def test_the_comparison_has_them_beside_arms_that_can_be_served(server: ChatServ
     few = {"max_samples": 5, "max_validation_samples": 4}
     settings = settings_of(tmp_path, server, "evaluation.arms=[untuned]", chat={}, few=few)
     run, _, made = asked(settings, "chat", "few")
-    shutil.copytree(made["endpoint.chat"].folder / "scores", tmp_path / "untuned" / "scores")
+    said_by_chat = made["endpoint.chat"].folder
+    assert isinstance(said_by_chat, Path)
+    shutil.copytree(said_by_chat / "scores", tmp_path / "untuned" / "scores")
     (tmp_path / "untuned" / "retention.json").write_text("{}")
     arm = StageOutput(made["endpoint.chat"].manifest, tmp_path / "untuned", False)
     inputs = {"prepared": run.runner().run(prepare(run)), "untuned": arm, **made}
