@@ -126,6 +126,6 @@ def language_model(folder: Path) -> Answer:
                 told.append(top[0] | {"top_logprobs": top})
         of_tokens = {"content": told} if body.get("logprobs") else None
         usage = {"prompt_tokens": len(ids), "completion_tokens": len(said)}
-        return completion(tokenizer.decode(said), logprobs=of_tokens) | {"usage": usage}
+        return completion(str(tokenizer.decode(said)), logprobs=of_tokens) | {"usage": usage}
 
     return answer
