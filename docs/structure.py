@@ -12,7 +12,7 @@ PICTURE = ROOT / "docs" / "structure.svg"
 PAGE = ROOT / "docs" / "structure.md"
 BEGIN, END = "<!-- rooms: written by python -m docs.structure -->", "<!-- end of rooms -->"
 
-WIDTH, TOP, PITCH, BOX, HEIGHT = 1150, 44, 66, 104, 40
+WIDTH, TOP, PITCH, BOX, HEIGHT = 1196, 44, 66, 104, 40
 """Of the picture, in pixels: its width, where the first row begins, between rows, and a box's width and height."""
 
 COLORS = {
@@ -23,8 +23,8 @@ COLORS = {
 }
 BANDS = {
     "behaviorlm": (8, 452, "behaviorlm: the method"),
-    "behaviorlm_ray": (468, 884, "behaviorlm_ray: the platform"),
-    "behaviorlm_lab": (900, 1142, "behaviorlm_lab"),
+    "behaviorlm_ray": (468, 930, "behaviorlm_ray: the platform"),
+    "behaviorlm_lab": (946, 1188, "behaviorlm_lab"),
 }
 """Left and right edge and title of each package."""
 
@@ -56,14 +56,14 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm.service": 230,
     "behaviorlm_ray.storage": 560,
     "behaviorlm_ray.cluster": 790,
-    "behaviorlm_ray.costs": 420,
+    "behaviorlm_ray.costs": 524,
     "behaviorlm_ray.console": 560,
     "behaviorlm_ray.stages": 580,
     "behaviorlm_ray.preparation": 600,
-    "behaviorlm_ray.tuning": 800,
-    "behaviorlm_ray.scoring": 664,
-    "behaviorlm_ray.endpoints": 400,
-    "behaviorlm_ray.evaluation": 535,
+    "behaviorlm_ray.tuning": 872,
+    "behaviorlm_ray.scoring": 756,
+    "behaviorlm_ray.endpoints": 524,
+    "behaviorlm_ray.evaluation": 640,
     "behaviorlm_ray.upkeep": 810,
     "behaviorlm_ray.pipeline": 650,
     "behaviorlm_ray.report": 560,
@@ -74,13 +74,13 @@ CENTERS: Mapping[str, int] = {
     "behaviorlm_ray.inspection": 800,
     "behaviorlm_ray.serving": 810,
     "behaviorlm_ray.commands": 700,
-    "behaviorlm_lab.world": 1020,
-    "behaviorlm_lab.pretraining": 1080,
-    "behaviorlm_lab.gemma": 962,
-    "behaviorlm_lab.truth": 962,
-    "behaviorlm_lab.study": 1020,
-    "behaviorlm_lab.paper": 1020,
-    "behaviorlm_lab.commands": 1020,
+    "behaviorlm_lab.world": 1066,
+    "behaviorlm_lab.pretraining": 1126,
+    "behaviorlm_lab.gemma": 1008,
+    "behaviorlm_lab.truth": 1008,
+    "behaviorlm_lab.study": 1066,
+    "behaviorlm_lab.paper": 1066,
+    "behaviorlm_lab.commands": 1066,
     "jobs": 830,
 }
 """The middle of each box from the left, chosen by eye; rows follow from the imports."""
@@ -131,7 +131,8 @@ def rows(found: Mapping[str, Room]) -> dict[str, int]:
 
 
 def picture(found: Mapping[str, Room]) -> str:
-    """The rooms as SVG. Raises ValueError for a room without a place in CENTERS, and for boxes that overlap."""
+    """The rooms as SVG. Raises ValueError for a room without a place in CENTERS, and for boxes that overlap or
+    lie beside their package."""
     row = rows(found)
     height = TOP + PITCH * (max(row.values()) + 1)
     top = {name: height - PITCH * (row[name] + 1) for name in found}
@@ -191,6 +192,9 @@ def _check_places(row: Mapping[str, int]) -> None:
     if missing:
         raise ValueError(f"give {', '.join(sorted(missing))} a place in CENTERS")
     for one in row:
+        left, right, _ = BANDS.get(package_of(one), (0, WIDTH, ""))
+        if not left + BOX / 2 <= CENTERS[one] <= right - BOX / 2:
+            raise ValueError(f"{one} is not on its package: move it in CENTERS")
         for other in row:
             if one < other and row[one] == row[other] and abs(CENTERS[one] - CENTERS[other]) < BOX + 8:
                 raise ValueError(f"{one} and {other} overlap: move one in CENTERS")

@@ -155,7 +155,7 @@ def test_several_wrong_keys_are_listed_at_once(job: Job) -> None:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("--name=stages", ("'stages' is the folder of all stages",)),
+        ("--name=stages", ("'stages' is a folder of all runs",)),
         ("--name=../up", ("name", "'../up'")),
         ("--auxiliary=[{name: a/b, paths: [x.jsonl]}]", ("auxiliary", "a/b")),
         ("--events.paths=[gs://bucket/log.csv]", ("'gs://bucket/log.csv': only local files and s3",)),

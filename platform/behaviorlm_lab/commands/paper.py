@@ -1,4 +1,4 @@
-"""Make exhibits in the manner of the paper's figures and tables: each with its very numbers, and what they are of.
+"""Make exhibits in the manner of the paper's figures and tables, each with its numbers and what they are of.
 
 Runs that exhibits need go through the usual pipeline below one root: what is finished is reused, so that a stopped
 command goes on. An exhibit whose runs are not there says so and leaves the others alone. --only='[figure_3]' makes

@@ -61,7 +61,8 @@ def imagined_sample(
         np.array([5 + index // 5, 5 + index % 5, *range(5, 3 + log.name_tokens)], np.int32)
         for index in range(log.behaviors)
     )
-    counts = np.bincount(behavior[targets["train"]], minlength=log.behaviors) * scale
+    found = np.bincount(behavior[targets["train"]], minlength=log.behaviors)
+    counts = found.astype(np.float64) * scale
     return LogSample(
         [part],
         {split: [of_split] for split, of_split in targets.items()},

@@ -151,7 +151,7 @@ def test_all_wrong_keys_are_told_at_once_and_nothing_runs(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: ")
-    for key in ("tuning.learning_rat:", "tuning.learning_rate:", "tuning.steps:", "log:", config):
+    for key in ("tuning.learning_rat:", "tuning.learning_rate:", "tuning.steps:", "log:", "command line"):
         assert key in printed.err
     assert "did you mean 'learning_rate'?" in printed.err
     assert "'many'" in printed.err

@@ -60,7 +60,7 @@ def test_no_more_requests_than_allowed_are_under_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cap", [{"max_tokens": 1000}, {"max_cost": 0.0021}])
 def test_a_cap_is_not_passed_and_what_is_missing_is_told(cap: dict[str, Any], tmp_path: Path) -> None:
     """An answer costs 52 tokens, 108e-6 of money; before it is there 95, 230e-6, at most: prompt 75, answer 20."""
-    keys = {"prices": PRICES, "parameters": {"max_tokens": 20}, "concurrency": 2}
+    keys: dict[str, Any] = {"prices": PRICES, "parameters": {"max_tokens": 20}, "concurrency": 2}
     with serving(lambda body: completion("lamp on")) as server:
         with pytest.raises(ModelError) as error:
             asked(server.url, tmp_path, **keys, **cap)

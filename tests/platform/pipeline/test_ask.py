@@ -67,7 +67,11 @@ def settings_of(
     data = run_data(folder / "runs", BASE, write_log(folder / "log.csv", rows))
     data["events"] |= {"context_before": [], "context_after": [], "clock": ["weekday", "hour"]}
     data["vocabulary"]["anchor_threshold"] = 0.2
-    common = {"url": server.url, "model": "embedded", "parameters": {"max_tokens": 12, "temperature": 0}}
+    common: dict[str, Any] = {
+        "url": server.url,
+        "model": "embedded",
+        "parameters": {"max_tokens": 12, "temperature": 0},
+    }
     common |= {"key_variable": "PLANTED_KEY", "patience_seconds": 0}
     data["evaluation"] |= {
         "max_samples": 12,
@@ -243,7 +247,7 @@ def test_the_comparison_has_them_beside_arms_that_can_be_served(server: ChatServ
     told = pq.read_table(tmp_path / "out" / "predictions.parquet")["predictor"].to_pylist()
     assert told.count("chat") == 12 and "few" not in told
     note = model_note("chat+bayes", {}, settings.all_arms, settings.evaluation.endpoints)
-    assert note["kind"] == "baseline" and note["description"].startswith(
+    assert note["kind"] == "opponent" and note["description"].startswith(
         "embedded, a chat model asked over HTTP, zero"
     )
 

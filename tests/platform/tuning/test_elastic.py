@@ -40,17 +40,21 @@ GROW, SHRINK = 20, 22
 """A checkpoint is due every GROW steps: before there are more workers, and then not before the machines are gone."""
 
 
+def _wait_for(checkpoint: Path) -> None:
+    """A minute at most: a busy machine writes slowly, and no other is begun meanwhile."""
+    patience = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < patience:
+        time.sleep(0.05)
+
+
 def _tune_with_notice(task: TuningTask) -> None:
     """Notice comes after the third step, and stays; the machine lasts until its checkpoint is written."""
     asked: list[None] = []
 
     def preempted() -> bool:
         asked.append(None)
-        patience = time.monotonic() + 60
-        while len(asked) == 4 and not list(Path(str(task.checkpoint_folder)).glob("step-*")):
-            if time.monotonic() > patience:
-                break
-            time.sleep(0.05)
+        if len(asked) == 4:
+            _wait_for(Path(str(task.checkpoint_folder)) / "step-00000003")
         return len(asked) >= 3
 
     tune_rank(task, lambda metrics: None, preempted)
@@ -64,6 +68,7 @@ def _tune_with_long_notice(task: TuningTask) -> None:
     def preempted() -> bool:
         asked.append(None)
         if len(asked) > 3:
+            _wait_for(Path(str(task.checkpoint_folder)) / f"step-{len(asked) - 1:08d}")
             time.sleep(0.3)
         return len(asked) >= 3
 
