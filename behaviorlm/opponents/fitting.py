@@ -1,7 +1,7 @@
 """Networks fitted to the training targets, watched on validation, and asked about rows of the log."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,17 +32,18 @@ ROWS_AT_A_TIME = 1024
 
 @dataclass(frozen=True)
 class FittedNetwork:
-    """A fitted network. max_events: of the history that it sees. fits: those of the search."""
+    """A fitted network. log: that it was fitted on; max_events: of the history that it sees; fits: of the search."""
 
     name: NetworkName
     network: Transformer | Recurrent
+    log: CodedLog
     max_events: int
     fits: tuple[Fit, ...]
     device: torch.device
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K]. timelines: those that it was fitted on."""
-        return _asked(self, coded_log(timelines), np.asarray(rows, np.int64))
+        """Log-probabilities float32[len(rows), K]. timelines: with the context of those that it was fitted on."""
+        return _asked(self, replace(self.log, timelines=timelines), np.asarray(rows, np.int64))
 
 
 def window_length(name: NetworkName, max_events: int) -> int:
@@ -71,12 +72,12 @@ def fit_network(
         for rate in rates:
             torch.manual_seed(seed)
             found = network(name, timelines.behaviors, log.sizes, length, budget).to(place)
-            fitted = FittedNetwork(name, found, max_events, (), place)
-            fit, state = _fit(fitted, log, (train, watched), _Course(rate, seed, budget))
+            fitted = FittedNetwork(name, found, log, max_events, (), place)
+            fit, state = _fit(fitted, (train, watched), _Course(rate, seed, budget))
             fits.append(fit)
             states.append(state)
     found.load_state_dict(states[best_place(fits)])
-    return FittedNetwork(name, found.eval(), max_events, tuple(fits), place)
+    return FittedNetwork(name, found.eval(), log, max_events, tuple(fits), place)
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,7 @@ class _Course:
     budget: NetworkBudget
 
 
-def _fit(
-    fitted: FittedNetwork, log: CodedLog, rows: tuple[Int64, Int64], course: _Course
-) -> tuple[Fit, dict[str, Tensor]]:
+def _fit(fitted: FittedNetwork, rows: tuple[Int64, Int64], course: _Course) -> tuple[Fit, dict[str, Tensor]]:
     """The fit, and the weights of its best epoch."""
     train, watched = rows
     budget, chance = course.budget, np.random.default_rng([course.seed, 17])
@@ -99,11 +98,11 @@ def _fit(
     epochs = budget.most_epochs if len(watched) else budget.epochs_unwatched
     for epoch in range(1, epochs + 1):
         fitted.network.train()
-        for inputs in _steps(fitted, log, train, budget, chance):
+        for inputs in _steps(fitted, train, budget, chance):
             optimizer.zero_grad(set_to_none=True)
             _loss(fitted, inputs).backward()
             optimizer.step()
-        loss = _watched_loss(fitted, log, watched) if len(watched) else None
+        loss = _watched_loss(fitted, watched) if len(watched) else None
         if loss is None or best.loss is None or loss < best.loss:
             best, state = Fit(course.rate, epoch, loss), _state(fitted)
         elif epoch - best.rounds >= budget.patience:
@@ -130,12 +129,12 @@ class _Inputs:
 
 def _inputs(fitted: FittedNetwork, log: CodedLog, windows: Windows, asked: NDArray[np.bool_]) -> _Inputs:
     """asked: bool[b, L]."""
-    own = log.behavior[windows.rows]
+    own = log.behavior(windows.rows)
     if fitted.name == "bert4rec":
         events = np.where(asked, fitted.network.embedding.hidden_code, own)
     else:
-        events = log.previous[windows.rows]
-    context = log.context[windows.rows]
+        events = log.previous(windows.rows)
+    context = log.context(windows.rows)
     arrays: tuple[NDArray[Any], ...] = (
         np.where(windows.is_there, events, 0),
         np.where(windows.is_there[..., None], context, 0),
@@ -147,10 +146,10 @@ def _inputs(fitted: FittedNetwork, log: CodedLog, windows: Windows, asked: NDArr
 
 
 def _steps(
-    fitted: FittedNetwork, log: CodedLog, train: Int64, budget: NetworkBudget, chance: np.random.Generator
+    fitted: FittedNetwork, train: Int64, budget: NetworkBudget, chance: np.random.Generator
 ) -> Iterator[_Inputs]:
     """One epoch, in steps."""
-    length = window_length(fitted.name, fitted.max_events)
+    log, length = fitted.log, window_length(fitted.name, fitted.max_events)
     chunks = training_chunks(log, train, length, chance)
     is_target = np.zeros(log.rows, np.bool_)
     is_target[train] = True
@@ -193,7 +192,7 @@ def _asked(fitted: FittedNetwork, log: CodedLog, rows: Int64) -> NDArray[np.floa
     return result
 
 
-def _watched_loss(fitted: FittedNetwork, log: CodedLog, watched: Int64) -> float:
-    said = _asked(fitted, log, watched)
-    target = log.behavior[watched] - FIRST
+def _watched_loss(fitted: FittedNetwork, watched: Int64) -> float:
+    said = _asked(fitted, fitted.log, watched)
+    target = fitted.log.behavior(watched) - FIRST
     return -float(said[np.arange(len(target)), target].mean(dtype=np.float64))

@@ -14,7 +14,7 @@ from behaviorlm.baselines import Baseline
 from behaviorlm.baselines.frequency import fit_most_frequent
 from behaviorlm.baselines.markov import fit_markov
 from behaviorlm.baselines.timelines import HISTORY_ONLY, TimelineArrays
-from behaviorlm.opponents.windows import Int64
+from behaviorlm.opponents.windows import Int64, fitting_rows
 
 Float32 = NDArray[np.float32]
 
@@ -113,16 +113,27 @@ class Featured:
 
 
 def featured(timelines: TimelineArrays, max_events: int, folds: int, seed: int) -> Featured:
-    """Timelines are put into folds at random by the seed; a log of fewer timelines has as many folds."""
-    starts, timeline = np.unique(timelines.user_start, return_inverse=True)
-    folds = min(folds, len(starts))
-    of_timeline = np.random.default_rng([seed, 23]).permutation(len(starts)) % folds
-    fold = of_timeline[timeline].astype(np.int64)
+    """With so many folds, or fewer of a log with fewer timelines."""
+    fold = _folds(timelines, folds, seed)
     of_fold: Sequence[CountedFeatures] = [
         counted_features(replace(timelines, split=_without(timelines, fold == number)))
-        for number in range(folds)
+        for number in range(int(fold.max()) + 1)
     ]
     return Featured(max_events, fold, tuple(of_fold), counted_features(timelines))
+
+
+def _folds(timelines: TimelineArrays, folds: int, seed: int) -> Int64:
+    """The fold of each row of the log: timelines with training targets at random by the seed; where there is one only,
+    runs of its targets. Without any fold there are others to count.
+    """
+    train, _ = fitting_rows(timelines)
+    starts = np.unique(timelines.user_start[train])
+    if len(starts) == 1:
+        folds = min(folds, len(train))
+        run = np.searchsorted(train, np.arange(len(timelines.behavior))) * folds // len(train)
+        return np.minimum(run, folds - 1).astype(np.int64)
+    of_timeline = np.random.default_rng([seed, 23]).permutation(len(starts)) % min(folds, len(starts))
+    return np.append(of_timeline, 0)[np.searchsorted(starts, timelines.user_start)].astype(np.int64)
 
 
 def _without(timelines: TimelineArrays, is_left_out: NDArray[np.bool_]) -> NDArray[np.int8]:

@@ -23,21 +23,32 @@ NEW_VALUE = 1
 
 @dataclass(frozen=True)
 class CodedLog:
-    """All rows as codes. behavior, previous: int64[N], the row's own and that of the row before it in its timeline
-    (BEGINNING for its first). context: int64[N, C], a code of each column; sizes: how many codes each column has.
-    user_start: int64[N], as in `TimelineArrays`.
+    """A log of which those rows are read as codes that are asked for. code_of_context: int64[contexts, C], of each
+    combination of context the code of each column; sizes: how many codes each column has.
     """
 
-    behavior: Int64
-    previous: Int64
-    context: Int64
+    timelines: TimelineArrays
+    code_of_context: Int64
     sizes: tuple[int, ...]
-    user_start: Int64
 
     @property
     def rows(self) -> int:
         """How many there are."""
-        return len(self.behavior)
+        return len(self.timelines.behavior)
+
+    def behavior(self, rows: Int64) -> Int64:
+        """Of each row its own; in the shape of rows."""
+        found = self.timelines.behavior[rows].astype(np.int64)
+        return np.where(found >= 0, found + FIRST, UNSEEN)
+
+    def previous(self, rows: Int64) -> Int64:
+        """That of the row before it in its timeline, BEGINNING for its first; in the shape of rows."""
+        is_first = self.timelines.user_start[rows] == rows
+        return np.where(is_first, BEGINNING, self.behavior(np.maximum(rows - 1, 0)))
+
+    def context(self, rows: Int64) -> Int64:
+        """Those of its columns, int64[..., C]."""
+        return self.code_of_context[self.timelines.context[rows]]
 
 
 def fitting_rows(timelines: TimelineArrays) -> tuple[Int64, Int64]:
@@ -54,26 +65,20 @@ def evenly(rows: Int64, most: int) -> Int64:
 
 
 def coded_log(timelines: TimelineArrays) -> CodedLog:
-    """Read from the arrays. A value of context that no training target has is not told from another such one."""
-    behavior = np.where(timelines.behavior >= 0, timelines.behavior.astype(np.int64) + FIRST, UNSEEN)
-    is_first = timelines.user_start == np.arange(len(behavior))
-    previous = np.where(is_first, BEGINNING, np.roll(behavior, 1))
+    """Codes of a log. A value of context that no training target has is not told from another such one."""
     train, _ = fitting_rows(timelines)
     of_training = np.zeros(timelines.contexts, np.bool_)
     of_training[timelines.context[train]] = True
     columns, sizes = [], []
-    values = timelines.context_values
-    for column in range(len(values[0]) if values else 0):
-        of_combination = [of[column] for of in values]
+    for of_combination in zip(*timelines.context_values, strict=True):
         known: dict[str | None, int] = {}
         for value, is_known in zip(of_combination, of_training, strict=True):
             if is_known:
                 known.setdefault(value, len(known) + NEW_VALUE + 1)
-        codes = np.array([known.get(value, NEW_VALUE) for value in of_combination], np.int64)
-        columns.append(codes[timelines.context])
+        columns.append([known.get(value, NEW_VALUE) for value in of_combination])
         sizes.append(len(known) + NEW_VALUE + 1)
-    context = np.stack(columns, axis=1) if columns else np.zeros((len(behavior), 0), np.int64)
-    return CodedLog(behavior, previous, context, tuple(sizes), timelines.user_start)
+    codes = np.array(columns, np.int64).reshape(len(columns), timelines.contexts).T
+    return CodedLog(timelines, codes, tuple(sizes))
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Windows:
 
 def windows_until(log: CodedLog, last: Int64, length: int) -> Windows:
     """For each row of `last` the window that ends with it, of at most `length` rows of its timeline."""
-    begin = np.maximum(log.user_start[last], last - length + 1)
+    begin = np.maximum(log.timelines.user_start[last], last - length + 1)
     places = begin[:, None] + np.arange(length)
     is_there = places <= last[:, None]
     return Windows(np.where(is_there, places, 0), is_there)
@@ -110,9 +115,9 @@ def training_chunks(log: CodedLog, targets: Int64, length: int, chance: np.rando
     that there is: few windows for many targets. The cut is drawn anew for each timeline.
     """
     half = (length + 1) // 2
-    starts, timeline = np.unique(log.user_start[targets], return_inverse=True)
+    starts, timeline = np.unique(log.timelines.user_start[targets], return_inverse=True)
     shift = chance.integers(half, size=len(starts))[timeline]
-    cell = (targets - log.user_start[targets] + shift) // half
+    cell = (targets - log.timelines.user_start[targets] + shift) // half
     is_last = np.append((np.diff(cell) != 0) | (np.diff(timeline) != 0), True)
-    begin = log.user_start[targets] - shift + cell * half
-    return Chunks(targets[is_last], np.maximum(begin, log.user_start[targets])[is_last])
+    begin = log.timelines.user_start[targets] - shift + cell * half
+    return Chunks(targets[is_last], np.maximum(begin, log.timelines.user_start[targets])[is_last])

@@ -64,11 +64,14 @@ def described_costs(run: "Run", stages: Sequence[Stage], sample: LogSample) -> l
     """A table of what stages take, and what is to be said of it."""
     settings, card = run.settings.execution.costs, card_for(run.settings)
     costs = [(stage.label, stage.cost(sample)) for stage in stages if stage.cost is not None]
-    on = f"one {card.name}" if card is not None else "a CPU core"
+    on = "a CPU core" if card is None else f"one {card.name}"
+    if card is None and run.settings.execution.tuning.use_gpu:
+        on = "a GPU that is not known: set execution.costs.card"
     told: dict[str, list[str]] = {}
     for label, cost in costs:
         for line in cost.told:
             told.setdefault(line, []).append(label)
+    left_out = [stage.label for stage in stages if stage.cost is None]
     return [
         f"cost, from {sample.told}: {sample.events:,.0f} events; hours of {on} (docs/scale.md tells how well)",
         *table(costs, card, None if card is not None else settings.gigaflops, settings.price_per_hour),
@@ -76,6 +79,7 @@ def described_costs(run: "Run", stages: Sequence[Stage], sample: LogSample) -> l
             f"  {line} ({', '.join(labels[:3])}{' and more' if len(labels) > 3 else ''})"
             for line, labels in told.items()
         ),
+        *([f"  not reckoned: {', '.join(left_out)}"] if left_out else []),
     ]
 
 

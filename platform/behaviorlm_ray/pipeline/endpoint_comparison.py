@@ -70,6 +70,8 @@ class AskedEndpoints:
     ) -> dict[str, Any]:
         """Their part of results. comparing: `compare` on some samples; others: arms and
         opponents, where their scores of all samples lie and what these are."""
+        whole = {name: (self._made[_input(name)], of) for name, of in self.of_all_samples.items()}
+        others = {**others, **whole}
         found: dict[str, Any] = {}
         for name in self._endpoints:
             found[name] = self._heard(name)

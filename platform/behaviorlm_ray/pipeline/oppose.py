@@ -26,7 +26,7 @@ from behaviorlm_ray.scoring.score_files import LABEL_SCORES, check_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 1
+VERSION = 2
 
 FITS = "fits.json"
 """Of the stage's output: the fits of the search."""

@@ -81,7 +81,7 @@ class Forms:
 
     @property
     def opponent(self) -> Shown | None:
-        """The learned opponent that validation prefers; where it was not asked, the best on test."""
+        """The opponent that validation prefers; where it was not asked, the best on test."""
         opponents = [shown for shown in self.best if shown.kind == "opponent"]
         return _preferred(opponents) or next(iter(opponents), None)
 

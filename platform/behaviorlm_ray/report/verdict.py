@@ -9,13 +9,13 @@ from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 
 Objectives = Mapping[str, Mapping[str, float | None]]
 """What validation says of predictors, by rule."""
-COUNTING, MODEL, OPPONENT = "counting alone", "the best model", "the best learned opponent"
+COUNTING, MODEL, OPPONENT = "counting alone", "the best model", "the best opponent"
 """Kinds of predictors, as the rival of each is called."""
 
 
 def verdict(results: Mapping[str, Any], objectives: Objectives) -> list[str]:
     """The predictor that validation prefers, its endpoint on test, and a rival: counting, or where that is preferred
-    the best model; then the best learned opponent, where there is any. Validation chooses these, too; where it knows
+    the best model; then the best opponent, where there is any. Validation chooses these, too; where it knows
     none, test does, which favors them. Fewer lines where nothing can be said.
     """
     samples, found = results["samples"], results["recommended"]

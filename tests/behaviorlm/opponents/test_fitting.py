@@ -79,14 +79,14 @@ def test_a_place_of_a_causal_network_sees_nothing_after_it_in_a_longer_window(
     def at_each_place(previous: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             there = torch.ones(1, MAX_EVENTS, dtype=torch.bool)
-            context = torch.from_numpy(log.context[rows])[None]
+            context = torch.from_numpy(log.context(rows))[None]
             vectors = fitted.network(torch.from_numpy(previous)[None], context, there)
             return fitted.network.embedding.scores(vectors)[0].log_softmax(1).numpy()
 
-    found = at_each_place(log.previous[rows])
+    found = at_each_place(log.previous(rows))
     np.testing.assert_allclose(found, fitted.predict(timelines, rows), atol=2e-5)
     for place in range(1, MAX_EVENTS):
-        changed = log.previous[rows].copy()
+        changed = log.previous(rows)
         changed[place:] = (changed[place:] + 1) % 4 + 3
         np.testing.assert_allclose(at_each_place(changed)[:place], found[:place], atol=1e-6)
 
@@ -113,10 +113,10 @@ def test_only_training_targets_are_asked_for_in_training(
     log = coded_log(timelines)
     train = fitting_rows(timelines)[0][::3]
     found = network(name, timelines.behaviors, log.sizes, MAX_EVENTS + 1, SMALL)
-    fitted = FittedNetwork(name, found, MAX_EVENTS, (), torch.device("cpu"))
+    fitted = FittedNetwork(name, found, log, MAX_EVENTS, (), torch.device("cpu"))
     asked = [
         inputs.targets[inputs.asked].numpy()
-        for inputs in _steps(fitted, log, train, SMALL, np.random.default_rng(1))
+        for inputs in _steps(fitted, train, SMALL, np.random.default_rng(1))
     ]
     counts = np.bincount(np.concatenate(asked), minlength=timelines.behaviors)
     expected = np.bincount(timelines.behavior[train], minlength=timelines.behaviors)

@@ -9,6 +9,7 @@ from behaviorlm.baselines.frequency import training_prior
 from behaviorlm.baselines.markov import fit_markov
 from behaviorlm.baselines.timelines import HISTORY_ONLY
 from behaviorlm.opponents.history_features import featured, history_features
+from behaviorlm.timelines.splits import TEST
 from tests.behaviorlm.opponents.logs_with_order import changed_at, log_with_order
 
 
@@ -68,3 +69,14 @@ def test_features_of_a_row_rest_on_what_is_before_it() -> None:
     np.testing.assert_array_equal(
         features.other(timelines, np.append(rows, rows - 3))[:1], features.other(timelines, rows)
     )
+
+
+def test_training_targets_of_a_single_timeline_are_counted_on_its_other_targets() -> None:
+    """The other timelines have none, as with users apart: without the whole timeline there is nothing to count."""
+    timelines = log_with_order(4, 20)
+    first = timelines.user_start == timelines.user_start[timelines.target_rows(0)[0]]
+    timelines = replace(timelines, split=np.where(first, timelines.split, TEST).astype(np.int8))
+    train = timelines.target_rows(0)
+    features = featured(timelines, 4, folds=3, seed=0)
+    assert np.bincount(features.fold[train]).min() >= len(train) // 3 and len(features.of_fold) == 3
+    assert np.isfinite(features.training(timelines, train)).all()

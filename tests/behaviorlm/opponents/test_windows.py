@@ -23,16 +23,17 @@ from tests.behaviorlm.opponents.logs_with_order import log_with_order
 def test_codes_tell_behaviors_and_every_column_of_context_apart() -> None:
     timelines = log_with_order()
     log = coded_log(timelines)
-    first = np.flatnonzero(timelines.user_start == np.arange(log.rows))
-    assert (log.previous[first] == BEGINNING).all()
-    others = np.setdiff1d(np.arange(log.rows), first)
-    assert np.array_equal(log.previous[others], log.behavior[others - 1])
-    assert set(log.behavior[timelines.behavior < 0].tolist()) == {UNSEEN}
+    rows = np.arange(log.rows)
+    first = np.flatnonzero(timelines.user_start == rows)
+    assert (log.previous(first) == BEGINNING).all()
+    others = np.setdiff1d(rows, first)
+    assert np.array_equal(log.previous(others[:, None]), log.behavior(others - 1)[:, None])
     known = timelines.behavior >= 0
-    assert np.array_equal(log.behavior[known], timelines.behavior[known] + FIRST)
+    assert set(log.behavior(rows[~known]).tolist()) == {UNSEEN}
+    assert np.array_equal(log.behavior(rows[known]), timelines.behavior[known] + FIRST)
     values = [timelines.context_values[code] for code in timelines.context]
     for column, of_column in enumerate(zip(*values, strict=True)):
-        pairs = set(zip(of_column, log.context[:, column].tolist(), strict=True))
+        pairs = set(zip(of_column, log.context(rows)[:, column].tolist(), strict=True))
         assert len(pairs) == len({value for value, _ in pairs}) == len({code for _, code in pairs})
     assert log.sizes == (2 + 3, 2 + 2)
 
@@ -42,7 +43,8 @@ def test_a_value_of_context_that_no_training_target_has_is_a_new_one() -> None:
     mondays = [code for code, values in enumerate(timelines.context_values) if values[0] == "Mon"]
     is_monday = np.isin(timelines.context, mondays)
     log = coded_log(replace(timelines, split=np.where(is_monday, TEST, timelines.split)))
-    assert (log.context[is_monday, 0] == NEW_VALUE).all() and (log.context[~is_monday, 0] > NEW_VALUE).all()
+    codes = log.context(np.arange(log.rows))[:, 0]
+    assert (codes[is_monday] == NEW_VALUE).all() and (codes[~is_monday] > NEW_VALUE).all()
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 16])

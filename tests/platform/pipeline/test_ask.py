@@ -209,6 +209,8 @@ def test_fewer_samples_are_compared_apart_on_the_same_ones_and_cost_nothing_twic
     of_few, samples = told["endpoints"]["few"], asked_of(log, settings, "few")
     assert "few was asked about 5 of 12 test samples and 4 of 8 validation samples" in warning
     assert of_few["samples"]["all"] == 5 and "few" in of_few["models"] and "most_frequent" in of_few["models"]
+    of_both = [of_few["models"][name]["all"] for name in ("few", "chat")]  # the same answers
+    assert of_both[0] == of_both[1], "who was asked about all is among the others"
     targets = gather(log, samples.test, "behavior")
     share = np.mean(targets == 0)
     assert of_few["models"]["most_frequent"]["all"]["accuracy"]["value"] == pytest.approx(share)

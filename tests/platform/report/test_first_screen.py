@@ -140,6 +140,8 @@ def test_results_of_an_earlier_version_are_judged_by_what_they_have(content: dic
 
 
 def test_what_was_not_learned_is_said(content: dict[str, Any]) -> None:
+    content["results"]["models"]["chat"] = measured(0.1, 0.1, 0.2)  # what was only asked had nothing to learn
+    content["models"]["chat"] = {"kind": "opponent"}
     assert to_know(*opened(content)) == []
     for name in ("ab_tuned", "ab_tuned+adjusted"):
         content["results"]["models"][name] = measured(0.1, 0.1, 0.2)
@@ -231,7 +233,7 @@ def test_counting_that_is_ahead_on_validation_but_not_served_makes_no_preference
     assert said(content)[0].startswith("Of what can be served validation prefers ab_tuned")
 
 
-def test_the_best_learned_opponent_has_a_sentence_and_is_nobodys_rival(content: dict[str, Any]) -> None:
+def test_the_best_opponent_has_a_sentence_and_is_nobodys_rival(content: dict[str, Any]) -> None:
     before = said(content)
     content["results"]["models"] |= {"sasrec": measured(0.7, 0.6), "gru4rec": measured(0.9, 0.9)}
     content["models"] |= {name: {"kind": "opponent"} for name in ("sasrec", "gru4rec")}
@@ -239,14 +241,12 @@ def test_the_best_learned_opponent_has_a_sentence_and_is_nobodys_rival(content: 
     told = said(content)
     assert [told[0], told[2]] == before
     assert told[1] == (
-        "A learned opponent does better on test. Learned opponents are measured, not exported: against sasrec it is "
+        "An opponent does better on test. Opponents are measured, not exported: against sasrec it is "
         "−0.200 in anchor accuracy and −0.150 in tail macro recall."
     )
     content["results"]["models"]["sasrec"] = measured(0.1, 0.1)
-    assert said(content)[1].startswith(
-        "Learned opponents are measured, not exported: against sasrec it is +0.400"
-    )
+    assert said(content)[1].startswith("Opponents are measured, not exported: against sasrec it is +0.400")
     content["results"]["recommended"]["model"] = "bigram+adjusted"
     assert "against ab_tuned (logit adjustment)" in said(content)[0]
     page = render_report(opened(content)[0])
-    assert "opponent-dot" in page and "learned opponents" in page
+    assert 'opponent-dot"></span> opponents' in page

@@ -75,7 +75,7 @@ def test_validation_chooses_the_rival_even_where_another_is_better_on_test(resul
     assert told[2].startswith("counting alone, bigram:")
 
 
-def test_the_best_learned_opponent_stands_beside_it_and_is_no_counting(results: dict[str, Any]) -> None:
+def test_the_best_opponent_stands_beside_it_and_is_no_counting(results: dict[str, Any]) -> None:
     plain = verdict(results, BY_VALIDATION)
     results["models"] |= {"sasrec": measured(0.9, 0.8), "sasrec+bayes": measured(0.6, 0.8)}
     told = verdict(
@@ -84,7 +84,7 @@ def test_the_best_learned_opponent_stands_beside_it_and_is_no_counting(results: 
     assert told[0].startswith("ab_tuned+adjusted is ahead on validation of what can be served: 0.350")
     assert told[1:3] == plain[1:]
     assert told[3] == (
-        "the best learned opponent, sasrec+bayes: anchor accuracy 0.600 [0.500, 0.600], tail macro recall 0.800 "
+        "the best opponent, sasrec+bayes: anchor accuracy 0.600 [0.500, 0.600], tail macro recall 0.800 "
         "[0.700, 0.800]; the mean of both is 0.250 higher; it is only measured, not exported"
     )
 

@@ -260,7 +260,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.T
     ("stage", "workers", "later_stage", "later_workers"),
     [
         pytest.param(1, 2, 1, 2, id="same"),
-        pytest.param(1, 2, 1, 3, id="more workers, ZeRO-1"),
+        pytest.param(1, 2, 1, 3, id="more workers, ZeRO-1", marks=pytest.mark.slow),
+        pytest.param(1, 2, 0, 3, id="more workers, ZeRO-1 to ZeRO-0"),
         pytest.param(2, 3, 2, 1, id="fewer workers, ZeRO-2", marks=pytest.mark.slow),
         pytest.param(3, 3, 3, 2, id="fewer workers, ZeRO-3", marks=pytest.mark.slow),
         pytest.param(3, 1, 3, 3, id="more workers, ZeRO-3"),

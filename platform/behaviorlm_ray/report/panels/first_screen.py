@@ -12,7 +12,7 @@ GROUP_WORDS = ("in anchor accuracy", "in tail macro recall")
 
 
 def verdict(data: ReportData, forms: Forms) -> list[Markup]:
-    """What to use, how it stands to counting and to the best learned opponent where there is any; what that rests on.
+    """What to use, how it stands to counting and to the best opponent where there is any; what that rests on.
     Empty without results.
     """
     if not data.results.models:
@@ -75,14 +75,14 @@ def _what_to_use(data: ReportData, forms: Forms) -> Markup:
 
 
 def _against_opponent(data: ReportData, forms: Forms) -> list[Markup]:
-    """How what is recommended stands to the best learned opponent."""
+    """How what is recommended stands to the best opponent."""
     best, opponent = forms.recommended, forms.opponent
     if best is None or opponent is None:
         return []
     stands = _against(data, best, opponent, name(opponent))
-    told = Markup("Learned opponents are measured, not exported: {}.").format(stands)
+    told = Markup("Opponents are measured, not exported: {}.").format(stands)
     is_beaten = best.mean is not None and opponent.mean is not None and best.mean < opponent.mean
-    return [Markup("<b>A learned opponent does better on test.</b> {}").format(told) if is_beaten else told]
+    return [Markup("<b>An opponent does better on test.</b> {}").format(told) if is_beaten else told]
 
 
 def _against(data: ReportData, best: Shown, other: Shown, called: Markup) -> Markup:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from behaviorlm.opponents.names import OPPONENTS
 from behaviorlm_ray.evaluation.comparison import FEW_TAIL
 from behaviorlm_ray.report.content import LossPoint, ReportData
 from behaviorlm_ray.report.forms import MOST_FREQUENT, Forms
@@ -20,12 +21,11 @@ def to_know(data: ReportData, forms: Forms) -> list[str]:
 
 
 def _below_most_frequent(forms: Forms) -> list[str]:
-    """Tuned models and opponents that are right less often, under any of their rules, than the simplest counting."""
+    """Tuned models and learned opponents that are right less often, under any rule, than the simplest counting."""
     best: dict[str, float] = {}
     for shown in [*forms.best, *forms.others]:
-        if (
-            shown.kind in ("tuned", "opponent") or shown.predictor == MOST_FREQUENT
-        ) and shown.accuracy.value is not None:
+        has_learned = shown.kind == "tuned" or shown.predictor in OPPONENTS
+        if (has_learned or shown.predictor == MOST_FREQUENT) and shown.accuracy.value is not None:
             best[shown.predictor] = max(shown.accuracy.value, best.get(shown.predictor, 0.0))
     floor = best.pop(MOST_FREQUENT, 0.0)
     below = [f"{name} ({percent(accuracy)})" for name, accuracy in best.items() if accuracy < floor]
