@@ -1,5 +1,6 @@
 """What is said and done when workers of a tuning fail. Ray Train's controller imports it: nothing heavy is imported."""
 
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -41,8 +42,9 @@ def _told(worker_exceptions: Mapping[int, Exception]) -> str:
     *_, deepest = causes(worker_exceptions[first])
     lines = [line.strip() for line in str(deepest).splitlines() if line.strip()] or [type(deepest).__name__]
     reason = lines[-1] if any("Traceback" in line for line in lines) else lines[0]
+    reason = re.sub(r"^\[/[^\]]*\] ", "", reason)  # where in a library's source; what it says comes after
     who = f"worker {first} and {len(others)} more have ended" if others else f"worker {first} has ended"
     return (
-        f"{who} ({reason[:200]}); tried again from the newest checkpoint, as often as execution.tuning.max_failures "
-        "allows"
+        f"{who}; tried again from the newest checkpoint, as often as execution.tuning.max_failures allows "
+        f"({reason[:200]})"
     )

@@ -15,12 +15,19 @@ def test_that_workers_ended_is_told_in_a_line_that_reaches_the_screen(
     raised = RuntimeError("Traceback (most recent call last):\n  File x\nKeyError: 'a'")
     TellOfFailures().after_exception(None, {1: killed})
     TellOfFailures().after_exception(None, {0: raised, 1: killed})
+    lost = RuntimeError("[/built/elsewhere/pair.cc:553] Connection closed by peer")
+    TellOfFailures().after_exception(None, {0: lost})
     TellOfFailures().after_exception(None, {})
-    first, second = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert OURS.fullmatch(first) and OURS.fullmatch(second)
-    reason = "The actor died unexpectedly before finishing this task."
-    assert first.startswith(f"tuning: worker 1 has ended ({reason}); tried again from the newest checkpoint")
-    assert second.startswith("tuning: worker 0 and 1 more have ended (KeyError: 'a'); ")
+    assert first.startswith(
+        "tuning: worker 1 has ended; tried again from the newest checkpoint, as often as "
+    )
+    assert first.endswith("allows (The actor died unexpectedly before finishing this task.)")
+    assert second.startswith("tuning: worker 0 and 1 more have ended; ") and second.endswith(
+        "(KeyError: 'a')"
+    )
+    assert third.endswith(" allows (Connection closed by peer)")
 
 
 def test_full_memory_is_raised_and_so_ends_it() -> None:
