@@ -80,7 +80,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+        raise NotImplementedError  # what a pass keeps is counted; nothing goes back
 
 
 def _attend(
