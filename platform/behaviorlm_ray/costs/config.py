@@ -1,6 +1,8 @@
 """What a log is like that does not exist yet. Light: no array library."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from behaviorlm.config import Settings
 
@@ -18,3 +20,9 @@ class ImaginedLog(Settings):
     name_tokens: int = Field(default=4, ge=2, description="Tokens of a behavior's name.")
     instruction_tokens: int = Field(default=50, ge=0, description="Tokens that all prompts begin with.")
     conversation_tokens: int = Field(default=300, ge=2, description="Tokens of an auxiliary conversation.")
+
+    @model_validator(mode="after")
+    def _two_events_a_user(self) -> Self:
+        if self.events < 2 * self.users:
+            raise ValueError(f"events: a user needs two, but {self.users:g} users share {self.events:g}")
+        return self
