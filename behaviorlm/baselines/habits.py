@@ -1,7 +1,7 @@
 """A person's own habits on what is likely of anybody: per-user Markov, backed by per-user frequency, backed by that.
 
-P(b) = (n_last(b) + c_last · F(b)) / (n_last + c_last) and F(b) = (n(b) + c_user · P_anybody(b)) / (n + c_user): b was done
-n(b) of n times, and n_last(b) of n_last times after what came last. A linear mixture in which habits have the share
+P(b) = (n_last(b) + c_last · F(b)) / (n_last + c_last), F(b) = (n(b) + c_user · P_anybody(b)) / (n + c_user): b was done
+n(b) times of n, and n_last(b) times of n_last after what came last. A linear mixture in which habits have the share
 n / (n + c), more the longer the past is (our choice). Nothing of it is kept: it is counted from the past at hand.
 """
 

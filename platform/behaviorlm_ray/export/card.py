@@ -172,9 +172,9 @@ def _limits(artifact: Artifact) -> Iterator[str]:
         )
         if counting.habits is not None:
             yield (
-                "- A user's habits are counted from the history that is handed over and kept nowhere, so hand over all of "
-                f"it: what is likely of anybody counts as {counting.habits.of_user:g} events of his, his frequencies as "
-                f"{counting.habits.of_last:g} of those that followed his last behavior."
+                "- A user's habits are counted from the history that is handed over and kept nowhere, so hand over all "
+                f"of it: what is likely of anybody counts as {counting.habits.of_user:g} events of it, frequencies in "
+                f"it as {counting.habits.of_last:g} events that followed the last behavior."
             )
     if artifact.weights is not None:
         yield "- Weights can remember what they were tuned on; nothing here bounds how much."
