@@ -1,6 +1,6 @@
 """Habits: counted from the past at hand as plain loops count, mixed as the formula says, worth what validation says."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def past_of(timelines: TimelineArrays, row: int) -> list[int]:
 
 def counted(past: list[int]) -> tuple[list[int], list[int]]:
     """How often each behavior is there, and how often it followed what came last."""
-    pairs = [two for one, two in zip(past, past[1:], strict=False) if one == past[-1]]
+    pairs = [two for one, two in pairwise(past) if one == past[-1]]
     return [past.count(one) for one in range(BEHAVIORS)], [pairs.count(one) for one in range(BEHAVIORS)]
 
 
@@ -70,9 +70,7 @@ def test_habits_weigh_nothing_where_nobody_has_any(has_habits: bool) -> None:
     own, followed = counted_in(list(drawn[:, :-1]), BEHAVIORS)
     target, place = drawn[:, -1], np.arange(300)
     seen, times = own.sum(axis=1), followed.sum(axis=1)
-    found = fit_habits(
-        shares[target], own[place, target], followed[place, target], seen, times, np.ones(300)
-    )
+    found = fit_habits(shares[target], own[place, target], followed[place, target], seen, times, np.ones(300))
     said = found.log_probabilities(np.tile(np.log(shares), (300, 1)), own, followed)
     gain = float((said[place, target] - np.log(shares[target])).mean())
     assert (gain > 0.2) if has_habits else (gain < 0.01 and found.of_user >= 200)
