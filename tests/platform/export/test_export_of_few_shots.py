@@ -67,8 +67,10 @@ def test_a_folder_brings_probabilities_back_as_the_run_does(
         scores = model.parts.label_scores(histories).astype(np.float64)
         parts.append(np.exp(scores - scores.max(axis=1, keepdims=True)) * back)
     if "counts" in name:
-        assert artifact.counting is not None and artifact.counting.habits is not None
-        parts.append(by_counting(model, histories, back, artifact.counting.habits))
+        natural, counting = artifact.to_natural, artifact.counting
+        assert natural is not None and natural.counts is not None
+        assert counting is not None and counting.habits is not None
+        parts.append(by_counting(model, histories, np.exp(natural.counts), counting.habits))
     probabilities = [part / part.sum(axis=1, keepdims=True) for part in parts]
     expected = probabilities[0]
     if len(probabilities) == 2:
