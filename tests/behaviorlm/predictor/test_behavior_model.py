@@ -1,6 +1,5 @@
 """What a predictor answers, against plain sequences, explicit computations and its own single requests."""
 
-import itertools
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from behaviorlm.baselines.habits import Habits
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.predictor.artifact import Calibration, FusedPredictor
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
@@ -239,35 +237,6 @@ def test_what_counting_explains_is_counting_without_the_event(models: Models) ->
         assert one.probability_without == pytest.approx(
             by_name(models["counts"], left)[found.answers[0].behavior]
         )
-
-
-def test_habits_are_counted_in_all_of_the_history_and_a_cut_one_is_told_of(
-    tmp_path: Path, models: Models
-) -> None:
-    habits = Habits(of_user=3, of_last=2)
-    write_artifact(tmp_path / "habits", Path(), "counts", habits=habits)
-    model = BehaviorModel.load(tmp_path / "habits")
-    for number, unknown in ((0, ()), (1, ()), (12, (5,)), (12, (5, 11))):
-        events = history(number)
-        for place in unknown:
-            events[place]["behavior"] = "no name of the vocabulary"
-        names = [event["behavior"] for event in events]
-        counts = models["counts"].parts.counts
-        assert counts is not None
-        anybody = by_name(models["counts"], events)
-        followed = [two for one, two in itertools.pairwise(names) if one == names[-1]]
-        known, after = ([name for name in of if name in NAMES] for of in (names, followed))
-        below = {name: (known.count(name) + 3 * anybody[name]) / (len(known) + 3) for name in NAMES}
-        expected = {name: (after.count(name) + 2 * below[name]) / (len(after) + 2) for name in NAMES}
-        assert by_name(model, events) == pytest.approx(expected, abs=1e-6)
-    events = history(12)
-    [*_, told] = model.predict(events[4:], ROOM, at=AT, earlier_events=4).warnings
-    assert "habits lack the 4 earlier events" in told
-    found = model.predict(events, ROOM, at=AT, explain=True)
-    assert found.contributions is not None and [one.event for one in found.contributions] == [9, 10, 11]
-    for one in found.contributions:
-        left = [event for place, event in enumerate(events) if place != one.event]
-        assert one.probability_without == pytest.approx(by_name(model, left)[found.answers[0].behavior])
 
 
 def test_many_at_once_are_answered_as_each_alone(models: Models) -> None:
