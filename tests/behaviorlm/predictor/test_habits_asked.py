@@ -1,5 +1,6 @@
-"""A predictor with habits counts them in the history of the request; one without the key, as older ones are, does not."""
+"""Habits are counted in the history of a request; a predictor without the key, as older ones are, counts none."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_habits_are_counted_in_all_of_the_history_and_a_cut_one_is_told_of(
             events[place]["behavior"] = "no name of the vocabulary"
         names = [event["behavior"] for event in events]
         anybody = by_name(without, events)
-        followed = [two for one, two in itertools.pairwise(names) if one == names[-1]]
+        followed = [two for one, two in pairwise(names) if one == names[-1]]
         known, after = ([name for name in of if name in NAMES] for of in (names, followed))
         below = {name: (known.count(name) + 3 * anybody[name]) / (len(known) + 3) for name in NAMES}
         expected = {name: (after.count(name) + 2 * below[name]) / (len(after) + 2) for name in NAMES}
