@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from unittest import mock
 
 from behaviorlm.errors import DataError, StorageError
@@ -67,7 +67,7 @@ class SimulatedClock:
         def stop() -> None:
             nonlocal is_stopped
             is_stopped = True
-            if task.baton is None:
+            if task.fiber is None:
                 task.has_ended = True
             else:
                 world.wait_for(task)
@@ -164,6 +164,7 @@ def call_of(name: str, body: Callable[[StageFolder], StageResult]) -> StageCall:
     return StageCall(name, 1, {}, {}, body)
 
 
+@cache
 def folder_of(name: str) -> S3Location:
     """Where it lies."""
     folder = identify(ROOT, name, 1, {}, {}).folder

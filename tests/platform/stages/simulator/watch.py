@@ -112,7 +112,7 @@ class Watch:
         """Nobody takes a lease from a live owner that renewed it a short while ago, by whatever clock."""
         if change.after is None:
             return
-        before, after = decode_record(change.before or b""), decode_record(change.after)
+        before, after = _record(change.before or b""), _record(change.after)
         if after is None or before is None or before.owner == after.owner:
             self.renewed[folder] = change.time
             return
@@ -166,7 +166,7 @@ class Watch:
         used = run.using.get(folder)
         if used is None:
             return
-        holder = decode_record(self.objects.get(f"{ROOT.key}/stages/{folder}/lease.json", b""))
+        holder = _record(self.objects.get(f"{ROOT.key}/stages/{folder}/lease.json", b""))
         if holder is None or holder.owner != used.lease.record.owner:
             return
         name = used.output.name.encode()
@@ -201,6 +201,9 @@ class Watch:
             is_told = any("another process" in line for line in run.told)
             if own not in (None, attempt) and not is_told:
                 raise Violation(f"{name} lost the commit of {folder} and was not told")
+
+
+_record = lru_cache(maxsize=256)(decode_record)
 
 
 @lru_cache(maxsize=256)
