@@ -200,10 +200,15 @@ class Client:
             def arrive(answers: list[Any] = answers) -> None:
                 answers.append(serve(process))
 
-            if delivery.there is not None:
-                world.at(delivery.there, arrive)
+            answered = None
             if delivery.there is not None and delivery.back is not None:
-                world.wait(world.time + delivery.there + delivery.back)
+                answered = world.time + delivery.there + delivery.back
+            if answered is not None and world.skips_to(world.time + delivery.there):
+                arrive()
+            elif delivery.there is not None:
+                world.at(delivery.there, arrive)
+            if answered is not None:
+                world.wait(answered)
                 world.told((verb, key, _plain(answers[0])))
                 return answers[0], repeats
             world.wait(world.time + delivery.gives_up)

@@ -121,6 +121,9 @@ class World:
         if self._is_over or task.process.is_dead:
             raise Crashed
         if until < float("inf"):
+            if task.process.paused <= max(self.time, until) and self.skips_to(until):
+                task.wake += 1
+                return
             self._wake_at(task, until)
         following = self._next()
         if following is not task:
@@ -129,6 +132,15 @@ class World:
             task.fiber.give_way()
         if self._is_over or task.process.is_dead:
             raise Crashed
+
+    def skips_to(self, until: float) -> bool:
+        """Go to that time in one step if nothing else happens till then, as the queue would. Returns whether it did."""
+        is_something_due = self.chooser is not None or (self.queue and self.queue[0][0] <= until)
+        if is_something_due or until > self._limits[0] or self.steps >= self._limits[1]:
+            return False
+        self.steps += 1
+        self.time = max(self.time, until)
+        return True
 
     def require_alive(self) -> None:
         """Raise Crashed if the process that is awake is gone."""
