@@ -200,17 +200,18 @@ class Client:
             def arrive(answers: list[Any] = answers) -> None:
                 answers.append(serve(process))
 
-            answered = None
-            if delivery.there is not None and delivery.back is not None:
-                answered = world.time + delivery.there + delivery.back
-            if answered is not None and world.skips_to(world.time + delivery.there):
-                arrive()
-            elif delivery.there is not None:
-                world.at(delivery.there, arrive)
-            if answered is not None:
+            there, back = delivery.there, delivery.back
+            if there is not None and back is not None:
+                answered = world.time + there + back
+                if world.skips_to(world.time + there):
+                    arrive()
+                else:
+                    world.at(there, arrive)
                 world.wait(answered)
                 world.told((verb, key, _plain(answers[0])))
                 return answers[0], repeats
+            if there is not None:
+                world.at(there, arrive)
             world.wait(world.time + delivery.gives_up)
             world.told((verb, key, "silence"))
         raise EndpointConnectionError(endpoint_url="simulated")
