@@ -237,10 +237,11 @@ def _once_a_kind(
     events: pa.Table, prefixes: tuple[str, ...], encode: Callable[[pa.Table], pa.ListArray]
 ) -> pa.ListArray:
     """What `encode` makes of each row, a list of int32, made once for all rows that are equal in these columns."""
-    events = events.select([name for name in events.column_names if name.startswith(prefixes)])
     code = np.zeros(len(events), np.int64)
-    for column in events.columns:
-        encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    for name in events.column_names:
+        if not name.startswith(prefixes):
+            continue
+        encoded = events[name].combine_chunks().dictionary_encode(null_encoding="encode")
         code = code * len(encoded.dictionary) + encoded.indices.to_numpy()
         # at most as many as there are rows, so the next product cannot overflow
         code = pa.array(code).dictionary_encode().indices.to_numpy().astype(np.int64)
