@@ -1,9 +1,9 @@
 """Preparation beside programs in polars and pandas that write the same columns (`preparation_peers`).
 
 Each way runs in a process of its own, in turn, ours as `growth` runs it. In the first size all that peers write, row by
-row, and their vocabulary are held against our parts first. A ratio is a peer's CPU seconds by ours of the same round, of user
-and system; seconds, memory and bytes are medians. Read and written are bytes of system calls: mapped files do not count.
-The floor is copying the parts once, with reads and writes.
+row, and their vocabulary are held against our parts first. A ratio is a peer's CPU seconds, of user and system, by ours
+of the same round; seconds, memory and bytes are medians. Read and written are bytes of system calls: mapped files do
+not count. The floor is copying the parts once, with reads and writes.
 
     python -m benchmarks.bench_preparation [FOLDER] [--events 600000] [--peers polars pandas] [--rounds 3]
         [--behaviors 200] [--huge 0.0] [--partition-megabytes 4] [--before CHECKOUT] [--write FILE] [--remove]

@@ -3,8 +3,9 @@
 Both read the log of `growth_log`, leave out rows that lack a value, put the events of each user in order, cut them into
 training, validation and test by time, number them, give each its sample id and the tokens of its line and of its
 question, and count the training targets of each behavior. Each distinct line is tokenized once, a table of its tokens
-is looked up. Columns are those of our parts, in files of about `ROWS_A_PART` events, Arrow IPC, not compressed; a sample
-id is two numbers of 64 bits. Left out is what has no bearing on such a log: spelling, zones, doubts, ties told, halos.
+is looked up. Columns are those of our parts, in files of about `ROWS_A_PART` events, Arrow IPC, not compressed; a
+sample id is two numbers of 64 bits. Left out is what has no bearing on such a log: spelling, zones, doubts, ties told,
+halos.
 """
 
 import hashlib
@@ -29,7 +30,9 @@ def of_polars(log: Path, folder: Path, base: Path) -> str:
     import polars as pl
 
     events = pl.scan_parquet(log / "*.parquet").drop_nulls().filter(pl.col("user") != "")
-    names = events.select(pl.col("behavior").unique()).collect(engine="streaming")["behavior"].sort().to_list()
+    names = (
+        events.select(pl.col("behavior").unique()).collect(engine="streaming")["behavior"].sort().to_list()
+    )
     events = events.with_columns(pl.col("behavior").cast(pl.Enum(names)))
     whole = events.sort("user", "time", maintain_order=True).collect(engine="streaming")
     lines, questions = tokens(names, base)
@@ -43,7 +46,7 @@ def of_polars(log: Path, folder: Path, base: Path) -> str:
     users = users.with_columns(part=pl.col("start") // ROWS_A_PART)
     counts: pl.DataFrame | None = None
     for number, of_part in enumerate(users.partition_by("part", maintain_order=True)):
-        first, rows = of_part["start"][0], of_part["size"].sum()
+        first, rows = of_part["start"][0], int(of_part["size"].sum())
         part = _part_of_polars(whole.slice(first, rows), of_part, line_table, question_table)
         part.write_ipc(folder / f"{number:05d}.arrow", compression="uncompressed")
         found = part.filter(pl.col("is_target") & (pl.col("split") == 0)).group_by("behavior").len()
@@ -76,7 +79,9 @@ def _part_of_polars(events: Any, users: Any, lines: Any, questions: Any) -> Any:
         line=clock * (len(lines) // len(WEEKDAYS)) + code,
         weekday=clock,
     )
-    part = part.with_columns(id_low=mixed(pl.col("low") + pl.col("position").cast(pl.UInt64) * pl.lit(GOLDEN, pl.UInt64)))
+    part = part.with_columns(
+        id_low=mixed(pl.col("low") + pl.col("position").cast(pl.UInt64) * pl.lit(GOLDEN, pl.UInt64))
+    )
     return part.select(
         "user",
         pl.col("user").alias("group"),
