@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each way runs")
     parser.add_argument("--base", default="1M", help="1M: the embedded one; 17M: drawn weights; or a folder")
     parser.add_argument("--trl", help="the Python of an environment with TRL 1.16")
-    parser.add_argument("--streams", type=int, default=0, help="users whose whole timelines are compared, too")
+    parser.add_argument(
+        "--streams", type=int, default=0, help="users whose whole timelines are compared, too"
+    )
     add_write(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -143,9 +145,7 @@ def measured(
         if trl is not None:
             side = held.enter_context(Trl(trl[0], model, trl[1], trl[2], packs))
             settings["trl"] = {way: partial(side.seconds, way) for way in side.tokens}
-            differences["trl"] = max(
-                difference(_tensors(side.gradients(way)), right) for way in side.tokens
-            )
+            differences["trl"] = max(difference(_tensors(side.gradients(way)), right) for way in side.tokens)
             more["trl"] = {"trl": side.version, "tokens_of_settings": side.tokens}
         best = {peer: min(of, key=lambda way: min(of[way](), of[way]())) for peer, of in settings.items()}
         ways |= {peer: settings[peer][way] for peer, way in best.items()}
@@ -168,9 +168,7 @@ def measured(
     ]
 
 
-def measured_streams(
-    model: AdaptedModel, log: DrawnLog, users: int, title: str, rounds: int
-) -> list[Record]:
+def measured_streams(model: AdaptedModel, log: DrawnLog, users: int, title: str, rounds: int) -> list[Record]:
     """All targets of some timelines: ours in windows, and a stream a user with a windowed mask."""
     start = log.part.user_start
     rows = log.part.targets("train")

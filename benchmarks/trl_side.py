@@ -2,8 +2,9 @@
 
 python benchmarks/trl_side.py   (by `bench_tuning --trl PYTHON`)
 
-The first line says where base and adapter lie, what the samples are, and which settings there are; each further one asks
-for a step with one of them: forward and backward of the batches that TRL's own loader made, by its own `training_step`.
+The first line says where base and adapter lie, what the samples are, and which settings there are; each further one
+asks for a step with one of them: forward and backward of the batches that TRL's own loader made, by its own
+`training_step`.
 """
 
 import json
@@ -36,9 +37,7 @@ def main() -> None:
             for name, settings in asked["settings"].items()
         }
         batches = {name: list(trainer.get_train_dataloader()) for name, trainer in trainers.items()}
-        tokens = {
-            name: sum(batch["input_ids"].numel() for batch in of) for name, of in batches.items()
-        }
+        tokens = {name: sum(batch["input_ids"].numel() for batch in of) for name, of in batches.items()}
         told: Any = {"trl": trl.__version__, "tokens": tokens}
         print(json.dumps(told), file=answers, flush=True)
         for line in sys.stdin:
