@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import LlamaConfig
@@ -172,7 +173,7 @@ def measured_streams(model: AdaptedModel, log: DrawnLog, users: int, title: str,
     """All targets of some timelines: ours in windows, and a stream a user with a windowed mask."""
     start = log.part.user_start
     rows = log.part.targets("train")
-    chosen = rows[start[rows] <= start[rows[rows.searchsorted((users - 1) * 96)]]]
+    chosen = rows[start[rows] <= np.unique(start)[users - 1]]
     batching = Batching(len(chosen), len(chosen), MAX_TOKENS, 1.0, None, 0)
     packs = StepSchedule([log.part], [chosen], log.prompt, [], batching).packs(0)
     streams = whole_streams(log, users)
