@@ -59,7 +59,7 @@ def in_turn(ways: Mapping[str, Callable[[], T]], rounds: int, tries: int = TRIES
     for _ in range(tries):
         turns = Turns[T]({way: [] for way in ways}, [product_teraflops()])
         for turn in range(rounds):
-            for way in list(ways) if turn % 2 else reversed(list(ways)):
+            for way in sorted(ways, key=list(ways).index, reverse=turn % 2 == 0):
                 turns.taken[way].append(ways[way]())
             turns.ceilings.append(product_teraflops())
         if turns.drift <= DRIFT:
