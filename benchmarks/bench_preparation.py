@@ -1,14 +1,14 @@
 """Preparation beside programs in polars and pandas that write the same columns (`preparation_peers`).
 
-Each way runs in a process of its own, in turn, ours as `growth` runs it. In the first size all that peers write, row by
-row, and their vocabulary are held against our parts first. A ratio is a peer's CPU seconds, of user and system, by ours
-of the same round; seconds, memory and bytes are medians. Read and written are bytes of system calls: mapped files do
-not count. The floor is copying the parts once, with reads and writes.
+Each way runs in a process of its own, in turn, ours as `growth` runs it. Up to a million events all that peers write,
+row by row, and their vocabulary are held against our parts first. A ratio is a peer's CPU seconds, of user and system,
+by ours of the same round; seconds, memory and bytes are medians. Read and written are bytes of system calls: mapped
+files do not count. The floor is copying the parts once, with reads and writes.
 
     python -m benchmarks.bench_preparation [FOLDER] [--events 600000] [--peers polars pandas] [--rounds 3]
-        [--behaviors 200] [--huge 0.0] [--partition-megabytes 4] [--before CHECKOUT] [--write FILE] [--remove]
+        [--behaviors 200] [--huge 0.0] [--partition-megabytes 4] [--before CHECKOUT] [--write [FILE]] [--remove]
 
-`--before`: another checkout, whose preparation runs, too. `--write`: records are added to a file, by name.
+`--before`: another checkout, whose preparation runs, too.
 """
 
 import argparse
@@ -24,12 +24,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import records
 from benchmarks.growth import BASE, TOO_LARGE, measured, prepare
 from benchmarks.growth_log import write_log
 from benchmarks.preparation_peers import PEERS, table_of
 
-KEPT = ("peak", "peak_own", "read", "written")
+KEPT = ("wall", "peak", "peak_own", "read", "written")
 OF_GROWTH = ("ours", "before")
+MOST_COMPARED = 1_000_000
+"""Events up to which rows are compared: they are held in memory twice."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--partition-megabytes", type=int, default=4)
     parser.add_argument("--memory-gib", type=float, default=18.0)
     parser.add_argument("--before", type=Path)
-    parser.add_argument("--write", type=Path)
+    records.add_write(parser)
     parser.add_argument("--remove", action="store_true")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     parser.set_defaults(max_samples=2_000)
@@ -56,16 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(_here(asked)))
         return 0
     is_equal = True
-    for place, events in enumerate(asked.events):
+    for events in asked.events:
         folder = asked.folder / str(events)
         write_log(folder / "log", events, asked.behaviors, asked.huge)
-        equal = _compare(asked, folder, events) if place == 0 else None
+        equal = _compare(asked, folder, events) if events <= MOST_COMPARED else None
         is_equal = is_equal and equal is not False
-        records = _records(asked, events, _in_turn(asked, events), equal)
-        for record in records:
+        found = _records(asked, events, _in_turn(asked, events), equal)
+        for record in found:
             print(_line(record), flush=True)
         if asked.write is not None:
-            _add(records, asked.write)
+            records.write(asked.write, found)
         if asked.remove:
             shutil.rmtree(folder)
     return 0 if is_equal else 1
@@ -123,7 +126,7 @@ def _run(asked: argparse.Namespace, way: str, events: int) -> dict[str, Any] | N
         return None
     done.check_returncode()
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return found | {"wall": found["seconds"]}
 
 
 _OF_THESE = """
@@ -169,54 +172,38 @@ def _compare(asked: argparse.Namespace, folder: Path, events: int) -> bool:
 
 def _records(
     asked: argparse.Namespace, events: int, taken: dict[str, list[dict[str, Any]]], equal: bool | None
-) -> list[dict[str, Any]]:
-    arms = {
-        way: {
-            "median_seconds": round(statistics.median(one["cpu_seconds"] for one in of), 2),
-            "median_wall_seconds": round(statistics.median(one["seconds"] for one in of), 2),
-            **{f"median_{key}": round(statistics.median(one[key] for one in of), 1) for key in KEPT},
-        }
-        for way, of in taken.items()
-        if of
-    }
-    records = []
-    for peer in [way for way in arms if way not in ("ours", "floor")]:
-        pairs = zip(taken["ours"], taken[peer], strict=False)
-        ratios = [theirs["cpu_seconds"] / own["cpu_seconds"] for own, theirs in pairs]
-        spread = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
-        huge = f", {asked.huge:g} of one user" if asked.huge else ""
-        records.append(
-            {
-                "name": f"preparation, {peer}, {events:,} events{huge}",
-                "arms": {"ours": arms["ours"], peer: arms[peer]},
-                "ratio": {name: round(value, 3) for name, value in spread.items()},
-                "equal": equal,
-                "ceiling_share": None,
-                "floor_share": round(arms["floor"]["median_seconds"] / arms["ours"]["median_seconds"], 3),
-                "rounds": len(ratios),
-                "partition_megabytes": asked.partition_megabytes,
-                "versions": {name: version(name) for name in ("polars", "pandas", "pyarrow", "numpy")},
-            }
+) -> list[records.Record]:
+    """A record of each way other than ours, over the rounds that both ended well."""
+    found = []
+    floor = statistics.median(one["cpu_seconds"] for one in taken["floor"])
+    huge = f", {asked.huge:g} of one user" if asked.huge else ""
+    for way in [way for way in taken if way not in ("ours", "floor") and taken[way]]:
+        both = list(zip(taken["ours"], taken[way], strict=False))
+        seconds = {name: [pair[at]["cpu_seconds"] for pair in both] for at, name in enumerate(("ours", way))}
+        own = statistics.median(seconds["ours"])
+        one = records.record(
+            f"preparation, {way}, {events:,} events{huge}",
+            seconds,
+            equal=equal,
+            drift=0.0,  # no ceiling is reckoned
+            shares=(None, floor / own),
+            partition_megabytes=asked.partition_megabytes,
         )
-    return records
+        for arm in one["arms"]:
+            for key in KEPT:
+                one["arms"][arm][f"median_{key}"] = round(statistics.median(of[key] for of in taken[arm]), 1)
+        one["versions"] |= {name: version(name) for name in ("polars", "pandas", "pyarrow")}
+        found.append(one)
+    return found
 
 
-def _line(record: dict[str, Any]) -> str:
-    ratio, (ours, theirs) = record["ratio"], record["arms"].values()
+def _line(record: records.Record) -> str:
     told = " | ".join(
-        f"{arm['median_seconds']:.1f} s CPU in {arm['median_wall_seconds']:.1f} s, peak {arm['median_peak']:,.0f} MiB "
+        f"{arm['median_seconds']:.1f} s CPU in {arm['median_wall']:.1f} s, peak {arm['median_peak']:,.0f} MiB "
         f"({arm['median_peak_own']:,.0f} own), read {arm['median_read']:,.0f}, written {arm['median_written']:,.0f}"
-        for arm in (ours, theirs)
+        for arm in record["arms"].values()
     )
-    spread = f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-    return f"{record['name']}: {spread} times ours; {told}"
-
-
-def _add(records: list[dict[str, Any]], path: Path) -> None:
-    found = json.loads(path.read_text())["benchmarks"] if path.exists() else []
-    names = {record["name"] for record in records}
-    kept = [record for record in found if record["name"] not in names]
-    path.write_text(json.dumps({"benchmarks": [*kept, *records]}, indent=1) + "\n")
+    return f"{record['name']}: {records.told(record['ratio'])} times ours; {told}"
 
 
 if __name__ == "__main__":
