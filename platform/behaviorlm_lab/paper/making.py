@@ -13,8 +13,9 @@ from behaviorlm_lab.paper.finished import PaperRun, open_paper_run
 from behaviorlm_lab.paper.framework import framework
 from behaviorlm_lab.paper.lines import lines
 from behaviorlm_lab.paper.logs import behaviors_table, data_table, distribution
-from behaviorlm_lab.paper.runs import State, paper_folder, run_all, states
+from behaviorlm_lab.paper.runs import State, needed_runs, paper_folder, run_all, states
 from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, every_exhibit, exhibits_of
+from behaviorlm_lab.paper.work import work_in_words, work_to_do
 from behaviorlm_ray import storage
 
 FUNCTIONS: Mapping[Kind, Callable[[ExhibitSettings, Sequence[PaperRun]], Drawn]] = {
@@ -49,7 +50,8 @@ def plan_paper(paper: PaperSettings) -> list[str]:
         missing = [run for run in exhibit.runs if found[run].missing]
         state = f"waits for {', '.join(missing)}" if missing else "can be drawn"
         lines.append(f"  {name}: {state}; {exhibit.title}")
-    return [*lines, "", f"output: {exhibits_folder(paper)}"]
+    work = work_in_words(work_to_do(paper, needed_runs(paper)))
+    return [*lines, "", "to do", *(f"  {line}" for line in work), "", f"output: {exhibits_folder(paper)}"]
 
 
 def make_paper(paper: PaperSettings) -> list[str]:
