@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from behaviorlm.scoring.model_names import arm_of
 from behaviorlm_lab.paper.drawn import Drawn, Row
 from behaviorlm_lab.paper.finished import PaperRun, methods_of, tokens_of
+from behaviorlm_lab.paper.messages import quoted
 from behaviorlm_lab.paper.settings import ExhibitSettings
 
 TUNING = ("a_tune", "b_tune", "one_stage", "thinned")
@@ -49,4 +50,17 @@ def cost(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     of_fitting = (
         ("An opponent is fitted, with its whole search, and scores in one stage.",) if is_fitted else ()
     )
-    return Drawn(rows, None, (note, *of_fitting))
+    return Drawn(rows, None, (note, *of_fitting), _message(rows))
+
+
+def _message(rows: list[Row]) -> str:
+    """What the dearest costs of the cheapest that is tuned at all."""
+    tuned = [row for row in rows if row["tuning steps"]]
+    if len(tuned) < 2:
+        return ""
+    least, most = (of(tuned, key=lambda row: row["seconds of all"]) for of in (min, max))
+    seconds, tokens = (most[name] / max(least[name], 1) for name in ("seconds of all", "tokens tuned on"))
+    return (
+        f"{quoted(most['method'])} takes {seconds:.1f} times the seconds of {quoted(least['method'])} and {tokens:.1f} "
+        "times its tuned tokens."
+    )
