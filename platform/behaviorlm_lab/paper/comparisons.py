@@ -1,11 +1,12 @@
 """Exhibits that compare: accuracy by method and group, the main table, what each part is worth, what a key does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from behaviorlm.scoring.model_names import DECISION_RULES
 from behaviorlm_lab.paper.drawn import HIGH, LOW, Drawn, Row, colored, measured
 from behaviorlm_lab.paper.finished import Method, PaperRun, methods_of
+from behaviorlm_lab.paper.messages import interval, leader, overlap, quoted, sorted_by_sign
 from behaviorlm_lab.paper.settings import VARIED, ExhibitSettings
 from behaviorlm_ray.report.content import Endpoint, Interval
 from behaviorlm_ray.report.forms import RULES
@@ -46,7 +47,10 @@ def accuracy(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     notes = [decided(exhibit)]
     if best:
         notes.append("Dashed: the most that anybody could have in the group alone, expected under the truth.")
-    return Drawn(rows, _dots(rows, bool(best)), tuple(notes))
+    message = _sentence(
+        f"{group}: {leader([row for row in rows if row['group'] == group], 'accuracy')}" for group in GROUPS
+    )
+    return Drawn(rows, _dots(rows, bool(best)), tuple(notes), f"Most accurate. {message}")
 
 
 def main_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
@@ -66,7 +70,15 @@ def main_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
             "Expected: the endpoint of the same choices under the known truth; at most "
             f"{_three(bound.anchor_accuracy)} and {_three(bound.tail_macro_recall)}, no one predictor has both."
         )
-    return Drawn(rows, None, tuple(notes))
+    chosen = next(
+        (row for row in rows if run.forms.recommended and row["predictor"] == run.forms.recommended.model),
+        None,
+    )
+    message = _sentence(f"most {name}: {leader(rows, name)}" for name in ENDS)
+    if chosen is not None:
+        ends = " and ".join(f"{name} {interval(chosen, name)}" for name in ENDS)
+        message += f" Validation recommends {quoted(chosen['method'])}, which has {ends}."
+    return Drawn(rows, None, tuple(notes), message)
 
 
 def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
@@ -85,7 +97,11 @@ def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     note = (
         "A+B less it: paired over the same samples and groups; an interval that holds 0 tells nothing apart."
     )
-    return Drawn(rows, None, (decided(exhibit), note))
+    message = _sentence(
+        f"{name}: {quoted(rows[0]['method'])} is {sorted_by_sign(rows[1:], f'A+B less it, {name}, plain', 'method')}"
+        for name in ENDS
+    )
+    return Drawn(rows, None, (decided(exhibit), note), message)
 
 
 def sensitivity(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
@@ -102,7 +118,22 @@ def sensitivity(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
         for name, of in ENDS.items():
             row |= _measured(name, method.interval(run.data, *of))
         rows.append(row | expected(run, method))
-    return Drawn(rows, None, (decided(exhibit),))
+    return Drawn(rows, None, (decided(exhibit),), _sentence(_spread(rows, name) for name in ENDS))
+
+
+def _spread(rows: Sequence[Row], name: str) -> str:
+    """From which to which value of a key a column goes, and whether any is apart from the settings as they are."""
+    known = [row for row in rows if row[name] is not None]
+    least, most = min(known, key=lambda row: row[name]), max(known, key=lambda row: row[name])
+    apart = [f"{row['key']} {row['value']}" for row in known if not overlap(row, rows[0], name)]
+    told = ", ".join(apart) if apart else "no setting"
+    ends = [f"{row[name]:.3f} ({row['key']} {row['value']})".replace("– ", "") for row in (least, most)]
+    return f"{name}: {ends[0]} to {ends[1]}, {told} apart from as it is"
+
+
+def _sentence(parts: Iterable[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def expected(run: PaperRun, method: Method) -> Row:
@@ -158,6 +189,7 @@ def _dots(rows: Sequence[Row], has_best: bool) -> dict[str, Any]:
         layers.append({"mark": {"type": "rule", "strokeDash": [5, 4]}, "encoding": at})
     return {
         "data": {"values": rows},
+        "spacing": 30,
         "facet": {"column": {"field": "group", "type": "nominal", "sort": list(GROUPS), "title": None}},
         "spec": {
             "width": 210,

@@ -5,23 +5,31 @@ from collections.abc import Sequence
 from behaviorlm.scoring.model_names import arm_of
 from behaviorlm_lab.paper.drawn import Drawn, Row
 from behaviorlm_lab.paper.finished import PaperRun, methods_of, tokens_of
+from behaviorlm_lab.paper.messages import quoted
 from behaviorlm_lab.paper.settings import ExhibitSettings
 
 TUNING = ("a_tune", "b_tune", "one_stage", "thinned")
 """Begin the names of stages that tune."""
+FITTING = "oppose_"
+"""Begins the names of stages that fit an opponent."""
 
 
 def cost(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
-    """A row a method with a model: all that its scores came of, shared stages counted for each."""
+    """A row a method that has stages of its own, an arm, an opponent or an endpoint: all that its scores came of, what
+    is shared counted for each. Counting has none: it is done while results are compared.
+    """
     [run] = runs
     rows: list[Row] = []
+    is_fitted = False
     for method in methods_of(run, exhibit):
-        arm = arm_of(method.shown.predictor)
-        if arm not in run.settings.evaluation.arms:
+        name = arm_of(method.shown.predictor)
+        if not run.has_way_to(name):
             continue
-        way = run.way_to(arm)
+        way = run.way_to(name)
         tuned = [one for one in way if one.stage.startswith(TUNING)]
+        fitted = [one for one in way if one.stage.startswith(FITTING)]
         scored = [one for one in way if one not in tuned]
+        is_fitted = is_fitted or bool(fitted)
         rows.append(
             {
                 "method": method.label,
@@ -31,7 +39,7 @@ def cost(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
                 "samples tuned on": sum(one.rows.get("samples", 0) for one in tuned),
                 "tokens tuned on": sum(map(tokens_of, tuned)),
                 "tokens scored": sum(map(tokens_of, scored)),
-                "seconds of tuning": sum((one.duration_seconds for one in tuned), 0.0),
+                "seconds of tuning or fitting": sum((one.duration_seconds for one in [*tuned, *fitted]), 0.0),
                 "seconds of all": sum(one.duration_seconds for one in way),
             }
         )
@@ -39,4 +47,20 @@ def cost(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
         "Seconds are wall time on the machine that ran, start-up included; whatever else ran there is in them. Tokens "
         "and steps can be compared, seconds only roughly."
     )
-    return Drawn(rows, None, (note,))
+    of_fitting = (
+        ("An opponent is fitted, with its whole search, and scores in one stage.",) if is_fitted else ()
+    )
+    return Drawn(rows, None, (note, *of_fitting), _message(rows))
+
+
+def _message(rows: list[Row]) -> str:
+    """What the dearest costs of the cheapest that is tuned at all."""
+    tuned = [row for row in rows if row["tuning steps"]]
+    if len(tuned) < 2:
+        return ""
+    least, most = (of(tuned, key=lambda row: row["seconds of all"]) for of in (min, max))
+    seconds, tokens = (most[name] / max(least[name], 1) for name in ("seconds of all", "tokens tuned on"))
+    return (
+        f"{quoted(most['method'])} takes {seconds:.1f} times the seconds of {quoted(least['method'])} and {tokens:.1f} "
+        "times its tuned tokens."
+    )

@@ -21,6 +21,11 @@ LOW, HIGH = " low", " high"
 MOST_ROWS = 120
 """Rows of a table on the page; the CSV has all."""
 NOTHING = "–"
+NUMBERS = "## The numbers"
+"""Begins the table below a picture, which the page of all exhibits leaves to the exhibit's own."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right")
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [10, 4], [1, 3])
+"""With them series are told apart in gray, too."""
 LOOK: Spec = {
     "background": "#ffffff",
     "padding": 10,
@@ -56,12 +61,13 @@ LOOK: Spec = {
 @dataclass(frozen=True)
 class Drawn:
     """rows: the numbers, with the same columns in each. spec: a Vega-Lite picture of them; None: the rows are the
-    exhibit. notes: what has to be known to read it.
+    exhibit. notes: what has to be known to read it. message: what it shows, in a sentence made of the numbers.
     """
 
     rows: list[Row]
     spec: Spec | None = None
     notes: tuple[str, ...] = ()
+    message: str = ""
 
     @property
     def has_intervals(self) -> bool:
@@ -79,6 +85,13 @@ def colored(names: Sequence[str]) -> Spec:
     return {"domain": list(names), "range": [COLORS[place % len(COLORS)] for place in range(len(names))]}
 
 
+def series(field: str, names: Sequence[str], kind: str) -> Spec:
+    """A series told by shape or dash (`kind`: shape or strokeDash) beside its color."""
+    of = SHAPES if kind == "shape" else DASHES
+    scale = {"domain": list(names), "range": [of[place % len(of)] for place in range(len(names))]}
+    return {kind: {"field": field, "type": "nominal", "scale": scale, "sort": list(names)}}
+
+
 def write_exhibit(folder: Path, name: str, drawn: Drawn, title: str, caption: str) -> None:
     """Write <name>.csv, <name>.md and, of a figure, <name>.svg."""
     picture: list[str] = []
@@ -86,12 +99,20 @@ def write_exhibit(folder: Path, name: str, drawn: Drawn, title: str, caption: st
         storage.write_replacing(folder / f"{name}.svg", svg(drawn.spec).encode())
         picture = [f"![{title}]({name}.svg)", ""]
     storage.write_replacing(folder / f"{name}.csv", as_csv(drawn.rows).encode())
-    told = [*table(drawn.rows[:MOST_ROWS]), ""]
+    told = [*([NUMBERS, ""] if picture else []), *table(drawn.rows[:MOST_ROWS]), ""]
     if len(drawn.rows) > MOST_ROWS:
         told += [f"The first {MOST_ROWS} of {len(drawn.rows)} rows; all are in [{name}.csv]({name}.csv).", ""]
     notes = [f"{note}\n" for note in drawn.notes]
-    page = "\n".join([f"# {title}", "", *picture, caption, "", *notes, *told])
+    message = [f"**{drawn.message}**", ""] if drawn.message else []
+    page = "\n".join([f"# {title}", "", *message, *picture, caption, "", *notes, *told])
     storage.write_replacing(folder / f"{name}.md", page.encode())
+
+
+def brief(page: bytes, name: str) -> bytes:
+    """A page without the table below its picture, a level deeper, as it stands among others."""
+    head, numbers, _ = page.partition(f"{NUMBERS}\n".encode())
+    more = f"[The numbers]({name}.md), [as CSV]({name}.csv).\n".encode() if numbers else b""
+    return b"#" + head + more
 
 
 def write_missing(folder: Path, name: str, title: str, lines: Sequence[str]) -> None:

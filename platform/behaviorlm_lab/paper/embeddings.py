@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from behaviorlm.errors import ConfigError
 from behaviorlm.model.adapters import load_trained
 from behaviorlm.model.base_model import load_model
-from behaviorlm_lab.paper.drawn import GROUPS, Drawn, Row
+from behaviorlm_lab.paper.drawn import GROUPS, Drawn, Row, series
 from behaviorlm_lab.paper.finished import PaperRun, methods_of
 from behaviorlm_lab.paper.logs import group_of, known_behaviors
+from behaviorlm_lab.paper.messages import quoted
 from behaviorlm_lab.paper.settings import ExhibitSettings
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.run import MODEL
@@ -24,6 +25,7 @@ Box = tuple[float, float, float, float]
 
 PANEL = 460
 """Pixels of a side of a panel."""
+NEIGHBORS = 5
 LETTERS = 10
 """Pixels of a name's height."""
 
@@ -37,9 +39,12 @@ def behavior_map(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     log = _log_of(run)
     counted = {row.behavior: row for row in known_behaviors(run)}
     rows: list[Row] = []
-    held = []
-    for method in methods_of(run, exhibit):
-        places, explained = principal(name_states(run, method.shown.predictor, log))
+    held, near = [], []
+    methods = methods_of(run, exhibit)
+    for method in methods:
+        states = name_states(run, method.shown.predictor, log)
+        near.append(neighbors(states))
+        places, explained = principal(states)
         held.append(f"{explained.sum():.0%} ({method.label})")
         for name, (x, y) in zip(log.vocabulary.names, places.tolist(), strict=True):
             row = counted[name]
@@ -49,7 +54,22 @@ def behavior_map(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
         f"Each panel has axes of its own, which hold {', '.join(held)} of what varies among the states. Names that "
         "would lie over others are left out of the picture; all are in the table."
     )
-    return Drawn(rows, _map(rows), (note,))
+    kept = np.mean([len(one & other) / NEIGHBORS for one, other in zip(near[0], near[-1], strict=True)])
+    by_chance = NEIGHBORS / max(len(near[0]) - 1, 1)
+    message = (
+        f"Of the {NEIGHBORS} behaviors that are nearest to each by the angle of their states, {kept:.0%} are the same "
+        f"for {quoted(methods[0].label)} and {quoted(methods[-1].label)}; by chance it would be {by_chance:.0%}."
+    )
+    return Drawn(rows, _map(rows), (note,), message if len(methods) > 1 else "")
+
+
+def neighbors(states: Floats) -> list[set[int]]:
+    """The places of the NEIGHBORS others that are nearest to each by cosine, of states less their mean."""
+    centered = states - states.mean(axis=0)
+    unit = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
+    likeness = unit @ unit.T
+    np.fill_diagonal(likeness, -np.inf)
+    return [set(row[:NEIGHBORS].tolist()) for row in np.argsort(-likeness, axis=1, kind="stable")]
 
 
 def name_states(run: PaperRun, arm: str, log: PreparedLog) -> Floats:
@@ -126,7 +146,13 @@ def _map(rows: Sequence[Row]) -> dict[str, Any]:
             "width": PANEL,
             "height": PANEL,
             "encoding": {**ends, "color": {"field": "group", "type": "nominal", "scale": colors}},
-            "layer": [{"mark": {"type": "point", "filled": True, "size": 45, "opacity": 0.85}}, *texts],
+            "layer": [
+                {
+                    "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.85},
+                    "encoding": series("group", list(GROUPS), "shape"),
+                },
+                *texts,
+            ],
         },
     }
 

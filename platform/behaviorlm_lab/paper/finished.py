@@ -6,6 +6,7 @@ from functools import cached_property
 
 from behaviorlm.errors import ConfigError
 from behaviorlm_lab.paper.settings import NON_LLM, ExhibitSettings
+from behaviorlm_ray.pipeline.endpoint_comparison import endpoint_input
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.report.content import Interval, ReportData
 from behaviorlm_ray.report.forms import Forms, Shown
@@ -44,14 +45,17 @@ class PaperRun:
         earlier = {one.content_hash: one for one in self.manifests[: self.manifests.index(manifest)]}
         return [earlier[content] for content in dict.fromkeys(manifest.inputs.values()) if content in earlier]
 
-    def way_to(self, arm: str) -> list[Manifest]:
-        """All stages that an arm's scores came of, in the order of the run. Raises ConfigError for an arm that the run
-        does not have.
+    def has_way_to(self, name: str) -> bool:
+        """Whether an arm, opponent or endpoint of this name was compared."""
+        return bool(self._scores_of(name))
+
+    def way_to(self, name: str) -> list[Manifest]:
+        """All stages that the scores of an arm, opponent or endpoint came of, in the order of the run. Raises
+        ConfigError for one that the run does not have.
         """
-        evaluated = self.stage("evaluate")
-        waiting = [one for one in self.reads(evaluated) if one.content_hash == evaluated.inputs.get(arm)]
+        waiting = self._scores_of(name)
         if not waiting:
-            raise ConfigError(f"{self.place}: there is no arm {arm} in this run")
+            raise ConfigError(f"{self.place}: there is no arm {name} in this run")
         needed: list[Manifest] = []
         while waiting:
             found = waiting.pop()
@@ -59,6 +63,12 @@ class PaperRun:
                 needed.append(found)
                 waiting += self.reads(found)
         return sorted(needed, key=self.manifests.index)
+
+    def _scores_of(self, name: str) -> list[Manifest]:
+        """The stage that wrote its scores; none for what is counted."""
+        evaluated = self.stage("evaluate")
+        content = evaluated.inputs.get(name, evaluated.inputs.get(endpoint_input(name)))
+        return [one for one in self.reads(evaluated) if one.content_hash == content]
 
     def folder_of(self, manifest: Manifest) -> Location:
         """Where a stage's files lie."""

@@ -45,7 +45,10 @@ def framework(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
         for name, one in sorted(way.items(), key=lambda item: (depths[item[0]], item[1].stage))
     ]
     note = "Drawn from the manifests of one run. An arrow that follows from others is left out, and so are other arms."
-    return Drawn(rows, _picture(way, graph), (note,))
+    tuned = sum(row["stage"].startswith(TUNING) for row in rows)
+    seconds = sum(row["seconds"] for row in rows)
+    message = f"A → B ran as {len(rows)} stages, {tuned} of them tunings, in {duration(seconds)} in all."
+    return Drawn(rows, _picture(way, graph), (note,), message)
 
 
 def _depths(graph: Graph) -> dict[str, int]:

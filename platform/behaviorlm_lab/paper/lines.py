@@ -5,7 +5,9 @@ from typing import Any
 
 from behaviorlm_lab.paper.comparisons import ENDS, decided, expected
 from behaviorlm_lab.paper.drawn import HIGH, LOW, Drawn, Row, colored, measured
+from behaviorlm_lab.paper.drawn import series as series_by
 from behaviorlm_lab.paper.finished import PaperRun, methods_of
+from behaviorlm_lab.paper.messages import leader
 from behaviorlm_lab.paper.settings import ExhibitSettings
 
 OFFSET = 0.5
@@ -35,7 +37,28 @@ def lines(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
                     }
                 )
     others = [axis for axis in axes if axis != exhibit.along]
-    return Drawn(rows, _lines(rows, exhibit.along, others[0] if others else None), (decided(exhibit),))
+    return Drawn(
+        rows,
+        _lines(rows, exhibit.along, others[0] if others else None),
+        (decided(exhibit),),
+        _message(rows, exhibit.along, others),
+    )
+
+
+def _message(rows: Sequence[Row], along: str, others: Sequence[str]) -> str:
+    """Who has most of each end at the first and the last place of the axis."""
+    places = list(dict.fromkeys(row[along] for row in rows))
+    parts = []
+    for name in ENDS:
+        told = []
+        for place in (places[0], places[-1]):
+            here = [row for row in rows if row["metric"] == name and row[along] == place]
+            named = [
+                {**row, "who": ", ".join([row["method"], *(row[axis] for axis in others)])} for row in here
+            ]
+            told.append(f"{along} {place}: {leader(named, 'value', 'who')}")
+        parts.append(f"Most {name}. " + "; ".join(told) + ".")
+    return " ".join(parts)
 
 
 def _lines(rows: Sequence[Row], along: str, other: str | None) -> dict[str, Any]:
@@ -82,10 +105,13 @@ def _lines(rows: Sequence[Row], along: str, other: str | None) -> dict[str, Any]
                     "mark": {"type": "rule", "strokeWidth": 1.2},
                     "encoding": {"y": {"field": f"value{LOW}", **y}, "y2": {"field": f"value{HIGH}"}},
                 },
-                {"mark": {"type": "line", "strokeWidth": 2}, "encoding": {"y": {"field": "value", **y}}},
+                {
+                    "mark": {"type": "line", "strokeWidth": 2},
+                    "encoding": {"y": {"field": "value", **y}, **series_by(series, named, "strokeDash")},
+                },
                 {
                     "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-                    "encoding": {"y": {"field": "value", **y}},
+                    "encoding": {"y": {"field": "value", **y}, **series_by(series, named, "shape")},
                 },
             ],
         },

@@ -5,6 +5,7 @@ from typing import Any
 
 from behaviorlm_lab.paper.drawn import GROUPS, Drawn, Row
 from behaviorlm_lab.paper.finished import PaperRun, methods_of
+from behaviorlm_lab.paper.messages import quoted
 from behaviorlm_lab.paper.settings import ExhibitSettings
 from behaviorlm_ray.report.content import BehaviorRow
 from behaviorlm_ray.report.drawing import labels
@@ -31,16 +32,24 @@ def distribution(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     ]
     anchors = [row for row in rows if row["group"] == "anchor"]
     covered = sum(row["share"] for row in anchors)
+    message = f"{len(anchors)} anchors of {len(rows)} behaviors have {covered:.1%} of the {total:,} training targets."
     note = (
-        f"{len(anchors)} anchors of {len(rows)} behaviors have {covered:.1%} of the {total:,} training targets. "
-        f"The dashed line is the cut: {cut:.2%} of them."
+        f"The dashed line is the cut: {cut:.2%} of them. The scale is logarithmic: the tops of bars count, not their "
+        "lengths."
     )
-    return Drawn(rows, _bars(rows, cut), (note,))
+    return Drawn(rows, _bars(rows, cut), (note,), message)
 
 
 def data_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     """What each run's log is like; one row a run."""
-    return Drawn([_log_row(run) for run in runs])
+    rows = [_log_row(run) for run in runs]
+    first = rows[0]
+    message = (
+        f"{first['log']}: {first['events']:,} events of {first['behaviors']} behaviors, {first['anchors']} of them "
+        f"anchors; {first['of them tail']:,} of the {first['test samples measured']:,} test samples that are measured "
+        "have a tail target."
+    )
+    return Drawn(rows, None, (), message)
 
 
 def behaviors_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
@@ -67,7 +76,20 @@ def behaviors_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn
     note = (
         [] if few is None else [f"Of each tail behavior at most {few} of the training targets are tuned on."]
     )
-    return Drawn(rows, None, tuple(note))
+    return Drawn(rows, None, tuple(note), _better(rows, [f"recall, {method.label}" for method in methods]))
+
+
+def _better(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """How many tail behaviors the last method tells more, and less, often than each of the others."""
+    *others, last = columns
+    tail = [row for row in rows if row["group"] == "tail" and row[last] is not None]
+    told = [
+        f"{quoted(other.removeprefix('recall, '))}: {sum(row[last] > row[other] for row in tail)} more and "
+        f"{sum(row[last] < row[other] for row in tail)} less often"
+        for other in others
+    ]
+    name = quoted(last.removeprefix("recall, "))
+    return f"Of {len(tail)} tail behaviors {name} tells, held against {'; '.join(told)}." if told else ""
 
 
 def known_behaviors(run: PaperRun) -> list[BehaviorRow]:

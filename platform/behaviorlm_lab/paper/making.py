@@ -7,14 +7,15 @@ from behaviorlm.errors import BehaviorLMError, ConfigError
 from behaviorlm_lab.paper.captions import caption
 from behaviorlm_lab.paper.comparisons import ablations, accuracy, main_table, sensitivity
 from behaviorlm_lab.paper.cost import cost
-from behaviorlm_lab.paper.drawn import Drawn, write_exhibit, write_missing
+from behaviorlm_lab.paper.drawn import Drawn, brief, write_exhibit, write_missing
 from behaviorlm_lab.paper.embeddings import behavior_map
 from behaviorlm_lab.paper.finished import PaperRun, open_paper_run
 from behaviorlm_lab.paper.framework import framework
 from behaviorlm_lab.paper.lines import lines
 from behaviorlm_lab.paper.logs import behaviors_table, data_table, distribution
-from behaviorlm_lab.paper.runs import State, paper_folder, run_all, states
+from behaviorlm_lab.paper.runs import State, needed_runs, paper_folder, run_all, states
 from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, every_exhibit, exhibits_of
+from behaviorlm_lab.paper.work import work_in_words, work_to_do
 from behaviorlm_ray import storage
 
 FUNCTIONS: Mapping[Kind, Callable[[ExhibitSettings, Sequence[PaperRun]], Drawn]] = {
@@ -31,6 +32,13 @@ FUNCTIONS: Mapping[Kind, Callable[[ExhibitSettings, Sequence[PaperRun]], Drawn]]
     "cost": cost,
 }
 INDEX = "index.md"
+HEAD = """# {name}: exhibits in the manner of the paper's
+
+Figures and tables of the kinds that the paper has, from runs of this project; no number in them is the paper's. What
+stands in bold is computed from the exhibit's numbers. "Level with" means that 95 % intervals overlap, which is no test:
+paired differences, which can tell more apart, are in the table of ablations and in the reports of the runs.
+
+"""
 NOT_MADE = "not made"
 
 
@@ -49,7 +57,8 @@ def plan_paper(paper: PaperSettings) -> list[str]:
         missing = [run for run in exhibit.runs if found[run].missing]
         state = f"waits for {', '.join(missing)}" if missing else "can be drawn"
         lines.append(f"  {name}: {state}; {exhibit.title}")
-    return [*lines, "", f"output: {exhibits_folder(paper)}"]
+    work = work_in_words(work_to_do(paper, needed_runs(paper)))
+    return [*lines, "", "to do", *(f"  {line}" for line in work), "", f"output: {exhibits_folder(paper)}"]
 
 
 def make_paper(paper: PaperSettings) -> list[str]:
@@ -63,9 +72,12 @@ def make_paper(paper: PaperSettings) -> list[str]:
     exhibits = exhibits_of(paper)
     told = [_make(paper, name, exhibit, found) for name, exhibit in exhibits.items()]
     folder = exhibits_folder(paper)
-    pages = [page for name in every_exhibit(paper) if (page := storage.read_bytes(folder / f"{name}.md"))]
-    title = f"# {paper.name}: exhibits in the manner of the paper's\n\n"
-    storage.write_replacing(folder / INDEX, title.encode() + b"\n".join(b"#" + page for page in pages))
+    pages = [
+        brief(page, name)
+        for name in every_exhibit(paper)
+        if (page := storage.read_bytes(folder / f"{name}.md"))
+    ]
+    storage.write_replacing(folder / INDEX, HEAD.format(name=paper.name).encode() + b"\n".join(pages))
     lines = [*told, f"wrote the exhibits to {folder}"]
     lacking = [name for name, line in zip(exhibits, told, strict=True) if NOT_MADE in line]
     if lacking and paper.run_missing:

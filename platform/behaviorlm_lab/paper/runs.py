@@ -1,6 +1,6 @@
 """The runs that exhibits need: which, what of them is there, and running the others through the usual pipeline."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +111,9 @@ def run_all(paper: PaperSettings) -> dict[str, State]:
 
 def _state(paper: PaperSettings, needed: NeededRun) -> State:
     """Of one run. What is wrong with its inputs is told, too."""
-    to_make = list(_to_make(paper, needed))
+    to_make = files_to_make(paper, needed)
     if to_make:
-        return State(f"to be made first: {', '.join(to_make)}")
+        return State(f"to be made first: {', '.join(to_make.values())}")
     run = open_run(needed.settings)
     try:
         check_inputs(run, is_written=False)
@@ -149,31 +149,35 @@ def _files(paper: PaperSettings, run: ExhibitRun) -> dict[str, Any]:
     return {**found, **own}
 
 
-def _to_make(paper: PaperSettings, needed: NeededRun) -> Iterator[str]:
+def files_to_make(paper: PaperSettings, needed: NeededRun) -> dict[str, str]:
+    """Which of "log" and "base" are to be made for a run, in words."""
+    found = {}
     if paper.world is not None and not (_world_folder(paper) / DONE).exists():
-        yield f"the log of {paper.world.users} users"
+        found["log"] = f"the log of {paper.world.users} users"
     if needed.base_size is not None and not _base_folder(paper, needed.base_size).exists():
-        yield f"the {needed.base_size} base, in {paper.pretraining_steps} steps"
+        found["base"] = f"the {needed.base_size} base, in {paper.pretraining_steps} steps"
+    return found
 
 
 def _make_files(paper: PaperSettings, needed: NeededRun) -> None:
     """Make log and base, where they are not there yet. Raises ModelError and StorageError."""
-    size, told = needed.base_size, list(_to_make(paper, needed))
-    if not told:
+    to_make = files_to_make(paper, needed)
+    if not to_make:
         return
     from behaviorlm_lab.pretraining.base_model import make_base_model
     from behaviorlm_lab.world.parallel_log import write_world
 
-    print(f"making {' and '.join(told)}", flush=True)
-    if paper.world is not None and not (_world_folder(paper) / DONE).exists():
+    print(f"making {' and '.join(to_make.values())}", flush=True)
+    if "log" in to_make and paper.world is not None:
         of, folder = paper.world, _world_folder(paper)
         write_world(
             folder, default_world(), of.users, of.seed, of.events, (1000, of.conversations, 1.0), None
         )
         (folder / DONE).touch()
-    if size is not None and not (base := _base_folder(paper, size)).exists():
+    if "base" in to_make and needed.base_size is not None:
+        base = _base_folder(paper, needed.base_size)
         base.parent.mkdir(parents=True, exist_ok=True)
-        make_base_model(base, 0, paper.pretraining_steps, 1.0, default_world(), size)
+        make_base_model(base, 0, paper.pretraining_steps, 1.0, default_world(), needed.base_size)
 
 
 def _world_folder(paper: PaperSettings) -> Path:

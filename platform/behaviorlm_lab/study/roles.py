@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from behaviorlm.baselines import BASELINES
-from behaviorlm.scoring.model_names import ADJUSTED, COUNTS
-from behaviorlm_lab.study.settings import SEARCHED
+from behaviorlm.scoring.model_names import ADJUSTED, COUNTS, WITH_COUNTS
+from behaviorlm_lab.study.settings import SEARCHED, UNTUNED
 
 REFERENCE = "one stage, adjusted"
 """What every model of a cell is held against: it costs nothing beyond plain tuning, and is hard to beat."""
@@ -63,8 +63,8 @@ class Candidate:
 def roles(candidates: Sequence[Candidate], arms: Sequence[str]) -> dict[str, str]:
     """The model of each role, by name; of equal ones the first. arms: of the study, without their rates.
 
-    A single model is an arm or the untuned base; counting is a baseline or counting as it is served; what is
-    recommended is the best of these and of the mixture of both.
+    A single model is an arm or the untuned base, never an opponent; counting is a baseline or counting as it is served;
+    what is recommended is the best of these and of the mixture of both.
     """
 
     def best(chosen: Sequence[Candidate]) -> str:
@@ -72,8 +72,10 @@ def roles(candidates: Sequence[Candidate], arms: Sequence[str]) -> dict[str, str
 
     counting = [one for one in candidates if one.predictor in {*BASELINES, COUNTS, USER_AND_CLOCK}]
     control = [one for one in counting if one.predictor == USER_AND_CLOCK]
-    models = [one for one in candidates if one not in counting and not one.predictor.endswith(f"+{COUNTS}")]
-    served = [one for one in candidates if one not in counting or one.predictor == COUNTS]
+    # opponents are compared, but are no choice of this study
+    own = [one for one in candidates if arm_of(one.predictor.removesuffix(WITH_COUNTS)) in {UNTUNED, *arms}]
+    models = [one for one in own if not one.predictor.endswith(WITH_COUNTS)]
+    served = [one for one in candidates if one in own or one.predictor == COUNTS]
     found = {
         role: best([one for one in models if arm_of(one.predictor) == arm and one.rule == ADJUSTED])
         for role, arm in OF_ARMS.items()

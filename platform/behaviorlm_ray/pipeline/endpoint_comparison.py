@@ -34,10 +34,11 @@ _CALIBRATION = "expected_calibration_error"
 
 def endpoints_of(run: Run) -> dict[str, Stage]:
     """What each endpoint says, by the name of the input."""
-    return {_input(name): ask(run, name) for name in run.settings.evaluation.endpoints}
+    return {endpoint_input(name): ask(run, name) for name in run.settings.evaluation.endpoints}
 
 
-def _input(name: str) -> str:
+def endpoint_input(name: str) -> str:
+    """What an endpoint is called among the inputs of `evaluate`."""
     return f"endpoint.{name}"
 
 
@@ -70,7 +71,7 @@ class AskedEndpoints:
     ) -> dict[str, Any]:
         """Their part of results. comparing: `compare` on some samples; others: arms and
         opponents, where their scores of all samples lie and what these are."""
-        whole = {name: (self._made[_input(name)], of) for name, of in self.of_all_samples.items()}
+        whole = {name: (self._made[endpoint_input(name)], of) for name, of in self.of_all_samples.items()}
         others = {**others, **whole}
         found: dict[str, Any] = {}
         for name in self._endpoints:
@@ -107,10 +108,10 @@ class AskedEndpoints:
 
     def _scores(self, name: str) -> ArmScores:
         of = self._samples[name]
-        return replace(scores_among(self._made[_input(name)], self._log, of, of), is_served=False)
+        return replace(scores_among(self._made[endpoint_input(name)], self._log, of, of), is_served=False)
 
     def _heard(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(storage.read_text(self._made[_input(name)].folder / HEARD))
+        found: dict[str, Any] = json.loads(storage.read_text(self._made[endpoint_input(name)].folder / HEARD))
         return found
 
 

@@ -1,10 +1,11 @@
 """The dry run for people: which stages would run or be reused, over what, with which resources, and what comes out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from behaviorlm.errors import ClusterError
 from behaviorlm.files.patient_reads import patience
 from behaviorlm_ray.cluster.surroundings import check_machine, ray_address
+from behaviorlm_ray.costs.log_sample import LogSample
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 from behaviorlm_ray.pipeline.capacity import capacity_here, lacking
 from behaviorlm_ray.pipeline.conversation_checks import described as described_source
@@ -36,8 +37,7 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
     size = sum(file.size for file in log.files) / 2**20
     lines += ["", "input", f"  {settings.events.dataset}: {_several(len(log.files), 'file')}, {size:.1f} MiB"]
     lines += [f"  {note}" for note in log.notes]
-    with patience(settings.storage.patience_seconds):
-        first_rows = read_first_rows(log, settings.split, settings.prompt.min_history, settings.vocabulary)
+    first_rows = first_rows_of(run)
     lines += [f"  {line}" for line in described(first_rows, settings.events)]
     lines += [f"  {described_source(first)}" for first in run.inputs.first_conversations]
     lines += ["", "samples and tokens", *_samples(run, runner)]
@@ -73,16 +73,29 @@ def describe_plan(run: Run, goal: Stage) -> list[str]:
 
 def _costs(run: Run, runner: Runner, stages: Sequence[Stage], first_rows: FirstRows) -> list[str]:
     """What the stages that would run take, as far as it can be told."""
-    settings, prepared = run.settings, runner.outputs.get(prepare(run).recipe)
-    tokens = {first.source.name: first.tokens for first in run.inputs.first_conversations}
-    if prepared is None:
-        sample = sample_of_first_rows(first_rows, settings, tokens)
-    else:
-        disk = float(sum(file.bytes for file in prepared.manifest.files.values()))
-        sample = sample_of_log(open_log(prepared, settings), tokens, disk)
+    sample = log_sample(run, runner, lambda: first_rows)
     if sample is None:
         return ["cost", "  known once `prepare` has run; `behaviorlm cost --events N` tells of N events"]
     return described_costs(run, stages, sample)
+
+
+def log_sample(run: Run, runner: Runner, first_rows: Callable[[], FirstRows]) -> LogSample | None:
+    """Some timelines of the run's log, of what is prepared, or of its first rows where these are all."""
+    settings, prepared = run.settings, runner.outputs.get(prepare(run).recipe)
+    tokens = {first.source.name: first.tokens for first in run.inputs.first_conversations}
+    if prepared is None:
+        return sample_of_first_rows(first_rows(), settings, tokens)
+    disk = float(sum(file.bytes for file in prepared.manifest.files.values()))
+    return sample_of_log(open_log(prepared, settings), tokens, disk)
+
+
+def first_rows_of(run: Run) -> FirstRows:
+    """The first rows of the run's log. Raises DataError where one of them ends preparation."""
+    settings = run.settings
+    with patience(settings.storage.patience_seconds):
+        return read_first_rows(
+            run.inputs.source, settings.split, settings.prompt.min_history, settings.vocabulary
+        )
 
 
 def _several(number: int, what: str) -> str:

@@ -59,6 +59,7 @@ def test_roles_are_taken_by_what_validation_prefers() -> None:
         *of("a_then_b_rate_100+counts", plain=0.7, adjusted=0.2),
         *of("counts", plain=0.3),
         *of("bigram", plain=0.8),
+        *of("sasrec", plain=0.9, adjusted=0.95),
     ]
     assert roles(candidates, ["at_once", "a_then_b"]) == {
         "one stage, adjusted": "at_once_rate_300+adjusted",
