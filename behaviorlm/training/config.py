@@ -14,8 +14,8 @@ class LossConfig(Settings):
         "all",
         description="Tokens that the softmax of a label's tokens runs over. all: the model's whole vocabulary. labels: "
         "those of the behaviors' names and their terminator, as if no other could be said; the LM head then computes "
-        "some hundred rows instead of all. allowed: of these only what may follow at that place in any name (the masked "
-        "softmax of MSL). The latter two say nothing of other texts, so they need scoring.normalization: trie.",
+        "some hundred rows instead of all. allowed: of these only what may follow at that place in any name (the "
+        "masked softmax of MSL). The latter two say nothing of other texts, so they need scoring.normalization: trie.",
     )
     temperature: float = Field(
         1.0,
@@ -40,8 +40,8 @@ class LossConfig(Settings):
         0.0,
         ge=0,
         le=1,
-        description="Samples of rare behaviors are several times in an epoch, which is longer: with n of a behavior and "
-        "m of the most frequent one it has n^(1 - oversample) m^oversample of them. 0: each once; 0.5: the square "
+        description="Samples of rare behaviors are several times in an epoch, which is longer: with n of a behavior "
+        "and m of the most frequent one it has n^(1 - oversample) m^oversample of them. 0: each once; 0.5: the square "
         "root; 1: all behaviors alike.",
     )
 

@@ -2,8 +2,9 @@
 
 A step's loss is the mean over its samples of the summed negative log-likelihood of label and terminator, each times
 its behavior's weight where there are such, plus for each auxiliary source its weight times the mean over the step's
-conversations of the mean over their assistant tokens. The weights of the read-outs carry all of that, so the loss of a step is a plain sum over its packs, however
-they are dealt out. (Loss and mixture are our choice; the paper mixes auxiliary conversations into A-Tuning.)
+conversations of the mean over their assistant tokens. The weights of the read-outs carry all of that, so the loss of a
+step is a plain sum over its packs, however they are dealt out. (Loss and mixture are our choice; the paper mixes
+auxiliary conversations into A-Tuning.)
 """
 
 import hashlib

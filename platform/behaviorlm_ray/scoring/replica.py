@@ -43,9 +43,9 @@ class ScoringTask:
     """What a replica needs: the prepared log, the model (`trained` None: the base), and how to run it.
 
     measures: write the difficulty measures of each sample instead of all its label scores. owner: what the scores are
-    of, written into their files. normalization, temperature: see `label_scorer`. questions: score these, each alone, instead of
-    samples; a window (0, rows) is then rows of them that go through the model together. allow_plain: whether the model
-    may run as plain sequences.
+    of, written into their files. normalization, temperature: see `label_scorer`. questions: score these, each alone,
+    instead of samples; a window (0, rows) is then rows of them that go through the model together. allow_plain: whether
+    the model may run as plain sequences.
     """
 
     log: PreparedLog

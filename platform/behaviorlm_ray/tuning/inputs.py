@@ -1,7 +1,7 @@
 """What tuning workers open for themselves: the model to tune and the step schedule, from files and settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from behaviorlm.model.adapters import add_adapter, load_trained
 from behaviorlm.model.allowed_tokens import AllowedTokens
@@ -49,7 +49,7 @@ class ScheduleSource:
     auxiliary: Sequence[MixedSource]
     config: TuningConfig
     tail: TailSource | None = None
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = field(default_factory=LossConfig)
     stored: tuple[Location, Balance | None] | None = None
 
     def made(self) -> tuple[StepSchedule, Balance | None]:
