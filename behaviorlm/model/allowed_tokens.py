@@ -28,7 +28,8 @@ class AllowedTokens:
     def mask(self, tree: TokenTree, chosen: Int64) -> NDArray[np.bool_]:
         """What may follow where some read-outs of samples are, which hold whole labels in their order; bool[r, n]."""
         found = np.zeros((len(chosen), self.tokens), bool)
-        before, item = (), -1
+        before: tuple[int, ...] = ()
+        item = -1
         for place, read_out in enumerate(chosen.tolist()):
             if tree.item[read_out] != item:
                 before, item = (), int(tree.item[read_out])
