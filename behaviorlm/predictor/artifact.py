@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from behaviorlm.baselines.habits import Habits
 from behaviorlm.config import Settings, validate_settings
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.log_files.config import EventsConfig
@@ -56,7 +57,7 @@ class ModelPredictor(Settings):
 
 
 class CountsPredictor(Settings):
-    """Back-off counting alone."""
+    """Counting alone."""
 
     kind: Literal["counts"] = "counts"
 
@@ -148,6 +149,10 @@ class Counting(Settings):
     minimum: int = Field(description="Longer histories with fewer events of a behavior were dropped.")
     kept: int = Field(description="Pairs of history and behavior that are left.")
     dropped: int = Field(description="Pairs that were dropped.")
+    habits: Habits | None = Field(
+        default=None,
+        description="How far the past of whoever is asked about counts itself; null: it does not.",
+    )
 
 
 class Verification(Settings):

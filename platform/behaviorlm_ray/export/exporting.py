@@ -165,7 +165,10 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
     if not isinstance(chosen.predictor, ModelPredictor):
         counts, kept, dropped = measured.counting.counts
         write_counts(counts, folder)
-        counting = Counting(order=counts.order, minimum=plan.minimum, kept=kept, dropped=dropped)
+        habits = measured.counting.habits
+        counting = Counting(
+            order=counts.order, minimum=plan.minimum, kept=kept, dropped=dropped, habits=habits
+        )
     vocabulary = run.log.vocabulary
     calibration = fit_calibration(measured, chosen)
     metrics, uncalibrated = metrics_on_test(measured, chosen, calibration)
