@@ -9,7 +9,6 @@ from behaviorlm.model.allowed_tokens import allowed_tokens
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.timelines.parts import labels_with_terminator, tokens_of_labels
 from behaviorlm.training.balance import shown_counts
-from behaviorlm.training.config import LossConfig
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.costs import tuning_cost
@@ -81,8 +80,8 @@ def tuning_stage(
     identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
     identity |= run.few_shot_identity if tuning.samples == "all" else {}
     identity |= run.few_anchors_identity if tuning.samples == "anchors" else {}
-    loss = run.settings.loss
-    identity |= {} if loss == LossConfig() else {"loss": loss.model_dump(mode="json", exclude_defaults=True)}
+    loss = run.settings.loss.model_dump(mode="json", exclude_defaults=True)
+    identity |= {"loss": loss} if loss else {}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
     identity |= {} if tuning.keep is None else {"keep_tail": plain(tuning.keep)}
     before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
@@ -98,8 +97,7 @@ def tuning_stage(
             return None
         log = open_log(made["prepared"], run.settings)
         rows = training_rows(log, tuning.samples, tuning.half, None)
-        keep = tuning.keep
-        kept = 0.0 if keep is None else keep.share * kept_tokens(log, keep)
+        kept = 0.0 if (keep := tuning.keep) is None else keep.share * kept_tokens(log, keep)
         packs = packs_a_step(log.parts, rows, log.prompt, tuning.config, kept)
         told = idle_workers(packs, run.settings.execution.tuning.workers, tuning.config)
         shown = shown_counts(counts_of(log, rows), run.settings.loss.oversample)
