@@ -53,8 +53,7 @@ def brute_force(model: BehaviorModel, names: list[str]) -> dict[str, float]:
             following = sorted({o[at] for o in labels if len(o) > at and o[:at] == label[:at]})
             with torch.inference_mode():
                 logits = language.model(torch.tensor([prompt + label[:at]])).logits[0, -1].double()[following]
-            logits /= model.artifact.temperature
-            total += float(logits.log_softmax(-1)[following.index(label[at])])
+            total += float((logits / model.artifact.temperature).log_softmax(-1)[following.index(label[at])])
         found[name] = float(np.exp(total))
     return found
 
