@@ -206,6 +206,11 @@ class Artifact(Settings):
         description="Of a name's probability by the language model. full: among all texts, then over the names that "
         "may be answered. trie: among the names of the vocabulary and new ones, at each token over what may follow.",
     )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="Of the language model's softmax over the trie: that of its tuning's loss.",
+    )
     counting: Counting | None = Field(default=None, description="null without counts.")
     metrics: Intervals = Field(default={}, description="On the test part, under the decision rule.")
     uncalibrated: Intervals | None = Field(

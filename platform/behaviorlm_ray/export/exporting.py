@@ -198,6 +198,7 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
         tokens=tokens,
         weights=weights,
         normalization=run.normalization(chosen.arm) if chosen.arm else "full",
+        temperature=run.temperature(chosen.arm) if chosen.arm else 1.0,
         counting=counting,
         metrics=metrics,
         uncalibrated=None if calibration is None else uncalibrated,
