@@ -93,7 +93,7 @@ def _of_run(paper: PaperSettings, needed: NeededRun) -> dict[str, ToDo]:
         sample = log_sample(run, runner, lambda: first_rows_of(run)) if stages else None
     for stage in stages:
         cost = None if sample is None or stage.cost is None else stage.cost(sample)
-        hours = 0.0
+        hours: float | None = 0.0
         if cost is not None:
             hours = model_hours(cost, card_for(settings), settings.execution.costs.gigaflops)
         elif sample is None:
