@@ -173,9 +173,9 @@ def test_the_records_in_docs_were_made_with_the_keys_that_the_study_has_today(
     # the study builds on the demo's configuration: what it does not fix itself would change with the demo
     monkeypatch.chdir(ROOT)
     assert KEPT
-    path = ROOT / "jobs/configs/study/few_shot.yaml"
     for record in (record for folder in KEPT for record in existing_records(folder).values()):
         is_search = any(SEARCHED in name for name in record["models"])
+        path = ROOT / f"jobs/configs/study/{record['study']}.yaml"
         settings = load_settings(StudySettings, path, ("search=[1.0e-4, 5.0e-4]",) if is_search else ())
         cell = Cell(record["k"], record["knowledge"], record["seed"])
         made = json.loads(json.dumps(provenance(cell_settings(settings, cell), settings)["settings"]))
