@@ -1,4 +1,4 @@
-# make demo | paper | gemma | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench | audit | sbom. The first of them makes a virtual environment and installs into it.
+# make demo | paper | gemma | serve-demo | cluster-demo | chaos | test | test-fast | test-all | lint | docs | bench | bench-quick | bench-check | audit | sbom. The first of them makes a virtual environment and installs into it.
 # PyTorch is installed first and alone, so that a build of your choice stays: for PyTorch's CPU build, or that for
 # your CUDA, set TORCH to what its website says to install, for example
 #   make test TORCH="torch==2.13.0 --index-url <index of that build>"
@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := --dist loadgroup -n
 
-.PHONY: install demo paper gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench audit sbom clean
+.PHONY: install demo paper gemma serve-demo cluster-demo chaos test test-fast test-all lint format docs bench bench-quick bench-check audit sbom clean
 .DEFAULT_GOAL := test
 
 install: $(INSTALLED)
@@ -77,8 +77,23 @@ format: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
 
+# With TRL=<the Python of an environment with TRL> it is a peer of tuning.
+BENCH := $(BIN)/python -m benchmarks.bench_
+TUNING := tuning $(if $(TRL),--trl $(TRL))
 bench: $(INSTALLED)
-	set -e; for benchmark in $(wildcard benchmarks/bench_*.py); do $(BIN)/python -m benchmarks.$$(basename $$benchmark .py); done
+	set -e; for benchmark in label_scoring "$(TUNING)" serve precision preparation tree_batches; do $(BENCH)$$benchmark; done
+
+# Small inputs, in minutes; their records are held against those in benchmarks/results of this kind of machine.
+QUICK := build/benchmarks/quick.json
+bench-quick: $(INSTALLED)
+	rm -f $(QUICK)
+	$(BENCH)label_scoring --labels 20 40 --prompts 8 --peers lm-eval kv-per-prompt kv-shared --peer-prompts 1 --write $(QUICK)
+	$(BENCH)$(TUNING) --caps 1 8 --samples 8 --write $(QUICK)
+	$(BENCH)serve --clients 8 --seconds 2 --write $(QUICK)
+
+# Names each ratio whose whole interval lies below .9 of its baseline, and fails. Not in CI: it needs an idle machine.
+bench-check: bench-quick
+	$(BIN)/python -m benchmarks.records $(QUICK)
 
 # Tools of an environment of their own, whose packages are not this project's.
 AUDIT_TOOLS := pip-audit==2.10.1 cyclonedx-bom==7.5.0

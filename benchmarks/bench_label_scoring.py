@@ -9,20 +9,17 @@ multiplied, since each label is a sequence of its own there. `--before FOLDER` r
 repository beside them, in a process of its own.
 
     python -m benchmarks.bench_label_scoring [--log FILE.csv.gz:COLUMN ...] [--base FOLDER] [--labels 40 118 194]
-        [--peers lm-eval kv-per-prompt kv-shared] [--before FOLDER] [--write benchmarks/results/NAME.json] [--count]
+        [--peers lm-eval kv-per-prompt kv-shared] [--before FOLDER] [--write [FILE]] [--count]
 """
 
 import argparse
 import contextlib
-import importlib.util
-import json
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -45,8 +42,11 @@ from behaviorlm.scoring.label_scoring import Work, label_scorer
 from behaviorlm.trees.token_tree import Int32, TreeWriter
 from behaviorlm_lab.world.generator import simulate_user
 from behaviorlm_lab.world.process import default_world
+from behaviorlm_ray.costs.operations import model_work
 from benchmarks import label_scoring_peers as peers
-from benchmarks.scoring_of_checkout import OfCheckout, timed
+from benchmarks.records import Record, Turns, add_write, in_turn, record, spread, write
+from benchmarks.scoring_of_checkout import OfCheckout
+from benchmarks.sides import timed
 
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 PEERS = ("lm-eval", "kv-per-prompt", "kv-shared")
@@ -72,6 +72,9 @@ class Compared:
     work: dict[Normalization, Work]
     seconds: dict[str, list[tuple[float, float]]]
     differs: dict[str, float]
+    drift: float = 0.0
+    shares: dict[Normalization, float] | None = None
+    """Of the ceiling by products with weights, which all are needed; attention is left out."""
 
     def row(self) -> str:
         """A row of the table."""
@@ -91,28 +94,23 @@ class Compared:
 
     def ratio(self, slow: str, fast: str) -> dict[str, float]:
         """How many times the CPU seconds of one way are those of another, over the rounds."""
-        found = [a / b for (a, _), (b, _) in zip(self.seconds[slow], self.seconds[fast], strict=True)]
-        measured = {"median": statistics.median(found), "low": min(found), "high": max(found)}
-        return {name: round(value, 3) for name, value in measured.items()}
+        return spread([a / b for (a, _), (b, _) in zip(self.seconds[slow], self.seconds[fast], strict=True)])
 
-    def records(self, title: str, versions: dict[str, str]) -> list[dict[str, Any]]:
+    def records(self, title: str) -> list[Record]:
         """What a file of results has of it: each of our ways against each other one."""
         pairs = [(ours, way) for ours in NORMALIZATIONS for way in self.seconds if _compares(ours, way)]
         return [
-            {
-                "name": f"label scores, {ours} against {other}, {self.labels} labels, {title}",
-                "arms": {
-                    way: {"median_seconds": self.median(way), "median_wall_seconds": self.median(way, 1)}
-                    for way in (ours, other)
-                },
-                "ratio": self.ratio(other, ours),
-                "rounds": len(self.seconds[ours]),
-                "equal": None if other == "full" else self.differs[other] <= TOLERANCE,
-                "nodes": self.work[ours].nodes / self.prompts,
-                "head_rows": self.work[ours].head_rows / self.prompts,
-                "tokens": self.work[ours].tokens / self.prompts,
-                "versions": versions,
-            }
+            record(
+                f"label scores, {ours} against {other}, {self.labels} labels, {title}",
+                {way: [cpu for cpu, _ in self.seconds[way]] for way in (ours, other)},
+                equal=None if other == "full" else self.differs[other] <= TOLERANCE,
+                drift=self.drift,
+                shares=(None, None) if self.shares is None else (self.shares[ours],) * 2,
+                wall_seconds={way: self.median(way, 1) for way in (ours, other)},
+                nodes=self.work[ours].nodes / self.prompts,
+                head_rows=self.work[ours].head_rows / self.prompts,
+                tokens=self.work[ours].tokens / self.prompts,
+            )
             for ours, other in pairs
         ]
 
@@ -137,16 +135,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     code = 0
 
-    def write(found: Compared) -> None:
-        if options.write:
-            write_results(options.write, found.records(f"{title}, {options.shared:g} shared", versions()))
-
     for number in options.labels or [len(labels)]:
         if number > len(labels):
             print(f"{number}: the logs have {len(labels)} names")
             continue
-        found = compared(model, labels[:number], options, write)
+        found = compared(model, labels[:number], options)
         print(found.row(), flush=True)
+        if options.write and not write(options.write, found.records(f"{title}, {options.shared:g} shared")):
+            code = 1
         for peer, differs in found.differs.items():
             if not differs <= TOLERANCE:
                 print(f"{peer}: scores differ by {differs:.2g}, more than {TOLERANCE:g}")
@@ -180,7 +176,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="labels in a batch of those that keep keys",
     )
     add("--before", type=Path, help="another checkout of this repository, whose code runs beside ours")
-    add("--write", type=Path, help="a JSON file of results, in which those of the same names are replaced")
+    add_write(parser)
     add("--count", action="store_true", help="only count")
     options = parser.parse_args(arguments)
     if not 0 <= options.shared < 1 or min(options.prompt_tokens, options.prompts, options.rounds) < 1:
@@ -231,9 +227,8 @@ def compared(
     model: PreTrainedModel,
     labels: list[Int32],
     options: argparse.Namespace,
-    told: Callable[[Compared], None],
 ) -> Compared:
-    """Score the same random prompts in all ways, in turn. told: gets what is known after each round."""
+    """Score the same random prompts in all ways, in turn."""
     vocabulary = model.config.get_text_config().vocab_size
     random = np.random.default_rng(0)
     shared = int(options.shared * options.prompt_tokens)
@@ -279,12 +274,24 @@ def compared(
             for way, name in BEFORE.items():
                 found.differs[way] = float(np.abs(other.scores(name) - scores[name]).max())
                 ways[way] = partial(_of_checkout, other, name, len(rest))
-        found.seconds.update({way: [] for way in ways})
-        for turn in range(options.rounds):
-            for way in ways if turn % 2 else reversed(ways):
-                found.seconds[way].append(ways[way]())
-            told(found)
-    return found
+        turns = in_turn(ways, options.rounds)
+    shares = _shares(model, found, turns)
+    return replace(found, seconds=turns.taken, drift=turns.drift, shares=shares)
+
+
+def _shares(
+    model: PreTrainedModel, found: Compared, turns: Turns[tuple[float, float]]
+) -> dict[Normalization, float] | None:
+    work = model_work(model, is_trained=False)
+    if work is None:
+        return None
+    per_head_row = 2 * model.get_output_embeddings().weight.shape[1]
+    shares = {}
+    for name, counted in found.work.items():
+        operations = (work.per_token * counted.tokens + per_head_row * counted.head_rows) / found.prompts
+        median = statistics.median(cpu for cpu, _ in turns.taken[name])
+        shares[name] = operations / median / turns.ceiling / 1e12
+    return shares
 
 
 Way = Callable[[], tuple[float, float]]
@@ -327,28 +334,6 @@ def _seconds(prompts: float, run: Callable[[], object]) -> tuple[float, float]:
 def _of_checkout(other: OfCheckout, name: Normalization, prompts: int) -> tuple[float, float]:
     cpu, wall = other.seconds(name)
     return cpu / prompts, wall / prompts
-
-
-def versions() -> dict[str, str]:
-    """Of what decides about the seconds, and the processor."""
-    found = {name: version(name) for name in ("torch", "transformers", "lm_eval") if _is_installed(name)}
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        found["cpu"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return found
-
-
-def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
-
-
-def write_results(path: Path, records: list[dict[str, Any]]) -> None:
-    """Put records into a file of results, in place of those with their names."""
-    known = json.loads(path.read_text())["benchmarks"] if path.exists() else []
-    names = {record["name"] for record in records}
-    kept = [record for record in known if record["name"] not in names]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"benchmarks": kept + records}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The service under load, against FastAPI apps that score labels with plain transformers.
 
     python -m benchmarks.bench_serve [--model exported/my_app] [--clients 1 8 64] [--seconds 4] [--rounds 3]
-        [--stride N] [--json FILE]
+        [--stride N] [--write [FILE]]
 
 Four servers, each a process with one torch thread: ours, ours with the prefix cache, each label as a sequence of
 its own (`plain`), and the prompt's keys and values shared over the labels (`shared`). First all are asked the same and
@@ -36,6 +36,7 @@ import psutil
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
 from behaviorlm.prompts.config import PromptConfig
+from benchmarks.records import ROUNDS, Record, Turns, add_write, product_teraflops, record, write
 from benchmarks.served_model import bodies, write_default
 
 OURS, CACHED = "ours", "ours, prefixes kept"
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", type=Path, help="an artifact (default: the embedded base, untuned)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=4.0, help="of load in each turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--max-events", type=int, default=12, help="of the embedded base's prompts")
     parser.add_argument("--stride", type=int, default=6, help="of the embedded base's prompts")
-    parser.add_argument("--json", type=Path, help="also write what was measured here")
+    add_write(parser)
     options = parser.parse_args(arguments)
     with ExitStack() as held:
         folder = options.model
@@ -68,11 +69,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("largest difference from BehaviorModel:", ", ".join(f"{s} {d:.1e}" for s, d in worst.items()))
         if max(worst.values()) > TOLERANCE:
             return 1
+        ceilings = [product_teraflops()]
         turns = measure(servers, model, options)
+        ceilings.append(product_teraflops())
     print("\n".join(table(turns)))
-    if options.json is not None:
-        options.json.write_text(json.dumps({"differences": worst, "turns": turns}, indent=1) + "\n")
-    return 0
+    title = f"{options.max_events} events of {len(model.artifact.names)} behaviors"
+    found = records(turns, title, Turns({}, ceilings).drift)
+    return 0 if options.write is None else int(not write(options.write, found))
+
+
+def records(turns: Sequence[dict[str, Any]], title: str, drift: float) -> list[Record]:
+    """The servers' CPU seconds for a prediction, each peer's by ours without a cache."""
+    found = []
+    for clients in dict.fromkeys(turn["clients"] for turn in turns):
+        at = [turn for turn in turns if turn["clients"] == clients]
+        cpu = {server: [turn["cpu"] for turn in at if turn["server"] == server] for server in SERVERS}
+        found += [
+            record(
+                f"serving against {server}, {clients} clients, {title}",
+                {"ours": cpu[OURS], server: cpu[server]},
+                equal=True,
+                drift=drift,
+            )
+            for server in ("plain", "shared")
+        ]
+    return found
 
 
 @dataclass(frozen=True)

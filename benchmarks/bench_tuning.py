@@ -1,194 +1,286 @@
-"""What a tuning step costs beside packed sequences: the same samples, weights and numbers, equal gradients first.
+"""What a tuning step costs beside other ways: the same samples, weights and dtype, equal gradients first.
 
-The peer is plain transformers with best-fit packing: each sample a sequence of its own, prompt and label, as many in a
-row as fit, with a mask by sample; its LM head runs on the labels alone, as ours does. (TRL packs so, too, with the head
-on all tokens; it is not needed here.) Its best row length is searched. Both run forward and backward in float32 with
-the same LoRA layers, in turn; CPU time counts, and a ratio is the peer's by ours. A floor is what products alone would
-take: their operations at the speed of a product of random matrices in the same process.
+Peers (`tuning_peers`): `packed`, plain transformers with best-fit packing, each sample a sequence of its own; `dti`, a
+stream a user with isolated targets (Dynamic Target Isolation, arXiv 2503.01001), where it has the same numbers: the
+targets of one history window; `trl`, TRL's SFTTrainer, packed best-fit or in batches of similar lengths, in a process
+with another Python. Of each the best setting runs, forward and backward in float32 with the same LoRA layers; CPU time
+counts, and a ratio is the peer's by ours. `--streams` compares all targets of whole timelines: ours in windows, DTI's
+in one stream a user with a windowed mask, whose numbers are others (hidden states carry what lies before the window).
 
-    python -m benchmarks.bench_tuning [--caps 1 2 4 8] [--samples 32] [--rounds 5] [--base FOLDER] [--write FILE]
+    python -m benchmarks.bench_tuning [--caps 1 2 4 8] [--samples 16] [--rounds 5] [--base 1M | 17M | FOLDER]
+        [--trl PYTHON] [--streams USERS] [--write [FILE]]
 """
 
 import argparse
-import json
-import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import LlamaConfig
 
-from behaviorlm.model.adapters import add_adapter
+from behaviorlm.model.adapters import AdaptedModel, add_adapter
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model
-from behaviorlm.model.lm_head import target_log_probabilities
-from behaviorlm.model.tree_model import TreeModel, body_of, pack_tensors
+from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
-from behaviorlm.training.schedule import fit_packs
-from behaviorlm.trees.token_tree import TokenTree, plain_sequences
+from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray.costs.operations import model_work, step_work
-from benchmarks.gpu_shapes import EMBEDDED, DrawnLog, drawn_log
+from benchmarks.gpu_shapes import EMBEDDED, DrawnLog, Shape, drawn_log, drawn_model
+from benchmarks.records import ROUNDS, Record, Turns, add_write, in_turn, record, told, write
+from benchmarks.tuning_peers import TOKENIZER, Trl, batched, peer_runs, run_batches, save_base, whole_streams
 
-ROW_LENGTHS = (512, 1024, 2048)
+MAX_TOKENS = 2048
+"""Of a pack."""
 TOLERANCE = 1e-4
 """Relative, of gradients in float32."""
+MIDDLE = LlamaConfig(
+    vocab_size=8192,
+    hidden_size=384,
+    intermediate_size=1024,
+    num_hidden_layers=8,
+    num_attention_heads=6,
+    num_key_value_heads=6,
+    max_position_embeddings=2048,
+    tie_word_embeddings=True,
+)
+"""17 million parameters, whose weights are drawn."""
+
+Run = Callable[[], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure each cap and print a table. Returns the exit code: 1 where gradients differ."""
+    """Measure each cap. Returns the exit code: 1 where gradients differ or a run was discarded."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--caps", type=int, nargs="+", default=[1, 2, 4, 8], help="samples of a user in a step"
+        "--caps", type=int, nargs="*", default=[1, 2, 4, 8], help="samples of a user in a step"
     )
-    parser.add_argument("--samples", type=int, default=32, help="samples of a step")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each arm runs")
+    parser.add_argument("--samples", type=int, default=16, help="samples of a step")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each way runs")
+    parser.add_argument("--base", default="1M", help="1M: the embedded one; 17M: drawn weights; or a folder")
+    parser.add_argument("--trl", help="the Python of an environment with TRL 1.16")
     parser.add_argument(
-        "--base", default=EMBEDDED.base, help="folder of the base (default: the embedded one)"
+        "--streams", type=int, default=0, help="users whose whole timelines are compared, too"
     )
-    parser.add_argument("--write", type=Path, help="where the record goes, JSON")
+    add_write(parser)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    config = EMBEDDED.model_copy(update={"base": options.base, "dtype": "float32"})
-    model: Any = add_adapter(load_model(config), config, seed=0)
+    code = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        model, title, tokenizer = opened(options.base, Path(scratch) if options.trl else None)
+        log = drawn_log(model.config.get_text_config().vocab_size, 40, 96)
+        runs: list[Callable[[], list[Record]]] = []
+        for cap in options.caps:
+            packs = scheduled(log, cap, options.samples)
+            other = (options.trl, Path(scratch), tokenizer) if options.trl else None
+            name = f"cap {cap}, {options.samples} samples, {title}"
+            runs.append(partial(measured, model, packs, name, options.rounds, other))
+        if options.streams:
+            runs.append(partial(measured_streams, model, log, options.streams, title, options.rounds))
+        for run in runs:
+            found = run()
+            print("\n".join(map(line, found)), flush=True)
+            code |= int(not all(each["equal"] or "expected_unequal" in each for each in found))
+            if options.write is not None:
+                code |= int(not write(options.write, found))
+    return code
+
+
+def opened(base: str, folder: Path | None) -> tuple[AdaptedModel, str, str]:
+    """A model in float32 with a drawn adapter, its name, and its tokenizer. folder: where its base is put for TRL."""
+    if base == "17M":
+        inner = drawn_model(Shape(base, MIDDLE), torch.device("cpu"), torch.float32)
+        tokenizer = TOKENIZER
+    else:
+        tokenizer = TOKENIZER if base == "1M" else base
+        inner = load_model(EMBEDDED.model_copy(update={"base": tokenizer, "dtype": "float32"}))
+    title = f"{round(inner.num_parameters() / 1e6)}M {inner.config.model_type}"
+    if folder is not None:
+        save_base(inner, folder)
+    model = add_adapter(inner, EMBEDDED, seed=0)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:  # zero at first, and then other gradients are, too
                 parameter.normal_(0, 0.05)
-    log = drawn_log(model.config.get_text_config().vocab_size, 40, 96)
-    ceiling = product_teraflops()
-    rows = [measured(model, log, cap, options.samples, options.rounds, ceiling) for cap in options.caps]
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    for row in rows:
-        row |= {"versions": versions}
-        spread = row["ratio"]
-        print(
-            f"{row['name']}: {spread['median']:.2f} ({spread['low']:.2f} to {spread['high']:.2f}) times ours, "
-            f"{row['tokens']} tokens for {row['peer_tokens']}, floor share {row['floor_share']:.2f}, "
-            f"{'equal' if row['equal'] else 'NOT EQUAL'} ({row['difference']:.1e})",
-            flush=True,
-        )
-    if options.write is not None:
-        options.write.write_text(json.dumps({"benchmarks": rows}, indent=1) + "\n", encoding="utf-8")
-    return int(not all(row["equal"] for row in rows))
+    return model, title, tokenizer
+
+
+def scheduled(log: DrawnLog, cap: int, samples: int) -> list[TokenTree]:
+    """The packs of a first step."""
+    batching = Batching(samples, cap, MAX_TOKENS, 1.0, None, 0)
+    return StepSchedule([log.part], [log.part.targets("train")], log.prompt, [], batching).packs(0)
 
 
 def measured(
-    model: Any, log: DrawnLog, cap: int, samples: int, rounds: int, ceiling: float
-) -> dict[str, Any]:
-    """One cap. ceiling: 10^12 operations a second of a matrix product here."""
-    batching = Batching(samples, cap, 2048, 1.0, None, 0)
-    packs = StepSchedule([log.part], [log.part.targets("train")], log.prompt, [], batching).packs(0)
-    tree_model = TreeModel(model, choose_attention(model)).train()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    peers = {length: packed_rows(packs, length) for length in ROW_LENGTHS}
+    model: AdaptedModel,
+    packs: Sequence[TokenTree],
+    name: str,
+    rounds: int,
+    trl: tuple[str, Path, str] | None = None,
+) -> list[Record]:
+    """A record for each peer. trl: its Python, a folder with the base, and a tokenizer."""
+    own = _ours(model, packs)
+    peers = peer_runs(model, packs)
+    right = gradients_of(model, own)
+    differences = {
+        peer: max(difference(gradients_of(model, run), right) for run in settings.values())
+        for peer, settings in peers.items()
+    }
+    ways: dict[str, Callable[[], float]] = {"ours": partial(seconds_of, model, own)}
+    settings = {
+        peer: {way: partial(seconds_of, model, run) for way, run in of.items()} for peer, of in peers.items()
+    }
+    more: dict[str, Any] = {}
+    with ExitStack() as held:
+        if trl is not None:
+            side = held.enter_context(Trl(trl[0], model, trl[1], trl[2], packs))
+            settings["trl"] = {way: partial(side.seconds, way) for way in side.tokens}
+            differences["trl"] = max(difference(_tensors(side.gradients(way)), right) for way in side.tokens)
+            more["trl"] = {"trl": side.version, "tokens_of_settings": side.tokens}
+        best = {peer: min(of, key=lambda way: min(of[way](), of[way]())) for peer, of in settings.items()}
+        ways |= {peer: settings[peer][way] for peer, way in best.items()}
+        turns = in_turn(ways, rounds)
+    shares = shares_of(model, packs, turns)
+    return [
+        record(
+            f"tuning against {peer}, {name}",
+            {"ours": turns.taken["ours"], peer: turns.taken[peer]},
+            equal=differences[peer] <= TOLERANCE,
+            drift=turns.drift,
+            shares=shares,
+            setting=best[peer],
+            difference=differences[peer],
+            tokens=sum(map(len, packs)),
+            ceiling_gigaflops=round(1000 * turns.ceiling, 1),
+            **more.get(peer, {}),
+        )
+        for peer in settings
+    ]
 
-    def ours() -> None:
+
+def measured_streams(model: AdaptedModel, log: DrawnLog, users: int, title: str, rounds: int) -> list[Record]:
+    """All targets of some timelines: ours in windows, and a stream a user with a windowed mask."""
+    start = log.part.user_start
+    rows = log.part.targets("train")
+    chosen = rows[start[rows] <= np.unique(start)[users - 1]]
+    batching = Batching(len(chosen), len(chosen), MAX_TOKENS, 1.0, None, 0)
+    packs = StepSchedule([log.part], [chosen], log.prompt, [], batching).packs(0)
+    streams = whole_streams(log, users)
+    assert sum(len(tree.source) for tree in streams) == sum(len(pack.source) for pack in packs)
+    first = len(log.prompt.instruction_ids)
+    lengths = log.part.lines.lengths()
+    window = int(32 * lengths.mean())
+    own, settings = _ours(model, packs), {}
+    for size in (1, users):
+        batches = batched(streams, size, (first, window))
+        settings[f"{size} streams"] = partial(run_batches, model, batches)
+    right = gradients_of(model, own)
+    differs = difference(gradients_of(model, settings["1 streams"]), right)
+    best = min(settings, key=lambda way: seconds_of(model, settings[way]))
+    ways = {"ours": partial(seconds_of, model, own), "dti": partial(seconds_of, model, settings[best])}
+    turns = in_turn(ways, rounds)
+    return [
+        record(
+            f"tuning against dti, whole timelines of {users} users, {title}",
+            turns.taken,
+            equal=differs <= TOLERANCE,
+            drift=turns.drift,
+            shares=shares_of(model, packs, turns),
+            setting=best,
+            difference=differs,
+            tokens=sum(map(len, packs)),
+            peer_tokens=sum(map(len, streams)),
+            samples=len(chosen),
+            expected_unequal="states carry what lies before the window, and positions run on",
+        )
+    ]
+
+
+def _ours(model: AdaptedModel, packs: Sequence[TokenTree]) -> Run:
+    tree_model = TreeModel(model, choose_attention(model)).train()
+
+    def run() -> None:
         for pack in packs:
             tree_model(pack_tensors(pack, "cpu"))[0].backward()
 
-    arms: dict[str, Callable[[], None]] = {"ours": ours}
-    for length, batches in peers.items():
-        arms[f"packed {length}"] = lambda batches=batches: _run_packed(model, batches)  # type: ignore[misc]
-    gradients = {}
-    for name, run in arms.items():
-        run()
-        gradients[name] = _taken_gradients(parameters)
-    right = gradients["ours"].norm()
-    difference = max(float((found - gradients["ours"]).norm() / right) for found in gradients.values())
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for _ in range(rounds):
-        for name, run in arms.items():
-            started = time.process_time()
-            run()
-            seconds[name].append(time.process_time() - started)
-            _taken_gradients(parameters)
-    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    best = min((name for name in arms if name != "ours"), key=medians.__getitem__)
-    ratios = [peer / own for peer, own in zip(seconds[best], seconds["ours"], strict=True)]
+    return run
+
+
+def shares_of(
+    model: AdaptedModel, packs: Sequence[TokenTree], turns: Turns[float]
+) -> tuple[float | None, float | None]:
+    """Of the ceiling, by operations that run, with copies and what is masked; and of the floor, by those needed."""
     work = model_work(model)
-    floor = None if work is None else work.of(step_work(packs)) / ceiling / 1e12
-    return {
-        "name": f"tuning, cap {cap}, by packed sequences",
-        "arms": medians,
-        "best": best,
-        "ratio": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
-        "tokens": sum(map(len, packs)),
-        "peer_tokens": sum(len(ids) for pack in packs for ids, _ in plain_sequences(pack)),
-        "equal": difference <= TOLERANCE,
-        "difference": difference,
-        "floor_share": None if floor is None else floor / medians["ours"],
-    }
+    if work is None:
+        return None, None
+    takes_rows = choose_attention(model).takes_rows
+    run = needed = 0.0
+    for pack in packs:
+        counted = step_work([pack])
+        rows = pack_tensors(pack, "cpu").rows
+        batch, width = (1, len(pack)) if rows is None else rows.take.shape
+        tokens = counted.tokens if takes_rows else batch * width
+        run += work.of(replace(counted, tokens=tokens, attention_pairs=batch * width * width))
+        needed += work.of(counted)
+    own = sorted(turns.taken["ours"])[len(turns.taken["ours"]) // 2] * turns.ceiling * 1e12
+    return run / own, needed / own
 
 
-def product_teraflops(size: int = 1024) -> float:
-    """10^12 operations a second of CPU time that a product of random matrices reaches here."""
-    left, right = torch.randn(2, size, size)
-    taken = []
-    for _ in range(5):
-        started = time.process_time()
-        left @ right
-        taken.append(time.process_time() - started)
-    return 2 * size**3 / statistics.median(taken) / 1e12
+def seconds_of(model: AdaptedModel, run: Run) -> float:
+    """CPU seconds of a run, gradients cleared after it."""
+    started = time.process_time()
+    run()
+    taken = time.process_time() - started
+    model.zero_grad(set_to_none=True)
+    return taken
 
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-"""A row: token ids and positions [1, W], mask [1, 1, W, W] that is added, places, targets and weights of labels [R]."""
-
-
-def packed_rows(packs: Sequence[TokenTree], length: int) -> list[Batch]:
-    """The samples of some packs as sequences, best-fit into rows of a length."""
-    sequences = [(pack, ids, read_outs) for pack in packs for ids, read_outs in plain_sequences(pack)]
-    sizes = [len(ids) for _, ids, _ in sequences]
-    return [_row([sequences[index] for index in row]) for row in fit_packs(sizes, max(length, *sizes))]
-
-
-def _row(sequences: Sequence[tuple[TokenTree, np.ndarray, np.ndarray]]) -> Batch:
-    token_ids = np.concatenate([ids for _, ids, _ in sequences]).astype(np.int64)
-    positions = np.concatenate([np.arange(len(ids)) for _, ids, _ in sequences])
-    sample = np.repeat(np.arange(len(sequences)), [len(ids) for _, ids, _ in sequences])
-    starts = np.cumsum([0, *(len(ids) for _, ids, _ in sequences)])
-    seen = (sample[:, None] == sample) & (np.arange(len(sample)) <= np.arange(len(sample))[:, None])
-    mask = np.where(seen, 0.0, np.finfo(np.float32).min).astype(np.float32)
-    places = [
-        start + pack.depth[pack.source[read_outs]]
-        for start, (pack, _, read_outs) in zip(starts, sequences, strict=False)
-    ]
-    targets = [pack.target[read_outs] for pack, _, read_outs in sequences]
-    weights = [pack.weight[read_outs] for pack, _, read_outs in sequences]
-    arrays = (
-        token_ids[None],
-        positions[None],
-        mask[None, None],
-        np.concatenate(places).astype(np.int64),
-        np.concatenate(targets).astype(np.int64),
-        np.concatenate(weights),
-    )
-    ids, at, masks, place, target, weight = map(torch.from_numpy, arrays)
-    return ids, at, masks, place, target, weight
-
-
-def _run_packed(model: nn.Module, batches: Sequence[Batch]) -> None:
-    for token_ids, positions, mask, places, targets, weights in batches:
-        output = body_of(model)(
-            input_ids=token_ids, position_ids=positions, attention_mask=mask, use_cache=False
-        )
-        states = output.last_hidden_state[0, places]
-        (-target_log_probabilities(model, states, targets) * weights).sum().backward()
-
-
-def _taken_gradients(parameters: Sequence[Tensor]) -> Tensor:
-    found = torch.cat([parameter.grad.flatten() for parameter in parameters if parameter.grad is not None])
-    for parameter in parameters:
-        parameter.grad = None
+def gradients_of(model: AdaptedModel, run: Run) -> dict[str, Tensor]:
+    """Gradients of a run, by parameter."""
+    model.zero_grad(set_to_none=True)
+    run()
+    found = {name: of.grad for name, of in model.named_parameters() if of.grad is not None}
+    model.zero_grad(set_to_none=True)
     return found
+
+
+def difference(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
+    """Norm of the difference of gradients by that of the right ones; infinite where others have a gradient."""
+    if found.keys() != right.keys():
+        return float("inf")
+    apart, whole = (
+        torch.stack([part.norm() for part in parts]).norm()
+        for parts in ([found[name] - right[name] for name in right], right.values())
+    )
+    return float(apart / whole)
+
+
+def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def line(each: Record) -> str:
+    """A record on a line."""
+    shares = ", ".join(
+        f"{what} share {'–' if each[f'{what}_share'] is None else format(each[f'{what}_share'], '.2f')}"
+        for what in ("ceiling", "floor")
+    )
+    equal = "equal" if each["equal"] else "NOT EQUAL"
+    return (
+        f"{each['name']}: {told(each['ratio'])} times ours ({each['setting']}), {each['tokens']} tokens, {shares}, "
+        f"{equal} ({each['difference']:.1e}), drift {each['drift']:.0%}"
+    )
 
 
 if __name__ == "__main__":

@@ -129,14 +129,17 @@ def _measured(asked: argparse.Namespace) -> dict[str, Any]:
     """One step in this process. Importing what it needs comes first and is not counted."""
     (step,), (events,) = asked.steps, asked.events
     folder = asked.folder / str(events)
-    work = STEPS[step](asked, folder)
+    found = measured(STEPS[step](asked, folder), folder, asked.memory_gib)
+    return {"events": events, "step": step, **found}
+
+
+def measured(work: Callable[[], str], folder: Path, memory_gib: float) -> dict[str, Any]:
+    """What `work` takes in this process: see above. folder: below which disk is counted."""
     begin, passed, started = _cpu_seconds(), _passed(), time.monotonic()
-    with _peaks(folder, asked.memory_gib * 2**30) as peaks:
+    with _peaks(folder, memory_gib * 2**30) as peaks:
         told = work()
     counted = {name: (value - passed[name]) / MEBI for name, value in _passed().items()}
     return {
-        "events": events,
-        "step": step,
         "cpu_seconds": _cpu_seconds() - begin,
         "seconds": time.monotonic() - started,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -229,7 +232,8 @@ def _write_log(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
     return work
 
 
-def _prepare(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
+def prepare(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
+    """The log below a folder, prepared as by workers, into `prepared` below it."""
     from behaviorlm.model.base_model import load_tokenizer
     from behaviorlm_ray.cluster import connection  # noqa: F401  # Ray is imported, not started
     from behaviorlm_ray.pipeline.run import open_run
@@ -339,7 +343,7 @@ def _evaluate(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
 
 STEPS: dict[str, Callable[[argparse.Namespace, Path], Callable[[], str]]] = {
     "log": _write_log,
-    "prepare": _prepare,
+    "prepare": prepare,
     "schedule": _schedule,
     "worker": _worker,
     "scoring": _scoring,

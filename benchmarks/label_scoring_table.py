@@ -1,14 +1,15 @@
-"""The table of label scores in docs/benchmarks.md, from the file of results that `bench_label_scoring --write` made.
+"""The table of label scores in docs/benchmarks.md, from the records that `bench_label_scoring --write` made.
 
-python -m benchmarks.label_scoring_table benchmarks/results/label_scores.json
+python -m benchmarks.label_scoring_table benchmarks/results/amd-epyc.json
 """
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.records import read, told
 
 NAME = re.compile(r"label scores, (full|trie) against (.+), (\d+) labels, (.+)")
 PEERS = {"lm-eval": "lm-eval", "kv-per-prompt": "KV of a prompt", "kv-shared": "KV shared"}
@@ -22,7 +23,7 @@ def table_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     for record in records:
         found = NAME.fullmatch(record["name"])
         if found is None:
-            raise SystemExit(f"{record['name']!r}: is no record of label scores")
+            continue
         ours, other, labels, base = found.groups()
         rows.setdefault((base, int(labels)), {})[ours, other] = record
     heads = ["base", "names", "nodes: full", "trie", "ms: full", "trie", "full by trie"]
@@ -51,10 +52,8 @@ def _nodes(records: Records, ours: str) -> float:
 def _ratio(record: Mapping[str, Any] | None) -> str:
     if record is None:
         return "–"
-    median, low, high = (record["ratio"][each] for each in ("median", "low", "high"))
-    digits = 0 if median >= 20 else 1 if median >= 3 else 2
-    return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return told(record["ratio"])
 
 
 if __name__ == "__main__":
-    print("\n".join(table_lines(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["benchmarks"])))
+    print("\n".join(table_lines(read(Path(sys.argv[1])))))

@@ -6,24 +6,26 @@ get the same tokens, and one of them works at a time.
 
 import json
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+try:
+    from benchmarks.sides import Side, timed
+except ImportError:  # with the other checkout's packages
+    from sides import Side, timed  # type: ignore[import-not-found,no-redef]
+
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 
-class OfCheckout:
-    """Scores of prompts that begin alike. State: the process that has the other checkout's model."""
+class OfCheckout(Side):
+    """Scores of prompts that begin alike, by the other checkout's model."""
 
     def __init__(
         self,
@@ -37,14 +39,8 @@ class OfCheckout:
         rest: Int32,
     ) -> None:
         paths = os.pathsep.join([str(folder.resolve()), str(folder.resolve() / "platform")])
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", __file__],
-            env={**os.environ, "PYTHONPATH": paths},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        found = self._answer(
+        super().__init__([sys.executable, "-W", "ignore", __file__], {"PYTHONPATH": paths})
+        found = self.answer(
             base=base,
             dtype=dtype,
             max_tokens=max_tokens,
@@ -55,40 +51,14 @@ class OfCheckout:
         if not Path(found["code"]).is_relative_to(folder.resolve()):
             raise SystemExit(f"{folder}: has no package behaviorlm; {found['code']} was taken")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
     def scores(self, normalization: str) -> Float32:
         """Label scores of all prompts, float32 [prompts, K]."""
-        return np.array(self._answer(scores=normalization), np.float32)
+        return np.array(self.answer(scores=normalization), np.float32)
 
     def seconds(self, normalization: str) -> tuple[float, float]:
         """CPU and wall seconds of scoring them once more."""
-        cpu, wall = self._answer(seconds=normalization)
+        cpu, wall = self.answer(seconds=normalization)
         return cpu, wall
-
-    def _answer(self, **asked: Any) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"the other checkout's process ended: {self._process.wait()}")
-        return json.loads(answer)
-
-
-def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """CPU seconds of the process, and wall seconds."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    run()
-    return time.process_time() - cpu, time.perf_counter() - wall
 
 
 def _serve() -> None:

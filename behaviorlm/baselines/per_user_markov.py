@@ -26,10 +26,7 @@ class PerUserMarkov:
         Every earlier event of the timeline counts, whatever its split.
         """
         below = np.exp(self.below.predict(timelines, rows).astype(np.float64))
-        past = np.empty(below.shape)
-        for run, inside, places in timelines.pasts_of(rows):
-            by_last, place = _by_last(run)
-            past[places] = past_counts(by_last, place[inside])
+        past = transitions(timelines, rows)
         seen = past.sum(axis=1, keepdims=True)
         shares = (past + self.concentration * below) / (seen + self.concentration)
         return np.log(shares).astype(np.float32)
@@ -53,6 +50,15 @@ def fit_per_user_markov(timelines: TimelineArrays) -> PerUserMarkov:
         return float(-np.log((followed + concentration * backed) / (times + concentration)).mean())
 
     return PerUserMarkov(below, best_concentration(negative_log_likelihood))
+
+
+def transitions(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+    """How often each known behavior followed what came last in the timeline before each row, float64[len(rows), K]."""
+    past = np.empty((len(rows), timelines.behaviors))
+    for run, inside, places in timelines.pasts_of(rows):
+        by_last, place = _by_last(run)
+        past[places] = past_counts(by_last, place[inside])
+    return past
 
 
 def _by_last(timelines: TimelineArrays) -> tuple[TimelineArrays, NDArray[np.int64]]:

@@ -20,7 +20,7 @@ AROUND = f"^{UNSEEN}+|{UNSEEN}+$"
 # Text in which nothing would be seen.
 INVISIBLE = r"^[\p{Cc}\p{Cf}\pZ]*$"
 # Most values are plain and are left as they are: only these are looked at again. An upper-case UUID, a number with a
-# point, anything that is not ASCII, blanks around.
+# point, anything that is not ASCII, blanks around. Of plain ones only those of nothing are invisible.
 NOT_PLAIN = r"[^ -~]|^[ {]| $|^-?\d+\.\d|^[0-9A-Fa-f-]*[A-F][0-9A-Fa-f-]*$"
 WHOLE = r"^(-?(?:0|[1-9]\d*))\.0+$"
 UUID = r"^\{?([0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12})\}?$"
@@ -50,6 +50,8 @@ THOUSANDS = r"^\d{1,3}(?:,\d{3})+$"
 # A sign, quotes, ="7" of spreadsheets, b'7' of Python, urn:uuid:.
 BEFORE_A_VALUE = r"""^(?:=?"+|b?'|\+|urn:uuid:)(.+?)["']*$"""
 LOOKED_AT = r"""[^!-~]|\.0+$|^=?"|^b?'|^\+|^urn:|\d,\d"""
+OWN_KEY = r"^[1-9a-z][0-9a-z]*$"
+"""Names that are their own `look_alike_keys`, as most users are."""
 ALL_ZEROS = r"^\{?(?:0{8,}|0{8}(?:-0{4}){3}-0{12})\}?$"
 
 RULES: Mapping[int, str] = {
@@ -116,6 +118,11 @@ def look_alike_keys(names: pa.Array) -> pa.Array:
     leading zeros, a final .0, commas between thousands, or what programs write around a value; string[n], the name
     itself where nothing else is left.
     """
+    others = np.flatnonzero(~np.asarray(pc.match_substring_regex(names, OWN_KEY)))
+    return _replaced(names, others, _look_alike_keys(names.take(pa.array(others))))
+
+
+def _look_alike_keys(names: pa.Array) -> pa.Array:
     folded = pc.utf8_normalize(pc.utf8_lower(names), form="NFKC")
     odd = np.flatnonzero(pc.match_substring_regex(folded, LOOKED_AT))
     if len(odd):
@@ -174,8 +181,11 @@ def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: 
             lost = looked_at[has_lost_digits(written)]
             if len(lost):
                 lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, 0), lost) & _valid(encoded))[0])
-    # -1.0 among the null values is -1 by now.
-    missing = pc.or_(is_missing(distinct, null_values), is_missing(encoded.dictionary, null_values))
+    missing = pc.is_in(distinct, value_set=pc.utf8_trim_whitespace(pa.array(["", *null_values], pa.string())))
+    if len(looked_at):
+        # -1.0 among the null values is -1 by now.
+        before = is_missing(written, null_values)
+        missing = _replaced(missing, looked_at, pc.or_(before, is_missing(spelled, null_values)))
     distinct = pc.if_else(missing, pa.scalar(None, pa.string()), distinct)
     rules = np.append(changed, np.uint8(0))[_codes(encoded, len(changed))]
     return OneSpelling(distinct.take(encoded.indices), rules, lost_digits)

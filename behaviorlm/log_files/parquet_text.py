@@ -58,7 +58,19 @@ def as_text(values: pa.Array) -> pa.Array:
         return _where_exponent(values.cast(pa.string()), values, lambda value: format(value, "f"))
     if pa.types.is_duration(value_type):
         return _durations(values)
+    if pa.types.is_timestamp(value_type) and value_type.tz == "UTC":
+        return _moments(values)
     return values.cast(pa.string())
+
+
+def _moments(values: pa.Array) -> pa.Array:
+    """As the cast writes them, which takes 16 times as long where there is a zone."""
+    naive = values.cast(pa.timestamp(values.type.unit)).cast(pa.string())
+    if pc.any(
+        pc.starts_with(naive, "<")
+    ).as_py():  # of a year beyond what times without a zone are written for
+        return values.cast(pa.string())
+    return pc.binary_join_element_wise(naive, "Z", "")
 
 
 def _is_text(value_type: pa.DataType) -> bool:

@@ -29,17 +29,25 @@ def causal_lm(model: nn.Module) -> Any:
 
 
 def target_log_probabilities(
-    model: nn.Module, hidden: Tensor, target: Tensor, among: Tensor | None = None
+    model: nn.Module,
+    hidden: Tensor,
+    target: Tensor,
+    among: Tensor | None = None,
+    allowed: Tensor | None = None,
+    temperature: float = 1.0,
 ) -> Tensor:
     """Log-probability of `target` (int64 [R]) under the LM head at `hidden` [R, width]; [R], float32 at least.
 
     among: int64 [n], ascending, the tokens that can be said: as if the logits of all others were -inf. None: all.
+    allowed: bool [R, n], which of them can be said at each; None: all. Their logits are divided by the temperature.
     Runs HEAD_ROWS rows at a time; while gradients are recorded, the logits are recomputed instead of kept.
     """
     rows = None if among is None else head_rows(model, among)
     pieces = []
     for start in range(0, max(len(hidden), 1), HEAD_ROWS):
-        piece = (model, hidden[start : start + HEAD_ROWS], target[start : start + HEAD_ROWS], among, rows)
+        of = slice(start, start + HEAD_ROWS)
+        mask = None if allowed is None else allowed[of]
+        piece = (model, hidden[of], target[of], among, rows, mask, temperature)
         if torch.is_grad_enabled() and len(hidden) > HEAD_ROWS:
             pieces.append(checkpoint(_head_log_probabilities, *piece, use_reentrant=False))
         else:
@@ -116,9 +124,17 @@ def adjusted_logits(model: nn.Module, logits: Tensor) -> Tensor:
 
 
 def _head_log_probabilities(
-    model: nn.Module, hidden: Tensor, target: Tensor, among: Tensor | None, rows: HeadRows | None
+    model: nn.Module,
+    hidden: Tensor,
+    target: Tensor,
+    among: Tensor | None,
+    rows: HeadRows | None,
+    allowed: Tensor | None,
+    temperature: float,
 ) -> Tensor:
     logits = head_logits(model, hidden) if among is None else logits_among(model, hidden, among, rows)
+    if allowed is not None:
+        logits = (logits / temperature).masked_fill(~allowed, -torch.inf)
     normalizer = torch.logsumexp(logits, dim=-1)
     if among is None:
         return logits.gather(-1, target[:, None])[:, 0] - normalizer

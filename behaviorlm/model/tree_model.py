@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import Cache
 
+from behaviorlm.model.allowed_tokens import AllowedTokens
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.kept_tail import KeptTail
 from behaviorlm.model.lm_head import causal_lm, target_log_probabilities
@@ -159,9 +160,12 @@ class TreeModel(nn.Module):
         parts: int = 1,
         label_tokens: NDArray[np.int64] | None = None,
         kept_tail: KeptTail | None = None,
+        allowed: AllowedTokens | None = None,
+        focal: float = 0.0,
     ) -> None:
         """label_tokens: of the vocabulary's labels, ascending: in part 0, samples, no other can be said. None: all.
-        kept_tail: what the kept samples of packs are asked for, which is the last part of the loss.
+        kept_tail: what the kept samples of packs are asked for, which is the last part of the loss. allowed: which
+        label tokens can be said at each place; None: all. focal: see `_focal`; 0: samples count alike.
         """
         super().__init__()
         self.model = model
@@ -170,6 +174,8 @@ class TreeModel(nn.Module):
         tokens = None if label_tokens is None else torch.from_numpy(label_tokens)
         self.register_buffer("label_tokens", tokens, persistent=False)
         self.kept_tail = kept_tail
+        self.allowed = allowed
+        self.focal = focal
 
     def forward(self, batch: PackTensors) -> tuple[Tensor, Tensor, Tensor]:
         """Returns (the weighted sum of the negative log-likelihoods, that sum by part [parts], nll [R]).
@@ -180,6 +186,8 @@ class TreeModel(nn.Module):
         nll = -self._log_probabilities(batch, states)
         # without weight it may be of a token that cannot be said
         weighted = (nll * batch.weight).masked_fill(batch.weight == 0, 0.0)
+        if self.focal:
+            weighted = weighted * self._focal(batch.tree, nll.masked_fill(batch.weight == 0, 0.0))
         by_part = torch.zeros(self.parts, device=nll.device, dtype=nll.dtype)
         by_part.index_add_(0, batch.part, weighted.detach())
         loss = weighted.sum()
@@ -189,6 +197,20 @@ class TreeModel(nn.Module):
             loss = loss + kept
             by_part[-1] += kept.detach()
         return loss, by_part, nll.detach()
+
+    def _focal(self, tree: TokenTree, nll: Tensor) -> Tensor:
+        """(1 - p)^focal of each read-out's sample, 1 of others; [R]. Focal loss: Lin et al., arXiv 1708.02002.
+
+        p is the probability of the whole label, as the label is the class: by token, the certain ones of a long name
+        would count for nothing and those that tell rare names from common ones alike (our choice).
+        """
+        of_sample = np.flatnonzero((tree.part == 0) & (tree.item >= 0))
+        _, sample = np.unique(tree.item[of_sample], return_inverse=True)
+        places, samples = (torch.from_numpy(array).to(nll.device) for array in (of_sample, sample))
+        of_label = nll.new_zeros(len(of_sample)).index_add(0, samples, nll[places])
+        # an exponent below 1 has no slope at 0, where p is 1
+        missed = (-torch.expm1(-of_label)).clamp(min=torch.finfo(nll.dtype).tiny)
+        return torch.ones_like(nll).index_copy(0, places, missed.pow(self.focal)[samples])
 
     def _log_probabilities(self, batch: PackTensors, states: Tensor) -> Tensor:
         """Of every read-out's target; [R]. 0 where the read-out is of a kept sample."""
@@ -203,8 +225,18 @@ class TreeModel(nn.Module):
         for chosen, among in ((of_sample, self.label_tokens), (~of_sample, None)):
             if (chosen & is_target).any():
                 place = torch.from_numpy(np.flatnonzero(chosen & is_target)).to(states.device)
-                values = target_log_probabilities(self.model, states[place], batch.target[place], among)
+                values = self._among(batch, states, place, among)
                 found = values.new_zeros(len(states)) if found is None else found
                 found = found.index_copy(0, place, values)
         assert found is not None, "a pack without a read-out"
         return found
+
+    def _among(self, batch: PackTensors, states: Tensor, place: Tensor, among: Tensor | None) -> Tensor:
+        """Of the targets of some read-outs, all of samples or none; among: tokens that they can be."""
+        target = batch.target[place]
+        if among is None or self.allowed is None:
+            return target_log_probabilities(self.model, states[place], target, among)
+        mask = torch.from_numpy(self.allowed.mask(batch.tree, place.cpu().numpy())).to(states.device)
+        return target_log_probabilities(
+            self.model, states[place], target, among, mask, self.allowed.temperature
+        )

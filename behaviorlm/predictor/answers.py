@@ -53,7 +53,8 @@ class Prediction(Settings):
         description="Usable events of the user, those that earlier_events tells of included."
     )
     events_used: int = Field(
-        description="Events that the prediction rests on, the last ones; a profile line counts earlier ones, too."
+        description="Events that the prediction rests on one by one, the last ones; a profile line and habits count "
+        "earlier ones, too."
     )
     warnings: list[str] = Field(default=[], description="What was left out or not known.")
     contributions: list[Contribution] | None = Field(default=None, description="Where asked for.")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from behaviorlm.baselines.habits import Habits
 from behaviorlm.config import Settings, validate_settings
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.log_files.config import EventsConfig
@@ -56,7 +57,7 @@ class ModelPredictor(Settings):
 
 
 class CountsPredictor(Settings):
-    """Back-off counting alone."""
+    """Counting alone."""
 
     kind: Literal["counts"] = "counts"
 
@@ -148,6 +149,10 @@ class Counting(Settings):
     minimum: int = Field(description="Longer histories with fewer events of a behavior were dropped.")
     kept: int = Field(description="Pairs of history and behavior that are left.")
     dropped: int = Field(description="Pairs that were dropped.")
+    habits: Habits | None = Field(
+        default=None,
+        description="How far the past of whoever is asked about counts itself; null: it does not.",
+    )
 
 
 class Verification(Settings):
@@ -200,6 +205,11 @@ class Artifact(Settings):
         default="full",
         description="Of a name's probability by the language model. full: among all texts, then over the names that "
         "may be answered. trie: among the names of the vocabulary and new ones, at each token over what may follow.",
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="Of the language model's softmax over the trie: that of its tuning's loss.",
     )
     counting: Counting | None = Field(default=None, description="null without counts.")
     metrics: Intervals = Field(default={}, description="On the test part, under the decision rule.")

@@ -255,6 +255,11 @@ class BehaviorModel:
             yield f"the vocabulary does not hold {len(names)} behavior(s) of the history: {shown}"
         if asked.prompt is not None and asked.prompt.is_cut:
             yield "long events: fewer of them fit into the prompt than prompt.max_events allows"
+        if asked.uncounted:
+            yield (
+                f"habits lack the {asked.uncounted} earlier events, which were not given: hand over the whole history, "
+                "or the answer is another one than the run's"
+            )
         if asked.prompt is not None and asked.prompt.uncounted:
             yield (
                 f"the profile line lacks the {asked.prompt.uncounted} earlier events, which were not given: hand over "

@@ -65,7 +65,7 @@ class Counts:
         return np.array([self.contexts.get(row, self.unknown_context) for row in rows], np.int32)
 
     def log_probabilities(
-        self, pasts: Sequence[Sequence[int]], contexts: NDArray[np.integer]
+        self, pasts: Sequence[Sequence[int] | NDArray[np.integer]], contexts: NDArray[np.integer]
     ) -> NDArray[np.float32]:
         """float32[n, K] after each past: ids of behaviors, the latest last, -1 for unknown ones."""
         recent = [np.asarray(past[-self.order :], np.int32) for past in pasts]

@@ -129,6 +129,7 @@ class LanguageModel:
                 self._labels(names),
                 self.max_tokens,
                 self.artifact.normalization,
+                self.artifact.temperature,
             )
         self._scorers[names] = known  # the one that was asked for last is the last
         while len(self._scorers) > KEPT_SCORERS:

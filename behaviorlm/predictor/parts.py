@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from behaviorlm.baselines.habits import Habits, counted_in
 from behaviorlm.errors import DataError
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.predictor.answers import Candidates
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 class Asked:
     """What predictors are asked about, without any text.
 
-    prompt: None without a language model. past: ids of the last behaviors, one more than counting looks at, so that it
-    can do without one of them. context: its code. used: the last so many events of the history decide the answer.
+    prompt: None without a language model. past: ids of the behaviors, where habits count of all, else of the last, one
+    more than counting looks at, so that it can do without one of them. context: its code. used: the last so many events
+    of the history decide the answer one by one. uncounted: earlier events that habits lack.
     """
 
     prompt: "Prompt | None"
-    past: tuple[int, ...]
+    past: NDArray[np.int32]
     context: int
     used: int
+    uncounted: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,14 @@ class Parts:
         prompts: Sequence[Prompt | None] = [None] * len(histories)
         if self.language_model is not None:
             prompts = self.language_model.prompts(histories, chosen.names)
-        pasts: list[tuple[int, ...]] = [()] * len(histories)
+        pasts = [np.zeros(0, np.int32)] * len(histories)
         contexts, order = np.zeros(len(histories), np.int32), 0
         if self.counts is not None:
             if self.artifact.predictor.kind == "counts" and (chosen.ids < 0).any():
                 raise DataError("new_names: this predictor only counts, so it knows nothing of a new name")
             order = self.counts.order
-            pasts = [_past(history, self.artifact.names, order + 1) for history in histories]
+            looked_at = None if self.habits is not None else order + 1
+            pasts = [_past(history, self.artifact.names, order + 1, looked_at) for history in histories]
             contexts = self.counts.context_codes(pa.concat_tables([history.now for history in histories]))
         return [
             Asked(
@@ -63,6 +67,7 @@ class Parts:
                 past,
                 context,
                 max(0 if prompt is None else len(prompt.lines), min(order, history.size)),
+                0 if self.habits is None else history.earlier,
             )
             for history, prompt, past, context in zip(
                 histories, prompts, pasts, contexts.tolist(), strict=True
@@ -78,11 +83,8 @@ class Parts:
             scores = self.language_model.label_scores(prompts, chosen.names)
             of_model = _at_natural_prior(scores, natural.model, chosen)
         if self.counts is not None:
-            every = self.counts.log_probabilities(
-                [of.past for of in asked], np.array([of.context for of in asked])
-            )
-            counted = np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf)
-            of_counts = _at_natural_prior(counted, natural.counts, chosen)
+            every = self._counted([of.past for of in asked], np.array([of.context for of in asked]))
+            of_counts = np.where(chosen.ids >= 0, every[:, chosen.ids], -np.inf)
         predictor = self.artifact.predictor
         if of_model is not None and of_counts is not None and isinstance(predictor, FusedPredictor):
             return mixed(of_model, of_counts, predictor.weights(chosen.is_anchor))
@@ -99,12 +101,33 @@ class Parts:
         return model.label_scores(model.prompts(histories, names), names)
 
     def counts_of(self, histories: Sequence[History]) -> NDArray[np.float32]:
-        """The log probabilities of the vocabulary by counting alone; float32[n, K]."""
+        """The log probabilities of the vocabulary by counting alone, at the natural prior; float32[n, K]."""
         if self.counts is None:
             raise DataError("this predictor is a language model alone: it does not count")
-        pasts = [_past(history, self.artifact.names, self.counts.order) for history in histories]
+        order = self.counts.order
+        looked_at = None if self.habits is not None else order
+        pasts = [_past(history, self.artifact.names, order, looked_at) for history in histories]
         codes = self.counts.context_codes(pa.concat_tables([history.now for history in histories]))
-        return self.counts.log_probabilities(pasts, codes)
+        return self._counted(pasts, codes).astype(np.float32)
+
+    @property
+    def habits(self) -> Habits | None:
+        """How far the past of whoever is asked about counts itself."""
+        return (
+            None if self.counts is None or self.artifact.counting is None else self.artifact.counting.habits
+        )
+
+    def _counted(
+        self, pasts: Sequence[NDArray[np.int32]], contexts: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Log probabilities of the vocabulary by counting, at the natural prior; float64[n, K]."""
+        assert self.counts is not None
+        shift = self.artifact.to_natural and self.artifact.to_natural.counts
+        said = self.counts.log_probabilities(pasts, contexts)
+        found = normalize_label_scores(said if shift is None else said + np.array(shift))
+        if self.habits is None:
+            return found
+        return self.habits.log_probabilities(found, *counted_in(pasts, found.shape[1]))
 
 
 def mixed(
@@ -128,11 +151,14 @@ def _at_natural_prior(
     return normalize_label_scores(moved)
 
 
-def _past(history: History, names: Sequence[str], number: int) -> tuple[int, ...]:
-    """Ids of the last behaviors, -1 for those that are not known, also for those before the history."""
-    latest = history.events["behavior"].slice(max(0, history.size - number))
-    ids = pc.fill_null(pc.index_in(latest, value_set=pa.array(names, pa.string())), -1).to_pylist()
-    return (*[-1] * min(history.earlier, number - len(ids)), *ids)
+def _past(history: History, names: Sequence[str], least: int, most: int | None) -> NDArray[np.int32]:
+    """Ids of the last behaviors, so many at most, or of all; -1 for those that are not known, also for those before the
+    history, where it has less than `least`.
+    """
+    latest = history.events["behavior"].slice(0 if most is None else max(0, history.size - most))
+    ids = pc.fill_null(pc.index_in(latest, value_set=pa.array(names, pa.string())), -1).to_numpy()
+    before = np.full(min(history.earlier, max(0, least - len(ids))), -1)
+    return np.concatenate([before, ids]).astype(np.int32)
 
 
 def without(asked: Asked, from_end: int) -> Asked:
@@ -141,6 +167,5 @@ def without(asked: Asked, from_end: int) -> Asked:
     if prompt is not None and from_end <= len(prompt.lines):
         prompt = prompt.without(len(prompt.lines) - from_end)
     if from_end <= len(past):
-        cut = len(past) - from_end
-        past = past[:cut] + past[cut + 1 :]
+        past = np.delete(past, len(past) - from_end)
     return replace(asked, prompt=prompt, past=past)

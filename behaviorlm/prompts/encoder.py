@@ -15,7 +15,7 @@ paper's prompt is not public in detail: all wording and layout here is our choic
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,7 +103,11 @@ class PromptEncoder:
         allowed). A line is "<before values>:<prefix><name> (<after values>)" and a line break; the values
         stand in column order, a null among them as "?", and nothing stands where all are null.
         """
-        return self._joined(line_texts(events, self.config.name_prefix, self._bare_line))
+        return _once_a_kind(
+            events,
+            ("behavior", "before.", "after."),
+            lambda kinds: self._joined(line_texts(kinds, self.config.name_prefix, self._bare_line)),
+        )
 
     def encode_questions(self, events: pa.Table) -> pa.ListArray:
         """What is known before each event, then the request for its name: list<int32>, none of them empty.
@@ -111,7 +115,11 @@ class PromptEncoder:
         Only the `before.<column>` columns are read. In the plain layout this is how the event's own line
         begins.
         """
-        return self._joined([question_texts(events, self._bare_line)], ending=self._question_close)
+        return _once_a_kind(
+            events,
+            ("before.",),
+            lambda kinds: self._joined([question_texts(kinds, self._bare_line)], ending=self._question_close),
+        )
 
     def encode_profiles(self, profiles: Sequence[Sequence[tuple[str, int]]]) -> list[np.ndarray]:
         """The line of each profile, behaviors with counts: int32, empty for an empty one. Names stand as elsewhere."""
@@ -213,11 +221,7 @@ class PromptEncoder:
         ends = np.cumsum(lengths)
         source = np.repeat(segment_starts[chosen] - (ends - lengths), lengths) + np.arange(lengths.sum())
         offsets = np.concatenate([[0], ends[len(columns) :: len(columns) + 1]])
-        if offsets[-1] > np.iinfo(np.int32).max:
-            raise DataError(f"{rows} events hold more than 2^31 tokens; encode them in smaller batches")
-        return pa.ListArray.from_arrays(
-            pa.array(offsets.astype(np.int32)), pa.array(np.concatenate(segments)[source])
-        )
+        return pa.ListArray.from_arrays(_offsets32(offsets), pa.array(np.concatenate(segments)[source]))
 
     def _encode_segments(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The tokens of each text as data, int32, encoding each distinct one once."""
@@ -227,6 +231,41 @@ class PromptEncoder:
         for text, ids in zip(missing, self._segments.data(missing), strict=True):
             self._encoded[text] = _int32(ids)
         return [self._encoded[text] for text in texts]
+
+
+def _once_a_kind(
+    events: pa.Table, prefixes: tuple[str, ...], encode: Callable[[pa.Table], pa.ListArray]
+) -> pa.ListArray:
+    """What `encode` makes of each row, a list of int32, made once for all rows that are equal in these columns."""
+    code = np.zeros(len(events), np.int64)
+    for name in events.column_names:
+        if not name.startswith(prefixes):
+            continue
+        encoded = events[name].combine_chunks().dictionary_encode(null_encoding="encode")
+        code = code * len(encoded.dictionary) + encoded.indices.to_numpy()
+        # at most as many as there are rows, so the next product cannot overflow
+        code = pa.array(code).dictionary_encode().indices.to_numpy().astype(np.int64)
+    kinds = int(code.max(initial=-1)) + 1
+    if 2 * kinds > len(code):
+        return encode(events)
+    first = np.empty(kinds, np.int64)
+    first[code[::-1]] = np.arange(len(code))[::-1]
+    made = encode(events.take(pa.array(first)))
+    offsets, width = made.offsets.to_numpy().astype(np.int64), made.values.type.byte_width
+    of_rows = _offsets32(np.append(0, np.cumsum(np.diff(offsets)[code])))
+    # As octets they are copied run by run.
+    octets = [None, pa.py_buffer(offsets * width), made.values.buffers()[1]]
+    taken = pa.LargeBinaryArray.from_buffers(pa.large_binary(), kinds, octets).take(pa.array(code))
+    values = np.frombuffer(taken.buffers()[2] or b"", np.int32)[: of_rows[-1].as_py()]
+    return pa.ListArray.from_arrays(of_rows, pa.array(values))
+
+
+def _offsets32(offsets: np.ndarray) -> pa.Array:
+    """Where the tokens of each row begin, int32. Raises DataError for more than there is room for."""
+    if offsets[-1] > np.iinfo(np.int32).max:
+        rows = len(offsets) - 1
+        raise DataError(f"{rows} events hold more than 2^31 tokens; encode them in smaller batches")
+    return pa.array(offsets.astype(np.int32))
 
 
 def _check_labels(names: Sequence[str], labels: Sequence[np.ndarray]) -> None:

@@ -39,6 +39,7 @@ class ClosedHead:
 
     trie: ClosedTrie
     pieces: tuple[tuple[_Nodes, ...], ...]
+    temperature: float = 1.0
 
     def rows(self, vocabulary: int) -> int:
         """Rows of the head's matrix that each prompt multiplies."""
@@ -51,16 +52,20 @@ class ClosedHead:
         states: [prompts, 1 + M, width], the prompt's end first. Log-probabilities over the children of each node.
         """
         for nodes in self.pieces[piece]:
-            logits = _logits(model, nodes, states).masked_fill(nodes.children[:, None] < 0, -torch.inf)
+            logits = (_logits(model, nodes, states) / self.temperature).masked_fill(
+                nodes.children[:, None] < 0, -torch.inf
+            )
             choices = torch.log_softmax(logits, dim=-1).transpose(0, 1).flatten(1)  # [prompts, n * c]
             # by places: a choice by booleans waits for the device to count them
             found[:, nodes.children.flatten()[nodes.slots]] = choices[:, nodes.slots].to(found.dtype)
 
 
 @torch.no_grad()
-def closed_head(model: nn.Module, trie: ClosedTrie) -> ClosedHead:
-    """Gather the rows of a model's head for the choices of a trie, on the model's device."""
-    return ClosedHead(trie, tuple(tuple(_nodes(model, trie, piece)) for piece in trie.pieces))
+def closed_head(model: nn.Module, trie: ClosedTrie, temperature: float = 1.0) -> ClosedHead:
+    """Gather the rows of a model's head for the choices of a trie, on the model's device. Logits are divided by the
+    temperature.
+    """
+    return ClosedHead(trie, tuple(tuple(_nodes(model, trie, piece)) for piece in trie.pieces), temperature)
 
 
 def _nodes(model: nn.Module, trie: ClosedTrie, piece: ClosedPiece) -> Iterator[_Nodes]:

@@ -284,14 +284,15 @@ def label_scorer(
     label_ids: Sequence[Int32],
     max_tokens: int,
     normalization: Normalization = "full",
+    temperature: float = 1.0,
 ) -> LabelScorer:
-    """A scorer for labels given as token ids with their terminator."""
+    """A scorer for labels given as token ids with their terminator. temperature: of the softmax over the trie."""
     if next(model.parameters()).device.type == "cpu":
         max_tokens = min(max_tokens, CPU_TOKENS)
     nodes = min(TRIE_NODES, max_tokens)
     if normalization == "full":
         return LabelScorer(model, attention, label_ids, build_tries(label_ids, nodes), max_tokens)
-    closed = closed_head(model, build_closed_trie(label_ids, nodes))
+    closed = closed_head(model, build_closed_trie(label_ids, nodes), temperature)
     return LabelScorer(model, attention, label_ids, (), max_tokens, closed)
 
 

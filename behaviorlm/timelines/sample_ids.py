@@ -13,7 +13,7 @@ SAMPLE_ID_BYTES = 16
 SAMPLE_ID_TYPE = pa.binary(SAMPLE_ID_BYTES)
 
 
-def sample_ids(dataset: str, users: list[str], sizes: np.ndarray, first: int = 0) -> pa.Array:
+def sample_ids(dataset: str, users: pa.Array, sizes: np.ndarray, first: int = 0) -> pa.Array:
     """Ids of the samples at positions first .. first+sizes[i]-1 of each user, one user after the other.
 
     fixed_size_binary(16): the 128-bit BLAKE2b hash of (dataset, user), lengths included, mixed with the
@@ -21,15 +21,10 @@ def sample_ids(dataset: str, users: list[str], sizes: np.ndarray, first: int = 0
     they are as unlikely to be as for any 128-bit hash. Hashing once a user, not once a row, keeps it fast.
     """
     name = dataset.encode()
-    digests = [
-        hashlib.blake2b(
-            len(name).to_bytes(8, "big") + name + user.encode(),
-            digest_size=SAMPLE_ID_BYTES,
-            person=b"sample id",
-        ).digest()
-        for user in users
-    ]
-    keys = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    begun = hashlib.blake2b(
+        len(name).to_bytes(8, "big") + name, digest_size=SAMPLE_ID_BYTES, person=b"sample id"
+    )
+    keys = np.frombuffer(b"".join(digests(begun, users)), dtype="<u8").reshape(-1, 2)
     keys = np.repeat(keys, sizes, axis=0)
     position = np.arange(int(np.sum(sizes)), dtype=np.uint64)
     position -= np.repeat(np.cumsum(sizes) - sizes, sizes).astype(np.uint64)
@@ -38,6 +33,16 @@ def sample_ids(dataset: str, users: list[str], sizes: np.ndarray, first: int = 0
     words[:, 0] = mixed(keys[:, 0] + position * np.uint64(0x9E3779B97F4A7C15))
     words[:, 1] = mixed(np.bitwise_xor(keys[:, 1], words[:, 0]))
     return id_column(np.ascontiguousarray(words, dtype="<u8").view(np.uint8))
+
+
+def digests(begun: "hashlib.blake2b", texts: pa.Array) -> list[bytes]:
+    """The hash of each text (no nulls) behind what `begun` has taken in."""
+    found = []
+    for text in texts.cast(pa.binary()).to_pylist():
+        one = begun.copy()
+        one.update(text)
+        found.append(one.digest())
+    return found
 
 
 def mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

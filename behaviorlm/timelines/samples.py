@@ -126,9 +126,7 @@ def build_timelines(
         ),
         "is_target": in_history >= min_history,
         "is_repeat": is_repeat,
-        "sample_id": sample_ids(
-            dataset, _array(table["user"]).take(pa.array(starts)).to_pylist(), sizes, known.events
-        ),
+        "sample_id": sample_ids(dataset, _array(table["user"]).take(pa.array(starts)), sizes, known.events),
     }
     schema = timeline_schema(events_config)
     arrays = [columns[name] if name in columns else _array(table[name]) for name in schema.names]

@@ -1,7 +1,7 @@
 """Chunks of samples, by the million: in arrays, some 8 bytes a sample and 40 a chunk."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,6 @@ def chunk_samples(
     max_tokens: room beside the instruction. Raises DataError for a sample that does not fit alone.
     """
     found: list[Chunks] = [chunks_of([])]
-    there = 0
     for index, (part, chosen) in enumerate(zip(parts, rows, strict=True)):
         if not len(chosen):
             continue
@@ -91,10 +90,19 @@ def chunk_samples(
         before, start = part.timelines(chosen[begin])
         of_part = np.full(len(begin), index, np.int32)
         timeline_part = (of_part - before).astype(np.int32)
-        found.append(Chunks(of_part, timeline_part, start, begin + there, end + there, chosen))
-        there += len(chosen)
-    arrays = ("part", "timeline_part", "timeline_row", "begin", "end", "rows")
-    return Chunks(*(np.concatenate([getattr(one, name) for one in found]) for name in arrays))
+        found.append(Chunks(of_part, timeline_part, start, begin, end, chosen))
+    return joined_chunks(found)
+
+
+def joined_chunks(found: Sequence[Chunks]) -> Chunks:
+    """Chunks one after another."""
+    there = np.cumsum([0, *(len(one.rows) for one in found)])
+    moved = [
+        replace(one, begin=one.begin + before, end=one.end + before)
+        for one, before in zip(found, there.tolist(), strict=False)
+    ]
+    names = (each.name for each in fields(Chunks))
+    return Chunks(*(np.concatenate([getattr(one, name) for one in moved]) for name in names))
 
 
 def _pieces(window_start: Int64, most: int) -> tuple[Int64, Int64]:

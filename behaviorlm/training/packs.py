@@ -1,9 +1,10 @@
 """The token trees of each optimizer step: samples with shared histories, and auxiliary conversations.
 
-A step's loss is the mean over its samples of the summed negative log-likelihood of label and terminator, plus for
-each auxiliary source its weight times the mean over the step's conversations of the mean over their assistant
-tokens. The weights of the read-outs carry all of that, so the loss of a step is a plain sum over its packs, however
-they are dealt out. (Loss and mixture are our choice; the paper mixes auxiliary conversations into A-Tuning.)
+A step's loss is the mean over its samples of the summed negative log-likelihood of label and terminator, each times
+its behavior's weight where there are such, plus for each auxiliary source its weight times the mean over the step's
+conversations of the mean over their assistant tokens. The weights of the read-outs carry all of that, so the loss of a
+step is a plain sum over its packs, however they are dealt out. (Loss and mixture are our choice; the paper mixes
+auxiliary conversations into A-Tuning.)
 """
 
 import hashlib
@@ -26,7 +27,8 @@ from behaviorlm.timelines.parts import (
     window_tokens,
     write_window,
 )
-from behaviorlm.training.chunks import Chunk, chunk_samples
+from behaviorlm.training.balance import Balance
+from behaviorlm.training.chunks import Chunk, chunk_samples, joined_chunks
 from behaviorlm.training.schedule import (
     SampleSchedule,
     conversations_per_step,
@@ -99,12 +101,14 @@ class StepSchedule:
         auxiliary: Sequence[AuxiliaryConversations],
         batching: Batching,
         reference: TailReference | None = None,
+        balance: Balance | None = None,
     ) -> None:
         """`rows`: for each part the ascending target rows to train on, whose behaviors must be in the vocabulary; or
-        what `store` wrote of them, which takes no time: parts are then opened by the steps that read them.
+        what `store` wrote of them, which takes no time: parts are then opened by the steps that read them. balance:
+        which rows are there several times, as what was stored has them already, and what samples count.
         """
         self._parts, self._prompt, self._auxiliary, self._batching = parts, prompt, auxiliary, batching
-        self._reference = reference
+        self._reference, self._balance = reference, balance or Balance()
         self._labels = labels_with_terminator(prompt)
         self._label_tokens = np.array([len(label) for label in self._labels], dtype=np.int64)
         self._samples: Samples = rows if isinstance(rows, StoredSchedule) else self._scheduled(rows)
@@ -128,13 +132,12 @@ class StepSchedule:
 
     def _scheduled(self, rows: Sequence[Int64]) -> SampleSchedule:
         batching = self._batching
-        chunks = chunk_samples(
-            self._parts,
-            rows,
-            self._tokens_below,
-            batching.max_samples_per_timeline_per_step,
-            batching.max_tokens - len(self._prompt.instruction_ids),
-        )
+        room = batching.max_tokens - len(self._prompt.instruction_ids)
+        most = batching.max_samples_per_timeline_per_step
+        chunks = chunk_samples(self._parts, rows, self._tokens_below, most, room)
+        if again := self._balance.again:  # each in a chunk of its own, so that copies spread over the steps
+            copies = chunk_samples(self._parts, again, self._tokens_below, 1, room)
+            chunks = joined_chunks([chunks, copies])
         return schedule_samples(
             chunks,
             samples_per_step=batching.samples_per_step,
@@ -219,10 +222,13 @@ class StepSchedule:
         return writer.finish()
 
     def _read_outs(self, step: int, chunk: Chunk, kept_weight: float) -> list[SampleReadOut]:
-        labels = [self._labels[behavior] for behavior in self._parts[chunk.part].behavior[chunk.rows]]
-        weight = 1.0 / self._samples.samples(step)
+        behaviors = self._parts[chunk.part].behavior[chunk.rows]
+        labels = [self._labels[behavior] for behavior in behaviors]
+        counted = self._balance.weights
+        each = np.ones(len(labels)) if counted is None else counted[behaviors]
+        weights = (each / self._samples.samples(step)).tolist()
         if self._reference is None:
-            return [SampleReadOut(label, weight) for label in labels]
+            return [SampleReadOut(label, weight) for label, weight in zip(labels, weights, strict=True)]
         reference, number = self._reference, len(self.part_names) - 1
         (piece,) = reference.trie.pieces
         return [
@@ -239,8 +245,8 @@ class StepSchedule:
                 if held
                 else None,
             )
-            for label, row, held in zip(
-                labels, chunk.rows.tolist(), reference.held(chunk.part, chunk.rows), strict=True
+            for label, weight, row, held in zip(
+                labels, weights, chunk.rows.tolist(), reference.held(chunk.part, chunk.rows), strict=True
             )
         ]
 
@@ -273,6 +279,8 @@ class StepSchedule:
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(self._of_samples.encode())
+        if self._balance.weights is not None:
+            digest.update(b"weights" + self._balance.weights.tobytes())
         for source, schedule in zip(self._auxiliary, self._conversations, strict=True):
             digest.update(f"{source.name} {source.weight}".encode())
             for chosen in schedule:

@@ -1,18 +1,90 @@
-"""The peer of tuning has the same gradients, and runs every sample's whole history."""
+"""The peers of tuning have the same gradients where they should, and run the tokens that they are said to."""
 
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 
-from benchmarks.bench_tuning import measured
-from benchmarks.gpu_shapes import drawn_log, drawn_model, shapes, with_adapter
+from behaviorlm.model.adapters import AdaptedModel
+from behaviorlm.trees.token_tree import plain_sequences
+from benchmarks import records
+from benchmarks.bench_tuning import difference, gradients_of, measured, measured_streams, scheduled
+from benchmarks.gpu_shapes import DrawnLog, drawn_log, drawn_model, shapes, with_adapter
+from benchmarks.tuning_peers import (
+    batched,
+    run_batches,
+    samples_of,
+    single_streams,
+    trl_settings,
+    whole_streams,
+)
 
 
-def test_packed_sequences_have_our_gradients_and_more_tokens() -> None:
-    model = with_adapter(
+@pytest.fixture(scope="module")
+def model() -> AdaptedModel:
+    found = with_adapter(
         drawn_model(shapes(is_tiny=True)["8B"], torch.device("cpu"), torch.float32, gain=1.2)
     )
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in found.parameters():
             if parameter.requires_grad:
                 parameter.normal_(0, 0.1)
-    row = measured(model, drawn_log(2048, 3, 16, 12), cap=4, samples=8, rounds=1, ceiling=1.0)
-    assert row["equal"] and 0 < row["tokens"] < row["peer_tokens"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def log() -> DrawnLog:
+    return drawn_log(2048, 3, 16, 12)
+
+
+def test_packed_sequences_and_isolated_targets_have_our_gradients(
+    model: AdaptedModel, log: DrawnLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "product_teraflops", lambda: 1.0)
+    packs = scheduled(log, cap=4, samples=8)
+    found = measured(model, packs, "tiny", rounds=1)
+    assert [each["name"] for each in found] == ["tuning against packed, tiny", "tuning against dti, tiny"]
+    for each in found:
+        assert each["equal"] and each["difference"] < 1e-5
+        assert 0 < each["floor_share"] <= each["ceiling_share"] and each["drift"] == 0
+    json.dumps(found)
+
+
+def test_a_stream_holds_the_read_outs_of_its_window_and_no_other(log: DrawnLog) -> None:
+    packs = scheduled(log, cap=4, samples=8)
+    streams = [stream for pack in packs for stream in single_streams(pack)]
+    assert len(streams) > len(packs)
+
+    def seen(trees: object) -> list[tuple[bytes, bytes]]:
+        return sorted(
+            (ids.tobytes(), tree.target[read_outs].tobytes())
+            for tree in trees  # type: ignore[attr-defined]
+            for ids, read_outs in plain_sequences(tree)
+        )
+
+    assert seen(streams) == seen(packs)
+
+
+def test_whole_timelines_in_one_stream_are_ours_where_the_window_cuts_nothing(
+    model: AdaptedModel, log: DrawnLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "product_teraflops", lambda: 1.0)
+    streams = whole_streams(log, 3)  # 16 events each, and windows hold 32
+    packs = scheduled(log, cap=16, samples=45)
+    right = gradients_of(model, lambda: run_batches(model, batched(packs, 1, None)))
+    whole = gradients_of(model, lambda: run_batches(model, batched(streams, 2, None)))
+    assert difference(whole, right) < 1e-5
+    first = len(log.prompt.instruction_ids)
+    cut = gradients_of(model, lambda: run_batches(model, batched(streams, 2, (first, 20))))
+    assert difference(cut, right) > 1e-3
+    [told] = measured_streams(model, log, 2, "tiny", 1)
+    assert told["samples"] == 30 and told["tokens"] <= told["peer_tokens"]
+
+
+def test_no_sample_is_cut_to_a_row_of_trl(log: DrawnLog) -> None:
+    longest = max(len(ids) for _, ids, _ in samples_of(scheduled(log, cap=4, samples=8)))
+    lengths = [of["max_length"] for of in trl_settings(longest).values() if of.get("packing")]
+    assert lengths and np.min(lengths) >= longest
+    assert Path(records.results_file()).parent.name == "results"

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import records
 from benchmarks.bench_label_scoring import PEERS, main, names_of
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ceiling that does not drift: no test rests on a clock."""
+    monkeypatch.setattr(records, "product_teraflops", lambda: 1.0)
 
 
 def write_names(path: Path, names: list[str]) -> str:
@@ -58,10 +65,10 @@ def test_peers_give_the_scores_of_full_normalization_and_results_are_replaced_by
     ]
     for labels in ("5", "6", "6"):
         assert main([*asked, "--lm-eval-labels=2", "--labels", labels]) == 0
-    records = {record["name"]: record for record in json.loads(file.read_text())["benchmarks"]}
-    assert len(records) == 2 * (2 * len(PEERS) + 1)
-    assert all(record["equal"] or " against full, " in name for name, record in records.items())
-    for record in records.values():
+    found = {record["name"]: record for record in json.loads(file.read_text())["benchmarks"]}
+    assert len(found) == 2 * (2 * len(PEERS) + 1)
+    assert all(record["equal"] or " against full, " in name for name, record in found.items())
+    for record in found.values():
         assert 0 < record["ratio"]["low"] <= record["ratio"]["median"] <= record["ratio"]["high"]
         assert (
             record["nodes"] > 0

@@ -142,8 +142,10 @@ def test_a_request_that_the_cluster_cannot_serve_is_told_with_what_is_missing(
     cluster: LocalCluster, inputs: list[str], asked: dict[str, int], waited: str, why: str
 ) -> None:
     name = f"too-large-{asked['cpus_per_worker']}"
-    options = [f"--execution.tuning.{key}={value}" for key, value in asked.items()]
-    run = ["jobs.a_tune", "--config", "jobs/configs/demo.yaml", *inputs, *options, "--a_tuning.seed=1"]
+    options = {f"--execution.tuning.{key}": value for key, value in asked.items()}
+    others = [option for option in inputs if option.partition("=")[0] not in options]
+    asked_for = [f"{key}={value}" for key, value in options.items()]
+    run = ["jobs.a_tune", "--config", "jobs/configs/demo.yaml", *others, *asked_for, "--a_tuning.seed=1"]
     assert submit(cluster, *run, name=name).returncode == 0
     deadline = time.monotonic() + 400
     while waited not in (logs := ray(cluster, "logs", name).stdout):

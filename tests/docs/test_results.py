@@ -19,7 +19,14 @@ def test_a_record_says_how_it_was_made_and_has_what_it_recommends(path: Path) ->
 
 @pytest.mark.parametrize(
     ("shown", "predictor"),
-    [("untuned", "untuned"), ("one stage", "one_stage"), ("BERT4Rec", "bert4rec"), ("LightGBM", "lightgbm")],
+    [
+        ("untuned", "untuned"),
+        ("one stage", "one_stage"),
+        ("one stage mixed with counting (recommended, Bayes rule)", "one_stage+counts"),
+        ("counting as it is served", "counts"),
+        ("BERT4Rec", "bert4rec"),
+        ("LightGBM", "lightgbm"),
+    ],
 )
 def test_the_table_of_gemma_is_that_of_its_record(shown: str, predictor: str) -> None:
     models = json.loads(GEMMA.read_text())["models"]

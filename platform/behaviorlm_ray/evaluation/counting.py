@@ -15,6 +15,7 @@ from behaviorlm.baselines import (
     TimelineArrays,
     fit_baselines,
 )
+from behaviorlm.baselines.habits import Habits, counted_at, fit_habits
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep, rows_per_batch
 from behaviorlm.predictor.artifact import FusedPredictor
@@ -30,7 +31,8 @@ WEIGHTS = tuple(step / 20 for step in range(20))
 
 @dataclass(frozen=True)
 class Counting:
-    """Back-off counting over the last three behaviors and the context, without what few events stand behind.
+    """Back-off counting over the last three behaviors and the context, without what few events stand behind, and each
+    user's own habits on top of it.
 
     minimum: see `without_rare`.
     """
@@ -63,8 +65,28 @@ class Counting:
         return found
 
     def alone(self) -> ArmScores:
-        """What it says itself, at the natural prior."""
-        return at_natural_prior(self._scores(self.said_of), self.to_natural)
+        """What it says itself, at the natural prior: a user's own past has no other mix to be ranked by."""
+        return self._scores(self.said_of)
+
+    @cached_property
+    def habits(self) -> Habits | None:
+        """How far a user's own past counts: what makes the validation targets most likely, each as often as it stands
+        for samples. None without any.
+        """
+        known = np.flatnonzero(self.facts.validation >= 0)
+        rows, targets = self.log.validation[known], self.facts.validation[known]
+        step = rows_per_batch(len(self.facts.vocabulary))
+        found = []
+        for start in range(0, len(rows), step):
+            asked, of_batch = rows[start : start + step], targets[start : start + step]
+            pasts = counted_at(self.log.timelines, asked)
+            place = np.arange(len(asked))
+            of_target = [of[place, of_batch] for of in (np.exp(self._anybody(asked)), *pasts)]
+            found.append(np.stack([*of_target, *(past.sum(axis=1) for past in pasts)]))
+        if not found:
+            return None
+        anybody, own, followed, seen, times = np.concatenate(found, axis=1)
+        return fit_habits(anybody, own, followed, seen, times, self.facts.validation_weights[known])
 
     @cached_property
     def to_natural(self) -> NDArray[np.float64] | None:
@@ -116,8 +138,16 @@ class Counting:
         return FusedPredictor(counts_weight=anchor, tail_counts_weight=tail)
 
     def said_of(self, rows: Int64) -> NDArray[np.float32]:
-        """Its own log probabilities float32[n, K] of rows of the log, `asked_rows`."""
-        return self.counts[0].markov.predict(self._roomy, rows)
+        """Its own log probabilities at the natural prior, float32[n, K], of rows of the log, `asked_rows`."""
+        said = self._anybody(rows)
+        if self.habits is not None:
+            said = self.habits.log_probabilities(said, *counted_at(self.log.timelines, rows))
+        return said.astype(np.float32)
+
+    def _anybody(self, rows: Int64) -> NDArray[np.float64]:
+        """What is likely of anybody with these last behaviors and this context: log probabilities, float64[n, K]."""
+        said = self.counts[0].markov.predict(self._roomy, rows)
+        return normalize_label_scores(said if self.to_natural is None else said + self.to_natural)
 
     def _scores(self, said_of: ScoresAt) -> ArmScores:
         """What is said of the samples; said_of: of rows of the log."""
@@ -133,8 +163,7 @@ class Counting:
     def _both_of(self, batch: ScoreBatch, asked: Int64) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log probabilities of the model's batch and of counting, float64[b, K], both at the natural prior."""
         counted = self.said_of(asked[batch.places])
-        shifted = counted if self.to_natural is None else counted + self.to_natural
-        return normalize_label_scores(batch.label_scores), normalize_label_scores(shifted)
+        return normalize_label_scores(batch.label_scores), normalize_label_scores(counted)
 
     def _both(self, model: Predictor, asked: Int64, weights: NDArray[np.float64]) -> Predictor:
         def batches() -> Iterator[ScoreBatch]:

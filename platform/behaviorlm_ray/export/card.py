@@ -170,6 +170,12 @@ def _limits(artifact: Artifact) -> Iterator[str]:
             f"{counting.minimum} events on: {counting.kept} pairs are here, {counting.dropped} rarer ones were dropped."
             " Events are counted, not users: what one user alone did so often is here, with its context."
         )
+        if counting.habits is not None:
+            yield (
+                "- A user's habits are counted from the history that is handed over and kept nowhere, so hand over all "
+                f"of it: what is likely of anybody counts as {counting.habits.of_user:g} events of it, frequencies in "
+                f"it as {counting.habits.of_last:g} events that followed the last behavior."
+            )
     if artifact.weights is not None:
         yield "- Weights can remember what they were tuned on; nothing here bounds how much."
     unseen = [behavior.name for behavior in artifact.behaviors if not behavior.count]

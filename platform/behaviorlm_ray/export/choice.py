@@ -149,7 +149,7 @@ class Measured:
         return terms.scores(log_probabilities)
 
     def counted(self, rows: SampleRows) -> NDArray[np.float32]:
-        """Log probabilities of chosen samples by counting alone, float32[n, K]."""
+        """Log probabilities of chosen samples by counting alone, at the natural prior; float32[n, K]."""
         return self.counting.said_of(asked_rows(self.run.log, rows))
 
     def _decided(self, name: str, rule: str | None) -> Chosen:

@@ -165,7 +165,10 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
     if not isinstance(chosen.predictor, ModelPredictor):
         counts, kept, dropped = measured.counting.counts
         write_counts(counts, folder)
-        counting = Counting(order=counts.order, minimum=plan.minimum, kept=kept, dropped=dropped)
+        habits = measured.counting.habits
+        counting = Counting(
+            order=counts.order, minimum=plan.minimum, kept=kept, dropped=dropped, habits=habits
+        )
     vocabulary = run.log.vocabulary
     calibration = fit_calibration(measured, chosen)
     metrics, uncalibrated = metrics_on_test(measured, chosen, calibration)
@@ -195,6 +198,7 @@ def _write(folder: Path, plan: ExportPlan, measured: Measured, chosen: Chosen) -
         tokens=tokens,
         weights=weights,
         normalization=run.normalization(chosen.arm) if chosen.arm else "full",
+        temperature=run.temperature(chosen.arm) if chosen.arm else 1.0,
         counting=counting,
         metrics=metrics,
         uncalibrated=None if calibration is None else uncalibrated,

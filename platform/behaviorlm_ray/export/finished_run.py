@@ -9,19 +9,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from behaviorlm.config import parse_yaml, validate_settings
 from behaviorlm.errors import ConfigError, StorageError
 from behaviorlm.model.base_model import weights_dtype
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples, SampleFacts, sample_facts
 from behaviorlm_ray.export.run_folder import CONFIG_FILE, read_run_folder
-from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, TRAINED_ON, arm_scores
+from behaviorlm_ray.pipeline.evaluate import (
+    DETAILS,
+    RESULTS,
+    TRAINED_ON,
+    arm_scores,
+    loss_of,
+    training_mix,
+)
 from behaviorlm_ray.pipeline.evaluate import VERSION as EVALUATE_VERSION
 from behaviorlm_ray.pipeline.predict import SCORES, evaluated_samples, normalization_of
 from behaviorlm_ray.pipeline.predict import VERSION as PREDICT_VERSION
@@ -83,7 +87,7 @@ class FinishedRun:
         """The label scores of an arm. Raises StorageError where they are gone."""
         found = arm_scores(self._predicted(arm), self.log, self.samples)
         counts = self.details[TRAINED_ON][arm]
-        return found if counts is None else replace(found, mix=log_prior(np.array(counts, np.int64)))
+        return replace(found, mix=training_mix(self.settings, arm, counts))
 
     def score_folder(self, arm: str) -> Location:
         """Where the label scores of an arm lie. Raises StorageError where they are gone."""
@@ -92,6 +96,11 @@ class FinishedRun:
     def normalization(self, arm: str) -> Normalization:
         """How the label scores of an arm are normalized. Raises StorageError where they are gone."""
         return normalization_of(self._predicted(arm))
+
+    def temperature(self, arm: str) -> float:
+        """What logits are divided by in the label scores of an arm."""
+        tuned = self.settings.all_arms[arm].tuning != "untuned"
+        return loss_of(self.settings, arm).temperature if tuned else 1.0
 
     def model(self, arm: str) -> StageOutput | None:
         """The stage that tuned the model of an arm; None: the base. Raises StorageError where it is gone."""

@@ -4,6 +4,7 @@
 
 from dataclasses import replace
 
+from behaviorlm.training.balance import shown_counts
 from behaviorlm_ray.pipeline.arms import Tuning
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.run import Run
@@ -42,7 +43,8 @@ def _on_subset(
     def estimate(made: Made) -> str | None:
         if "prepared" not in made:
             return None
-        return described_steps(tuning, selected_samples(open_log(made["prepared"], settings), settings))
+        selected = selected_samples(open_log(made["prepared"], settings), settings)
+        return described_steps(tuning, int(shown_counts(selected, settings.loss.oversample).sum()))
 
     return replace(tuning_stage(run, name, tuning, inputs, continues), estimate=estimate)
 

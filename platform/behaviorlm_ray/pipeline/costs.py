@@ -15,6 +15,7 @@ from behaviorlm.prompts.encoder import PromptEncoder
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.selection.quotas import quotas
 from behaviorlm.timelines.parts import Window, labels_with_terminator, part_of_table, tokens_of_labels
+from behaviorlm.training.balance import shown_counts
 from behaviorlm.training.packs import Batching
 from behaviorlm.training.schedule import steps_per_epoch
 from behaviorlm.trees.closed_trie import build_closed_trie
@@ -161,7 +162,9 @@ def tuning_cost(run: "Run", tuning: TuningPlan, sample: LogSample) -> StageCost:
     """Of a tuning. Tokens are those of trees, each once; a warning where it is too much for the card."""
     settings, config = run.settings, tuning.config
     wanted = _wanted(settings, tuning, sample)
-    samples = float(wanted.sum()) * (1.0 if tuning.half is None else 0.5)
+    shown = shown_counts(np.round(wanted).astype(np.int64), settings.loss.oversample)
+    samples = float(shown.sum() if settings.loss.oversample else wanted.sum())
+    samples *= 1.0 if tuning.half is None else 0.5
     ratios = {each.name: each.ratio for each in settings.auxiliary if each.ratio > 0 and tuning.mixed}
     batching = Batching(
         config.samples_per_step,
@@ -176,7 +179,7 @@ def tuning_cost(run: "Run", tuning: TuningPlan, sample: LogSample) -> StageCost:
         return StageCost(told=["there is no sample to tune on"])
     found = tuning_work(sample, rows, batching, ratios)
     held, kept_rows = _held(tuning, sample)
-    labels = len(tokens_of_labels(sample.prompt)) if settings.loss.tokens == "labels" else None
+    labels = len(tokens_of_labels(sample.prompt)) if settings.loss.tokens != "all" else None
     steps = tuning.steps(round(samples))
     done = steps * samples / steps_per_epoch(round(samples), config.samples_per_step)
     work, network = _times(found, done, held, kept_rows), run.inputs.network

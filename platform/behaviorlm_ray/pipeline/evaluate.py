@@ -4,14 +4,18 @@ results.json, details.json, predictions.parquet.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.scoring.decision_rules import log_prior
+from behaviorlm.training.balance import class_weights, shown_counts
+from behaviorlm.training.config import LossConfig
 from behaviorlm_ray import storage
 from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.evaluation.comparison import Resampling, compare
@@ -34,7 +38,7 @@ from behaviorlm_ray.pipeline.run import Run, plain
 from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.scoring_work import plain_warnings
 from behaviorlm_ray.pipeline.select import SUMMARY, drawn, select
-from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.pipeline.settings import RunSettings, with_changed_keys
 from behaviorlm_ray.preparation.few_shots import few_shot_counts, few_shots_in_words
 from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
@@ -51,7 +55,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 11
+VERSION = 12
 
 RESULTS = "results.json"
 DETAILS = "details.json"
@@ -142,8 +146,7 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
     trained_on = _trained_on(made, log, settings)
     for arm in settings.evaluation.arms:
         counts = trained_on[arm]
-        mix = None if counts is None else log_prior(np.array(counts, np.int64))
-        scores[arm] = replace(arm_scores(made[arm], log, samples), mix=mix)
+        scores[arm] = replace(arm_scores(made[arm], log, samples), mix=training_mix(settings, arm, counts))
         retention[arm] = json.loads(storage.read_text(made[arm].folder / RETENTION))
     evaluation = settings.evaluation
     of_training = log_prior(counts_of(log, rows_of_split(log, "train")))
@@ -173,6 +176,26 @@ def _evaluate(folder: StageFolder, made: Made, settings: RunSettings) -> StageRe
     rows = {"test": count(samples.test), "validation": count(samples.validation)}
     warnings = [*([] if few_told is None else [few_told]), *plain_warnings(settings, log)]
     return StageResult(rows=rows, warnings=[*warnings, *comparison.warnings, *asked.warnings()])
+
+
+def training_mix(settings: RunSettings, arm: str, counts: Sequence[int] | None) -> NDArray[np.float64] | None:
+    """Log shares of the behaviors in what an arm was last tuned on, as its loss weights and repeats them; float64[K].
+
+    counts: samples of each; None: not known.
+    """
+    if counts is None:
+        return None
+    loss = loss_of(settings, arm)
+    there = np.array(counts, np.int64)
+    shares = log_prior(shown_counts(there, loss.oversample))
+    if not loss.class_balance:
+        return shares
+    return normalize_label_scores((shares + np.log(class_weights(there, loss.class_balance)))[None])[0]
+
+
+def loss_of(settings: RunSettings, arm: str) -> LossConfig:
+    """The loss of the tunings of an arm."""
+    return with_changed_keys(settings, settings.all_arms[arm].values, f"arms.{arm}.values").loss
 
 
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:

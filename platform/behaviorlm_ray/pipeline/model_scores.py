@@ -28,6 +28,7 @@ def scoring_task(
         settings.execution.cpus_per_actor,
         settings.execution.tuning.use_gpu,
         normalization=settings.scoring.normalization,
+        temperature=1.0 if model is None else settings.loss.temperature,  # the base was tuned with none
         allow_plain=settings.execution.allow_plain,
     )
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from behaviorlm.files.data_only import data_only
 from behaviorlm.selection.difficulty import align_judges
@@ -123,8 +124,10 @@ def ordering(table: pa.Table, measure: str) -> np.ndarray:
     return align_judges(values, table["behavior"].to_numpy(), table["judge"].to_numpy())
 
 
-def selected_samples(log: PreparedLog, settings: RunSettings) -> int:
-    """How many samples the selection takes. Scores decide which, not how many. Raises DataError as `quotas` does."""
+def selected_samples(log: PreparedLog, settings: RunSettings) -> NDArray[np.int64]:
+    """How many samples of each behavior the selection takes, int64[K]. Scores decide which, not how many. Raises
+    DataError as `quotas` does.
+    """
     names = list(log.vocabulary.names)
     counts = np.bincount(gather(log, scored_rows(log, settings), "behavior"), minlength=len(names))
-    return int(quotas(counts, log.vocabulary.is_anchor, names, settings.selection).sum())
+    return quotas(counts, log.vocabulary.is_anchor, names, settings.selection)

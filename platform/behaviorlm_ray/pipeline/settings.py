@@ -262,9 +262,9 @@ class RunSettings(Settings):
             raise ValueError(f"name: {self.name!r} is a folder of all runs; choose another name")
         if self.split.by == "column" and not self.events.split_column:
             raise ValueError("split.by is 'column', so events.split_column must name the column")
-        if self.loss.tokens == "labels" and self.scoring.normalization != "trie":
+        if self.loss.tokens != "all" and self.scoring.normalization != "trie":
             raise ValueError(
-                f"loss.tokens is 'labels', so scoring.normalization must be 'trie', not "
+                f"loss.tokens is {self.loss.tokens!r}, so scoring.normalization must be 'trie', not "
                 f"{self.scoring.normalization!r}: what such a tuning leaves to other tokens has no meaning"
             )
         self._check_arms()

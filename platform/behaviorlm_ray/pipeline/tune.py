@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from behaviorlm.model.allowed_tokens import allowed_tokens
 from behaviorlm.prompts.config import AuxiliarySource
-from behaviorlm.timelines.parts import tokens_of_labels
-from behaviorlm.training.config import LossConfig
+from behaviorlm.timelines.parts import labels_with_terminator, tokens_of_labels
+from behaviorlm.training.balance import shown_counts
 from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.costs import tuning_cost
@@ -16,7 +17,7 @@ from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import MODEL, Run, plain
 from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
 from behaviorlm_ray.pipeline.tuning_plan import TuningPlan, described_steps
-from behaviorlm_ray.preparation.prepared_log import count
+from behaviorlm_ray.preparation.prepared_log import counts_of
 from behaviorlm_ray.stages.attempts import SCRATCH, StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
@@ -79,7 +80,8 @@ def tuning_stage(
     identity |= {} if tuning.stop_step is None else {"stop_step": tuning.stop_step}
     identity |= run.few_shot_identity if tuning.samples == "all" else {}
     identity |= run.few_anchors_identity if tuning.samples == "anchors" else {}
-    identity |= {} if run.settings.loss == LossConfig() else {"loss": plain(run.settings.loss)}
+    loss = run.settings.loss.model_dump(mode="json", exclude_defaults=True)
+    identity |= {"loss": loss} if loss else {}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
     identity |= {} if tuning.keep is None else {"keep_tail": plain(tuning.keep)}
     before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
@@ -95,11 +97,11 @@ def tuning_stage(
             return None
         log = open_log(made["prepared"], run.settings)
         rows = training_rows(log, tuning.samples, tuning.half, None)
-        keep = tuning.keep
-        kept = 0.0 if keep is None else keep.share * kept_tokens(log, keep)
+        kept = 0.0 if (keep := tuning.keep) is None else keep.share * kept_tokens(log, keep)
         packs = packs_a_step(log.parts, rows, log.prompt, tuning.config, kept)
         told = idle_workers(packs, run.settings.execution.tuning.workers, tuning.config)
-        return described_steps(tuning, count(rows)) + told
+        shown = shown_counts(counts_of(log, rows), run.settings.loss.oversample)
+        return described_steps(tuning, int(shown.sum())) + told
 
     return Stage(
         name=name,
@@ -141,7 +143,7 @@ def _tune(
     begun = made.get("start")
     model_source, schedule_source = _sources(made, run, tuning, sources)
     # here, so that it is made once, and what is wrong shows before workers start
-    schedule = schedule_source()
+    schedule, balance = schedule_source.made()
     steps, cap_exceeded = len(schedule), schedule.cap_exceeded
     scratch = folder.output / SCRATCH
     with storage.writing_file(scratch / SCHEDULE) as path:
@@ -150,7 +152,7 @@ def _tune(
     tuned = tune(
         TuningTask(
             build_model=model_source,
-            open_schedule=replace(schedule_source, stored=scratch / SCHEDULE),
+            open_schedule=replace(schedule_source, stored=(scratch / SCHEDULE, balance)),
             save_model=_save,
             config=config,
             execution=settings.execution.tuning,
@@ -185,7 +187,7 @@ def _sources(
     from behaviorlm_ray.tuning.inputs import MixedSource, ModelSource, ScheduleSource
     from behaviorlm_ray.tuning.tail_source import TailSource
 
-    settings, config = run.resolved, tuning.config
+    settings, config, loss = run.resolved, tuning.config, run.settings.loss
     log = open_log(made["prepared"], settings)
     begun = made.get("start")
     mixed = [
@@ -200,11 +202,15 @@ def _sources(
         1 + len(mixed) + (tail is not None),
         config.seed,
         settings.execution.allow_plain,
-        tokens_of_labels(log.prompt) if settings.loss.tokens == "labels" else None,
+        None if loss.tokens == "all" else tokens_of_labels(log.prompt),
         tail,
+        allowed_tokens(labels_with_terminator(log.prompt), loss.temperature)
+        if loss.tokens == "allowed"
+        else None,
+        loss.focal,
     )
     selection = made["selection"].folder / SELECTION if "selection" in made else None
-    return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config, tail)
+    return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config, tail, loss)
 
 
 def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:

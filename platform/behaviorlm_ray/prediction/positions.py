@@ -87,11 +87,13 @@ def histories(lines: Timelines, chosen: Sequence[int], artifact: Artifact) -> li
     before = lines.now.column_names
     shown = lines.events.select([name for name in lines.events.column_names if name not in ("user", "order")])
     context = lines.events.select(before)
-    longest = max(artifact.prompt.max_events, artifact.counting.order + 1 if artifact.counting else 0)
+    counting = artifact.counting
+    longest = max(artifact.prompt.max_events, counting.order + 1 if counting else 0)
+    is_whole = artifact.prompt.profile or (counting is not None and counting.habits is not None)
     found = []
     for place in chosen:
         begin, row = int(lines.begin[place]), int(lines.next_row[place])
-        seen = row - begin if artifact.prompt.profile else min(row - begin, longest)
+        seen = row - begin if is_whole else min(row - begin, longest)
         now = context.slice(row, 1) if lines.has_next[place] else _now(lines, row - 1, row > begin)
         found.append(History(shown.slice(row - seen, seen), np.arange(seen), now, row - begin - seen))
     return found

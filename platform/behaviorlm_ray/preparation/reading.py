@@ -17,6 +17,7 @@ from behaviorlm.events.log import Piece
 from behaviorlm.files.data_only import data_only
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.log_files.identity import look_alike_keys
+from behaviorlm.timelines.sample_ids import digests
 from behaviorlm.timelines.splits import check_rows
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.log_source import Batches, write_quarantine
@@ -122,7 +123,6 @@ def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
 def parts_of_users(users: pa.Array, partitions: int) -> NDArray[np.uint16]:
     """The part of each user, by a hash of what users that look alike have in common; uint16[n]."""
     encoded = users.dictionary_encode()
-    keys = look_alike_keys(encoded.dictionary).to_pylist()
-    hashed = b"".join([hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys])
+    hashed = b"".join(digests(hashlib.blake2b(digest_size=8), look_alike_keys(encoded.dictionary)))
     part = (np.frombuffer(hashed, ">u8") % np.uint64(partitions)).astype(np.uint16)
     return part[encoded.indices.to_numpy()]

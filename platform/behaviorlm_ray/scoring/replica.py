@@ -43,9 +43,9 @@ class ScoringTask:
     """What a replica needs: the prepared log, the model (`trained` None: the base), and how to run it.
 
     measures: write the difficulty measures of each sample instead of all its label scores. owner: what the scores are
-    of, written into their files. normalization: of the label scores. questions: score these, each alone, instead of
-    samples; a window (0, rows) is then rows of them that go through the model together. allow_plain: whether the model
-    may run as plain sequences.
+    of, written into their files. normalization, temperature: see `label_scorer`. questions: score these, each alone,
+    instead of samples; a window (0, rows) is then rows of them that go through the model together. allow_plain: whether
+    the model may run as plain sequences.
     """
 
     log: PreparedLog
@@ -57,6 +57,7 @@ class ScoringTask:
     use_gpu: bool
     owner: str = ""
     normalization: Normalization = "full"
+    temperature: float = 1.0
     allow_plain: bool = True
     questions: TokenRuns | None = None
 
@@ -82,7 +83,7 @@ def open_scorer(task: ScoringTask) -> LabelScorer:
     """The scorer of a task's model for the names of its vocabulary."""
     model, attention = open_model(task)
     labels = labels_with_terminator(task.log.prompt)
-    return label_scorer(model, attention, labels, task.max_tokens, task.normalization)
+    return label_scorer(model, attention, labels, task.max_tokens, task.normalization, task.temperature)
 
 
 class Replica:

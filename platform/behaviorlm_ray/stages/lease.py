@@ -40,6 +40,11 @@ class LeaseRecord:
         return f"process {self.process} on {self.machine.partition('/')[0]} (since {since})"
 
 
+_KINDS: dict[str, Any] = {
+    field.name: (float, int) if field.type is float else field.type for field in fields(LeaseRecord)
+}
+
+
 class Lease:
     """A lease that is held: renewed by the host's clock until `release`, or until the process ends.
 
@@ -180,10 +185,7 @@ def decode_record(content: bytes) -> LeaseRecord | None:
         record = LeaseRecord(**json.loads(content))
     except (ValueError, TypeError):
         return None
-    kinds: dict[str, Any] = {
-        field.name: (float, int) if field.type is float else field.type for field in fields(LeaseRecord)
-    }
-    return record if all(isinstance(value, kinds[name]) for name, value in vars(record).items()) else None
+    return record if all(isinstance(value, _KINDS[name]) for name, value in vars(record).items()) else None
 
 
 def _encode(record: LeaseRecord) -> bytes:

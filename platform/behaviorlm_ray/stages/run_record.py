@@ -5,7 +5,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from behaviorlm_ray import storage
 from behaviorlm_ray.storage import Location
@@ -49,7 +49,7 @@ class RunRecord:
         while True:
             current = storage.read_bytes(path)
             asked = (None if current is None else decode_asked(current)) or Asked()
-            content = json.dumps(asdict(change(asked))).encode()
+            content = json.dumps(vars(change(asked))).encode()
             if current is None:
                 written = storage.write_exclusive(path, content)
             else:

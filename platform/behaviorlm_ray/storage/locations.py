@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -46,7 +46,7 @@ class S3Location:
                 if path == relative or path.startswith(below)
             }
         key = f"{self.key}/{relative}" if self.key else relative
-        return replace(self, key=key, digests=digests)
+        return S3Location(self.bucket, key, self.patience_seconds, digests)
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class S3Location:
     @property
     def parent(self) -> "S3Location":
         """The place above; of the bucket, the bucket itself."""
-        return replace(self, key=self.key.rpartition("/")[0], digests=None)
+        return S3Location(self.bucket, self.key.rpartition("/")[0], self.patience_seconds)
 
     @property
     def parents(self) -> list["S3Location"]:

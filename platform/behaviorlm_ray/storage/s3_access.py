@@ -116,19 +116,17 @@ def patiently(
     Errors that pass (5xx, slow-down, time-outs, resets, no connection) are met with pauses that grow and vary.
     Raises StorageError in words; ClientErrors of missing keys and failed conditions go on as they are.
     """
-    renewed = False
 
     def attempt(repeats: int) -> T:
-        nonlocal renewed
-        used = client()
-        try:
-            return operation(used, repeats > 0)
-        except boto.ClientError as error:
-            if renewed or error_code(error) not in EXPIRED_CODES:
-                raise
-            was_sent = repeats > 0 or was_repeated(error)
-        renewed = True
-        return operation(_renewed(used), was_sent)
+        used, is_new, was_sent = client(), False, repeats > 0
+        while True:
+            try:
+                return operation(used, was_sent)
+            except boto.ClientError as error:
+                if is_new or error_code(error) not in EXPIRED_CODES:
+                    raise
+                was_sent = was_sent or was_repeated(error)
+            used, is_new = _renewed(used)
 
     def judge(error: Exception, repeats: int, is_over: bool) -> str:
         if not isinstance(error, boto.BotoCoreError | boto.ClientError):
@@ -143,14 +141,16 @@ def patiently(
     return repeat_patiently(attempt, judge, place.patience_seconds, CLOCK, deadline)
 
 
-def _renewed(expired: Any) -> Any:
-    """A client that has looked for credentials since this one did: whoever renews them in a file is found by a new
-    session only. Of threads whose requests were refused together, the first makes it.
+def _renewed(expired: Any) -> tuple[Any, bool]:
+    """A client that has looked for credentials since this one did, and whether it did so now: whoever renews them in a
+    file is found by a new session only. Of threads whose requests were refused together, the first makes it; what it
+    found may have expired, too, until another is refused.
     """
     with _renewing:
-        if client() is expired:
+        is_newest = client() is expired
+        if is_newest:
             _client.cache_clear()
-        return client()
+        return client(), is_newest
 
 
 def error_code(error: BaseException | None) -> str:

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.identity import (
+    _look_alike_keys,
     behavior_name,
     behavior_names,
     identities,
+    is_missing,
+    look_alike_keys,
     look_alikes,
     refuse_lost_digits,
     suspected_nulls,
@@ -186,3 +189,22 @@ def test_texts_of_missing_values_are_told_from_others() -> None:
     surely, maybe = suspected_nulls(pa.array(sure + perhaps + others))
     assert surely.tolist() == [True] * 8 + [False] * 10
     assert maybe.tolist() == [False] * 8 + [True] * 4 + [False] * 6
+
+
+@given(st.lists(st.text(st.sampled_from("0aA9z -_.,é\t"), max_size=4)))
+def test_names_that_are_their_own_key_have_the_key_that_the_rules_give(names: list[str]) -> None:
+    texts = pa.array(names, pa.string())
+    assert look_alike_keys(texts).equals(_look_alike_keys(texts))
+
+
+@given(
+    st.lists(st.text(st.sampled_from(" N-1.0a\t{é\u200b"), max_size=4)), st.sampled_from(["N", "-1", "a "])
+)
+def test_what_is_missing_is_missing_before_the_rules_or_after(names: list[str], null_value: str) -> None:
+    texts = pa.array(names, pa.string())
+    all_kept = identities(texts, ["none"])
+    expected = [
+        name is None or bool(is_missing(pa.array([before, name]), [null_value]).to_pylist().count(True))
+        for before, name in zip(names, all_kept.text.to_pylist(), strict=True)
+    ]
+    assert identities(texts, [null_value]).text.is_null().to_pylist() == expected

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from behaviorlm.baselines import timeline_arrays
+from behaviorlm.baselines.habits import Habits
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.adapters import add_adapter
 from behaviorlm.model.base_model import load_model, load_tokenizer, max_positions
@@ -113,6 +114,7 @@ def write_artifact(
     prompt: PromptConfig = PROMPT,
     calibration: Calibration | None = None,
     normalization: Normalization = "full",
+    habits: Habits | None = None,
 ) -> Artifact:
     """An artifact of any kind, its adapter random."""
     folder.mkdir(parents=True)
@@ -138,7 +140,7 @@ def write_artifact(
     if kind != "model":
         counts, kept, dropped = without_rare(made_counts()[0])
         write_counts(counts, folder)
-        counting = Counting(order=3, minimum=5, kept=kept, dropped=dropped)
+        counting = Counting(order=3, minimum=5, kept=kept, dropped=dropped, habits=habits)
     behaviors = [
         Behavior(name=name, count=count, group="anchor" if count > 40 else "tail")
         for name, count in zip(NAMES, COUNTS, strict=True)

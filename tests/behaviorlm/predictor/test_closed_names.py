@@ -53,7 +53,7 @@ def brute_force(model: BehaviorModel, names: list[str]) -> dict[str, float]:
             following = sorted({o[at] for o in labels if len(o) > at and o[:at] == label[:at]})
             with torch.inference_mode():
                 logits = language.model(torch.tensor([prompt + label[:at]])).logits[0, -1].double()[following]
-            total += float(logits.log_softmax(-1)[following.index(label[at])])
+            total += float((logits / model.artifact.temperature).log_softmax(-1)[following.index(label[at])])
         found[name] = float(np.exp(total))
     return found
 
@@ -83,6 +83,18 @@ def test_new_names_part_from_the_vocabulary_s_own(model: BehaviorModel) -> None:
     whole = sum(expected[name] for name in among)
     found = by_name(model, allow=among, new_names=new)
     assert found == pytest.approx({name: expected[name] / whole for name in among}, abs=1e-6)
+
+
+def test_a_folder_answers_at_its_temperature(folder: Path) -> None:
+    stored = json.loads((folder / DESCRIPTION).read_text())
+    at_one = BehaviorModel.load(folder, device="cpu")
+    softer = folder.parent / "softer"
+    shutil.copytree(folder, softer)
+    (softer / DESCRIPTION).write_text(json.dumps(stored | {"temperature": 3.0}))
+    model = BehaviorModel.load(softer, device="cpu")
+    found = by_name(model)
+    assert found == pytest.approx(brute_force(model, list(NAMES)), abs=1e-6)
+    assert max(abs(found[name] - value) for name, value in by_name(at_one).items()) > 0.01
 
 
 def test_a_folder_that_says_nothing_of_it_is_normalized_in_full(folder: Path) -> None:

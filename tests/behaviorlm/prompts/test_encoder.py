@@ -311,3 +311,14 @@ def test_segments_of_a_spacing_tokenizer_join_without_extra_spaces() -> None:
     whole = tokenizer("\nWed: Light on (hall)\n", add_special_tokens=False)["input_ids"]
     start = tokenizer("\n", add_special_tokens=False)["input_ids"]
     assert lines[0] == whole[len(start) :]
+
+
+@pytest.mark.parametrize("context", [{}, {"day": ["Wed", "Thu", None] * 20}])
+def test_rows_that_are_equal_have_the_tokens_that_each_has_alone(
+    chat_tokenizer: PreTrainedTokenizerFast, context: dict[str, list[str | None]]
+) -> None:
+    encoder = PromptEncoder(chat_tokenizer, TASK)
+    table = events_table(["lamp on", "pay", "lamp on", "", "camera on"] * 12, context, {})
+    for encode in (encoder.encode_lines, encoder.encode_questions):
+        alone = [encode(table.slice(row, 1)).to_pylist()[0] for row in range(len(table))]
+        assert encode(table).to_pylist() == alone

@@ -118,14 +118,28 @@ def test_the_probabilities_of_all_labels_sum_to_one_however_many_there_are(numbe
         assert scores[chosen] == pytest.approx(score_of(model, prompt, labels, int(chosen)), abs=1e-4)
 
 
-def score_of(model: Any, prompt: np.ndarray, labels: list[np.ndarray], chosen: int) -> float:
+@pytest.mark.parametrize("temperature", [0.4, 2.5])
+@pytest.mark.parametrize("max_tokens", [1000, 7])
+def test_logits_are_divided_by_the_temperature_at_each_choice(temperature: float, max_tokens: int) -> None:
+    random = np.random.default_rng(3)
+    labels, model = names(random, 12, tokens=5), tiny_model(CONFIGS["gpt2"], 3).double()
+    prompt = random_tokens(random, 6, 6)
+    scorer = label_scorer(model, choose_attention(model), labels, max_tokens, "trie", temperature)
+    scores = scorer.score(lambda writer: [writer.leaf(prompt)])[0]
+    wanted = [score_of(model, prompt, labels, chosen, temperature) for chosen in range(len(labels))]
+    assert scores == pytest.approx(wanted, abs=2e-6)
+
+
+def score_of(
+    model: Any, prompt: np.ndarray, labels: list[np.ndarray], chosen: int, temperature: float = 1.0
+) -> float:
     label, total = labels[chosen].tolist(), 0.0
     for at in range(len(label)):
         following = sorted({int(o[at]) for o in labels if len(o) > at and o[:at].tolist() == label[:at]})
         sequence = torch.tensor([*prompt.tolist(), *label[:at]])[None]
         with torch.no_grad():
             logits = model(input_ids=sequence).logits[0, -1].double()[following]
-        total += float(torch.log_softmax(logits, 0)[following.index(label[at])])
+        total += float(torch.log_softmax(logits / temperature, 0)[following.index(label[at])])
     return total
 
 

@@ -181,21 +181,21 @@ def test_sample_ids_are_those_of_the_definition_in_plain_integers() -> None:
             first = mixed((int.from_bytes(key[:8], "little") + position * 0x9E3779B97F4A7C15) % 2**64)
             second = mixed(int.from_bytes(key[8:], "little") ^ first)
             expected.append(first.to_bytes(8, "little") + second.to_bytes(8, "little"))
-    assert sample_ids("test", ["ü", ""], np.array([3, 2])).to_pylist() == expected
+    assert sample_ids("test", pa.array(["ü", ""], pa.string()), np.array([3, 2])).to_pylist() == expected
 
 
 def test_sample_ids_never_coincide_for_texts_that_join_alike() -> None:
     ids = [
-        *sample_ids("ab", ["c", "cd"], np.array([1000, 1000])).to_pylist(),
-        *sample_ids("a", ["bc", "bcd"], np.array([1000, 1000])).to_pylist(),
-        *sample_ids("", ["abc", ""], np.array([1000, 1000])).to_pylist(),
+        *sample_ids("ab", pa.array(["c", "cd"], pa.string()), np.array([1000, 1000])).to_pylist(),
+        *sample_ids("a", pa.array(["bc", "bcd"], pa.string()), np.array([1000, 1000])).to_pylist(),
+        *sample_ids("", pa.array(["abc", ""], pa.string()), np.array([1000, 1000])).to_pylist(),
     ]
     assert len(set(ids)) == 6000
-    assert sample_ids("x", [], np.zeros(0, dtype=np.int64)).to_pylist() == []
+    assert sample_ids("x", pa.array([], pa.string()), np.zeros(0, dtype=np.int64)).to_pylist() == []
 
 
 def test_bits_of_sample_ids_are_even() -> None:
-    ids = sample_ids("test", ["u", "v"], np.array([20_000, 20_000]))
+    ids = sample_ids("test", pa.array(["u", "v"], pa.string()), np.array([20_000, 20_000]))
     bits = np.unpackbits(np.frombuffer(b"".join(ids.to_pylist()), dtype=np.uint8).reshape(-1, 16), axis=1)
     # Five standard deviations of the share of ones among 40,000.
     np.testing.assert_allclose(bits.mean(axis=0), 0.5, atol=0.0125)

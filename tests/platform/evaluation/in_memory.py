@@ -1,12 +1,14 @@
 """The comparison computed with all scores in memory at once: what evaluation in batches is held against."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from behaviorlm.baselines import fit_baselines, timeline_arrays
+from behaviorlm.baselines import TimelineArrays, fit_baselines, timeline_arrays
+from behaviorlm.baselines.weights import CONCENTRATION_GRID
 from behaviorlm.metrics import (
     Outcomes,
     paired_difference,
@@ -73,7 +75,43 @@ def counted(log: PreparedLog) -> dict[str, Both]:
     columns = [name for name in table.column_names if name.startswith("before.")]
     markov = without_rare(fit_counts(timelines, columns))[0].markov
     roomy = replace(timelines, contexts=timelines.contexts + 1)
-    return found | {"counts": (markov.predict(roomy, asked[0]), markov.predict(roomy, asked[1]))}
+    anybody = [shares(markov.predict(roomy, rows)) for rows in asked]
+    pasts = [past_counts_of(timelines, rows) for rows in asked]
+    targets = timelines.behavior[asked[0]]
+    seen, rows = targets >= 0, np.arange(len(targets))
+
+    def likelihood(pair: tuple[float, ...]) -> float:
+        said = with_habits(anybody[0], pasts[0], pair)
+        return float(np.log(said[rows, targets][seen]).mean())
+
+    best = max(product(CONCENTRATION_GRID[::-1], repeat=2), key=likelihood)
+    validation, test = (
+        np.log(with_habits(of, past, best)).astype(np.float32)
+        for of, past in zip(anybody, pasts, strict=True)
+    )
+    return found | {"counts": (validation, test)}
+
+
+def past_counts_of(timelines: TimelineArrays, rows: np.ndarray) -> np.ndarray:
+    """How often each behavior is in the past of a row, and how often it followed there what came last; [2, n, K]."""
+    found = np.zeros((2, len(rows), timelines.behaviors))
+    for place, row in enumerate(rows):
+        past = timelines.behavior[timelines.user_start[row] : row].tolist()
+        for before, event in zip([None, *past], past, strict=False):
+            if event >= 0:
+                found[0, place, event] += 1
+                found[1, place, event] += before is not None and before == past[-1]
+    return found
+
+
+def with_habits(anybody: np.ndarray, past: np.ndarray, pair: tuple[float, ...]) -> np.ndarray:
+    """Shares of the past mixed in, the more the longer it is: first of all of it, then of what followed the last."""
+    for counts, concentration in zip(past, pair, strict=True):
+        size = counts.sum(axis=1, keepdims=True)
+        own = counts / np.maximum(size, 1)
+        weight = size / (size + concentration)
+        anybody = weight * own + (1 - weight) * anybody
+    return anybody
 
 
 def shares(scores: np.ndarray) -> np.ndarray:

@@ -376,3 +376,19 @@ def test_a_fully_tuned_model_is_exported_whole(
     assert any(line.startswith("checked on 32 held-out samples") for line in lines)
     assert not (tmp_path / "out" / "base").exists()
     assert sum(behavior.trained_on or 0 for behavior in artifact.behaviors) == sum(artifact.counts)
+
+
+def test_a_temperature_of_the_loss_is_scored_with_and_exported(
+    small_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ("scoring.normalization=trie", "loss={tokens: allowed, temperature: 3.0}")
+    run = open_finished(str(finished_run(tmp_path, small_base, monkeypatch, *keys).output_folder))
+    assert (run.temperature("one_stage"), run.temperature("untuned")) == (3.0, 1.0)
+    artifact, _ = exported(
+        run, tmp_path / "tuned", "one_stage"
+    )  # it checks the folder's scores with the run's
+    assert artifact.temperature == 3.0
+    assert exported(run, tmp_path / "base", "untuned")[0].temperature == 1.0
+    monkeypatch.setattr(FinishedRun, "temperature", lambda *_: 1.0)
+    with pytest.raises(ModelError, match="does not score as the run did"):
+        exported(run, tmp_path / "other", "one_stage")

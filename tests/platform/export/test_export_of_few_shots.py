@@ -1,12 +1,16 @@
 """A predictor of few shots answers with probabilities at the natural prior, from its folder alone."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from behaviorlm.baselines.habits import Habits
 from behaviorlm.predictor.artifact import Artifact, FusedPredictor
 from behaviorlm.predictor.behavior_model import BehaviorModel, Choices
+from behaviorlm.predictor.histories import History
 from behaviorlm_ray.export.exporting import ExportPlan, export, prepared_histories
 from behaviorlm_ray.export.finished_run import FinishedRun, open_finished
 from behaviorlm_ray.preparation.prepared_log import counts_of, rows_of_split
@@ -19,6 +23,24 @@ def run(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedR
         root = tmp_path_factory.mktemp("few")
         made = finished_run(root, small_base, monkeypatch, "few_shot.tail_samples=3")
     return open_finished(str(made.output_folder))
+
+
+def by_counting(
+    model: BehaviorModel, histories: list[History], back: np.ndarray, habits: Habits
+) -> np.ndarray:
+    """Back-off brought to the natural prior, and then the habits in each history; float64[n, K]."""
+    counts, names = model.parts.counts, model.artifact.names
+    assert counts is not None
+    pasts = [[names.index(name) for name in one.events["behavior"].to_pylist()] for one in histories]
+    contexts = counts.context_codes(pa.concat_tables([one.now for one in histories]))
+    said = np.exp(counts.log_probabilities(pasts, contexts).astype(np.float64)) * back
+    said /= said.sum(axis=1, keepdims=True)
+    for row, past in enumerate(pasts):
+        followed = [two for one, two in itertools.pairwise(past) if one == past[-1]]
+        for events, concentration in ((past, habits.of_user), (followed, habits.of_last)):
+            counted = np.bincount(np.array(events, np.int64), minlength=len(names))
+            said[row] = (counted + concentration * said[row]) / (len(events) + concentration)
+    return said
 
 
 def shares(counts: np.ndarray) -> np.ndarray:
@@ -45,9 +67,10 @@ def test_a_folder_brings_probabilities_back_as_the_run_does(
         scores = model.parts.label_scores(histories).astype(np.float64)
         parts.append(np.exp(scores - scores.max(axis=1, keepdims=True)) * back)
     if "counts" in name:
-        natural = artifact.to_natural
+        natural, counting = artifact.to_natural, artifact.counting
         assert natural is not None and natural.counts is not None
-        parts.append(np.exp(model.parts.counts_of(histories).astype(np.float64)) * np.exp(natural.counts))
+        assert counting is not None and counting.habits is not None
+        parts.append(by_counting(model, histories, np.exp(natural.counts), counting.habits))
     probabilities = [part / part.sum(axis=1, keepdims=True) for part in parts]
     expected = probabilities[0]
     if len(probabilities) == 2:

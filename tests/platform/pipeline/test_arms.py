@@ -106,6 +106,16 @@ def test_every_preset_is_a_valid_arm(data: dict[str, Any]) -> None:
             "arms={x: {tuning: ab_tuned, values: {loss.tokens: labels}}}",
             ["arms.x.values", "loss.tokens", "scoring.normalization must be 'trie', not 'full'"],
         ),
+        ("loss.tokens=allowed", ["loss.tokens is 'allowed'", "must be 'trie', not 'full'"]),
+        (
+            "loss={class_balance: 0.9, oversample: 0.5}",
+            ["class_balance (0.9) and oversample (0.5)", "set one of them to 0"],
+        ),
+        ("loss.temperature=2", ["temperature is 2", "tokens must be 'allowed', not 'all'"]),
+        ("loss={tokens: allowed, temperature: 0}", ["loss.temperature", "greater than 0"]),
+        ("loss.focal=-1", ["loss.focal", "greater than or equal to 0"]),
+        ("loss.class_balance=1", ["loss.class_balance", "less than 1"]),
+        ("loss.oversample=1.5", ["loss.oversample", "less than or equal to 1"]),
         ("arms={x: {tuning: ab_tuned, values: {auxiliary.3.weight: 1}}}", ["arms.x.values", "'3'"]),
     ],
 )

@@ -113,6 +113,23 @@ def test_a_loss_identifies_what_is_tuned_and_what_follows_from_it_only() -> None
     assert recipes("scoring.normalization=trie", "loss.tokens=all") == trie
     kept = {"prepare", "conversations", "predict_untuned", "validate_untuned"}
     assert {name for name, recipe in trie.items() if labels[name] == recipe} == kept
+    defaults = ["temperature=1.0", "focal=0", "class_balance=0.0", "oversample=0"]
+    assert recipes("scoring.normalization=trie", *(f"loss.{key}" for key in defaults)) == trie
+    assert recipes("loss.focal=0.0") == recipes()
+    allowed = ("scoring.normalization=trie", "loss.tokens=allowed")
+    losses = [labels, recipes(*allowed), recipes(*allowed, "loss.temperature=2")]
+    for key in (
+        "focal=2",
+        "focal=1",
+        "class_balance=0.9",
+        "class_balance=0.99",
+        "oversample=0.5",
+        "oversample=1",
+    ):
+        losses.append(recipes("scoring.normalization=trie", f"loss.{key}"))
+    for loss in losses:
+        assert {name for name, recipe in trie.items() if loss[name] == recipe} == kept
+    assert len({loss["one_stage"] for loss in losses}) == len(losses)
 
 
 def test_a_pull_identifies_a_tuning_and_what_follows_from_it_and_its_reference_by_the_samples_only() -> None:

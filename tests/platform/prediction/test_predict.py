@@ -10,6 +10,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from behaviorlm.baselines.habits import Habits
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.predictor.artifact import read_artifact
 from behaviorlm.predictor.behavior_model import BehaviorModel
@@ -57,7 +58,7 @@ def asked_one_by_one(model: BehaviorModel, place: int, position: int, k: int) ->
     )
 
 
-@pytest.mark.parametrize("kind", ["counts", "fused"])
+@pytest.mark.parametrize("kind", ["counts", "habits", "fused"])
 def test_every_row_is_what_the_model_says_of_the_same_history(
     kind: str, counting: Path, small_base: Path, log: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +66,9 @@ def test_every_row_is_what_the_model_says_of_the_same_history(
     if kind == "fused":
         folder = tmp_path / kind
         write_artifact(folder, small_base, kind)
+    if kind == "habits":
+        folder = tmp_path / kind
+        write_artifact(folder, Path(), "counts", habits=Habits(of_user=3, of_last=1))
     summary = predicted(settings(folder, log, tmp_path / "out", every=True, k=3))
     model = BehaviorModel.load(folder, device="cpu")
     rows = rows_of(tmp_path / "out").to_pylist()

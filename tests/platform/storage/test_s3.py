@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.storage import S3Location, s3_objects, s3_transfers
+from behaviorlm_ray.storage import S3Location, s3_access, s3_objects, s3_transfers
 from tests.platform.s3_faults import FaultyProxy
 
 CONTENT = b"content " * 1000
@@ -329,6 +331,24 @@ def test_credentials_renewed_in_a_file_are_found_without_a_restart(
     proxy.plan("ExpiredToken", status=400)
     assert storage.read_bytes(s3_root / "file") == b"x"
     assert proxy.happened == ["ExpiredToken"]
+
+
+def test_credentials_that_expired_twice_while_a_request_was_on_its_way_are_looked_for_again(
+    s3_root: S3Location,
+) -> None:
+    """What another request found after the first expiry may have expired, too, when this one is answered."""
+    asked: list[object] = []
+
+    def operation(client: Any, is_repeated: bool) -> str:
+        asked.append(client)
+        if len(asked) == 1:
+            s3_access._renewed(client)
+        if len(asked) < 3:
+            raise ClientError({"Error": {"Code": "ExpiredToken"}}, "GetObject")
+        return "read"
+
+    assert s3_access.patiently(s3_root, "read", operation) == "read"
+    assert len({id(client) for client in asked}) == 3
 
 
 def test_checksums_are_those_of_the_content(s3_root: S3Location) -> None:

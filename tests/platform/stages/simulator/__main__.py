@@ -1,6 +1,7 @@
 """Play worlds of the commit protocol, from seeds: python -m tests.platform.stages.simulator --schedules 1000000.
 
-What is wrong is printed with its seed; --seed plays that world alone and tells each change of the bucket.
+What is wrong is printed with its seed; --seed plays that world alone and tells each change of the bucket. With --record
+each block of seeds is a line of a file, and the same command goes on where it was cut short.
 """
 
 import argparse
@@ -10,28 +11,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from pathlib import Path
 
+from tests.platform.stages.simulator.record import Played, Record
 from tests.platform.stages.simulator.watch import Violation
 from tests.platform.stages.simulator.weather import play
 
-SHARD = 500
-
-
-@dataclass
-class Played:
-    """What a number of worlds came to."""
-
-    worlds: int = 0
-    steps: int = 0
-    states: set[int] = field(default_factory=set)
-    kinds: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
+BLOCK = 1000
 
 
 def play_some(seeds: range) -> Played:
     """Play these worlds. Nothing is raised: what is wrong is told."""
-    played = Played()
+    played, states, begun = Played(seeds.start), set[int](), time.process_time()
     for seed in seeds:
         played.worlds += 1
         try:
@@ -40,8 +31,9 @@ def play_some(seeds: range) -> Played:
             played.wrong.append(str(violation))
             continue
         played.steps += outcome.steps
-        played.states |= outcome.states
+        states |= outcome.states
         played.kinds.update(outcome.kinds)
+    played.states, played.cpu_seconds = len(states), round(time.process_time() - begun, 2)
     return played
 
 
@@ -53,28 +45,42 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=10_000, help="how many worlds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="how many at once")
+    parser.add_argument("--record", type=Path, help="the file that keeps what was played")
     parser.add_argument("--seed", type=int, help="one world alone, with each change of its bucket")
     options = parser.parse_args()
     if options.seed is not None:
         return show(options.seed)
-    begun, total = time.monotonic(), Played()
-    for part in _shards(options.first, options.schedules, options.processes):
-        total.worlds += part.worlds
-        total.steps += part.steps
-        total.states |= part.states
-        total.kinds += part.kinds
-        total.wrong += part.wrong
-        for line in part.wrong:
-            print(line, flush=True)
-        speed = total.worlds / (time.monotonic() - begun)
-        print(
-            f"{total.worlds:,} worlds, {total.steps:,} steps, {len(total.states):,} states, {len(total.wrong)} wrong, "
-            f"{speed:.0f} worlds/s",
-            end="\r",
-            flush=True,
-        )
-    print("\n" + ", ".join(f"{kind} {count:,}" for kind, count in total.kinds.most_common()))
-    return 1 if total.wrong else 0
+    record = Record(options.record)
+    if record.others:
+        print(f"{options.record}: {record.others:,} worlds of other code do not count; all are played anew")
+    last = options.first + options.schedules
+    seeds = [range(start, min(start + BLOCK, last)) for start in range(options.first, last, BLOCK)]
+    blocks = [record.played[key] for one in seeds if (key := (one.start, len(one))) in record.played]
+    _show(blocks)
+    for block in _played(
+        [one for one in seeds if (one.start, len(one)) not in record.played], options.processes
+    ):
+        record.add(block)
+        blocks.append(block)
+        _show(blocks)
+    kinds = sum((block.kinds for block in blocks), Counter[str]())
+    print("\n" + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common()))
+    wrong = [line for block in blocks for line in block.wrong]
+    print("\n".join(wrong) or "nothing was wrong")
+    return 1 if wrong else 0
+
+
+def _show(blocks: list[Played]) -> None:
+    """A line of what there is so far. States are told apart within a block only: all of them would fill the memory."""
+    if not blocks:
+        return
+    worlds, seconds = sum(one.worlds for one in blocks), sum(one.cpu_seconds for one in blocks)
+    print(
+        f"{worlds:,} worlds, {sum(one.steps for one in blocks):,} steps, {sum(one.states for one in blocks):,} states, "
+        f"{sum(len(one.wrong) for one in blocks)} wrong, {worlds / max(seconds, 0.01):.0f} worlds/s of CPU",
+        end="\r",
+        flush=True,
+    )
 
 
 def show(seed: int) -> int:
@@ -87,12 +93,9 @@ def show(seed: int) -> int:
     return 0
 
 
-def _shards(first: int, number: int, processes: int) -> Iterator[Played]:
-    seeds = range(first, first + number)
-    shards = [seeds[start : start + SHARD] for start in range(0, number, SHARD)]
-    # Hashes of states are compared across processes: PYTHONHASHSEED is one for all that are forked.
+def _played(seeds: list[range], processes: int) -> Iterator[Played]:
     with multiprocessing.get_context("fork").Pool(processes) as pool:
-        yield from pool.imap_unordered(play_some, shards)
+        yield from pool.imap_unordered(play_some, seeds)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ production builds of several requests (a listing and many removals, a look and a
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
@@ -21,8 +20,7 @@ QUICK_ATTEMPTS = 3
 MISSING = object()
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """What the network does with one request. Seconds; None: lost.
 
     there: until it takes effect; back: from then until its answer is read; gives_up: after how long without an answer
@@ -45,8 +43,7 @@ class Network(Protocol):
         """How many seconds of what others did a listing does not show."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One change of an object: None where there is, or was, none."""
 
     time: float
@@ -203,12 +200,18 @@ class Client:
             def arrive(answers: list[Any] = answers) -> None:
                 answers.append(serve(process))
 
-            if delivery.there is not None:
-                world.at(delivery.there, arrive)
-            if delivery.there is not None and delivery.back is not None:
-                world.wait(world.time + delivery.there + delivery.back)
+            there, back = delivery.there, delivery.back
+            if there is not None and back is not None:
+                answered = world.time + there + back
+                if world.skips_to(world.time + there):
+                    arrive()
+                else:
+                    world.at(there, arrive)
+                world.wait(answered)
                 world.told((verb, key, _plain(answers[0])))
                 return answers[0], repeats
+            if there is not None:
+                world.at(there, arrive)
             world.wait(world.time + delivery.gives_up)
             world.told((verb, key, "silence"))
         raise EndpointConnectionError(endpoint_url="simulated")

@@ -2,18 +2,20 @@
 
 import io
 import random
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from unittest import mock
+from functools import cache, lru_cache
+from types import SimpleNamespace
+from typing import Any
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages import attempts, committing, finding
+from behaviorlm_ray.stages import attempts, committing, finding, lease, leftovers
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput, identify
 from behaviorlm_ray.stages.host import Host
+from behaviorlm_ray.stages.lease import decode_record
 from behaviorlm_ray.stages.manifests import decode_manifest
 from behaviorlm_ray.stages.run_record import RunRecord
 from behaviorlm_ray.stages.running import StageCall, run_group
@@ -34,6 +36,8 @@ STEPS = 2
 
 
 _decode_once = lru_cache(maxsize=64)(decode_manifest)  # each is read many times in a world
+record_of = lru_cache(maxsize=64)(decode_record)
+"""What a lease says."""
 
 
 class SimulatedClock:
@@ -67,7 +71,7 @@ class SimulatedClock:
         def stop() -> None:
             nonlocal is_stopped
             is_stopped = True
-            if task.baton is None:
+            if task.fiber is None:
                 task.has_ended = True
             else:
                 world.wait_for(task)
@@ -132,21 +136,28 @@ class Stage:
         """Production's requests come here, and what it prints goes nowhere. Requests of one call follow each other."""
         client = Client(self.bucket)
         _decode_once.cache_clear()
-        with ExitStack() as patches:
-            for module in (s3, s3_objects):
-                patches.enter_context(
-                    mock.patch.object(module, "in_threads", lambda work, items: [work(one) for one in items])
-                )
-            patches.enter_context(
-                mock.patch.object(attempts, "package_versions", dict)
-            )  # takes long to find out
-            for module in (finding, committing, removal, stage_states):
-                patches.enter_context(mock.patch.object(module, "decode_manifest", _decode_once))
-            patches.enter_context(mock.patch.object(stage_states.time, "sleep", self.clock.sleep))
-            patches.enter_context(mock.patch.object(s3_access, "client", lambda: client))
-            patches.enter_context(mock.patch.object(s3_access, "CLOCK", self.clock))
-            patches.enter_context(redirect_stdout(io.StringIO()))
-            yield
+        swapped: list[tuple[Any, str, Any]] = [
+            (attempts, "package_versions", dict),  # takes long to find out, as does the next
+            (leftovers, "traceback", SimpleNamespace(format_exception=lambda error: [repr(error)])),
+            (stage_states.time, "sleep", self.clock.sleep),
+            (s3_access, "client", lambda: client),
+            (s3_access, "CLOCK", self.clock),
+        ]
+        swapped += [(module, "in_threads", _one_by_one) for module in (s3, s3_objects)]
+        swapped += [
+            (module, "decode_manifest", _decode_once)
+            for module in (finding, committing, removal, stage_states)
+        ]
+        swapped += [(module, "decode_record", record_of) for module in (lease, stage_states)]
+        before = [(module, name, getattr(module, name)) for module, name, _ in swapped]
+        try:
+            for module, name, other in swapped:
+                setattr(module, name, other)
+            with redirect_stdout(io.StringIO()):
+                yield
+        finally:
+            for module, name, other in before:
+                setattr(module, name, other)
 
     def state(self) -> int:
         """A hash of all objects and of what each process has learned so far."""
@@ -159,11 +170,16 @@ class Stage:
             self.world.run()
 
 
+def _one_by_one(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    return [work(one) for one in items]
+
+
 def call_of(name: str, body: Callable[[StageFolder], StageResult]) -> StageCall:
     """A stage that is asked for."""
     return StageCall(name, 1, {}, {}, body)
 
 
+@cache
 def folder_of(name: str) -> S3Location:
     """Where it lies."""
     folder = identify(ROOT, name, 1, {}, {}).folder

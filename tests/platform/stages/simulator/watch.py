@@ -5,11 +5,10 @@ import json
 from functools import lru_cache
 
 from behaviorlm.errors import DataError, StorageError
-from behaviorlm_ray.stages.lease import decode_record
 from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.stages.run_record import RECORD_FILE
 from tests.platform.stages.simulator.bucket import Change
-from tests.platform.stages.simulator.cast import EPOCH, PARTS, ROOT, Run, Stage, content_of
+from tests.platform.stages.simulator.cast import EPOCH, PARTS, ROOT, Run, Stage, content_of, record_of
 from tests.platform.stages.simulator.world import Process
 
 
@@ -112,7 +111,7 @@ class Watch:
         """Nobody takes a lease from a live owner that renewed it a short while ago, by whatever clock."""
         if change.after is None:
             return
-        before, after = decode_record(change.before or b""), decode_record(change.after)
+        before, after = record_of(change.before or b""), record_of(change.after)
         if after is None or before is None or before.owner == after.owner:
             self.renewed[folder] = change.time
             return
@@ -166,7 +165,7 @@ class Watch:
         used = run.using.get(folder)
         if used is None:
             return
-        holder = decode_record(self.objects.get(f"{ROOT.key}/stages/{folder}/lease.json", b""))
+        holder = record_of(self.objects.get(f"{ROOT.key}/stages/{folder}/lease.json", b""))
         if holder is None or holder.owner != used.lease.record.owner:
             return
         name = used.output.name.encode()

@@ -1,22 +1,23 @@
-"""One world in which several processes run production code by turns: virtual time, one thread awake at a time.
+"""One world in which several processes run production code by turns: virtual time, one task awake at a time.
 
-Each task of a process is a thread, because the code under test is synchronous. A thread gives way only where it sends a
+Each task of a process is a fiber, because the code under test is synchronous. A fiber gives way only where it sends a
 request, sleeps or waits for another task, so what happens is decided by the queue alone: the same seed or the same
-choices give the same world. Threads are kept from world to world; to start them would cost more than all else.
+choices give the same world.
 """
 
 import heapq
 import itertools
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from tests.platform.stages.simulator.fibers import Fiber, new_fiber
 
 Action = Callable[[], Any]
 
 
 class Crashed(BaseException):
-    """Ends the threads of a process that is gone. Nothing that it still does has any effect."""
+    """Ends the tasks of a process that is gone. Nothing that it still does has any effect."""
 
 
 class EndlessWait(AssertionError):
@@ -38,7 +39,7 @@ class Process:
 
 @dataclass(eq=False)
 class Task:
-    """What one thread of a process does. history: a hash of all that it was told so far, which decides what it does."""
+    """What a process does at one time. history: a hash of all that it was told so far, which decides what it does."""
 
     process: Process
     work: Action
@@ -47,7 +48,7 @@ class Task:
     wake: int = 0
     history: int = 0
     waiter: "Task | None" = None
-    baton: "_Thread | None" = None
+    fiber: Fiber | None = None
 
 
 class Chooser(Protocol):
@@ -75,8 +76,7 @@ class World:
         self.queue: list[Entry] = []
         self._order = itertools.count()
         self._is_over = False
-        self._outside = threading.Lock()
-        self._outside.acquire()
+        self._following: Task | None = None
 
     # What goes on outside of the tasks
 
@@ -94,10 +94,9 @@ class World:
     def run(self) -> None:
         """Until nothing is left to do. Raises what an action or the chooser raised."""
         try:
-            following = self._next()
-            if following is not None:
-                self._resume(following)
-                self._outside.acquire()
+            self._following = self._next()
+            while self._following is not None:
+                self._resume(self._following)
         finally:
             self._unwind()
         if self.failure is not None:
@@ -119,17 +118,29 @@ class World:
         """The task that calls this goes on then. Raises Crashed if its process is gone by that time."""
         task = self.awake
         assert task is not None
-        self.require_alive()
+        if self._is_over or task.process.is_dead:
+            raise Crashed
         if until < float("inf"):
+            if task.process.paused <= max(self.time, until) and self.skips_to(until):
+                task.wake += 1
+                return
             self._wake_at(task, until)
         following = self._next()
         if following is not task:
-            mine = task.baton
-            assert mine is not None
-            self._hand_over(following)
-            mine.go.acquire()
-            self.awake = task
-        self.require_alive()
+            assert task.fiber is not None
+            self._following = following
+            task.fiber.give_way()
+        if self._is_over or task.process.is_dead:
+            raise Crashed
+
+    def skips_to(self, until: float) -> bool:
+        """Go to that time in one step if nothing else happens till then, as the queue would. Returns whether it did."""
+        is_something_due = self.chooser is not None or (self.queue and self.queue[0][0] <= until)
+        if is_something_due or until > self._limits[0] or self.steps >= self._limits[1]:
+            return False
+        self.steps += 1
+        self.time = max(self.time, until)
+        return True
 
     def require_alive(self) -> None:
         """Raise Crashed if the process that is awake is gone."""
@@ -144,8 +155,9 @@ class World:
 
     def told(self, what: object) -> None:
         """Note something that the task that is awake has learned and its next steps depend on."""
-        assert self.awake is not None
-        self.awake.history = hash((self.awake.history, what))
+        task = self.awake
+        assert task is not None
+        task.history = hash((task.history, what))
 
     # The queue
 
@@ -194,62 +206,30 @@ class World:
         _, _, task, _, number = entry
         return task is None or not (task.process.is_dead or task.has_ended or task.wake != number)
 
-    # Threads
+    # Fibers
 
     def _resume(self, task: Task) -> None:
-        if task.baton is None:
-            task.baton = _a_thread()
-            task.baton.job = lambda: self._perform(task)
+        """Until it gives way or has ended."""
+        if task.fiber is None:
+            task.fiber = new_fiber(lambda: self._perform(task))
         self.awake = task
-        task.baton.go.release()
-
-    def _hand_over(self, following: Task | None) -> None:
-        if following is None:
-            self._outside.release()
-        else:
-            self._resume(following)
+        task.fiber.resume()
 
     def _perform(self, task: Task) -> None:
         try:
-            if not self._is_over:
-                task.result = task.work()
+            task.result = task.work()
         except BaseException as error:
             task.result = error
         task.has_ended = True
-        if task.baton is not None:
-            _IDLE.append(task.baton)  # whoever takes it is heard once this thread has said its last word
         if self._is_over:
-            self._outside.release()
             return
         if task.waiter is not None:
             self._wake_at(task.waiter, self.time)
-        self._hand_over(self._next())
+        self._following = self._next()
 
     def _unwind(self) -> None:
-        """Bring the threads back that wait in the middle of something."""
+        """Bring the fibers back that wait in the middle of something."""
         self._is_over = True
         for task in self.tasks:
-            if task.baton is not None and not task.has_ended:
+            if task.fiber is not None and not task.has_ended:
                 self._resume(task)
-                self._outside.acquire()
-
-
-class _Thread:
-    def __init__(self) -> None:
-        self.go = threading.Lock()
-        self.go.acquire()
-        self.job: Action = lambda: None
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            self.go.acquire()
-            job, self.job = self.job, lambda: None
-            job()
-
-
-_IDLE: list[_Thread] = []
-
-
-def _a_thread() -> _Thread:
-    return _IDLE.pop() if _IDLE else _Thread()
