@@ -23,7 +23,7 @@ from behaviorlm_ray.commands.report import main as report
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, gather, rows_of_split, whole_split
-from behaviorlm_ray.report.content import ReportData, Results
+from behaviorlm_ray.report.content import Results
 from behaviorlm_ray.report.forms import Forms
 from behaviorlm_ray.report.results import shown_retention
 from behaviorlm_ray.report.results_table import results_table
@@ -31,6 +31,7 @@ from behaviorlm_ray.stages.finding import output_in
 from behaviorlm_ray.stages.manifests import FileRecord, Manifest, read_manifest
 from tests.platform.export.finished_runs import without_ray
 from tests.platform.lab.paper.papers import EXHIBITS, METHODS, small_paper
+from tests.platform.report.random_reports import random_report
 
 ENDS = {"anchor accuracy": ("anchor", "accuracy"), "tail macro recall": ("tail", "macro_recall_at_least_10")}
 
@@ -192,12 +193,27 @@ def mixed(names: Iterable[str]) -> set[str]:
 def test_an_endpoint_has_a_way_of_its_own_and_counting_has_none() -> None:
     def stage(name: str, **inputs: str) -> Manifest:
         file = FileRecord(bytes=1, sha256=name)
-        return Manifest.model_construct(stage=name, files={"scores": file}, inputs=inputs)
+        return Manifest(
+            stage=name,
+            version=1,
+            fingerprint=name,
+            attempt="",
+            config={},
+            inputs=inputs,
+            files={"scores": file},
+            rows={},
+            metrics={},
+            warnings=[],
+            versions={},
+            started="",
+            duration_seconds=1.0,
+            cost={},
+        )
 
     prepared = stage("prepare")
     asked = stage("ask", prepared=prepared.content_hash)
     evaluated = stage("evaluate", **{"endpoint.chat": asked.content_hash})
-    run = PaperRun(Path(), {}, ReportData.model_construct(), Forms([], [], None, None, False))
+    run = PaperRun(Path(), {}, random_report(0), Forms([], [], None, None, False))
     run.__dict__["manifests"] = [prepared, asked, evaluated]
     assert [one.stage for one in run.way_to("chat")] == ["prepare", "ask"]
     assert run.has_way_to("chat") and not run.has_way_to("markov")
