@@ -300,7 +300,7 @@ def _worker(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
     log, settings = _log(asked, folder)
 
     def work() -> str:
-        stored = folder / "schedule.arrow"
+        stored = (folder / "schedule.arrow", None)
         schedule = ScheduleSource(log, "all", None, None, [], settings.one_stage, stored=stored)()
         trees = [tree for step in range(min(10, len(schedule))) for tree in schedule.packs(step)]
         return f"{len(schedule):,} steps, {len(trees)} packs of ten"

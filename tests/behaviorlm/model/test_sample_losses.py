@@ -1,10 +1,12 @@
 """Focal loss and the softmax over allowed tokens: in float64 what plain sequences give, gradients included."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import behaviorlm.model.lm_head
 from behaviorlm.model.allowed_tokens import allowed_tokens
@@ -133,6 +135,10 @@ def test_the_loss_over_allowed_tokens_is_what_the_tuned_model_is_scored_by() -> 
     scorer = label_scorer(model, attention, LABELS, 1000, "trie", 1.7)
     total = 0.0
     for prompt, label, weight in samples:
-        ids = np.array(prompt, np.int32)
-        total -= weight * float(scorer.score(lambda writer, ids=ids: [writer.leaf(ids)])[0, label])
+        total -= weight * float(scorer.score(partial(_leaf, np.array(prompt, np.int32)))[0, label])
     assert parts[0].item() == pytest.approx(total, rel=1e-6)
+
+
+def _leaf(ids: NDArray[np.int32], writer: TreeWriter) -> list[int]:
+    """The whole of a prompt that shares nothing."""
+    return [writer.leaf(ids)]
