@@ -9,6 +9,9 @@ from behaviorlm_ray.report.provenance import commit_here, seeds_of
 NOT_THE_PAPERS = "no number in it is the paper's"
 
 
+TUNED = {"full": "all of it tuned", "lora": "tuned by LoRA"}
+
+
 def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun], has_intervals: bool) -> str:
     """One paragraph. Where its runs differ in something, all that they have is listed."""
     manner = (
@@ -48,7 +51,7 @@ def _log(run: PaperRun) -> str:
 def _base(run: PaperRun) -> str:
     """Its name, as a path ends, and how it is adapted."""
     model = run.settings.model
-    return f"{'/'.join(model.base.rstrip('/').split('/')[-2:])}, {model.adaptation}"
+    return f"{'/'.join(model.base.rstrip('/').split('/')[-2:])}, {TUNED[model.adaptation]}"
 
 
 def _samples(run: PaperRun) -> str:

@@ -85,6 +85,8 @@ def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     """A row a variant: its endpoint, and how far whole A+B is ahead on the same samples, both decided plainly."""
     [run] = runs
     found = {(one.second, one.group, one.metric): one for one in run.data.comparisons if one.first == WHOLE}
+    of_whole = run.data.results.retention.get(WHOLE, {})
+    retained = [name for name in of_whole if name.endswith(" loss") or name == "cloze accuracy"]
     rows: list[Row] = []
     for method in methods_of(run, exhibit):
         row: Row = {"method": method.label, "predictor": method.shown.model}
@@ -93,9 +95,14 @@ def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
             pair = found.get((method.shown.predictor, *of)) if method.shown.predictor != WHOLE else None
             ahead = (None, None, None) if pair is None else (pair.difference, pair.low, pair.high)
             row |= measured(f"A+B less it, {name}, plain", *ahead)
-        rows.append(row | expected(run, method))
+        kept = run.data.results.retention.get(method.shown.predictor, {})
+        rows.append(
+            row | expected(run, method) | {name: kept.get(name, Interval()).value for name in retained}
+        )
     note = (
-        "A+B less it: paired over the same samples and groups; an interval that holds 0 tells nothing apart."
+        "A+B less it: paired over the same samples and groups; an interval that holds 0 tells nothing apart. What "
+        "auxiliary conversations are for is in the last columns: held-out conversations, in nats a token, and cloze "
+        "questions."
     )
     message = _sentence(
         f"{name}: {quoted(rows[0]['method'])} is {sorted_by_sign(rows[1:], f'A+B less it, {name}, plain', 'method')}"
@@ -124,6 +131,8 @@ def sensitivity(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
 def _spread(rows: Sequence[Row], name: str) -> str:
     """From which to which value of a key a column goes, and whether any is apart from the settings as they are."""
     known = [row for row in rows if row[name] is not None]
+    if not known:
+        return f"{name}: not measured"
     least, most = min(known, key=lambda row: row[name]), max(known, key=lambda row: row[name])
     apart = [f"{row['key']} {row['value']}" for row in known if not overlap(row, rows[0], name)]
     told = ", ".join(apart) if apart else "no setting"

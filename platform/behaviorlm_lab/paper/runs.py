@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from behaviorlm.errors import BehaviorLMError, ConfigError
+from behaviorlm.errors import BehaviorLMError, ConfigError, ModelError
 from behaviorlm_lab.paper.settings import (
     ExhibitRun,
     PaperSettings,
@@ -85,13 +85,20 @@ def run_all(paper: PaperSettings) -> dict[str, State]:
 
     Returns what is still missing, and why. Raises ConfigError as `needed_runs` does.
     """
-    found = {}
+    found: dict[str, State] = {}
     wanted = needed_runs(paper)
+    failed: dict[str | None, BehaviorLMError] = {}  # bases, by size, which take minutes each
     with ExitStack() as ray:
         is_connected = False
         for number, (name, needed) in enumerate(wanted.items(), 1):
             try:
-                _make_files(paper, needed)
+                if needed.base_size in failed:
+                    raise failed[needed.base_size]
+                try:
+                    _make_files(paper, needed)
+                except ModelError as error:
+                    failed[needed.base_size] = error
+                    raise
                 found[name] = _state(paper, needed)
                 if not found[name].missing:
                     continue

@@ -92,12 +92,12 @@ def _of_run(paper: PaperSettings, needed: NeededRun) -> dict[str, ToDo]:
         stages = [stage for stage, plan in runner.plan(evaluate(run)) if plan.output is None]
         sample = log_sample(run, runner, lambda: first_rows_of(run)) if stages else None
     for stage in stages:
-        cost = None if sample is None or stage.cost is None else stage.cost(sample)
         hours: float | None = 0.0
-        if cost is not None:
-            hours = model_hours(cost, card_for(settings), settings.execution.costs.gigaflops)
-        elif sample is None:
+        if stage.cost is not None:
+            costs = settings.execution.costs
             hours = None
+            if sample is not None:
+                hours = model_hours(stage.cost(sample), card_for(settings), costs.gigaflops)
         at_once = _at_once(settings, stage)
         seconds = None if hours is None else hours * 3600 / at_once + SECONDS[kind_of(stage.name)]
         found[f"{needed.base_size} {stage.recipe}"] = ToDo(kind_of(stage.name), seconds)

@@ -28,7 +28,11 @@ EXHIBITS: dict[str, dict[str, Any]] = {
         "runs": {
             "half": {
                 "at": {"share": "50%"},
-                "values": {"few_shot.share": 0.5, "evaluation.arms": ["one_stage"]},
+                "values": {
+                    "few_shot.share": 0.5,
+                    "evaluation.arms": ["one_stage"],
+                    "evaluation.opponents": [],
+                },
             },
             "main": {"at": {"share": "100%"}},
         },
@@ -46,7 +50,7 @@ EXHIBITS: dict[str, dict[str, Any]] = {
         "shows": "sensitivity",
         "title": "Sensitivity",
         "vary": {"selection.total": [20]},
-        "runs": {"varied": {"values": {"evaluation.arms": ["ab_tuned"]}}},
+        "runs": {"varied": {"values": {"evaluation.arms": ["ab_tuned"], "evaluation.opponents": []}}},
     },
 }
 
@@ -59,6 +63,7 @@ def small_paper(
     data = run_data(folder / "runs", base, log)
     data["difficulty"] = {"source": "base"}
     data["evaluation"]["arms"] = ["untuned", "one_stage", "a_tuned", "ab_tuned"]
+    data["evaluation"]["opponents"] = ["gru4rec"]
     (folder / "run.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
     (folder / "exhibits").mkdir(exist_ok=True)
     for name, exhibit in exhibits.items():

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from behaviorlm.config import load_settings
 from behaviorlm_lab.paper import runs as paper_runs
+from behaviorlm_lab.paper.finished import PaperRun
 from behaviorlm_lab.paper.making import exhibits_folder, make_paper, plan_paper
 from behaviorlm_lab.paper.settings import PaperSettings
 from behaviorlm_ray.commands.report import main as report
@@ -22,12 +24,14 @@ from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, gather, rows_of_split, whole_split
 from behaviorlm_ray.report.content import Results
+from behaviorlm_ray.report.forms import Forms
 from behaviorlm_ray.report.results import shown_retention
 from behaviorlm_ray.report.results_table import results_table
 from behaviorlm_ray.stages.finding import output_in
-from behaviorlm_ray.stages.manifests import read_manifest
+from behaviorlm_ray.stages.manifests import FileRecord, Manifest, read_manifest
 from tests.platform.export.finished_runs import without_ray
 from tests.platform.lab.paper.papers import EXHIBITS, METHODS, small_paper
+from tests.platform.report.random_reports import random_report
 
 ENDS = {"anchor accuracy": ("anchor", "accuracy"), "tail macro recall": ("tail", "macro_recall_at_least_10")}
 
@@ -128,7 +132,8 @@ def test_preferred_is_what_validation_says_and_counting_does_without_a_model(pap
             (arm, rule) for arm, rule, value in every if value is not None and abs(value - top) < 1e-9
         )
 
-    counting = [name for name in objectives if name not in arms and not name.endswith("+counts")]
+    others = {*arms, "gru4rec"}
+    counting = [name for name in objectives if name not in others and not name.endswith("+counts")]
     for label, among in (("counting", counting), ("one stage", ["one_stage"]), ("A → B", ["ab_tuned"])):
         arm, rule = best(among)
         assert shown[label] == (arm if rule == "plain" else f"{arm}+{rule}")
@@ -172,6 +177,46 @@ def test_the_framework_and_the_cost_are_sums_over_manifests(paper: PaperSettings
     seconds = sum(manifests[name]["duration_seconds"] for name in way)
     assert float(cost["ab_tuned"]["seconds of all"]) == pytest.approx(seconds)
     assert int(cost["untuned"]["tuning steps"]) == 0
+    fitted = manifests["oppose_gru4rec"]["duration_seconds"]
+    assert float(cost["gru4rec"]["seconds of tuning or fitting"]) == fitted
+    assert float(cost["gru4rec"]["seconds of all"]) == pytest.approx(
+        fitted + manifests["prepare"]["duration_seconds"]
+    )
+    assert cost.keys() == {"untuned", "one_stage", "a_tuned", "ab_tuned", "gru4rec", *mixed(cost)}
+
+
+def mixed(names: Iterable[str]) -> set[str]:
+    """Those of models mixed with counting, which cost what the model does."""
+    return {name for name in names if name.endswith("+counts")}
+
+
+def test_an_endpoint_has_a_way_of_its_own_and_counting_has_none() -> None:
+    def stage(name: str, **inputs: str) -> Manifest:
+        file = FileRecord(bytes=1, sha256=name)
+        return Manifest(
+            stage=name,
+            version=1,
+            fingerprint=name,
+            attempt="",
+            config={},
+            inputs=inputs,
+            files={"scores": file},
+            rows={},
+            metrics={},
+            warnings=[],
+            versions={},
+            started="",
+            duration_seconds=1.0,
+            cost={},
+        )
+
+    prepared = stage("prepare")
+    asked = stage("ask", prepared=prepared.content_hash)
+    evaluated = stage("evaluate", **{"endpoint.chat": asked.content_hash})
+    run = PaperRun(Path(), {}, random_report(0), Forms([], [], None, None, False))
+    run.__dict__["manifests"] = [prepared, asked, evaluated]
+    assert [one.stage for one in run.way_to("chat")] == ["prepare", "ask"]
+    assert run.has_way_to("chat") and not run.has_way_to("markov")
 
 
 def test_tables_of_data_and_behaviors_say_what_the_log_holds(paper: PaperSettings) -> None:
@@ -199,7 +244,10 @@ def test_every_page_says_what_it_is_of_and_that_it_is_not_the_papers(paper: Pape
         assert ("no number in it is the paper's" in page) == ("manner" in exhibit)
         has_picture = exhibit["shows"] in ("distribution", "map", "accuracy", "framework", "lines")
         assert (folder / f"{name}.svg").exists() == has_picture
-        assert page[2:] in (folder / "index.md").read_text(encoding="utf-8")
+        head, numbers, _ = page.partition("## The numbers\n")
+        index = (folder / "index.md").read_text(encoding="utf-8")
+        assert head[2:] in index and (f"[The numbers]({name}.md)" in index) == bool(numbers) == has_picture
+        assert page.split("\n")[2].startswith("**"), name
 
 
 def test_what_is_finished_is_reused_and_needs_no_cluster(
@@ -216,6 +264,7 @@ def test_what_is_finished_is_reused_and_needs_no_cluster(
     assert before == {path: path.stat().st_mtime_ns for path in before}
     plan = plan_paper(paper)
     assert [line for line in plan if line.startswith("  main")] == ["  main: finished"]
+    assert plan[plan.index("to do") + 1] == "  nothing"
 
 
 def test_an_exhibit_without_its_runs_says_so_and_leaves_the_others(
@@ -235,7 +284,9 @@ def test_an_exhibit_without_its_runs_says_so_and_leaves_the_others(
     assert told[1] == "table_data: 1 rows"
     page = (exhibits_folder(settings) / "lacking.md").read_text(encoding="utf-8")
     assert "Not made" in page and "--only='[lacking]'" in page
-    assert any("lacking: waits for other" in line for line in plan_paper(settings))
+    plan = plan_paper(settings)
+    assert any("lacking: waits for other" in line for line in plan)
+    assert plan[plan.index("to do") + 1] == "  1 evaluation"
 
 
 def test_a_record_keeps_every_predictor_and_what_it_was_made_by(

@@ -1,5 +1,6 @@
 """The configurations of exhibits: those that are shipped, and what is refused before anything runs."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from behaviorlm.errors import ConfigError
 from behaviorlm_lab.paper.making import FUNCTIONS
 from behaviorlm_lab.paper.runs import needed_runs
 from behaviorlm_lab.paper.settings import PaperSettings, every_exhibit, exhibits_of, run_settings
+from behaviorlm_lab.paper.work import work_to_do
 
 ROOT = Path(__file__).resolve().parents[4]
 PAPER = "jobs/configs/paper/paper.yaml"
@@ -40,6 +42,18 @@ def test_the_shipped_exhibits_are_the_papers_and_each_has_runs_that_load() -> No
         for name in exhibit.runs:
             arms = runs[name].settings.evaluation.arms
             assert exhibit.methods.keys() - {"non_llm"} <= set(arms)
+
+
+def test_work_is_counted_once_for_all_runs_that_share_it() -> None:
+    paper = load_settings(PaperSettings, PAPER, ["root=/nonexistent", "only=[table_main, figure_4]"])
+    work = Counter(one.kind for one in work_to_do(paper, needed_runs(paper)))
+    # one stage, thinned, the tail alone, A, B, and one stage of fewer steps with its B
+    assert work["tuning"] == 7 and work["prediction"] == 7 and work["evaluation"] == 1 and work["base"] == 0
+    more = load_settings(PaperSettings, PAPER, ["root=/nonexistent", "only=[table_main, table_ablations]"])
+    found = work_to_do(more, needed_runs(more))
+    # B at random, without balance; A and B without conversations, and keeping the tail
+    assert Counter(one.kind for one in found)["tuning"] == 7 + 2 + 4
+    assert all(one.seconds is not None and 0 < one.seconds < 600 for one in found)
 
 
 def test_an_exhibit_adds_its_arms_to_those_of_its_runs() -> None:
