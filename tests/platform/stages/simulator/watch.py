@@ -147,11 +147,8 @@ class Watch:
 
     def _output_changed(self, change: Change, path: str, manifest: Manifest) -> None:
         relative = path.removeprefix(f"attempts/{manifest.attempt}/")
-        file = manifest.files.get(relative)
-        if file is not None and change.before is not None:
-            was_whole = hashlib.sha256(change.before).hexdigest() == file.sha256
-            if was_whole and change.after != change.before:
-                raise Violation(f"{change.process.name} changed or removed {path}, which the manifest names")
+        if change.after != change.before and _is_named(manifest, relative, change.before):
+            raise Violation(f"{change.process.name} changed or removed {path}, which the manifest names")
 
     def _hold_against(self, change: Change, folder: str, path: str, run: Run) -> None:
         if change.before in (None, change.after) or change.process is run.process or run.process.is_dead:
@@ -160,8 +157,12 @@ class Watch:
             folder in self.rotten and change.process in self.stage.cleaners
         )  # a person agreed to remove it
         for output in run.reading if not is_replaced else ():
-            if change.key.startswith(f"{output.folder}/".removeprefix(f"s3://{ROOT.bucket}/")):
-                raise Violation(f"{change.process.name} removed {path}, which {run.process.name} reads")
+            place = f"{output.folder}/".removeprefix(f"s3://{ROOT.bucket}/")
+            # A late request of who wrote it may put right what has rotted.
+            is_repaired = _is_named(output.manifest, change.key.removeprefix(place), change.after)
+            if change.key.startswith(place) and not is_repaired:
+                done = "removed" if change.after is None else "replaced"
+                raise Violation(f"{change.process.name} {done} {path}, which {run.process.name} reads")
         used = run.using.get(folder)
         if used is None:
             return
@@ -200,6 +201,12 @@ class Watch:
             is_told = any("another process" in line for line in run.told)
             if own not in (None, attempt) and not is_told:
                 raise Violation(f"{name} lost the commit of {folder} and was not told")
+
+
+def _is_named(manifest: Manifest, path: str, content: bytes | None) -> bool:
+    """Whether this is what a manifest names by that path."""
+    file = manifest.files.get(path)
+    return file is not None and content is not None and hashlib.sha256(content).hexdigest() == file.sha256
 
 
 @lru_cache(maxsize=256)
