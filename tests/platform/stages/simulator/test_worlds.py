@@ -95,6 +95,14 @@ def test_a_file_that_rotted_under_a_reader_and_that_its_writer_puts_right_late_i
     assert damaged[2:4] == ["fate", "replaced"] and repaired[2:] == ["p1", *damaged[3:]]
 
 
+@pytest.mark.parametrize(("seed", "put_back"), [(348232, "lease.json"), (352835, "scratch/half")])
+def test_what_a_late_request_puts_back_is_nobody_s(seed: int, put_back: str) -> None:
+    """A lease that was given back is there again and may be taken; a file of no manifest is there again and may go."""
+    told: list[str] = []
+    play(seed, told.append)
+    assert sum(line.split()[3] == "made" and line.endswith(put_back) for line in told) > 1
+
+
 def test_one_world_alone_is_told_change_by_change(capsys: pytest.CaptureFixture[str]) -> None:
     """Though what production prints in a world goes nowhere."""
     told: list[str] = []

@@ -18,7 +18,7 @@ class Violation(AssertionError):
 
 class Watch:
     """Looks at each change. State: the first thing that was wrong, the manifests that were ever put, whether those that
-    a removal took verified, when each lease was last renewed, and where something was
+    a removal took verified, when each lease was last renewed, which owners gave theirs back, and where something was
     damaged.
     """
 
@@ -30,6 +30,7 @@ class Watch:
         self.manifests = {(folder, made.attempt) for folder, made in there.items() if made is not None}
         self.condemned: dict[str, bool] = {}
         self.renewed: dict[str, float] = {}
+        self.released: set[str] = set()
         self.rotten: set[str] = set()
         self.broken: Violation | None = None
         stage.bucket.watchers.append(self.changed)
@@ -109,9 +110,14 @@ class Watch:
 
     def _lease_changed(self, change: Change, folder: str) -> None:
         """Nobody takes a lease from a live owner that renewed it a short while ago, by whatever clock."""
+        before, after = record_of(change.before or b""), record_of(change.after or b"")
         if change.after is None:
+            if before is not None and self._process_of(before.owner) is change.process:
+                self.released.add(before.owner)
             return
-        before, after = record_of(change.before or b""), record_of(change.after)
+        if before is not None and before.owner in self.released:  # a late request put it back
+            self.renewed[folder] = change.time
+            return
         if after is None or before is None or before.owner == after.owner:
             self.renewed[folder] = change.time
             return
@@ -158,9 +164,9 @@ class Watch:
         )  # a person agreed to remove it
         for output in run.reading if not is_replaced else ():
             place = f"{output.folder}/".removeprefix(f"s3://{ROOT.bucket}/")
-            # A late request of who wrote it may put right what has rotted.
-            is_repaired = _is_named(output.manifest, change.key.removeprefix(place), change.after)
-            if change.key.startswith(place) and not is_repaired:
+            relative = change.key.removeprefix(place)
+            # What a manifest does not name nobody reads; a late request of who wrote it may put right what has rotted.
+            if relative in output.manifest.files and not _is_named(output.manifest, relative, change.after):
                 done = "removed" if change.after is None else "replaced"
                 raise Violation(f"{change.process.name} {done} {path}, which {run.process.name} reads")
         used = run.using.get(folder)
