@@ -59,17 +59,25 @@ class TimelineArrays:
             yield begin + np.flatnonzero((self.split[block] == TRAIN) & (self.behavior[block] >= 0))
 
     def pasts_of(
-        self, rows: NDArray[np.integer]
+        self, rows: NDArray[np.integer], events: int | None = None
     ) -> Iterator[tuple["TimelineArrays", NDArray[np.int64], NDArray[np.int64]]]:
         """The timelines that any of `rows` lies in, each up to the last of them, one after another: so many rows at a
         time, or one timeline. What is of no use to the rows asked for is not looked at.
+
+        events: that are looked at before each row; None: all. Only these are read, and each stretch of them begins as
+        if its timeline did: a long one is then no more than its stretches.
 
         Yields these timelines, which of their rows are among `rows`, and which of `rows` they are.
         """
         order = np.argsort(rows, kind="stable")
         wanted = np.asarray(rows, np.int64)[order]
         start = self.user_start[wanted]
-        first = np.flatnonzero(np.append(True, start[1:] != start[:-1])[: len(start)])
+        is_first = np.append(True, start[1:] != start[:-1])[: len(start)]
+        if events is not None:
+            start = np.maximum(start, wanted - events)
+            is_first[1:] |= start[1:] > wanted[:-1]
+            is_first[1:] |= np.diff(wanted // ROWS_PER_BLOCK) != 0
+        first = np.flatnonzero(is_first)
         bounds = np.append(first, len(wanted))
         begin, end = start[first], wanted[bounds[1:] - 1] + 1
         sizes = end - begin

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from behaviorlm.baselines import fit_baselines, levels, pair_counts, timeline_arrays, weights
+from behaviorlm.baselines import fit_baselines, levels, markov, pair_counts, recency, timeline_arrays, weights
 from behaviorlm.baselines import timelines as blocks
 from behaviorlm.baselines.frequency import past_counts
 from behaviorlm.baselines.timelines import TimelineArrays
@@ -31,7 +33,8 @@ def test_every_baseline_says_the_same_to_the_bit_however_small_the_blocks(
     assert len(timelines.behavior) > 100
     whole = predicted(timelines)
     monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
-    monkeypatch.setattr(pair_counts, "LEAST", pairs)
+    monkeypatch.setattr(pair_counts, "PAIRS_AT_ONCE", pairs)
+    monkeypatch.setattr(markov, "STATES_PER_BLOCK", pairs)
     cut = predicted(timelines)
     for name, scores in whole.items():
         np.testing.assert_array_equal(cut[name], scores, err_msg=name)
@@ -79,19 +82,47 @@ def test_each_kind_of_history_is_counted_once_for_all_baselines(monkeypatch: pyt
     assert sum(counted) == 7 * len(timelines.training_rows())  # of 15 levels in all baselines together
 
 
-def test_pairs_too_large_for_one_number_are_counted_alike() -> None:
+@pytest.mark.parametrize("at_once", [1, 16, 10_000])
+def test_pairs_are_counted_alike_however_many_at_once_and_where_they_are_too_large_for_one_number(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(pair_counts, "PAIRS_AT_ONCE", at_once)
     random = np.random.default_rng(0)
     key, behavior = random.integers(0, 9, 500), random.integers(0, 5, 500).astype(np.int32)
-    found = []
+    pairs = Counter(zip(key.tolist(), behavior.tolist(), strict=True))
     for shift in (0, 2**60):
         table = pair_counts.PairCounts(5)
         for rows in np.array_split(np.arange(500), 7):
             table.add(key[rows] + shift, behavior[rows])
-        keys, state, behaviors, counts = table.whole()
-        shown = zip((keys[state] - shift).tolist(), behaviors.tolist(), counts.tolist(), strict=True)
-        found.append(list(shown))
-    pairs = Counter(zip(key.tolist(), behavior.tolist(), strict=True))
-    assert found[0] == found[1] == [(*pair, pairs[pair]) for pair in sorted(pairs)]
+        found = list(table.whole())
+        of_states = [set(of.key.tolist()) for of in found]
+        assert sum(map(len, of_states)) == len(set().union(*of_states)) == 9  # those of a state together
+        shown = [
+            pair
+            for of in found
+            for pair in zip((of.key - shift).tolist(), of.behavior.tolist(), of.count.tolist(), strict=True)
+        ]
+        assert shown == [(*pair, pairs[pair]) for pair in sorted(pairs)]
+
+
+def test_pairs_of_many_blocks_are_added_up_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_counts, "PAIRS_AT_ONCE", 200)
+    random, table, added = np.random.default_rng(1), pair_counts.PairCounts(5), 0
+    for _ in range(20):
+        key = random.integers(0, 2000, 300)
+        behavior = random.integers(0, 5, 300).astype(np.int32)
+        added += len(set(zip(key.tolist(), behavior.tolist(), strict=True)))
+        table.add(key, behavior)
+    most: list[int] = []
+    added_up = pair_counts._added_up
+    monkeypatch.setattr(
+        pair_counts,
+        "_added_up",
+        lambda pairs, behaviors: most.append(len(pairs.key)) or added_up(pairs, behaviors),
+    )
+    list(table.whole())
+    assert sum(most) == added  # each once
+    assert max(most) <= 1.5 * 200
 
 
 def test_of_a_log_its_numbers_are_held_by_files() -> None:
@@ -123,6 +154,37 @@ def test_of_a_log_only_the_past_of_the_rows_asked_for_is_read() -> None:
     for part, inside, places in watched.pasts_of(asked):
         assert part.behavior[inside].tolist() == timelines.behavior[asked[places]].tolist()
     assert behavior.read == past | set(asked.tolist())
+
+
+@given(st.integers(0, 10_000), st.sampled_from([7, 50, 1_000]))
+def test_of_recency_one_long_timeline_is_read_once_and_what_each_block_looks_back_on(
+    seed: int, rows: int
+) -> None:
+    events, looked_at = 1_000, recency.EVENTS
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(blocks, "ROWS_PER_BLOCK", rows)
+        random = np.random.default_rng(seed)
+        zeros = np.zeros(events, np.int64)
+        behavior = random.integers(-1, 6, events).astype(np.int32)
+        of_one = TimelineArrays(behavior, zeros, zeros == 0, zeros.astype(np.int8), zeros.astype(np.int32), 6)
+        read: list[int] = []
+        pasts_of = TimelineArrays.pasts_of
+
+        def counted(*asked: Any) -> Any:
+            for part, inside, places in pasts_of(*asked):
+                read.append(len(part.behavior))
+                yield part, inside, places
+
+        patched.setattr(TimelineArrays, "pasts_of", counted)
+        for block in of_one.training_blocks():
+            whole = [
+                list(dict.fromkeys(of for of in behavior[max(0, row - looked_at) : row][::-1] if of >= 0))
+                for row in block
+            ]
+            found = recency.recent_behaviors(of_one, block)
+            assert [[of for of in row if of >= 0] for row in found.tolist()] == whole
+        assert sum(read) <= events + looked_at * len(read) and len(read) <= -(-events // rows)
+        assert max(read) <= rows + looked_at
 
 
 def test_weights_of_a_large_log_are_chosen_on_whole_timelines_that_are_some_of_all(
