@@ -10,6 +10,8 @@ from behaviorlm.baselines.pair_counts import PairCounts, Pairs
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.files.scratch import ScratchColumn
 
+PAIRS_AT_ONCE = 2**20
+"""Pairs of a level, with their states, that are looked at together, about (our choice)."""
 CONTEXT = 0  # a condition of a level: 0 is the context, k >= 1 the behavior k events back
 
 
@@ -125,6 +127,16 @@ def _level(base: int, added: int, counted: Iterable[Pairs]) -> LevelCounts:
     return LevelCounts(
         base, added, keys.whole(), totals.whole(), starts.whole(), behaviors.whole(), counts.whole()
     )
+
+
+def state_blocks(level: LevelCounts) -> Iterator[slice]:
+    """All states in order, some at a time: those of about PAIRS_AT_ONCE pairs, or one."""
+    begin, states = 0, len(level.keys)
+    while begin < states:
+        room = level.starts[begin] + PAIRS_AT_ONCE
+        end = max(begin + 1, int(np.searchsorted(level.starts, room, side="right")) - 1)
+        yield slice(begin, end)
+        begin = end
 
 
 def chosen_levels(

@@ -11,15 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.frequency import training_prior
-from behaviorlm.baselines.levels import LevelCounts, chosen_levels, count_levels, level_chain, level_states
+from behaviorlm.baselines.levels import (
+    LevelCounts,
+    chosen_levels,
+    count_levels,
+    level_chain,
+    level_states,
+    state_blocks,
+)
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.baselines.weights import LevelEvidence, fit_trust, trust_bucket, tuning_rows
 from behaviorlm.files.scratch import ScratchColumn
 
 # Probabilities are built in float64 in blocks of about this many entries.
 PROBABILITIES_PER_BLOCK = 4_000_000
-STATES_PER_BLOCK = 2**20
-"""Histories whose trust is made at a time (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +135,9 @@ def fit_markov(
 def _trust(level: LevelCounts, of_bucket: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far each state is trusted, float64[S]."""
     found = ScratchColumn(np.float64)
-    for begin in range(0, len(level.totals), STATES_PER_BLOCK):
-        totals = level.totals[begin : begin + STATES_PER_BLOCK]
-        distinct = np.diff(level.starts[begin : begin + len(totals) + 1]).astype(np.float64)
-        found.append(of_bucket[trust_bucket(totals, distinct)])
+    for states in state_blocks(level):
+        distinct = np.diff(level.starts[states.start : states.stop + 1]).astype(np.float64)
+        found.append(of_bucket[trust_bucket(level.totals[states], distinct)])
     return found.whole()
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behaviorlm.baselines import fit_baselines, levels, markov, pair_counts, recency, timeline_arrays, weights
+from behaviorlm.baselines import fit_baselines, levels, pair_counts, recency, timeline_arrays, weights
 from behaviorlm.baselines import timelines as blocks
 from behaviorlm.baselines.frequency import past_counts
 from behaviorlm.baselines.timelines import TimelineArrays
@@ -34,7 +34,7 @@ def test_every_baseline_says_the_same_to_the_bit_however_small_the_blocks(
     whole = predicted(timelines)
     monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
     monkeypatch.setattr(pair_counts, "PAIRS_AT_ONCE", pairs)
-    monkeypatch.setattr(markov, "STATES_PER_BLOCK", pairs)
+    monkeypatch.setattr(levels, "PAIRS_AT_ONCE", pairs)
     cut = predicted(timelines)
     for name, scores in whole.items():
         np.testing.assert_array_equal(cut[name], scores, err_msg=name)

@@ -9,7 +9,8 @@ import pytest
 
 from behaviorlm.baselines import fit_markov, timeline_arrays
 from behaviorlm.errors import DataError
-from behaviorlm.predictor.counts import Counts, fit_counts, read_counts, without_rare, write_counts
+from behaviorlm.predictor.counts import Counts, fit_counts, read_counts, write_counts
+from behaviorlm.predictor.rare_histories import without_rare
 from tests.behaviorlm.predictor.small_artifacts import NAMES, made_counts
 
 COUNTED = made_counts()
