@@ -41,12 +41,13 @@ class TimelineArrays:
 
     def target_rows(self, split: int) -> NDArray[np.int64]:
         """Rows of the samples of one split, in order."""
-        blocks = (slice(begin, begin + ROWS_PER_BLOCK) for begin in range(0, len(self.split), ROWS_PER_BLOCK))
-        found = [
-            block.start + np.flatnonzero(self.is_target[block] & (self.split[block] == split))
-            for block in blocks
-        ]
-        return np.concatenate([np.zeros(0, np.int64), *found])
+        return np.concatenate([np.zeros(0, np.int64), *self.target_blocks(split)])
+
+    def target_blocks(self, split: int) -> Iterator[NDArray[np.int64]]:
+        """The same, those of so many rows of the log at a time."""
+        for begin in range(0, len(self.split), ROWS_PER_BLOCK):
+            block = slice(begin, begin + ROWS_PER_BLOCK)
+            yield begin + np.flatnonzero(self.is_target[block] & (self.split[block] == split))
 
     def training_rows(self) -> NDArray[np.int64]:
         """Rows whose behavior may be counted: every training event of a known behavior, target or not."""

@@ -187,15 +187,20 @@ def test_of_recency_one_long_timeline_is_read_once_and_what_each_block_looks_bac
         assert max(read) <= rows + looked_at
 
 
+@pytest.mark.parametrize("rows", [1, 50, 100_000])
 def test_weights_of_a_large_log_are_chosen_on_whole_timelines_that_are_some_of_all(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     timelines = timeline_arrays(random_table(5, users=40), NAMES)
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
     every, _ = weights.tuning_rows(timelines)
+    targets = timelines.target_rows(1)
+    np.testing.assert_array_equal(every, targets[timelines.behavior[targets] >= 0])
     monkeypatch.setattr(weights, "MOST_TARGETS", len(every))
     np.testing.assert_array_equal(weights.tuning_rows(timelines)[0], every)
     monkeypatch.setattr(weights, "MOST_TARGETS", len(every) // 4)
     some, _ = weights.tuning_rows(timelines)
     assert len(every) / 8 < len(some) < len(every) / 2
-    starts = set(timelines.user_start[some].tolist())
+    step = -(-len(every) // (len(every) // 4))
+    starts = list(dict.fromkeys(timelines.user_start[every].tolist()))[::step]
     assert some.tolist() == [row for row in every.tolist() if timelines.user_start[row] in starts]
