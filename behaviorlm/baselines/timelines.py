@@ -12,7 +12,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.files.scratch import ScratchColumn
 from behaviorlm.timelines.splits import TRAIN
 
-ROWS_PER_BLOCK = 2**21
+ROWS_PER_BLOCK = 2**20
 """Rows of a log whose numbers are made at a time (our choice): some 100 MB of them."""
 HISTORY_ONLY = -1
 """In place of a split."""

@@ -132,13 +132,20 @@ def test_of_a_log_its_numbers_are_held_by_files() -> None:
 
 
 class Watched(np.ndarray):
-    """An array that tells which of its rows were read."""
+    """An array that tells which of its rows were read, as often as they were."""
 
-    read: set[int]
+    read: list[int]
 
     def __getitem__(self, asked: Any) -> Any:
-        self.read.update(np.arange(len(self))[asked].tolist())
+        self.read += np.arange(len(self))[asked].ravel().tolist()
         return np.asarray(self)[asked]
+
+
+def watched(timelines: TimelineArrays) -> tuple[TimelineArrays, list[int]]:
+    """The same, and which rows' behaviors were read so far."""
+    behavior = timelines.behavior.view(Watched)
+    behavior.read = []
+    return replace(timelines, behavior=behavior), behavior.read
 
 
 def test_of_a_log_only_the_past_of_the_rows_asked_for_is_read() -> None:
@@ -146,14 +153,37 @@ def test_of_a_log_only_the_past_of_the_rows_asked_for_is_read() -> None:
     asked = np.flatnonzero(timelines.is_target)[[400, 3, 401]]
     past = {row for end in asked for row in range(timelines.user_start[end], end)}
     assert len(past) < len(timelines.behavior) / 4
-    behavior = timelines.behavior.view(Watched)
-    behavior.read = set()
-    watched = replace(timelines, behavior=behavior)
-    past_counts(watched, asked)
-    assert behavior.read == past
-    for part, inside, places in watched.pasts_of(asked):
+    told, read = watched(timelines)
+    past_counts(told, asked)
+    assert set(read) == past
+    for part, inside, places in told.pasts_of(asked):
         assert part.behavior[inside].tolist() == timelines.behavior[asked[places]].tolist()
-    assert behavior.read == past | set(asked.tolist())
+    assert set(read) == past | set(asked.tolist())
+
+
+@pytest.mark.parametrize("users", [1, 20])
+def test_what_is_read_of_a_log_grows_as_it_does_also_where_it_is_of_one_user(
+    monkeypatch: pytest.MonkeyPatch, users: int
+) -> None:
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 100)
+    read = []
+    for events in (2_000, 4_000):
+        random, rows = np.random.default_rng(events), np.arange(events)
+        each = events // users
+        timelines, of_log = watched(
+            TimelineArrays(
+                random.integers(-1, 5, events).astype(np.int32),
+                rows // each * each,
+                rows % each > 0,
+                np.searchsorted([0.8, 0.9], rows % each / each, side="right").astype(np.int8),
+                random.integers(0, 3, events).astype(np.int32),
+                5,
+                contexts=3,
+            )
+        )
+        fit_baselines(timelines)
+        read.append(len(of_log))
+    assert 1.9 < read[1] / read[0] <= 2**1.05
 
 
 @given(st.integers(0, 10_000), st.sampled_from([7, 50, 1_000]))
