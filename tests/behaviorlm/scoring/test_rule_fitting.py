@@ -113,7 +113,7 @@ def test_where_nothing_can_be_fitted_the_rule_is_the_plain_one() -> None:
     said, targets = made(5, samples=50)
     folds = fold_of(np.arange(50))
     only_anchors = np.where(targets < 3, targets, -1)
-    plain = FittedNumbers(1.0, 0.0, 0.0, VOID, VOID)
+    plain = FittedNumbers(1.0, 0.0, 0.0, VOID, VOID, None)
     assert fit_numbers(asked(said, only_anchors), only_anchors, IS_ANCHOR, folds) == plain
     one_user = fit_numbers(asked(said, targets), targets, IS_ANCHOR, fold_of(np.zeros(50)))
     assert one_user.cross_fitted == VOID and one_user.on_validation.objective is not None
