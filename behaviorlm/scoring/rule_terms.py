@@ -5,8 +5,8 @@ expectation if b is an anchor (Π_A: the share of all anchors among what happens
 one of the tail behaviors T whose recalls are averaged (π_b: its own share). The best choice is the largest of these for
 each x alone, with p the true probability: a predictor tuned on another mix is first brought back, p · π / π_train.
 Which recalls are averaged depends on which behaviors are among the samples. Of samples that are still to come only the
-chance is known, c_b, and the gain is c_b p(b | x) / (π_b Σ c). Taken from the samples that the rule is judged by, T would
-tell it some of their targets.
+chance is known, c_b, and the gain is c_b p(b | x) / (π_b Σ c). Taken from the samples that the rule is judged by, T
+would tell it some of their targets.
 """
 
 from dataclasses import dataclass
