@@ -131,14 +131,15 @@ class _Measured:
 
     @cached_property
     def looked_at(self) -> dict[str, Outcomes]:
-        """What is told of in detail: each predictor plainly and under the rule that validation prefers for it, and arms
-        with logit adjustment, too.
+        """What is told of in detail: each predictor plainly and under the rule that validation prefers for it, arms with
+        logit adjustment, too, and what is recommended.
         """
         return {
             name: outcomes
             for name, outcomes in self.outcomes.items()
             if (of := split_model_name(name)).rule not in DECISION_RULES[1:]
             or name in self.preferred.values()
+            or name == self.recommended
             or (of.predictor in self.arms and of.rule == ADJUSTED)
         }
 
@@ -321,8 +322,7 @@ def _choice_of_few(facts: SampleFacts, minimum: int) -> list[str]:
         return []
     return [
         f"what is recommended was chosen by {counted} of {tail} tail behaviors only, those with {minimum} validation "
-        "targets; the Bayes rule ranks the others last unless training has them more often; raise split.validation or "
-        "evaluation.max_validation_samples"
+        "targets; raise split.validation or evaluation.max_validation_samples"
     ]
 
 

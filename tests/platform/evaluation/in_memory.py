@@ -315,6 +315,7 @@ def written(
         if name.rpartition("+")[2] not in ("bayes", "adjusted", "fitted")
         or name.rpartition("+")[2] == all_of.best(name.rpartition("+")[0])
         or (name.endswith("+adjusted") and name.removesuffix("+adjusted") in ARMS)
+        or name == winner["model"]
     }
     results = {
         "recommended": winner | {"compared": options},

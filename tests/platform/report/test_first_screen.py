@@ -121,7 +121,7 @@ def test_counting_is_recommended_where_it_wins_and_nothing_where_validation_is_s
 ) -> None:
     content["results"]["recommended"]["model"] = "bigram+adjusted"
     assert said(content)[0].startswith(
-        "Validation prefers bigram (logit adjustment), but a model does better on test: against ab_tuned (logit"
+        "bigram (logit adjustment) is recommended, but a model does better on test: against ab_tuned (logit"
     )
     content["results"]["models"]["ab_tuned+adjusted"] = measured(0.2, 0.1)
     assert said(content)[0].startswith(
@@ -230,7 +230,7 @@ def test_counting_that_is_ahead_on_validation_but_not_served_makes_no_preference
     content["results"]["recommended"]["compared"] += compared(markov_order_3=0.9)
     content["results"]["models"]["markov_order_3"] = measured(0.9, 0.9)
     content["models"]["markov_order_3"] = {"kind": "baseline"}
-    assert said(content)[0].startswith("Of what can be served validation prefers ab_tuned")
+    assert said(content)[0].startswith("ab_tuned is recommended of what can be served, but counting does")
 
 
 def test_the_best_opponent_has_a_sentence_and_is_nobodys_rival(content: dict[str, Any]) -> None:
