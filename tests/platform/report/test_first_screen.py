@@ -95,9 +95,11 @@ def test_the_verdict_names_what_to_use_by_how_much_and_on_what_it_rests(content:
         {"first": "bigram+adjusted", "second": "ab_tuned+adjusted", "group": "anchor", "metric": "accuracy"}
         | {"difference": -0.15, "low": -0.2, "high": -0.1}
     ]
+    content["results"]["recommended"]["reason"] = "it is the safe choice"
     assert said(content) == [
         "Use ab_tuned (logit adjustment): against counting by bigram (logit adjustment) it is ahead by 0.150 in "
         "anchor accuracy (+0.100 to +0.200) and +0.150 in tail macro recall.",
+        "Why: it is the safe choice.",
         "This rests on 1,500 test samples of 120 users and on 7 of 10 tail behaviors, those with at least 10 test "
         "targets.",
     ]
