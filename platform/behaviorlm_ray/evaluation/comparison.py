@@ -131,8 +131,8 @@ class _Measured:
 
     @cached_property
     def looked_at(self) -> dict[str, Outcomes]:
-        """What is told of in detail: each predictor plainly and under the rule that validation prefers for it, arms with
-        logit adjustment, too, and what is recommended.
+        """What is told of in detail: each predictor plainly and under the rule that validation prefers for it, arms
+        with logit adjustment, too, and what is recommended.
         """
         return {
             name: outcomes
