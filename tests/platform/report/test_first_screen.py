@@ -232,7 +232,9 @@ def test_counting_that_is_ahead_on_validation_but_not_served_makes_no_preference
     content["results"]["recommended"]["compared"] += compared(markov_order_3=0.9)
     content["results"]["models"]["markov_order_3"] = measured(0.9, 0.9)
     content["models"]["markov_order_3"] = {"kind": "baseline"}
-    assert said(content)[0].startswith("ab_tuned is recommended of what can be served, but counting does")
+    assert said(content)[0].startswith(
+        "ab_tuned (logit adjustment) is recommended of what can be served, but counting does better on test"
+    )
 
 
 def test_the_best_opponent_has_a_sentence_and_is_nobodys_rival(content: dict[str, Any]) -> None:
