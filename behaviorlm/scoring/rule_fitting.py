@@ -47,7 +47,7 @@ FINE = tuple((octaves, tau) for octaves in (-0.25, 0.0, 0.25) for tau in (-0.125
 @dataclass(frozen=True)
 class FittedNumbers:
     """What `fitted_terms` takes. on_validation: with the samples that they were fitted on; cross_fitted: see above, its
-    objective is None with fewer than two groups of users.
+    objective is None with fewer than two groups of users; right: the samples that are chosen rightly then, bool[n].
     """
 
     tail_scale: float
@@ -55,6 +55,7 @@ class FittedNumbers:
     tau: float
     on_validation: AnchorTail
     cross_fitted: AnchorTail
+    right: NDArray[np.bool_] | None
 
 
 def fold_of(groups: NDArray) -> NDArray[np.int8]:
@@ -113,7 +114,7 @@ def fit_numbers(
     """
     weights = sample_weights(targets, is_anchor, minimum_targets)
     if weights is None:
-        return FittedNumbers(1.0, 0.0, 0.0, VOID, VOID)
+        return FittedNumbers(1.0, 0.0, 0.0, VOID, VOID, None)
     used = np.unique(folds).tolist()
     parts = [weights]
     for fold in used:
@@ -142,7 +143,32 @@ def fit_numbers(
         pair.tau,
         _reached(_is_right(codes[whole[0]], whole[1]), weights, targets, is_anchor),
         _reached(right, weights, targets, is_anchor) if len(used) > 1 else VOID,
+        right if len(used) > 1 else None,
     )
+
+
+def cross_fitted_tau(
+    right: NDArray[np.bool_],
+    targets: NDArray[np.integer],
+    is_anchor: NDArray[np.bool_],
+    folds: NDArray[np.integer],
+    grid: Sequence[float],
+    minimum_targets: int = TAIL_MINIMUM_TARGETS,
+) -> NDArray[np.bool_] | None:
+    """Whether each sample is chosen rightly with the tau that the other folds prefer, bool[n]; None with one fold only.
+
+    right: with each tau of the grid, bool[n, taus]. Of equal ones the nearest to 0, as in `choose_tau`.
+    """
+    used = np.unique(folds).tolist()
+    if len(used) < 2:
+        return None
+    nearest = sorted(range(len(grid)), key=lambda place: (abs(grid[place]), grid[place]))
+    found = np.zeros(len(targets), bool)
+    for fold in used:
+        of_others = sample_weights(np.where(folds == fold, -1, targets), is_anchor, minimum_targets)
+        values = np.zeros(len(grid)) if of_others is None else np.round(of_others @ right, 9)
+        found |= (folds == fold) & right[:, max(nearest, key=lambda place: float(values[place]))]
+    return found
 
 
 def sample_weights(

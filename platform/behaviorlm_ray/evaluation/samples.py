@@ -36,7 +36,7 @@ class SampleFacts:
     each group by the order of their names, and sample_ids uint8[n, 16].
 
     vocabulary: what targets are indexes of; few_shot: how many of them were used. Of the validation samples: targets,
-    int32[v], the fold of each, int8[v], and how many groups they are of.
+    int32[v], the fold of each, int8[v], and its group by number, int64[v].
     """
 
     vocabulary: Vocabulary
@@ -47,7 +47,7 @@ class SampleFacts:
     sample_ids: NDArray[np.uint8]
     validation: NDArray[np.int32]
     validation_folds: NDArray[np.int8]
-    validation_groups: int
+    validation_groups: NDArray[np.int64]
 
     @cached_property
     def validation_weights(self) -> NDArray[np.float64]:
@@ -80,5 +80,5 @@ def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:
         gather(log, samples.test, "sample_id"),
         gather(log, samples.validation, "behavior"),
         fold_of(np.asarray(names.to_pylist(), object))[of_validation],
-        len(names),
+        of_validation,
     )
