@@ -181,7 +181,7 @@ def counted(runs: Sequence[PaperRun]) -> list[str]:
     if any(run.data.results.in_expectation is not None for run in runs):
         notes.append(
             "Expected: the endpoint of the same choices under the known truth, over the tail behaviors of which as "
-            "many are expected: others than were drawn, so the two need not be alike."
+            "many are expected, which need not be the same ones."
         )
     return notes
 
