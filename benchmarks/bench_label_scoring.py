@@ -108,7 +108,7 @@ class Compared:
         cpu = {way: [seconds for seconds, _ in taken] for way, taken in self.seconds.items()}
         return [
             record(
-                f"label scores, {ours} against {other}, {self.labels} labels, {title}",
+                f"label scores, {ours} against {other}, {self.labels} {title}, {self.prompts} prompts",
                 {way: cpu[way] for way in (ours, other)},
                 equal=None if other == "full" else self.differs[other] <= TOLERANCE,
                 drift=self.turns.drift,
@@ -147,7 +147,8 @@ def _measured(options: argparse.Namespace) -> int:
     print(" | ".join(_head(options)), flush=True)
     model = load_model(config).requires_grad_(False)
     title = (
-        f"{round(model.num_parameters() / 1e6)}M {model.config.model_type}, {options.prompt_tokens} tokens"
+        f"labels of {log_name(options.log or [WORLD])}, {round(model.num_parameters() / 1e6)}M "
+        f"{model.config.model_type}, {options.prompt_tokens} tokens, {options.shared:g} shared"
     )
     code = 0
 
@@ -157,7 +158,7 @@ def _measured(options: argparse.Namespace) -> int:
             continue
         found = compared(model, labels[:number], options)
         print(found.row(), flush=True)
-        if options.write and not write(options.write, found.records(f"{title}, {options.shared:g} shared")):
+        if options.write and not write(options.write, found.records(title)):
             code = 1
         for peer, differs in found.differs.items():
             if not differs <= TOLERANCE:
@@ -221,6 +222,13 @@ def names_of(logs: Sequence[str]) -> list[str]:
     for log in logs:
         found |= dict.fromkeys(name for name, _ in Counter(column_of(log)).most_common())
     return list(found)
+
+
+def log_name(logs: Sequence[str]) -> str:
+    """What records call some logs: the folders that they lie in, or the files where those have no name."""
+    paths = [Path(log.rpartition(":")[0]) for log in logs if log != WORLD]
+    names = [path.absolute().parent.name or path.name for path in paths]
+    return "+".join(names + [WORLD] * (len(logs) - len(paths)))
 
 
 def column_of(log: str) -> list[str]:
