@@ -81,7 +81,7 @@ docs: $(INSTALLED)
 BENCH := $(BIN)/python -m benchmarks.bench_
 TUNING := tuning $(if $(TRL),--trl $(TRL))
 bench: $(INSTALLED)
-	set -e; for benchmark in label_scoring "$(TUNING)" serve precision preparation tree_batches; do $(BENCH)$$benchmark; done
+	set -e; for benchmark in label_scoring "$(TUNING)" serve precision preparation; do $(BENCH)$$benchmark; done
 
 # Small inputs, in minutes; their records are held against those in benchmarks/results of this kind of machine.
 QUICK := build/benchmarks/quick.json
