@@ -87,7 +87,7 @@ bench: $(INSTALLED)
 QUICK := build/benchmarks/quick.json
 bench-quick: $(INSTALLED)
 	rm -f $(QUICK)
-	$(BENCH)label_scoring --labels 20 40 --prompts 8 --peers lm-eval kv-per-prompt kv-shared --peer-prompts 1 --write $(QUICK)
+	$(BENCH)label_scoring --labels 20 40 --prompts 8 --peers lm-eval kv-per-prompt kv-shared --peer-prompts 4 --lm-eval-labels 10 --write $(QUICK)
 	$(BENCH)$(TUNING) --caps 1 8 --samples 8 --write $(QUICK)
 	$(BENCH)serve --clients 8 --seconds 2 --write $(QUICK)
 
