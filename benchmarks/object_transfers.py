@@ -4,10 +4,10 @@
         [--json FILE]
 
 The link resets its connections every 200 MB, answers every ninth request with 503 SlowDown and lets the credentials
-expire every 700 MB; a file has new ones by then. The server is moto, which copies the whole object for each range that is
-read, or `rclone serve s3` on a temporary folder, which cannot take a part again and so fails to be sent to over such a
-link. With `--ways down` the object is put there without the link. --peer: boto3's transfer manager as well, tried again
-as a whole up to five times.
+expire every 700 MB; a file has new ones by then. The server is moto, which copies the whole object for each range
+that is read, or `rclone serve s3` on a temporary folder, which cannot take a part again and so fails to be sent to
+over such a link. With `--ways down` the object is put there without the link. --peer: boto3's transfer manager as
+well, tried again as a whole up to five times.
 """
 
 import argparse
@@ -70,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             boto3.client("s3").create_bucket(Bucket=BUCKET)
             if "up" not in options.ways:
                 boto3_up(source)
-            sides = {"ours": {"up": ours_up, "down": ours_down}, "boto3": {"up": boto3_up, "down": boto3_down}}
+            sides = {
+                "ours": {"up": ours_up, "down": ours_down},
+                "boto3": {"up": boto3_up, "down": boto3_down},
+            }
             rows = [
                 measured(name, endpoint, source, digest, {way: side[way] for way in options.ways})
                 for name, side in sides.items()
@@ -197,7 +200,18 @@ def rclone(program: str, folder: Path) -> Iterator[str]:
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{opened.getsockname()[1]}"
-    command = [program, "serve", "s3", str(folder), "--addr", address, "--config", os.devnull, "--etag-hash", ""]
+    command = [
+        program,
+        "serve",
+        "s3",
+        str(folder),
+        "--addr",
+        address,
+        "--config",
+        os.devnull,
+        "--etag-hash",
+        "",
+    ]
     with subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr) as server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
