@@ -81,13 +81,13 @@ docs: $(INSTALLED)
 BENCH := $(BIN)/python -m benchmarks.bench_
 TUNING := tuning $(if $(TRL),--trl $(TRL))
 bench: $(INSTALLED)
-	set -e; for benchmark in label_scoring "$(TUNING)" serve precision preparation tree_batches; do $(BENCH)$$benchmark; done
+	set -e; for benchmark in label_scoring "$(TUNING)" serve precision preparation; do $(BENCH)$$benchmark; done
 
 # Small inputs, in minutes; their records are held against those in benchmarks/results of this kind of machine.
 QUICK := build/benchmarks/quick.json
 bench-quick: $(INSTALLED)
 	rm -f $(QUICK)
-	$(BENCH)label_scoring --labels 20 40 --prompts 8 --peers lm-eval kv-per-prompt kv-shared --peer-prompts 1 --write $(QUICK)
+	$(BENCH)label_scoring --labels 20 40 --prompts 8 --peers lm-eval kv-per-prompt kv-shared --peer-prompts 4 --lm-eval-labels 10 --write $(QUICK)
 	$(BENCH)$(TUNING) --caps 1 8 --samples 8 --write $(QUICK)
 	$(BENCH)serve --clients 8 --seconds 2 --write $(QUICK)
 

@@ -8,17 +8,18 @@ to give the scores of full normalization first. They run on few prompts, and lm-
 multiplied, since each label is a sequence of its own there. `--before FOLDER` runs the code of another checkout of this
 repository beside them, in a process of its own.
 
-    python -m benchmarks.bench_label_scoring [--log FILE.csv.gz:COLUMN ...] [--base FOLDER] [--labels 40 118 194]
-        [--peers lm-eval kv-per-prompt kv-shared] [--before FOLDER] [--write [FILE]] [--count]
+    python -m benchmarks.bench_label_scoring [--log FILE.csv.gz:COLUMN ...] [--base FOLDER | 17M] [--labels 40 118 194]
+        [--prompt-tokens 256] [--peers lm-eval kv-per-prompt kv-shared] [--before FOLDER] [--write [FILE]] [--count]
 """
 
 import argparse
 import contextlib
 import statistics
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -42,9 +43,10 @@ from behaviorlm.scoring.label_scoring import Work, label_scorer
 from behaviorlm.trees.token_tree import Int32, TreeWriter
 from behaviorlm_lab.world.generator import simulate_user
 from behaviorlm_lab.world.process import default_world
-from behaviorlm_ray.costs.operations import model_work
 from benchmarks import label_scoring_peers as peers
-from benchmarks.records import Record, Turns, add_write, in_turn, record, spread, write
+from benchmarks.label_scoring_floor import needed_nodes, needed_operations
+from benchmarks.middle_base import write_middle
+from benchmarks.records import Record, Turns, add_write, in_turn, operations_of, record, shares, spread, write
 from benchmarks.scoring_of_checkout import OfCheckout
 from benchmarks.sides import timed
 
@@ -61,7 +63,7 @@ WORLD, USERS = "world", 300
 
 @dataclass(frozen=True)
 class Compared:
-    """One number of labels. work: of all prompts. seconds: CPU and wall for a prompt in each round, by way.
+    """One number of labels. work: of all prompts. turns: CPU and wall seconds for a prompt in each round, by way.
 
     differs: the largest difference of another way's scores from ours, of a peer's from those of full normalization.
     """
@@ -70,11 +72,14 @@ class Compared:
     all_nodes: int
     prompts: int
     work: dict[Normalization, Work]
-    seconds: dict[str, list[tuple[float, float]]]
     differs: dict[str, float]
-    drift: float = 0.0
-    shares: dict[Normalization, float] | None = None
-    """Of the ceiling by products with weights, which all are needed; attention is left out."""
+    turns: Turns[tuple[float, float]] | None = None
+    operations: dict[Normalization, tuple[float, float | None]] = field(default_factory=dict)
+    """Floating-point operations for a prompt: those that run, and those needed."""
+
+    @property
+    def seconds(self) -> dict[str, list[tuple[float, float]]]:
+        return {} if self.turns is None else self.turns.taken
 
     def row(self) -> str:
         """A row of the table."""
@@ -98,18 +103,22 @@ class Compared:
 
     def records(self, title: str) -> list[Record]:
         """What a file of results has of it: each of our ways against each other one."""
+        assert self.turns is not None
         pairs = [(ours, way) for ours in NORMALIZATIONS for way in self.seconds if _compares(ours, way)]
+        cpu = {way: [seconds for seconds, _ in taken] for way, taken in self.seconds.items()}
         return [
             record(
-                f"label scores, {ours} against {other}, {self.labels} labels, {title}",
-                {way: [cpu for cpu, _ in self.seconds[way]] for way in (ours, other)},
+                f"label scores, {ours} against {other}, {self.labels} {title}, {self.prompts} prompts",
+                {way: cpu[way] for way in (ours, other)},
                 equal=None if other == "full" else self.differs[other] <= TOLERANCE,
-                drift=self.drift,
-                shares=(None, None) if self.shares is None else (self.shares[ours],) * 2,
+                drift=self.turns.drift,
+                shares=shares(*self.operations[ours], cpu[ours], self.turns.ceiling),
+                rounds_left_out=self.turns.left_out,
                 wall_seconds={way: self.median(way, 1) for way in (ours, other)},
                 nodes=self.work[ours].nodes / self.prompts,
                 head_rows=self.work[ours].head_rows / self.prompts,
                 tokens=self.work[ours].tokens / self.prompts,
+                prompts=self.prompts,
             )
             for ours, other in pairs
         ]
@@ -126,12 +135,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     torch.set_num_threads(1)
     disable_progress_bar()
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.base == "17M":
+            options.base = write_middle(Path(scratch))
+        return _measured(options)
+
+
+def _measured(options: argparse.Namespace) -> int:
     config = ModelConfig(base=str(options.base), dtype=options.dtype)
     labels = encoded(names_of(options.log or [WORLD]), config)
     print(" | ".join(_head(options)), flush=True)
     model = load_model(config).requires_grad_(False)
     title = (
-        f"{round(model.num_parameters() / 1e6)}M {model.config.model_type}, {options.prompt_tokens} tokens"
+        f"labels of {log_name(options.log or [WORLD])}, {round(model.num_parameters() / 1e6)}M "
+        f"{model.config.model_type}, {options.prompt_tokens} tokens, {options.shared:g} shared"
     )
     code = 0
 
@@ -141,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         found = compared(model, labels[:number], options)
         print(found.row(), flush=True)
-        if options.write and not write(options.write, found.records(f"{title}, {options.shared:g} shared")):
+        if options.write and not write(options.write, found.records(title)):
             code = 1
         for peer, differs in found.differs.items():
             if not differs <= TOLERANCE:
@@ -156,7 +173,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--log", action="append", help="a CSV file and its column, FILE:COLUMN (default: the world's log)")
-    add("--base", type=Path, default=EMBEDDED, help="folder of a model (default: the embedded one)")
+    add(
+        "--base",
+        default=EMBEDDED,
+        help="folder of a model, or 17M: drawn weights (default: the embedded one)",
+    )
     add("--labels", type=int, nargs="*", default=[], help="how many names (default: all)")
     add("--prompt-tokens", type=int, default=256, help="tokens of a prompt")
     add("--prompts", type=int, default=16, help="prompts of a round")
@@ -203,6 +224,13 @@ def names_of(logs: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def log_name(logs: Sequence[str]) -> str:
+    """What records call some logs: the folders that they lie in, or the files where those have no name."""
+    paths = [Path(log.rpartition(":")[0]) for log in logs if log != WORLD]
+    names = [path.absolute().parent.name or path.name for path in paths]
+    return "+".join(names + [WORLD] * (len(logs) - len(paths)))
+
+
 def column_of(log: str) -> list[str]:
     """What FILE:COLUMN holds, row after row, without empty cells; of `WORLD` the behaviors."""
     if log == WORLD:
@@ -244,12 +272,14 @@ def compared(
         name: label_scorer(model, attention, labels, options.max_tokens, name) for name in NORMALIZATIONS
     }
     counted = {name: scorer.score_counted(write) for name, scorer in scorers.items()}  # warms both, too
-    all_nodes = len({label[:length].tobytes() for label in labels for length in range(1, len(label))})
-    found = Compared(
-        len(labels), all_nodes, options.prompts, {name: work for name, (_, work) in counted.items()}, {}, {}
-    )
+    work = {name: work for name, (_, work) in counted.items()}
+    found = Compared(len(labels), len(needed_nodes(labels, "full")[0]), options.prompts, work, {})
     if options.count:
         return found
+    for name, scorer in scorers.items():
+        run_operations = operations_of(partial(scorer.score, write)) / len(rest)
+        needed = needed_operations(model, labels, name, len(rest), (shared, options.prompt_tokens - shared))
+        found.operations[name] = run_operations, None if needed is None else needed / len(rest)
     ways: dict[str, Way] = {
         name: partial(_seconds, len(rest), partial(scorer.score, write)) for name, scorer in scorers.items()
     }
@@ -275,23 +305,7 @@ def compared(
                 found.differs[way] = float(np.abs(other.scores(name) - scores[name]).max())
                 ways[way] = partial(_of_checkout, other, name, len(rest))
         turns = in_turn(ways, options.rounds)
-    shares = _shares(model, found, turns)
-    return replace(found, seconds=turns.taken, drift=turns.drift, shares=shares)
-
-
-def _shares(
-    model: PreTrainedModel, found: Compared, turns: Turns[tuple[float, float]]
-) -> dict[Normalization, float] | None:
-    work = model_work(model, is_trained=False)
-    if work is None:
-        return None
-    per_head_row = 2 * model.get_output_embeddings().weight.shape[1]
-    shares = {}
-    for name, counted in found.work.items():
-        operations = (work.per_token * counted.tokens + per_head_row * counted.head_rows) / found.prompts
-        median = statistics.median(cpu for cpu, _ in turns.taken[name])
-        shares[name] = operations / median / turns.ceiling / 1e12
-    return shares
+    return replace(found, turns=turns)
 
 
 Way = Callable[[], tuple[float, float]]
@@ -310,7 +324,8 @@ def _peers(
     found: dict[str, Peer] = {}
     for name in options.peers:
         if name == "lm-eval":
-            peer: Any = peers.LmEval(model, load_tokenizer(ModelConfig(base=str(options.base))))
+            longest = len(prompts[0]) + max(map(len, labels))
+            peer: Any = peers.LmEval(model, load_tokenizer(ModelConfig(base=str(options.base))), longest)
             number, sizes = min(len(labels), options.lm_eval_labels), options.lm_eval_batches
         else:
             peer = peers.KeysValues(model, shared if name == "kv-shared" else 0)

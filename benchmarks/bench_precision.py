@@ -1,4 +1,4 @@
-"""bfloat16 against float32 weights: seconds side by side, and how far losses and label scores lie apart.
+"""bfloat16 against float32 weights: CPU seconds side by side, and how far losses and label scores lie apart.
 
 Samples come from a column of a log in its order, without one from a log of the synthetic world: the history of a sample
 is the ten names before it. Tuning runs the engine of the product with one worker, a step in each dtype in turn; then
@@ -7,7 +7,8 @@ float32, as hardware without bfloat16 would.
 
     python -m benchmarks.bench_precision [--log FILE.csv.gz:COLUMN] [--base FOLDER] [--full] [--steps 6] [--samples 16]
         [--prompts 64] [--rounds 5] [--threads 1] [--normalization trie] [--rate 1e-4]
-    python -m benchmarks.bench_precision --widths [--rounds 7]
+        [--write [FILE]]
+    python -m benchmarks.bench_precision --widths [--rounds 7] [--write [FILE]]
 
 The second command asks from which width on bfloat16 pays: two layers of a Llama, forward and with the backward pass.
 ONEDNN_MAX_CPU_ISA=AVX512_CORE or AVX2 before it shows a CPU without units for bfloat16.
@@ -45,6 +46,8 @@ from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import TuningEngine, prepare_process, start_engine
 from behaviorlm_ray.tuning.optimizer_step import run_step
 from benchmarks.bench_label_scoring import EMBEDDED, WORLD, column_of, encoded, names_of
+from benchmarks.records import Record, add_write, record, write
+from benchmarks.records import told as ratio_told
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -71,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--normalization", choices=get_args(Normalization), default="trie", help="of scores")
     parser.add_argument("--rate", type=float, default=1e-4, help="learning rate")
+    add_write(parser)
     options = parser.parse_args(arguments)
     if options.steps < 2:
         parser.error("--steps: two or more; the first warms up and is not measured")
@@ -78,9 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(options.threads)
     print(bfloat16_units(use_gpu=False) or "this CPU has no units for bfloat16", flush=True)
     if options.widths:
-        for width in WIDTHS:
-            compare_layers(width, options.rounds)
-        return 0
+        found = [each for width in WIDTHS for each in compare_layers(width, options.rounds)]
+        return _kept(found, options.write)
     configs = {
         dtype: ModelConfig(base=str(options.base), dtype=dtype, adaptation="full" if options.full else "lora")
         for dtype in DTYPES
@@ -92,14 +95,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     needed = options.steps * options.samples + options.prompts + 2 * HISTORY
     rows = label_rows(options.log, names, needed)
     with single_process(), tempfile.TemporaryDirectory() as folder:
-        tuned = tune_in_turn(configs, labels, rows[: -options.prompts - HISTORY], options)
+        tuned, of_step = tune_in_turn(configs, labels, rows[: -options.prompts - HISTORY], options)
         save_trained(tuned, Path(folder))  # type: ignore[arg-type]  # the engine's module is what went in
-        score_in_turn(configs, labels, rows[-options.prompts - HISTORY :], options, Path(folder))
-    return 0
+        of_scores = score_in_turn(configs, labels, rows[-options.prompts - HISTORY :], options, Path(folder))
+    return _kept([of_step, of_scores], options.write)
 
 
-def compare_layers(width: int, rounds: int) -> None:
-    """Run 384 tokens through two layers of this width in each dtype in turn, and tell seconds."""
+def _kept(found: list[Record], path: Path | None) -> int:
+    return 0 if path is None else int(not write(path, found))
+
+
+def compare_layers(width: int, rounds: int) -> list[Record]:
+    """Run 384 tokens through two layers of this width in each dtype in turn, and tell CPU seconds."""
     config = LlamaConfig(
         vocab_size=16,
         hidden_size=width,
@@ -110,21 +117,23 @@ def compare_layers(width: int, rounds: int) -> None:
     )
     layers = {dtype: LlamaModel(config).to(getattr(torch, dtype)) for dtype in DTYPES}
     ids = torch.zeros(1, 384, dtype=torch.int64)
-    seconds: dict[bool, dict[str, list[float]]] = {
+    seconds: dict[bool, dict[Dtype, list[float]]] = {
         trained: {dtype: [] for dtype in DTYPES} for trained in (False, True)
     }
     for turn in range(-1, rounds):
         for trained, of_pass in seconds.items():
             for dtype in DTYPES if turn % 2 else reversed(DTYPES):
-                begun = time.perf_counter()
+                begun = time.process_time()
                 with torch.set_grad_enabled(trained):
                     hidden = layers[dtype](input_ids=ids, use_cache=False).last_hidden_state
                 if trained:
                     hidden.sum().backward()
                 if turn >= 0:
-                    of_pass[dtype].append(time.perf_counter() - begun)
-    for trained, of_pass in seconds.items():
+                    of_pass[dtype].append(time.process_time() - begun)
+    return [
         told(f"width {width}, {'forward and backward' if trained else 'forward'}", of_pass)
+        for trained, of_pass in seconds.items()
+    ]
 
 
 def label_rows(log: str, names: Sequence[str], needed: int) -> list[int]:
@@ -170,26 +179,26 @@ def tune_in_turn(
     labels: Sequence[Int32],
     rows: Sequence[int],
     options: argparse.Namespace,
-) -> torch.nn.Module:
-    """Run the same steps in each dtype and tell losses and seconds. Returns the model tuned in bfloat16."""
+) -> tuple[torch.nn.Module, Record]:
+    """Run the same steps in each dtype and tell losses and CPU seconds. Returns what was tuned in bfloat16, too."""
     engines = {dtype: start(config, options.rate) for dtype, config in configs.items()}
     losses: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
-    seconds: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
+    seconds: dict[Dtype, list[float]] = {dtype: [] for dtype in DTYPES}
     for step in range(options.steps):
         pack = pack_of(labels, rows, step * options.samples, options.samples)
         for dtype in DTYPES if step % 2 else reversed(DTYPES):
-            outcome = run_step(engines[dtype], [pack], step, options.steps)
-            losses[dtype].append(outcome.loss)
-            seconds[dtype].append(outcome.seconds)
+            begun = time.process_time()
+            losses[dtype].append(run_step(engines[dtype], [pack], step, options.steps).loss)
+            seconds[dtype].append(time.process_time() - begun)
         print(
             f"step {step + 1}: {len(pack)} tokens, loss "
             + ", ".join(f"{d} {losses[d][-1]:.4f}" for d in DTYPES)
         )
     apart = [abs(b / a - 1) for a, b in zip(losses["float32"], losses["bfloat16"], strict=True)]
     print(f"losses differ by {max(apart):.2%} at most, {statistics.mean(apart):.2%} on average")
-    told("tuning step", {dtype: taken[1:] for dtype, taken in seconds.items()})  # the first warms both
-    tuned: torch.nn.Module = engines["bfloat16"].tree_model.model
-    return tuned
+    # the first warms both
+    found = told("tuning step", {dtype: taken[1:] for dtype, taken in seconds.items()})
+    return engines["bfloat16"].tree_model.model, found
 
 
 def score_in_turn(
@@ -198,45 +207,46 @@ def score_in_turn(
     rows: Sequence[int],
     options: argparse.Namespace,
     tuned: Path,
-) -> None:
-    """Score the same prompts in each dtype and tell differences and seconds."""
+) -> Record:
+    """Score the same prompts in each dtype and tell differences and CPU seconds."""
     bases = {
         dtype: _scorer(load_model(config), labels, options.normalization) for dtype, config in configs.items()
     }
 
-    def write(writer: TreeWriter) -> list[int]:
+    def put(writer: TreeWriter) -> list[int]:
         writer.open(labels[0][-1:])
         histories = [rows[place - HISTORY : place] for place in range(HISTORY, len(rows))]
         return [writer.leaf(np.concatenate([labels[row] for row in history])) for history in histories]
 
     def write_one(place: int) -> PromptWriter:
-        def write(writer: TreeWriter) -> list[int]:
+        def put(writer: TreeWriter) -> list[int]:
             writer.open(labels[0][-1:])
             return [writer.leaf(np.concatenate([labels[row] for row in rows[place : place + HISTORY]]))]
 
-        return write
+        return put
 
-    seconds: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
-    found: dict[str, NDArray[np.float32]] = {}
+    seconds: dict[Dtype, list[float]] = {dtype: [] for dtype in DTYPES}
+    scores: dict[str, NDArray[np.float32]] = {}
     for turn in range(-1, options.rounds):
         for dtype in DTYPES if turn % 2 else reversed(DTYPES):
-            begun = time.perf_counter()
-            found[dtype] = bases[dtype].score(write)
+            begun = time.process_time()
+            scores[dtype] = bases[dtype].score(put)
             if turn >= 0:
-                seconds[dtype].append(time.perf_counter() - begun)
-    told(f"scoring {options.prompts} prompts, {len(labels)} labels", seconds)
+                seconds[dtype].append(time.process_time() - begun)
+    found = told(f"scoring {options.prompts} prompts, {len(labels)} labels", seconds)
     targets = np.array(rows[HISTORY:])
-    told_apart("untuned, bfloat16 against float32", found["float32"], found["bfloat16"], targets)
+    told_apart("untuned, bfloat16 against float32", scores["float32"], scores["bfloat16"], targets)
     scored = {
-        dtype: _scorer(load_trained(config, tuned), labels, options.normalization).score(write)
+        dtype: _scorer(load_trained(config, tuned), labels, options.normalization).score(put)
         for dtype, config in configs.items()
     }
     what = "tuned in bfloat16, base held in bfloat16 and in float32"
     told_apart(what, scored["float32"], scored["bfloat16"], targets)
     alone = np.concatenate([bases["bfloat16"].score(write_one(place)) for place in range(ALONE)])
     told_apart(
-        "untuned in bfloat16, prompts together and alone", found["bfloat16"][:ALONE], alone, targets[:ALONE]
+        "untuned in bfloat16, prompts together and alone", scores["bfloat16"][:ALONE], alone, targets[:ALONE]
     )
+    return found
 
 
 def _scorer(model: Any, labels: Sequence[Int32], normalization: Normalization) -> LabelScorer:
@@ -262,15 +272,17 @@ def told_apart(
     )
 
 
-def told(what: str, seconds: dict[str, list[float]]) -> None:
-    """Print medians, and the median of the rounds' ratios with their range."""
-    ratios = [a / b for a, b in zip(seconds["float32"], seconds["bfloat16"], strict=True)]
-    medians = ", ".join(f"{dtype} {statistics.median(taken):.3f} s" for dtype, taken in seconds.items())
-    print(
-        f"{what}: {medians}; float32 / bfloat16 {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f})",
-        flush=True,
+def told(what: str, seconds: dict[Dtype, list[float]]) -> Record:
+    """Print medians and the ratio of the rounds, bfloat16 as ours. Returns the record."""
+    found = record(
+        f"bfloat16 against float32, {what}",
+        {dtype: seconds[dtype] for dtype in reversed(DTYPES)},
+        equal=None,
+        drift=0.0,  # no ceiling is reckoned
     )
+    medians = ", ".join(f"{dtype} {statistics.median(taken):.3f} s" for dtype, taken in seconds.items())
+    print(f"{what}: {medians}; float32 / bfloat16 {ratio_told(found['ratio'])}", flush=True)
+    return found
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LlamaConfig
 
 from behaviorlm.model.adapters import AdaptedModel, add_adapter
 from behaviorlm.model.attention_choice import choose_attention
@@ -34,25 +32,26 @@ from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray.costs.operations import model_work, step_work
-from benchmarks.gpu_shapes import EMBEDDED, DrawnLog, Shape, drawn_log, drawn_model
-from benchmarks.records import ROUNDS, Record, Turns, add_write, in_turn, record, told, write
+from benchmarks.gpu_shapes import EMBEDDED, DrawnLog, drawn_log
+from benchmarks.middle_base import middle_model
+from benchmarks.records import (
+    ROUNDS,
+    Record,
+    Turns,
+    add_write,
+    in_turn,
+    operations_of,
+    record,
+    shares,
+    told,
+    write,
+)
 from benchmarks.tuning_peers import TOKENIZER, Trl, batched, peer_runs, run_batches, save_base, whole_streams
 
 MAX_TOKENS = 2048
 """Of a pack."""
 TOLERANCE = 1e-4
 """Relative, of gradients in float32."""
-MIDDLE = LlamaConfig(
-    vocab_size=8192,
-    hidden_size=384,
-    intermediate_size=1024,
-    num_hidden_layers=8,
-    num_attention_heads=6,
-    num_key_value_heads=6,
-    max_position_embeddings=2048,
-    tie_word_embeddings=True,
-)
-"""17 million parameters, whose weights are drawn."""
 
 Run = Callable[[], None]
 
@@ -99,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def opened(base: str, folder: Path | None) -> tuple[AdaptedModel, str, str]:
     """A model in float32 with a drawn adapter, its name, and its tokenizer. folder: where its base is put for TRL."""
     if base == "17M":
-        inner = drawn_model(Shape(base, MIDDLE), torch.device("cpu"), torch.float32)
+        inner = middle_model()
         tokenizer = TOKENIZER
     else:
         tokenizer = TOKENIZER if base == "1M" else base
@@ -151,14 +150,15 @@ def measured(
         best = {peer: min(of, key=lambda way: min(of[way](), of[way]())) for peer, of in settings.items()}
         ways |= {peer: settings[peer][way] for peer, way in best.items()}
         turns = in_turn(ways, rounds)
-    shares = shares_of(model, packs, turns)
+    of_ours = shares_of(model, packs, own, turns)
     return [
         record(
             f"tuning against {peer}, {name}",
             {"ours": turns.taken["ours"], peer: turns.taken[peer]},
             equal=differences[peer] <= TOLERANCE,
             drift=turns.drift,
-            shares=shares,
+            shares=of_ours,
+            rounds_left_out=turns.left_out,
             setting=best[peer],
             difference=differences[peer],
             tokens=sum(map(len, packs)),
@@ -196,7 +196,8 @@ def measured_streams(model: AdaptedModel, log: DrawnLog, users: int, title: str,
             turns.taken,
             equal=differs <= TOLERANCE,
             drift=turns.drift,
-            shares=shares_of(model, packs, turns),
+            shares=shares_of(model, packs, own, turns),
+            rounds_left_out=turns.left_out,
             setting=best,
             difference=differs,
             tokens=sum(map(len, packs)),
@@ -218,23 +219,14 @@ def _ours(model: AdaptedModel, packs: Sequence[TokenTree]) -> Run:
 
 
 def shares_of(
-    model: AdaptedModel, packs: Sequence[TokenTree], turns: Turns[float]
-) -> tuple[float | None, float | None]:
-    """Of the ceiling, by operations that run, with copies and what is masked; and of the floor, by those needed."""
+    model: AdaptedModel, packs: Sequence[TokenTree], run: Run, turns: Turns[float]
+) -> tuple[float, float | None]:
+    """Of the ceiling and of the floor, as `records.shares` has them."""
     work = model_work(model)
-    if work is None:
-        return None, None
-    takes_rows = choose_attention(model).takes_rows
-    run = needed = 0.0
-    for pack in packs:
-        counted = step_work([pack])
-        rows = pack_tensors(pack, "cpu").rows
-        batch, width = (1, len(pack)) if rows is None else rows.take.shape
-        tokens = counted.tokens if takes_rows else batch * width
-        run += work.of(replace(counted, tokens=tokens, attention_pairs=batch * width * width))
-        needed += work.of(counted)
-    own = sorted(turns.taken["ours"])[len(turns.taken["ours"]) // 2] * turns.ceiling * 1e12
-    return run / own, needed / own
+    ran = operations_of(run)
+    model.zero_grad(set_to_none=True)
+    needed = None if work is None else work.of(step_work(packs))
+    return shares(ran, needed, turns.taken["ours"], turns.ceiling)
 
 
 def seconds_of(model: AdaptedModel, run: Run) -> float:

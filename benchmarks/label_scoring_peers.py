@@ -18,12 +18,15 @@ Float32 = NDArray[np.float32]
 
 
 class LmEval:
-    """lm-evaluation-harness on tokens. State: its model, and the batch size that was the fastest."""
+    """lm-evaluation-harness on tokens. State: its model, and the batch size that was the fastest.
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
+    longest: tokens of a prompt with a label, more than which it would cut.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, longest: int) -> None:
         from lm_eval.models.huggingface import HFLM
 
-        self._opened: Any = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8)
+        self._opened: Any = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, max_length=longest)
 
     def use_batch(self, size: int) -> None:
         self._opened.batch_size_per_gpu = size

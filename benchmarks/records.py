@@ -12,24 +12,27 @@ speed went apart; "versions"}. A file holds them as {"benchmarks": […]}, one f
 import argparse
 import importlib.util
 import json
+import math
 import platform
 import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 ROUNDS = 5
 TRIES = 3
-"""How often a run is begun anew where the ceiling drifts."""
+"""How many times the rounds run at most where the ceiling drifts."""
 DRIFT = 0.15
-"""A run whose ceiling drifts by more is discarded."""
+"""Rounds whose ceilings lie further apart are not held against each other."""
 KEPT = 0.9
 """A ratio has fallen where its whole interval lies below this share of its baseline."""
 
@@ -39,10 +42,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Turns(Generic[T]):
-    """What each way took in each round. ceilings: 10^12 operations a CPU second of a product, round by round."""
+    """What each way took in each round. ceilings: 10^12 operations a CPU second of a product, before and after rounds.
+
+    left_out: rounds that ran, too, on a slower or faster machine.
+    """
 
     taken: dict[str, list[T]]
     ceilings: list[float]
+    left_out: int = 0
 
     @property
     def ceiling(self) -> float:
@@ -55,17 +62,43 @@ class Turns(Generic[T]):
 
 
 def in_turn(ways: Mapping[str, Callable[[], T]], rounds: int, tries: int = TRIES) -> Turns[T]:
-    """Run all ways in each round, in the other order every other time; anew, some times, where the ceiling drifts."""
-    for _ in range(tries):
-        turns = Turns[T]({way: [] for way in ways}, [product_teraflops()])
-        for turn in range(rounds):
-            for way in sorted(ways, key=list(ways).index, reverse=turn % 2 == 0):
-                turns.taken[way].append(ways[way]())
-            turns.ceilings.append(product_teraflops())
-        if turns.drift <= DRIFT:
-            break
-        print(f"the ceiling drifted by {turns.drift:.0%}", file=sys.stderr, flush=True)
-    return turns
+    """Run all ways in each round, in the other order every other time, until so many rounds had one ceiling.
+
+    Others run in place of rounds in which the machine was slower or faster, up to `tries` times as many in all.
+    """
+    ran: list[dict[str, T]] = []
+    ceilings = [product_teraflops()]
+    chosen: list[int] = []
+    while len(ran) < rounds * tries:
+        order = sorted(ways, key=list(ways).index, reverse=len(ran) % 2 == 0)
+        ran.append({way: ways[way]() for way in order})
+        ceilings.append(product_teraflops())
+        if len(ran) >= rounds:
+            chosen = steadiest([*pairwise(ceilings)], rounds)
+            turns = Turns(
+                {way: [ran[turn][way] for turn in chosen] for way in ways}, _around(ceilings, chosen)
+            )
+            if turns.drift <= DRIFT:
+                break
+            print(f"the ceiling drifted by {turns.drift:.0%}", file=sys.stderr, flush=True)
+    return replace(turns, left_out=len(ran) - rounds)
+
+
+def steadiest(ceilings: Sequence[tuple[float, float]], rounds: int) -> list[int]:
+    """Which rounds, in order, lie closest together in the ceilings before and after them; the earliest of those."""
+    best: list[int] = []
+    least = math.inf
+    for low in sorted({min(pair) for pair in ceilings}):
+        above = [turn for turn, pair in enumerate(ceilings) if min(pair) >= low]
+        nearest = sorted(sorted(above, key=lambda turn: max(ceilings[turn]))[:rounds])
+        if len(nearest) == rounds and max(max(ceilings[turn]) for turn in nearest) / low < least:
+            best, least = nearest, max(max(ceilings[turn]) for turn in nearest) / low
+    return best
+
+
+def _around(ceilings: Sequence[float], turns: Sequence[int]) -> list[float]:
+    """Those before and after some rounds, each once."""
+    return [ceilings[place] for place in sorted({*turns, *(turn + 1 for turn in turns)})]
 
 
 def product_teraflops(size: int = 1024) -> float:
@@ -77,6 +110,32 @@ def product_teraflops(size: int = 1024) -> float:
         left @ right
         taken.append(time.process_time() - started)
     return 2 * size**3 / min(taken) / 1e12
+
+
+def operations_of(run: Callable[[], object]) -> float:
+    """Floating-point operations of the products that a run makes, attention's among them, masked or not."""
+
+    def forward(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_flop_count(query, key, value))
+
+    def backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+        return int(sdpa_backward_flop_count(gradient, query, key, value))
+
+    on_cpu = {  # which torch counts on a GPU alone
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
+    with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+        run()
+    return float(counter.get_total_flops())
+
+
+def shares(
+    run: float, needed: float | None, seconds: Sequence[float], ceiling: float
+) -> tuple[float, float | None]:
+    """Of the ceiling and of the floor: operations that run and those needed, at 10^12 × ceiling a second."""
+    own = statistics.median(seconds) * ceiling * 1e12
+    return run / own, None if needed is None else needed / own
 
 
 def record(

@@ -45,6 +45,9 @@ CPU_TOKENS = 2048
 FEWEST_NODES = 64
 """Closed tries of fewer nodes do not get more prompts at a time: each brings keys and values of its own."""
 
+PADDED = 1.25
+"""How many times their tokens trees that run together may be with what pads them to the longest."""
+
 PromptWriter = Callable[[TreeWriter], list[int]]
 """Writes prompts into a tree and returns the index of each one's last token."""
 
@@ -59,6 +62,18 @@ def prompt_trees(sizes: Sequence[int]) -> list[list[int]]:
             tokens = 0
         groups[-1].append(index)
         tokens += size
+    return groups
+
+
+def alike(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Which neighbors of so many tokens run together, at most so many of them, without much to pad."""
+    groups: list[list[int]] = []
+    for index, size in enumerate(sizes):
+        of_last = [sizes[place] for place in groups[-1]] + [size] if groups else []
+        if 0 < len(of_last) <= most and len(of_last) * max(of_last) <= PADDED * sum(of_last):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
     return groups
 
 
@@ -227,12 +242,11 @@ class LabelScorer:
     def _states(self, prompts: Prompts) -> Iterator[Tensor]:
         """For each tree in turn the states of a prompt's end and of its tokens after it, [prompts, 1 + M, width].
 
-        Where prompts are few, several trees go through the model together.
+        Where prompts are few, several trees of about one size go through the model together.
         """
         trees, ends = self._trees, prompts.ends[:, None]
-        together = max(1, self._rows_at_a_time // len(ends))
-        for start in range(0, len(trees), together):
-            group = trees[start : start + together]
+        for places in alike([*map(len, trees)], max(1, self._rows_at_a_time // len(ends))):
+            group = [trees[place] for place in places]
             states = self._run_trees(group, prompts) if any(map(len, group)) else None
             for number, tree in enumerate(group):
                 yield ends if states is None else torch.cat([ends, states[number, :, : len(tree)]], dim=1)

@@ -4,10 +4,18 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from behaviorlm.trees.closed_trie import build_closed_trie
+from behaviorlm.trees.label_trie import build_tries
+from behaviorlm_ray.costs.operations import model_work
 from benchmarks import records
 from benchmarks.bench_label_scoring import PEERS, main, names_of
+from benchmarks.gpu_shapes import drawn_model, shapes
+from benchmarks.label_scoring_floor import needed_nodes, needed_operations
+from benchmarks.records import operations_of
 
 
 @pytest.fixture(autouse=True)
@@ -70,11 +78,37 @@ def test_peers_give_the_scores_of_full_normalization_and_results_are_replaced_by
     assert all(record["equal"] or " against full, " in name for name, record in found.items())
     for record in found.values():
         assert 0 < record["ratio"]["low"] <= record["ratio"]["median"] <= record["ratio"]["high"]
+        assert 0 < record["floor_share"] <= record["ceiling_share"]
         assert (
             record["nodes"] > 0
             and record["head_rows"] > 0
             and set(record["versions"]) >= {"torch", "transformers"}
         )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_tokens_that_the_mathematics_needs_are_those_of_tries_that_are_not_cut(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    drawn = {(*random.integers(1, 4, random.integers(1, 7)).tolist(), 0) for _ in range(40)}
+    labels = [np.array(label, np.int32) for label in drawn]
+    [trie] = build_tries(labels, 1 << 20)
+    depths, rows = needed_nodes(labels, "full")
+    assert sorted(depths) == sorted((trie.depth + 1).tolist()) and rows is None
+    closed = build_closed_trie(labels, 1 << 20)
+    depths, rows = needed_nodes(labels, "trie")
+    assert len(depths) == closed.nodes and rows == len(closed.child_token)
+
+
+def test_one_sequence_needs_what_its_products_make() -> None:
+    model = drawn_model(shapes(is_tiny=True)["8B"], torch.device("cpu"), torch.float32)
+    work, width, vocabulary = model_work(model, is_trained=False), 32, 2048
+    assert work is not None
+    found = needed_operations(model, [np.array([5, 6, 0], np.int32)], "full", 1, (0, 7))
+    # nine tokens, each with those before it; the head at the last of the prompt and at both of the name
+    assert found == 9 * work.per_token + 45 * work.per_attention_pair + 3 * 2 * width * vocabulary
+    with torch.inference_mode():
+        ran = operations_of(lambda: model(torch.arange(1, 10)[None], logits_to_keep=3))
+    assert ran == 9 * work.per_token + 81 * work.per_attention_pair + 3 * 2 * width * vocabulary
 
 
 @pytest.mark.slow

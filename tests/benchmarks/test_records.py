@@ -4,9 +4,22 @@ import itertools
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import records
-from benchmarks.records import DRIFT, Record, faults, in_turn, main, read, record, write
+from benchmarks.records import (
+    DRIFT,
+    Record,
+    faults,
+    in_turn,
+    main,
+    operations_of,
+    read,
+    record,
+    shares,
+    steadiest,
+    write,
+)
 
 
 def made_up(name: str, ratios: list[float], *, equal: bool = True, drift: float = 0.0) -> Record:
@@ -63,7 +76,7 @@ def test_a_check_names_the_benchmark_that_fell_and_fails(
     assert main([str(now), str(other)]) == 1 and "nothing was compared" in capsys.readouterr().out
 
 
-def test_ways_take_turns_and_a_run_whose_ceiling_drifts_is_begun_anew(
+def test_ways_take_turns_and_others_run_in_place_of_rounds_in_which_the_ceiling_drifts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ceilings = iter([1.0, 1.0, 1.5, 1.0, 1.1, 1.1])
@@ -75,6 +88,40 @@ def test_ways_take_turns_and_a_run_whose_ceiling_drifts_is_begun_anew(
         return float(next(clock))
 
     turns = in_turn({"a": lambda: way("a"), "b": lambda: way("b")}, rounds=2)
-    assert order == ["b", "a", "a", "b"] * 2
-    assert turns.taken == {"a": [5.0, 6.0], "b": [4.0, 7.0]}
-    assert turns.drift == pytest.approx(0.1) and turns.ceiling == 1.1
+    assert order == ["b", "a", "a", "b"] * 2  # the second and third had 1.5 after or before them
+    assert turns.taken == {"a": [1.0, 6.0], "b": [0.0, 7.0]}
+    assert turns.drift == pytest.approx(0.1) and turns.ceiling == 1.0 and turns.left_out == 2
+
+
+def test_a_run_whose_ceiling_never_settles_is_told_with_its_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    ceilings = itertools.cycle([1.0, 2.0])
+    monkeypatch.setattr(records, "product_teraflops", lambda: next(ceilings))
+    turns = in_turn({"a": lambda: 1.0}, rounds=2, tries=3)
+    assert turns.drift == 1.0 and turns.left_out == 4 and len(turns.taken["a"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "chosen"),
+    [([3.0, 3.0, 3.0, 3.0], [0, 1]), ([1.0, 3.0, 3.1, 3.2], [1, 2]), ([3.0, 1.0, 2.0, 3.1, 3.0], [2, 3])],
+)
+def test_the_steadiest_rounds_are_those_of_the_nearest_ceilings(
+    ceilings: list[float], chosen: list[int]
+) -> None:
+    assert steadiest([*itertools.pairwise(ceilings)], 2) == chosen
+
+
+def test_operations_are_counted_of_products_and_of_attention_on_a_cpu() -> None:
+    layer = torch.nn.Linear(6, 8, bias=False)
+    query, key = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4, requires_grad=True)
+
+    def attend() -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, key, attn_mask=torch.ones(5, 7).bool()
+        )
+
+    assert operations_of(lambda: layer(torch.ones(10, 6))) == 2 * 10 * 6 * 8
+    assert operations_of(attend) == 2 * 2 * (2 * 3 * 5 * 7 * 4)
+    assert operations_of(lambda: attend().sum().backward()) == 7 * 2 * (
+        2 * 3 * 5 * 7 * 4
+    )  # its products are made anew
+    assert shares(2e12, 1e12, [4.0, 8.0, 4.0], 0.5) == (1.0, 0.5)

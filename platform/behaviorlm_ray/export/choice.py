@@ -15,7 +15,7 @@ from behaviorlm.predictor.artifact import (
     NaturalPrior,
     Predictor,
 )
-from behaviorlm.predictor.counts import MINIMUM
+from behaviorlm.predictor.rare_histories import MINIMUM
 from behaviorlm.predictor.rules import DecisionRule, PlainRule, rule_in_words, rule_terms
 from behaviorlm.scoring.model_names import (
     COUNTS,

@@ -13,7 +13,7 @@ import behaviorlm.scoring.label_scoring
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.tree_model import body_of
 from behaviorlm.scoring.config import Normalization
-from behaviorlm.scoring.label_scoring import CPU_TOKENS, label_scorer
+from behaviorlm.scoring.label_scoring import CPU_TOKENS, alike, label_scorer
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 from behaviorlm.trees.tree_rows import tree_rows
 from tests.behaviorlm.tiny_models import CONFIGS, RECURRENT, random_tokens, tiny_model
@@ -94,6 +94,28 @@ def test_each_token_of_prompts_runs_once_and_pieces_together_where_prompts_are_f
     np.testing.assert_allclose(
         found, np.concatenate([score(2048, [tree]) for tree in trees]), rtol=0, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most", "groups"),
+    [
+        ([128, 12], 8, [[0], [1]]),
+        ([128, 120, 100, 12, 11], 8, [[0, 1, 2], [3, 4]]),
+        ([128, 128, 128], 2, [[0, 1], [2]]),
+        ([5], 1, [[0]]),
+        ([], 3, []),
+    ],
+)
+def test_trees_of_one_size_run_together(sizes: list[int], most: int, groups: list[list[int]]) -> None:
+    assert alike(sizes, most) == groups
+
+
+def test_few_prompts_pad_the_pieces_of_a_trie_by_no_more_than_a_quarter() -> None:
+    model = tiny_model(CONFIGS["llama"])
+    labels = [np.array([token, token + 1, 2], np.int32) for token in range(3, 73)]  # 140 nodes: 128 and 12
+    scorer = label_scorer(model, choose_attention(model), labels, 1 << 20)
+    seen = passes(model, lambda: scorer.score(lambda writer: [writer.leaf(np.array([7, 8], np.int32))]))
+    assert sum(rows * width for rows, width in seen[1:]) == 140
 
 
 def test_no_more_tokens_than_a_cpus_cache_holds_go_through_the_model_at_a_time() -> None:

