@@ -169,7 +169,7 @@ def decided(exhibit: ExhibitSettings) -> str:
 
 def counted(runs: Sequence[PaperRun]) -> list[str]:
     """Over what the tail's number is, in sentences: few behaviors count where test samples are few."""
-    found = {}
+    found: dict[str, None] = {}
     for run in runs:
         tail = [row for row in known_behaviors(run) if not row.is_anchor]
         enough = sum((row.targets or 0) >= ENDPOINT_MINIMUM_TARGETS for row in tail)

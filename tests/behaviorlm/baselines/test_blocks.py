@@ -115,11 +115,12 @@ def test_pairs_of_many_blocks_are_added_up_some_at_a_time(monkeypatch: pytest.Mo
         table.add(key, behavior)
     most: list[int] = []
     added_up = pair_counts._added_up
-    monkeypatch.setattr(
-        pair_counts,
-        "_added_up",
-        lambda pairs, behaviors: most.append(len(pairs.key)) or added_up(pairs, behaviors),
-    )
+
+    def watched(pairs: pair_counts.Pairs, behaviors: int) -> pair_counts.Pairs:
+        most.append(len(pairs.key))
+        return added_up(pairs, behaviors)
+
+    monkeypatch.setattr(pair_counts, "_added_up", watched)
     list(table.whole())
     assert sum(most) == added  # each once
     assert max(most) <= 1.5 * 200

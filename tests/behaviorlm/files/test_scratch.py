@@ -1,6 +1,7 @@
 """Columns in scratch files: what was added is there, mapped, and a full disk is told."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ def test_what_was_added_is_mapped_in_order_with_its_kind() -> None:
 
 
 def test_large_arrays_lie_in_one_file_and_hold_what_small_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = {"one": ((5, 3), np.dtype(np.int8)), "two": ((5,), np.dtype(np.float64))}
+    wanted: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
+        "one": ((5, 3), np.dtype(np.int8)),
+        "two": ((5,), np.dtype(np.float64)),
+    }
     small = scratch_arrays(wanted)
     monkeypatch.setattr(scratch, "IN_MEMORY", 54)
     large = scratch_arrays(wanted)

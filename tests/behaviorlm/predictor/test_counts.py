@@ -83,8 +83,8 @@ def test_histories_are_left_out_alike_however_few_are_looked_at_together(
     for one, other in zip(whole.markov.levels, cut.markov.levels, strict=True):
         for name, values in vars(one).items():
             np.testing.assert_array_equal(getattr(other, name), values)
-    for one, other in zip(whole.markov.trust, cut.markov.trust, strict=True):
-        np.testing.assert_array_equal(other, one)
+    for trust, other_trust in zip(whole.markov.trust, cut.markov.trust, strict=True):
+        np.testing.assert_array_equal(other_trust, trust)
 
 
 def test_a_planted_rare_history_is_found_before_and_gone_after(tmp_path: Path) -> None:

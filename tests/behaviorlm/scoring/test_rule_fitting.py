@@ -154,4 +154,6 @@ def test_a_tau_is_judged_by_the_folds_that_did_not_choose_it() -> None:
         expected[~rest] = (chosen[:, grid.index(tau)] == targets)[~rest]
         taus.add(tau)
     assert found is not None and np.array_equal(found, expected) and len(taus) > 1
-    assert cross_fitted_tau(chosen == targets[:, None], targets, IS_ANCHOR, np.zeros(60), grid) is None
+    assert (
+        cross_fitted_tau(chosen == targets[:, None], targets, IS_ANCHOR, np.zeros(60, np.int8), grid) is None
+    )

@@ -215,9 +215,9 @@ def test_an_endpoint_has_a_way_of_its_own_and_counting_has_none() -> None:
     prepared = stage("prepare")
     asked = stage("ask", prepared=prepared.content_hash)
     evaluated = stage("evaluate", **{"endpoint.chat": asked.content_hash})
-    run = PaperRun(
-        Path(), {}, RunSettings.model_construct(), random_report(0), Forms([], [], None, None, False)
-    )
+    nothing: dict[str, Any] = {}
+    settings = RunSettings.model_construct(**nothing)
+    run = PaperRun(Path(), {}, settings, random_report(0), Forms([], [], None, None, False))
     run.__dict__["manifests"] = [prepared, asked, evaluated]
     assert [one.stage for one in run.way_to("chat")] == ["prepare", "ask"]
     assert run.has_way_to("chat") and not run.has_way_to("markov")
