@@ -1,11 +1,13 @@
 """A large object to S3 and back over a bad link: the bytes that went over it, over the bytes that had to.
 
-    python -m benchmarks.object_transfers [--mib 3000] [--server rclone --rclone PATH] [--peer] [--json FILE]
+    python -m benchmarks.object_transfers [--mib 3000] [--ways up down] [--server rclone --rclone PATH] [--peer]
+        [--json FILE]
 
 The link resets its connections every 200 MB, answers every ninth request with 503 SlowDown and lets the credentials
-expire every 700 MB; a file has new ones by then. The server is moto, or `rclone serve s3` on a temporary folder, which
-cannot take a part again and so fails to be sent to over such a link. --peer: boto3's transfer manager as well, tried
-again as a whole up to five times.
+expire every 700 MB; a file has new ones by then. The server is moto, which copies the whole object for each range
+that is read, or `rclone serve s3` on a temporary folder, which cannot take a part again and so fails to be sent to
+over such a link. With `--ways down` the object is put there without the link. --peer: boto3's transfer manager as
+well, tried again as a whole up to five times.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--mib", type=int, default=300)
+    parser.add_argument("--ways", nargs="+", choices=["up", "down"], default=["up", "down"])
     parser.add_argument("--server", choices=["moto", "rclone"], default="moto")
     parser.add_argument("--rclone", default="rclone", help="the program")
     parser.add_argument("--peer", action="store_true")
@@ -65,9 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with serve as endpoint:
             os.environ["AWS_ENDPOINT_URL"] = endpoint
             boto3.client("s3").create_bucket(Bucket=BUCKET)
-            rows = [measured("ours", endpoint, source, digest, ours_up, ours_down)]
-            if options.peer:
-                rows.append(measured("boto3", endpoint, source, digest, boto3_up, boto3_down))
+            if "up" not in options.ways:
+                boto3_up(source)
+            sides = {
+                "ours": {"up": ours_up, "down": ours_down},
+                "boto3": {"up": boto3_up, "down": boto3_down},
+            }
+            rows = [
+                measured(name, endpoint, source, digest, {way: side[way] for way in options.ways})
+                for name, side in sides.items()
+                if name == "ours" or options.peer
+            ]
     record = {"mib": options.mib, "server": options.server, "rows": rows}
     if options.json is not None:
         options.json.write_text(json.dumps(record, indent=1) + "\n")
@@ -79,22 +90,21 @@ def measured(
     endpoint: str,
     source: Path,
     digest: str,
-    up: Callable[[Path], None],
-    down: Callable[[Path], Path],
+    ways: Mapping[str, Callable[[Path], Any]],
 ) -> dict[str, Any]:
-    """Both ways, each over a link of its own; what came back is compared."""
+    """Each way over a link of its own; what came back is compared."""
     faults = Faults(BREAK_BYTES, THROTTLED_EVERY, EXPIRE_BYTES)
     row: dict[str, Any] = {"name": name, "ratios": {}, "seconds": {}}
     size = source.stat().st_size
-    for way in ("up", "down"):
+    for way, transfer in ways.items():
         with bad_link(endpoint, faults, lambda number: renew(_credentials(), number)) as link:
             os.environ["AWS_ENDPOINT_URL"] = link.endpoint
             begun = time.monotonic()
             try:
                 if way == "up":
-                    up(source)
+                    transfer(source)
                 else:
-                    copy = down(source.with_name("copy"))
+                    copy = transfer(source.with_name("copy"))
                     row["same"] = sha256(copy) == digest
                     copy.unlink()
             except (Boto3Error, BotoCoreError, ClientError) as error:
@@ -190,7 +200,18 @@ def rclone(program: str, folder: Path) -> Iterator[str]:
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{opened.getsockname()[1]}"
-    command = [program, "serve", "s3", str(folder), "--addr", address, "--config", os.devnull]
+    command = [
+        program,
+        "serve",
+        "s3",
+        str(folder),
+        "--addr",
+        address,
+        "--config",
+        os.devnull,
+        "--etag-hash",
+        "",
+    ]
     with subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr) as server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:

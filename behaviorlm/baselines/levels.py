@@ -1,15 +1,17 @@
 """Training counts under each kind of history: after one, two or three behaviors, and in a context known before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines.pair_counts import PairCounts
+from behaviorlm.baselines.pair_counts import PairCounts, Pairs
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.files.scratch import ScratchColumn
 
+PAIRS_AT_ONCE = 2**20
+"""Pairs of a level, with their states, that are looked at together, about (our choice)."""
 CONTEXT = 0  # a condition of a level: 0 is the context, k >= 1 the behavior k events back
 
 
@@ -20,7 +22,7 @@ class LevelCounts:
     base: index of the level whose states this one refines (-1: none). added: the condition added to it. keys:
     int64[S], sorted, one per state: state of the base × number of values + value of the added condition.
     totals: float64[S], events seen in the state. starts: int64[S + 1] into behaviors int32 and counts
-    float64, the behaviors that followed.
+    float64, the behaviors that followed. Of a whole log all of them are mapped files.
     """
 
     base: int
@@ -83,8 +85,8 @@ def level_states(
 
 
 def count_levels(timelines: TimelineArrays, chain: Sequence[tuple[int, int]]) -> tuple[LevelCounts, ...]:
-    """Counts are made block by block of the log; of all of it a state of each row is kept, in a scratch file, of the
-    levels that a later one refines.
+    """Counts are made block by block of the log and lie in scratch files, as does a state of each row, of the levels
+    that a later one refines.
     """
     levels: list[LevelCounts] = []
     states: dict[int, NDArray[np.int32]] = {}  # of all training rows
@@ -93,18 +95,8 @@ def count_levels(timelines: TimelineArrays, chain: Sequence[tuple[int, int]]) ->
         table = PairCounts(timelines.behaviors)
         for rows, key in _keys(timelines, of_base, added):
             table.add(key, timelines.behavior[rows])
-        keys, state, behaviors, counts = table.whole()
-        levels.append(
-            LevelCounts(
-                base=base,
-                added=added,
-                keys=keys,
-                totals=np.bincount(state, counts, minlength=len(keys)).astype(np.float64),
-                starts=np.searchsorted(state, np.arange(len(keys) + 1)),
-                behaviors=behaviors,
-                counts=counts.astype(np.float64),
-            )
-        )
+        levels.append(_level(base, added, table.whole()))
+        keys = levels[-1].keys
         if any(later == number for later, _ in chain):
             column = ScratchColumn(np.int32)
             for _, key in _keys(timelines, of_base, added):
@@ -116,6 +108,35 @@ def count_levels(timelines: TimelineArrays, chain: Sequence[tuple[int, int]]) ->
             if any(later == level for later, _ in chain[number + 1 :])
         }
     return tuple(levels)
+
+
+def _level(base: int, added: int, counted: Iterable[Pairs]) -> LevelCounts:
+    """counted: all pairs in order, those of a state together."""
+    keys, totals, starts = ScratchColumn(np.int64), ScratchColumn(np.float64), ScratchColumn(np.int64)
+    behaviors, counts = ScratchColumn(np.int32), ScratchColumn(np.float64)
+    done = 0
+    for pairs in counted:
+        begins = np.flatnonzero(np.append(True, pairs.key[1:] != pairs.key[:-1]))
+        keys.append(pairs.key[begins])
+        totals.append(np.add.reduceat(pairs.count, begins, dtype=np.int64))
+        starts.append(done + begins)
+        behaviors.append(pairs.behavior)
+        counts.append(pairs.count)
+        done += len(pairs.key)
+    starts.append(np.array([done]))
+    return LevelCounts(
+        base, added, keys.whole(), totals.whole(), starts.whole(), behaviors.whole(), counts.whole()
+    )
+
+
+def state_blocks(level: LevelCounts) -> Iterator[slice]:
+    """All states in order, some at a time: those of about PAIRS_AT_ONCE pairs, or one."""
+    begin, states = 0, len(level.keys)
+    while begin < states:
+        room = level.starts[begin] + PAIRS_AT_ONCE
+        end = max(begin + 1, int(np.searchsorted(level.starts, room, side="right")) - 1)
+        yield slice(begin, end)
+        begin = end
 
 
 def chosen_levels(

@@ -11,9 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.frequency import training_prior
-from behaviorlm.baselines.levels import LevelCounts, chosen_levels, count_levels, level_chain, level_states
+from behaviorlm.baselines.levels import (
+    LevelCounts,
+    chosen_levels,
+    count_levels,
+    level_chain,
+    level_states,
+    state_blocks,
+)
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.baselines.weights import LevelEvidence, fit_trust, trust_bucket, tuning_rows
+from behaviorlm.files.scratch import ScratchColumn
 
 # Probabilities are built in float64 in blocks of about this many entries.
 PROBABILITIES_PER_BLOCK = 4_000_000
@@ -79,9 +87,11 @@ def count_histories(timelines: TimelineArrays, order: int, use_context: bool) ->
     target = timelines.behavior[rows]
     evidence = []
     for level, states in zip(levels, level_states(levels, timelines, rows), strict=True):
-        distinct = np.where(states >= 0, np.diff(level.starts)[states], 0).astype(np.float64)
+        distinct = np.where(states >= 0, level.starts[states + 1] - level.starts[states], 0).astype(
+            np.float64
+        )
         events = np.where(states >= 0, level.totals[states], 0.0)
-        own = _count_of(level, states, target, timelines.behaviors)
+        own = _count_of(level, states, target)
         if is_counted:
             distinct -= own == 1
             events, own = events - 1, own - 1
@@ -118,18 +128,30 @@ def fit_markov(
     counted = counted or count_histories(timelines, order, use_context)
     places, levels = chosen_levels(counted.levels, level_chain(order, use_context))
     weights = fit_trust([counted.evidence[place] for place in places], counted.prior_of_target)
-    trust = [
-        of_bucket[trust_bucket(level.totals, np.diff(level.starts).astype(np.float64))]
-        for of_bucket, level in zip(weights, levels, strict=True)
-    ]
+    trust = [_trust(level, of_bucket) for level, of_bucket in zip(levels, weights, strict=True)]
     return Markov(counted.prior, levels, tuple(trust))
 
 
+def _trust(level: LevelCounts, of_bucket: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each state is trusted, float64[S]."""
+    found = ScratchColumn(np.float64)
+    for states in state_blocks(level):
+        distinct = np.diff(level.starts[states.start : states.stop + 1]).astype(np.float64)
+        found.append(of_bucket[trust_bucket(level.totals[states], distinct)])
+    return found.whole()
+
+
 def _count_of(
-    level: LevelCounts, states: NDArray[np.int64], target: NDArray[np.int32], behaviors: int
+    level: LevelCounts, states: NDArray[np.int64], target: NDArray[np.int32]
 ) -> NDArray[np.float64]:
     """How often the target followed the state in training, 0 for an unseen state."""
-    pairs = np.repeat(np.arange(len(level.totals)), np.diff(level.starts)) * behaviors + level.behaviors
-    wanted = states * behaviors + target
-    found = np.minimum(np.searchsorted(pairs, wanted), len(pairs) - 1)
-    return np.where((states >= 0) & (pairs[found] == wanted), level.counts[found], 0.0)
+    # Bisection among the behaviors that followed each state, of all rows at once.
+    low, end = level.starts[states], level.starts[states + 1]
+    end = np.where(states < 0, low, end)
+    high = end
+    while (low < high).any():
+        middle = (low + high) // 2
+        is_below = (low < high) & (level.behaviors[np.minimum(middle, len(level.behaviors) - 1)] < target)
+        low, high = np.where(is_below, middle + 1, low), np.where(is_below, high, middle)
+    found = np.minimum(low, len(level.behaviors) - 1)
+    return np.where((low < end) & (level.behaviors[found] == target), level.counts[found], 0.0)

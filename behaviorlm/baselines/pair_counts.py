@@ -1,65 +1,77 @@
-"""How often each behavior followed each state, counted block by block."""
+"""How often each behavior followed each state, counted block by block; what is counted lies in scratch files."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from behaviorlm.files.scratch import ScratchColumn
+
 Int64 = NDArray[np.int64]
-LEAST = 2**20
-"""So many pairs are gathered before they are added up, or as many as there are (our choice)."""
+PAIRS_AT_ONCE = 2**20
+"""Pairs of all blocks that are added up at a time, about (our choice): some 200 MB of them."""
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Pairs with their counts: each once, by state and behavior, once they were added up."""
+class Pairs:
+    """Pairs and their counts. key: of the state, int64[n]; behavior: int32[n]; count: whole numbers."""
 
     key: Int64
     behavior: NDArray[np.int32]
-    count: Int64
+    count: NDArray[np.integer]
 
 
 class PairCounts:
-    """Counts of (key of a state, behavior). State: the pairs so far, added up when they have doubled, so that all of it
-    costs about as much as sorting once, and memory goes by the different pairs there are.
-    """
+    """Counts of (key of a state, behavior). State: the pairs of each block, added up and in order, in scratch files."""
 
     def __init__(self, behaviors: int) -> None:
         self._behaviors = behaviors
-        self._sum = _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
-        self._new: list[_Pairs] = []
+        self._key, self._behavior = ScratchColumn(np.int64), ScratchColumn(np.int32)
+        self._count = ScratchColumn(np.int32)
+        self._bounds = [0]
 
     def add(self, key: Int64, behavior: NDArray[np.int32]) -> None:
-        """Count pairs, one a row."""
-        self._new.append(_added_up(key, behavior, np.ones(len(key), np.int64), self._behaviors))
-        if sum(len(pairs.key) for pairs in self._new) > max(LEAST, len(self._sum.key)):
-            self._add_up()
+        """Count a block of pairs, one a row."""
+        pairs = _added_up(Pairs(key, behavior, np.ones(len(key), np.int32)), self._behaviors)
+        self._key.append(pairs.key)
+        self._behavior.append(pairs.behavior)
+        self._count.append(pairs.count)
+        self._bounds.append(self._bounds[-1] + len(pairs.key))
 
-    def whole(self) -> tuple[Int64, Int64, NDArray[np.int32], Int64]:
-        """The keys in order, int64[S]; then, by state and behavior: the place of each pair's key, its behavior, its
-        count.
-        """
-        self._add_up()
-        found = self._sum
-        is_new = np.append(True, found.key[1:] != found.key[:-1])[: len(found.key)]
-        return found.key[is_new], np.cumsum(is_new) - 1, found.behavior, found.count
+    def whole(self) -> Iterator[Pairs]:
+        """All pairs, each once, by state and behavior; some at a time, those of a state together."""
+        key, behavior, count = self._key.whole(), self._behavior.whole(), self._count.whole()
+        blocks = [key[begin:end] for begin, end in pairwise(self._bounds)]
+        cuts = _cuts(blocks)
+        places = [np.array([0, *np.searchsorted(block, cuts), len(block)]) for block in blocks]
+        for number in range(len(cuts) + 1):
+            chosen = [
+                slice(begin + int(of[number]), begin + int(of[number + 1]))
+                for begin, of in zip(self._bounds[:-1], places, strict=True)
+                if of[number] < of[number + 1]
+            ]
+            if chosen:
+                columns = ([column[part] for part in chosen] for column in (key, behavior, count))
+                pairs = Pairs(*(np.concatenate(column) for column in columns))
+                yield pairs if len(chosen) == 1 else _added_up(pairs, self._behaviors)
 
-    def _add_up(self) -> None:
-        every = [self._sum, *self._new]
-        self._new = []
-        key = np.concatenate([pairs.key for pairs in every])
-        behavior = np.concatenate([pairs.behavior for pairs in every])
-        count = np.concatenate([pairs.count for pairs in every])
-        self._sum = _added_up(key, behavior, count, self._behaviors)
+
+def _cuts(blocks: list[Int64]) -> Int64:
+    """Keys at which all blocks, each in order, are cut so that about PAIRS_AT_ONCE lie between two of them."""
+    step = max(1, PAIRS_AT_ONCE // (4 * max(1, len(blocks))))
+    some = np.sort(np.concatenate([np.zeros(0, np.int64), *(block[::step] for block in blocks)]))
+    return np.unique(some[PAIRS_AT_ONCE // step :: max(1, PAIRS_AT_ONCE // step)])
 
 
-def _added_up(key: Int64, behavior: NDArray[np.int32], count: Int64, behaviors: int) -> _Pairs:
-    order = _order(key, behavior, behaviors)
-    key, behavior, count = key[order], behavior[order], count[order]
+def _added_up(pairs: Pairs, behaviors: int) -> Pairs:
+    order = _order(pairs.key, pairs.behavior, behaviors)
+    key, behavior = pairs.key[order], pairs.behavior[order]
     is_new = np.append(True, (key[1:] != key[:-1]) | (behavior[1:] != behavior[:-1]))[: len(key)]
     begins = np.flatnonzero(is_new)
-    times = np.add.reduceat(count, begins) if len(begins) else count
-    return _Pairs(key[begins], behavior[begins], times)
+    count = np.add.reduceat(pairs.count[order], begins, dtype=np.int64) if len(begins) else pairs.count
+    return Pairs(key[begins], behavior[begins], count)
 
 
 def _order(key: Int64, behavior: NDArray[np.int32], behaviors: int) -> Int64:

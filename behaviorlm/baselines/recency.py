@@ -66,7 +66,7 @@ def recent_behaviors(timelines: TimelineArrays, rows: NDArray[np.integer]) -> ND
     where there are no more among the last EVENTS events.
     """
     found = np.full((len(rows), PLACES), -1, np.int32)
-    for run, inside, asked in timelines.pasts_of(rows):
+    for run, inside, asked in timelines.pasts_of(rows, EVENTS):
         found[asked] = _recent_in(run, inside)
     return found
 

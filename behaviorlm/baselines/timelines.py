@@ -12,7 +12,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.files.scratch import ScratchColumn
 from behaviorlm.timelines.splits import TRAIN
 
-ROWS_PER_BLOCK = 2**21
+ROWS_PER_BLOCK = 2**20
 """Rows of a log whose numbers are made at a time (our choice): some 100 MB of them."""
 HISTORY_ONLY = -1
 """In place of a split."""
@@ -41,12 +41,13 @@ class TimelineArrays:
 
     def target_rows(self, split: int) -> NDArray[np.int64]:
         """Rows of the samples of one split, in order."""
-        blocks = (slice(begin, begin + ROWS_PER_BLOCK) for begin in range(0, len(self.split), ROWS_PER_BLOCK))
-        found = [
-            block.start + np.flatnonzero(self.is_target[block] & (self.split[block] == split))
-            for block in blocks
-        ]
-        return np.concatenate([np.zeros(0, np.int64), *found])
+        return np.concatenate([np.zeros(0, np.int64), *self.target_blocks(split)])
+
+    def target_blocks(self, split: int) -> Iterator[NDArray[np.int64]]:
+        """The same, those of so many rows of the log at a time."""
+        for begin in range(0, len(self.split), ROWS_PER_BLOCK):
+            block = slice(begin, begin + ROWS_PER_BLOCK)
+            yield begin + np.flatnonzero(self.is_target[block] & (self.split[block] == split))
 
     def training_rows(self) -> NDArray[np.int64]:
         """Rows whose behavior may be counted: every training event of a known behavior, target or not."""
@@ -59,17 +60,25 @@ class TimelineArrays:
             yield begin + np.flatnonzero((self.split[block] == TRAIN) & (self.behavior[block] >= 0))
 
     def pasts_of(
-        self, rows: NDArray[np.integer]
+        self, rows: NDArray[np.integer], events: int | None = None
     ) -> Iterator[tuple["TimelineArrays", NDArray[np.int64], NDArray[np.int64]]]:
         """The timelines that any of `rows` lies in, each up to the last of them, one after another: so many rows at a
         time, or one timeline. What is of no use to the rows asked for is not looked at.
+
+        events: that are looked at before each row; None: all. Only these are read, and each stretch of them begins as
+        if its timeline did: a long one is then no more than its stretches.
 
         Yields these timelines, which of their rows are among `rows`, and which of `rows` they are.
         """
         order = np.argsort(rows, kind="stable")
         wanted = np.asarray(rows, np.int64)[order]
         start = self.user_start[wanted]
-        first = np.flatnonzero(np.append(True, start[1:] != start[:-1])[: len(start)])
+        is_first = np.append(True, start[1:] != start[:-1])[: len(start)]
+        if events is not None:
+            start = np.maximum(start, wanted - events)
+            is_first[1:] |= start[1:] > wanted[:-1]
+            is_first[1:] |= np.diff(wanted // ROWS_PER_BLOCK) != 0
+        first = np.flatnonzero(is_first)
         bounds = np.append(first, len(wanted))
         begin, end = start[first], wanted[bounds[1:] - 1] + 1
         sizes = end - begin

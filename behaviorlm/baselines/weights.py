@@ -1,6 +1,6 @@
 """How the baselines' few weights are chosen: by likelihood of the validation targets, never of test ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,18 +40,30 @@ def tuning_rows(timelines: TimelineArrays) -> tuple[NDArray[np.int64], bool]:
     left out of the counts (leave one out). Of many those of every so many timelines, about MOST_TARGETS.
     """
     for split in (VALIDATION, TRAIN):
-        rows = timelines.target_rows(split)
-        rows = rows[timelines.behavior[rows] >= 0]
-        if len(rows):
-            return _of_some_timelines(timelines, rows), split == TRAIN
+        number = sum(len(rows) for rows in _known_targets(timelines, split))
+        if number:
+            rows = _of_some_timelines(timelines, split, -(-number // MOST_TARGETS))
+            return rows, split == TRAIN
     return np.zeros(0, np.int64), False
 
 
-def _of_some_timelines(timelines: TimelineArrays, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    step = -(-len(rows) // MOST_TARGETS)
-    start = timelines.user_start[rows]
-    number = np.cumsum(np.append(False, start[1:] != start[:-1]))
-    return rows[number % step == 0]
+def _known_targets(timelines: TimelineArrays, split: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of the samples of known behaviors, some at a time."""
+    for rows in timelines.target_blocks(split):
+        known = rows[timelines.behavior[rows] >= 0]
+        if len(known):
+            yield known
+
+
+def _of_some_timelines(timelines: TimelineArrays, split: int, step: int) -> NDArray[np.int64]:
+    """Of every so many timelines, of those that have known targets, the rows of these."""
+    number, last, found = -1, -1, []
+    for rows in _known_targets(timelines, split):
+        start = timelines.user_start[rows]
+        of_row = number + np.cumsum(np.append(start[0] != last, start[1:] != start[:-1]))
+        found.append(rows[of_row % step == 0])
+        number, last = int(of_row[-1]), int(start[-1])
+    return np.concatenate(found)
 
 
 def best_concentration(loss: Callable[[float], float]) -> float:

@@ -71,7 +71,7 @@ def resample(
     resamples. Raises DataError for shapes that do not fit.
     """
     groups = sample_groups(model_outcomes, is_anchor, is_repeat)
-    group_index, number = _group_index(resampling_groups, len(model_outcomes))
+    group_index, number = numbered_groups(resampling_groups, len(model_outcomes))
     spread = _resampled(model_outcomes, groups, group_index, number, resamples, seed)
     return Resampled(model_outcomes, _measured(model_outcomes, groups), spread, number)
 
@@ -133,7 +133,7 @@ def _resampled(
     width = number + len(group_index) + 3 * (model_outcomes.behaviors + 1)
     parts = [
         _metrics_under(model_outcomes, groups, sums, weights, group_index)
-        for weights in _multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width))
+        for weights in multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width))
     ]
     return {
         group.name: {name: np.concatenate([part[group.name][name] for part in parts]) for name in METRICS}
@@ -141,7 +141,7 @@ def _resampled(
     }
 
 
-def _multiplicities(number: int, resamples: int, seed: int, block: int) -> Iterator[NDArray[np.float64]]:
+def multiplicities(number: int, resamples: int, seed: int, block: int) -> Iterator[NDArray[np.float64]]:
     """How often each group is drawn, float64[<= block, number]; the draws do not depend on the block size."""
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, block):
@@ -186,7 +186,8 @@ def _metrics_under(
     return values
 
 
-def _group_index(resampling_groups: NDArray, samples: int) -> tuple[NDArray[np.int64], int]:
+def numbered_groups(resampling_groups: NDArray, samples: int) -> tuple[NDArray[np.int64], int]:
+    """Number of each sample's group, int64[n], and how many groups there are. Raises DataError without samples."""
     names = np.asarray(resampling_groups)
     if names.shape != (samples,):
         raise DataError(f"resampling groups have shape {names.shape}, there are {samples} samples")

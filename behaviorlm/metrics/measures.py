@@ -146,13 +146,13 @@ def behavior_counts(
     predicted, index = outcomes.predicted[counted], group_index[counted]
     is_correct = target == predicted
     return BehaviorCounts(
-        _weighted_counts(weights, index, target, width),
-        _weighted_counts(weights, index, predicted, width),
-        _weighted_counts(weights, index[is_correct], target[is_correct], width),
+        weighted_counts(weights, index, target, width),
+        weighted_counts(weights, index, predicted, width),
+        weighted_counts(weights, index[is_correct], target[is_correct], width),
     )
 
 
-def _weighted_counts(
+def weighted_counts(
     weights: Floats, index: NDArray[np.int64], values: NDArray[np.integer], width: int
 ) -> Floats:
     """How often each value below `width` occurs, float64[resamples, width]; exact, as weights are whole numbers."""

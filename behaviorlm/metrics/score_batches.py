@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.files.scratch import scratch_arrays
 from behaviorlm.metrics.label_probabilities import require_label_scores
 from behaviorlm.metrics.outcomes import Outcomes, outcomes, probability_of
 from behaviorlm.metrics.score_summary import ScoreSummary, summarize_scores
@@ -58,16 +59,18 @@ def rows_per_batch(behaviors: int) -> int:
 
 
 def keep(batches: Iterable[ScoreBatch], samples: int, reduce: Callable[[ScoreBatch], Arrays]) -> Arrays:
-    """Each batch reduced to arrays with one row a sample, in the order of the samples' places.
+    """Batches reduced to arrays with one row a sample, in the order of the samples' places; large ones lie in a file.
 
     Raises DataError where a sample is missing or there twice.
     """
     kept: Arrays = {}
     seen = np.zeros(samples, np.int8)
     for batch in batches:
-        for name, values in reduce(batch).items():
-            if name not in kept:
-                kept[name] = np.empty((samples, *values.shape[1:]), values.dtype)
+        reduced = reduce(batch)
+        if not kept:
+            wanted = {name: ((samples, *of.shape[1:]), of.dtype) for name, of in reduced.items()}
+            kept = scratch_arrays(wanted)
+        for name, values in reduced.items():
             kept[name][batch.places] = values
         np.add.at(seen, batch.places, 1)
     if (seen != 1).any():

@@ -57,7 +57,11 @@ class Prediction(Settings):
         "earlier ones, too."
     )
     warnings: list[str] = Field(default=[], description="What was left out or not known.")
-    contributions: list[Contribution] | None = Field(default=None, description="Where asked for.")
+    contributions: list[Contribution] | None = Field(
+        default=None,
+        description="Where asked for: of the last `events_used` events. What habits and a profile line count of those "
+        "before is in the probability, and is not taken apart.",
+    )
 
     @property
     def behavior(self) -> str | None:

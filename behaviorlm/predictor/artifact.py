@@ -235,6 +235,12 @@ class Artifact(Settings):
         """bool[K]."""
         return np.array([behavior.group == "anchor" for behavior in self.behaviors], bool)
 
+    @property
+    def wants_whole_history(self) -> bool:
+        """Whether all that a user did counts, by habits or in a profile line, and not the last events alone."""
+        has_habits = self.counting is not None and self.counting.habits is not None
+        return has_habits or (self.tokens is not None and self.prompt.profile > 0)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over all of it, hexadecimal: equal for equal predictors, weights included."""

@@ -50,7 +50,7 @@ class Choices:
     """What may be answered, and how. allow, deny: names of the vocabulary; new_names: further ones, scored exactly.
 
     k: answers of each request. min_probability: where the first answer is less likely, the prediction abstains.
-    explain: also what each event of the history adds to the first answer.
+    explain: also what each of the last events adds to the first answer, of those that it rests on one by one.
     """
 
     k: int = 5

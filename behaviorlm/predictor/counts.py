@@ -1,9 +1,4 @@
-"""Back-off counts as an artifact keeps them: without what few events would give away, in Arrow.
-
-A history of two or more behaviors, or one with its context, that few events stand behind is somebody's history. Such
-counts are dropped, and what trust a history loses goes to the shorter one below it: probabilities still sum to 1, and
-the most frequent histories predict as before.
-"""
+"""Back-off counts as an artifact keeps them: with room for unknown contexts, in Arrow."""
 
 import json
 from collections.abc import Sequence
@@ -15,15 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.baselines import Markov, TimelineArrays, fit_markov
-from behaviorlm.baselines.levels import CONTEXT, LevelCounts
+from behaviorlm.baselines.levels import CONTEXT, LevelCounts, state_blocks
 from behaviorlm.errors import DataError
 from behaviorlm.files.data_only import data_only
+from behaviorlm.files.scratch import ScratchColumn
 from behaviorlm.predictor.artifact import CONTEXTS, COUNTS
 from behaviorlm.timelines.splits import TRAIN
 
 ORDER = 3
-MINIMUM = 5
-"""Events that must stand behind a count of a longer history (our choice)."""
 
 PRIOR_LEVEL = -1
 _SCHEMA = pa.schema(
@@ -109,52 +103,11 @@ def _with_room(level: LevelCounts, contexts: int) -> LevelCounts:
     """Its keys where there is one context more, for what is unknown."""
     if level.added != CONTEXT or level.base < 0:
         return level
-    return replace(level, keys=level.keys // contexts * (contexts + 1) + level.keys % contexts)
-
-
-def without_rare(counts: Counts, minimum: int = MINIMUM) -> tuple[Counts, int, int]:
-    """The same counts without rare long histories; how many pairs of history and behavior are left, how many gone.
-
-    Longer histories are those of two behaviors on, and all that name a context.
-    """
-    markov, values = counts.markov, len(counts.markov.prior) + 2
-    levels: list[LevelCounts] = []
-    trusts: list[NDArray[np.float64]] = []
-    places: list[NDArray[np.int64]] = []
-    kept = dropped = 0
-    for level, trust in zip(markov.levels, markov.trust, strict=True):
-        is_long = _names_context(level, markov.levels) or level.added > 1
-        keep = level.counts >= (minimum if is_long else 0)
-        state = np.repeat(np.arange(len(level.keys)), np.diff(level.starts))
-        left = np.bincount(state[keep], level.counts[keep], len(level.keys)).astype(np.float64)
-        known = left > 0
-        base_keys = level.keys
-        if level.base >= 0:
-            radix = counts.unknown_context + 1 if level.added == CONTEXT else values
-            base = places[level.base][level.keys // radix]
-            known &= base >= 0
-            base_keys = base * radix + level.keys % radix
-            keep &= known[state]
-        place = np.where(known, np.cumsum(known) - 1, -1)
-        sizes = np.bincount(state[keep], minlength=len(level.keys))[known]
-        levels.append(
-            LevelCounts(
-                level.base,
-                level.added,
-                base_keys[known],
-                left[known],
-                np.cumsum([0, *sizes]),
-                level.behaviors[keep],
-                level.counts[keep],
-            )
-        )
-        trusts.append((trust * left / level.totals)[known])
-        places.append(place)
-        kept, dropped = kept + int(keep.sum()), dropped + int((~keep).sum())
-    used = _contexts_in(levels, counts.unknown_context + 1)
-    contexts = {values: code for values, code in counts.contexts.items() if code in used}
-    pruned = _without_empty(Markov(markov.prior, tuple(levels), tuple(trusts)))
-    return replace(counts, markov=pruned, contexts=contexts), kept, dropped
+    keys = ScratchColumn(np.int64)
+    for states in state_blocks(level):
+        block = level.keys[states]
+        keys.append(block // contexts * (contexts + 1) + block % contexts)
+    return replace(level, keys=keys.whole())
 
 
 def write_counts(counts: Counts, folder: Path) -> None:
@@ -202,29 +155,6 @@ def read_counts(folder: Path, behaviors: int) -> Counts:
         return Counts(markov, columns, known, int(about["unknown_context"]))
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError, IndexError) as error:
         raise DataError(f"{folder / COUNTS} cannot be read ({error}); export it again") from None
-
-
-def _without_empty(markov: Markov) -> Markov:
-    """Without levels of which nothing is left: what refines one is empty, too."""
-    left = [number for number, level in enumerate(markov.levels) if len(level.keys)]
-    place = {number: new for new, number in enumerate(left)} | {-1: -1}
-    levels = tuple(replace(markov.levels[number], base=place[markov.levels[number].base]) for number in left)
-    return Markov(markov.prior, levels, tuple(markov.trust[number] for number in left))
-
-
-def _names_context(level: LevelCounts, levels: Sequence[LevelCounts]) -> bool:
-    """Whether the level, or one that it refines, is about the context."""
-    return level.added == CONTEXT or (level.base >= 0 and _names_context(levels[level.base], levels))
-
-
-def _contexts_in(levels: Sequence[LevelCounts], radix: int) -> set[int]:
-    """Codes of contexts that a count is left of."""
-    return {
-        int(code)
-        for level in levels
-        if level.added == CONTEXT
-        for code in np.unique(level.keys % radix if level.base >= 0 else level.keys)
-    }
 
 
 def _prior_rows(prior: NDArray[np.float64]) -> pa.Table:

@@ -39,9 +39,9 @@ class BayesRule(Settings):
     kind: Literal["bayes"] = "bayes"
     shift: list[float] = Field(
         description="Of each behavior of the vocabulary, added to its log probability: log of natural share by share "
-        "in the mix that the predictor was tuned on, less the log of the anchors' summed share, or of the number of "
-        f"tail behaviors that count times the own share. About {NOT_COUNTED:g} for tail behaviors that validation did "
-        "not have: the endpoint gains nothing by them, so they come last."
+        "in the mix that the predictor was tuned on, less the log of the anchors' summed share, or of the own share by "
+        "the share of what counts: a tail behavior counts as likely as it is among as many samples as validation had. "
+        f"About {NOT_COUNTED:g} for one that cannot count, which comes last."
     )
 
 

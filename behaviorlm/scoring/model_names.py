@@ -8,6 +8,8 @@ from typing import NamedTuple
 PLAIN, BAYES, ADJUSTED, FITTED = "plain", "bayes", "adjusted", "fitted"
 DECISION_RULES = (PLAIN, BAYES, ADJUSTED, FITTED)
 """Rules that validation chooses from, the simplest first: none, no tuned number, one, three."""
+WITHOUT_NUMBERS = (PLAIN, BAYES)
+"""Those of which nothing is chosen on validation."""
 PMI, PER_TOKEN = "pmi", "per_token"
 RULES = (*DECISION_RULES, PMI, PER_TOKEN)
 """All, with the forms of an untuned model."""

@@ -47,7 +47,7 @@ FINE = tuple((octaves, tau) for octaves in (-0.25, 0.0, 0.25) for tau in (-0.125
 @dataclass(frozen=True)
 class FittedNumbers:
     """What `fitted_terms` takes. on_validation: with the samples that they were fitted on; cross_fitted: see above, its
-    objective is None with fewer than two groups of users.
+    objective is None with fewer than two groups of users; right: the samples that are chosen rightly then, bool[n].
     """
 
     tail_scale: float
@@ -55,6 +55,7 @@ class FittedNumbers:
     tau: float
     on_validation: AnchorTail
     cross_fitted: AnchorTail
+    right: NDArray[np.bool_] | None
 
 
 def fold_of(groups: NDArray) -> NDArray[np.int8]:
@@ -113,36 +114,61 @@ def fit_numbers(
     """
     weights = sample_weights(targets, is_anchor, minimum_targets)
     if weights is None:
-        return FittedNumbers(1.0, 0.0, 0.0, VOID, VOID)
+        return FittedNumbers(1.0, 0.0, 0.0, VOID, VOID, None)
     used = np.unique(folds).tolist()
     parts = [weights]
     for fold in used:
         of_others = sample_weights(np.where(folds == fold, -1, targets), is_anchor, minimum_targets)
         parts.append(np.zeros(len(weights)) if of_others is None else of_others)
-    pairs, codes = COARSE, codes_of(COARSE)
+    pairs, codes = COARSE, [*codes_of(COARSE).T]
     around = [_neighbors(pairs[_best(codes, part, pairs)[0]]) for part in parts]
     finer = tuple(
         dict.fromkeys(pair for pairs_around in around for pair in pairs_around if pair not in COARSE)
     )
-    pairs, codes = (*pairs, *finer), np.hstack([codes, codes_of(finer)])
+    pairs, codes = (*pairs, *finer), [*codes, *codes_of(finer).T]
     place = {pair: number for number, pair in enumerate(pairs)}
     found = []
     for part, pairs_around in zip(parts, around, strict=True):
         allowed = [*range(len(COARSE)), *(place[pair] for pair in pairs_around if pair not in COARSE)]
-        number, shift = _best(codes[:, allowed], part, [pairs[one] for one in allowed])
+        number, shift = _best([codes[one] for one in allowed], part, [pairs[one] for one in allowed])
         found.append((allowed[number], shift))
     whole, of_folds = found[0], found[1:]
     right = np.zeros(len(weights), bool)
     for fold, (number, shift) in zip(used, of_folds, strict=True):
-        right |= (folds == fold) & _is_right(codes[:, number], shift)
+        right |= (folds == fold) & _is_right(codes[number], shift)
     pair = pairs[whole[0]]
     return FittedNumbers(
         2.0**pair.octaves,
         float(SHIFTS[whole[1]]),
         pair.tau,
-        _reached(_is_right(codes[:, whole[0]], whole[1]), weights, targets, is_anchor),
+        _reached(_is_right(codes[whole[0]], whole[1]), weights, targets, is_anchor),
         _reached(right, weights, targets, is_anchor) if len(used) > 1 else VOID,
+        right if len(used) > 1 else None,
     )
+
+
+def cross_fitted_tau(
+    right: NDArray[np.bool_],
+    targets: NDArray[np.integer],
+    is_anchor: NDArray[np.bool_],
+    folds: NDArray[np.integer],
+    grid: Sequence[float],
+    minimum_targets: int = TAIL_MINIMUM_TARGETS,
+) -> NDArray[np.bool_] | None:
+    """Whether each sample is chosen rightly with the tau that the other folds prefer, bool[n]; None with one fold only.
+
+    right: with each tau of the grid, bool[n, taus]. Of equal ones the nearest to 0, as in `choose_tau`.
+    """
+    used = np.unique(folds).tolist()
+    if len(used) < 2:
+        return None
+    nearest = sorted(range(len(grid)), key=lambda place: (abs(grid[place]), grid[place]))
+    found = np.zeros(len(targets), bool)
+    for fold in used:
+        of_others = sample_weights(np.where(folds == fold, -1, targets), is_anchor, minimum_targets)
+        values = np.zeros(len(grid)) if of_others is None else np.round(of_others @ right, 9)
+        found |= (folds == fold) & right[:, max(nearest, key=lambda place: float(values[place]))]
+    return found
 
 
 def sample_weights(
@@ -163,9 +189,9 @@ def _neighbors(pair: Pair) -> tuple[Pair, ...]:
     return tuple(Pair(pair.octaves + octaves, pair.tau + tau) for octaves, tau in FINE)
 
 
-def _best(codes: Codes, weights: NDArray[np.float64], pairs: Sequence[Pair]) -> tuple[int, int]:
-    """Place of the best pair and of its best shift."""
-    values = np.array([_by_shift(of_pair, weights) for of_pair in codes.T])
+def _best(codes: Sequence[Codes], weights: NDArray[np.float64], pairs: Sequence[Pair]) -> tuple[int, int]:
+    """Place of the best pair and of its best shift. codes: int16[n] of each pair."""
+    values = np.array([_by_shift(of_pair, weights) for of_pair in codes])
     numbers, shifts = np.nonzero(values > values.max() - 1e-9)  # sums in another order differ by less
     octaves, taus = np.array(pairs)[numbers].T
     chosen = SHIFTS[shifts]

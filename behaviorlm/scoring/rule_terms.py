@@ -4,6 +4,9 @@ The endpoint is (anchor accuracy + tail macro recall) / 2, so whoever chooses b 
 expectation if b is an anchor (Π_A: the share of all anchors among what happens), and p(b | x) / (|T| π_b) if it is
 one of the tail behaviors T whose recalls are averaged (π_b: its own share). The best choice is the largest of these for
 each x alone, with p the true probability: a predictor tuned on another mix is first brought back, p · π / π_train.
+Which recalls are averaged depends on which behaviors are among the samples. Of samples that are still to come only the
+chance is known, c_b, and the gain is c_b p(b | x) / (π_b Σ c). Taken from the samples that the rule is judged by, T
+would tell it some of their targets.
 """
 
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ Float64 = NDArray[np.float64]
 NOT_COUNTED = -10_000.0
 """In place of log 0: what gains nothing comes behind all that does, in the order of its probability. No predictor's
 log probabilities are that far apart, and JSON has no infinity."""
+
+LEAST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,30 @@ def fitted_terms(
 
 
 def bayes_shift(
-    prior: Float64, mix: Float64 | None, is_anchor: NDArray[np.bool_], is_counted: NDArray[np.bool_]
+    prior: Float64, mix: Float64 | None, is_anchor: NDArray[np.bool_], counts: NDArray[np.floating | np.bool_]
 ) -> Float64:
     """What the Bayes rule of the endpoint adds to each log probability, float64[K].
 
     prior: natural log shares. mix: those of what the predictor was tuned on; None: the natural ones, or not known.
-    is_counted bool[K]: tail behaviors whose recall counts; other tail behaviors gain nothing.
+    counts: how likely the recall of each behavior counts in the mean, float[K], or whether it does; a tail behavior
+    whose recall cannot count gains nothing.
     """
     share = float(np.exp(prior[is_anchor]).sum())
-    tail = is_counted & ~is_anchor
+    likely = np.where(is_anchor, 0.0, counts)
     back = np.zeros(len(prior)) if mix is None else prior - mix
-    of_tail = np.where(tail, -np.log(max(int(tail.sum()), 1)) - prior, NOT_COUNTED)
+    with np.errstate(divide="ignore"):
+        of_tail = np.maximum(np.log(likely) - np.log(max(likely.sum(), LEAST)) - prior, NOT_COUNTED)
     return back + np.where(is_anchor, -np.log(share) if share else 0.0, of_tail)
+
+
+def chance_to_count(shares: Float64, samples: int, minimum_targets: int) -> Float64:
+    """How likely so many of the samples, or more, have each behavior as their target, float64[K], by Poisson's law.
+
+    shares: of each, float64[K].
+    """
+    expected = shares * samples
+    fewer, term = np.zeros(len(shares)), np.exp(-expected)
+    for number in range(minimum_targets):
+        fewer += term
+        term = term * expected / (number + 1)
+    return np.maximum(1.0 - fewer, 0.0)

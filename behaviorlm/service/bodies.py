@@ -83,7 +83,10 @@ class PredictBody(AskedHistory):
     min_probability: float = Field(
         default=0.0, ge=0, le=1, description="Where the first answer is less likely, the prediction abstains."
     )
-    explain: bool = Field(default=False, description="What each event of the history adds.")
+    explain: bool = Field(
+        default=False,
+        description="What each of the events adds that the answer rests on one by one (events_used).",
+    )
 
     @model_validator(mode="after")
     def _one_or_many(self) -> Self:
@@ -185,5 +188,9 @@ class ServedModel(Settings):
     clock: list[str] = Field(description="What is taken from `at`.")
     order: list[ServedOrder] = Field(description="What puts events in order; the first counts most.")
     max_events: int = Field(description="Events of a history that a language model sees at most.")
+    wants_whole_history: bool = Field(
+        description="Whether all that a user did counts, by habits or in a profile line: hand over the whole "
+        "history, or answers are others than the run's."
+    )
     limits: dict[str, int] = Field(description="What a request may ask for.")
     takes_feedback: bool

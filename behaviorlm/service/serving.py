@@ -144,6 +144,7 @@ class Service:
                 for column in mapping.order.columns
             ],
             max_events=artifact.prompt.max_events,
+            wants_whole_history=artifact.wants_whole_history,
             limits=limits.model_dump(include={"body_bytes", "histories", "events", "k", "new_names"}),
             takes_feedback=self.feedback is not None,
         )

@@ -178,8 +178,9 @@ def schedule_fingerprint(schedule: SampleSchedule, parts: Sequence[TimelinePart]
         sizes = np.diff(pieces.ends, prepend=0)
         part = np.repeat(schedule.of.part[pieces.chunk], sizes)
         ids = np.empty((len(part), 16), np.uint8)
-        for number in np.unique(part).tolist():
-            of_part = np.flatnonzero(part == number)
+        together = np.argsort(part, kind="stable")
+        numbers, begins = np.unique(part[together], return_index=True)
+        for number, of_part in zip(numbers.tolist(), np.split(together, begins[1:]), strict=True):
             ids[of_part] = parts[number].sample_id[pieces.rows[of_part]]
         bounds = np.append(0, pieces.ends)[pieces.bounds].tolist()
         for first, last in pairwise(bounds):
@@ -202,21 +203,22 @@ def _fill(
     """Take `sizes[k]` samples for step k from the row of chunks, passing over timelines that reached the cap.
 
     What is passed over keeps its place in the row; where only such timelines are left, their chunks are taken whole,
-    and the rest of the last one goes to the end. Timelines wait in heaps by the place of their first chunk, so that a
-    step costs what it takes and not what is left: with few timelines each step reaches the cap of all of them, and
-    walking along the row made one user of a million events an hour's work.
+    and the rest of the last one goes to the end. A step costs what it takes and not what is left: with few timelines
+    each step reaches the cap of all of them, and walking along the row again and again made one user of a million
+    events an hour's work.
 
     order: the chunk at each place of the row. timeline, samples: of each chunk.
     """
     row = _Row(order, timeline, samples)
-    below_cap = row.heads
     for size in sizes:
         room = size
         used: Counter[int] = Counter()
         at_cap: list[int] = []
         while room:
-            over = not below_cap
-            place = heappop(at_cap if over else below_cap)
+            place = row.next_place()
+            over = place < 0
+            if over:
+                place = heappop(at_cap)
             of = row.timeline[place]
             allowed = room if over else min(room, cap - used[of])
             if allowed <= 0:
@@ -230,30 +232,55 @@ def _fill(
             used[of] += taken
             room -= taken
             following = row.take(place, taken, at_the_end=over)
-            if following >= 0:
-                heappush(at_cap if over else below_cap, following)
+            if following >= 0 and over:
+                heappush(at_cap, following)
+            elif following >= 0:
+                row.put(following)
         filled.ends.append(len(filled.piece))
         for place in at_cap:
-            heappush(below_cap, place)
+            row.put(place)
 
 
 class _Row:
     """The row of chunks as arrays over its places: which chunk, of which timeline, its first sample that is left and
-    how many are, and the next place of the same timeline (-1: none). heads: the first place of each, ascending.
+    how many are, and the next place of the same timeline (-1: none).
+
+    The row is gone along once, so that what is read next lies in the cache; the first place of a timeline that was
+    passed over waits in a heap, and those after it come by way of it.
     """
 
     def __init__(self, order: Int64, timeline: Int64, samples: Int64) -> None:
         of_place = timeline[order]
         together = np.argsort(of_place, kind="stable")
-        same = of_place[together][1:] == of_place[together][:-1]
+        is_same = of_place[together][1:] == of_place[together][:-1]
         following = np.full(len(order), -1, np.int64)
-        following[together[:-1][same]] = together[1:][same]
-        is_head = np.append(True, ~same)
-        self.heads: list[int] = np.sort(together[is_head]).tolist()
+        following[together[:-1][is_same]] = together[1:][is_same]
+        is_first = np.zeros(len(order), np.uint8)
+        is_first[together[np.append(True, ~is_same)]] = 1
+        self._is_first = bytearray(is_first.tobytes())
+        self._last = _appendable(
+            together[np.append(~is_same, True)]
+        )  # by timeline, whose numbers have no gaps
         self.chunk, self.timeline = _appendable(order), _appendable(of_place)
         self.first, self.left = _appendable(np.zeros(len(order), np.int64)), _appendable(samples[order])
         self.following = _appendable(following)
-        self._last = _appendable(together[np.append(~same, True)])  # by timeline, whose numbers have no gaps
+        self._reached = 0
+        self._waiting: list[int] = []
+
+    def next_place(self) -> int:
+        """Take the first place that is the first of its timeline out of the row; -1: there is none."""
+        if self._waiting:
+            return heappop(self._waiting)
+        place = self._is_first.find(1, self._reached)
+        self._reached = len(self._is_first) if place < 0 else place + 1
+        return place
+
+    def put(self, place: int) -> None:
+        """Put the first place of a timeline into the row."""
+        if place < self._reached:
+            heappush(self._waiting, place)
+        else:
+            self._is_first[place] = 1
 
     def take(self, place: int, samples: int, at_the_end: bool) -> int:
         """Take samples of the chunk that is first of its timeline. Returns the place that is first now, -1 for none."""
@@ -272,6 +299,7 @@ class _Row:
         arrays = (self.chunk, self.timeline, self.first, self.left, self.following)
         for values, value in zip(arrays, added, strict=True):
             values.append(value)
+        self._is_first.append(0)
         last, self._last[of] = self._last[of], new
         if following < 0:
             return new

@@ -7,13 +7,13 @@ from behaviorlm_lab.paper.settings import ExhibitSettings
 from behaviorlm_ray.report.provenance import commit_here, seeds_of
 
 NOT_THE_PAPERS = "no number in it is the paper's"
-
-
+ONE_SEED = "what another seed of training would change is not in them"
 TUNED = {"full": "all of it tuned", "lora": "tuned by LoRA"}
 
 
-def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun], has_intervals: bool) -> str:
-    """One paragraph. Where its runs differ in something, all that they have is listed."""
+def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun], asked: str, has_intervals: bool) -> str:
+    """One paragraph. Where its runs differ in something, all that they have is listed. asked: where its
+    runs are asked for, and by what command it is drawn."""
     manner = (
         f"In the manner of the paper's {exhibit.manner}; {NOT_THE_PAPERS}"
         if exhibit.manner
@@ -25,8 +25,12 @@ def caption(exhibit: ExhibitSettings, runs: Sequence[PaperRun], has_intervals: b
         f"Base: {_each(runs, _base)}",
         f"Samples: {_each(runs, _samples)}",
         f"Seeds: {_each(runs, lambda run: ', '.join(map(str, seeds_of(run.settings))))}",
-        *([f"Brackets and bars are 95 % intervals, {_each(runs, _interval)}"] if has_intervals else []),
-        f"Drawn at commit {commit_here()}",
+        *(
+            [f"Brackets and bars are 95 % intervals, {_each(runs, _interval)}; {ONE_SEED}"]
+            if has_intervals
+            else []
+        ),
+        f"From {', '.join(run.settings.name for run in runs)}, {asked} at commit {commit_here()}",
     ]
     return ". ".join(parts) + "."
 

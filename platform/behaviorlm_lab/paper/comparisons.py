@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from behaviorlm.metrics.measures import ENDPOINT_MINIMUM_TARGETS
 from behaviorlm.scoring.model_names import DECISION_RULES
 from behaviorlm_lab.paper.drawn import HIGH, LOW, Drawn, Row, colored, measured
 from behaviorlm_lab.paper.finished import Method, PaperRun, methods_of
+from behaviorlm_lab.paper.logs import known_behaviors
 from behaviorlm_lab.paper.messages import interval, leader, overlap, quoted, sorted_by_sign
 from behaviorlm_lab.paper.settings import VARIED, ExhibitSettings
 from behaviorlm_ray.report.content import Endpoint, Interval
@@ -63,12 +65,12 @@ def main_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
         for name, of in MAIN.items():
             row |= _measured(name, method.interval(run.data, *of))
         rows.append(row | ({} if truth is None else expected(run, method)))
-    notes = [decided(exhibit)]
+    notes = [decided(exhibit), *counted(runs)]
     if truth is not None:
         bound = truth.bound
         notes.append(
-            "Expected: the endpoint of the same choices under the known truth; at most "
-            f"{_three(bound.anchor_accuracy)} and {_three(bound.tail_macro_recall)}, no one predictor has both."
+            f"Nobody could expect more than {_three(bound.anchor_accuracy)} and {_three(bound.tail_macro_recall)}; no "
+            "one predictor has both."
         )
     chosen = next(
         (row for row in rows if run.forms.recommended and row["predictor"] == run.forms.recommended.model),
@@ -82,7 +84,7 @@ def main_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
 
 
 def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
-    """A row a variant: its endpoint, and how far whole A+B is ahead on the same samples, both decided plainly."""
+    """A row a variant: its endpoint, and how far whole A → B is ahead on the same samples, both decided plainly."""
     [run] = runs
     found = {(one.second, one.group, one.metric): one for one in run.data.comparisons if one.first == WHOLE}
     of_whole = run.data.results.retention.get(WHOLE, {})
@@ -94,25 +96,25 @@ def ablations(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
             row |= _measured(name, method.interval(run.data, *of))
             pair = found.get((method.shown.predictor, *of)) if method.shown.predictor != WHOLE else None
             ahead = (None, None, None) if pair is None else (pair.difference, pair.low, pair.high)
-            row |= measured(f"A+B less it, {name}, plain", *ahead)
+            row |= measured(f"A → B less it, {name}, plain", *ahead)
         kept = run.data.results.retention.get(method.shown.predictor, {})
         rows.append(
             row | expected(run, method) | {name: kept.get(name, Interval()).value for name in retained}
         )
     note = (
-        "A+B less it: paired over the same samples and groups; an interval that holds 0 tells nothing apart. What "
+        "A → B less it: paired over the same samples and groups; an interval that holds 0 tells nothing apart. What "
         "auxiliary conversations are for is in the last columns: held-out conversations, in nats a token, and cloze "
         "questions."
     )
     message = _sentence(
-        f"{name}: {quoted(rows[0]['method'])} is {sorted_by_sign(rows[1:], f'A+B less it, {name}, plain', 'method')}"
+        f"{name}: {quoted(rows[0]['method'])} is {sorted_by_sign(rows[1:], f'A → B less it, {name}, plain', 'method')}"
         for name in ENDS
     )
-    return Drawn(rows, None, (decided(exhibit), note), message)
+    return Drawn(rows, None, (decided(exhibit), *counted(runs), note), message)
 
 
 def sensitivity(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
-    """A row a key and value: the endpoint of A+B with that key alone changed; first as it is."""
+    """A row a key and value: the endpoint of A → B with that key alone changed; first as it is."""
     [run] = runs
     varied = [(key, value) for key, values in exhibit.vary.items() for value in values]
     asked = {WHOLE: "as it is"} | {
@@ -125,7 +127,8 @@ def sensitivity(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
         for name, of in ENDS.items():
             row |= _measured(name, method.interval(run.data, *of))
         rows.append(row | expected(run, method))
-    return Drawn(rows, None, (decided(exhibit),), _sentence(_spread(rows, name) for name in ENDS))
+    message = _sentence(_spread(rows, name) for name in ENDS)
+    return Drawn(rows, None, (decided(exhibit), *counted(runs)), message)
 
 
 def _spread(rows: Sequence[Row], name: str) -> str:
@@ -162,6 +165,25 @@ def decided(exhibit: ExhibitSettings) -> str:
     return (
         f"Each method is decided by the rule that validation prefers for it: none, or one of these: {rules}."
     )
+
+
+def counted(runs: Sequence[PaperRun]) -> list[str]:
+    """Over what the tail's number is, in sentences: few behaviors count where test samples are few."""
+    found: dict[str, None] = {}
+    for run in runs:
+        tail = [row for row in known_behaviors(run) if not row.is_anchor]
+        enough = sum((row.targets or 0) >= ENDPOINT_MINIMUM_TARGETS for row in tail)
+        found[f"{enough} of {len(tail)}"] = None
+    notes = [
+        f"Tail macro recall is over the tail behaviors with {ENDPOINT_MINIMUM_TARGETS} test targets or more, which "
+        f"are {' or '.join(found)}."
+    ]
+    if any(run.data.results.in_expectation is not None for run in runs):
+        notes.append(
+            "Expected: the endpoint of the same choices under the known truth, over the tail behaviors of which as "
+            "many are expected, which need not be the same ones."
+        )
+    return notes
 
 
 def _measured(name: str, of: Interval) -> Row:

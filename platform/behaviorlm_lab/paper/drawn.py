@@ -54,6 +54,7 @@ LOOK: Spec = {
         "labelFontSize": 12,
         "labelLimit": 300,
         "symbolSize": 90,
+        "symbolStrokeWidth": 0,
     },
 }
 

@@ -18,16 +18,15 @@ from behaviorlm_ray.storage import Location
 
 @dataclass(frozen=True)
 class PaperRun:
-    """One finished run. at: where it stands in the exhibit, by axis."""
+    """One finished run. at: where it stands in the exhibit, by axis. settings: as they are now, whose paths are there
+    even where those that it ran with are not any more.
+    """
 
     place: Location
     at: Mapping[str, str]
+    settings: RunSettings
     data: ReportData
     forms: Forms
-
-    @cached_property
-    def settings(self) -> RunSettings:
-        return RunSettings.model_validate(self.data.configuration)
 
     @cached_property
     def manifests(self) -> list[Manifest]:
@@ -93,10 +92,11 @@ def tokens_of(manifest: Manifest) -> int:
     return int(manifest.cost.get("tokens", 0))
 
 
-def open_paper_run(place: Location, at: Mapping[str, str]) -> PaperRun:
+def open_paper_run(settings: RunSettings, at: Mapping[str, str]) -> PaperRun:
     """Read from its folder. Raises ConfigError where there is no finished run."""
+    place = settings.storage.place / settings.name
     compared = read_run(str(place))
-    return PaperRun(place, at, compared.data, compared.forms)
+    return PaperRun(place, at, settings, compared.data, compared.forms)
 
 
 def methods_of(run: PaperRun, exhibit: ExhibitSettings) -> list[Method]:

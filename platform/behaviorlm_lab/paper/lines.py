@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from behaviorlm_lab.paper.comparisons import ENDS, decided, expected
+from behaviorlm_lab.paper.comparisons import ENDS, counted, decided, expected
 from behaviorlm_lab.paper.drawn import HIGH, LOW, Drawn, Row, colored, measured
 from behaviorlm_lab.paper.drawn import series as series_by
 from behaviorlm_lab.paper.finished import PaperRun, methods_of
@@ -40,7 +40,7 @@ def lines(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn:
     return Drawn(
         rows,
         _lines(rows, exhibit.along, others[0] if others else None),
-        (decided(exhibit),),
+        (decided(exhibit), *counted(runs)),
         _message(rows, exhibit.along, others),
     )
 

@@ -73,10 +73,16 @@ def behaviors_table(exhibit: ExhibitSettings, runs: Sequence[PaperRun]) -> Drawn
         for row in known_behaviors(run)
     ]
     few = run.settings.few_shot.tail_samples
-    note = (
-        [] if few is None else [f"Of each tail behavior at most {few} of the training targets are tuned on."]
-    )
-    return Drawn(rows, None, tuple(note), _better(rows, [f"recall, {method.label}" for method in methods]))
+    notes = [
+        "Recalls of single behaviors rest on as many test targets as stand beside them: no interval is told, and one "
+        "target more or less of ten is a tenth.",
+        *(
+            []
+            if few is None
+            else [f"Of each tail behavior at most {few} of the training targets are tuned on."]
+        ),
+    ]
+    return Drawn(rows, None, tuple(notes), _better(rows, [f"recall, {method.label}" for method in methods]))
 
 
 def _better(rows: Sequence[Row], columns: Sequence[str]) -> str:

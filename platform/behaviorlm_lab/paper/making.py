@@ -13,7 +13,7 @@ from behaviorlm_lab.paper.finished import PaperRun, open_paper_run
 from behaviorlm_lab.paper.framework import framework
 from behaviorlm_lab.paper.lines import lines
 from behaviorlm_lab.paper.logs import behaviors_table, data_table, distribution
-from behaviorlm_lab.paper.runs import State, needed_runs, paper_folder, run_all, states
+from behaviorlm_lab.paper.runs import NeededRun, State, needed_runs, paper_folder, run_all, states
 from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, every_exhibit, exhibits_of
 from behaviorlm_lab.paper.work import work_in_words, work_to_do
 from behaviorlm_ray import storage
@@ -70,7 +70,8 @@ def make_paper(paper: PaperSettings) -> list[str]:
     """
     found = run_all(paper) if paper.run_missing else states(paper)
     exhibits = exhibits_of(paper)
-    told = [_make(paper, name, exhibit, found) for name, exhibit in exhibits.items()]
+    needed = needed_runs(paper)
+    told = [_make(paper, name, exhibit, needed, found) for name, exhibit in exhibits.items()]
     folder = exhibits_folder(paper)
     pages = [
         brief(page, name)
@@ -85,19 +86,25 @@ def make_paper(paper: PaperSettings) -> list[str]:
     return lines
 
 
-def _make(paper: PaperSettings, name: str, exhibit: ExhibitSettings, found: Mapping[str, State]) -> str:
+def _make(
+    paper: PaperSettings,
+    name: str,
+    exhibit: ExhibitSettings,
+    needed: Mapping[str, NeededRun],
+    found: Mapping[str, State],
+) -> str:
     """Write one exhibit, or what it lacks. Returns a line for the screen."""
     folder, title = exhibits_folder(paper), exhibit.title
-    again = f"behaviorlm paper with its configuration and --only='[{name}]'"
+    again = f"`behaviorlm paper` with the configuration {paper.name} and `--only='[{name}]'`"
     lacking = [f"run {run}: {found[run].missing}" for run in exhibit.runs if found[run].missing]
     if not lacking:
-        place = Path(paper.root).expanduser().absolute()
         try:
-            runs = [open_paper_run(place / f"{paper.name}-{run}", of.at) for run, of in exhibit.runs.items()]
+            runs = [open_paper_run(needed[run].settings, of.at) for run, of in exhibit.runs.items()]
             drawn = FUNCTIONS[exhibit.shows](exhibit, runs)
             if not drawn.rows:
                 raise ConfigError(f"{name}: none of its methods has anything to show")
-            write_exhibit(folder, name, drawn, title, caption(exhibit, runs, drawn.has_intervals))
+            asked = f"which {Path(paper.exhibits) / name}.yaml asks for over {paper.run}; drawn by {again}"
+            write_exhibit(folder, name, drawn, title, caption(exhibit, runs, asked, drawn.has_intervals))
             return f"{name}: {len(drawn.rows)} rows"
         except BehaviorLMError as error:
             lacking = [str(error)]

@@ -96,6 +96,10 @@ class ExhibitSettings(Settings):
             self.along is None or any(self.along not in run.at for run in self.runs.values())
         ):
             raise ValueError("along: lines need an axis that every run says its place on (runs.NAME.at)")
+        if self.shows == "lines" and len({axis for run in self.runs.values() for axis in run.at}) > 2:
+            raise ValueError(
+                "runs: lines have room for one axis beside the one along which they go (runs.NAME.at)"
+            )
         if (self.shows == "sensitivity") != bool(self.vary):
             raise ValueError("vary: sensitivity needs keys to vary, and nothing else does")
         if len(self.runs) > 1 and self.shows not in ("lines", "data"):

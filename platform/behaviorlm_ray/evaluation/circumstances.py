@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.timelines.parts import TimelinePart
@@ -55,15 +56,15 @@ def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Cir
     for name in CLOCK:
         if all(f"before.{name}" in part.table.column_names for part in log.parts):
             texts = [
-                part.table[f"before.{name}"].take(chosen).to_pylist()
+                _texts(part.table[f"before.{name}"].take(chosen))
                 for part, chosen in zip(log.parts, rows, strict=True)
             ]
-            clock[name] = np.array([text for of_part in texts for text in of_part], dtype=object)
+            clock[name] = np.concatenate(texts)
     history, known = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for part, chosen in zip(log.parts, rows, strict=True):
         history.append(chosen - part.window_start[chosen])
         known.append(_trained(log, part, chosen))
-    _, groups = np.unique(facts.groups.astype(str), return_inverse=True)
+    _, groups = np.unique(facts.groups, return_inverse=True)
     return Circumstances(
         np.concatenate(history),
         np.concatenate(known),
@@ -73,6 +74,12 @@ def circumstances(log: PreparedLog, rows: SampleRows, facts: SampleFacts) -> Cir
         clock,
         partial(_question, log, rows),
     )
+
+
+def _texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
+    """The texts of a column, each different one held once."""
+    found = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return np.array(found.dictionary.to_pylist(), object)[found.indices.to_numpy()]
 
 
 def _trained(log: PreparedLog, part: TimelinePart, chosen: Int64) -> Int64:

@@ -38,10 +38,11 @@ from behaviorlm_ray.evaluation.circumstances import Circumstances, circumstances
 from behaviorlm_ray.evaluation.counted_log import counted_log
 from behaviorlm_ray.evaluation.counting import Counting
 from behaviorlm_ray.evaluation.examples import validation_losses
+from behaviorlm_ray.evaluation.gains import with_gains
 from behaviorlm_ray.evaluation.measured import Asked, MeasuredPredictor, measure_predictor
 from behaviorlm_ray.evaluation.oracle import HeldAgainstTruth, TruthSettings
 from behaviorlm_ray.evaluation.predictors import ArmScores, at_natural_prior
-from behaviorlm_ray.evaluation.recommendation import Option, best, options, recommended
+from behaviorlm_ray.evaluation.recommendation import Option, best, chosen_of, options, recommended
 from behaviorlm_ray.evaluation.rule_choice import Rules
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples, SampleFacts, sample_facts
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -83,6 +84,7 @@ class _Measured:
     mixtures: dict[str, FusedPredictor]
     held: HeldAgainstTruth | None
     resampling: Resampling
+    tail_minimum_targets: int
 
     @cached_property
     def outcomes(self) -> dict[str, Outcomes]:
@@ -105,14 +107,20 @@ class _Measured:
 
     @cached_property
     def compared(self) -> list[Option]:
-        """What can be served, under each decision rule."""
+        """What can be served, under each decision rule, with its gain over the safe choice."""
         served = (COUNTS, *self.arms, *self.mixtures)
-        return [option for name in served for option in _options(name, self.predictors[name])]
+        every = [option for name in served for option in _options(name, self.predictors[name])]
+        right = {
+            option.model: found.right[option.rule]
+            for option in every
+            if (found := self.predictors[option.predictor].chosen) is not None
+        }
+        return with_gains(every, right, self.facts, self.tail_minimum_targets, **vars(self.resampling))
 
     @property
     def recommended(self) -> str | None:
-        """The model that validation prefers of all that can be served."""
-        winner = best(self.compared)
+        """The model that is recommended of all that can be served."""
+        winner = chosen_of(self.compared)
         return None if winner is None else winner.model
 
     @cached_property
@@ -123,14 +131,15 @@ class _Measured:
 
     @cached_property
     def looked_at(self) -> dict[str, Outcomes]:
-        """What is told of in detail: each predictor plainly and under the rule that validation prefers for it, and arms
-        with logit adjustment, too.
+        """What is told of in detail: each predictor plainly and under the rule that validation prefers for it, arms
+        with logit adjustment, too, and what is recommended.
         """
         return {
             name: outcomes
             for name, outcomes in self.outcomes.items()
             if (of := split_model_name(name)).rule not in DECISION_RULES[1:]
             or name in self.preferred.values()
+            or name == self.recommended
             or (of.predictor in self.arms and of.rule == ADJUSTED)
         }
 
@@ -179,7 +188,7 @@ def compare(
         mixtures[mixture] = counting.best_mixture(of)
         measure(mixture, counting.with_model(of, mixtures[mixture]))
     opponents = [name for name in scores if name not in arms]
-    measured = _Measured(facts, arms, opponents, predictors, mixtures, None, resampling)
+    measured = _Measured(facts, arms, opponents, predictors, mixtures, None, resampling, tail_minimum_targets)
     if known is not None:
         held = known.hold(
             {name: model.predicted for name, model in measured.outcomes.items()},
@@ -248,7 +257,7 @@ def _counts(facts: SampleFacts) -> dict[str, int]:
         "repeats": int(facts.is_repeat.sum()),
         "changes": int((~facts.is_repeat).sum()),
         "validation": len(facts.validation),
-        "validation_groups": facts.validation_groups,
+        "validation_groups": len(np.unique(facts.validation_groups)),
         "groups": len(np.unique(facts.groups)),
     }
 
@@ -313,8 +322,7 @@ def _choice_of_few(facts: SampleFacts, minimum: int) -> list[str]:
         return []
     return [
         f"what is recommended was chosen by {counted} of {tail} tail behaviors only, those with {minimum} validation "
-        "targets; the Bayes rule ranks the others last unless training has them more often; raise split.validation or "
-        "evaluation.max_validation_samples"
+        "targets; raise split.validation or evaluation.max_validation_samples"
     ]
 
 

@@ -19,8 +19,9 @@ from behaviorlm.baselines.habits import Habits, counted_at, fit_habits
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep, rows_per_batch
 from behaviorlm.predictor.artifact import FusedPredictor
-from behaviorlm.predictor.counts import MINIMUM, Counts, fit_counts, without_rare
+from behaviorlm.predictor.counts import Counts, fit_counts
 from behaviorlm.predictor.parts import mixed
+from behaviorlm.predictor.rare_histories import MINIMUM, without_rare
 from behaviorlm_ray.evaluation.counted_log import CountedLog, Int64
 from behaviorlm_ray.evaluation.predictors import ArmScores, Predictor, ScoresAt, at_natural_prior
 from behaviorlm_ray.evaluation.samples import SampleFacts

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.metrics.score_batches import Kept
 from behaviorlm.scoring.model_names import PLAIN, RULES
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, gather, group_codes
 
 ROWS = 65_536
 """Written at a time."""
@@ -40,8 +40,8 @@ class PredictionTable:
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
         self._names = pa.array([*log.vocabulary.names, None], pa.string())  # -1, the unseen, reads the last
         self._is_anchor = np.append(log.vocabulary.is_anchor, False)
-        names, code = np.unique(group_names(log, test), return_inverse=True)
-        hashes = [hashlib.blake2b(str(name).encode(), digest_size=8).hexdigest() for name in names]
+        names, code = group_codes(log, test)
+        hashes = [hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in names.to_pylist()]
         self._group = pa.array(hashes, pa.string()).take(pa.array(code))
         self._sample_id = gather(log, test, "sample_id")
         self._is_repeat = gather(log, test, "is_repeat")

@@ -1,10 +1,10 @@
-"""Which predictor is recommended, under which rule: what validation prefers of all that can be served."""
+"""Which predictor is recommended, under which rule: what validation prefers, as far as it is sure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from behaviorlm.scoring.model_names import DECISION_RULES, model_name
+from behaviorlm.scoring.model_names import DECISION_RULES, WITHOUT_NUMBERS, model_name
 
 NOTHING_TO_CHOOSE_BY = (
     "validation has nothing to choose by: it lacks an anchor target, or a tail behavior with enough targets "
@@ -14,12 +14,17 @@ NOTHING_TO_CHOOSE_BY = (
 
 @dataclass(frozen=True)
 class Option:
-    """A predictor under a rule. model: its key in results["models"]; objective: on validation, None: nothing counts."""
+    """A predictor under a rule. model: its key in results["models"]; objective: on validation, None: nothing counts.
+
+    gain: objective less that of the safe choice, {"value", "low", "high"}, the interval over groups of validation
+    samples; None: not known, as in results of earlier versions.
+    """
 
     predictor: str
     rule: str
     model: str
     objective: float | None
+    gain: Mapping[str, float | None] | None = None
 
 
 def options(predictor: str, objectives: Mapping[str, float | None]) -> list[Option]:
@@ -39,15 +44,49 @@ def best(found: Sequence[Option]) -> Option | None:
     return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
-def recommended(compared: Sequence[Option]) -> dict[str, Any]:
-    """`results["recommended"]`: predictor, rule, model, objective (None where there is nothing to choose by; `reason`
-    then says so), and all that were compared, counting before models and these before mixtures.
+def safe_choice(compared: Sequence[Option]) -> Option | None:
+    """The last predictor, the mixture where there is one, under the better rule of those without numbers (our choice):
+    its parts are weighed by likelihood, and the rule has learned nothing of the few tail targets that judge it. None
+    where validation has nothing to choose by.
     """
-    winner = best(compared)
-    chosen = Option("", "", "", None) if winner is None else winner
+    return best(
+        [one for one in compared if one.predictor == compared[-1].predictor and one.rule in WITHOUT_NUMBERS]
+    )
+
+
+def chosen_of(compared: Sequence[Option]) -> Option | None:
+    """What validation is sure to prefer to the safe choice, of these the best; else the safe choice."""
+    sure = [one for one in compared if one.gain is not None and (one.gain["low"] or 0.0) > 0]
+    return best(sure) or safe_choice(compared)
+
+
+def recommended(compared: Sequence[Option]) -> dict[str, Any]:
+    """`results["recommended"]`: predictor, rule, model, objective, gain (None where there is nothing to choose by), the
+    reason in words, and all that were compared, counting before models and these before mixtures.
+    """
+    winner, safe = chosen_of(compared), safe_choice(compared)
+    shown = Option("", "", "", None) if winner is None else winner
     return {
-        **{key: value or None for key, value in asdict(chosen).items() if key != "objective"},
-        "objective": chosen.objective,
-        "reason": None if winner is not None else NOTHING_TO_CHOOSE_BY,
+        **{key: value or None for key, value in asdict(shown).items() if key != "objective"},
+        "objective": shown.objective,
+        "reason": NOTHING_TO_CHOOSE_BY if winner is None or safe is None else _reason(winner, safe, compared),
         "compared": [asdict(one) for one in compared],
     }
+
+
+def _reason(winner: Option, safe: Option, compared: Sequence[Option]) -> str:
+    if winner != safe:
+        return f"validation is sure that it is ahead of {safe.model}, the safe choice: {_in_words(winner)}"
+    first = best(compared)
+    if first is None or first == safe:
+        return "it is the safe choice, and nothing is ahead of it on validation"
+    ahead = f"{first.model} is, by {_in_words(first)}"
+    return f"it is the safe choice, and nothing is surely ahead of it on validation: {ahead}"
+
+
+def _in_words(option: Option) -> str:
+    gain = option.gain or {}
+    value, low, high = (gain.get(key) for key in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return "how far is not known"
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

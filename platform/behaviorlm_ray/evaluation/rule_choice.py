@@ -28,11 +28,23 @@ from behaviorlm.scoring.decision_rules import (
     choose_tau,
 )
 from behaviorlm.scoring.model_names import ADJUSTED, BAYES, FITTED, PLAIN
-from behaviorlm.scoring.rule_fitting import COARSE, Codes, FittedNumbers, Pair, fit_numbers, pair_codes
-from behaviorlm.scoring.rule_terms import bayes_shift
+from behaviorlm.scoring.rule_fitting import (
+    COARSE,
+    VOID,
+    Codes,
+    FittedNumbers,
+    Pair,
+    cross_fitted_tau,
+    fit_numbers,
+    pair_codes,
+)
+from behaviorlm.scoring.rule_terms import bayes_shift, chance_to_count
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm_ray.evaluation.predictors import ArmScores
 from behaviorlm_ray.evaluation.samples import SampleFacts
+
+NOBODY = -2
+"""Chosen where the choice is wrong: no target."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +68,24 @@ class Rules:
         return terms.scores(normalize_label_scores(batch.label_scores))
 
     def bayes(self, mix: NDArray[np.float64] | None) -> BayesRule:
-        """The endpoint's own rule. The tail behaviors T that it is about are those that count in the objective on
-        validation, or are frequent enough in training to be expected to: one that a small validation part lacks by
-        chance would never be answered otherwise. mix: see `ArmScores`.
+        """The endpoint's own rule for as many samples as validation has: which of the tail count among them is as
+        likely as training says. It looks at no validation target, as it is judged by them. mix: see `ArmScores`.
         """
-        targets, prior = self.facts.validation, self.facts.prior
-        counts = np.bincount(targets[targets >= 0], minlength=len(prior))
-        expected = np.exp(prior) * len(targets)
-        is_counted = np.maximum(counts, expected) >= max(self.tail_minimum_targets, 1)
-        return BayesRule(shift=bayes_shift(prior, mix, self.facts.vocabulary.is_anchor, is_counted).tolist())
+        prior, samples = self.facts.prior, len(self.facts.validation)
+        counts = chance_to_count(np.exp(prior), samples, max(self.tail_minimum_targets, 1))
+        return BayesRule(shift=bayes_shift(prior, mix, self.facts.vocabulary.is_anchor, counts).tolist())
 
 
 @dataclass(frozen=True)
 class ChosenRules:
     """The rules of a predictor, and what validation says of each, by the rule's name, the simplest first.
 
-    Of the fitted one that is what cross-fitting says. tau: how that of logit adjustment was chosen.
+    right: whether each validation sample is chosen rightly, bool[v]; of a rule with numbers, which were chosen on
+    validation, that is what cross-fitting says, and None where it cannot. tau: how that of logit adjustment was chosen.
     """
 
     rules: Mapping[str, DecisionRule]
+    right: Mapping[str, NDArray[np.bool_] | None]
     found: Mapping[str, AnchorTail]
     tau: TauChoice
 
@@ -109,20 +120,30 @@ def choose_rules(scores: ArmScores, rules: Rules) -> ChosenRules:
             return kept[FITTED]
         return keep(predictor(), len(targets), lambda batch: {FITTED: codes(batch, pairs)})[FITTED]
 
-    minimum = rules.tail_minimum_targets
-    fitted = fit_numbers(codes_of, targets, vocabulary.is_anchor, facts.validation_folds, minimum)
+    is_anchor, folds, minimum = vocabulary.is_anchor, facts.validation_folds, rules.tail_minimum_targets
+    fitted = fit_numbers(codes_of, targets, is_anchor, folds, minimum)
     plain = Choices(targets, kept[PLAIN], len(vocabulary))
-    tau = choose_tau(plain, kept[ADJUSTED], vocabulary.is_anchor, rules.tau_grid, minimum)
-    by_bayes = Choices(targets, kept[BAYES], len(vocabulary))
+    tau = choose_tau(plain, kept[ADJUSTED], is_anchor, rules.tau_grid, minimum)
+    by_tau = kept[ADJUSTED] == targets[:, None]
     plain_rule = PlainRule() if own is None else OwnMixRule(shift=own.tolist())
+    right = {
+        PLAIN: kept[PLAIN] == targets,
+        BAYES: kept[BAYES] == targets,
+        ADJUSTED: cross_fitted_tau(by_tau, targets, is_anchor, folds, rules.tau_grid, minimum),
+        FITTED: fitted.right,
+    }
+
+    def worth(found: NDArray[np.bool_] | None) -> AnchorTail:
+        if found is None:
+            return VOID
+        return anchor_tail_objective(
+            Choices(targets, np.where(found, targets, NOBODY), len(vocabulary)), is_anchor, minimum
+        )
+
     return ChosenRules(
         {PLAIN: plain_rule, BAYES: bayes, ADJUSTED: LogitAdjusted(tau=tau.tau), FITTED: _rule(fitted)},
-        {
-            PLAIN: tau.plain,
-            BAYES: anchor_tail_objective(by_bayes, vocabulary.is_anchor, minimum),
-            ADJUSTED: tau.chosen,
-            FITTED: fitted.cross_fitted,
-        },
+        right,
+        {rule: worth(of_rule) for rule, of_rule in right.items()},
         tau,
     )
 

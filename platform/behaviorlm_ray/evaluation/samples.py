@@ -12,7 +12,7 @@ from behaviorlm.scoring.rule_fitting import fold_of
 from behaviorlm.timelines.config import FewShotConfig
 from behaviorlm.timelines.few_shot import used_shares
 from behaviorlm.timelines.vocabulary import Vocabulary
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, count, gather, group_codes
 
 WITHOUT_VALIDATION = (
     "there is no validation sample, so nothing is chosen by any: no model is shown under a decision rule (+adjusted, "
@@ -32,22 +32,22 @@ class EvaluatedSamples:
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """Of n test samples: targets int32[n] (-1: unseen in training), is_repeat bool[n], groups object[n], and
-    sample_ids uint8[n, 16].
+    """Of n test samples: targets int32[n] (-1: unseen in training), is_repeat bool[n], groups int64[n], a number for
+    each group by the order of their names, and sample_ids uint8[n, 16].
 
     vocabulary: what targets are indexes of; few_shot: how many of them were used. Of the validation samples: targets,
-    int32[v], the fold of each, int8[v], and how many groups they are of.
+    int32[v], the fold of each, int8[v], and its group by number, int64[v].
     """
 
     vocabulary: Vocabulary
     few_shot: FewShotConfig
     targets: NDArray[np.int32]
     is_repeat: NDArray[np.bool_]
-    groups: NDArray[np.object_]
+    groups: NDArray[np.int64]
     sample_ids: NDArray[np.uint8]
     validation: NDArray[np.int32]
     validation_folds: NDArray[np.int8]
-    validation_groups: int
+    validation_groups: NDArray[np.int64]
 
     @cached_property
     def validation_weights(self) -> NDArray[np.float64]:
@@ -70,15 +70,15 @@ def sample_facts(log: PreparedLog, samples: EvaluatedSamples) -> SampleFacts:
     """Read from the prepared log. Raises DataError without test samples."""
     if not count(samples.test):
         raise DataError("there are no samples to measure; check the split and its shares")
-    validation_groups = group_names(log, samples.validation)
+    names, of_validation = group_codes(log, samples.validation)
     return SampleFacts(
         log.vocabulary,
         log.few_shot,
         gather(log, samples.test, "behavior"),
         gather(log, samples.test, "is_repeat"),
-        group_names(log, samples.test),
+        group_codes(log, samples.test)[1],
         gather(log, samples.test, "sample_id"),
         gather(log, samples.validation, "behavior"),
-        fold_of(validation_groups),
-        len(np.unique(validation_groups)),
+        fold_of(np.asarray(names.to_pylist(), object))[of_validation],
+        of_validation,
     )

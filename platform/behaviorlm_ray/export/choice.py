@@ -15,7 +15,7 @@ from behaviorlm.predictor.artifact import (
     NaturalPrior,
     Predictor,
 )
-from behaviorlm.predictor.counts import MINIMUM
+from behaviorlm.predictor.rare_histories import MINIMUM
 from behaviorlm.predictor.rules import DecisionRule, PlainRule, rule_in_words, rule_terms
 from behaviorlm.scoring.model_names import (
     COUNTS,
@@ -110,11 +110,14 @@ class Measured:
         return self._decided(found["predictor"], found["rule"])
 
     def compared(self) -> list[Told]:
-        """What the run's comparison chose from, the best rule of each predictor."""
-        every = [Option(**one) for one in self.run.results["recommended"]["compared"]]
+        """What the run's comparison chose from, each predictor under its best rule, or that which is recommended."""
+        told = self.run.results["recommended"]
+        every = [Option(**one) for one in told["compared"]]
         found = []
         for name in dict.fromkeys(option.predictor for option in every):
             chosen = best([option for option in every if option.predictor == name])
+            if name == told["predictor"]:
+                chosen = next(option for option in every if option.model == told["model"])
             rule = self._stored(name)[PLAIN if chosen is None else chosen.rule]
             words = in_words(rule, self._kind(name))
             found.append(Told(name, None if chosen is None else chosen.objective, words))

@@ -31,8 +31,9 @@ from behaviorlm.predictor.artifact import (
     event_mapping,
 )
 from behaviorlm.predictor.behavior_model import BehaviorModel
-from behaviorlm.predictor.counts import MINIMUM, write_counts
+from behaviorlm.predictor.counts import write_counts
 from behaviorlm.predictor.histories import History
+from behaviorlm.predictor.rare_histories import MINIMUM
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.timelines.parts import history_starts
 from behaviorlm_ray import storage

@@ -55,7 +55,7 @@ from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
 
-VERSION = 12
+VERSION = 13
 
 RESULTS = "results.json"
 DETAILS = "details.json"

@@ -148,8 +148,11 @@ def rows_of_split(log: PreparedLog, split: str) -> SampleRows:
 
 def counts_of(log: PreparedLog, rows: SampleRows) -> Int64:
     """How many of the samples each behavior of the vocabulary is the target of; int64[K]."""
-    behavior = gather(log, rows, "behavior")
-    return np.bincount(behavior[behavior >= 0], minlength=len(log.vocabulary))
+    counts = np.zeros(len(log.vocabulary), np.int64)
+    for part, chosen in zip(log.parts, rows, strict=True):
+        behavior = part.behavior[chosen]
+        counts += np.bincount(behavior[behavior >= 0], minlength=len(counts))
+    return counts
 
 
 def rows_of_anchors(log: PreparedLog, rows: SampleRows) -> SampleRows:
@@ -215,9 +218,12 @@ def limit_rows(log: PreparedLog, rows: SampleRows, max_samples: int | None, seed
     total = count(rows)
     if max_samples is None or total <= max_samples:
         return rows
-    keep = np.zeros(total, dtype=bool)
-    keep[drawn_order(log, rows, seed)[:max_samples]] = True
-    return _filtered(rows, keep)
+    place = _group_places(log, rows, seed)
+    in_turn = place < max_samples  # each group before gives one before any gives a second
+    some = _filtered(rows, in_turn)
+    keep = np.zeros(count(some), dtype=bool)
+    keep[_drawn_order(log, some, seed, place[in_turn])[:max_samples]] = True
+    return _filtered(some, keep)
 
 
 def drawn_order(log: PreparedLog, rows: SampleRows, seed: int) -> Int64:
@@ -225,12 +231,21 @@ def drawn_order(log: PreparedLog, rows: SampleRows, seed: int) -> Int64:
 
     Groups come in an order drawn by the seed; which of a group's samples come first is drawn by their ids and the seed.
     """
+    return _drawn_order(log, rows, seed, _group_places(log, rows, seed))
+
+
+def _group_places(log: PreparedLog, rows: SampleRows, seed: int) -> Int64:
+    """The place of each sample's group in the order that is drawn; int64[n]."""
     names, group = group_codes(log, rows)
-    place = np.random.default_rng([seed, 7]).permutation(len(names))[group]
+    return np.random.default_rng([seed, 7]).permutation(len(names))[group]
+
+
+def _drawn_order(log: PreparedLog, rows: SampleRows, seed: int, place: Int64) -> Int64:
+    """place: of each sample's group."""
     high, low = id_words(gather(log, rows, "sample_id"))
     by_group = np.lexsort((low, high, uniform_keys(high, low, seed), place))
-    turn = np.empty(len(group), dtype=np.int64)
-    turn[by_group] = np.arange(len(group)) - np.searchsorted(place[by_group], place[by_group])
+    turn = np.empty(len(place), dtype=np.int64)
+    turn[by_group] = np.arange(len(place)) - np.searchsorted(place[by_group], place[by_group])
     return np.lexsort((place, turn))
 
 

@@ -37,16 +37,19 @@ class InExpectation(Row):
 
 
 class Compared(Row):
-    """A predictor under a decision rule. `model` is its key in `Results.models`; `objective` is that on validation."""
+    """A predictor under a decision rule. `model` is its key in `Results.models`; `objective` is that on validation, and
+    `gain` how far that is above the safe choice's.
+    """
 
     predictor: str | None = None
     rule: str | None = None
     model: str | None = None
     objective: float | None = None
+    gain: Interval | None = Field(default=None, description="None in results of earlier versions")
 
 
 class Recommended(Compared):
-    """What validation prefers of all that can be served; all None and a reason where it has nothing to choose by."""
+    """What to use of all that can be served; all None but the reason where validation has nothing to choose by."""
 
     reason: str | None = None
     compared: list[Compared] = Field(default_factory=list, description="In the order of the tables")

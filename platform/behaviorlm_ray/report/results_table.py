@@ -76,11 +76,11 @@ def short_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def _preferred(results: Mapping[str, Any]) -> set[str]:
-    """What validation prefers of each predictor that can be served."""
+    """What validation prefers of each predictor that can be served, and what is recommended."""
     found = [Option(**one) for one in results["recommended"]["compared"]]
     names = {option.predictor for option in found}
     chosen = [best([option for option in found if option.predictor == name]) for name in names]
-    return {option.model for option in chosen if option is not None}
+    return {option.model for option in chosen if option is not None} | {results["recommended"].get("model")}
 
 
 def _expected_cells(found: Mapping[str, float | None]) -> list[str]:

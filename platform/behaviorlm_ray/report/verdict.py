@@ -14,7 +14,7 @@ COUNTING, MODEL, OPPONENT = "counting alone", "the best model", "the best oppone
 
 
 def verdict(results: Mapping[str, Any], objectives: Objectives) -> list[str]:
-    """The predictor that validation prefers, its endpoint on test, and a rival: counting, or where that is preferred
+    """The predictor that is recommended, its endpoint on test, and a rival: counting, or where that is recommended
     the best model; then the best opponent, where there is any. Validation chooses these, too; where it knows
     none, test does, which favors them. Fewer lines where nothing can be said.
     """
@@ -26,9 +26,10 @@ def verdict(results: Mapping[str, Any], objectives: Objectives) -> list[str]:
         return [f"no model is ahead: {found['reason']}"]
     asked = [value for rules in objectives.values() for value in rules.values() if value is not None]
     among = " of what can be served" if max(asked, default=0.0) > found["objective"] + 1e-9 else ""
+    reason = "" if found.get("reason") is None else f"; {found['reason']}"
     lines = [
-        f"{best} is ahead on validation{among}: {found['objective']:.3f}, the mean of anchor accuracy and tail macro "
-        "recall",
+        f"{best} is recommended{among}: {found['objective']:.3f} on validation, the mean of anchor accuracy and tail "
+        f"macro recall{reason}",
         f"on test: {_endpoint(results, best)} ({samples['all']} samples of {samples['groups']} groups)",
     ]
     against = MODEL if _kind(results, best) == COUNTING else COUNTING

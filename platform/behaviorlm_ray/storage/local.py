@@ -11,8 +11,9 @@ import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from behaviorlm.errors import StorageError
 from behaviorlm_ray.storage.full_disk import storage_errors
@@ -234,14 +235,31 @@ def _temporary_file(path: Path, content: bytes) -> Iterator[Path]:
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Among the processes that replace or remove `path`, one at a time. The lock ends with its process."""
     lock = path.with_name(f".{path.name}{LOCK}")
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(lock, "ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            is_there = lock.exists() and os.path.samestat(os.fstat(stream.fileno()), lock.stat())
-            if is_there:  # else it was removed with its folder while this waited
-                yield
-                return
+    stream = None
+    while stream is None:
+        stream = _locked(lock)
+    with stream:
+        yield
+
+
+def _locked(lock: Path) -> BinaryIO | None:
+    """The file, made where needed and locked; None if somebody removed it with its folder meanwhile."""
+    folder = lock.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:
+        return None
+    except FileExistsError:  # that it was there is all that is known
+        if folder.exists() and not folder.is_dir():
+            raise
+        return None
+    with suppress(FileNotFoundError), ExitStack() as opened:
+        stream = opened.enter_context(open(lock, "ab"))
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.path.samestat(os.fstat(stream.fileno()), lock.stat()):
+            opened.pop_all()
+            return stream
+    return None
 
 
 def copies_folder() -> Path:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from behaviorlm.baselines import fit_baselines, levels, pair_counts, timeline_arrays, weights
+from behaviorlm.baselines import fit_baselines, levels, pair_counts, recency, timeline_arrays, weights
 from behaviorlm.baselines import timelines as blocks
 from behaviorlm.baselines.frequency import past_counts
 from behaviorlm.baselines.timelines import TimelineArrays
@@ -31,7 +33,8 @@ def test_every_baseline_says_the_same_to_the_bit_however_small_the_blocks(
     assert len(timelines.behavior) > 100
     whole = predicted(timelines)
     monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
-    monkeypatch.setattr(pair_counts, "LEAST", pairs)
+    monkeypatch.setattr(pair_counts, "PAIRS_AT_ONCE", pairs)
+    monkeypatch.setattr(levels, "PAIRS_AT_ONCE", pairs)
     cut = predicted(timelines)
     for name, scores in whole.items():
         np.testing.assert_array_equal(cut[name], scores, err_msg=name)
@@ -79,19 +82,48 @@ def test_each_kind_of_history_is_counted_once_for_all_baselines(monkeypatch: pyt
     assert sum(counted) == 7 * len(timelines.training_rows())  # of 15 levels in all baselines together
 
 
-def test_pairs_too_large_for_one_number_are_counted_alike() -> None:
+@pytest.mark.parametrize("at_once", [1, 16, 10_000])
+def test_pairs_are_counted_alike_however_many_at_once_and_where_they_are_too_large_for_one_number(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(pair_counts, "PAIRS_AT_ONCE", at_once)
     random = np.random.default_rng(0)
     key, behavior = random.integers(0, 9, 500), random.integers(0, 5, 500).astype(np.int32)
-    found = []
+    pairs = Counter(zip(key.tolist(), behavior.tolist(), strict=True))
     for shift in (0, 2**60):
         table = pair_counts.PairCounts(5)
         for rows in np.array_split(np.arange(500), 7):
             table.add(key[rows] + shift, behavior[rows])
-        keys, state, behaviors, counts = table.whole()
-        shown = zip((keys[state] - shift).tolist(), behaviors.tolist(), counts.tolist(), strict=True)
-        found.append(list(shown))
-    pairs = Counter(zip(key.tolist(), behavior.tolist(), strict=True))
-    assert found[0] == found[1] == [(*pair, pairs[pair]) for pair in sorted(pairs)]
+        found = list(table.whole())
+        of_states = [set(of.key.tolist()) for of in found]
+        assert sum(map(len, of_states)) == len(set().union(*of_states)) == 9  # those of a state together
+        shown = [
+            pair
+            for of in found
+            for pair in zip((of.key - shift).tolist(), of.behavior.tolist(), of.count.tolist(), strict=True)
+        ]
+        assert shown == [(*pair, pairs[pair]) for pair in sorted(pairs)]
+
+
+def test_pairs_of_many_blocks_are_added_up_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_counts, "PAIRS_AT_ONCE", 200)
+    random, table, added = np.random.default_rng(1), pair_counts.PairCounts(5), 0
+    for _ in range(20):
+        key = random.integers(0, 2000, 300)
+        behavior = random.integers(0, 5, 300).astype(np.int32)
+        added += len(set(zip(key.tolist(), behavior.tolist(), strict=True)))
+        table.add(key, behavior)
+    most: list[int] = []
+    added_up = pair_counts._added_up
+
+    def watched(pairs: pair_counts.Pairs, behaviors: int) -> pair_counts.Pairs:
+        most.append(len(pairs.key))
+        return added_up(pairs, behaviors)
+
+    monkeypatch.setattr(pair_counts, "_added_up", watched)
+    list(table.whole())
+    assert sum(most) == added  # each once
+    assert max(most) <= 1.5 * 200
 
 
 def test_of_a_log_its_numbers_are_held_by_files() -> None:
@@ -101,13 +133,20 @@ def test_of_a_log_its_numbers_are_held_by_files() -> None:
 
 
 class Watched(np.ndarray):
-    """An array that tells which of its rows were read."""
+    """An array that tells which of its rows were read, as often as they were."""
 
-    read: set[int]
+    read: list[int]
 
     def __getitem__(self, asked: Any) -> Any:
-        self.read.update(np.arange(len(self))[asked].tolist())
+        self.read += np.arange(len(self))[asked].ravel().tolist()
         return np.asarray(self)[asked]
+
+
+def watched(timelines: TimelineArrays) -> tuple[TimelineArrays, list[int]]:
+    """The same, and which rows' behaviors were read so far."""
+    behavior = timelines.behavior.view(Watched)
+    behavior.read = []
+    return replace(timelines, behavior=behavior), behavior.read
 
 
 def test_of_a_log_only_the_past_of_the_rows_asked_for_is_read() -> None:
@@ -115,25 +154,84 @@ def test_of_a_log_only_the_past_of_the_rows_asked_for_is_read() -> None:
     asked = np.flatnonzero(timelines.is_target)[[400, 3, 401]]
     past = {row for end in asked for row in range(timelines.user_start[end], end)}
     assert len(past) < len(timelines.behavior) / 4
-    behavior = timelines.behavior.view(Watched)
-    behavior.read = set()
-    watched = replace(timelines, behavior=behavior)
-    past_counts(watched, asked)
-    assert behavior.read == past
-    for part, inside, places in watched.pasts_of(asked):
+    told, read = watched(timelines)
+    past_counts(told, asked)
+    assert set(read) == past
+    for part, inside, places in told.pasts_of(asked):
         assert part.behavior[inside].tolist() == timelines.behavior[asked[places]].tolist()
-    assert behavior.read == past | set(asked.tolist())
+    assert set(read) == past | set(asked.tolist())
 
 
+@pytest.mark.parametrize("users", [1, 20])
+def test_what_is_read_of_a_log_grows_as_it_does_also_where_it_is_of_one_user(
+    monkeypatch: pytest.MonkeyPatch, users: int
+) -> None:
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", 100)
+    read = []
+    for events in (2_000, 4_000):
+        random, rows = np.random.default_rng(events), np.arange(events)
+        each = events // users
+        timelines, of_log = watched(
+            TimelineArrays(
+                random.integers(-1, 5, events).astype(np.int32),
+                rows // each * each,
+                rows % each > 0,
+                np.searchsorted([0.8, 0.9], rows % each / each, side="right").astype(np.int8),
+                random.integers(0, 3, events).astype(np.int32),
+                5,
+                contexts=3,
+            )
+        )
+        fit_baselines(timelines)
+        read.append(len(of_log))
+    assert 1.9 < read[1] / read[0] <= 2**1.05
+
+
+@given(st.integers(0, 10_000), st.sampled_from([7, 50, 1_000]))
+def test_of_recency_one_long_timeline_is_read_once_and_what_each_block_looks_back_on(
+    seed: int, rows: int
+) -> None:
+    events, looked_at = 1_000, recency.EVENTS
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(blocks, "ROWS_PER_BLOCK", rows)
+        random = np.random.default_rng(seed)
+        zeros = np.zeros(events, np.int64)
+        behavior = random.integers(-1, 6, events).astype(np.int32)
+        of_one = TimelineArrays(behavior, zeros, zeros == 0, zeros.astype(np.int8), zeros.astype(np.int32), 6)
+        read: list[int] = []
+        pasts_of = TimelineArrays.pasts_of
+
+        def counted(*asked: Any) -> Any:
+            for part, inside, places in pasts_of(*asked):
+                read.append(len(part.behavior))
+                yield part, inside, places
+
+        patched.setattr(TimelineArrays, "pasts_of", counted)
+        for block in of_one.training_blocks():
+            whole = [
+                list(dict.fromkeys(of for of in behavior[max(0, row - looked_at) : row][::-1] if of >= 0))
+                for row in block
+            ]
+            found = recency.recent_behaviors(of_one, block)
+            assert [[of for of in row if of >= 0] for row in found.tolist()] == whole
+        assert sum(read) <= events + looked_at * len(read) and len(read) <= -(-events // rows)
+        assert max(read) <= rows + looked_at
+
+
+@pytest.mark.parametrize("rows", [1, 50, 100_000])
 def test_weights_of_a_large_log_are_chosen_on_whole_timelines_that_are_some_of_all(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     timelines = timeline_arrays(random_table(5, users=40), NAMES)
+    monkeypatch.setattr(blocks, "ROWS_PER_BLOCK", rows)
     every, _ = weights.tuning_rows(timelines)
+    targets = timelines.target_rows(1)
+    np.testing.assert_array_equal(every, targets[timelines.behavior[targets] >= 0])
     monkeypatch.setattr(weights, "MOST_TARGETS", len(every))
     np.testing.assert_array_equal(weights.tuning_rows(timelines)[0], every)
     monkeypatch.setattr(weights, "MOST_TARGETS", len(every) // 4)
     some, _ = weights.tuning_rows(timelines)
     assert len(every) / 8 < len(some) < len(every) / 2
-    starts = set(timelines.user_start[some].tolist())
+    step = -(-len(every) // (len(every) // 4))
+    starts = list(dict.fromkeys(timelines.user_start[every].tolist()))[::step]
     assert some.tolist() == [row for row in every.tolist() if timelines.user_start[row] in starts]

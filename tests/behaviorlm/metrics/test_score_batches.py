@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from behaviorlm.errors import DataError
+from behaviorlm.files import scratch
 from behaviorlm.metrics.outcomes import outcomes
 from behaviorlm.metrics.score_batches import Form, ScoreBatch, keep, keep_predictions
+
+
+@pytest.fixture(params=[0, 2**26], autouse=True)
+def bytes_in_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "IN_MEMORY", request.param)
 
 
 def test_a_sample_that_is_missing_or_there_twice_is_refused() -> None:

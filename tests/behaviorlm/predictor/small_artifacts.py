@@ -28,7 +28,8 @@ from behaviorlm.predictor.artifact import (
     event_mapping,
     read_artifact,
 )
-from behaviorlm.predictor.counts import Counts, fit_counts, without_rare, write_counts
+from behaviorlm.predictor.counts import Counts, fit_counts, write_counts
+from behaviorlm.predictor.rare_histories import without_rare
 from behaviorlm.predictor.rules import DecisionRule, PlainRule
 from behaviorlm.predictor.writing import write_description, write_weights
 from behaviorlm.prompts.config import PromptConfig

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from behaviorlm.baselines import fit_markov, timeline_arrays
+from behaviorlm.baselines import fit_markov, levels, timeline_arrays
 from behaviorlm.errors import DataError
-from behaviorlm.predictor.counts import Counts, fit_counts, read_counts, without_rare, write_counts
+from behaviorlm.predictor.counts import Counts, fit_counts, read_counts, write_counts
+from behaviorlm.predictor.rare_histories import without_rare
 from tests.behaviorlm.predictor.small_artifacts import NAMES, made_counts
 
 COUNTED = made_counts()
@@ -69,6 +70,21 @@ def test_a_share_that_is_kept_is_what_it_was() -> None:
             number = after.levels[level].counts[entry]
             now = after.trust[level][state] * number / after.levels[level].totals[state]
             assert now == pytest.approx(before.trust[level][old] * number / before.levels[level].totals[old])
+
+
+@pytest.mark.parametrize("pairs", [1, 40])
+def test_histories_are_left_out_alike_however_few_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    whole, *numbers = without_rare(COUNTED[0], 3)
+    monkeypatch.setattr(levels, "PAIRS_AT_ONCE", pairs)
+    cut, *again = without_rare(COUNTED[0], 3)
+    assert numbers == again
+    for one, other in zip(whole.markov.levels, cut.markov.levels, strict=True):
+        for name, values in vars(one).items():
+            np.testing.assert_array_equal(getattr(other, name), values)
+    for trust, other_trust in zip(whole.markov.trust, cut.markov.trust, strict=True):
+        np.testing.assert_array_equal(other_trust, trust)
 
 
 def test_a_planted_rare_history_is_found_before_and_gone_after(tmp_path: Path) -> None:

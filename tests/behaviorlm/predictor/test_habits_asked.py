@@ -26,6 +26,7 @@ def test_habits_are_counted_in_all_of_the_history_and_a_cut_one_is_told_of(
     write_artifact(tmp_path / "habits", Path(), "counts", habits=habits)
     write_artifact(tmp_path / "none", Path(), "counts")
     model, without = (BehaviorModel.load(tmp_path / name) for name in ("habits", "none"))
+    assert model.artifact.wants_whole_history and not without.artifact.wants_whole_history
     for number, unknown in ((0, ()), (1, ()), (12, (5,)), (12, (5, 11))):
         events = history(number)
         for place in unknown:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from behaviorlm.metrics.outcomes import Choices
-from behaviorlm.scoring.decision_rules import anchor_tail_objective
+from behaviorlm.scoring.decision_rules import anchor_tail_objective, choose_tau
 from behaviorlm.scoring.rule_fitting import (
     COARSE,
     FINE,
@@ -16,6 +16,7 @@ from behaviorlm.scoring.rule_fitting import (
     Codes,
     FittedNumbers,
     Pair,
+    cross_fitted_tau,
     fit_numbers,
     fold_of,
     pair_codes,
@@ -113,7 +114,7 @@ def test_where_nothing_can_be_fitted_the_rule_is_the_plain_one() -> None:
     said, targets = made(5, samples=50)
     folds = fold_of(np.arange(50))
     only_anchors = np.where(targets < 3, targets, -1)
-    plain = FittedNumbers(1.0, 0.0, 0.0, VOID, VOID)
+    plain = FittedNumbers(1.0, 0.0, 0.0, VOID, VOID, None)
     assert fit_numbers(asked(said, only_anchors), only_anchors, IS_ANCHOR, folds) == plain
     one_user = fit_numbers(asked(said, targets), targets, IS_ANCHOR, fold_of(np.zeros(50)))
     assert one_user.cross_fitted == VOID and one_user.on_validation.objective is not None
@@ -136,3 +137,23 @@ def test_folds_keep_groups_together_and_are_about_equal() -> None:
     order = np.random.default_rng(0).permutation(len(groups))
     assert np.array_equal(fold_of(groups[order]), folds[order])
     assert len(fold_of(np.zeros(0, object))) == 0 and len(FINE) == 9
+
+
+def test_a_tau_is_judged_by_the_folds_that_did_not_choose_it() -> None:
+    random = np.random.default_rng(6)
+    grid = (-0.5, 0.0, 0.5, 1.0)
+    targets = random.integers(-1, 7, 60).astype(np.int32)
+    chosen = random.integers(0, 7, (60, 4)).astype(np.int32)
+    folds = fold_of(np.arange(60) // 4)
+    found = cross_fitted_tau(chosen == targets[:, None], targets, IS_ANCHOR, folds, grid)
+    expected, taus = np.zeros(60, bool), set()
+    for fold in range(FOLDS):
+        rest = folds != fold
+        plain = Choices(targets[rest], chosen[rest, 1], 7)
+        tau = choose_tau(plain, chosen[rest], IS_ANCHOR, grid).tau
+        expected[~rest] = (chosen[:, grid.index(tau)] == targets)[~rest]
+        taus.add(tau)
+    assert found is not None and np.array_equal(found, expected) and len(taus) > 1
+    assert (
+        cross_fitted_tau(chosen == targets[:, None], targets, IS_ANCHOR, np.zeros(60, np.int8), grid) is None
+    )

@@ -4,9 +4,17 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import poisson
 
 from behaviorlm.scoring.decision_rules import log_prior
-from behaviorlm.scoring.rule_terms import NOT_COUNTED, Terms, adjusted_terms, bayes_shift, fitted_terms
+from behaviorlm.scoring.rule_terms import (
+    NOT_COUNTED,
+    Terms,
+    adjusted_terms,
+    bayes_shift,
+    chance_to_count,
+    fitted_terms,
+)
 
 CONTEXTS, BEHAVIORS = 4, 6
 IS_ANCHOR = np.arange(BEHAVIORS) < 2
@@ -22,20 +30,25 @@ def world(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return contexts, np.array([random.dirichlet(frequency) for _ in range(CONTEXTS)])
 
 
-def expected_endpoint(choice: tuple[int, ...], contexts: np.ndarray, truth: np.ndarray) -> float:
-    """(anchor accuracy + tail macro recall) / 2 of a decision function, each an expected share of expected targets."""
+def expected_endpoint(
+    choice: tuple[int, ...], contexts: np.ndarray, truth: np.ndarray, counts: np.ndarray = COUNTED
+) -> float:
+    """(anchor accuracy + tail macro recall) / 2 of a decision function, each an expected share of expected targets.
+
+    counts: how much of each recall there is in the mean.
+    """
     happens = contexts @ truth
     hits = np.zeros(BEHAVIORS)
     for context, behavior in enumerate(choice):
         hits[behavior] += contexts[context] * truth[context, behavior]
-    recalls = [hits[behavior] / happens[behavior] for behavior in (2, 3, 4)]
-    return float(hits[:2].sum() / happens[:2].sum() + np.mean(recalls)) / 2
+    recall = np.average(hits[2:] / happens[2:], weights=counts[2:])
+    return float(hits[:2].sum() / happens[:2].sum() + recall) / 2
 
 
-def best_of_all(contexts: np.ndarray, truth: np.ndarray) -> float:
+def best_of_all(contexts: np.ndarray, truth: np.ndarray, counts: np.ndarray = COUNTED) -> float:
     """Of all 6 ** 4 decision functions."""
     every = product(range(BEHAVIORS), repeat=CONTEXTS)
-    return max(expected_endpoint(choice, contexts, truth) for choice in every)
+    return max(expected_endpoint(choice, contexts, truth, counts) for choice in every)
 
 
 def chosen(shift: np.ndarray, said: np.ndarray) -> tuple[int, ...]:
@@ -49,6 +62,29 @@ def test_the_bayes_rule_reaches_what_the_best_decision_function_does(seed: int) 
     rule = chosen(bayes_shift(prior, None, IS_ANCHOR, COUNTED), truth)
     assert expected_endpoint(rule, contexts, truth) == pytest.approx(best_of_all(contexts, truth), abs=1e-12)
     assert 5 not in rule, "it gains nothing"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_where_only_the_chance_to_count_is_known_none_is_better_either(seed: int) -> None:
+    contexts, truth = world(seed)
+    prior = np.log(contexts @ truth)
+    counts = chance_to_count(np.exp(prior), 30, 1)
+    rule = chosen(bayes_shift(prior, None, IS_ANCHOR, counts), truth)
+    best = best_of_all(contexts, truth, counts)
+    assert expected_endpoint(rule, contexts, truth, counts) == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize("minimum", [1, 2, 10])
+def test_the_chance_to_count_is_that_of_poissons_law(minimum: int) -> None:
+    shares = np.array([0.0, 1e-9, 1e-4, 0.003, 0.01, 0.9])
+    for samples in (1, 400, 100_000):
+        expected = poisson.sf(minimum - 1, shares * samples)
+        assert chance_to_count(shares, samples, minimum) == pytest.approx(expected, abs=1e-12)
+
+
+def test_where_nothing_of_the_tail_can_count_it_comes_last() -> None:
+    shift = bayes_shift(np.log(np.full(6, 1 / 6)), None, IS_ANCHOR, np.zeros(6))
+    assert np.array_equal(shift < NOT_COUNTED / 2, ~IS_ANCHOR) and np.isfinite(shift).all()
 
 
 def test_other_rules_do_not_reach_it() -> None:

@@ -141,5 +141,5 @@ def test_the_model_says_what_a_client_must_know(serve: Serve, models: dict[str, 
     assert told["fingerprint"] == models["counts"].artifact.fingerprint
     assert [behavior["name"] for behavior in told["behaviors"]] == list(NAMES)
     assert told["columns"]["behavior"] == "behavior" and told["context"] == ["room"]
-    assert told["limits"]["k"] == 7 and not told["takes_feedback"]
+    assert told["limits"]["k"] == 7 and not told["takes_feedback"] and not told["wants_whole_history"]
     assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200

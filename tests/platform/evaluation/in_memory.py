@@ -19,7 +19,8 @@ from behaviorlm.metrics import (
 )
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.predictor.counts import fit_counts, without_rare
+from behaviorlm.predictor.counts import fit_counts
+from behaviorlm.predictor.rare_histories import without_rare
 from behaviorlm.scoring.rule_fitting import fit_numbers, fold_of, pair_codes
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
@@ -143,27 +144,32 @@ class InMemory:
             gather(log, rows, "behavior") for rows in (samples.validation, samples.test)
         )
         self.prior = np.log((self.known.counts + 1) / (self.known.counts + 1).sum())
-        self.folds = fold_of(group_names(log, samples.validation))
+        self.groups = group_names(log, samples.validation)
+        self.folds = fold_of(self.groups)
         self.whole: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         """Scores on test, and those that confidence is of."""
         self.rules: dict[str, Any] = {}
         self.tau: dict[str, float] = {}
         self.objectives: dict[str, dict[str, float]] = {}
         self.plain: dict[str, dict[str, float]] = {}
+        self.chosen: dict[str, np.ndarray] = {}
+        """On validation, by model."""
 
     def add(self, name: str, said: Both, mix: np.ndarray | None = None) -> None:
         chosen_on, test = said
         # the same to the last bit: scores that are rounded tie under a rule, and noise would decide
         of_validation, of_test = (normalize_label_scores(scores) for scores in said)
-        strengths = {}
-        for strength in GRID:
-            adjusted = (chosen_on - strength * self.prior).astype(np.float32)
-            strengths[strength] = self.worth(adjusted)
-        tau = min(GRID, key=lambda one: (-strengths[one], abs(one), one))
+        adjusted = {one: (chosen_on - one * self.prior).astype(np.float32).argmax(axis=1) for one in GRID}
+        everywhere = np.ones(len(self.validation), bool)
+        tau = self.best_tau(adjusted, everywhere)
+        cross_fitted = np.full(len(self.validation), -2)
+        for fold in set(self.folds):
+            there = self.folds == fold
+            cross_fitted[there] = adjusted[self.best_tau(adjusted, ~there)][there]
         share = np.exp(self.prior)
-        tail = [k for k in (2, 3, 4) if (self.validation == k).any() or share[k] * len(self.validation) >= 1]
-        shift = np.array([-np.log(share[:2].sum())] * 2 + [-1e4] * 3)
-        shift[tail] = -np.log(len(tail) * share[tail])
+        counts = 1 - np.exp(-share[2:] * len(self.validation))
+        shift = np.array([-np.log(share[:2].sum())] * 2 + [0.0] * 3)
+        shift[2:] = np.log(counts / counts.sum() / share[2:])
         shift += 0 if mix is None else self.prior - mix
         numbers = fit_numbers(
             lambda pairs: pair_codes(of_validation, self.validation, self.known.is_anchor, self.prior, pairs),
@@ -173,18 +179,25 @@ class InMemory:
         )
         scale, lift = np.ones(5), -numbers.tau * self.prior
         scale[2:], lift[2:] = numbers.tail_scale, lift[2:] + numbers.tail_shift
-        accuracy, recall = ends(chosen_on.argmax(axis=1), self.validation, 1)
+        assert numbers.right is not None and numbers.cross_fitted.objective is not None
+        by_rule = {
+            "": chosen_on.argmax(axis=1),
+            "+bayes": (of_validation + shift).argmax(axis=1),
+            "+adjusted": cross_fitted,
+            "+fitted": np.where(numbers.right, self.validation, -2),
+        }
+        self.chosen |= {name + rule: chosen for rule, chosen in by_rule.items()}
+        accuracy, recall = ends(by_rule[""], self.validation, 1)
         self.tau[name] = tau
         self.plain[name] = {
             "anchor_accuracy": accuracy,
             "tail_macro_recall": recall,
             "objective": (accuracy + recall) / 2,
         }
-        assert numbers.cross_fitted.objective is not None
         self.objectives[name] = {
             "plain": self.plain[name]["objective"],
-            "bayes": self.worth(of_validation + shift),
-            "adjusted": strengths[tau],
+            "bayes": self.worth(by_rule["+bayes"]),
+            "adjusted": self.worth(cross_fitted),
             "fitted": numbers.cross_fitted.objective,
         }
         self.rules[name] = {
@@ -202,8 +215,25 @@ class InMemory:
         self.whole[name + "+adjusted"] = (test - tau * self.prior).astype(np.float32), test
         self.whole[name + "+fitted"] = of_test * scale + lift, test
 
-    def worth(self, scores: np.ndarray) -> float:
-        return sum(ends(scores.argmax(axis=1), self.validation, 1)) / 2
+    def best_tau(self, adjusted: dict[float, np.ndarray], there: np.ndarray) -> float:
+        values = {one: round(self.worth(chosen[there], there), 9) for one, chosen in adjusted.items()}
+        return min(GRID, key=lambda one: (-values[one], abs(one), one))
+
+    def worth(self, chosen: np.ndarray, rows: np.ndarray | None = None) -> float:
+        targets = self.validation if rows is None else self.validation[rows]
+        return sum(ends(chosen, targets, 1)) / 2
+
+    def gain(self, model: str, safe: str) -> dict[str, float]:
+        """Over the safe choice, with the samples of each draw of users written out."""
+        random, users, spread = np.random.default_rng(4), np.unique(self.groups), []
+        for _ in range(60):
+            drawn = users[random.integers(0, len(users), len(users))]
+            rows = np.concatenate([np.flatnonzero(self.groups == user) for user in drawn])
+            one, other = (self.worth(self.chosen[name][rows], rows) for name in (model, safe))
+            spread.append(one - other)
+        low, high = np.quantile(spread, [0.025, 0.975])
+        value = self.worth(self.chosen[model]) - self.worth(self.chosen[safe])
+        return {"value": value, "low": float(low), "high": float(high)}
 
     def best(self, name: str) -> str:
         """The rule that validation prefers."""
@@ -274,16 +304,22 @@ def written(
         for name in served
         for rule, objective in all_of.objectives[name].items()
     ]
-    winner = max(options, key=lambda option: round(option["objective"], 9))
+    mixture = [option for option in options if option["predictor"] == served[-1]]
+    safe = max(mixture[:2], key=lambda option: round(option["objective"], 9))
+    for option in options:
+        option["gain"] = all_of.gain(option["model"], safe["model"])
+    sure = [option for option in options if option["gain"]["low"] > 0]
+    winner = max(sure, key=lambda option: round(option["objective"], 9)) if sure else safe
     looked_at = {
         name: model
         for name, model in measured.items()
         if name.rpartition("+")[2] not in ("bayes", "adjusted", "fitted")
         or name.rpartition("+")[2] == all_of.best(name.rpartition("+")[0])
         or (name.endswith("+adjusted") and name.removesuffix("+adjusted") in ARMS)
+        or name == winner["model"]
     }
     results = {
-        "recommended": winner | {"reason": None, "compared": options},
+        "recommended": winner | {"compared": options},
         "ceiling": None,
         "in_expectation": None,
         "models": {

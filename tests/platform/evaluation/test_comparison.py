@@ -1,14 +1,22 @@
 """Evaluation of made-up scores on a made-up log: what is said where there is nothing to choose by or to count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.config import CHOICE_TAUS
-from behaviorlm.scoring.model_names import DECISION_RULES, arm_of, model_name
+from behaviorlm.scoring.model_names import DECISION_RULES, arm_of, model_name, split_model_name
 from behaviorlm_ray.evaluation.comparison import Comparison, Resampling, compare
 from behaviorlm_ray.evaluation.predictors import ArmScores
-from behaviorlm_ray.evaluation.recommendation import NOTHING_TO_CHOOSE_BY, options, recommended
+from behaviorlm_ray.evaluation.recommendation import (
+    NOTHING_TO_CHOOSE_BY,
+    Option,
+    best,
+    options,
+    recommended,
+)
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION, EvaluatedSamples
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.report.content import Recommended, Results
@@ -28,13 +36,15 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> PreparedLog:
     return PreparedLog(folder, PromptConfig())
 
 
-def compared(log: PreparedLog, minimum: int) -> Comparison:
+def compared(log: PreparedLog, minimum: int, *, users: int = 2) -> Comparison:
     """Random scores as two models, measured on the later rows of each part and chosen on the earlier ones."""
     samples = EvaluatedSamples([np.arange(5, 40)] * 2, [np.arange(45, 85)] * 2)
+    if users == 1:
+        samples = replace(samples, validation=[np.arange(5, 40), np.arange(0)])
     random = np.random.default_rng(2)
     scores = {
         name: ArmScores(
-            in_batches(random.normal(size=(70, 5)).astype(np.float32), 16),
+            in_batches(random.normal(size=(35 * users, 5)).astype(np.float32), 16),
             in_batches(random.normal(size=(80, 5)).astype(np.float32), 16),
         )
         for name in ("untuned", "one_stage")
@@ -52,7 +62,7 @@ def test_every_model_is_adjusted_and_has_a_front_the_untuned_one_too(log: Prepar
     assert found.warnings == [] and found.results["in_expectation"] is None
     for name in models:
         chosen, of_validation = found.details["validation"][name], found.results["validation"][name]
-        assert chosen["plain"] == of_validation["objective"] <= chosen["adjusted"]
+        assert chosen["plain"] == of_validation["objective"]
         points = {point["tau"]: point for point in found.details["fronts"][name]["points"]}
         for model, tau in ((name, 0.0), (f"{name}+adjusted", found.details["tau"][name])):
             measured = found.results["models"][model]
@@ -79,22 +89,61 @@ def test_every_predictor_counting_included_has_every_rule_and_the_best_that_can_
     assert list(dict.fromkeys(option["predictor"] for option in said["compared"])) == served
     for option in said["compared"]:
         assert option["objective"] == found.details["validation"][option["predictor"]][option["rule"]]
-    assert said["objective"] == max(option["objective"] for option in said["compared"])
-    assert said["model"] == model_name(said["predictor"], said["rule"]) and said["reason"] is None
+    safe = best([Option(**one) for one in said["compared"][-4:-2]])
+    assert safe is not None and (safe.predictor, safe.gain) == (
+        mixture,
+        {"value": 0.0, "low": 0.0, "high": 0.0},
+    )
+    sure = [option["objective"] for option in said["compared"] if option["gain"]["low"] > 0]
+    assert said["objective"] == max(sure, default=safe.objective)
+    assert (
+        said["model"] == model_name(said["predictor"], said["rule"]) and "the safe choice" in said["reason"]
+    )
     assert Results.model_validate(found.results).recommended == Recommended.model_validate(said)
     of_arms = {arm: max(found.details["validation"][arm].values()) for arm in ("untuned", "one_stage")}
     assert arm_of(mixture) == max(of_arms, key=lambda arm: of_arms[arm])
 
 
-def test_of_equal_options_the_simplest_is_recommended() -> None:
+def test_of_equal_options_the_simplest_is_taken() -> None:
     equal = dict.fromkeys(DECISION_RULES, 0.5)
     counts, model = options("counts", equal), options("one_stage", equal | {"fitted": 0.5 + 1e-13})
-    found = recommended([*counts, *model])
-    assert (found["predictor"], found["rule"]) == ("counts", "plain")
-    assert recommended([*model])["rule"] == "plain"
-    assert (
-        recommended([*counts, *options("one_stage", equal | {"fitted": 0.6})])["model"] == "one_stage+fitted"
+    assert best([*counts, *model]) == counts[0] and best(model) == model[0]
+    better = best([*counts, *options("one_stage", equal | {"fitted": 0.6})])
+    assert better is not None and better.model == "one_stage+fitted"
+
+
+def gaining(model: str, objective: float, low: float | None, high: float | None = 0.5) -> Option:
+    gain = {"value": objective - 0.4, "low": low, "high": high}
+    return Option(*split_model_name(model), model, objective, gain)
+
+
+def test_what_is_better_is_recommended_only_where_validation_is_sure() -> None:
+    plain, bayes = (
+        gaining("one_stage+counts", 0.3, -0.2, 0.1),
+        gaining("one_stage+counts+bayes", 0.4, 0.0, 0.0),
     )
+    unsure, fitted = gaining("counts", 0.6, -0.01), gaining("one_stage+counts+fitted", 0.5, 0.001)
+    alone = recommended([unsure, plain, bayes])
+    assert alone["model"] == "one_stage+counts+bayes" and alone["objective"] == 0.4
+    assert alone["reason"] == (
+        "it is the safe choice, and nothing is surely ahead of it on validation: counts is, by +0.200 [-0.010, +0.500]"
+    )
+    assert recommended([unsure, bayes, plain, fitted])["model"] == "one_stage+counts+fitted"
+    assert "sure that it is ahead of one_stage+counts+bayes" in recommended([plain, bayes, fitted])["reason"]
+    surer = recommended([gaining("counts", 0.6, 0.1), plain, bayes, fitted])
+    assert surer["model"] == "counts" and surer["gain"]["low"] == 0.1
+    unknown = recommended([gaining("counts", 0.6, None, None), plain, bayes])
+    assert unknown["model"] == "one_stage+counts+bayes" and unknown["reason"].endswith("how far is not known")
+    nothing = recommended([plain, gaining("one_stage+counts+bayes", 0.2, -0.3, -0.1)])
+    assert nothing["reason"] == "it is the safe choice, and nothing is ahead of it on validation"
+
+
+def test_with_one_user_there_is_no_interval_and_the_safe_choice_is_taken(log: PreparedLog) -> None:
+    found = compared(log, 1, users=1)
+    said = found.results["recommended"]
+    assert found.results["samples"]["validation_groups"] == 1
+    assert {option["gain"]["low"] for option in said["compared"] if option["gain"]} == {None}
+    assert said["predictor"].endswith("+counts") and said["rule"] in ("plain", "bayes")
 
 
 def test_without_anything_to_choose_by_tau_stays_0_and_a_warning_says_why(log: PreparedLog) -> None:

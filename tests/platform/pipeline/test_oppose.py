@@ -9,7 +9,7 @@ import pytest
 from behaviorlm.errors import ConfigError
 from behaviorlm.opponents.names import budget_of
 from behaviorlm.opponents.registry import fit_opponent
-from behaviorlm.predictor.counts import MINIMUM
+from behaviorlm.predictor.rare_histories import MINIMUM
 from behaviorlm.scoring.model_names import DECISION_RULES, model_name
 from behaviorlm_ray import storage
 from behaviorlm_ray.evaluation.counted_log import asked_rows, counted_log

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from behaviorlm.log_files.identity import look_alike_keys
-from behaviorlm_ray.preparation import reading
-from behaviorlm_ray.preparation.reading import parts_of_users
+from behaviorlm_ray.preparation import user_parts
+from behaviorlm_ray.preparation.user_parts import UserParts
 
 PARTITIONS = 7
 USERS = ["Ann", "ann", "a_n_n", "bob", "0042", "42", "Zoë", "zoë", "x" * 300]
@@ -20,21 +20,27 @@ def alone(user: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") % PARTITIONS
 
 
-def test_the_part_of_a_user_is_the_same_in_every_batch() -> None:
-    random = np.random.default_rng(0)
-    for rows in (5, 0, 40, 1, 100):
+@pytest.mark.parametrize("remembered", [0, 3, 1000])
+def test_the_part_of_a_user_is_the_same_in_every_batch(
+    remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_parts, "MOST_REMEMBERED", remembered)
+    random, parts = np.random.default_rng(0), UserParts(PARTITIONS)
+    for rows in (5, 0, 2, 40, 1, 100):
         users = random.choice(USERS, rows).tolist()
-        found = parts_of_users(pa.array(users, pa.string()), PARTITIONS)
+        found = parts.of(pa.array(users, pa.string()))
         assert found.tolist() == [alone(user) for user in users]
 
 
-def test_a_user_is_hashed_once_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_is_hashed_once_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
 
     def counting(names: pa.Array) -> pa.Array:
         hashed.extend(names.to_pylist())
         return look_alike_keys(names)
 
-    monkeypatch.setattr(reading, "look_alike_keys", counting)
-    parts_of_users(pa.array(USERS * 3, pa.string()), PARTITIONS)
+    monkeypatch.setattr(user_parts, "look_alike_keys", counting)
+    parts = UserParts(PARTITIONS)
+    for _ in range(3):
+        parts.of(pa.array(USERS * 3, pa.string()))
     assert sorted(hashed) == sorted(USERS)

@@ -90,6 +90,8 @@ def test_a_limit_of_rows_takes_as_many_of_each_group_as_far_as_it_has_them(
     gives = Counter(prepared.group_names(log, limited).tolist())
     most = max(gives.values(), default=0)
     assert all(gives[name] in (most, most - 1) or gives[name] == has[name] for name in has)
+    first = np.sort(prepared.drawn_order(log, rows, seed)[:limit])
+    np.testing.assert_array_equal(prepared.places_in(rows, limited), first)
     again = prepared.limit_rows(log, rows, limit, seed)
     assert all((one == other).all() for one, other in zip(limited, again, strict=True))
     larger = prepared.limit_rows(log, rows, limit + 1, seed)

@@ -95,9 +95,11 @@ def test_the_verdict_names_what_to_use_by_how_much_and_on_what_it_rests(content:
         {"first": "bigram+adjusted", "second": "ab_tuned+adjusted", "group": "anchor", "metric": "accuracy"}
         | {"difference": -0.15, "low": -0.2, "high": -0.1}
     ]
+    content["results"]["recommended"]["reason"] = "it is the safe choice"
     assert said(content) == [
         "Use ab_tuned (logit adjustment): against counting by bigram (logit adjustment) it is ahead by 0.150 in "
         "anchor accuracy (+0.100 to +0.200) and +0.150 in tail macro recall.",
+        "Why: it is the safe choice.",
         "This rests on 1,500 test samples of 120 users and on 7 of 10 tail behaviors, those with at least 10 test "
         "targets.",
     ]
@@ -121,7 +123,7 @@ def test_counting_is_recommended_where_it_wins_and_nothing_where_validation_is_s
 ) -> None:
     content["results"]["recommended"]["model"] = "bigram+adjusted"
     assert said(content)[0].startswith(
-        "Validation prefers bigram (logit adjustment), but a model does better on test: against ab_tuned (logit"
+        "bigram (logit adjustment) is recommended, but a model does better on test: against ab_tuned (logit"
     )
     content["results"]["models"]["ab_tuned+adjusted"] = measured(0.2, 0.1)
     assert said(content)[0].startswith(
@@ -230,7 +232,9 @@ def test_counting_that_is_ahead_on_validation_but_not_served_makes_no_preference
     content["results"]["recommended"]["compared"] += compared(markov_order_3=0.9)
     content["results"]["models"]["markov_order_3"] = measured(0.9, 0.9)
     content["models"]["markov_order_3"] = {"kind": "baseline"}
-    assert said(content)[0].startswith("Of what can be served validation prefers ab_tuned")
+    assert said(content)[0].startswith(
+        "ab_tuned (logit adjustment) is recommended of what can be served, but counting does better on test"
+    )
 
 
 def test_the_best_opponent_has_a_sentence_and_is_nobodys_rival(content: dict[str, Any]) -> None:

@@ -12,12 +12,12 @@ GROUP_WORDS = ("in anchor accuracy", "in tail macro recall")
 
 
 def verdict(data: ReportData, forms: Forms) -> list[Markup]:
-    """What to use, how it stands to counting and to the best opponent where there is any; what that rests on.
+    """What to use and why, how it stands to counting and to the best opponent where there is any; what that rests on.
     Empty without results.
     """
     if not data.results.models:
         return []
-    return [_what_to_use(data, forms), *_against_opponent(data, forms), _rests_on(data)]
+    return [_what_to_use(data, forms), *_why(data, forms), *_against_opponent(data, forms), _rests_on(data)]
 
 
 def groups_called(data: ReportData) -> str:
@@ -69,9 +69,17 @@ def _what_to_use(data: ReportData, forms: Forms) -> Markup:
         is_beaten = not is_counting and (rival.objective or 0.0) > (
             best.objective or 0.0
         )  # by counting that is only compared
-        prefers = "Of what can be served validation prefers" if is_beaten else "Validation prefers"
-        return Markup("{} {}, but {}: {}.").format(prefers, name(best), other, stands)
+        among = " of what can be served" if is_beaten else ""
+        return Markup("{} is recommended{}, but {}: {}.").format(name(best), among, other, stands)
     return Markup("Use {}: {}.").format(name(best), stands)
+
+
+def _why(data: ReportData, forms: Forms) -> list[Markup]:
+    """How sure validation is of it."""
+    told = data.results.recommended
+    if forms.recommended is None or told is None or not told.reason:
+        return []
+    return [Markup("Why: {}.").format(readable(told.reason))]
 
 
 def _against_opponent(data: ReportData, forms: Forms) -> list[Markup]:

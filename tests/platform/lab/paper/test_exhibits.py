@@ -141,10 +141,12 @@ def test_preferred_is_what_validation_says_and_counting_does_without_a_model(pap
 
 def test_an_ablation_is_held_against_the_whole_on_the_same_samples(paper: PaperSettings) -> None:
     whole, other = rows_of(paper, "table_ablations")
-    assert whole["A+B less it, anchor accuracy, plain"] == ""
+    assert whole["A → B less it, anchor accuracy, plain"] == ""
     models = said(paper, "main")["models"]
     difference = [models[arm]["anchor"]["accuracy"]["value"] for arm in ("ab_tuned", "a_tuned")]
-    assert float(other["A+B less it, anchor accuracy, plain"]) == pytest.approx(difference[0] - difference[1])
+    assert float(other["A → B less it, anchor accuracy, plain"]) == pytest.approx(
+        difference[0] - difference[1]
+    )
 
 
 def test_half_of_the_data_is_what_is_counted_and_told(paper: PaperSettings) -> None:
@@ -213,7 +215,9 @@ def test_an_endpoint_has_a_way_of_its_own_and_counting_has_none() -> None:
     prepared = stage("prepare")
     asked = stage("ask", prepared=prepared.content_hash)
     evaluated = stage("evaluate", **{"endpoint.chat": asked.content_hash})
-    run = PaperRun(Path(), {}, random_report(0), Forms([], [], None, None, False))
+    nothing: dict[str, Any] = {}
+    settings = RunSettings.model_construct(**nothing)
+    run = PaperRun(Path(), {}, settings, random_report(0), Forms([], [], None, None, False))
     run.__dict__["manifests"] = [prepared, asked, evaluated]
     assert [one.stage for one in run.way_to("chat")] == ["prepare", "ask"]
     assert run.has_way_to("chat") and not run.has_way_to("markov")
@@ -233,11 +237,35 @@ def test_tables_of_data_and_behaviors_say_what_the_log_holds(paper: PaperSetting
     }
 
 
+def test_it_is_told_how_many_tail_behaviors_count(paper: PaperSettings) -> None:
+    log = log_of(paper, "main")
+    targets = np.bincount(gather(log, rows_of_split(log, "test"), "behavior"), minlength=len(log.vocabulary))
+    tail = targets[~log.vocabulary.is_anchor]
+    for name in ("figure_5", "table_main", "table_ablations", "table_sensitivity"):
+        page = (exhibits_folder(paper) / f"{name}.md").read_text(encoding="utf-8")
+        assert f"10 test targets or more, which are {(tail >= 10).sum()} of {len(tail)}." in page
+
+
+def test_a_run_of_another_checkout_is_drawn_with_the_base_of_this_one(
+    paper: PaperSettings, tmp_path: Path
+) -> None:
+    root = shutil.copytree(paper.root, tmp_path / "runs")
+    report_data = root / "small-main" / "report.json"
+    data = json.loads(report_data.read_text())
+    data["configuration"]["model"]["base"] = str(tmp_path / "gone")
+    report_data.write_text(json.dumps(data))
+    moved = {"root": str(root), "only": ["figure_1b"], "run_missing": False}
+    told = make_paper(load_settings(PaperSettings, None, (), paper.model_dump() | moved))
+    assert told[0].startswith("figure_1b: ") and "not made" not in told[0]
+
+
 def test_every_page_says_what_it_is_of_and_that_it_is_not_the_papers(paper: PaperSettings) -> None:
     folder = exhibits_folder(paper)
     for name, exhibit in EXHIBITS.items():
         page = (folder / f"{name}.md").read_text(encoding="utf-8")
-        for told in ("small log", "Base:", "test,", "Seeds: 0", "commit"):
+        runs = ", ".join(f"small-{run}" for run in exhibit.get("runs", {"main": {}}))
+        made = (f"From {runs}, which ", f"{name}.yaml asks for", "run.yaml", f"`--only='[{name}]'` at commit")
+        for told in ("small log", "Base:", "test,", "Seeds: 0", *made):
             assert told in page, (name, told)
         has_intervals = exhibit["shows"] in ("accuracy", "lines", "main", "ablations", "sensitivity")
         assert ("95 % intervals, a bootstrap of 50" in page) == has_intervals

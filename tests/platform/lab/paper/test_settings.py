@@ -72,6 +72,17 @@ def test_an_exhibit_adds_its_arms_to_those_of_its_runs() -> None:
     [
         ({}, "has no"),
         ({"a": {"shows": "lines", "title": "t"}}, "lines need an axis"),
+        (
+            {
+                "a": {
+                    "shows": "lines",
+                    "title": "t",
+                    "along": "k",
+                    "runs": {"main": {"at": {"k": "1", "size": "2", "base": "3"}}},
+                }
+            },
+            "room for one axis",
+        ),
         ({"a": {"shows": "cost", "title": "t", "vary": {"b": [1]}}}, "nothing else does"),
         ({"a": {"shows": "cost", "title": "t", "runs": {"x": {}, "y": {}}}}, "made of one run"),
         ({"a": {"shows": "data", "title": "t", "runs": {"x": {"base_size": "huge"}}}}, "no 'huge'"),

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from tests.platform.stages.simulator.__main__ import show
 from tests.platform.stages.simulator.search import Case, Search
 from tests.platform.stages.simulator.weather import play
 
@@ -84,3 +85,26 @@ def test_a_seed_gives_the_same_world_each_time() -> None:
         told: tuple[list[str], list[str]] = [], []
         outcomes = [play(seed, one.append) for one in told]
         assert outcomes[0] == outcomes[1] and told[0] == told[1]
+
+
+def test_a_file_that_rotted_under_a_reader_and_that_its_writer_puts_right_late_is_sound() -> None:
+    """Its first request to write it was given up, the second took effect, and the first does after the damage."""
+    told: list[str] = []
+    assert "rot" in play(155322, told.append).kinds
+    *_, damaged, repaired, _ = (line.split() for line in told)
+    assert damaged[2:4] == ["fate", "replaced"] and repaired[2:] == ["p1", *damaged[3:]]
+
+
+@pytest.mark.parametrize(("seed", "put_back"), [(348232, "lease.json"), (352835, "scratch/half")])
+def test_what_a_late_request_puts_back_is_nobody_s(seed: int, put_back: str) -> None:
+    """A lease that was given back is there again and may be taken; a file of no manifest is there again and may go."""
+    told: list[str] = []
+    play(seed, told.append)
+    assert sum(line.split()[3] == "made" and line.endswith(put_back) for line in told) > 1
+
+
+def test_one_world_alone_is_told_change_by_change(capsys: pytest.CaptureFixture[str]) -> None:
+    """Though what production prints in a world goes nowhere."""
+    told: list[str] = []
+    play(0, told.append)
+    assert show(0) == 0 and capsys.readouterr().out.splitlines() == told

@@ -18,7 +18,7 @@ class Violation(AssertionError):
 
 class Watch:
     """Looks at each change. State: the first thing that was wrong, the manifests that were ever put, whether those that
-    a removal took verified, when each lease was last renewed, and where something was
+    a removal took verified, when each lease was last renewed, which owners gave theirs back, and where something was
     damaged.
     """
 
@@ -30,6 +30,7 @@ class Watch:
         self.manifests = {(folder, made.attempt) for folder, made in there.items() if made is not None}
         self.condemned: dict[str, bool] = {}
         self.renewed: dict[str, float] = {}
+        self.released: set[str] = set()
         self.rotten: set[str] = set()
         self.broken: Violation | None = None
         stage.bucket.watchers.append(self.changed)
@@ -109,9 +110,14 @@ class Watch:
 
     def _lease_changed(self, change: Change, folder: str) -> None:
         """Nobody takes a lease from a live owner that renewed it a short while ago, by whatever clock."""
+        before, after = record_of(change.before or b""), record_of(change.after or b"")
         if change.after is None:
+            if before is not None and self._process_of(before.owner) is change.process:
+                self.released.add(before.owner)
             return
-        before, after = record_of(change.before or b""), record_of(change.after)
+        if before is not None and before.owner in self.released:  # a late request put it back
+            self.renewed[folder] = change.time
+            return
         if after is None or before is None or before.owner == after.owner:
             self.renewed[folder] = change.time
             return
@@ -147,11 +153,8 @@ class Watch:
 
     def _output_changed(self, change: Change, path: str, manifest: Manifest) -> None:
         relative = path.removeprefix(f"attempts/{manifest.attempt}/")
-        file = manifest.files.get(relative)
-        if file is not None and change.before is not None:
-            was_whole = hashlib.sha256(change.before).hexdigest() == file.sha256
-            if was_whole and change.after != change.before:
-                raise Violation(f"{change.process.name} changed or removed {path}, which the manifest names")
+        if change.after != change.before and _is_named(manifest, relative, change.before):
+            raise Violation(f"{change.process.name} changed or removed {path}, which the manifest names")
 
     def _hold_against(self, change: Change, folder: str, path: str, run: Run) -> None:
         if change.before in (None, change.after) or change.process is run.process or run.process.is_dead:
@@ -160,8 +163,12 @@ class Watch:
             folder in self.rotten and change.process in self.stage.cleaners
         )  # a person agreed to remove it
         for output in run.reading if not is_replaced else ():
-            if change.key.startswith(f"{output.folder}/".removeprefix(f"s3://{ROOT.bucket}/")):
-                raise Violation(f"{change.process.name} removed {path}, which {run.process.name} reads")
+            place = f"{output.folder}/".removeprefix(f"s3://{ROOT.bucket}/")
+            relative = change.key.removeprefix(place)
+            # What a manifest does not name nobody reads; a late request of who wrote it may put right what has rotted.
+            if relative in output.manifest.files and not _is_named(output.manifest, relative, change.after):
+                done = "removed" if change.after is None else "replaced"
+                raise Violation(f"{change.process.name} {done} {path}, which {run.process.name} reads")
         used = run.using.get(folder)
         if used is None:
             return
@@ -200,6 +207,12 @@ class Watch:
             is_told = any("another process" in line for line in run.told)
             if own not in (None, attempt) and not is_told:
                 raise Violation(f"{name} lost the commit of {folder} and was not told")
+
+
+def _is_named(manifest: Manifest, path: str, content: bytes | None) -> bool:
+    """Whether this is what a manifest names by that path."""
+    file = manifest.files.get(path)
+    return file is not None and content is not None and hashlib.sha256(content).hexdigest() == file.sha256
 
 
 @lru_cache(maxsize=256)
