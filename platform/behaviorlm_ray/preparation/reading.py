@@ -8,23 +8,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.events.facts import LogFacts, facts_of_rows
 from behaviorlm.events.log import Piece
 from behaviorlm.files.data_only import data_only
 from behaviorlm.files.patient_reads import patience
+from behaviorlm.log_files.identity import look_alike_keys
+from behaviorlm.timelines.sample_ids import text_hashes
 from behaviorlm.timelines.splits import check_rows
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.log_source import Batches, write_quarantine
 from behaviorlm_ray.preparation.plan import QUARANTINE, ReadingPlan
-from behaviorlm_ray.preparation.user_parts import UserParts
 from behaviorlm_ray.storage import Location
-
-ROWS_OF_A_PART, MOST_ROWS = 1 << 13, 1 << 19
-"""Events that are held before they go to their parts: so many a part, so that with many parts each does not get a few
-rows at a time, but at most so many in all, some 100 MB (our choice).
-"""
 
 
 class Distribution:
@@ -91,45 +88,26 @@ def _distribute(
     facts = LogFacts(files=int(piece.begins_file))
     quarantined: list[pa.Table] = []
     zones: dict[str, int] = {}
-    held: list[pa.Table] = []
-    parts = UserParts(plan.partitions)
-    together = min(plan.partitions * ROWS_OF_A_PART, MOST_ROWS)
     for events, unusable in batches:
         zones = _first_rows_by_zone(events) | zones
         check_rows(events, piece.file.path, plan.split)
         facts += facts_of_rows(events, unusable)
         if len(unusable):
             quarantined.append(unusable)
-        held.append(events)
-        if sum(map(len, held)) >= together:
-            _write_by_part(pa.concat_tables(held), piece, scratch, parts, writers)
-            held.clear()
-    if held:
-        _write_by_part(pa.concat_tables(held), piece, scratch, parts, writers)
+        partition = parts_of_users(events["user"].combine_chunks(), plan.partitions)
+        order = np.argsort(partition, kind="stable")
+        ordered = events.combine_chunks().take(pa.array(order))
+        found = np.unique(partition[order], return_index=True, return_counts=True)
+        for number, begin, rows in zip(*(values.tolist() for values in found), strict=True):
+            chosen = ordered.slice(begin, rows)
+            if number not in writers:
+                path = scratch / f"{number:05d}" / f"{piece.name}.arrows"
+                path.parent.mkdir(exist_ok=True)
+                writers[number] = pa.ipc.new_stream(str(path), chosen.schema)
+            writers[number].write_table(chosen)
     for writer in writers.values():
         writer.close()
     return {"facts": facts.model_dump(mode="json"), "zones": zones}, quarantined
-
-
-def _write_by_part(
-    events: pa.Table,
-    piece: Piece,
-    scratch: Path,
-    parts: UserParts,
-    writers: dict[int, pa.RecordBatchStreamWriter],
-) -> None:
-    """Append events to the parts of their users; a part's file of this piece is opened with its first event."""
-    partition = parts.of(events["user"].combine_chunks())
-    order = np.argsort(partition, kind="stable")
-    ordered = events.combine_chunks().take(pa.array(order))
-    found = np.unique(partition[order], return_index=True, return_counts=True)
-    for number, begin, rows in zip(*(values.tolist() for values in found), strict=True):
-        chosen = ordered.slice(begin, rows)
-        if number not in writers:
-            path = scratch / f"{number:05d}" / f"{piece.name}.arrows"
-            path.parent.mkdir(exist_ok=True)
-            writers[number] = pa.ipc.new_stream(str(path), chosen.schema)
-        writers[number].write_table(chosen)
 
 
 def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
@@ -139,3 +117,11 @@ def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
         for name, flag in (("zoned", True), ("naive", False))
     }
     return {name: found[0].as_py() for name, found in rows.items() if len(found)}
+
+
+def parts_of_users(users: pa.Array, partitions: int) -> NDArray[np.uint16]:
+    """The part of each user, by a hash of what users that look alike have in common; uint16[n]."""
+    encoded = users.dictionary_encode()
+    hashed = text_hashes(look_alike_keys(encoded.dictionary))
+    part = (hashed % np.uint64(partitions)).astype(np.uint16)
+    return part[encoded.indices.to_numpy()]
