@@ -21,7 +21,8 @@ def with_gains(
     resamples: int,
     seed: int,
 ) -> list[Option]:
-    """Each that has an objective with its gain, from a paired bootstrap over groups of validation samples.
+    """Each that has an objective with its gain, from a paired bootstrap over validation's groups; the intervals
+    hold together, for all options at once (max-T).
 
     right: which validation samples each chooses rightly, by model, bool[v]. minimum: targets from which on a tail
     behavior counts.
@@ -40,25 +41,29 @@ def with_gains(
         seed=seed,
     )
     of_model = dict(zip(known, spread, strict=True))
-    groups = len(np.unique(facts.validation_groups))
-    return [
-        one
-        if one.objective is None
-        else replace(
-            one,
-            gain={
-                "value": one.objective - safe.objective,
-                **_interval(of_model[one.model] - of_model[safe.model], groups),
-            },
-        )
-        for one in compared
-    ]
+    asked = [one for one in compared if one.objective is not None]
+    values = np.array([(one.objective or 0.0) - safe.objective for one in asked])
+    differences = np.array([of_model[one.model] - of_model[safe.model] for one in asked])
+    width = _half_widths(differences, len(np.unique(facts.validation_groups)))
+    ends = {"value": values, "low": values - width, "high": values + width}
+    gains = {
+        one.model: {name: float(of[number]) if np.isfinite(of[number]) else None for name, of in ends.items()}
+        for number, one in enumerate(asked)
+    }
+    return [replace(one, gain=gains.get(one.model)) for one in compared]
 
 
-def _interval(differences: NDArray[np.float64], groups: int) -> dict[str, float | None]:
-    """None with fewer than two groups, which leave nothing to resample, and where no resample has both parts."""
-    known = differences[np.isfinite(differences)]
-    if groups < 2 or not len(known):
-        return {"low": None, "high": None}
-    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
-    return {"low": low, "high": high}
+def _half_widths(differences: NDArray[np.float64], groups: int) -> NDArray[np.float64]:
+    """Of intervals that hold together, float64[options]: the luckiest of many options is looked at, so each is as many
+    of its standard errors wide as the option that strays most is away from its mean in 95 % of the resamples. NaN with
+    fewer than two groups, which leave nothing to resample, and where no resample has both parts.
+
+    differences: float64[options, resamples].
+    """
+    known = differences[:, np.isfinite(differences).all(axis=0)]
+    if groups < 2 or not known.shape[1]:
+        return np.full(len(differences), np.nan)
+    error = known.std(axis=1)
+    strays = np.abs(known - known.mean(axis=1, keepdims=True)) / np.where(error > 0, error, 1.0)[:, None]
+    width: NDArray[np.float64] = error * np.quantile(strays.max(axis=0), CONFIDENCE)
+    return width

@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from behaviorlm.baselines import TimelineArrays, fit_baselines, timeline_arrays
@@ -223,17 +224,20 @@ class InMemory:
         targets = self.validation if rows is None else self.validation[rows]
         return sum(ends(chosen, targets, 1)) / 2
 
-    def gain(self, model: str, safe: str) -> dict[str, float]:
-        """Over the safe choice, with the samples of each draw of users written out."""
+    def gains(self, models: list[str], safe: str) -> list[dict[str, float]]:
+        """Over the safe choice, each draw of users written out; as wide as holds for all at once."""
         random, users, spread = np.random.default_rng(4), np.unique(self.groups), []
         for _ in range(60):
             drawn = users[random.integers(0, len(users), len(users))]
             rows = np.concatenate([np.flatnonzero(self.groups == user) for user in drawn])
-            one, other = (self.worth(self.chosen[name][rows], rows) for name in (model, safe))
-            spread.append(one - other)
-        low, high = np.quantile(spread, [0.025, 0.975])
-        value = self.worth(self.chosen[model]) - self.worth(self.chosen[safe])
-        return {"value": value, "low": float(low), "high": float(high)}
+            other = self.worth(self.chosen[safe][rows], rows)
+            spread.append([self.worth(self.chosen[name][rows], rows) - other for name in models])
+        table = pd.DataFrame(spread)
+        error = table.std(ddof=0)
+        farthest = ((table - table.mean()).abs() / error.where(error > 0, 1.0)).max(axis=1).quantile(0.95)
+        values = [self.worth(self.chosen[model]) - self.worth(self.chosen[safe]) for model in models]
+        wide = (error * farthest).tolist()
+        return [{"value": v, "low": v - w, "high": v + w} for v, w in zip(values, wide, strict=True)]
 
     def best(self, name: str) -> str:
         """The rule that validation prefers."""
@@ -306,8 +310,9 @@ def written(
     ]
     mixture = [option for option in options if option["predictor"] == served[-1]]
     safe = max(mixture[:2], key=lambda option: round(option["objective"], 9))
-    for option in options:
-        option["gain"] = all_of.gain(option["model"], safe["model"])
+    gains = all_of.gains([option["model"] for option in options], safe["model"])
+    for option, gain in zip(options, gains, strict=True):
+        option["gain"] = gain
     sure = [option for option in options if option["gain"]["low"] > 0]
     winner = max(sure, key=lambda option: round(option["objective"], 9)) if sure else safe
     looked_at = {
