@@ -196,8 +196,9 @@ def tune_in_turn(
         )
     apart = [abs(b / a - 1) for a, b in zip(losses["float32"], losses["bfloat16"], strict=True)]
     print(f"losses differ by {max(apart):.2%} at most, {statistics.mean(apart):.2%} on average")
-    # the first warms both
-    found = told("tuning step", {dtype: taken[1:] for dtype, taken in seconds.items()})
+    tuned = "all weights" if options.full else "adapter"
+    what = f"tuning step of {options.samples} samples, {tuned} of {options.base.name}"
+    found = told(what, {dtype: taken[1:] for dtype, taken in seconds.items()})  # the first warms both
     return engines["bfloat16"].tree_model.model, found
 
 
@@ -233,7 +234,8 @@ def score_in_turn(
             scores[dtype] = bases[dtype].score(put)
             if turn >= 0:
                 seconds[dtype].append(time.process_time() - begun)
-    found = told(f"scoring {options.prompts} prompts, {len(labels)} labels", seconds)
+    what = f"scoring {options.prompts} prompts, {len(labels)} labels, {options.normalization}, {options.base.name}"
+    found = told(what, seconds)
     targets = np.array(rows[HISTORY:])
     told_apart("untuned, bfloat16 against float32", scores["float32"], scores["bfloat16"], targets)
     scored = {

@@ -48,7 +48,7 @@ def scoring_table(records: Records) -> Iterator[str]:
     rows: dict[tuple[Any, ...], dict[tuple[str, str], Mapping[str, Any]]] = defaultdict(dict)
     for found, record in _matching(SCORED, records):
         size, _, kind = found["base"].partition("M ")
-        row = int(size), kind, int(found["tokens"]), int(found["labels"]), int(found["prompts"])
+        row = int(size), kind, int(found["tokens"]), int(found["labels"]), int(found["prompts"]), found["log"]
         rows[row][found["ours"], found["other"]] = record
     heads = [
         "base",
@@ -69,8 +69,8 @@ def scoring_table(records: Records) -> Iterator[str]:
 def _scoring_rows(
     rows: Mapping[tuple[Any, ...], Mapping[tuple[str, str], Mapping[str, Any]]],
 ) -> Iterator[list[str]]:
-    for size, kind, tokens, labels, prompts in sorted(rows):
-        of = rows[size, kind, tokens, labels, prompts]
+    for row, of in sorted(rows.items()):
+        size, kind, tokens, labels, prompts, _ = row
         first = of["trie", "full"]
         by_way = {ours: record for (ours, _), record in of.items()}
         yield [

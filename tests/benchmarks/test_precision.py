@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.records import read
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -17,7 +19,8 @@ def test_both_dtypes_are_tuned_and_scored_side_by_side(tmp_path: Path) -> None:
     with (tmp_path / "log.csv").open("w", newline="") as file:
         rows = [f"turn {what} {state}" for what in "abc" for state in ("on", "off")] * 10
         csv.writer(file).writerows([["name"], *[[row] for row in rows]])
-    options = ["--steps=2", "--samples=4", "--prompts=9", "--rounds=2", "--full"]
+    written = tmp_path / "records.json"
+    options = ["--steps=2", "--samples=4", "--prompts=9", "--rounds=2", "--full", f"--write={written}"]
     command = [
         sys.executable,
         "-m",
@@ -32,6 +35,8 @@ def test_both_dtypes_are_tuned_and_scored_side_by_side(tmp_path: Path) -> None:
         len(re.findall(r"^step \d: \d+ tokens, loss float32 [\d.]+, bfloat16 [\d.]+$", done.stdout, re.M))
         == 2
     )
-    for what in ("tuning step", "scoring 9 prompts, 6 labels"):
+    told = ("tuning step of 4 samples, all weights of base", "scoring 9 prompts, 6 labels, trie, base")
+    assert [each["name"] for each in read(written)] == [f"bfloat16 against float32, {what}" for what in told]
+    for what in told:
         assert re.search(rf"^{what}: .*float32 / bfloat16 [\d.]+ \([\d.]+ to [\d.]+\)$", done.stdout, re.M)
     assert done.stdout.count("label scores differ by") == 3
