@@ -91,7 +91,7 @@ bench-quick: $(INSTALLED)
 	$(BENCH)$(TUNING) --caps 1 8 --samples 8 --write $(QUICK)
 	$(BENCH)serve --clients 8 --seconds 2 --write $(QUICK)
 
-# Names each ratio whose whole interval lies below .9 of its baseline, and fails. Not in CI: it needs an idle machine.
+# Names each ratio whose whole interval lies below .9 of its baseline, and fails. Not in CI: baselines are of one kind of machine.
 bench-check: bench-quick
 	$(BIN)/python -m benchmarks.records $(QUICK)
 
