@@ -23,11 +23,6 @@ from behaviorlm_ray.preparation.log_source import Batches, write_quarantine
 from behaviorlm_ray.preparation.plan import QUARANTINE, ReadingPlan
 from behaviorlm_ray.storage import Location
 
-ROWS_OF_A_PART, MOST_ROWS = 1 << 13, 1 << 19
-"""Events that are held before they go to their parts: so many a part, so that with many parts each does not get a few
-rows at a time, but at most so many in all, some 100 MB (our choice).
-"""
-
 
 class Distribution:
     """Takes the pieces of a log: each event goes to the part of its user. What comes of a piece is its report, as JSON.
@@ -93,44 +88,26 @@ def _distribute(
     facts = LogFacts(files=int(piece.begins_file))
     quarantined: list[pa.Table] = []
     zones: dict[str, int] = {}
-    held: list[pa.Table] = []
-    together = min(plan.partitions * ROWS_OF_A_PART, MOST_ROWS)
     for events, unusable in batches:
         zones = _first_rows_by_zone(events) | zones
         check_rows(events, piece.file.path, plan.split)
         facts += facts_of_rows(events, unusable)
         if len(unusable):
             quarantined.append(unusable)
-        held.append(events)
-        if sum(map(len, held)) >= together:
-            _write_by_part(pa.concat_tables(held), piece, plan, scratch, writers)
-            held.clear()
-    if held:
-        _write_by_part(pa.concat_tables(held), piece, plan, scratch, writers)
+        partition = parts_of_users(events["user"].combine_chunks(), plan.partitions)
+        order = np.argsort(partition, kind="stable")
+        ordered = events.combine_chunks().take(pa.array(order))
+        found = np.unique(partition[order], return_index=True, return_counts=True)
+        for number, begin, rows in zip(*(values.tolist() for values in found), strict=True):
+            chosen = ordered.slice(begin, rows)
+            if number not in writers:
+                path = scratch / f"{number:05d}" / f"{piece.name}.arrows"
+                path.parent.mkdir(exist_ok=True)
+                writers[number] = pa.ipc.new_stream(str(path), chosen.schema)
+            writers[number].write_table(chosen)
     for writer in writers.values():
         writer.close()
     return {"facts": facts.model_dump(mode="json"), "zones": zones}, quarantined
-
-
-def _write_by_part(
-    events: pa.Table,
-    piece: Piece,
-    plan: ReadingPlan,
-    scratch: Path,
-    writers: dict[int, pa.RecordBatchStreamWriter],
-) -> None:
-    """Append events to the parts of their users; a part's file of this piece is opened with its first event."""
-    partition = parts_of_users(events["user"].combine_chunks(), plan.partitions)
-    order = np.argsort(partition, kind="stable")
-    ordered = events.combine_chunks().take(pa.array(order))
-    found = np.unique(partition[order], return_index=True, return_counts=True)
-    for number, begin, rows in zip(*(values.tolist() for values in found), strict=True):
-        chosen = ordered.slice(begin, rows)
-        if number not in writers:
-            path = scratch / f"{number:05d}" / f"{piece.name}.arrows"
-            path.parent.mkdir(exist_ok=True)
-            writers[number] = pa.ipc.new_stream(str(path), chosen.schema)
-        writers[number].write_table(chosen)
 
 
 def _first_rows_by_zone(events: pa.Table) -> dict[str, int]:
