@@ -18,14 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
-from behaviorlm.scoring.decision_rules import AnchorTail
 
 Codes = NDArray[np.int16]
 
 FOLDS = 5
 SHIFTS = np.arange(-128, 129) / 4
 """Tail shifts that are tried, in nats."""
-VOID = AnchorTail(None, None, None)
 
 
 class Pair(NamedTuple):
@@ -46,15 +44,13 @@ FINE = tuple((octaves, tau) for octaves in (-0.25, 0.0, 0.25) for tau in (-0.125
 
 @dataclass(frozen=True)
 class FittedNumbers:
-    """What `fitted_terms` takes. on_validation: with the samples that they were fitted on; cross_fitted: see above, its
-    objective is None with fewer than two groups of users; right: the samples that are chosen rightly then, bool[n].
+    """What `fitted_terms` takes. right: the samples that are chosen rightly by cross-fitting, bool[n], see above; None
+    with fewer than two folds, and where there is nothing to fit.
     """
 
     tail_scale: float
     tail_shift: float
     tau: float
-    on_validation: AnchorTail
-    cross_fitted: AnchorTail
     right: NDArray[np.bool_] | None
 
 
@@ -114,7 +110,7 @@ def fit_numbers(
     """
     weights = sample_weights(targets, is_anchor, minimum_targets)
     if weights is None:
-        return FittedNumbers(1.0, 0.0, 0.0, VOID, VOID, None)
+        return FittedNumbers(1.0, 0.0, 0.0, None)
     used = np.unique(folds).tolist()
     parts = [weights]
     for fold in used:
@@ -138,12 +134,7 @@ def fit_numbers(
         right |= (folds == fold) & _is_right(codes[number], shift)
     pair = pairs[whole[0]]
     return FittedNumbers(
-        2.0**pair.octaves,
-        float(SHIFTS[whole[1]]),
-        pair.tau,
-        _reached(_is_right(codes[whole[0]], whole[1]), weights, targets, is_anchor),
-        _reached(right, weights, targets, is_anchor) if len(used) > 1 else VOID,
-        right if len(used) > 1 else None,
+        2.0**pair.octaves, float(SHIFTS[whole[1]]), pair.tau, right if len(used) > 1 else None
     )
 
 
@@ -213,14 +204,3 @@ def _by_shift(codes: Codes, weights: NDArray[np.float64]) -> NDArray[np.float64]
 def _is_right(codes: Codes, shift: int) -> NDArray[np.bool_]:
     found: NDArray[np.bool_] = (codes > shift + 1) | ((codes < 0) & (-codes <= shift + 1))
     return found
-
-
-def _reached(
-    right: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    targets: NDArray[np.integer],
-    is_anchor: NDArray[np.bool_],
-) -> AnchorTail:
-    of_anchor = np.append(is_anchor, False)[np.maximum(targets, -1)]
-    anchor, tail = (float(weights[right & group].sum()) for group in (of_anchor, ~of_anchor))
-    return AnchorTail(anchor, tail, (anchor + tail) / 2)

@@ -80,8 +80,12 @@ def chance_to_count(shares: Float64, samples: int, minimum_targets: int) -> Floa
     shares: of each, float64[K].
     """
     expected = shares * samples
-    fewer, term = np.zeros(len(shares)), np.exp(-expected)
-    for number in range(minimum_targets):
-        fewer += term
+    fewer, more, term = np.zeros(len(shares)), np.zeros(len(shares)), np.exp(-expected)
+    for number in range(3 * minimum_targets + 60):  # what comes after is nothing where fewer are expected
+        if number < minimum_targets:
+            fewer += term
+        else:
+            more += term
         term = term * expected / (number + 1)
-    return np.maximum(1.0 - fewer, 0.0)
+    # 1 - fewer is noise where it is small, and the rule compares small chances.
+    return np.where(expected < minimum_targets, more, 1.0 - fewer)

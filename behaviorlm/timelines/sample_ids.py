@@ -50,6 +50,7 @@ def text_hashes(texts: pa.Array) -> NDArray[np.uint64]:
 
     It takes a small part of what a cryptographic one does, and does not stop who makes up names that collide.
     """
+    texts = texts.cast(pa.string())  # whose offsets are int32
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1].astype(np.int64)
     octets = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
     padded = np.append(octets, np.zeros(8, np.uint8))

@@ -30,7 +30,6 @@ from behaviorlm.scoring.decision_rules import (
 from behaviorlm.scoring.model_names import ADJUSTED, BAYES, FITTED, PLAIN
 from behaviorlm.scoring.rule_fitting import (
     COARSE,
-    VOID,
     Codes,
     FittedNumbers,
     Pair,
@@ -45,6 +44,7 @@ from behaviorlm_ray.evaluation.samples import SampleFacts
 
 NOBODY = -2
 """Chosen where the choice is wrong: no target."""
+VOID = AnchorTail(None, None, None)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Export: of a finished run, the predictor that validation prefers, in a folder that stands alone."""
+"""Export: of a finished run, the predictor that it recommends or that is named, in a folder that stands alone."""

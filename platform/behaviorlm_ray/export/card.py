@@ -109,8 +109,10 @@ def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequen
     if few is not None:
         yield from ("", f"Made with few shots: {few}.")
     yield from ("", "## Results on the test part", "", *_results(artifact, run), "")
-    by = "Chosen" if compared else "Named by whoever exported it, and compared with no other; its rule chosen"
-    yield from (f"{by} on validation, by the mean of anchor accuracy and tail macro recall:", "")
+    reason = run.results["recommended"].get("reason")
+    recommended = f"Recommended by the run{f': {reason}' if reason else ''}. What it compared has"
+    by = recommended if compared else "Named by whoever exported it, and compared with no other. It has"
+    yield from (f"{by} this mean of anchor accuracy and tail macro recall on validation:", "")
     for one in compared or [chosen.told]:
         value = "nothing to choose by" if one.objective is None else f"{one.objective:.3f}"
         yield f"- {one.name}: {value} ({one.in_words})"

@@ -91,7 +91,8 @@ def export(plan: ExportPlan) -> list[str]:
         write_card(folder / CARD, artifact, run, chosen, compared)
         for path in folder.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # libraries write some for the owner alone
-    told = [*_told(chosen, compared), *_told_calibration(artifact), _told_check(verification)]
+    why = run.results["recommended"].get("reason")  # None in results of earlier versions
+    told = [*_told(chosen, compared, why), *_told_calibration(artifact), _told_check(verification)]
     return [*told, f"wrote {chosen.name} to {target}"]
 
 
@@ -285,8 +286,8 @@ def unfinished(target: Location) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _told(chosen: Chosen, compared: list[Told]) -> list[str]:
-    by = "recommended by the run" if compared else "asked for"
+def _told(chosen: Chosen, compared: list[Told], why: str | None) -> list[str]:
+    by = f"recommended by the run{f': {why}' if why else ''}" if compared else "asked for"
     lines = [
         f"{chosen.name} is exported ({by}); mean of anchor accuracy and tail macro recall on validation:"
     ]

@@ -31,7 +31,7 @@ class TrackingSettings(Settings):
         default=None,
         min_length=1,
         pattern=r"^[^/:]+$",
-        description="Name in MLflow's registry: at the end of the run what validation prefers is exported and becomes "
+        description="Name in MLflow's registry: at the end of the run what it recommends is exported and becomes "
         "a new version of it; null: no model is logged.",
     )
     patience_seconds: float = Field(

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -249,8 +250,8 @@ def _locked(lock: Path) -> BinaryIO | None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:
         return None
-    except FileExistsError:  # that it was there is all that is known
-        if folder.exists() and not folder.is_dir():
+    except FileExistsError as error:
+        if _is_in_the_way(Path(error.filename)):
             raise
         return None
     with suppress(FileNotFoundError), ExitStack() as opened:
@@ -260,6 +261,14 @@ def _locked(lock: Path) -> BinaryIO | None:
             opened.pop_all()
             return stream
     return None
+
+
+def _is_in_the_way(path: Path) -> bool:
+    """Whether something else than a folder is there, such as a link that leads nowhere."""
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def copies_folder() -> Path:

@@ -1,4 +1,4 @@
-"""The end of a tracked run: what validation prefers is exported, and becomes a version of a model in the registry."""
+"""The end of a tracked run: what it recommends is exported, and becomes a version of a model in the registry."""
 
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm_ray.console.screen import screen
@@ -16,7 +16,7 @@ def tell_results(run: Run, tracking: Tracking) -> None:
     if not tracking.wants_model:
         return
     name = run.settings.tracking.registered_model
-    screen().says(f"tracking: what validation prefers is exported, to be registered as {name}")
+    screen().says(f"tracking: what it recommends is exported, to be registered as {name}")
     target = tracking.place_for_export()
     try:
         export(ExportPlan(str(run.output_folder), str(target)))

@@ -79,7 +79,14 @@ def test_the_chance_to_count_is_that_of_poissons_law(minimum: int) -> None:
     shares = np.array([0.0, 1e-9, 1e-4, 0.003, 0.01, 0.9])
     for samples in (1, 400, 100_000):
         expected = poisson.sf(minimum - 1, shares * samples)
-        assert chance_to_count(shares, samples, minimum) == pytest.approx(expected, abs=1e-12)
+        assert chance_to_count(shares, samples, minimum) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_where_hardly_any_of_the_tail_counts_the_likelier_one_still_gains_more() -> None:
+    """As with ten targets and a validation part of 100 samples: chances of 1e-17 and 1e-27, no noise of rounding."""
+    shares = np.array([0.5, 0.4979, 1e-3, 8e-4, 2e-4, 1e-4])
+    shift = bayes_shift(np.log(shares), None, IS_ANCHOR, chance_to_count(shares, 100, 10))
+    assert (np.diff(shift[~IS_ANCHOR]) < -1).all() and shift.min() > NOT_COUNTED / 2
 
 
 def test_where_nothing_of_the_tail_can_count_it_comes_last() -> None:

@@ -180,7 +180,7 @@ class InMemory:
         )
         scale, lift = np.ones(5), -numbers.tau * self.prior
         scale[2:], lift[2:] = numbers.tail_scale, lift[2:] + numbers.tail_shift
-        assert numbers.right is not None and numbers.cross_fitted.objective is not None
+        assert numbers.right is not None
         by_rule = {
             "": chosen_on.argmax(axis=1),
             "+bayes": (of_validation + shift).argmax(axis=1),
@@ -199,7 +199,7 @@ class InMemory:
             "plain": self.plain[name]["objective"],
             "bayes": self.worth(by_rule["+bayes"]),
             "adjusted": self.worth(cross_fitted),
-            "fitted": numbers.cross_fitted.objective,
+            "fitted": self.worth(by_rule["+fitted"]),
         }
         self.rules[name] = {
             "plain": {"kind": "plain"},

@@ -163,7 +163,8 @@ def test_the_best_on_validation_is_exported_and_all_that_were_compared_are_told(
     assert artifact.origin.predictor == chosen.name == said["predictor"]
     assert (chosen.rule_name, chosen.objective) == (said["rule"], said["objective"])
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "\nChosen on validation, by" in card
+    assert f"\nRecommended by the run: {said['reason']}. What it compared has" in card
+    assert lines[0].startswith(f"{said['predictor']} is exported (recommended by the run: {said['reason']});")
     for one in compared:
         assert any(line.startswith(f"  {one.name}: {one.objective:.3f}") for line in lines)
         assert f"- {one.name}: {one.objective:.3f}" in card

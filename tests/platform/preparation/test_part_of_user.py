@@ -35,8 +35,9 @@ def test_the_part_of_a_user_is_the_same_in_every_batch() -> None:
     random = np.random.default_rng(0)
     for rows in (5, 0, 40, 1, 100):
         users = random.choice(USERS, rows).tolist()
-        found = parts_of_users(pa.array(users, pa.string()), PARTITIONS)
-        assert found.tolist() == [alone(user) for user in users]
+        for kind in (pa.string(), pa.large_string()):
+            found = parts_of_users(pa.array(users, kind), PARTITIONS)
+            assert found.tolist() == [alone(user) for user in users]
 
 
 def test_users_go_to_parts_as_if_drawn() -> None:

@@ -4,6 +4,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from behaviorlm_ray.storage import local
 
 TIMES = 300
@@ -29,3 +31,11 @@ def test_a_lock_is_had_while_somebody_removes_its_folder_again_and_again(tmp_pat
         sys.setswitchinterval(interval)
         remover.join()
     assert had == tried > 0
+
+
+@pytest.mark.parametrize("folder", ["away", "away/stage", "file"])
+def test_what_is_no_folder_is_an_error_and_not_waited_for(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "away").symlink_to(tmp_path / "not-mounted")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError), local.exclusive_lock(tmp_path / folder / "lease.json"):
+        pass
