@@ -39,9 +39,10 @@ def overlap(one: Row, other: Row, name: str) -> bool:
 
 def interval(row: Row, name: str) -> str:
     """A value and its bounds."""
-    low, high = row[f"{name}{LOW}"], row[f"{name}{HIGH}"]
-    bounds = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-    return f"{row[name]:.3f}{bounds}"
+    value, low, high = row[name], row[f"{name}{LOW}"], row[f"{name}{HIGH}"]
+    if value is None:
+        return "not known"
+    return f"{value:.3f}" + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
 
 
 def sorted_by_sign(rows: Iterable[Row], name: str, by: str) -> str:

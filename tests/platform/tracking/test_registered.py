@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -94,9 +95,11 @@ def test_it_answers_as_the_predictor_does(form: str, folder: Path) -> None:
     asked = rows()
     opened = mlflow.pyfunc.load_model(str(folder), model_config={"device": "cpu"})
     given = pd.DataFrame(asked) if form == "frame" else asked
-    answers = opened.predict(given, params={"k": 3, "min_probability": 0.2}).to_dict("records")
     model = BehaviorModel.load(folder / "artifacts" / "predictor", device="cpu")
-    expected = model.predict_many([Request(**row) for row in asked], k=3, min_probability=0.2)
+    requests = [Request(**row) for row in asked]
+    half = float(np.median([one.answers[0].probability for one in model.predict_many(requests)]))
+    answers = opened.predict(given, params={"k": 3, "min_probability": half}).to_dict("records")
+    expected = model.predict_many(requests, k=3, min_probability=half)
     assert len(answers) == len(expected) == 12
     for answer, right in zip(answers, expected, strict=True):
         assert answer["behavior"] == right.behavior and answer["abstains"] == right.abstains
