@@ -15,6 +15,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peer", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
+    if options.server == "rclone" and shutil.which(options.rclone) is None:
+        parser.error(f"--rclone {options.rclone}: there is no such program")
     with tempfile.TemporaryDirectory(prefix="transfers-") as name:
         folder = Path(name)
         os.environ.update(AWS_REGION="us-east-1", AWS_EC2_METADATA_DISABLED="true", TMPDIR=name)

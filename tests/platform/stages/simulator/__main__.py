@@ -49,6 +49,9 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="the file that keeps what was played")
     parser.add_argument("--seed", type=int, help="one world alone, with each change of its bucket")
     options = parser.parse_args()
+    for name in ("schedules", "processes"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} is {getattr(options, name)}; it is at least 1")
     if options.seed is not None:
         return show(options.seed)
     record = Record(options.record)
