@@ -280,7 +280,7 @@ def told(what: str, seconds: dict[Dtype, list[float]]) -> Record:
         f"bfloat16 against float32, {what}",
         {dtype: seconds[dtype] for dtype in reversed(DTYPES)},
         equal=None,
-        drift=0.0,  # no ceiling is reckoned
+        drift=None,
     )
     medians = ", ".join(f"{dtype} {statistics.median(taken):.3f} s" for dtype, taken in seconds.items())
     print(f"{what}: {medians}; float32 / bfloat16 {ratio_told(found['ratio'])}", flush=True)

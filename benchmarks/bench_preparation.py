@@ -185,7 +185,7 @@ def _records(
             f"preparation, {way}, {events:,} events{huge}",
             seconds,
             equal=equal,
-            drift=0.0,  # no ceiling is reckoned
+            drift=None,
             shares=(None, floor / own),
             partition_megabytes=asked.partition_megabytes,
         )

@@ -4,7 +4,7 @@ A record is {"name": what is compared, with the peer and the sizes; "arms": {way
 "ratio": {"median", "low", "high"}, the other way's by ours over the rounds; "equal": whether both give the same
 numbers; "ceiling_share", "floor_share": what part of ours the operations that it runs, and those that the mathematics
 needs, would take at the speed of a product of matrices in the same process (null: not reckoned); "drift": how far that
-speed went apart; "versions"}. A file holds them as {"benchmarks": […]}, one file a kind of machine.
+speed went apart (null: not measured); "versions"}. A file holds them as {"benchmarks": […]}, one a kind of machine.
 
     python -m benchmarks.records FOUND [BASELINE]        # fails where a ratio has fallen below .9 of its baseline
 """
@@ -143,7 +143,7 @@ def record(
     seconds: Mapping[str, Sequence[float]],
     *,
     equal: bool | None,
-    drift: float,
+    drift: float | None,
     shares: tuple[float | None, float | None] = (None, None),
     **more: Any,
 ) -> Record:
@@ -156,7 +156,7 @@ def record(
         "equal": equal,
         "ceiling_share": None if shares[0] is None else _rounded(shares[0]),
         "floor_share": None if shares[1] is None else _rounded(shares[1]),
-        "drift": _rounded(drift),
+        "drift": None if drift is None else _rounded(drift),
         "rounds": len(ours),
         **more,
         "versions": versions(),
@@ -222,9 +222,11 @@ def read(path: Path) -> list[Record]:
 
 def write(path: Path, found: Sequence[Record]) -> bool:
     """Put records into a file, in place of those with their names. Returns whether none had to be discarded."""
-    steady = [each for each in found if each["drift"] <= DRIFT]
+    steady = []
     for each in found:
-        if each["drift"] > DRIFT:
+        if each["drift"] is None or each["drift"] <= DRIFT:
+            steady.append(each)
+        else:
             print(f"{each['name']}: discarded, the ceiling drifted by {each['drift']:.0%}", flush=True)
     names = {each["name"] for each in steady}
     kept = [each for each in read(path) if each["name"] not in names]

@@ -4,7 +4,6 @@ Told and taken are of a run that benchmarks/cost_check.py compared, and of the G
 """
 
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from behaviorlm_ray.pipeline.imagined_run import imagined_run, sample_of_numbers
 from behaviorlm_ray.pipeline.settings import RunSettings
 from behaviorlm_ray.stages.stage import in_order
 from benchmarks.gpu_shapes import Shape, shapes
+from docs import tables
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "scale.md"
@@ -41,12 +41,8 @@ def main() -> None:
 
 def written(page: str) -> str:
     """The page with its tables as they are now."""
-    tables = {"plan": plan_table(), "card": card_table(), "run": run_table()}
-    for name, lines in tables.items():
-        pattern = rf"(<!-- {name}: written by python -m docs\.costs -->\n).*?(<!-- end of {name} -->)"
-        page, found = re.subn(pattern, rf"\g<1>{lines}\g<2>", page, flags=re.S)
-        assert found == 1, name
-    return page
+    made = {"plan": plan_table(), "card": card_table(), "run": run_table()}
+    return tables.written(page, "docs.costs", {name: lines.splitlines() for name, lines in made.items()})
 
 
 def settings_of(name: str, folder: Path) -> RunSettings:

@@ -4,11 +4,12 @@ them old.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.records import read, told
+from docs import tables
 
 PAGE = Path(__file__).parent / "benchmarks.md"
 RECORD = Path(__file__).parents[1] / "benchmarks" / "results" / "amd-epyc.json"
@@ -34,13 +35,8 @@ def main() -> None:
 
 def written(page: str, records: Records) -> str:
     """The page with its tables as these records have them."""
-    tables = {"scoring": scoring_table, "tuning": tuning_table, "preparation": preparation_table}
-    for name, table in tables.items():
-        lines = "\n".join(table(records)) + "\n"
-        pattern = rf"(<!-- {name}: written by python -m docs\.speed -->\n).*?(<!-- end of {name} -->)"
-        page, found = re.subn(pattern, rf"\g<1>{lines}\g<2>", page, flags=re.S)
-        assert found == 1, name
-    return page
+    made = {"scoring": scoring_table, "tuning": tuning_table, "preparation": preparation_table}
+    return tables.written(page, "docs.speed", {name: lines(records) for name, lines in made.items()})
 
 
 def scoring_table(records: Records) -> Iterator[str]:
@@ -63,7 +59,7 @@ def scoring_table(records: Records) -> Iterator[str]:
         "trie",
     ]
     heads += ["full by trie", *(head for peer in PEERS.values() for head in (f"{peer} by full", "by trie"))]
-    yield from _table([*heads, "before by now: full", "trie"], _scoring_rows(rows))
+    yield from tables.table([*heads, "before by now: full", "trie"], _scoring_rows(rows))
 
 
 def _scoring_rows(
@@ -94,7 +90,7 @@ def tuning_table(records: Records) -> Iterator[str]:
         row = int(found["size"]), found["kind"], int(found["samples"]), int(found["cap"])
         rows[row][found["other"]] = record
     heads = ["base", "samples", "of a user", "tokens", "rounds", "TRL", "packed", "DTI", "of ceiling (floor)"]
-    yield from _table(
+    yield from tables.table(
         heads,
         (
             [
@@ -117,7 +113,7 @@ def preparation_table(records: Records) -> Iterator[str]:
     for found, record in _matching(PREPARED, records):
         logs[int(found["events"].replace(",", "")), found["huge"].strip(", ")][found["other"]] = record
     heads = ["events", "rounds", "way", "CPU s", "times ours", "own MiB", "read", "written", "floor"]
-    yield from _table(heads, _preparation_rows(logs))
+    yield from tables.table(heads, _preparation_rows(logs))
 
 
 def _preparation_rows(
@@ -156,13 +152,6 @@ def _ratio(record: Mapping[str, Any] | None) -> str:
 def _shares(record: Mapping[str, Any]) -> str:
     ceiling, floor = record["ceiling_share"], record["floor_share"]
     return "–" if ceiling is None else f"{ceiling:.2f} ({floor:.2f})"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heads) + " |"
-    yield "|---" + "|---:" * (len(heads) - 1) + "|"
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
 
 
 if __name__ == "__main__":

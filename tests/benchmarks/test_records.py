@@ -22,7 +22,7 @@ from benchmarks.records import (
 )
 
 
-def made_up(name: str, ratios: list[float], *, equal: bool = True, drift: float = 0.0) -> Record:
+def made_up(name: str, ratios: list[float], *, equal: bool = True, drift: float | None = 0.0) -> Record:
     return record(
         name, {"ours": [1.0] * len(ratios), "other": ratios}, equal=equal, drift=drift, shares=(0.5, None)
     )
@@ -58,6 +58,11 @@ def test_records_are_replaced_by_name_and_those_that_drifted_are_left_out_and_to
     assert not write(file, [made_up("a", [3.0]), made_up("b", [4.0], drift=2 * DRIFT)])
     assert {each["name"]: each["ratio"]["median"] for each in read(file)} == {"a": 3.0, "b": 2.0}
     assert capsys.readouterr().out == "b: discarded, the ceiling drifted by 30%\n"
+
+
+def test_a_record_whose_drift_was_not_measured_is_kept_as_such(tmp_path: Path) -> None:
+    assert write(tmp_path / "here.json", [made_up("a", [1.0], drift=None)])
+    assert [each["drift"] for each in read(tmp_path / "here.json")] == [None]
 
 
 def test_a_check_names_the_benchmark_that_fell_and_fails(
