@@ -1,14 +1,14 @@
 """Running and planning declared stages: both walk the same stages in the same order, each stage once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from behaviorlm_ray.console.screen import Screen, screen
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.stages.finding import StageOutput, StagePlan, identify, plan_stage
 from behaviorlm_ray.stages.manifests import Manifest
 from behaviorlm_ray.stages.run_record import RunRecord
-from behaviorlm_ray.stages.running import Executor, StageCall, one_after_another, run_group
-from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage, in_order, waves
+from behaviorlm_ray.stages.running import StageCall, run_group
+from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage, in_order
 from behaviorlm_ray.storage import Location
 
 SHOWN = 3
@@ -19,28 +19,23 @@ SHOWN = 3
 class Runner:
     """Runs stages below a root, or says what would run. State: outputs by the recipe of their stage.
 
-    record: where it is written which stages were asked for; None: nowhere. executors: what stages of a group that are
-    ready together are handed to, by the group; all others run one after another. screen: told what happens. follow:
-    gets each stage's label and output when it is there.
+    record: where it is written which stages were asked for; None: nowhere. follow: gets each stage's label and output
+    when it is there.
     """
 
     root: Location
     record: RunRecord | None = None
-    executors: Mapping[str, Executor] = field(default_factory=dict)
-    screen: Screen = field(default_factory=screen)
     follow: Callable[[str, StageOutput], None] | None = None
     outputs: dict[str, StageOutput] = field(default_factory=dict)
 
     def run(self, *goals: Stage) -> StageOutput:
         """Run, or reuse, the stages and all that they need; returns the last goal's output. Raises what they raise."""
         ordered = in_order(goals)
-        self.screen.expects([stage.label for stage in ordered])
-        for together in waves(ordered, self.executors):
-            missing = [stage for stage in together if stage.recipe not in self.outputs]
-            if missing:
-                self._run(missing)
-            for stage in together:
-                self._check(stage, ordered)
+        screen().expects([stage.label for stage in ordered])
+        for stage in ordered:
+            if stage.recipe not in self.outputs:
+                self._run(stage)
+            self._check(stage, ordered)
         return self.outputs[goals[-1].recipe]
 
     def plan(self, *goals: Stage) -> list[tuple[Stage, StagePlan]]:
@@ -78,17 +73,14 @@ class Runner:
             if stage.recipe in self.outputs
         }
 
-    def _run(self, together: Sequence[Stage]) -> None:
-        calls = [self._call(stage) for stage in together]
-        execute = self.executors.get(together[0].group, one_after_another)
-        for stage in together:
-            self.screen.starts(stage.label)
-        outputs = run_group(self.root, calls, execute, report=self.screen.says)
-        for stage, output in zip(together, outputs, strict=True):
-            self.outputs[stage.recipe] = output
-            self.screen.ends(stage.label, str(output.folder), output.reused)
-            if self.follow is not None:
-                self.follow(stage.label, output)
+    def _run(self, stage: Stage) -> None:
+        call = self._call(stage)
+        screen().starts(stage.label)
+        [output] = run_group(self.root, [call], report=screen().says)
+        self.outputs[stage.recipe] = output
+        screen().ends(stage.label, str(output.folder), output.reused)
+        if self.follow is not None:
+            self.follow(stage.label, output)
 
     def _call(self, stage: Stage) -> StageCall:
         """The call of a stage whose inputs are there; what it goes on from is run first if it has to run."""

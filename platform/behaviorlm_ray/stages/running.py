@@ -10,7 +10,7 @@ Readers trust a manifest only if all of its files verify. Of two writers one com
 a local folder or a place on S3 (`storage`); a stage's identity does not depend on which.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -43,23 +43,9 @@ class StageCall:
     body: Callable[[StageFolder], StageResult]
 
 
-Executor = Callable[[Sequence[Attempt]], Iterable[tuple[int, StageResult | BaseException]]]
-"""Calls attempts, wherever and in whatever order, and yields for each its index and what came of it, as it ends."""
-
-
-def one_after_another(attempts: Sequence[Attempt]) -> Iterator[tuple[int, StageResult | BaseException]]:
-    """Call them here, in order. One that fails does not keep the others from running; an interruption does."""
-    for index, attempt in enumerate(attempts):
-        try:
-            yield index, attempt()
-        except Exception as error:
-            yield index, error
-
-
 def run_group(
     root: str | Location,
     calls: Sequence[StageCall],
-    execute: Executor = one_after_another,
     *,
     lease_seconds: float = LEASE_SECONDS,
     report: Report = print,
@@ -67,8 +53,8 @@ def run_group(
 ) -> list[StageOutput]:
     """The outputs of stages that do not depend on each other, each with a lease, an attempt and a commit of its own.
 
-    Those that are not committed yet are handed to `execute` together, in the order of `calls`. While another process
-    runs one of them this one waits, and says so through `report`. If a body raises, its attempt is kept with an
+    Those that are not committed yet run one after another, in the order of `calls`. While another process runs one of
+    them this one waits, and says so through `report`. If a body raises, its attempt is kept with an
     error.json, its checkpoints too; the others are committed as they end, and then the first error goes on to the
     caller. An interruption ends the group at once.
     Raises ConfigError for an identity that is not plain JSON, StorageError for a full or unusable disk, or when another
@@ -91,7 +77,7 @@ def run_group(
             else:
                 leases.enter_context(found.lease)
                 attempts[folder] = found
-        outputs.update(_run([attempts[folder] for folder in asked if folder in attempts], execute, report))
+        outputs.update(_run([attempts[folder] for folder in asked if folder in attempts], report))
     return [outputs[identity.folder.name] for identity in identities]
 
 
@@ -131,30 +117,33 @@ def _wait_for_lease(identity: Identity, lease_seconds: float, report: Report, ho
         host.clock.sleep(min(1.0, lease_seconds / 10))
 
 
-def _run(attempts: Sequence[Attempt], execute: Executor, report: Report) -> dict[str, StageOutput]:
-    """What the attempts come to, by stage folder; each lease is given back as its attempt ends."""
+def _run(attempts: Sequence[Attempt], report: Report) -> dict[str, StageOutput]:
+    """What the attempts come to, by stage folder; each lease is given back as its attempt ends. One that fails does not
+    keep the others from running; an interruption does.
+    """
     outputs: dict[str, StageOutput] = {}
     failures: list[BaseException] = []
-    pending = dict(enumerate(attempts))
+    pending = list(attempts)
     try:
-        for index, result in execute(attempts):
-            attempt = pending[index]
+        while pending:
+            attempt = pending[0]
+            result: StageResult | Exception
+            try:
+                result = attempt()
+            except Exception as error:
+                result = error
             with attempt.lease:
                 try:
-                    if isinstance(result, BaseException):
+                    if isinstance(result, Exception):
                         raise result
                     outputs[attempt.identity.folder.name] = commit(attempt, result, report)
                 except Exception as error:
                     failures.append(attempt.failed(error))
                     if len(attempts) > 1:
                         report(f"{attempt.identity.name}: failed: {error}")
-            del pending[index]
-        if pending:
-            raise RuntimeError(
-                f"the executor told of {len(outputs) + len(failures)} of {len(attempts)} stages"
-            )
-    except BaseException as error:  # an interruption, or the executor itself
-        told = [attempt.failed(error) for attempt in pending.values()]
+            del pending[0]
+    except BaseException as error:  # an interruption
+        told = [attempt.failed(error) for attempt in pending]
         raise next((one for one in told if one is not error), error)  # noqa: B904  # which has its cause
     if failures:
         for other in failures[1:]:

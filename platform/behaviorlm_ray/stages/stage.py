@@ -1,6 +1,6 @@
 """A stage as it is declared: what identifies it, what it reads, what it does; and the order in which stages run."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,9 +32,8 @@ class Stage:
     outside. body: what it does, once its inputs are there. check: held against its own output, also a reused one.
     input_checks: held against an input as soon as that is there, before other inputs are made. continues: a stage whose
     work this one goes on with if it has to run; that decides nothing of what comes out. estimate: what it would do, in
-    words, from those inputs that are there. cost: what it would take, told by some timelines of the log. group: stages
-    of one group that are ready together may be handed to one executor. arm: for which arm of a comparison it is
-    declared, for people.
+    words, from those inputs that are there. cost: what it would take, told by some timelines of the log. group: of
+    stages of a kind, `tune` of those that tune. arm: for which arm of a comparison it is declared, for people.
     """
 
     name: str
@@ -91,17 +90,3 @@ def in_order(goals: Sequence[Stage]) -> list[Stage]:
     for goal in goals:
         visit(goal, 0)
     return sorted(found.values(), key=lambda stage: (-distance[stage.recipe], bool(stage.arm)))
-
-
-def waves(ordered: Sequence[Stage], groups: Container[str]) -> list[list[Stage]]:
-    """The same stages, neighbors together that are of one of the groups and of which none reads another."""
-    found: list[list[Stage]] = []
-    for stage in ordered:
-        together = found[-1] if found else []
-        recipes = {other.recipe for other in together}
-        is_ready = not any(earlier.recipe in recipes for earlier in stage.before.values())
-        if together and stage.group in groups and stage.group == together[-1].group and is_ready:
-            together.append(stage)
-        else:
-            found.append([stage])
-    return found

@@ -1,16 +1,16 @@
 """Groups of stages, takeover and outages, by a virtual clock and mostly on a storage in memory."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
 
 from behaviorlm.errors import BehaviorLMError, DataError, StorageError
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages.attempts import Attempt, StageFolder, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
-from behaviorlm_ray.stages.running import StageCall, one_after_another, run_group
+from behaviorlm_ray.stages.running import StageCall, run_group
 from behaviorlm_ray.storage import Location
 from tests.platform.stages.simulation import MemoryStore, VirtualClock, host
 
@@ -58,24 +58,17 @@ def left(root: Location, name: str) -> list[str]:
 
 def test_a_group_runs_what_is_not_finished_and_returns_all_in_the_order_asked(root: Location) -> None:
     ran: list[str] = []
-    handed: list[int] = []
-
-    def execute(attempts: Sequence[Attempt]) -> Iterator[tuple[int, StageResult | BaseException]]:
-        handed.append(len(attempts))
-        for index in reversed(range(len(attempts))):
-            yield index, attempts[index]()
-
     body = partial(write, ran=ran)
     run_group(root, [call("b", body)])
     calls = [call("c", body), call("a", body), call("b", body), call("a", body)]
-    outputs = run_group(root, calls, execute)
+    outputs = run_group(root, calls)
     assert names(outputs) == ["c", "a", "b", "a"]
     assert [output.reused for output in outputs] == [False, False, True, False]
-    assert ran == ["b", "a", "c"] and handed == [2]
+    assert ran == ["b", "c", "a"]
     for output in outputs:
         assert storage.read_text(output.folder / "file") == output.folder.parents[1].name
-    assert all(output.reused for output in run_group(root, calls, execute))
-    assert ran == ["b", "a", "c"] and handed == [2, 0]
+    assert all(output.reused for output in run_group(root, calls))
+    assert ran == ["b", "c", "a"]
     assert left(root, "lease.json") == []
 
 
@@ -118,29 +111,6 @@ def test_an_interruption_ends_the_group_and_keeps_what_had_begun(
     assert left(store.root, "error.json") == ["b"]
     assert left(store.root, "lease.json") == []
     assert len(run_group(store.root, calls[::2], host=host(store.clock))) == 2
-
-
-def test_an_executor_that_dies_fails_what_it_had_begun(store: MemoryStore) -> None:
-    def execute(attempts: Sequence[Attempt]) -> Iterator[tuple[int, StageResult | BaseException]]:
-        results = [attempt() for attempt in attempts[:2]]
-        yield 1, results[1]
-        raise DataError("the workers are gone")
-
-    with pytest.raises(DataError, match="the workers are gone"):
-        run_group(store.root, [call("a"), call("b"), call("c")], execute, host=host(store.clock))
-    assert left(store.root, "manifest.json") == ["b"] and left(store.root, "error.json") == ["a"]
-    assert left(store.root, "lease.json") == []
-
-
-def test_an_executor_that_forgets_a_stage_is_told(store: MemoryStore) -> None:
-    with pytest.raises(RuntimeError, match="told of 1 of 2 stages"):
-        run_group(
-            store.root,
-            [call("a"), call("b")],
-            lambda attempts: one_after_another(attempts[:1]),
-            host=host(store.clock),
-        )
-    assert left(store.root, "manifest.json") == ["a"] and left(store.root, "lease.json") == []
 
 
 def lasting(clock: VirtualClock, seconds: float, ran: list[str]) -> Body:

@@ -1,6 +1,6 @@
 """Declared stages: their order, what is run, reused and planned, and what is looked at on the way."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from behaviorlm.errors import DataError
 from behaviorlm_ray import storage
-from behaviorlm_ray.stages.attempts import Attempt, StageFolder, StageResult
+from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.run_record import RunRecord, read_asked
 from behaviorlm_ray.stages.runner import Runner
-from behaviorlm_ray.stages.running import one_after_another
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage, in_order
 from behaviorlm_ray.storage import Location
 
@@ -134,24 +133,3 @@ def test_the_record_names_the_stages_that_were_asked_for(root: Location) -> None
     told = read_asked(root / "mine").stages
     assert [name.rpartition("-")[0] for name in told] == ["first", "middle", "short", "long", "last"]
     assert {output.folder.parents[1].name for output in runner.outputs.values()} == set(told)
-
-
-def test_stages_of_a_group_that_are_ready_together_go_to_its_executor_and_the_rest_one_by_one(
-    root: Location,
-) -> None:
-    handed: list[list[str]] = []
-
-    def execute(attempts: Sequence[Attempt]) -> Iterator[tuple[int, StageResult | BaseException]]:
-        handed.append(sorted(attempt.identity.name for attempt in attempts))
-        yield from reversed(list(one_after_another(attempts)))
-
-    ran: list[str] = []
-    first = declared("first", ran)
-    tuned = [declared(f"tune_{n}", ran, {"first": first}, group="tune") for n in range(3)]
-    after = declared("tune_after", ran, {"start": tuned[0]}, group="tune")
-    goal = declared("last", ran, {"after": after, **{f"i{n}": stage for n, stage in enumerate(tuned)}})
-    Runner(root, executors={"tune": execute}).run(goal)
-    assert handed == [["tune_0"], ["tune_1", "tune_2", "tune_after"]]
-    assert len(ran) == 6 and ran[-1] == "last"
-    Runner(root, executors={"tune": execute}).run(goal)
-    assert len(ran) == 6
