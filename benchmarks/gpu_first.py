@@ -2,7 +2,7 @@
 
 Sections, those of most worth first; each arm is written to the record when it is done, and one that fails is recorded
 with its error: environment and ceilings, equality with plain sequences, tuning and scoring at the shapes of 0.5B, 1.5B
-and 8B bases, where the time goes, the product's engines, and kinds of attention.
+and 8B bases, where the time goes, and the product's engines.
 
     python -m benchmarks.gpu_first [--minutes 8] [--out gpu.json] [--only equality tuning …] [--tiny]
 """
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -23,13 +23,12 @@ import torch
 
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS
 from behaviorlm_ray.costs.cards import peak_teraflops
-from benchmarks.gpu_attention import attention_rows
 from benchmarks.gpu_clock import Record, Row, copy_gigabytes, matrix_teraflops, summary
 from benchmarks.gpu_equality import scoring_equality, tuning_equality
 from benchmarks.gpu_profile import profiled_scoring, profiled_step
 from benchmarks.gpu_scoring import NORMALIZATIONS, measured_scoring
 from benchmarks.gpu_shapes import DrawnLog, Shape, drawn_log, drawn_model, shapes, with_adapter
-from benchmarks.gpu_tuning import TuningArm, measured_tuning, step_schedule
+from benchmarks.gpu_tuning import TuningArm, measured_tuning
 
 PACKAGES = ("torch", "transformers", "peft", "triton", "numpy", "pyarrow", "pydantic", "deepspeed")
 
@@ -102,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def exit_code(rows: Sequence[Row]) -> int:
-    """1 where something is not equal, an arm failed that should not, or none was measured."""
-    is_wrong = any(row.get("equal") is False or ("error" in row and not row.get("may_fail")) for row in rows)
+    """1 where something is not equal, an arm failed, or none was measured."""
+    is_wrong = any(row.get("equal") is False or "error" in row for row in rows)
     return int(is_wrong or all("error" in row or "skipped" in row for row in rows))
 
 
@@ -152,25 +151,17 @@ def tuning(look: Look) -> None:
     """Optimizer steps at each shape."""
     for name in look.shapes:
         tiny = [TuningArm(200, 2, checkpointing=name == "8B")]
-        _tune(look, "tuning", name, tiny if look.is_tiny else tuning_arms(name), 15)
+        _tune(look, "tuning", name, tiny if look.is_tiny else tuning_arms(name))
 
 
-def cudnn(look: Look) -> None:
-    """The same with cuDNN's attention, which plans anew for each shape."""
-    for name in [] if look.is_tiny else look.among("0.5B", "8B"):
-        arms = [replace(arm, cudnn=True) for arm in tuning_arms(name)[:1]]
-        _tune(look, "cudnn", name, arms, 15)
-        _score(look, "cudnn", name, scoring_sizes(name)[:1], {"cudnn": True})
-
-
-def _tune(look: Look, section: str, name: str, arms: Sequence[TuningArm], needed: float) -> None:
-    if look.record.left() < needed:
+def _tune(look: Look, section: str, name: str, arms: Sequence[TuningArm]) -> None:
+    if look.record.left() < 15:
         return look.record.add(section, {"shape": name, "skipped": "no time left"})
     shape = look.shapes[name]
     model = with_adapter(drawn_model(shape, look.device, look.dtype))
     for arm in arms:
         measure = partial(measured_tuning, model, look.log, arm, look.peaks, look.seconds(2.5))
-        look.record.attempt(section, {"shape": name, **arm.name()}, needed, measure)
+        look.record.attempt(section, {"shape": name, **arm.name()}, 15, measure)
 
 
 def scoring_sizes(shape: str) -> list[tuple[int, int, int]]:
@@ -185,39 +176,20 @@ def scoring_sizes(shape: str) -> list[tuple[int, int, int]]:
 def scoring(look: Look) -> None:
     """Label scores at each shape."""
     for name in look.shapes:
-        _score(look, "scoring", name, [(512, 128, 8)] if look.is_tiny else scoring_sizes(name), {})
-
-
-def _score(
-    look: Look, section: str, name: str, sizes: Sequence[tuple[int, int, int]], how: dict[str, bool]
-) -> None:
-    if look.record.left() < 15:
-        return look.record.add(section, {"shape": name, "skipped": "no time left"})
-    shape = look.shapes[name]
-    model = drawn_model(shape, look.device, look.dtype)
-    for size in sizes:
-        for normalization in NORMALIZATIONS:
-            arm = {
-                "shape": name,
-                "normalization": normalization,
-                "max_tokens": size[0],
-                "tree": size[1],
-            } | how
-            seconds = look.seconds(2.0)
-            measure = partial(
-                measured_scoring, model, look.log, normalization, size, look.peaks, seconds, **how
-            )
-            look.record.attempt(section, arm, 10, measure)
-
-
-def attention(look: Look) -> None:
-    """Kinds of attention on a pack, with the heads of the 0.5B and 8B shapes."""
-    for name in look.among("0.5B", "8B"):
-        config = look.shapes[name].config
-        heads = (config.num_attention_heads, config.num_key_value_heads)
-        arm = TuningArm(look.small(8192, 256), packs=1)
-        packs = step_schedule(look.log, arm).packs(0)
-        attention_rows(look.record, packs, (*heads, config.hidden_size // heads[0]), look.device)
+        if look.record.left() < 15:
+            return look.record.add("scoring", {"shape": name, "skipped": "no time left"})
+        model = drawn_model(look.shapes[name], look.device, look.dtype)
+        for size in [(512, 128, 8)] if look.is_tiny else scoring_sizes(name):
+            for normalization in NORMALIZATIONS:
+                arm = {
+                    "shape": name,
+                    "normalization": normalization,
+                    "max_tokens": size[0],
+                    "tree": size[1],
+                }
+                seconds = look.seconds(2.0)
+                measure = partial(measured_scoring, model, look.log, normalization, size, look.peaks, seconds)
+                look.record.attempt("scoring", arm, 10, measure)
 
 
 def profile(look: Look) -> None:
@@ -247,7 +219,7 @@ def engine(look: Look) -> None:
         kinds.append("deepspeed")
     for name in look.among("0.5B", "1.5B"):
         arms = [TuningArm(look.small(8192, 256), look.small(4, 2), engine=kind) for kind in kinds]
-        _tune(look, "engine", name, arms, 15)
+        _tune(look, "engine", name, arms)
 
 
 SECTIONS: dict[str, Callable[[Look], None]] = {
@@ -256,8 +228,6 @@ SECTIONS: dict[str, Callable[[Look], None]] = {
     "scoring": scoring,
     "profile": profile,
     "engine": engine,
-    "cudnn": cudnn,
-    "attention": attention,
 }
 """In the order of their worth."""
 
@@ -269,24 +239,17 @@ def table(record: Record) -> str:
         for row in rows:
             if section == "profile":
                 continue
-            keys = ("of", "shape", "kind", "mask", "layout", "normalization", "max_tokens", "tree", "engine")
+            keys = ("of", "shape", "normalization", "max_tokens", "tree", "engine")
             name = " ".join(str(row[key]) for key in keys if key in row)
-            ways = ("checkpointing", "cudnn")
-            name += "".join(f" {key}" for key in ways if row.get(key) is True)
+            name += " checkpointing" if row.get("checkpointing") is True else ""
             rate = row.get("samples_per_s") or row.get("prompts_per_s")
             note = row.get("error") or row.get("skipped") or ""
             if "equal" in row:
                 note = "equal" if row["equal"] else "NOT EQUAL"
-            if section == "attention" and "median_s" in row:
-                note = f"{1000 * row['median_s']:.2f} ms, error {max([0, *_errors(row)]):.1e}"
             cells = [_cell(rate, 9, ",.0f"), *(_cell(row.get(key), 6, ".3f") for key in ("mfu", "mfu_6p"))]
             cells += [_cell(row.get("of_ceiling"), 6, ".3f"), _cell(row.get("peak_gib"), 6, ".1f")]
             lines.append(f"{(section + ' ' + name)[:58]:58} {' '.join(cells)}  {note[:60]}")
     return "\n".join(lines)
-
-
-def _errors(row: Row) -> list[float]:
-    return [value for key, value in row.items() if key.startswith("error ")]
 
 
 def _cell(value: float | None, width: int, form: str) -> str:

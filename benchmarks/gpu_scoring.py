@@ -15,7 +15,7 @@ from behaviorlm.timelines.parts import write_prompts
 from behaviorlm.trees.token_tree import TreeWriter
 from benchmarks.gpu_clock import Row, forget_peak, peak_gib, rounds, spread
 from benchmarks.gpu_shapes import DrawnLog
-from benchmarks.gpu_tuning import attention_kinds, per_token_numel
+from benchmarks.gpu_tuning import per_token_numel
 
 Windows = list[np.ndarray]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -28,10 +28,9 @@ def measured_scoring(
     sizes: tuple[int, int, int],
     peaks: tuple[float | None, float],
     seconds: float = 4.0,
-    cudnn: bool = False,
 ) -> Row:
     """Speed of scoring, several trees at a time as a replica does. sizes: tokens at a time, of prompts in a tree, and
-    prompts in all. cudnn: its attention before all others.
+    prompts in all.
     """
     device = next(model.parameters()).device
     max_tokens, tree_tokens, prompts = sizes
@@ -53,11 +52,10 @@ def measured_scoring(
                 raise FloatingPointError("scores are not finite")
         work = Work(tokens, nodes, head_rows)
 
-    with attention_kinds(cudnn):
-        started = time.perf_counter()
-        run()
-        first = time.perf_counter() - started
-        taken = rounds(device, run, seconds, at_least=2)
+    started = time.perf_counter()
+    run()
+    first = time.perf_counter() - started
+    taken = rounds(device, run, seconds, at_least=2)
     median = float(np.median(taken))
     width = causal_lm(model).config.hidden_size
     operations = 2 * (per_token_numel(model) * work.tokens + width * work.head_rows)

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from behaviorlm.model.adapters import AdaptedModel
 from behaviorlm.model.attention_choice import choose_attention
@@ -35,16 +33,10 @@ class TuningArm:
     packs: int
     checkpointing: bool = False
     engine: str = "plain"
-    cudnn: bool = False
 
     def name(self) -> Row:
         """As it stands in the record."""
-        return {
-            "max_tokens": self.max_tokens,
-            "checkpointing": self.checkpointing,
-            "engine": self.engine,
-            "cudnn": self.cudnn,
-        }
+        return {"max_tokens": self.max_tokens, "checkpointing": self.checkpointing, "engine": self.engine}
 
 
 def measured_tuning(
@@ -74,11 +66,10 @@ def measured_tuning(
             plain_steps(tree_model) if arm.engine == "plain" else engine_steps(tree_model, device, arm.engine)
         )
         started = time.perf_counter()
-        with attention_kinds(arm.cudnn):
-            step(packs)
-            wait(device)
-            first = time.perf_counter() - started
-            taken = rounds(device, lambda: step(packs), seconds)
+        step(packs)
+        wait(device)
+        first = time.perf_counter() - started
+        taken = rounds(device, lambda: step(packs), seconds)
     finally:
         if arm.checkpointing:
             _checkpointing(inner, "disable")()
@@ -127,15 +118,6 @@ def per_token_numel(model: nn.Module) -> int:
         for parameter in model.parameters()
         if parameter.dim() == 2 and parameter is not head and id(parameter) not in tables
     )
-
-
-def attention_kinds(cudnn: bool) -> AbstractContextManager[None]:
-    """Attention with cuDNN's kernel before all others, or as the product leaves it."""
-    if not cudnn:
-        return nullcontext()
-    kinds = [SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    torch.backends.cuda.enable_cudnn_sdp(True)
-    return sdpa_kernel(kinds, set_priority=True)
 
 
 def plain_steps(model: TreeModel) -> Step:

@@ -52,7 +52,6 @@ def test_an_arm_that_fails_is_recorded_and_so_is_one_without_time(tmp_path: Path
     ("rows", "code"),
     [
         ([{"median_s": 1.0}, {"skipped": "no time left"}], 0),
-        ([{"median_s": 1.0}, {"error": "no kernel", "may_fail": True}], 0),
         ([{"median_s": 1.0}, {"error": "out of memory"}], 1),
         ([{"median_s": 1.0}, {"equal": False}], 1),
         ([{"skipped": "no time left"}], 1),
