@@ -33,6 +33,7 @@ from behaviorlm.metrics.outcomes import outcomes
 from behaviorlm.opponents.budget import NetworkBudget
 from behaviorlm.opponents.fitting import fit_network
 from behaviorlm.opponents.networks import NetworkName
+from behaviorlm_ray.console.tables import interval_text
 
 MODELS: dict[NetworkName, str] = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}
 """Ours, and what RecBole calls it."""
@@ -225,17 +226,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = " ".join(["python -m benchmarks.bench_opponents", *(arguments or sys.argv[1:])])
     found = {"command": command, "commit": options.commit, **run(options)}
     for name, of in found["metrics"].items():
-        print(f"{name:20}", *(f"{what} {_cell(value)}" for what, value in of.items()), sep="  ")
+        print(f"{name:20}", *(f"{what} {interval_text(value)}" for what, value in of.items()), sep="  ")
     for name, of in found["ours_less_recbole"].items():
-        print(f"{name} less RecBole's:", *(f"{what} {_cell(value)}" for what, value in of.items()), sep="  ")
+        print(
+            f"{name} less RecBole's:",
+            *(f"{what} {interval_text(value)}" for what, value in of.items()),
+            sep="  ",
+        )
     if options.write:
         options.write.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
-
-
-def _cell(of: dict[str, Any]) -> str:
-    numbers = [of[name] for name in ("value", "low", "high")]
-    return "–" if None in numbers else "{:.3f} [{:.3f}, {:.3f}]".format(*numbers)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from behaviorlm_lab.paper.drawn import HIGH, LOW, Row
+from behaviorlm_ray.console.tables import interval_text
 
 MOST_LISTED = 3
 """Names of those who are level with the first; of more it is told how many."""
@@ -39,10 +40,8 @@ def overlap(one: Row, other: Row, name: str) -> bool:
 
 def interval(row: Row, name: str) -> str:
     """A value and its bounds."""
-    value, low, high = row[name], row[f"{name}{LOW}"], row[f"{name}{HIGH}"]
-    if value is None:
-        return "not known"
-    return f"{value:.3f}" + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
+    measured = {"value": row[name], "low": row[f"{name}{LOW}"], "high": row[f"{name}{HIGH}"]}
+    return interval_text(measured, "not known")
 
 
 def sorted_by_sign(rows: Iterable[Row], name: str, by: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from behaviorlm_lab.study.intervals import MISSING, estimate, markdown
+from behaviorlm_lab.study.intervals import MISSING, estimate
 from behaviorlm_lab.study.roles import CONTRASTS, Contrast
+from behaviorlm_ray.console.tables import markdown
 
 Record = Mapping[str, Any]
 

@@ -39,17 +39,3 @@ def mean(values: Iterable[float | None], missing: str = MISSING, digits: int = 3
         return missing
     shown = f"{np.mean(known):.{digits}f}"
     return shown if len(known) == len(all_values) else f"{shown} ({len(known)} of {len(all_values)} seeds)"
-
-
-def less(first: Sequence[float | None], second: Sequence[float | None]) -> list[float | None]:
-    """First minus second, seed by seed; None where one is missing."""
-    return [
-        None if one is None or other is None else one - other
-        for one, other in zip(first, second, strict=True)
-    ]
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table."""
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]

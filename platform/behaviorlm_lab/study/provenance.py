@@ -8,6 +8,7 @@ from behaviorlm.errors import ConfigError
 from behaviorlm_lab.study.settings import SEEDED, StudySettings
 from behaviorlm_ray.pipeline import conversations, evaluate, predict, prepare, reference, score, select, tune
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.report.provenance import PLACES
 from behaviorlm_ray.stages.manifests import package_versions
 
 Record = Mapping[str, Any]
@@ -81,7 +82,7 @@ def _compare(name: str, made: dict[str, Any], other_name: str, other: dict[str, 
 def _resolved(settings: RunSettings) -> dict[str, Any]:
     """Dotted keys; nothing about where files lie, how widely work runs, or which seed it is."""
     data = settings.model_dump(mode="json")
-    for key in ("name", "storage", "execution", "tracking"):
+    for key in PLACES:
         del data[key]
     del data["events"]["paths"], data["model"]["base"], data["evaluation"]["cloze"]
     for source in data["auxiliary"]:

@@ -20,6 +20,7 @@ from behaviorlm_ray import storage
 from behaviorlm_ray.pipeline.evaluate import DETAILS, RESULTS, evaluate
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import Run
+from behaviorlm_ray.report.provenance import rounded
 from behaviorlm_ray.stages.runner import Runner
 from behaviorlm_ray.storage import Location
 
@@ -97,7 +98,7 @@ def write_record(folder: Path, cell: Cell, record: Record) -> Path:
     """Write it, a line for each of its keys, what was measured to five digits. Returns its path."""
     path = record_path(folder, cell)
     lines = [
-        f"{json.dumps(key)}: {json.dumps(value if key == 'made' else _rounded(value))}"
+        f"{json.dumps(key)}: {json.dumps(value if key == 'made' else rounded(value))}"
         for key, value in record.items()
     ]
     storage.write_replacing(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
@@ -145,15 +146,6 @@ def _record(path: Path) -> Record:
 
 def _few(k: str) -> float:
     return float(k) if k.isdigit() else np.inf
-
-
-def _rounded(value: Any) -> Any:
-    """Floats to five digits after the point, in nested lists and mappings."""
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return round(value, 5) if isinstance(value, float) else value
 
 
 def _read(place: Location) -> Any:

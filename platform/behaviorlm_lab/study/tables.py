@@ -26,11 +26,12 @@ from behaviorlm.scoring.model_names import (
 )
 from behaviorlm_lab.study.contrasts import contrast_table
 from behaviorlm_lab.study.curve import curve
-from behaviorlm_lab.study.intervals import estimate, markdown, mean
+from behaviorlm_lab.study.intervals import estimate, mean
 from behaviorlm_lab.study.provenance import changed_since
 from behaviorlm_lab.study.records import kind_of, read_records
 from behaviorlm_lab.study.roles import USER_AND_CLOCK, arm_of
 from behaviorlm_lab.study.settings import SEARCHED
+from behaviorlm_ray.console.tables import markdown
 
 Record = Mapping[str, Any]
 

@@ -1,6 +1,6 @@
-"""Tables for people: columns of one width, ages and sizes in words."""
+"""Tables for people: on terminals and in Markdown; measured values, ages and sizes in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -10,6 +10,20 @@ def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in rows
     ]
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown whose first column is of words, and the others of numbers."""
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def interval_text(measured: Mapping[str, float | None], missing: str = "–") -> str:
+    """`0.412 [0.398, 0.427]` of "value", "low" and "high"; the value alone where bounds are missing."""
+    value, low, high = (measured.get(name) for name in ("value", "low", "high"))
+    if value is None:
+        return missing
+    return f"{value:.3f}" + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
 
 
 def age_text(moment: float | None, now: float) -> str:

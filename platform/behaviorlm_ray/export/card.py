@@ -11,6 +11,7 @@ from behaviorlm.predictor.artifact import Artifact
 from behaviorlm.predictor.rules import rule_in_words
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.model_names import arm_of, split_model_name
+from behaviorlm_ray.console.tables import interval_text, markdown
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.export.choice import Chosen, Told
 from behaviorlm_ray.export.finished_run import FinishedRun
@@ -123,8 +124,6 @@ def _text(artifact: Artifact, run: FinishedRun, chosen: Chosen, compared: Sequen
 
 def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
     """A row for it, and one for each predictor by counting of the run."""
-    yield f"| predictor | {' | '.join(f'{group} {metric}' for group, metric in SHOWN)} |"
-    yield f"|---|{'---:|' * len(SHOWN)}"
     rows = {f"**{_plain(artifact.origin.predictor)}, as exported**": artifact.metrics}
     arms = set(run.arms)
     rows |= {
@@ -132,8 +131,10 @@ def _results(artifact: Artifact, run: FinishedRun) -> Iterator[str]:
         for name, found in run.results["models"].items()
         if arm_of(split_model_name(name).predictor) not in arms
     }
-    for name, found in rows.items():
-        yield f"| {name} | {' | '.join(_cell(found, group, metric) for group, metric in SHOWN)} |"
+    yield from markdown(
+        ["predictor", *(f"{group} {metric}" for group, metric in SHOWN)],
+        [[name, *(_cell(found, *of) for of in SHOWN)] for name, found in rows.items()],
+    )
     samples = run.results["samples"]
     yield ""
     yield f"{samples['all']} samples of {samples['groups']} groups; 95 % intervals over groups."
@@ -145,9 +146,7 @@ def _sureness(artifact: Artifact) -> Iterator[str]:
         yield "Probabilities are the predictor's own: validation has too few samples of a group to calibrate them."
     else:
         yield "Probabilities were calibrated on validation. Expected calibration error on the test part:"
-        yield from ("", "| group | before | after |", "|---|---:|---:|")
-        for group, before, after in errors:
-            yield f"| {group} | {before} | {after} |"
+        yield from ("", *markdown(("group", "before", "after"), errors))
     yield ""
     if not artifact.thresholds:
         yield "There were no validation samples to tell."
@@ -202,11 +201,7 @@ def _license(artifact: Artifact) -> Iterator[str]:
 
 
 def _cell(found: Mapping[str, Any], group: str, metric: str) -> str:
-    of = found.get(group, {}).get(metric)
-    if of is None or of["value"] is None:
-        return ""
-    low, high = of.get("low"), of.get("high")
-    return f"{of['value']:.3f}" + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
+    return interval_text(found.get(group, {}).get(metric) or {}, "")
 
 
 def _value(found: Mapping[str, Any], group: str, metric: str) -> float | None:

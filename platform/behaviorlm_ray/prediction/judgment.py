@@ -7,6 +7,7 @@ from typing import Literal
 import pyarrow as pa
 
 from behaviorlm.predictor.artifact import Intervals
+from behaviorlm_ray.console.tables import interval_text
 from behaviorlm_ray.prediction.drift import Drift
 from behaviorlm_ray.prediction.settings import Limits
 
@@ -61,7 +62,7 @@ def _accuracy(group: str, metrics: Intervals, exported: Intervals, limits: Limit
     now, before = metrics[group]["accuracy"], exported.get(group, {}).get("accuracy", {}).get("value")
     if now["value"] is None:
         return Figure(f"{group} accuracy: no target")
-    words = f"{group} accuracy {_interval(now)}"
+    words = f"{group} accuracy {interval_text(now)}"
     if before is None:
         return Figure(f"{words}; the artifact tells none to compare it with")
     words += f", {before:.3f} when exported (allowed loss {limits.accuracy_loss:g})"
@@ -99,19 +100,12 @@ def _drift(found: Drift, limits: Limits) -> Iterator[Figure]:
 def _calibration(metrics: Intervals, exported: Intervals, limits: Limits) -> Figure:
     now = metrics["all"]["expected_calibration_error"]
     before = exported.get("all", {}).get("expected_calibration_error", {}).get("value")
-    words = f"expected calibration error {_interval(now)}"
+    words = f"expected calibration error {interval_text(now, 'not known')}"
     if before is not None:
         words += f", {before:.3f} when exported"
     low = now["low"] if now["low"] is not None else now["value"]
     is_off = low is not None and low > limits.calibration_error
     return Figure(f"{words} (limit {limits.calibration_error:g})", "recalibrate" if is_off else None)
-
-
-def _interval(found: dict[str, float | None]) -> str:
-    value, low, high = found["value"], found["low"], found["high"]
-    if value is None:
-        return "not known"
-    return f"{value:.3f}" + ("" if low is None or high is None else f" [{low:.3f}, {high:.3f}]")
 
 
 def _reliability(bins: pa.Table) -> list[str]:

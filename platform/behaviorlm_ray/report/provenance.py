@@ -67,7 +67,7 @@ def record_of(place: Location, data: ReportData, command: str) -> dict[str, Any]
         "config": _without_places(config),
     }
     results: dict[str, Any] = json.loads(storage.read_text(place / RESULTS))
-    return {MADE: made, **_rounded(results)}
+    return {MADE: made, **rounded(results)}
 
 
 def record_text(record: Mapping[str, Any]) -> str:
@@ -99,11 +99,12 @@ def _without_places(value: Any) -> Any:
     )
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Floats to so many digits after the point, in nested lists and mappings."""
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return round(value, DIGITS) if isinstance(value, float) else value
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm.scoring.model_names import DECISION_RULES, split_model_name
-from behaviorlm_ray.console.tables import table_lines
+from behaviorlm_ray.console.tables import interval_text, markdown, table_lines
 from behaviorlm_ray.evaluation.recommendation import Option, best
 
 COLUMNS = (
@@ -37,19 +37,18 @@ def results_table(results: Mapping[str, Any]) -> list[str]:
     expected = results.get("in_expectation")
     titles = ["model", *(title for title, *_ in COLUMNS), *(["conversation loss"] if retention else [])]
     titles += ["anchor, expected", "tail, expected"] if expected else []
-    lines = ["| " + " | ".join(titles) + " |", "|---" + "|---:" * (len(titles) - 1) + "|"]
+    rows = []
     for name, groups in results["models"].items():
         cells = [_cell(groups[group][metric], wide) for _, group, metric, wide in COLUMNS]
         if retention:
             cells.append(f"{retention[name]:.2f}" if name in retention else "")
         if expected:
             cells += _expected_cells(expected["models"].get(name, {}))
-        lines.append("| " + " | ".join([name, *cells]) + " |")
+        rows.append([name, *cells])
     if expected:
         bounds = _expected_cells(expected["bound"])
-        row = ["**bound**", *([""] * (len(titles) - 1 - len(bounds))), *bounds]
-        lines.append("| " + " | ".join(row) + " |")
-        lines += ["", EXPECTED]
+        rows.append(["**bound**", *([""] * (len(titles) - 1 - len(bounds))), *bounds])
+    lines = [*markdown(titles, rows), *(["", EXPECTED] if expected else [])]
     if results.get("ceiling"):
         best = ", ".join(f"{group} {value:.3f}" for group, value in results["ceiling"].items())
         lines += ["", f"Ceiling of accuracy, each group's own, expected under the truth: {best}"]
@@ -96,12 +95,7 @@ def _losses(retention: Mapping[str, Any]) -> list[tuple[str, dict[str, float]]]:
 
 
 def _cell(measured: Mapping[str, float | None], with_interval: bool) -> str:
-    value, low, high = measured["value"], measured["low"], measured["high"]
-    if value is None:
-        return "–"
-    if not with_interval or low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return interval_text(measured if with_interval else {"value": measured["value"]})
 
 
 if __name__ == "__main__":

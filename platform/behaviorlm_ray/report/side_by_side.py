@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from behaviorlm.errors import ConfigError
 from behaviorlm_ray import storage
-from behaviorlm_ray.console.tables import table_lines
+from behaviorlm_ray.console.tables import interval_text, table_lines
 from behaviorlm_ray.report.content import Interval, ReportData
 from behaviorlm_ray.report.document import filled
 from behaviorlm_ray.report.drawing import INKS, figure, labels, script, tooltip, values
@@ -108,7 +108,7 @@ def table(runs: Sequence[ComparedRun]) -> list[str]:
             [
                 run.named,
                 "none" if best is None else best.model,
-                *(_cell(None if best is None else of(best)) for of in _ENDS),
+                *(interval_text({} if best is None else vars(of(best))) for of in _ENDS),
                 "none" if counting is None else counting.model,
                 *(measured(None if counting is None else of(counting).value) for of in _ENDS),
                 count(run.data.results.samples.get("all")),
@@ -154,13 +154,6 @@ def _grouped(kinds: dict[str, list[str]]) -> str:
     return "; ".join(", ".join(names) for names in kinds.values())
 
 
-def _cell(of: Interval | None) -> str:
-    if of is None or of.value is None:
-        return "–"
-    bounds = "" if of.low is None or of.high is None else f" [{of.low:.3f}, {of.high:.3f}]"
-    return f"{of.value:.3f}{bounds}"
-
-
 def _flat(settings: Any, key: str = "") -> dict[str, str]:
     """Every setting by its whole key, as it is named on a command line."""
     inner: Iterable[tuple[Any, Any]] = []
@@ -187,7 +180,7 @@ def _figure(runs: Sequence[ComparedRun], which: str, title: str) -> Markup | Non
             "value": of.value,
             "low": of.value if of.low is None else of.low,
             "high": of.value if of.high is None else of.high,
-            "shown": _cell(of),
+            "shown": interval_text(vars(of)),
         }
         for order, (run, label) in enumerate(zip(runs, labels([run.named for run in runs], 30), strict=True))
         for series, shown in (("recommended", run.forms.recommended), ("best counting", run.forms.counting))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from behaviorlm.scoring.model_names import WITH_COUNTS, arm_of, model_name, split_model_name
+from behaviorlm_ray.console.tables import interval_text
 from behaviorlm_ray.evaluation.comparison import PRIMARY
 from behaviorlm_ray.evaluation.samples import WITHOUT_VALIDATION
 
@@ -68,15 +69,8 @@ def _kind(results: Mapping[str, Any], name: str) -> str:
 
 def _endpoint(results: Mapping[str, Any], name: str) -> str:
     values = [results["models"][name][group][metric] for group, metric in PRIMARY]
-    told = [
-        "none" if found["value"] is None else f"{found['value']:.3f}{_interval(found)}" for found in values
-    ]
+    told = [interval_text(found, "none") for found in values]
     return f"anchor accuracy {told[0]}, tail macro recall {told[1]}"
-
-
-def _interval(found: Mapping[str, float | None]) -> str:
-    low, high = found["low"], found["high"]
-    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
 
 
 def _mean(results: Mapping[str, Any], name: str) -> float | None:

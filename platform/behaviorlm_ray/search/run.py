@@ -10,6 +10,7 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.report.provenance import PLACES
 from behaviorlm_ray.report.results import WrittenReport
 from behaviorlm_ray.search.cost import StageCosts
 from behaviorlm_ray.search.decisions import Outcome
@@ -157,11 +158,7 @@ def _identity(settings: SearchSettings, run: Mapping[str, Any], inputs: Mapping[
     """What makes it the same search, to be gone on with: not how widely it runs, nor its budget."""
     wanted = settings.model_dump(mode="json", include={"space", "algorithm", "scheduler", "objective"}) | {
         "order": list(settings.space),
-        "run": {
-            key: value
-            for key, value in run.items()
-            if key not in ("name", "storage", "execution", "tracking")
-        },
+        "run": {key: value for key, value in run.items() if key not in PLACES},
     }
     return fingerprint("search", 1, wanted, inputs)
 
