@@ -25,6 +25,7 @@ from behaviorlm.model.base_model import load_model
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
 from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm_ray.cluster.connection import connect
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.pipeline.input_checks import check_inputs
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.run import open_run
@@ -37,7 +38,8 @@ from behaviorlm_ray.preparation.prepared_log import (
     limit_rows,
     rows_of_split,
 )
-from behaviorlm_ray.tuning.config import TuningConfig, learning_rate
+from behaviorlm_ray.tuning.config import learning_rate
+from behaviorlm_ray.tuning.training_rows import batching_of
 
 CONFIGS = ("jobs/configs/smartthings_us.yaml", "jobs/configs/kypo_shell.yaml")
 
@@ -52,9 +54,7 @@ class Tuned:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison on each log. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("configs", nargs="*", default=list(CONFIGS), help="configurations of runs")
     parser.add_argument(
         "--caps", type=int, nargs="+", default=[1, 2, 4, 8], help="caps to compare; 1 is needed"
@@ -164,13 +164,12 @@ def _tune(
     torch.manual_seed(seed)
     log = _log(settings)
     rows = timelines_of(log, rows_of_split(log, "train"), samples, seed)
-    config = settings.one_stage.model_copy(
-        update={"seed": seed, "epochs": epochs, "max_samples_per_timeline_per_step": cap}
-    )
+    asked = {"seed": seed, "epochs": epochs, "max_steps": None, "max_samples_per_timeline_per_step": cap}
+    config = settings.one_stage.model_copy(update=asked)
     model = load_model(settings.model).requires_grad_(True)
     tree_model = TreeModel(model, choose_attention(model))
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
-    schedule = StepSchedule(log.parts, rows, log.prompt, [], _batching(config))
+    schedule = StepSchedule(log.parts, rows, log.prompt, [], batching_of(config))
     tokens = 0
     for step in range(len(schedule)):
         optimizer.param_groups[0]["lr"] = learning_rate(step, len(schedule), config)
@@ -180,19 +179,8 @@ def _tune(
             tokens += len(pack)
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
-    once = _batching(config.model_copy(update={"epochs": 1.0}))
+    once = batching_of(config.model_copy(update={"epochs": 1.0}))
     return Tuned(_validation_losses(log, tree_model, held_out, once), tokens)
-
-
-def _batching(config: TuningConfig) -> Batching:
-    return Batching(
-        config.samples_per_step,
-        config.max_samples_per_timeline_per_step,
-        config.max_tokens,
-        config.epochs,
-        None,
-        config.seed,
-    )
 
 
 @torch.no_grad()

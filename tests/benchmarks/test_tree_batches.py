@@ -6,13 +6,14 @@ import pytest
 from behaviorlm.training.chunks import Chunk, chunks_of
 from behaviorlm.training.schedule import schedule_samples
 from behaviorlm_ray.tuning.config import TuningConfig
-from benchmarks.bench_tree_batches import _batching, interval, main
+from behaviorlm_ray.tuning.training_rows import batching_of
+from benchmarks.bench_tree_batches import interval, main
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 5), (2.0, 10), (2.4, 12)])
 def test_the_epochs_and_the_samples_of_a_step_are_those_asked_for(epochs: float, steps: int) -> None:
     config = TuningConfig(epochs=epochs, samples_per_step=8, max_samples_per_timeline_per_step=3, seed=4)
-    batching = _batching(config)
+    batching = batching_of(config)
     assert (batching.max_samples_per_timeline_per_step, batching.seed) == (3, 4)
     schedule = schedule_samples(
         chunks_of([Chunk(0, (0, first), np.arange(first, first + 2)) for first in range(0, 40, 2)]),

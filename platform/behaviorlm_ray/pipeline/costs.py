@@ -16,7 +16,6 @@ from behaviorlm.scoring.config import Normalization
 from behaviorlm.selection.quotas import quotas
 from behaviorlm.timelines.parts import Window, labels_with_terminator, part_of_table, tokens_of_labels
 from behaviorlm.training.balance import shown_counts
-from behaviorlm.training.packs import Batching
 from behaviorlm.training.schedule import steps_per_epoch
 from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.label_trie import UNCUT
@@ -56,6 +55,7 @@ from behaviorlm_ray.pipeline.tuning_plan import TuningPlan
 from behaviorlm_ray.preparation.first_rows import FirstRows
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, count, counts_of, rows_of_split
 from behaviorlm_ray.stages.stage import Stage
+from behaviorlm_ray.tuning.training_rows import batching_of
 
 if TYPE_CHECKING:
     from behaviorlm_ray.pipeline.run import Run
@@ -166,18 +166,10 @@ def tuning_cost(run: "Run", tuning: TuningPlan, sample: LogSample) -> StageCost:
     samples = float(shown.sum() if settings.loss.oversample else wanted.sum())
     samples *= 1.0 if tuning.half is None else 0.5
     ratios = {each.name: each.ratio for each in settings.auxiliary if each.ratio > 0 and tuning.mixed}
-    batching = Batching(
-        config.samples_per_step,
-        config.max_samples_per_timeline_per_step,
-        config.max_tokens,
-        config.epochs,
-        config.max_steps,
-        config.seed,
-    )
     rows = thinned(sample, wanted)
     if not count(rows):
         return StageCost(told=["there is no sample to tune on"])
-    found = tuning_work(sample, rows, batching, ratios)
+    found = tuning_work(sample, rows, batching_of(config), ratios)
     held, kept_rows = _held(tuning, sample)
     labels = len(tokens_of_labels(sample.prompt)) if settings.loss.tokens != "all" else None
     steps = tuning.steps(round(samples))

@@ -12,7 +12,7 @@ from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.timelines.parts import Int64
 from behaviorlm.training.balance import Balance, class_weights, rows_again, shown_counts
 from behaviorlm.training.config import LossConfig
-from behaviorlm.training.packs import AuxiliaryConversations, Batching, StepSchedule
+from behaviorlm.training.packs import AuxiliaryConversations, StepSchedule
 from behaviorlm.training.stored_schedule import StoredSchedule
 from behaviorlm_ray import storage
 from behaviorlm_ray.preparation.conversation_files import read_encoded
@@ -20,7 +20,7 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows, cou
 from behaviorlm_ray.storage import Location
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.tail_source import TailSource
-from behaviorlm_ray.tuning.training_rows import TrainingSamples, training_rows
+from behaviorlm_ray.tuning.training_rows import TrainingSamples, batching_of, training_rows
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,6 @@ class ScheduleSource:
         return Balance(again=rows_again(self.log.parts, rows, shown, self.config.seed))
 
     def _opened(self, rows: SampleRows | StoredSchedule, balance: Balance | None) -> StepSchedule:
-        config = self.config
         return StepSchedule(
             self.log.parts,
             rows,
@@ -86,14 +85,7 @@ class ScheduleSource:
                 )
                 for source in self.auxiliary
             ],
-            Batching(
-                config.samples_per_step,
-                config.max_samples_per_timeline_per_step,
-                config.max_tokens,
-                config.epochs,
-                config.max_steps,
-                config.seed,
-            ),
+            batching_of(self.config),
             None if self.tail is None else self.tail.reference(),
             balance,
         )

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from behaviorlm.files.data_only import data_only
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.timelines.sample_ids import id_octets, id_words, uniform_keys
+from behaviorlm.training.packs import Batching
 from behaviorlm.trees.closed_trie import ClosedTrie, build_closed_trie
 from behaviorlm.trees.label_trie import UNCUT
 from behaviorlm_ray import storage
@@ -20,12 +21,24 @@ from behaviorlm_ray.preparation.prepared_log import (
     rows_of_split,
 )
 from behaviorlm_ray.storage import Location
-from behaviorlm_ray.tuning.config import KeepTail
+from behaviorlm_ray.tuning.config import KeepTail, TuningConfig
 
 TrainingSamples = Literal["all", "anchors", "selected"]
 
 _SALT = 0x7A11
 """Sets this draw apart from a random selection and from halves with the same seed."""
+
+
+def batching_of(config: TuningConfig) -> Batching:
+    """How a tuning cuts its samples into steps and packs."""
+    return Batching(
+        config.samples_per_step,
+        config.max_samples_per_timeline_per_step,
+        config.max_tokens,
+        config.epochs,
+        config.max_steps,
+        config.seed,
+    )
 
 
 def held_rows(log: PreparedLog, keep: KeepTail) -> SampleRows:
