@@ -41,6 +41,7 @@ from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import LabelScorer, PromptWriter, label_scorer
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.export.exporting import apart
 from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import TuningEngine, prepare_process, start_engine
@@ -60,9 +61,7 @@ ALONE = 8
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was measured. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("--log", default=WORLD, help="a CSV file and its column (default: the world's log)")
     parser.add_argument("--widths", action="store_true", help="layers of several widths in place of a model")
     parser.add_argument("--base", type=Path, default=EMBEDDED, help="folder of a model")

@@ -36,6 +36,7 @@ import psutil
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
 from behaviorlm.prompts.config import PromptConfig
+from behaviorlm_ray.console.command_line import option_parser
 from benchmarks.records import ROUNDS, Record, Turns, add_write, product_teraflops, record, write
 from benchmarks.served_model import bodies, write_default
 
@@ -47,9 +48,7 @@ TOLERANCE = 1e-5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print. Returns the exit status: 1 where an answer differs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("--model", type=Path, help="an artifact (default: the embedded base, untuned)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=4.0, help="of load in each turn")

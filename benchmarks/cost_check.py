@@ -7,27 +7,25 @@ Told is from the log's first rows, as a plan tells it before anything ran. Token
 seconds those of steps, told by the operations a second of the first tuning.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.console.config_files import load_config
 from behaviorlm_ray.pipeline.costs import sample_of_first_rows
 from behaviorlm_ray.pipeline.evaluate import evaluate
+from behaviorlm_ray.pipeline.planning import first_rows_of
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings, with_absolute_paths
-from behaviorlm_ray.preparation.first_rows import read_first_rows
 from behaviorlm_ray.stages.stage import in_order
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("--config", required=True)
     parser.add_argument("--write", type=Path)
     asked, rest = parser.parse_known_args(arguments)
@@ -45,11 +43,8 @@ def compared(settings: RunSettings) -> list[dict[str, Any]]:
     run = open_run(settings)
     runner, goal = run.runner(), evaluate(run)
     runner.plan(goal)
-    first = read_first_rows(
-        run.inputs.source, settings.split, settings.prompt.min_history, settings.vocabulary
-    )
     sample = sample_of_first_rows(
-        first, settings, {one.source.name: one.tokens for one in run.inputs.first_conversations}
+        first_rows_of(run), settings, {one.source.name: one.tokens for one in run.inputs.first_conversations}
     )
     if sample is None:
         sys.exit("the log has more rows than a plan looks at")

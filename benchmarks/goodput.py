@@ -26,6 +26,7 @@ from typing import Any
 
 import psutil
 
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.stages.run_record import PROGRESS_FILE
 
 ROOT = Path(__file__).parents[1]
@@ -60,11 +61,7 @@ class Watch:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it and print a record."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.goodput",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = option_parser(__doc__, "python -m benchmarks.goodput")
     parser.add_argument("--every", type=float, default=300.0, help="seconds between kills")
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--workers", type=int, default=2)

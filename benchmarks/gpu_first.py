@@ -7,7 +7,6 @@ and 8B bases, where the time goes, and the product's engines.
     python -m benchmarks.gpu_first [--minutes 8] [--out gpu.json] [--only equality tuning …] [--tiny]
 """
 
-import argparse
 import importlib.metadata
 import importlib.util
 import platform
@@ -22,6 +21,7 @@ from pathlib import Path
 import torch
 
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.costs.cards import peak_teraflops
 from benchmarks.gpu_clock import Record, Row, copy_gigabytes, matrix_teraflops, summary
 from benchmarks.gpu_equality import scoring_equality, tuning_equality
@@ -70,9 +70,7 @@ class Look:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sections and print a table. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("--minutes", type=float, default=8.0, help="when no further arm is started")
     parser.add_argument("--out", type=Path, help="where the record goes, JSON")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), help="sections to run, in this order")

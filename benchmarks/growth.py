@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from behaviorlm_ray.console.command_line import option_parser
 from benchmarks.growth_log import write_log
 
 MEBI = 2**20
@@ -47,9 +48,7 @@ BASE = Path(__file__).parents[1] / "behaviorlm" / "assets" / "base"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--events", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--steps", nargs="+", choices=list(STEPS), default=list(STEPS))

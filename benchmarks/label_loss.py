@@ -8,7 +8,6 @@ medians and the median of the rounds' ratios with their range. With one way alon
         [--samples 16] [--history-tokens 100] [--rounds 5] [--dtype bfloat16] [--full-tuning] [--tokens all labels]
 """
 
-import argparse
 import resource
 import statistics
 import sys
@@ -26,6 +25,7 @@ from behaviorlm.model.base_model import load_model
 from behaviorlm.model.config import ModelConfig
 from behaviorlm.model.tree_model import PackTensors, TreeModel, pack_tensors
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
+from behaviorlm_ray.console.command_line import option_parser
 from benchmarks.bench_label_scoring import EMBEDDED, encoded, names_of
 
 WAYS = ("all", "labels")
@@ -33,9 +33,7 @@ WAYS = ("all", "labels")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print what was measured. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("--log", action="append", required=True, help="a CSV file and its column")
     parser.add_argument("--base", type=Path, default=EMBEDDED, help="folder of a model")
     parser.add_argument("--labels", type=int, help="how many names (default: all)")

@@ -8,7 +8,6 @@ are trie less full, with 95 % intervals from resamples of whole groups, paired.
     python -m benchmarks.normalizations table docs/study/normalizations.json
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.metrics import paired_difference, percentile_intervals, resample
 from behaviorlm.metrics.outcomes import Outcomes
+from behaviorlm_ray.console.command_line import option_parser
 
 Float64 = NDArray[np.float64]
 MODELS = ("untuned", "one_stage")
@@ -168,9 +168,7 @@ def _signed(found: dict[str, float | None]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("what", choices=("record", "table"))
     parser.add_argument("given", nargs="+", type=Path, help="folders of runs, or a file of records")
     parser.add_argument("--write", type=Path, help="the file of records; those of the same runs are replaced")

@@ -10,7 +10,6 @@ over such a link. With `--ways down` the object is put there without the link. -
 well, tried again as a whole up to five times.
 """
 
-import argparse
 import hashlib
 import json
 import logging
@@ -32,6 +31,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.storage import S3Location
 from cluster.chaos.link import Faults, Link, bad_link
 
@@ -43,11 +43,7 @@ START_SECONDS = 30.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it. Returns the exit code: 1 if a ratio of ours is above 1.1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.object_transfers",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = option_parser(__doc__, "python -m benchmarks.object_transfers")
     parser.add_argument("--mib", type=int, default=300)
     parser.add_argument("--ways", nargs="+", choices=["up", "down"], default=["up", "down"])
     parser.add_argument("--server", choices=["moto", "rclone"], default="moto")

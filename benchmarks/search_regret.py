@@ -7,7 +7,6 @@ both. Counted in tokens, not timed. It is not one of `make bench`: it tunes ever
 search costs more, or its winner is worse, than --max-share and --max-regret allow.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from scipy.stats import spearmanr
 from behaviorlm.config import read_settings, validate_settings
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm_ray.cluster.connection import connected
+from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.search.findings import SUMMARY
 from behaviorlm_ray.search.objective import ANCHOR, MEAN, TAIL
 from behaviorlm_ray.search.run import check_trials, search, search_folder
@@ -27,9 +27,7 @@ from behaviorlm_ray.storage import read_text
 
 def main() -> int:
     """Run both and print the table. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("--config", required=True, type=Path, help="a search with scheduler asha on a grid")
     parser.add_argument("--max-share", type=float, help="largest share of the unshared cost")
     parser.add_argument("--max-regret", type=float, help="largest difference of the objectives, such as 0.01")

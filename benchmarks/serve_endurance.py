@@ -29,6 +29,7 @@ from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request
 from behaviorlm.predictor.rules import LogitAdjusted
 from behaviorlm.prompts.config import PromptConfig
+from behaviorlm_ray.console.command_line import option_parser
 from benchmarks.endured_services import NOT_OF_THE_APP, Processes, Replicas
 from benchmarks.served_model import bodies, write_default
 
@@ -78,9 +79,7 @@ class Tally:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Endure and tell. Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--ray", action="store_true")
     parser.add_argument("--clients", type=int, default=8)

@@ -7,7 +7,6 @@ prompt's keys and values are computed once and repeated for the labels. Both rea
 service does, so that what differs is how labels are scored.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from transformers import DynamicCache
 
 from behaviorlm.predictor.behavior_model import BehaviorModel
 from behaviorlm.predictor.requests import Request as Asked
+from behaviorlm_ray.console.command_line import option_parser
 
 KINDS = ("plain", "shared")
 
@@ -89,9 +89,7 @@ def build_app(scorer: Scorer) -> FastAPI:
 
 def main() -> None:
     """Serve until ended."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)

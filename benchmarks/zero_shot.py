@@ -7,7 +7,6 @@ with at least 10) that are the likeliest of the tail. No Ray.
     python -m benchmarks.zero_shot behaviorlm/assets/base [FOLDER ...] [--seeds 901 902] [--json FILE]
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from behaviorlm_lab.truth.frontier import MINIMUM_TARGETS, endpoint_frontier, ex
 from behaviorlm_lab.truth.probabilities import filtered_timelines
 from behaviorlm_lab.world.generator import Event, Floats, Integers, simulate_user, timeline_of
 from behaviorlm_lab.world.process import default_world
+from behaviorlm_ray.console.command_line import option_parser
 
 USERS, SAMPLES = 600, 2500
 TRAINED, TESTED = 0.45, 0.7
@@ -52,9 +52,7 @@ class Asked:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line for each base and log. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = option_parser(__doc__, None)
     parser.add_argument("bases", nargs="+", help="folders of base models")
     parser.add_argument("--seeds", type=int, nargs="+", default=[901], help="seeds of the logs")
     parser.add_argument("--json", type=Path, help="where the numbers go, too")

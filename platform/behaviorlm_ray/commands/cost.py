@@ -5,22 +5,16 @@
 Only the configuration file and that of the base are read. docs/scale.md tells how well it does.
 """
 
-import argparse
 from collections.abc import Sequence
 
-from behaviorlm_ray.console.command_line import exit_status
+from behaviorlm_ray.console.command_line import exit_status, option_parser
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Print the table. Returns the exit status."""
     from behaviorlm_ray.costs.config import ImaginedLog
 
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = option_parser(__doc__, prog)
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="that of a run, local or s3://bucket/key"
     )
