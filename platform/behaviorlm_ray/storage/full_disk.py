@@ -18,16 +18,19 @@ FULL_DISK_TEXT = re.compile(
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or what caused it, is a full disk, a used-up quota or a file size limit."""
+    return any(
+        (isinstance(one, OSError) and one.errno in FULL_DISK_ERRORS) or FULL_DISK_TEXT.search(str(one))
+        for one in causes(error)
+    )
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from: libraries wrap errors of others."""
     seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        if isinstance(current, OSError) and current.errno in FULL_DISK_ERRORS:
-            return True
-        if FULL_DISK_TEXT.search(str(current)):
-            return True
-        current = current.__cause__ or current.__context__
-    return False
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def disk_full_message(path: str | Path) -> str:

@@ -7,7 +7,7 @@ AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE, the machine's role and so on
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from botocore.config import Config
 from behaviorlm.errors import StorageError
 from behaviorlm.files.clock import SYSTEM_CLOCK, Clock
 from behaviorlm.files.patient_reads import Deadline, repeat_patiently
+from behaviorlm_ray.storage.full_disk import causes
 from behaviorlm_ray.storage.locations import S3Location
 
 T = TypeVar("T")
@@ -155,7 +156,7 @@ def _renewed(expired: Any) -> tuple[Any, bool]:
 
 def error_code(error: BaseException | None) -> str:
     """What S3 calls an error; empty for errors that are not its answers."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, boto.ClientError):
             return str(cause.response.get("Error", {}).get("Code", ""))
     return ""
@@ -168,7 +169,7 @@ def was_repeated(error: boto.ClientError) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, boto.ClientError):
             status = int(cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             return (status >= 500 and status != 501) or status == 429 or error_code(cause) in TRANSIENT_CODES
@@ -184,7 +185,7 @@ def describe(error: BaseException, place: S3Location, action: str) -> str:
     endpoint = client_endpoint()
     what = f"cannot {action} {place}"
     code = error_code(error)
-    if any(isinstance(cause, MISSING_CREDENTIALS) for cause in _causes(error)):
+    if any(isinstance(cause, MISSING_CREDENTIALS) for cause in causes(error)):
         return (
             f"{what}: no AWS credentials were found ({_first_line(error)}). Set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the machines a role that may use the bucket"
@@ -241,17 +242,8 @@ def client_endpoint() -> str:
         return os.environ.get("AWS_ENDPOINT_URL", "AWS")
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from; libraries on top of boto3 wrap its errors."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _region_of(error: BaseException) -> str:
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, boto.ClientError):
             headers = cause.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
             region = headers.get("x-amz-bucket-region") or cause.response.get("Error", {}).get("Region")
