@@ -37,25 +37,6 @@ class Violation:
     """What chance allows."""
 
 
-def violations(
-    probabilities: Floats,
-    is_anchor: NDArray[np.bool_],
-    targets: NDArray[np.integer],
-    choices: NDArray[np.integer],
-    weights: Floats = WEIGHTS,
-    level: float = LEVEL,
-) -> list[Violation]:
-    """The comparisons in which a model is beyond the truth; an honest one has none, with probability 1 - level.
-
-    probabilities: whole-history p* float64[n, K] of the model's test samples; is_anchor bool[K]; targets and the
-    model's choices int[n].
-    """
-    compared = comparisons(probabilities.sum(axis=0), is_anchor, weights)
-    sums = DifferenceSums(compared)
-    sums.add(probabilities, targets, choices, best_of(compared, probabilities))
-    return sums.violations(level)
-
-
 @dataclass(frozen=True)
 class Against:
     """A comparison: what a hit on each behavior is worth, float64[K], against whose choices.

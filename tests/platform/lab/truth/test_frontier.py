@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from behaviorlm_lab.truth.frontier import (
     best_choices,
@@ -19,12 +20,22 @@ from behaviorlm_lab.truth.frontier import (
     measured,
 )
 from behaviorlm_lab.truth.probabilities import filtered_timelines, windowed_timelines
-from behaviorlm_lab.truth.violations import freedman_bound, violations
+from behaviorlm_lab.truth.violations import DifferenceSums, Violation, best_of, comparisons, freedman_bound
 from behaviorlm_lab.world.errands import errands_world
-from behaviorlm_lab.world.generator import UNKNOWN, Generator, Integers, timeline_of
+from behaviorlm_lab.world.generator import UNKNOWN, Floats, Generator, Integers, timeline_of
 from behaviorlm_lab.world.process import default_world
 
 USERS = 150
+
+
+def violations(
+    probabilities: Floats, is_anchor: NDArray[np.bool_], targets: Integers, choices: Integers
+) -> list[Violation]:
+    """The comparisons in which choices int[n] are beyond p* float64[n, K]."""
+    compared = comparisons(probabilities.sum(axis=0), is_anchor)
+    sums = DifferenceSums(compared)
+    sums.add(probabilities, targets, choices, best_of(compared, probabilities))
+    return sums.violations()
 
 
 def predictors(world: Generator) -> tuple[np.ndarray, Integers, dict[str, Integers]]:
