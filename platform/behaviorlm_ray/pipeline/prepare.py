@@ -11,6 +11,7 @@ from behaviorlm_ray.preparation.prepared_log import PreparedLog
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import Made, Stage
+from behaviorlm_ray.storage import Location
 
 VERSION = 3
 DECIDES_NOTHING = ("paths", "max_quarantine_share", "max_quarantine_share_of_behavior", "max_tie_share")
@@ -25,22 +26,9 @@ def prepare(run: Run) -> Stage:
         # here, because it brings Ray Data, which a plan does without
         from behaviorlm_ray.preparation import passes
 
-        asked = settings.preparation
-        size = sum(file.size for file in run.inputs.source.files)
-        partitions = partition_count(size, asked.partition_megabytes, asked.min_partitions)
         for note in run.inputs.source.notes:
             screen().says(f"prepare: {note}")
-        plan = PreparationPlan(
-            run.inputs.source,
-            settings.split,
-            settings.prompt,
-            settings.model,
-            partitions,
-            folder.output,
-            settings.storage.patience_seconds,
-            asked.partition_megabytes,
-        )
-        found = passes.prepare_log(plan, settings.vocabulary)
+        found = passes.prepare_log(preparation_plan(run, folder.output), settings.vocabulary)
         rows = {name: value for name, value in found.counts.items() if isinstance(value, int)}
         facts = found.facts
         warnings = list(found.warnings)
@@ -67,6 +55,23 @@ def prepare(run: Run) -> Stage:
         cost=prepare_cost,
         check=lambda prepared: check_quarantined_rows(prepared, settings.events),
         arm=run.arm,
+    )
+
+
+def preparation_plan(run: Run, output: Location) -> PreparationPlan:
+    """What the passes over the log are told. output: the folder, local or on S3, that they write."""
+    settings = run.settings
+    asked = settings.preparation
+    size = sum(file.size for file in run.inputs.source.files)
+    return PreparationPlan(
+        run.inputs.source,
+        settings.split,
+        settings.prompt,
+        settings.model,
+        partition_count(size, asked.partition_megabytes, asked.min_partitions),
+        output,
+        settings.storage.patience_seconds,
+        asked.partition_megabytes,
     )
 
 
