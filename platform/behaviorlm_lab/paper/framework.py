@@ -126,7 +126,7 @@ def _picture(way: Mapping[str, Manifest], graph: Graph) -> dict[str, Any]:
         for number, through in enumerate(ways)
         for order, (x, y) in enumerate(_points([corners[at] for at in through]))
     ]
-    ends = [max((one for one in points if one["arrow"] == number), key=_order) for number in range(len(ways))]
+    ends = list({one["arrow"]: one for one in points}.values())  # the last point of each
     return _spec(boxes, points, ends)
 
 
@@ -193,10 +193,6 @@ def _spec(
             text("took", 53, fontSize=11, color=INK),
         ],
     }
-
-
-def _order(point: Mapping[str, Any]) -> int:
-    return int(point["order"])
 
 
 def _kind(stage: str) -> str:

@@ -13,7 +13,7 @@ from behaviorlm_lab.paper.finished import PaperRun, open_paper_run
 from behaviorlm_lab.paper.framework import framework
 from behaviorlm_lab.paper.lines import lines
 from behaviorlm_lab.paper.logs import behaviors_table, data_table, distribution
-from behaviorlm_lab.paper.runs import NeededRun, State, needed_runs, paper_folder, run_all, states
+from behaviorlm_lab.paper.runs import NeededRun, needed_runs, paper_folder, run_all, states
 from behaviorlm_lab.paper.settings import ExhibitSettings, Kind, PaperSettings, every_exhibit, exhibits_of
 from behaviorlm_lab.paper.work import work_in_words, work_to_do
 from behaviorlm_ray import storage
@@ -51,11 +51,11 @@ def plan_paper(paper: PaperSettings) -> list[str]:
     """What would run and what is there, in lines. Raises ConfigError with the problems of all configurations."""
     found, exhibits = states(paper), exhibits_of(paper)
     lines = [f"paper {paper.name}: plan (nothing was run or written)", "", "runs"]
-    lines += [f"  {name}: {state.missing or 'finished'}" for name, state in found.items()]
+    lines += [f"  {name}: {missing or 'finished'}" for name, missing in found.items()]
     lines += ["", "exhibits"]
     for name, exhibit in exhibits.items():
-        missing = [run for run in exhibit.runs if found[run].missing]
-        state = f"waits for {', '.join(missing)}" if missing else "can be drawn"
+        lacking = [run for run in exhibit.runs if found[run]]
+        state = f"waits for {', '.join(lacking)}" if lacking else "can be drawn"
         lines.append(f"  {name}: {state}; {exhibit.title}")
     work = work_in_words(work_to_do(paper, needed_runs(paper)))
     return [*lines, "", "to do", *(f"  {line}" for line in work), "", f"output: {exhibits_folder(paper)}"]
@@ -91,12 +91,12 @@ def _make(
     name: str,
     exhibit: ExhibitSettings,
     needed: Mapping[str, NeededRun],
-    found: Mapping[str, State],
+    found: Mapping[str, str],
 ) -> str:
     """Write one exhibit, or what it lacks. Returns a line for the screen."""
     folder, title = exhibits_folder(paper), exhibit.title
     again = f"`behaviorlm paper` with the configuration {paper.name} and `--only='[{name}]'`"
-    lacking = [f"run {run}: {found[run].missing}" for run in exhibit.runs if found[run].missing]
+    lacking = [f"run {run}: {found[run]}" for run in exhibit.runs if found[run]]
     if not lacking:
         try:
             runs = [open_paper_run(needed[run].settings, of.at) for run, of in exhibit.runs.items()]

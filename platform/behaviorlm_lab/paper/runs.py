@@ -38,13 +38,6 @@ class NeededRun:
     base_size: str | None
 
 
-@dataclass(frozen=True)
-class State:
-    """missing: what would have to run, in words; "" for a finished run."""
-
-    missing: str
-
-
 def paper_folder(paper: PaperSettings) -> Path:
     """<root>/<name>, absolute."""
     return Path(paper.root).expanduser().absolute() / paper.name
@@ -75,17 +68,20 @@ def needed_runs(paper: PaperSettings) -> dict[str, NeededRun]:
     return found
 
 
-def states(paper: PaperSettings) -> dict[str, State]:
-    """What of each run is there; nothing is made. Raises ConfigError as `needed_runs` does."""
+def states(paper: PaperSettings) -> dict[str, str]:
+    """What would have to run of each, in words, "" for a finished one; nothing is made.
+
+    Raises ConfigError as `needed_runs` does.
+    """
     return {name: _state(paper, needed) for name, needed in needed_runs(paper).items()}
 
 
-def run_all(paper: PaperSettings) -> dict[str, State]:
+def run_all(paper: PaperSettings) -> dict[str, str]:
     """Run what is not finished, one run after another, and say so; one that fails leaves the others alone.
 
     Returns what is still missing, and why. Raises ConfigError as `needed_runs` does.
     """
-    found: dict[str, State] = {}
+    found: dict[str, str] = {}
     wanted = needed_runs(paper)
     failed: dict[str | None, BehaviorLMError] = {}  # bases, by size, which take minutes each
     with ExitStack() as ray:
@@ -100,38 +96,38 @@ def run_all(paper: PaperSettings) -> dict[str, State]:
                     failed[needed.base_size] = error
                     raise
                 found[name] = _state(paper, needed)
-                if not found[name].missing:
+                if not found[name]:
                     continue
-                print(f"run {number} of {len(wanted)}, {name}: {found[name].missing}", flush=True)
+                print(f"run {number} of {len(wanted)}, {name}: {found[name]}", flush=True)
                 run = open_run(needed.settings)
                 check_inputs(run, is_written=True)
                 if not is_connected:
                     ray.enter_context(connected())
                     is_connected = True
                 write_results(run, run.runner(RunRecord(run.output_folder)))
-                found[name] = State("")
+                found[name] = ""
             except BehaviorLMError as error:
                 print(f"run {name} failed: {error}", flush=True)
-                found[name] = State(f"it failed: {error}")
+                found[name] = f"it failed: {error}"
     return found
 
 
-def _state(paper: PaperSettings, needed: NeededRun) -> State:
+def _state(paper: PaperSettings, needed: NeededRun) -> str:
     """Of one run. What is wrong with its inputs is told, too."""
     to_make = files_to_make(paper, needed)
     if to_make:
-        return State(f"to be made first: {', '.join(to_make.values())}")
+        return f"to be made first: {', '.join(to_make.values())}"
     run = open_run(needed.settings)
     try:
         check_inputs(run, is_written=False)
         plans = [plan for _, plan in run.runner().plan(evaluate(run))]
     except BehaviorLMError as error:
-        return State(f"it cannot run: {error}")
+        return f"it cannot run: {error}"
     missing = [plan.name for plan in plans if plan.output is None]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        return State(f"{len(missing)} of {len(plans)} stages to run: {', '.join(missing[:SHOWN])}{more}")
-    return State("" if _has_results(run, plans) else "its results are to be written")
+        return f"{len(missing)} of {len(plans)} stages to run: {', '.join(missing[:SHOWN])}{more}"
+    return "" if _has_results(run, plans) else "its results are to be written"
 
 
 def _has_results(run: Run, plans: list[StagePlan]) -> bool:
