@@ -8,7 +8,7 @@ metrics of ranks are the answer's own, and probabilities are not: they say nothi
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,6 @@ class Heard:
 
     def __add__(self, other: "Heard") -> "Heard":
         return Heard(*(one + two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
-
-    def to_json(self) -> dict[str, int]:
-        """As plain numbers."""
-        return asdict(self)
 
 
 class Names:

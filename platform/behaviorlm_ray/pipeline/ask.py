@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,7 @@ def _ask(folder: StageFolder, made: Made, settings: RunSettings, name: str) -> S
     asked = ask_all(name, Endpoint(of), chats, settings.storage.place, groups)
     scores, heard = read_answers(asked.answers, of, log.vocabulary.names)
     _write(folder, log, places, scores)
-    told = {"heard": heard.to_json(), **_told(asked, of, samples)}
+    told = {"heard": asdict(heard), **_told(asked, of, samples)}
     storage.write_replacing(folder.output / HEARD, json.dumps(told, indent=1).encode())
     rows_told = {"test": count(samples.test), "validation": count(samples.validation)}
     cost = {"tokens": asked.spent.tokens, "requests": asked.requests, "money": asked.spent.money}

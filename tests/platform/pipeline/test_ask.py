@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -138,7 +139,7 @@ def test_what_the_model_ranks_is_measured_like_any_predictor_but_for_calibration
                 ]
                 answer = model(body)["choices"][0]["message"]["content"]
                 ranking, one = ranking_of(answer, names)
-                for key, value in one.to_json().items():
+                for key, value in asdict(one).items():
                     heard[key] += value
                 first = ranking[0] if ranking else 0
                 target = part.behavior[row]
