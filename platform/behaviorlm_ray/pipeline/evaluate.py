@@ -23,11 +23,10 @@ from behaviorlm_ray.evaluation.prediction_table import PredictionTable
 from behaviorlm_ray.evaluation.predictors import ArmScores, ScoresAt
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
 from behaviorlm_ray.pipeline.costs import evaluate_cost
-from behaviorlm_ray.pipeline.endpoint_comparison import AskedEndpoints, endpoints_of
+from behaviorlm_ray.pipeline.endpoint_comparison import AskedEndpoints, endpoints_of, scores_among
 from behaviorlm_ray.pipeline.oppose import oppose
 from behaviorlm_ray.pipeline.predict import (
     RETENTION,
-    SCORES,
     WITHOUT_HISTORY,
     evaluated_samples,
     normalization_of,
@@ -48,7 +47,6 @@ from behaviorlm_ray.preparation.prepared_log import (
     distinct_questions,
     rests_on,
     rows_of_split,
-    union_rows,
 )
 from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
@@ -200,12 +198,10 @@ def loss_of(settings: RunSettings, arm: str) -> LossConfig:
 
 def arm_scores(predicted: StageOutput, log: PreparedLog, samples: EvaluatedSamples) -> ArmScores:
     """What `predict` wrote, to be read in batches."""
-    files = open_scores(predicted.folder / SCORES, union_rows(samples.validation, samples.test))
-    behaviors = len(log.vocabulary)
-    return ArmScores(
-        partial(files.batches, samples.validation, behaviors),
-        partial(files.batches, samples.test, behaviors),
-        _without_history(predicted, log, samples.test) if predicted.files(f"{WITHOUT_HISTORY}/*") else None,
+    has_alone = bool(predicted.files(f"{WITHOUT_HISTORY}/*"))
+    return replace(
+        scores_among(predicted, log, samples, samples),
+        without_history=_without_history(predicted, log, samples.test) if has_alone else None,
         counts_tokens=normalization_of(predicted) == "full",
     )
 
