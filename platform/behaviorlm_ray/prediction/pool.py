@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -24,7 +25,9 @@ class Pool:
     def do(self, name: str, task: Task, numbers: Sequence[int], plan: PredictionPlan, unit: str) -> None:
         """As `running.Workers`."""
         pool = self._actors(len(numbers)) if task is predict_task else None
-        run_tasks(name, _Some(task, tuple(numbers)), len(numbers), plan, unit, work="predict", pool=pool)
+        run_tasks(
+            name, partial(_numbered, task, numbers), len(numbers), plan, unit, work="predict", pool=pool
+        )
 
     def _actors(self, tasks: int) -> dict[str, Any]:
         found = ray.cluster_resources()
@@ -42,12 +45,6 @@ def pool_of(settings: ModelAndLog) -> Pool:
     return Pool(settings.replicas, settings.cpus_per_replica, settings.use_gpu)
 
 
-@dataclass(frozen=True)
-class _Some:
+def _numbered(task: Task, numbers: Sequence[int], place: int, plan: PredictionPlan) -> dict[str, Any]:
     """A task of some numbers, called by their place."""
-
-    task: Task
-    numbers: tuple[int, ...]
-
-    def __call__(self, place: int, plan: PredictionPlan) -> dict[str, Any]:
-        return self.task(self.numbers[place], plan)
+    return task(numbers[place], plan)

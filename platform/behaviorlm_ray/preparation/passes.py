@@ -35,7 +35,7 @@ from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.preparation.arranging import build_part
 from behaviorlm_ray.preparation.log_source import is_read_here, log_dataset, pieces_of
 from behaviorlm_ray.preparation.plan import ORDER, QUARANTINE, PreparationPlan, ReadingPlan, most_rows
-from behaviorlm_ray.preparation.reading import Distribution, check_zones
+from behaviorlm_ray.preparation.reading import Distribution, check_zones, reported
 
 OF_THE_FILES = ("ascending_rows", "descending_rows")
 """Counts that tell of how the rows lie in files and parts, not of the log."""
@@ -178,7 +178,7 @@ def _reports(batches: Iterable[Mapping[str, Any]], name: str, tasks: int, unit: 
 
 
 class _ReportingTask(Generic[PlanT]):
-    """Calls a task and returns its report as JSON; an error of ours is a report too and reaches the user whole."""
+    """Calls a task and returns its report."""
 
     def __init__(self, function: Task[PlanT], plan: PlanT) -> None:
         self.function, self.plan = function, plan
@@ -187,11 +187,7 @@ class _ReportingTask(Generic[PlanT]):
         return {"report": [self.report(int(number)) for number in batch["id"]]}
 
     def report(self, number: int) -> str:
-        try:
-            report = {"task": number, **self.function(number, self.plan)}
-        except (DataError, StorageError) as error:
-            report = {"task": number, "error": str(error), "of_storage": isinstance(error, StorageError)}
-        return json.dumps(report)
+        return reported({"task": number}, lambda: self.function(number, self.plan))
 
 
 def _warning_of_cut_histories(cut: int, samples: int, limit: int, prompt: PromptConfig) -> str:

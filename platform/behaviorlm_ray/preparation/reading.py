@@ -1,7 +1,7 @@
 """First pass of preparation: the log is read and normalized, and each event goes to the part of its user."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,25 @@ from behaviorlm_ray.storage import Location
 
 
 class Distribution:
-    """Takes the pieces of a log: each event goes to the part of its user. What comes of a piece is its report, as JSON.
+    """Takes the pieces of a log: each event goes to the part of its user.
 
-    An error of ours is a report too and reaches the user whole.
+    What comes of a piece is its report, as JSON.
     """
 
     def __init__(self, plan: ReadingPlan) -> None:
         self.plan = plan
 
     def __call__(self, piece: Piece, batches: Batches) -> Iterator[pa.Table]:
-        try:
-            report = {"piece": piece.name, **distribute(piece, batches, self.plan)}
-        except (DataError, StorageError) as error:
-            report = {
-                "piece": piece.name,
-                "error": str(error),
-                "of_storage": isinstance(error, StorageError),
-            }
-        yield pa.table({"report": [json.dumps(report)]})
+        report = reported({"piece": piece.name}, lambda: distribute(piece, batches, self.plan))
+        yield pa.table({"report": [report]})
+
+
+def reported(named: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> str:
+    """What a task's work comes to, as JSON; an error of ours is a report too and reaches the user whole."""
+    try:
+        return json.dumps({**named, **work()})
+    except (DataError, StorageError) as error:
+        return json.dumps({**named, "error": str(error), "of_storage": isinstance(error, StorageError)})
 
 
 def distribute(piece: Piece, batches: Batches, plan: ReadingPlan) -> dict[str, Any]:
