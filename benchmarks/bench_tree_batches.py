@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 
 from behaviorlm.config import load_settings
 from behaviorlm.model.attention_choice import choose_attention
@@ -34,13 +35,14 @@ from behaviorlm_ray.preparation.prepared_log import (
     PreparedLog,
     SampleRows,
     gather,
-    group_names,
+    group_codes,
     limit_rows,
     rows_of_split,
 )
 from behaviorlm_ray.tuning.config import learning_rate
 from behaviorlm_ray.tuning.training_rows import batching_of
 
+RESAMPLES = 2000
 CONFIGS = ("jobs/configs/smartthings_us.yaml", "jobs/configs/kypo_shell.yaml")
 
 
@@ -95,7 +97,7 @@ def compare(log: PreparedLog, settings: RunSettings, options: argparse.Namespace
         for part, chosen in zip(log.parts, rows_of_split(log, "validation"), strict=True)
     ]
     held_out = limit_rows(log, known, options.validation, 0)
-    groups = group_names(log, held_out)
+    _, groups = group_codes(log, held_out)
     tune = ray.remote(num_cpus=1)(_tune)
     runs = {
         (cap, seed): tune.remote(settings, cap, seed, options.samples, options.epochs, held_out)
@@ -123,14 +125,13 @@ def compare(log: PreparedLog, settings: RunSettings, options: argparse.Namespace
         )
 
 
-def interval(differences: np.ndarray, groups: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
+def interval(differences: np.ndarray, groups: NDArray[np.int64]) -> tuple[float, float]:
     """95 % percentile interval of the mean of [seeds, n] differences, resampling seeds and whole groups."""
-    _, codes = np.unique(groups.astype(str), return_inverse=True)
-    sums = np.stack([np.bincount(codes, row) for row in differences])
-    sizes = np.bincount(codes)
+    sums = np.stack([np.bincount(groups, row) for row in differences])
+    sizes = np.bincount(groups)
     generator = np.random.default_rng(0)
-    means = np.empty(resamples)
-    for index in range(resamples):
+    means = np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
         seeds = generator.integers(0, len(sums), len(sums))
         drawn = generator.integers(0, len(sizes), len(sizes))
         means[index] = sums[np.ix_(seeds, drawn)].mean(axis=0).sum() / sizes[drawn].sum()

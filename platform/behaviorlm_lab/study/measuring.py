@@ -21,7 +21,7 @@ from behaviorlm_ray.pipeline.evaluate import PREDICTIONS
 from behaviorlm_ray.pipeline.predict import evaluated_samples
 from behaviorlm_ray.pipeline.prepare import open_log
 from behaviorlm_ray.pipeline.settings import RunSettings
-from behaviorlm_ray.preparation.prepared_log import gather, group_names
+from behaviorlm_ray.preparation.prepared_log import gather, group_codes
 from behaviorlm_ray.stages.finding import StageOutput
 
 RESAMPLES = 400
@@ -102,8 +102,8 @@ def truth_of(prepared: StageOutput, settings: RunSettings, seed: int) -> Truth:
     else:
         batches = world_oracle(truth).batches(log, test)
         probabilities = np.concatenate([batch.probabilities for batch in batches])
-    _, users = np.unique(group_names(log, test), return_inverse=True)
-    return Truth(probabilities, users.astype(np.int64), log.vocabulary.is_anchor, seed)
+    _, users = group_codes(log, test)
+    return Truth(probabilities, users, log.vocabulary.is_anchor, seed)
 
 
 def choices_of(prepared: StageOutput, evaluated: StageOutput, settings: RunSettings) -> dict[str, Choices]:

@@ -268,15 +268,6 @@ def group_codes(log: PreparedLog, rows: SampleRows) -> tuple[pa.Array, Int64]:
     return known.dictionary.take(order), rank[known.indices.to_numpy()[np.concatenate(codes)]]
 
 
-def group_names(log: PreparedLog, rows: SampleRows) -> np.ndarray:
-    """The group of each sample, parts one after another; object [n]."""
-    names = [
-        np.asarray(part.table["group"].take(chosen).to_pylist(), dtype=object)
-        for part, chosen in zip(log.parts, rows, strict=True)
-    ]
-    return np.concatenate(names) if names else np.zeros(0, dtype=object)
-
-
 def gather(log: PreparedLog, rows: SampleRows, field: str) -> np.ndarray:
     """A field of the parts (behavior, is_repeat, sample_id, …) for the chosen samples, parts one after another."""
     return np.concatenate(

@@ -25,8 +25,9 @@ from behaviorlm.predictor.rare_histories import without_rare
 from behaviorlm.scoring.rule_fitting import fit_numbers, fold_of, pair_codes
 from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather
 from tests.behaviorlm.random_parts import NAMES
+from tests.platform.sample_groups import group_names
 
 GRID = (-0.5, 0.0, 0.25, 0.6, 1.0)
 ARMS = ("untuned", "one_stage", "ab_tuned")

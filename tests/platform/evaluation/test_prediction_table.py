@@ -13,10 +13,11 @@ from behaviorlm.timelines.sample_ids import id_keys
 from behaviorlm_ray.evaluation import prediction_table
 from behaviorlm_ray.evaluation.comparison import Comparison
 from behaviorlm_ray.evaluation.prediction_table import PredictionTable
-from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather, group_names
+from behaviorlm_ray.preparation.prepared_log import PreparedLog, gather
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary
 from tests.platform.evaluation.in_memory import samples_of
 from tests.platform.evaluation.made_logs import made_scores, streamed, write_log
+from tests.platform.sample_groups import group_names
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from behaviorlm.prompts.encoder import PromptConfig
 from behaviorlm_ray.preparation import prepared_log as prepared
 from behaviorlm_ray.preparation.prepared_log import PreparedLog, SampleRows
 from tests.behaviorlm.random_parts import prompt_tokens, vocabulary, write_part
+from tests.platform.sample_groups import group_names
 
 
 def random_log(seed: int, lengths: list[list[int]]) -> PreparedLog:
@@ -57,7 +58,7 @@ def test_halves_share_no_group_and_no_sample_and_miss_none(lengths: list[list[in
     for part, chosen in enumerate(rows):
         np.testing.assert_array_equal(np.sort(np.concatenate([half[part] for half in halves])), chosen)
     assert all(is_subset(half, rows) for half in halves)
-    groups = [set(prepared.group_names(log, half).tolist()) for half in halves]
+    groups = [set(group_names(log, half).tolist()) for half in halves]
     assert not groups[0] & groups[1]
 
 
@@ -86,8 +87,8 @@ def test_a_limit_of_rows_takes_as_many_of_each_group_as_far_as_it_has_them(
     limited = prepared.limit_rows(log, rows, limit, seed)
     assert is_subset(limited, rows)
     assert prepared.count(limited) == min(limit, prepared.count(rows))
-    has = Counter(prepared.group_names(log, rows).tolist())
-    gives = Counter(prepared.group_names(log, limited).tolist())
+    has = Counter(group_names(log, rows).tolist())
+    gives = Counter(group_names(log, limited).tolist())
     most = max(gives.values(), default=0)
     assert all(gives[name] in (most, most - 1) or gives[name] == has[name] for name in has)
     first = np.sort(prepared.drawn_order(log, rows, seed)[:limit])

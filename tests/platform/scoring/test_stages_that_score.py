@@ -34,6 +34,7 @@ from behaviorlm_ray.scoring.score_files import ScoresByPlace, open_scores
 from behaviorlm_ray.stages.attempts import StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.manifests import package_versions
+from tests.platform.sample_groups import group_names
 from tests.platform.scoring.pool_runs import POOL, plain_nll, plain_scores, task_of
 from tests.platform.single_stage import run_stage
 
@@ -120,7 +121,7 @@ def test_crossed_models_and_references_judge_the_half_they_have_not_seen_each_me
     targets = prepared.gather(log, rows, "behavior")
     assert table["behavior"].to_pylist() == targets.tolist()
 
-    groups = prepared.group_names(log, rows)
+    groups = group_names(log, rows)
     half = np.array([hashlib.blake2b(group.encode(), digest_size=1).digest()[0] & 1 for group in groups])
     assert 0 < half.sum() < len(half)
     nll = [
