@@ -67,6 +67,28 @@ def tuning_stage(
     "reference", where samples are held to it.
     """
     sources = [source for source in run.settings.auxiliary if source.ratio > 0] if tuning.mixed else []
+    before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
+
+    def check_anchors(prepared: StageOutput) -> None:
+        open_log(prepared, run.settings).vocabulary.require_anchors()
+
+    return Stage(
+        name=name,
+        version=VERSION,
+        identity=_identity(run, tuning, sources),
+        inputs={**before, "base": run.inputs.base, **(inputs or {})},
+        body=lambda folder, made: _tune(folder, made, run, tuning, sources),
+        input_checks={"prepared": check_anchors} if tuning.samples == "anchors" else {},
+        continues=continues,
+        estimate=lambda made: _estimate(made, run, tuning),
+        cost=lambda sample: tuning_cost(run, tuning, sample),
+        group="tune",
+        arm=run.arm,
+    )
+
+
+def _identity(run: Run, tuning: TuningPlan, sources: Sequence[AuxiliarySource]) -> dict[str, Any]:
+    """What decides what is tuned."""
     identity: dict[str, Any] = {
         "tuning": plain(tuning.config),
         "model": run.model_identity,
@@ -84,38 +106,20 @@ def tuning_stage(
     identity |= {"loss": loss} if loss else {}
     identity |= {"removed_dropout": run.inputs.removed_dropout} if run.inputs.removed_dropout else {}
     identity |= {} if tuning.keep is None else {"keep_tail": plain(tuning.keep)}
-    before = {"prepared": prepare(run)} | ({"conversations": conversations(run)} if sources else {})
+    return identity
 
-    def check_anchors(prepared: StageOutput) -> None:
-        open_log(prepared, run.settings).vocabulary.require_anchors()
 
-    def body(folder: StageFolder, made: Made) -> StageResult:
-        return _tune(folder, made, run, tuning, sources)
-
-    def estimate(made: Made) -> str | None:
-        if "prepared" not in made:
-            return None
-        log = open_log(made["prepared"], run.settings)
-        rows = training_rows(log, tuning.samples, tuning.half, None)
-        kept = 0.0 if (keep := tuning.keep) is None else keep.share * kept_tokens(log, keep)
-        packs = packs_a_step(log.parts, rows, log.prompt, tuning.config, kept)
-        told = idle_workers(packs, run.settings.execution.tuning.workers, tuning.config)
-        shown = shown_counts(counts_of(log, rows), run.settings.loss.oversample)
-        return described_steps(tuning, int(shown.sum())) + told
-
-    return Stage(
-        name=name,
-        version=VERSION,
-        identity=identity,
-        inputs={**before, "base": run.inputs.base, **(inputs or {})},
-        body=body,
-        input_checks={"prepared": check_anchors} if tuning.samples == "anchors" else {},
-        continues=continues,
-        estimate=estimate,
-        cost=lambda sample: tuning_cost(run, tuning, sample),
-        group="tune",
-        arm=run.arm,
-    )
+def _estimate(made: Made, run: Run, tuning: TuningPlan) -> str | None:
+    """The steps of a tuning, and which workers would have nothing to do; None before the log is prepared."""
+    if "prepared" not in made:
+        return None
+    log = open_log(made["prepared"], run.settings)
+    rows = training_rows(log, tuning.samples, tuning.half, None)
+    kept = 0.0 if (keep := tuning.keep) is None else keep.share * kept_tokens(log, keep)
+    packs = packs_a_step(log.parts, rows, log.prompt, tuning.config, kept)
+    told = idle_workers(packs, run.settings.execution.tuning.workers, tuning.config)
+    shown = shown_counts(counts_of(log, rows), run.settings.loss.oversample)
+    return described_steps(tuning, int(shown.sum())) + told
 
 
 def _save(model: Any, folder: Path) -> None:
