@@ -32,6 +32,9 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 MOST_SHOWN = 200
 """Characters of a value in an error."""
+_LIST, _SECTION = "; a list is written [a, b]", "; keys and values are written {key: value}"
+WRITTEN = {"list_type": _LIST, "tuple_type": _LIST, "dict_type": _SECTION, "model_type": _SECTION}
+"""How a configuration has what was expected, by pydantic's kind of error."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,9 @@ def _readable(
                 f"  {key}: {problem['msg']}"
             )  # it names the keys; all of the section would bury them
         else:
-            lines.append(f"  {key}: {problem['msg']}; got {_shortened(path, problem['input'])}")
+            told = problem["msg"].partition(" or instance of ")[0]  # of a class, which no user knows
+            how = WRITTEN.get(problem["type"], "")
+            lines.append(f"  {key}: {told}; got {_shortened(path, problem['input'])}{how}")
     return "\n".join([f"{' and '.join(sorted(sources))}: {error.error_count()} problem(s)", *lines])
 
 

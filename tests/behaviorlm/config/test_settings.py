@@ -139,6 +139,18 @@ def test_all_problems_are_told_with_key_value_and_remedy() -> None:
     assert "allowed here: band, counts, inner, items, limit, optional, path" in message
 
 
+def test_how_a_list_and_a_section_are_written_is_told_and_no_class_is_named() -> None:
+    with pytest.raises(ConfigError) as raised:
+        validate_settings(
+            Outer, {"path": "x", "inner": "hard", "items": "a", "counts": 1, "band": 0.5}, "test"
+        )
+    _, inner, items, counts, band = str(raised.value).splitlines()
+    section = "; keys and values are written {key: value}"
+    assert inner == "  inner: Input should be a valid dictionary; got 'hard'" + section
+    assert items.endswith("; got 'a'; a list is written [a, b]")
+    assert counts.endswith("; got 1" + section) and band.endswith("; got 0.5; a list is written [a, b]")
+
+
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
 def test_a_number_without_end_or_value_is_refused_by_its_key(tmp_path: Path, value: str) -> None:
     """No stage could be named by it, and no key means anything with it."""
