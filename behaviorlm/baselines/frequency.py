@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
+from behaviorlm.baselines.weights import best_concentration, tuning_rows
 
 EVENTS_PER_BLOCK = 2**20
 """Events that are counted at a time (our choice)."""
@@ -58,15 +58,8 @@ def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
     """Training shares, and the concentration that makes the targets of `tuning_rows` most likely."""
     prior = training_prior(timelines)
     rows, _ = tuning_rows(timelines)
-    target = timelines.behavior[rows]
     own, seen = own_past(timelines, rows)
-
-    def negative_log_likelihood(concentration: float) -> float:
-        return float(-np.log((own + concentration * prior[target]) / (seen + concentration)).mean())
-
-    return PerUserFrequency(
-        prior, best_concentration(negative_log_likelihood) if len(rows) else CONCENTRATION_GRID[0]
-    )
+    return PerUserFrequency(prior, best_concentration(own, seen, prior[timelines.behavior[rows]]))
 
 
 def past_counts(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:
