@@ -3,10 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from behaviorlm.baselines.frequency import (
     MostFrequent,
@@ -19,20 +16,8 @@ from behaviorlm.baselines.markov import Markov, count_histories, fit_bigram, fit
 from behaviorlm.baselines.per_user_markov import fit_per_user_markov
 from behaviorlm.baselines.recency import fit_recency
 from behaviorlm.baselines.time_of_day import HOUR, fit_time_of_day
-from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
+from behaviorlm.baselines.timelines import Baseline, TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
-
-
-class Baseline(Protocol):
-    """A fitted baseline."""
-
-    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K] of the behavior at each row, from what lies before it.
-
-        Those of a row do not depend on which other rows are asked for, so a log may be asked about in slices.
-        """
-        ...
-
 
 WITH_CONTEXT = "markov_order_3_context"
 FUSION = "rank_fusion"
