@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from behaviorlm.log_files.identity import RULES, SHORT_NUMBER, look_alike_keys, look_alikes, suspected_nulls
+from behaviorlm.log_files.text import one_chunk
 
 Key = TypeVar("Key", bound=str | int)
 
@@ -166,7 +167,7 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
 
     Users that look alike are found where all of them are here.
     """
-    counted = _combined(timelines["user"]).value_counts()
+    counted = one_chunk(timelines["user"]).value_counts()
     users, sizes = counted.field("values"), counted.field("counts").to_numpy()
     return _facts_of(users, sizes, _respelled_users(events), counts)
 
@@ -284,7 +285,3 @@ def _respelled_users(events: pa.Table) -> list[str]:
 
 def _respelled_user(user: str | None, bits: Iterable[int]) -> str:
     return f"{user!r} ({', '.join(rules_named(bits))})"
-
-
-def _combined(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -18,7 +18,7 @@ from behaviorlm.log_files.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.log_files.json_keys import Way, column_ways
 from behaviorlm.log_files.parquet_text import as_text, is_readable
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
-from behaviorlm.log_files.text import decoded
+from behaviorlm.log_files.text import decoded, one_chunk
 
 
 def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
@@ -108,7 +108,7 @@ def _column(
     values = table[way[0]]
     if len(way) > 1:
         values = pc.struct_field(values, list(way[1:]))
-    whole = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+    whole = one_chunk(values)
     if not is_readable(whole.type):
         raise DataError(_unreadable(source, column, whole.type))
     # Doubles hold times to the millisecond; smaller ones not to the minute.

@@ -15,6 +15,11 @@ def table_schema(config: EventsConfig) -> pa.Schema:
     return pa.schema([*((role, pa.string()) for role in source_columns(config)), ("row", pa.int64())])
 
 
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece; not copied where it is one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def _is_bytes(value_type: pa.DataType) -> bool:
     return pa.types.is_binary(value_type) or pa.types.is_large_binary(value_type)
 

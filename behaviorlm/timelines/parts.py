@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.files.data_only import data_only
+from behaviorlm.log_files.text import one_chunk
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.profiles import profile_rows
 from behaviorlm.timelines.sample_ids import id_octets
@@ -191,7 +192,7 @@ def part_of_table(table: pa.Table, vocabulary: Vocabulary, window: Window, path:
         questions,
         profiles,
         OnDemand(len(table), profile_row),
-        vocabulary.index(_one_chunk(table["behavior"])),
+        vocabulary.index(one_chunk(table["behavior"])),
         table["split"].to_numpy().astype(np.int8, copy=False),
         table["is_target"].to_numpy(zero_copy_only=False),
         table["is_repeat"].to_numpy(zero_copy_only=False),
@@ -352,10 +353,6 @@ def _open_lines(writer: TreeWriter, part: TimelinePart, start: int, stop: int) -
     return 1
 
 
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
 def _token_runs(column: pa.ChunkedArray) -> TokenRuns:
-    array = _one_chunk(column)
+    array = one_chunk(column)
     return TokenRuns(array.values.to_numpy(), array.offsets.to_numpy())

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig, context_columns
+from behaviorlm.log_files.text import one_chunk
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.gaps import with_gaps
 from behaviorlm.timelines.ordering import Ordering, directions, put_in_order, same_as_before, value_codes
@@ -108,7 +109,7 @@ def build_timelines(
     known = before or NOTHING
     order, is_repeat, counts = rows_in_order(events, events_config, known.behavior)
     table = events.take(pa.array(order.rows)).combine_chunks()
-    starts = user_starts(_array(table["user"]))
+    starts = user_starts(one_chunk(table["user"]))
     is_first = np.isin(np.arange(table.num_rows), starts) & (known.events == 0)
     table = with_gaps(table, is_first, known.order)
     sizes = np.diff(np.append(starts, table.num_rows))
@@ -126,10 +127,12 @@ def build_timelines(
         ),
         "is_target": in_history >= min_history,
         "is_repeat": is_repeat,
-        "sample_id": sample_ids(dataset, _array(table["user"]).take(pa.array(starts)), sizes, known.events),
+        "sample_id": sample_ids(
+            dataset, one_chunk(table["user"]).take(pa.array(starts)), sizes, known.events
+        ),
     }
     schema = timeline_schema(events_config)
-    arrays = [columns[name] if name in columns else _array(table[name]) for name in schema.names]
+    arrays = [columns[name] if name in columns else one_chunk(table[name]) for name in schema.names]
     timelines = pa.table(arrays, schema=schema)
     counts.update(_count(timelines, starts, known))
     return timelines, counts
@@ -183,10 +186,6 @@ def training_target_counts(timelines: pa.Table) -> dict[str, int]:
     wanted = pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN))
     counted = timelines.select(["behavior"]).filter(wanted)["behavior"].value_counts()
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _later_duplicates(events: pa.Table, config: EventsConfig, order: Ordering) -> np.ndarray:
