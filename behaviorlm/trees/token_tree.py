@@ -213,11 +213,8 @@ def plain_sequences(tree: TokenTree) -> list[tuple[Int32, NDArray[np.int64]]]:
     """
     order = np.lexsort((tree.source, tree.item))
     items = tree.item[order]
-    starts = (
-        np.flatnonzero(np.r_[True, items[1:] != items[:-1]]) if len(items) else np.zeros(0, dtype=np.int64)
-    )
     sequences = []
-    for read_outs in np.split(order, starts[1:]) if len(items) else []:
+    for read_outs in np.split(order, np.flatnonzero(items[1:] != items[:-1]) + 1) if len(items) else []:
         path = tree.path_to(int(tree.source[read_outs].max()))
         sequences.append((tree.token_ids[path], read_outs))
     return sequences
