@@ -152,16 +152,14 @@ class BehaviorModel:
         if not histories:
             return []
         of_all = self.scored(histories, choices)
-        chosen, asked, scores, shown = of_all.chosen, of_all.asked, of_all.scores, of_all.shown
-        contributions: list[list[Contribution] | None] = [None] * len(histories)
-        if choices.explain:
-            contributions = [
-                self._explain(history, of, chosen, shown[row], int(scores[row].argmax()))
-                for row, (history, of) in enumerate(zip(histories, asked, strict=True))
-            ]
-        found = []
-        for row, (history, of) in enumerate(zip(histories, asked, strict=True)):
-            answers = ranked(shown[row], scores[row], chosen.allowed, choices.k)
+        chosen, found = of_all.chosen, []
+        for history, of, scores, shown in zip(
+            histories, of_all.asked, of_all.scores, of_all.shown, strict=True
+        ):
+            answers = ranked(shown, scores, chosen.allowed, choices.k)
+            explained = (
+                self._explain(history, of, chosen, shown, int(scores.argmax())) if choices.explain else None
+            )
             found.append(
                 Prediction(
                     answers=answers,
@@ -169,7 +167,7 @@ class BehaviorModel:
                     events_given=history.earlier + history.size,
                     events_used=of.used,
                     warnings=[*history.warnings, *self._told(history, of)],
-                    contributions=contributions[row],
+                    contributions=explained,
                 )
             )
         return found
