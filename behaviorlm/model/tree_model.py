@@ -1,4 +1,4 @@
-"""Running a causal language model over token trees: hidden states, read-out log-probabilities, the weighted loss."""
+"""Running a causal language model over token trees: hidden states, those of read-outs, the weighted loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -99,11 +99,6 @@ def hidden_states(
     )
     hidden: Tensor = output.last_hidden_state.flatten(0, 1)
     return hidden if as_rows is None else hidden[as_rows.place]
-
-
-def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
-    """Log-probability of every read-out's target; float32 [R]."""
-    return target_log_probabilities(model, read_out_states(model, batch, attention), batch.target)
 
 
 def read_out_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
