@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.opponents.budget import MOST_WATCHED, BoostingBudget
 from behaviorlm.opponents.history_features import Featured, Float32, featured
 from behaviorlm.opponents.names import LIGHTGBM, require_installed
@@ -121,7 +122,5 @@ def _asked(booster: Any, features: Featured, timelines: TimelineArrays, rows: In
     for block in _blocks(len(rows), timelines.behaviors):
         values = features.other(timelines, rows[block])
         raw = booster.predict(values.reshape(-1, values.shape[-1]), raw_score=True)
-        scores = raw.reshape(-1, timelines.behaviors)
-        scores = scores - scores.max(axis=1, keepdims=True)
-        result[block] = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        result[block] = normalize_label_scores(raw.reshape(-1, timelines.behaviors))
     return result
