@@ -34,7 +34,7 @@ class Mapped:
 
     facts: of them. are_all: whether the log ends with them. problems: what a run of these rows alone would end in, or
     warn of. vocabulary: None where there are no training targets. accuracy: {baseline: {group: share}} on `targets`
-    validation and test targets, and how many of each group there are. orders: int64, of the events.
+    validation and test targets, and how many of each group there are.
     """
 
     facts: LogFacts

@@ -92,8 +92,7 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
     text = pa.concat_tables(texts).combine_chunks()
     if not text.num_rows:
         raise DataError(f"{chosen[0].path}: no row can be read; what was proposed for the file: {keys}")
-    role_of = dict(zip([names[0], *names[1:2], *names[2:]], text.column_names, strict=False))
-    columns = {name: pa.concat_arrays(text[_role(name, names)].chunks) for name in role_of}
+    columns = {name: pa.concat_arrays(text[_role(name, names)].chunks) for name in names}
     return Sample(
         tuple(files),
         tuple(checked.files),
@@ -164,18 +163,17 @@ def _first_rows(
     left = most
     for place, file in enumerate(files):
         quota = max(1, left // (len(files) - place))
-        rows, broken, is_whole = 0, 0, True
+        rows, broken = 0, 0
         parts = []
         for text, lost in read_table_batches(file, config, min(quota, 1 << 17)):
             parts.append(text.slice(0, quota - rows))
             rows += len(parts[-1])
             broken += len(lost)
             if rows >= quota:
-                is_whole = rows < quota or len(text) == len(parts[-1])
                 break
         left -= rows
         if parts:
-            yield pa.concat_tables(parts), broken, is_whole and rows < quota
+            yield pa.concat_tables(parts), broken, rows < quota
 
 
 def _choices(file: SourceFile) -> list[Choice]:
