@@ -108,9 +108,8 @@ def _readable(
         elif problem["type"] == "missing":
             lines.append(f"  {key}: required, but not given")
         elif problem["type"] == "value_error" and _is_large_section(problem["input"], path):
-            lines.append(
-                f"  {key}: {problem['msg']}"
-            )  # it names the keys; all of the section would bury them
+            # it names the keys; all of the section would bury them
+            lines.append(f"  {key}: {problem['msg']}")
         else:
             lines.append(f"  {key}: {problem['msg']}; got {_shortened(path, problem['input'])}")
     return "\n".join([f"{' and '.join(sorted(sources))}: {error.error_count()} problem(s)", *lines])

@@ -117,9 +117,8 @@ def _composed(text: str) -> tuple[yaml.Node | None, Any]:
         if root is None:
             return None, None
         _check_size(root)
-        composed = _Loader(
-            text
-        )  # building values merges mappings into the nodes, whose lines are still needed
+        # Building values merges mappings into the nodes, whose lines are still needed.
+        composed = _Loader(text)
         try:
             return root, composed.get_single_data()
         finally:

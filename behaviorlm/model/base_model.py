@@ -29,9 +29,8 @@ from behaviorlm.model.model_files import MODEL_FILES, WEIGHTS, model_files
 from behaviorlm.model.weight_files import check_weight_files
 
 if TYPE_CHECKING:
-    from transformers import (
-        PreTrainedModel,
-    )  # with scipy behind it: only functions that build a network load it
+    # with scipy behind it: only functions that build a network load it
+    from transformers import PreTrainedModel
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
 _TOKENIZER_FILES = (

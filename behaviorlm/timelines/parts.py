@@ -216,9 +216,8 @@ def window_starts_of(row: Int64, history_start: Int64, before: NDArray[np.intege
     before each row of the table, from any beginning.
     """
     least = np.maximum(before[row].astype(np.int64) - window.max_history_tokens, before[0])
-    by_tokens = np.searchsorted(
-        before, least.astype(before.dtype), side="left"
-    )  # of another type all would be copied
+    # of another type all would be copied
+    by_tokens = np.searchsorted(before, least.astype(before.dtype), side="left")
     earliest = np.maximum(np.maximum(history_start, row - window.max_events), by_tokens)
     position = earliest - history_start
     aligned = history_start + -(-position // window.stride) * window.stride
