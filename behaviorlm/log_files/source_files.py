@@ -87,11 +87,6 @@ class FoundLog:
     notes: tuple[str, ...]
 
 
-def list_files(config: EventsConfig) -> list[SourceFile]:
-    """The files of `find_files`."""
-    return list(find_files(config).files)
-
-
 def find_files(config: EventsConfig) -> FoundLog:
     """All files of the log in natural order (part-10 after part-2), each once however many names lead to it.
 
