@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
-from behaviorlm.opponents.budget import MOST_WATCHED, BoostingBudget
+from behaviorlm.opponents.budget import MOST_WATCHED, BoostingBudget, Fit, best_place
 from behaviorlm.opponents.history_features import Featured, Float32, featured
 from behaviorlm.opponents.names import LIGHTGBM, require_installed
-from behaviorlm.opponents.search import Fit, best_place
 from behaviorlm.opponents.windows import Int64, evenly, fitting_rows
 
 NUMBERS_PER_BLOCK = 4_000_000

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.opponents.budget import MOST_WATCHED, NetworkBudget
+from behaviorlm.opponents.budget import MOST_WATCHED, Fit, NetworkBudget, best_place
 from behaviorlm.opponents.networks import NetworkName, Recurrent, Transformer, network
-from behaviorlm.opponents.search import Fit, best_place
 from behaviorlm.opponents.windows import (
     FIRST,
     CodedLog,

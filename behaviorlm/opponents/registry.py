@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.errors import DataError
 from behaviorlm.opponents.boosting import fit_trees
-from behaviorlm.opponents.budget import BoostingBudget, NetworkBudget
+from behaviorlm.opponents.budget import BoostingBudget, Fit, NetworkBudget
 from behaviorlm.opponents.fitting import fit_network
 from behaviorlm.opponents.names import LIGHTGBM, OpponentName
-from behaviorlm.opponents.search import Fit
 from behaviorlm.opponents.windows import fitting_rows
 
 
