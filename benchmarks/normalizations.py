@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from behaviorlm.metrics import paired_difference, percentile_intervals, resample
+from behaviorlm.metrics.intervals import paired_difference, percentile_intervals, resample
 from behaviorlm.metrics.outcomes import Outcomes
 
 Float64 = NDArray[np.float64]
