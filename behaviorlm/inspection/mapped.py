@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import BASELINES, TimelineArrays, timeline_arrays
+from behaviorlm.baselines import BASELINES
+from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import Baseline
 from behaviorlm.baselines.frequency import fit_most_frequent
 from behaviorlm.baselines.markov import fit_markov
-from behaviorlm.baselines.timelines import HISTORY_ONLY, TimelineArrays
+from behaviorlm.baselines.timelines import HISTORY_ONLY, Baseline, TimelineArrays
 from behaviorlm.opponents.windows import Int64, fitting_rows
 
 Float32 = NDArray[np.float32]

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import Markov, TimelineArrays, fit_markov
 from behaviorlm.baselines.levels import CONTEXT, LevelCounts, state_blocks
+from behaviorlm.baselines.markov import Markov, fit_markov
+from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.errors import DataError
 from behaviorlm.files.data_only import data_only
 from behaviorlm.files.scratch import ScratchColumn

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from behaviorlm.baselines import TimelineArrays, fit_baselines, timeline_arrays
+from behaviorlm.baselines import fit_baselines
+from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.baselines.weights import CONCENTRATION_GRID
 from behaviorlm.metrics.front import endpoint_area
 from behaviorlm.metrics.intervals import paired_difference, percentile_intervals, resample
