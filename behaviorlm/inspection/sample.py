@@ -25,6 +25,7 @@ from behaviorlm.log_files.parquet_files import open_parquet, parquet_columns
 from behaviorlm.log_files.parquet_text import is_readable
 from behaviorlm.log_files.reading import read_table_batches
 from behaviorlm.log_files.source_files import SourceFile, find_files, folder_values, listed, open_source
+from behaviorlm.log_files.text import one_chunk
 
 MOST_FILES = 50
 """Files that rows are taken from, spread evenly over the log (our choice)."""
@@ -92,7 +93,8 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
     text = pa.concat_tables(texts).combine_chunks()
     if not text.num_rows:
         raise DataError(f"{chosen[0].path}: no row can be read; what was proposed for the file: {keys}")
-    columns = {name: pa.concat_arrays(text[_role(name, names)].chunks) for name in names}
+    role_of = ["user", "behavior", *(f"after.{name}" for name in names[2:])]
+    columns = {name: one_chunk(text[role]) for name, role in zip(names, role_of, strict=False)}
     return Sample(
         tuple(files),
         tuple(checked.files),
@@ -147,11 +149,6 @@ def _reading_all(keys: Mapping[str, Any], names: Sequence[str]) -> EventsConfig:
     return mapping_of(
         {**keys, "user": names[0], "behavior": behavior, "order": order, "context_after": list(names[2:])}
     )
-
-
-def _role(name: str, names: Sequence[str]) -> str:
-    place = names.index(name)
-    return ("user", "behavior")[place] if place < 2 else f"after.{name}"
 
 
 def _first_rows(

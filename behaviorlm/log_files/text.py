@@ -20,10 +20,6 @@ def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _is_bytes(value_type: pa.DataType) -> bool:
-    return pa.types.is_binary(value_type) or pa.types.is_large_binary(value_type)
-
-
 def _shown(value: bytes | str | None) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value or ""
 
@@ -44,7 +40,7 @@ def decoded(
     bad_values: dict[int, str] = {}
     behaviors = table["behavior"] if "behavior" in table.column_names else pa.nulls(table.num_rows)
     for name in table.column_names[:-1]:
-        if not _is_bytes(table[name].type):
+        if table[name].type not in (pa.binary(), pa.large_binary()):
             continue
         for index, value in enumerate(table[name].to_pylist()):
             try:

@@ -209,13 +209,7 @@ def _adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
 def _adapter_config_json(model: PeftModel) -> str:
     stored: dict[str, Any] = model.peft_config["default"].to_dict()
     stored |= {"base_model_name_or_path": None, "inference_mode": True}
-    return json.dumps(stored, sort_keys=True, indent=2, default=_jsonable) + "\n"
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, set):
-        return sorted(value)
-    raise TypeError(f"{value!r} has no place in {_ADAPTER_CONFIG}")
+    return json.dumps(stored, sort_keys=True, indent=2, default=sorted) + "\n"  # sets are no JSON
 
 
 def _probe_logits(model: AdaptedModel) -> torch.Tensor:

@@ -200,12 +200,17 @@ class BehaviorModel:
         )
         if "history" not in table.column_names:
             raise DataError(f"a batch needs a column 'history'; columns there: {table.column_names}")
-        predictions = self.predict_many([_request(row) for row in table.to_pylist()])
+        predictions = self.predict_many(
+            [
+                Request(row["history"], row.get("context"), row.get("at"), row.get("earlier_events") or 0)
+                for row in table.to_pylist()
+            ]
+        )
         columns = {
             "behavior": pa.array([found.behavior for found in predictions], pa.string()),
             "probability": pa.array([found.answers[0].probability for found in predictions], pa.float64()),
             "answers": pa.array(
-                [[answer.model_dump(include=_ANSWER_KEYS) for answer in of.answers] for of in predictions],
+                [[vars(answer) for answer in of.answers] for of in predictions],
                 ANSWERS,
             ),
             "warnings": pa.array([found.warnings for found in predictions], pa.list_(pa.string())),
@@ -263,13 +268,6 @@ class BehaviorModel:
                 f"the profile line lacks the {asked.prompt.uncounted} earlier events, which were not given: hand over "
                 "the whole history, or the answer is another one than the run's"
             )
-
-
-def _request(row: Mapping[str, Any]) -> Request:
-    return Request(row["history"], row.get("context"), row.get("at"), row.get("earlier_events") or 0)
-
-
-_ANSWER_KEYS = {"behavior", "id", "probability", "score"}
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The trie of a closed vocabulary's labels: every label's tokens, each shared beginning stored once."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,14 +36,11 @@ class LabelTrie:
     def label_scores(self, edge_log_probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sum the edges of each label; float [B, E] to float64 [B, K]."""
         total = edge_log_probabilities.astype(np.float64)
-        for edges in self._levels():
-            total[:, edges] += total[:, self.edge_parent[edges]]
-        return total[:, self.label_edge]
-
-    def _levels(self) -> Iterator[Int64]:
         level = np.where(self.edge_source < 0, 0, 1 + self.tree.depth[np.maximum(self.edge_source, 0)])
         for depth in range(1, int(level.max(initial=0)) + 1):
-            yield np.flatnonzero(level == depth)
+            edges = np.flatnonzero(level == depth)
+            total[:, edges] += total[:, self.edge_parent[edges]]
+        return total[:, self.label_edge]
 
 
 def build_tries(label_ids: Sequence[Int32], max_nodes: int) -> list[LabelTrie]:
