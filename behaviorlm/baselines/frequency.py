@@ -39,10 +39,7 @@ class PerUserFrequency:
     concentration: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K].
-
-        Every earlier event of the timeline counts, whatever its split.
-        """
+        """See `Baseline.predict`; earlier events count whatever their split."""
         past = past_counts(timelines, rows)
         seen = past.sum(axis=1, keepdims=True)
         shares = (past + self.concentration * self.prior[None, :]) / (seen + self.concentration)

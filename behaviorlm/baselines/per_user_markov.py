@@ -21,10 +21,7 @@ class PerUserMarkov:
     concentration: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K].
-
-        Every earlier event of the timeline counts, whatever its split.
-        """
+        """See `Baseline.predict`; earlier events count whatever their split."""
         below = np.exp(self.below.predict(timelines, rows).astype(np.float64))
         past = transitions(timelines, rows)
         seen = past.sum(axis=1, keepdims=True)

@@ -28,10 +28,7 @@ class Recency:
     concentration: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K].
-
-        Every earlier event of the timeline counts, whatever its split.
-        """
+        """See `Baseline.predict`; earlier events count whatever their split."""
         places = recent_behaviors(timelines, rows)
         shares = np.tile(self.concentration * self.prior, (len(rows), 1))
         row, place = np.nonzero(places >= 0)
