@@ -152,18 +152,12 @@ def _explode(
     rows = list(range(next_row, next_row + len(bad)))
     broken = quarantine_table(source.path, rows, ["malformed row"] * len(bad), list(shown))
     table = table.filter(is_sound).combine_chunks()
-    if not table.num_rows:
-        return _with_items(table, lists, pa.array([], pa.int64())), broken, next_row + len(bad)
-    parents = pc.list_parent_indices(table[lists[0]].combine_chunks())
-    return _with_items(table, lists, parents), broken, next_row + len(bad)
-
-
-def _with_items(table: pa.Table, lists: list[str], parents: pa.Array) -> pa.Table:
+    parents = pc.list_parent_indices(one_chunk(table[lists[0]]))
     arrays: list[Any] = [
         pc.list_flatten(table[name]) if name in lists else table[name].take(parents)
         for name in table.column_names
     ]
-    return pa.table(arrays, table.column_names)
+    return pa.table(arrays, table.column_names), broken, next_row + len(bad)
 
 
 def _check_lists(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> None:
