@@ -61,11 +61,7 @@ def pack_tensors(
         tensor(tree.target),
         torch.from_numpy(tree.weight).to(device, non_blocking=True),
         tensor(tree.part),
-        None
-        if rows is None
-        else RowTensors(
-            *map(tensor, (rows.take, rows.depth, rows.end, rows.place, rows.copies, rows.originals))
-        ),
+        None if rows is None else RowTensors(**{name: tensor(array) for name, array in vars(rows).items()}),
         None
         if kept is None
         else (
