@@ -13,11 +13,12 @@ from behaviorlm.files.unpacking import packing_of, without_packing
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.csv_looks import csv_choices
 from behaviorlm.inspection.file_kinds import of_one_kind, of_other_columns, paths_of
-from behaviorlm.inspection.json_looks import are_events, events_of, first_objects, json_choices, list_keys_of
+from behaviorlm.inspection.json_looks import are_events, first_objects, json_choices, list_keys_of
 from behaviorlm.inspection.text_encodings import decoded
 from behaviorlm.log_files.columns import check_columns, json_columns
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
+from behaviorlm.log_files.explode import sound_events
 from behaviorlm.log_files.file_config import FileConfig
 from behaviorlm.log_files.foreign_files import refuse_foreign
 from behaviorlm.log_files.json_lines import MAX_LINE_BYTES
@@ -217,7 +218,7 @@ def _names(file: SourceFile, config: EventsConfig) -> list[str]:
         if file.format == "jsonl":
             text, _ = decoded(raw[:LOOK_BYTES])
             for value in first_objects(text, file):
-                for row in events_of(value, config):
+                for row in sound_events(value, config):
                     unreadable |= list_keys_of(row)
     repeated = {name for name, count in Counter(names).items() if count > 1 and file.format == "csv"}
     parents = {name.rpartition(".")[0] for name in names if "." in name}

@@ -15,7 +15,7 @@ import pyarrow.json
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.encodings import name_of_encoding, utf8_blocks
-from behaviorlm.log_files.explode import exploded, file_columns, list_keys
+from behaviorlm.log_files.explode import exploded, file_columns, list_keys, sound_events
 from behaviorlm.log_files.json_keys import column_at, keys_in, schema_of, value_at
 from behaviorlm.log_files.json_values import json_decoder, json_values, layout_of
 from behaviorlm.log_files.source_files import ByteStream, SourceFile, quarantine_table
@@ -57,7 +57,7 @@ def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole:
         for value in _head_values(head, source):
             if isinstance(value, dict):
                 sound = True
-                keys.update(dict.fromkeys(_keys_of_events(value, config)))
+                keys |= dict.fromkeys(key for row in sound_events(value, config) for key in keys_in(row))
     except DataError:
         if is_whole and not sound and b"\0" not in head:
             raise
@@ -68,13 +68,6 @@ def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole:
             f"(found {head.lstrip()[:80].decode('utf-8', errors='replace')!r}{in_utf16})"
         )
     return list(keys) if sound else None
-
-
-def _keys_of_events(value: Mapping[str, Any], config: EventsConfig) -> list[str]:
-    try:
-        return [key for row in exploded(value, config) for key in keys_in(row)]
-    except ValueError:  # the row is set aside when it is read
-        return []
 
 
 def keys_in_lists(raw: bytes, source: SourceFile, config: EventsConfig) -> dict[str, set[str]]:
