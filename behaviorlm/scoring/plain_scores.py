@@ -27,7 +27,7 @@ def plain_label_scores(
         writer = TreeWriter()
         writer.open(prompt)
         for item, label in enumerate(label_ids[start : start + step]):
-            writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=item)
+            writer.chain(label, weight=1.0, part=0, item=item)
         batch = pack_tensors(writer.finish(), next(model.parameters()).device, row_tokens=None)
         states = read_out_states(model, batch, PLAIN)
         values = target_log_probabilities(model, states, batch.target).cpu().numpy()

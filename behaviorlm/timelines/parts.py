@@ -30,7 +30,6 @@ PROFILES = "profile_ids"
 """Column of a part, where prompts begin with a profile."""
 _HISTORY = "session_position"
 """Column of a part, where histories do not cross sessions."""
-_NOTHING = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -263,9 +262,7 @@ def write_window(
     """
     asked = zip(_opened_questions(writer, part, rows), read_outs, strict=True)
     for offset, (_, read_out) in enumerate(asked):
-        writer.predicted_leaf(
-            _NOTHING, read_out.label_ids, weight=read_out.weight, part=0, item=item + offset
-        )
+        writer.chain(read_out.label_ids, weight=read_out.weight, part=0, item=item + offset)
         kept = read_out.kept
         if kept is not None:
             writer.kept_sample(

@@ -153,7 +153,7 @@ def test_a_window_counted_in_flattened_tokens_means_plain_sequences_and_their_sc
         for column, label in enumerate(labels):
             writer = TreeWriter()
             writer.open(np.concatenate([instruction, *lines[: row + 1], questions[row]]))
-            writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=0)
+            writer.chain(label, weight=1.0, part=0, item=0)
             expected = own_log_probabilities(model, writer.finish()).sum()
             assert scores[row, column] == pytest.approx(expected, abs=1e-4)
 
