@@ -31,8 +31,7 @@ def with_overrides(
 
     A key that takes text gets the value as it stands, without the quotes around it; `null` and nothing are no text.
     The value of any other key is read as YAML, and is text where it is none. settings_class: whose keys they are;
-    None: of unknown types. Raises ConfigError with all problems, a key
-    that is set twice among them.
+    None: of unknown types. Raises ConfigError with all problems, a key that is set twice among them.
     """
     merged = plain_copy(written.values)
     origins = dict(written.origins)

@@ -25,8 +25,7 @@ PLAIN_TOKENS = 4096
 class PackTensors:
     """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32.
 
-    rows: where the tree is laid out as several. kept: (read_outs, weight,
-    reference) of KeptSamples, where the tree has any.
+    rows: where the tree is laid out as several. kept: (read_outs, weight, reference) of KeptSamples, where it has any.
     """
 
     tree: TokenTree

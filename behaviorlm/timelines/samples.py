@@ -91,13 +91,11 @@ def build_timelines(
 
     Returns (table of `timeline_schema`, counts). An event is a target if at least `min_history` events of its
     user (of its session, where histories do not cross sessions) come before it. Ties in order are broken by file and
-    row. Independent of the order of the rows of
-    `events`.
-    Counts: users, events_read, events, tied_events (same user and order as the event before),
-    ascending_rows and descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats
-    (after dropping duplicates), repeats_dropped, targets,
-    <split>_events, <split>_targets, users_all_train, train_after_held_out (training events with an earlier event of
-    their user in another split). They add up over partitions by user.
+    row. Independent of the order of the rows of `events`.
+    Counts: users, events_read, events, tied_events (same user and order as the event before), ascending_rows and
+    descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats (after dropping
+    duplicates), repeats_dropped, targets, <split>_events, <split>_targets, users_all_train, train_after_held_out
+    (training events with an earlier event of their user in another split). They add up over partitions by user.
 
     Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a
     user in several groups when whole groups are split, and times of a user with and without zone and none
