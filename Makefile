@@ -33,7 +33,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m jobs.world --folder runs/demo/world --users 360
 	$(BIN)/python -m jobs.run --config jobs/configs/demo.yaml
 
-# Exhibits in the manner of the paper's figures and tables, with all the runs they need: not yet run to its end; the dry run says about how long.
+# Exhibits in the manner of the paper's figures and tables, with all the runs they need: half an hour or more.
 # What is finished is reused; `behaviorlm paper … --dry-run` says what is left (docs/paper.md).
 paper: $(INSTALLED)
 	$(BIN)/python -m jobs.paper --config jobs/configs/paper/paper.yaml

@@ -32,6 +32,11 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 MOST_SHOWN = 200
 """Characters of a value in an error."""
+_LIST, _SECTION = "; a list is written [a, b]", "; keys and values are written {key: value}"
+WRITTEN = {"list_type": _LIST, "tuple_type": _LIST, "dict_type": _SECTION, "model_type": _SECTION}
+"""How a configuration has what was expected, by pydantic's kind of error."""
+_BRANCH = re.compile(r"(?:constrained-)?(?:int|float|str)|(?:list|dict)\[.*]")
+"""What pydantic puts behind a key of several types: the one that it tried."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +104,24 @@ def _readable(
     lines, sources = [], set()
     for problem in error.errors():
         parts = tuple(str(part) for part in problem["loc"])
+        if parts and _BRANCH.fullmatch(parts[-1]) and ".".join(parts[:-1]) in known:
+            parts = parts[:-1]
         path, is_typed = ".".join(parts), _is_of_command_line(parts, origins)
         sources.add(COMMAND_LINE if is_typed else source)
-        key = f"--{path}" if is_typed else path or "(whole)"
+        key = f"--{path}" if is_typed else path
+        told = problem["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
         if problem["type"] == "extra_forbidden":
             value = _shortened(path, problem["input"])
             lines.append(f"  {key}: unknown key (value {value}){_nearest(path, known)}")
         elif problem["type"] == "missing":
             lines.append(f"  {key}: required, but not given")
+        elif not path:
+            lines.append(f"  {told}")  # it names its keys
         elif problem["type"] == "value_error" and _is_large_section(problem["input"], path):
-            # it names the keys; all of the section would bury them
-            lines.append(f"  {key}: {problem['msg']}")
+            lines.append(f"  {key}: {told}")  # it names the keys; all of the section would bury them
         else:
-            lines.append(f"  {key}: {problem['msg']}; got {_shortened(path, problem['input'])}")
+            how = WRITTEN.get(problem["type"], "")
+            lines.append(f"  {key}: {told}; got {_shortened(path, problem['input'])}{how}")
     return "\n".join([f"{' and '.join(sorted(sources))}: {error.error_count()} problem(s)", *lines])
 
 

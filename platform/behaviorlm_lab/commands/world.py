@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         default=Path("runs/world"),
         help="where log and text go; all nodes must reach it",
     )
-    add("--users", type=int, default=1000)
+    add("--users", type=int, default=1000, help="people in it (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of log, text and codes")
     add("--events", type=int, nargs=2, default=(20, 40), metavar=("LOW", "HIGH"), help="events of a user")
     add("--generator", choices=("main", "second"), default="main", help="which world")

@@ -37,20 +37,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in known:
         print(f"error: {_unknown(name, known)}; {prog} --help lists all", file=sys.stderr)
         return EXIT_BAD_INPUT
-    status: int = EntryPoint(name, known[name], GROUP).load()(rest[:-1], prog=f"{prog} {name}")
+    try:
+        status: int = EntryPoint(name, known[name], GROUP).load()(rest[:-1], prog=f"{prog} {name}")
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if not package or package.startswith("behaviorlm"):
+            raise
+        print(
+            f"error: {prog} {name} needs the Python package {package}, which is not installed here; pip install "
+            "'behaviorlm[platform]' brings what the commands need",
+            file=sys.stderr,
+        )
+        return EXIT_BAD_INPUT
     return status
 
 
 def commands(project: Path) -> dict[str, str]:
     """Where each command stands, "module:function" by name: those installed, and those of a checkout's project file.
 
-    The latter, because a checkout runs without being installed, as the working directory of a submitted job does.
+    The latter, because a checkout runs without being installed, as the working directory of a submitted job does; and
+    first, because they are in the order of a person's work, and metadata by the alphabet.
     """
-    found = {point.name: point.value for point in entry_points(group=GROUP)}
+    installed = {point.name: point.value for point in entry_points(group=GROUP)}
+    declared: dict[str, str] = {}
     if project.is_file():
-        declared = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
-        found |= declared.get("entry-points", {}).get(GROUP, {})
-    return found
+        described = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
+        declared = described.get("entry-points", {}).get(GROUP, {})
+    return declared | {name: place for name, place in installed.items() if name not in declared}
 
 
 def overview(known: Mapping[str, str], prog: str) -> str:

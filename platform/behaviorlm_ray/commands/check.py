@@ -1,6 +1,6 @@
 """Check an exported predictor on a new log: keep it, recalibrate it, or tune again, with the figures.
 
---model exported/my_app --log new/ [--since 2024-03-01] [--recalibrate --to exported/my_app_2]
+%(prog)s --model exported/my_app --log new/ [--since 2024-03-01] [--recalibrate --to exported/my_app_2]
 """
 
 from collections.abc import Sequence

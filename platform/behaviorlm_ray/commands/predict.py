@@ -2,7 +2,8 @@
 
 The same command goes on with a job that was interrupted.
 
-  --model exported/my_app --log 'new/*.parquet' --to out [--every | --since 2024-03-01 | --at 2024-03-01T18:00:00Z]
+%(prog)s --model exported/my_app --log 'new/*.parquet' --to predictions
+  [--every | --since 2024-03-01 | --at 2024-03-01T18:00:00Z]
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,6 @@
 One process; with --ray as many as Ray Serve is told. SIGHUP opens the model again, SIGTERM ends once all is answered.
 """
 
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -20,11 +19,7 @@ from behaviorlm_ray.console.command_line import run_job
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Serve, or say whether it could. Returns the exit status."""
-    typed = [
-        "--ray=true" if each == "--ray" else each
-        for each in (sys.argv[1:] if arguments is None else arguments)
-    ]
-    return run_job(ServeSettings, run_service, typed, __doc__ or "", plan=plan, prog=prog)
+    return run_job(ServeSettings, run_service, arguments, __doc__ or "", plan=plan, prog=prog, flags=("ray",))
 
 
 def check(settings: ServeSettings) -> None:

@@ -183,7 +183,10 @@ def _overrides(arguments: list[str], flags: Sequence[str]) -> list[str]:
         argument = remaining.popleft()
         key = argument.removeprefix("--")
         if not argument.startswith("--") or not key or key.startswith("="):
-            problems.append(f"{argument!r} is not an option; a key is set by --key.of.the.config=VALUE")
+            problems.append(
+                f"{argument!r} is not an option; a key is set by --key.of.the.config=VALUE, all of a file by "
+                "--config FILE"
+            )
         elif "=" in key:
             overrides.append(key)
         elif key in flags:

@@ -37,7 +37,7 @@ def load_config(
         written = read_written(path, overrides, settings_class)
     else:
         written = with_overrides(_stored(path, "--config"), overrides, settings_class)
-    source = path or "the configuration"
+    source = path or "the command line, without --config FILE"
     return validate_settings(settings_class, written.values, source, written.origins), written
 
 

@@ -75,7 +75,8 @@ def _costs(run: Run, runner: Runner, stages: Sequence[Stage], first_rows: FirstR
     """What the stages that would run take, as far as it can be told."""
     sample = log_sample(run, runner, lambda: first_rows)
     if sample is None:
-        return ["cost", "  known once `prepare` has run; `behaviorlm cost --events N` tells of N events"]
+        other = "`behaviorlm cost --config FILE --events N --users M` tells of a log of that size"
+        return ["cost", f"  known once `prepare` has run; {other}"]
     return described_costs(run, stages, sample)
 
 

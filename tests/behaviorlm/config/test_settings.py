@@ -40,6 +40,9 @@ class Outer(Settings):
     counts: dict[str, int] = Field(default_factory=dict, description="Counts by name.")
     band: tuple[float, float] = Field(default=(0.25, 0.75), description="Low and high.")
     limit: Annotated[int, Field(ge=1)] | None = Field(default=None, description="A limit.")
+    share: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0)] = Field(
+        default=1, description="Or count."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "Outer":
@@ -137,7 +140,19 @@ def test_all_problems_are_told_with_key_value_and_remedy() -> None:
     assert "items.0.name: required" in message
     assert "'hard' or 'easy'; got 'medium'" in message
     assert "limit: Input should be greater than or equal to 1; got 0" in message
-    assert "allowed here: band, counts, inner, items, limit, optional, path" in message
+    assert "allowed here: band, counts, inner, items, limit, optional, path, share" in message
+
+
+def test_how_a_list_and_a_section_are_written_is_told_and_no_class_is_named() -> None:
+    with pytest.raises(ConfigError) as raised:
+        validate_settings(
+            Outer, {"path": "x", "inner": "hard", "items": "a", "counts": 1, "band": 0.5}, "test"
+        )
+    _, inner, items, counts, band = str(raised.value).splitlines()
+    section = "; keys and values are written {key: value}"
+    assert inner == "  inner: Input should be a valid dictionary; got 'hard'" + section
+    assert items.endswith("; got 'a'; a list is written [a, b]")
+    assert counts.endswith("; got 1" + section) and band.endswith("; got 0.5; a list is written [a, b]")
 
 
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
@@ -153,7 +168,7 @@ def test_a_typo_inside_a_list_item_is_told_with_its_index() -> None:
 
 
 def test_a_rule_over_several_keys_reads_well_and_does_not_show_all_of_them() -> None:
-    with pytest.raises(ConfigError, match=r"\(whole\): .*band must be \(low, high\)$"):
+    with pytest.raises(ConfigError, match=r"^test: 1 problem\(s\)\n  band must be \(low, high\)$"):
         validate_settings(Outer, {"path": "x", "band": [1, 0]}, "test")
 
 
@@ -162,6 +177,8 @@ def test_what_the_command_line_set_is_told_as_such_and_the_rest_as_that_of_the_f
     for overrides, told in (
         (["limit=0"], f"{path} and command line: 2 problem(s)\n  inner.rate: "),
         (["limit=0"], "\n  --limit: Input should be greater than or equal to 1; got 0"),
+        (["share=much"], "\n  --share: Input should be a valid integer"),
+        (["share=much"], "\n  --share: Input should be a valid number"),
         (["inner={rate: 3}"], "command line: 1 problem(s)\n  --inner.rate: "),
         (["inner.rate=1", "itms.0.name=a"], "command line: 1 problem(s)\n  --itms: unknown key"),
         (["inner.kind=soft"], f"{path} and command line: 2 problem(s)\n  inner.rate: "),

@@ -4,7 +4,9 @@ import os
 import runpy
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -45,6 +47,8 @@ def test_the_overview_has_a_line_for_each_command_whose_module_it_does_not_impor
         assert len(line.split()) > 4 and line.endswith(".") and len(line) <= 120, line
         assert place.startswith(("behaviorlm_ray.commands.", "behaviorlm_lab.commands."))
     assert told.splitlines()[-1] == "[]"
+    order = [told.index(f"  {name} ") for name in ("inspect", "run", "evaluate", "export", "serve", "study")]
+    assert order == sorted(order)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,21 @@ def test_a_command_of_another_package_is_found_by_its_entry_point(
     assert "  greet     Greet.\n" in capsys.readouterr().out
     assert main(["greet", "--loud", "you"]) == 7
     assert capsys.readouterr().out == "behaviorlm greet ['--loud', 'you']\n"
+
+
+@pytest.mark.parametrize(("missing", "status"), [("rich.console", 2), ("behaviorlm.gone", None)])
+def test_a_package_that_is_not_installed_is_told_and_a_module_of_ours_is_a_bug(
+    missing: str, status: int | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "behaviorlm_ray.commands.inspect", ModuleType("inspect"))
+    sys.modules["behaviorlm_ray.commands.inspect"].__dict__["main"] = lambda *_, **__: import_module(missing)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    if status is None:
+        with pytest.raises(ModuleNotFoundError):
+            main(["inspect", "log.csv"])
+        return
+    assert main(["inspect", "log.csv"]) == status
+    assert "needs the Python package rich, which is not installed here" in capsys.readouterr().err
 
 
 def test_jobs_run_where_nothing_is_installed(tmp_path: Path) -> None:

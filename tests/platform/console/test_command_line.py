@@ -161,7 +161,7 @@ def test_all_wrong_keys_are_told_at_once_and_nothing_runs(
 def test_arguments_that_are_no_keys_are_all_told(calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert calls.job("events.csv", "--tuning.steps", "--log") == 2
     errors = capsys.readouterr().err
-    assert "'events.csv' is not an option" in errors
+    assert "'events.csv' is not an option" in errors and "--config FILE" in errors
     assert "--tuning.steps needs a value" in errors
     assert "--log needs a value" in errors
 
