@@ -117,7 +117,7 @@ def _readable(
             lines.append(f"  {key}: required, but not given")
         elif not path:
             lines.append(f"  {told}")  # it names its keys
-        elif problem["type"] == "value_error" and _is_large_section(problem["input"], path):
+        elif problem["type"] == "value_error" and _is_large_section(problem["input"]):
             lines.append(f"  {key}: {told}")  # it names the keys; all of the section would bury them
         else:
             how = WRITTEN.get(problem["type"], "")
@@ -131,8 +131,8 @@ def _is_of_command_line(path: KeyPath, origins: Mapping[KeyPath, str]) -> bool:
     return bool(found) and all(origin.startswith(COMMAND_LINE) for origin in found)
 
 
-def _is_large_section(value: Any, path: str) -> bool:
-    return isinstance(value, Mapping) and (not path or len(repr(value)) > MOST_SHOWN)
+def _is_large_section(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(repr(value)) > MOST_SHOWN
 
 
 def _shortened(path: str, value: Any) -> str:
