@@ -114,7 +114,7 @@ def _shots_in_words(shots: str) -> str:
 
 
 def _about(log: str, shots: str, record: Record) -> str:
-    samples, best, few = record["samples"], record["recommended"], record["few_shot"]
+    samples, best, few = record["samples"], record["recommended"], record.get("few_shot")
     used = (
         f" Of {few['train']['tail_there']:,} training samples with a tail target {few['train']['tail']:,} are used."
         if few
