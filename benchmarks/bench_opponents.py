@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines import fit_baselines
 from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
-from behaviorlm.metrics import paired_difference, percentile_intervals, resample
+from behaviorlm.metrics.intervals import paired_difference, percentile_intervals, resample
 from behaviorlm.metrics.outcomes import outcomes
 from behaviorlm.opponents.budget import NetworkBudget
 from behaviorlm.opponents.fitting import fit_network

@@ -160,8 +160,9 @@ def pack_of(labels: Sequence[Int32], rows: Sequence[int], first: int, samples: i
     writer.open(labels[0][-1:])
     for item in range(samples):
         place = HISTORY + first + item
-        history = np.concatenate([labels[row] for row in rows[place - HISTORY : place]])
-        writer.predicted_leaf(history, labels[rows[place]], weight=1 / samples, part=0, item=item)
+        written = np.concatenate([labels[row] for row in rows[place - HISTORY : place + 1]])
+        is_label = np.arange(len(written)) >= len(written) - len(labels[rows[place]])
+        writer.chain(written, is_label, weight=1 / samples, part=0, item=item)
     return writer.finish()
 
 

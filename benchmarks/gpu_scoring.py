@@ -79,7 +79,7 @@ def prompt_groups(log: DrawnLog, tree_tokens: int, prompts: int) -> list[Windows
     tokens = found = 0
     for rows in part.windows(part.targets("train")):
         lines = part.lines.offsets[rows[-1]] - part.lines.offsets[part.window_start[rows[0]]]
-        size = int(lines) + part.questions.tokens(rows)
+        size = int(lines) + int(part.questions.lengths_of(rows).sum())
         if not groups or tokens + size > tree_tokens:
             groups.append([])
             tokens = 0

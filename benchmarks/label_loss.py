@@ -84,7 +84,8 @@ def step_of(labels: Sequence[Int32], samples: int, history_tokens: int, vocabula
     for item in range(samples):
         history = random.integers(1, vocabulary, history_tokens).astype(np.int32)
         label = labels[int(random.integers(len(labels)))]
-        writer.predicted_leaf(history, label, weight=1 / samples, part=0, item=item)
+        is_label = np.arange(len(history) + len(label)) >= len(history)
+        writer.chain(np.concatenate([history, label]), is_label, weight=1 / samples, part=0, item=item)
     return writer.finish()
 
 

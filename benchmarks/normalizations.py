@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from behaviorlm.metrics import paired_difference, percentile_intervals, resample
+from behaviorlm.metrics.intervals import paired_difference, percentile_intervals, resample
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm_ray.console.command_line import option_parser
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from behaviorlm.config import read_settings, validate_settings
+from behaviorlm.config import read_written, validate_settings
 from behaviorlm.errors import BehaviorLMError
 from behaviorlm_ray.cluster.connection import connected
 from behaviorlm_ray.console.command_line import option_parser
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--max-share", type=float, help="largest share of the unshared cost")
     parser.add_argument("--max-regret", type=float, help="largest difference of the objectives, such as 0.01")
     options = parser.parse_args()
-    data: dict[str, Any] = read_settings(options.config)
+    data: dict[str, Any] = read_written(options.config).values
     grid = {**data, "name": f"{data['name']}_grid", "scheduler": {"name": "none"}, "evaluate_winner": False}
     summaries = []
     try:

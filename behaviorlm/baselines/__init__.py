@@ -3,36 +3,16 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from behaviorlm.baselines.frequency import (
-    MostFrequent,
-    PerUserFrequency,
-    fit_most_frequent,
-    fit_per_user_frequency,
-)
+from behaviorlm.baselines.frequency import fit_most_frequent, fit_per_user_frequency
 from behaviorlm.baselines.fusion import Fusion, fit_fusion
-from behaviorlm.baselines.markov import Markov, count_histories, fit_bigram, fit_markov
+from behaviorlm.baselines.markov import count_histories, fit_bigram, fit_markov
 from behaviorlm.baselines.per_user_markov import fit_per_user_markov
 from behaviorlm.baselines.recency import fit_recency
 from behaviorlm.baselines.time_of_day import HOUR, fit_time_of_day
-from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
+from behaviorlm.baselines.timelines import Baseline, TimelineArrays
 from behaviorlm.errors import DataError
-
-
-class Baseline(Protocol):
-    """A fitted baseline."""
-
-    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K] of the behavior at each row, from what lies before it.
-
-        Those of a row do not depend on which other rows are asked for, so a log may be asked about in slices.
-        """
-        ...
-
 
 WITH_CONTEXT = "markov_order_3_context"
 FUSION = "rank_fusion"
@@ -126,20 +106,3 @@ def fit_baselines(timelines: TimelineArrays) -> dict[str, Baseline]:
         elif kind.is_possible(timelines):
             found[name] = kind.fit(timelines, counted=counted) if kind.is_markov else kind.fit(timelines)
     return found
-
-
-__all__ = [
-    "BASELINES",
-    "Baseline",
-    "BaselineKind",
-    "Markov",
-    "MostFrequent",
-    "PerUserFrequency",
-    "TimelineArrays",
-    "fit_baselines",
-    "fit_bigram",
-    "fit_markov",
-    "fit_most_frequent",
-    "fit_per_user_frequency",
-    "timeline_arrays",
-]

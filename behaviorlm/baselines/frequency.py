@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
+from behaviorlm.baselines.weights import best_concentration, tuning_rows
 
 EVENTS_PER_BLOCK = 2**20
 """Events that are counted at a time (our choice)."""
@@ -39,10 +39,7 @@ class PerUserFrequency:
     concentration: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K].
-
-        Every earlier event of the timeline counts, whatever its split.
-        """
+        """See `Baseline.predict`; earlier events count whatever their split."""
         past = past_counts(timelines, rows)
         seen = past.sum(axis=1, keepdims=True)
         shares = (past + self.concentration * self.prior[None, :]) / (seen + self.concentration)
@@ -58,15 +55,8 @@ def fit_per_user_frequency(timelines: TimelineArrays) -> PerUserFrequency:
     """Training shares, and the concentration that makes the targets of `tuning_rows` most likely."""
     prior = training_prior(timelines)
     rows, _ = tuning_rows(timelines)
-    target = timelines.behavior[rows]
     own, seen = own_past(timelines, rows)
-
-    def negative_log_likelihood(concentration: float) -> float:
-        return float(-np.log((own + concentration * prior[target]) / (seen + concentration)).mean())
-
-    return PerUserFrequency(
-        prior, best_concentration(negative_log_likelihood) if len(rows) else CONCENTRATION_GRID[0]
-    )
+    return PerUserFrequency(prior, best_concentration(own, seen, prior[timelines.behavior[rows]]))
 
 
 def past_counts(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:

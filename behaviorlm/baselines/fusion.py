@@ -7,12 +7,11 @@ fusion's, and decision rules have something to weigh.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.baselines.timelines import Baseline, TimelineArrays
 from behaviorlm.baselines.weights import tuning_rows
 
 ADDED = 60.0
@@ -23,19 +22,11 @@ MOST = 4_000_000
 """Of tuning rows so many are taken, evenly, that there are about so many probabilities (our choice)."""
 
 
-class Member(Protocol):
-    """A fitted way to count."""
-
-    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K]."""
-        ...
-
-
 @dataclass(frozen=True)
 class Fusion:
     """The members' rankings fused."""
 
-    members: Sequence[Member]
+    members: Sequence[Baseline]
     power: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -43,7 +34,7 @@ class Fusion:
         return _powered(np.log(fused(self.members, timelines, rows)), self.power).astype(np.float32)
 
 
-def fit_fusion(members: Sequence[Member], timelines: TimelineArrays) -> Fusion:
+def fit_fusion(members: Sequence[Baseline], timelines: TimelineArrays) -> Fusion:
     """Of fitted members; the power is chosen."""
     rows, _ = tuning_rows(timelines)
     rows = rows[:: max(1, len(rows) * timelines.behaviors // MOST)]
@@ -59,7 +50,7 @@ def fit_fusion(members: Sequence[Member], timelines: TimelineArrays) -> Fusion:
 
 
 def fused(
-    members: Sequence[Member], timelines: TimelineArrays, rows: NDArray[np.integer]
+    members: Sequence[Baseline], timelines: TimelineArrays, rows: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """The worth of each behavior; float64[len(rows), K]. Equal ones are placed by their index."""
     worth = np.zeros((len(rows), timelines.behaviors))

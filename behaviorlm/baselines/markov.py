@@ -39,10 +39,7 @@ class Markov:
     trust: tuple[NDArray[np.float64], ...]
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K].
-
-        History is what the timeline shows before the row, any split.
-        """
+        """See `Baseline.predict`; earlier events count whatever their split."""
         result = np.empty((len(rows), timelines.behaviors), np.float32)
         step = max(1, PROBABILITIES_PER_BLOCK // timelines.behaviors)
         for begin in range(0, len(rows), step):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines.frequency import PerUserFrequency, fit_per_user_frequency, own_past, past_counts
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
+from behaviorlm.baselines.weights import best_concentration, tuning_rows
 
 _BEFORE_ALL = -2
 """In place of the last behavior of a timeline's first event."""
@@ -21,10 +21,7 @@ class PerUserMarkov:
     concentration: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K].
-
-        Every earlier event of the timeline counts, whatever its split.
-        """
+        """See `Baseline.predict`; earlier events count whatever their split."""
         below = np.exp(self.below.predict(timelines, rows).astype(np.float64))
         past = transitions(timelines, rows)
         seen = past.sum(axis=1, keepdims=True)
@@ -36,8 +33,6 @@ def fit_per_user_markov(timelines: TimelineArrays) -> PerUserMarkov:
     """Frequencies first; then the concentration that makes the targets of `tuning_rows` most likely."""
     below = fit_per_user_frequency(timelines)
     rows, _ = tuning_rows(timelines)
-    if not len(rows):
-        return PerUserMarkov(below, CONCENTRATION_GRID[0])
     target = timelines.behavior[rows]
     own, seen = own_past(timelines, rows)
     backed = (own + below.concentration * below.prior[target]) / (seen + below.concentration)
@@ -45,11 +40,7 @@ def fit_per_user_markov(timelines: TimelineArrays) -> PerUserMarkov:
     for run, inside, places in timelines.pasts_of(rows):
         by_last, place = _by_last(run)
         followed[places], times[places] = own_past(by_last, place[inside])
-
-    def negative_log_likelihood(concentration: float) -> float:
-        return float(-np.log((followed + concentration * backed) / (times + concentration)).mean())
-
-    return PerUserMarkov(below, best_concentration(negative_log_likelihood))
+    return PerUserMarkov(below, best_concentration(followed, times, backed))
 
 
 def transitions(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines.frequency import training_prior
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
+from behaviorlm.baselines.weights import best_concentration, tuning_rows
 
 PLACES = 16
 """Behaviors that are told apart by how recent they are (our choice)."""
@@ -28,10 +28,7 @@ class Recency:
     concentration: float
 
     def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K].
-
-        Every earlier event of the timeline counts, whatever its split.
-        """
+        """See `Baseline.predict`; earlier events count whatever their split."""
         places = recent_behaviors(timelines, rows)
         shares = np.tile(self.concentration * self.prior, (len(rows), 1))
         row, place = np.nonzero(places >= 0)
@@ -49,16 +46,10 @@ def fit_recency(timelines: TimelineArrays) -> Recency:
         stood += (places >= 0).sum(axis=0)
     weights = np.divide(came, stood, out=np.zeros(PLACES), where=stood > 0)
     rows, _ = tuning_rows(timelines)
-    if not len(rows):
-        return Recency(prior, weights, CONCENTRATION_GRID[0])
     target, places = timelines.behavior[rows], recent_behaviors(timelines, rows)
     own = ((places == target[:, None]) * weights).sum(axis=1)
     whole = ((places >= 0) * weights).sum(axis=1)
-
-    def negative_log_likelihood(concentration: float) -> float:
-        return float(-np.log((own + concentration * prior[target]) / (whole + concentration)).mean())
-
-    return Recency(prior, weights, best_concentration(negative_log_likelihood))
+    return Recency(prior, weights, best_concentration(own, whole, prior[target]))
 
 
 def recent_behaviors(timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.int32]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.baselines.frequency import training_prior
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.baselines.weights import CONCENTRATION_GRID, best_concentration, tuning_rows
+from behaviorlm.baselines.weights import best_concentration, tuning_rows
 
 HOUR = "before.hour"
 """The column of the context that it needs."""
@@ -44,9 +44,5 @@ def fit_time_of_day(timelines: TimelineArrays) -> TimeOfDay:
     rows, is_counted = tuning_rows(timelines)
     hour, target = hour_of[timelines.context[rows]], timelines.behavior[rows]
     own, seen = counts[hour, target] - is_counted, totals[hour] - is_counted
-
-    def negative_log_likelihood(concentration: float) -> float:
-        return float(-np.log((own + concentration * prior[target]) / (seen + concentration)).mean())
-
-    found = best_concentration(negative_log_likelihood) if len(rows) else CONCENTRATION_GRID[0]
+    found = best_concentration(own, seen, prior[target])
     return TimeOfDay(hour_of, (counts + found * prior) / (totals[:, None] + found))

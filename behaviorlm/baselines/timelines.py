@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -102,6 +103,17 @@ class TimelineArrays:
             moved = np.repeat(offset - begin[done:stop], np.diff(bounds[done : stop + 1]))
             yield part, wanted[asked] + moved, order[asked]
             done = stop
+
+
+class Baseline(Protocol):
+    """A fitted baseline."""
+
+    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probabilities float32[len(rows), K] of the behavior at each row, from what lies before it.
+
+        Those of a row do not depend on which other rows are asked for, so a log may be asked about in slices.
+        """
+        ...
 
 
 def timeline_arrays(tables: pa.Table | Iterable[pa.Table], names: Sequence[str]) -> TimelineArrays:

@@ -1,6 +1,6 @@
 """How the baselines' few weights are chosen: by likelihood of the validation targets, never of test ones."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,9 +66,20 @@ def _of_some_timelines(timelines: TimelineArrays, split: int, step: int) -> NDAr
     return np.concatenate(found)
 
 
-def best_concentration(loss: Callable[[float], float]) -> float:
-    """The value of CONCENTRATION_GRID with the smallest loss; of equal ones the smallest."""
-    return min(CONCENTRATION_GRID, key=loss)
+def best_concentration(
+    own: NDArray[np.float64], seen: NDArray[np.floating], below: NDArray[np.float64]
+) -> float:
+    """The value c of CONCENTRATION_GRID under which n targets are most likely, by (own + c · below) / (seen + c).
+
+    Of equal ones, and without any target, the smallest.
+
+    Of each target, float64[n]: how often it was counted, out of how many, and its probability otherwise.
+    """
+
+    def loss(concentration: float) -> float:
+        return float(-np.log((own + concentration * below) / (seen + concentration)).mean())
+
+    return min(CONCENTRATION_GRID, key=loss) if len(own) else CONCENTRATION_GRID[0]
 
 
 def trust_bucket(events: NDArray[np.float64], distinct: NDArray[np.float64]) -> NDArray[np.int64]:

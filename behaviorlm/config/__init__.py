@@ -9,7 +9,6 @@ from behaviorlm.config.settings import (
     describe_settings,
     json_schema,
     load_settings,
-    read_settings,
     validate_settings,
 )
 from behaviorlm.config.written import Written, parse_yaml
@@ -24,7 +23,6 @@ __all__ = [
     "load_settings",
     "masked",
     "parse_yaml",
-    "read_settings",
     "read_written",
     "resolved_text",
     "validate_settings",

@@ -31,8 +31,7 @@ def with_overrides(
 
     A key that takes text gets the value as it stands, without the quotes around it; `null` and nothing are no text.
     The value of any other key is read as YAML, and is text where it is none. settings_class: whose keys they are;
-    None: of unknown types. Raises ConfigError with all problems, a key
-    that is set twice among them.
+    None: of unknown types. Raises ConfigError with all problems, a key that is set twice among them.
     """
     merged = plain_copy(written.values)
     origins = dict(written.origins)
@@ -88,27 +87,21 @@ def flattened(
 
 def set_value(merged: dict[str, Any], key: str, value: Any) -> str | None:
     """Set `a.b.c` in place (an index addresses an item of a list). Returns the problem, if any."""
-    *parents, last = key.split(".")
     node: Any = merged
-    for part in parents:
+    parts = key.split(".")
+    for number, part in enumerate(parts, start=1):
+        place: Any = part
         if isinstance(node, list):
             if not part.isdigit() or int(part) >= len(node):
                 return f"{key}: {part!r} is not an index of a list of {len(node)}"
-            node = node[int(part)]
-        elif isinstance(node, dict):
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
-        else:
+            place = int(part)
+        elif not isinstance(node, dict):
             return f"{key}: {part!r} lies inside the plain value {node!r}"
-    if isinstance(node, list):
-        if not last.isdigit() or int(last) >= len(node):
-            return f"{key}: {last!r} is not an index of a list of {len(node)}"
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        return f"{key}: {last!r} lies inside the plain value {node!r}"
+        if number == len(parts):
+            node[place] = value
+        elif isinstance(node, dict) and node.get(part) is None:
+            node[part] = {}
+        node = node[place]
     return None
 
 

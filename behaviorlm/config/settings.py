@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from behaviorlm.config.masking import HIDDEN, masked
 from behaviorlm.config.overrides import COMMAND_LINE, with_overrides
-from behaviorlm.config.written import KeyPath, Written, plain_copy, read_yaml
+from behaviorlm.config.written import KeyPath, Written, read_yaml
 from behaviorlm.errors import ConfigError
 
 _SECRET = re.compile(r"password|secret|(?:^|_)(?:api)?key(?:_|$)|(?:^|_)token$", re.IGNORECASE)
@@ -59,19 +59,9 @@ def load_settings(
 
     Raises ConfigError that lists every problem with the path of the key, the value and what is allowed.
     """
-    values = read_settings(path, overrides, data, settings_class)
+    written = Written(dict(data or {}), {}) if path is None else read_yaml(Path(path))
+    values = with_overrides(written, overrides, settings_class).values
     return validate_settings(settings_class, values, str(path or "the configuration"))
-
-
-def read_settings(
-    path: str | Path | None,
-    overrides: Sequence[str] = (),
-    data: Mapping[str, Any] | None = None,
-    settings_class: type[Settings] | None = None,
-) -> dict[str, Any]:
-    """The plain nested dictionary of a YAML file (or of `data`) after overrides. Raises ConfigError."""
-    written = Written(plain_copy(data or {}), {}) if path is None else read_yaml(Path(path))
-    return with_overrides(written, overrides, settings_class).values
 
 
 def validate_settings(
@@ -92,7 +82,14 @@ def validate_settings(
 
 def describe_settings(settings_class: type[Settings], prefix: str = "") -> list[KeyDescription]:
     """Every key of a settings class, nested ones by their dotted path; `[]` stands for an index of a list."""
-    return list(_describe(settings_class, prefix))
+    found = []
+    for name, field in settings_class.model_fields.items():
+        path, kind = f"{prefix}{name}", _type_name(field.annotation)
+        found.append(KeyDescription(path, kind, _default_text(field), field.description or ""))
+        nested, is_list = _nested_settings(field.annotation)
+        if nested is not None:
+            found += describe_settings(nested, f"{path}.{'[].' if is_list else ''}")
+    return found
 
 
 def json_schema(settings_class: type[Settings]) -> dict[str, Any]:
@@ -120,7 +117,7 @@ def _readable(
             lines.append(f"  {key}: required, but not given")
         elif not path:
             lines.append(f"  {told}")  # it names its keys
-        elif problem["type"] == "value_error" and _is_large_section(problem["input"], path):
+        elif problem["type"] == "value_error" and _is_large_section(problem["input"]):
             lines.append(f"  {key}: {told}")  # it names the keys; all of the section would bury them
         else:
             how = WRITTEN.get(problem["type"], "")
@@ -134,8 +131,8 @@ def _is_of_command_line(path: KeyPath, origins: Mapping[KeyPath, str]) -> bool:
     return bool(found) and all(origin.startswith(COMMAND_LINE) for origin in found)
 
 
-def _is_large_section(value: Any, path: str) -> bool:
-    return isinstance(value, Mapping) and (not path or len(repr(value)) > MOST_SHOWN)
+def _is_large_section(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(repr(value)) > MOST_SHOWN
 
 
 def _shortened(path: str, value: Any) -> str:
@@ -151,17 +148,6 @@ def _nearest(path: str, known: list[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; allowed here: {', '.join(sorted(set(siblings)))}" if siblings else ""
-
-
-def _describe(settings_class: type[Settings], prefix: str) -> Iterator[KeyDescription]:
-    for name, field in settings_class.model_fields.items():
-        path = f"{prefix}{name}"
-        nested, is_list = _nested_settings(field.annotation)
-        yield KeyDescription(
-            path, _type_name(field.annotation), _default_text(field), field.description or ""
-        )
-        if nested is not None:
-            yield from _describe(nested, f"{path}.{'[].' if is_list else ''}")
 
 
 def _nested_settings(annotation: Any) -> tuple[type[Settings] | None, bool]:

@@ -117,9 +117,8 @@ def _composed(text: str) -> tuple[yaml.Node | None, Any]:
         if root is None:
             return None, None
         _check_size(root)
-        composed = _Loader(
-            text
-        )  # building values merges mappings into the nodes, whose lines are still needed
+        # Building values merges mappings into the nodes, whose lines are still needed.
+        composed = _Loader(text)
         try:
             return root, composed.get_single_data()
         finally:
@@ -187,7 +186,9 @@ def _repeated_by_merging(node: yaml.MappingNode, path: str, unit: str) -> Iterat
     own = {_name(key): (key, value) for key, value in node.value if key.tag != MERGE}
     for name in own.keys() & merged.keys():
         (first, lost), (second, kept) = merged[name], own[name]
-        if isinstance(lost, yaml.MappingNode) and isinstance(kept, yaml.MappingNode) and _drops(kept, lost):
+        if not isinstance(lost, yaml.MappingNode) or not isinstance(kept, yaml.MappingNode):
+            continue
+        if _pairs(lost).keys() - _pairs(kept).keys():
             yield (
                 f"{path}{name} stands twice, by << (merge) from {unit} {_place(first, unit)} and in "
                 f"{unit} {_place(second, unit)}, which drops all of the first: merge inside it too, or keep one"
@@ -197,11 +198,6 @@ def _repeated_by_merging(node: yaml.MappingNode, path: str, unit: str) -> Iterat
 def _place(node: yaml.Node, unit: str) -> int:
     mark = node.start_mark
     return 1 + (mark.line if unit == "line" else mark.column)
-
-
-def _drops(kept: yaml.MappingNode, lost: yaml.MappingNode) -> bool:
-    """Whether a section that replaces a merged one lacks keys of it."""
-    return bool(_pairs(lost).keys() - _pairs(kept).keys())
 
 
 def _lines(root: yaml.MappingNode) -> Iterator[tuple[KeyPath, int]]:

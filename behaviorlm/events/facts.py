@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
 from behaviorlm.log_files.identity import RULES, SHORT_NUMBER, look_alike_keys, look_alikes, suspected_nulls
-
-Key = TypeVar("Key", bound=str | int)
+from behaviorlm.log_files.text import one_chunk
 
 MOST_SHOWN = 5
 """Largest users, and examples of a kind, that are kept (our choice)."""
@@ -67,31 +66,16 @@ class LogFacts(BaseModel):
     def __add__(self, other: Self) -> Self:
         """Both together. Where only some are kept, those of `self` come first."""
         ends = [end for span in (self.span, other.span) if span is not None for end in span]
+        others = {
+            "examples": other.examples | self.examples,
+            "span": (min(ends), max(ends)) if ends else None,
+            "largest": _largest(self.largest + other.largest),
+            "anchors": self.anchors if self.anchors is not None else other.anchors,
+            "tail": self.tail if self.tail is not None else other.tail,
+        }
+        names = type(self).model_fields.keys() - others.keys()
         return type(self)(
-            files=self.files + other.files,
-            rows=self.rows + other.rows,
-            quarantined=_sum(self.quarantined, other.quarantined),
-            quarantined_of=_sum(self.quarantined_of, other.quarantined_of),
-            examples=other.examples | self.examples,
-            behaviors=_sum(self.behaviors, other.behaviors),
-            respelled=_nested_sum(self.respelled, other.respelled),
-            behavior_spellings=_nested_sum(self.behavior_spellings, other.behavior_spellings),
-            split_labels=_sum(self.split_labels, other.split_labels),
-            span=(min(ends), max(ends)) if ends else None,
-            users=self.users + other.users,
-            sizes=_sum(self.sizes, other.sizes),
-            largest=_largest(self.largest + other.largest),
-            missing_users=_sum(self.missing_users, other.missing_users),
-            respelled_users=self.respelled_users + other.respelled_users,
-            respelled_examples=(self.respelled_examples + other.respelled_examples)[:MOST_SHOWN],
-            look_alike_users=self.look_alike_users + other.look_alike_users,
-            look_alike_examples=(self.look_alike_examples + other.look_alike_examples)[:MOST_SHOWN],
-            grouped_examples=(self.grouped_examples + other.grouped_examples)[:MOST_SHOWN],
-            short_users=self.short_users + other.short_users,
-            short_examples=(self.short_examples + other.short_examples)[:MOST_SHOWN],
-            counts=_sum(self.counts, other.counts),
-            anchors=self.anchors if self.anchors is not None else other.anchors,
-            tail=self.tail if self.tail is not None else other.tail,
+            **{name: _together(getattr(self, name), getattr(other, name)) for name in names}, **others
         )
 
     def naming_nobody(self) -> Self:
@@ -166,7 +150,7 @@ def facts_of_users(events: pa.Table, timelines: pa.Table, counts: Mapping[str, i
 
     Users that look alike are found where all of them are here.
     """
-    counted = _combined(timelines["user"]).value_counts()
+    counted = one_chunk(timelines["user"]).value_counts()
     users, sizes = counted.field("values"), counted.field("counts").to_numpy()
     return _facts_of(users, sizes, _respelled_users(events), counts)
 
@@ -233,18 +217,11 @@ def rules_named(bits: Iterable[int]) -> list[str]:
     return [name for bit, name in RULES.items() if together & bit]
 
 
-def _sum(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, int]:
-    found = Counter(one)
-    found.update(other)
-    return dict(found)
-
-
-def _nested_sum(
-    one: Mapping[str, Mapping[int, int]], other: Mapping[str, Mapping[int, int]]
-) -> dict[str, dict[int, int]]:
-    return {
-        name: _sum(one.get(name, {}), other.get(name, {})) for name in [*one, *(other.keys() - one.keys())]
-    }
+def _together(one: Any, other: Any) -> Any:
+    """Numbers and what is counted by name added up; of examples the first."""
+    if isinstance(one, dict):
+        return one | other | {name: _together(one[name], other[name]) for name in one.keys() & other.keys()}
+    return (one + other)[:MOST_SHOWN] if isinstance(one, list) else one + other
 
 
 def _largest(users: list[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -284,7 +261,3 @@ def _respelled_users(events: pa.Table) -> list[str]:
 
 def _respelled_user(user: str | None, bits: Iterable[int]) -> str:
     return f"{user!r} ({', '.join(rules_named(bits))})"
-
-
-def _combined(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -85,10 +85,10 @@ def _head(file: SourceFile, config: EventsConfig) -> Head | None:
     return None
 
 
-def read_events(log: SourceLog, batch_rows: int = 1 << 17) -> Iterator[tuple[pa.Table, pa.Table]]:
+def read_events(log: SourceLog) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (events, quarantined rows) of all files in their order, see `normalize`. Raises DataError."""
     for index, file in enumerate(log.files):
-        yield from read_piece(Piece(index, file), log.events, batch_rows)
+        yield from read_piece(Piece(index, file), log.events)
 
 
 def read_piece(

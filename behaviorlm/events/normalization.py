@@ -14,6 +14,8 @@ from behaviorlm.events.order_keys import key_names, read_order_keys
 from behaviorlm.log_files.config import EventsConfig, context_columns, source_columns
 from behaviorlm.log_files.identity import OneSpelling, behavior_names, identities, is_missing
 from behaviorlm.log_files.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
+from behaviorlm.log_files.text import one_chunk
+from behaviorlm.times.exact_numbers import flags
 from behaviorlm.times.moments import Times
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -60,28 +62,28 @@ def normalize(
     that a float has garbled.
     """
     raw = raw.combine_chunks()
-    behaviors = behavior_names(_array(raw, "behavior"), config.null_values)
+    behaviors = behavior_names(one_chunk(raw["behavior"]), config.null_values)
     users = _identities(raw, "user", file_path, config)
     groups = _identities(raw, "group", file_path, config) if config.group is not None else users
     is_header = _is_header(raw, config)
     behavior = pc.if_else(is_header, pa.scalar(None, pa.string()), behaviors.text)
-    order_text = {column.role: _array(raw, column.role) for column in config.order.columns}
-    read = read_order_keys(order_text, config.order, config.null_values, _array(raw, "row"), file_path)
+    order_text = {column.role: one_chunk(raw[column.role]) for column in config.order.columns}
+    read = read_order_keys(order_text, config.order, config.null_values, one_chunk(raw["row"]), file_path)
     times = next(iter(read.times.values()), None)
 
     too_long = pc.greater(pc.utf8_length(behavior), config.max_behavior_characters)
     # Of several reasons the first of this list is given.
     problems = [
-        ("repeated header", np.asarray(is_header), _array(raw, "behavior")),
-        ("empty user", _null(users.text), _array(raw, "user")),
-        ("empty behavior", _null(behavior), _array(raw, "behavior")),
-        ("over-long behavior", _mask(too_long), behavior),
+        ("repeated header", np.asarray(is_header), one_chunk(raw["behavior"])),
+        ("empty user", _null(users.text), one_chunk(raw["user"])),
+        ("empty behavior", _null(behavior), one_chunk(raw["behavior"])),
+        ("over-long behavior", flags(too_long), behavior),
         *read.problems,
-        ("empty group", _null(groups.text), _array(raw, "group" if config.group is not None else "user")),
+        ("empty group", _null(groups.text), one_chunk(raw["group" if config.group is not None else "user"])),
     ]
     sessions = _identities(raw, "session", file_path, config) if config.session is not None else None
     if sessions is not None:
-        problems.append(("empty session", _null(sessions.text), _array(raw, "session")))
+        problems.append(("empty session", _null(sessions.text), one_chunk(raw["session"])))
     usable, set_aside = _set_aside(raw, problems, file_path, behavior)
     if config.order.time_zone is None:
         for role, found in read.times.items():
@@ -93,9 +95,9 @@ def normalize(
         "group": groups.text,
         **{name: pa.array(values) for name, values in read.keys.items()},
         "behavior": behavior,
-        "split_label": _context(_array(raw, "split_label"), config) if config.split_column else nothing,
+        "split_label": _context(one_chunk(raw["split_label"]), config) if config.split_column else nothing,
         "file": pa.array(np.full(raw.num_rows, file_index, dtype=np.int32)),
-        "row": _array(raw, "row"),
+        "row": one_chunk(raw["row"]),
         "is_zoned": pa.array(times.is_zoned) if times is not None else pa.nulls(raw.num_rows, pa.bool_()),
         "respelled": pa.array(_respelled(users, behaviors, groups if config.group is not None else None)),
         **_context_columns(raw, times, config),
@@ -135,23 +137,10 @@ def check_quarantine(
         )
 
 
-def _array(table: pa.Table, name: str) -> pa.Array:
-    column = table[name]
-    return (
-        column.chunk(0)
-        if column.num_chunks == 1
-        else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
-    )
-
-
-def _mask(values: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(values, False))
-
-
 def _is_header(raw: pa.Table, config: EventsConfig) -> pa.BooleanArray:
     """bool[n]: the names of the columns once more, as files laid one after another have them."""
     names = (
-        pc.equal(_array(raw, role), source_columns(config)[role]) for role in ("user", "behavior", "order")
+        pc.equal(one_chunk(raw[role]), source_columns(config)[role]) for role in ("user", "behavior", "order")
     )
     return pc.fill_null(functools.reduce(pc.and_, names), False)
 
@@ -162,7 +151,7 @@ def _null(values: pa.Array) -> np.ndarray:
 
 def _identities(raw: pa.Table, role: str, file_path: str, config: EventsConfig) -> OneSpelling:
     """Users or groups in one spelling. Raises DataError where digits were lost."""
-    written = _array(raw, role)
+    written = one_chunk(raw[role])
     spelled = identities(written, config.null_values)
     if spelled.lost_digits is not None:
         index = spelled.lost_digits
@@ -197,7 +186,7 @@ def _set_aside(
                 for texts in (values, behavior)
             )
             file, why = (pa.array([text] * len(bad), pa.string()) for text in (file_path, reason))
-            columns = [file, _array(raw, "row").take(rows), why, shown, named]
+            columns = [file, one_chunk(raw["row"]).take(rows), why, shown, named]
             tables.append(pa.table(columns, schema=QUARANTINE_SCHEMA))
     return usable, tables
 
@@ -209,7 +198,7 @@ def _check_zones(
     naive = np.flatnonzero(usable & ~times.is_zoned)
     if len(zoned) and len(naive):
         with_zone, without = int(zoned[0]), int(naive[0])
-        rows = _array(raw, "row")
+        rows = one_chunk(raw["row"])
         raise DataError(
             f"{file_path}: some times have a zone (row {rows[with_zone]}: "
             f"{order_text[with_zone].as_py()!r}) and some have none (row {rows[without]}: "
@@ -220,7 +209,7 @@ def _check_zones(
 
 def _context_columns(raw: pa.Table, times: Times | None, config: EventsConfig) -> dict[str, pa.Array]:
     names = [*(f"before.{name}" for name in config.context_before), *context_columns(config)[1]]
-    columns = {name: _context(_array(raw, name), config) for name in names}
+    columns = {name: _context(one_chunk(raw[name]), config) for name in names}
     for name in config.clock:
         assert times is not None
         columns[f"before.{name}"] = _clock(times.clock, name)

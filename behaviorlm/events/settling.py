@@ -81,15 +81,13 @@ class Settled:
     note: str | None = None
 
 
-def settle_order(
-    config: EventsConfig, heads: Sequence[Head], today: date | None = None
-) -> tuple[EventsConfig, list[str]]:
+def settle_order(config: EventsConfig, heads: Sequence[Head]) -> tuple[EventsConfig, list[str]]:
     """The mapping with every `auto` of the order replaced by what holds for the log, and what to tell of that.
 
-    today: by which moments of numbers are credible; None: the clock's. Raises DataError where the first values cannot
-    be read, or could mean several things: with a value, and what to write in the mapping instead.
+    Raises DataError where the first values cannot be read, or could mean several things: with a value, and what to
+    write in the mapping instead.
     """
-    today = today or datetime.now(UTC).date()
+    today = datetime.now(UTC).date()  # by it moments of numbers are credible
     needs_hour = "hour" in config.clock
     settled: list[Settled] = []
     problems: list[str] = []

@@ -65,9 +65,10 @@ def check_quarantined_behaviors(
     allowed = config.max_quarantine_share_of_behavior
     refused = {name: (bad, rows) for name, (bad, rows) in lost.items() if bad > 1 and bad > allowed * rows}
     if refused:
+        who = "a behavior loses" if len(refused) == 1 else f"{len(refused)} behaviors lose"
         listed = _listed([f"{name!r}: {bad} of {rows} rows" for name, (bad, rows) in refused.items()], 5)
         raise DataError(
-            f"{config.dataset}: {_behaviors_lose(len(refused))} more of the own rows to the quarantine than "
+            f"{config.dataset}: {who} more of the own rows to the quarantine than "
             f"events.max_quarantine_share_of_behavior ({allowed:.0%}) allows: {listed}. Each is listed with file, row "
             f"and reason in {table}; correct the log or the mapping, or raise the share"
         )
@@ -77,10 +78,6 @@ def worst_losses(facts: LogFacts, most: int = 100) -> dict[str, tuple[int, int]]
     """Behaviors that lost two rows or more, those first that lost the largest share."""
     found = {name: rows for name, rows in facts.lost_behaviors.items() if rows[0] > 1}
     return dict(list(found.items())[:most])
-
-
-def _behaviors_lose(count: int) -> str:
-    return "a behavior loses" if count == 1 else f"{count} behaviors lose"
 
 
 def _span(span: tuple[int, int], config: EventsConfig) -> str:

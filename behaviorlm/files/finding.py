@@ -55,8 +55,7 @@ def drop_second_names(found: FoundFiles) -> None:
     known: dict[tuple[int, int], str] = {}
     local = [path for path in found.sizes if not is_on_s3(path)]
     for path in sorted(local, key=lambda path: (_goes_through_link(path), natural_key(path))):
-        status = os.stat(path)
-        first = known.setdefault((status.st_dev, status.st_ino), path)
+        first = known.setdefault(_identity(path), path)
         if first != path:
             found.repeated.append((path, first))
             del found.sizes[path]

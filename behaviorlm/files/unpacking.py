@@ -58,7 +58,8 @@ def open_unpacked(path: str) -> Iterator[IO[bytes]]:
     which is not there, and for a zip file with more than one file in it.
     """
     with open_bytes(path) as stored:
-        head = _peek(stored, _MAGIC_BYTES)
+        assert isinstance(stored, io.BufferedReader)
+        head = stored.peek(_MAGIC_BYTES)[:_MAGIC_BYTES]
         packing = packing_of_bytes(head)
         named = packing_of(path)
         if packing is None and named is not None and head:
@@ -138,8 +139,3 @@ def _damaged(path: str, packing: str, error: Exception) -> PackingError:
     return PackingError(
         f"{path}: a {packing} file that ends too early or is damaged ({error}); fetch or write it again"
     )
-
-
-def _peek(stored: IO[bytes], size: int) -> bytes:
-    assert isinstance(stored, io.BufferedReader)
-    return stored.peek(size)[:size]

@@ -7,8 +7,6 @@ from typing import Any
 from behaviorlm.errors import DataError
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.name_words import BEHAVIOR, PERHAPS_BEHAVIOR, STEP, TIME, speaks_for
-from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.log_files.explode import exploded
 from behaviorlm.log_files.json_values import json_values, layout_of
 from behaviorlm.log_files.source_files import SourceFile
 
@@ -44,13 +42,6 @@ def first_objects(text: str, file: SourceFile) -> list[dict[str, Any]]:
         except DataError:
             continue  # a broken line, or the end of the text inside of a value
     return objects
-
-
-def events_of(value: Mapping[str, Any], config: EventsConfig) -> list[Mapping[str, Any]]:
-    try:
-        return exploded(value, config)
-    except ValueError:  # the row is set aside when it is read
-        return []
 
 
 def list_keys_of(value: Mapping[str, Any], prefix: str = "") -> set[str]:

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import BASELINES, TimelineArrays, timeline_arrays
+from behaviorlm.baselines import BASELINES
+from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
 from behaviorlm.events.facts import LogFacts, facts_of_rows, facts_of_users
 from behaviorlm.events.log import SourceLog
@@ -34,7 +35,7 @@ class Mapped:
 
     facts: of them. are_all: whether the log ends with them. problems: what a run of these rows alone would end in, or
     warn of. vocabulary: None where there are no training targets. accuracy: {baseline: {group: share}} on `targets`
-    validation and test targets, and how many of each group there are. orders: int64, of the events.
+    validation and test targets, and how many of each group there are.
     """
 
     facts: LogFacts

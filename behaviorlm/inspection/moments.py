@@ -33,8 +33,8 @@ class Moments:
     """A column of times or durations as it is read.
 
     settings: keys of `events.order` beside column. order: int64[n], places in time, equal for equal moments to the last
-    digit, where is_readable. others: how else
-    it could be read, in words. has_hour: whether most tell more than the date. share_zoned: with a zone in their text.
+    digit, where is_readable. others: how else it could be read, in words. has_hour: whether most tell more than the
+    date. share_zoned: with a zone in their text.
     """
 
     kind: str

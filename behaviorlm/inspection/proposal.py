@@ -94,7 +94,7 @@ def propose(sample: Sample, columns: Sequence[Column], paths: Sequence[str]) -> 
         *_told(sitting, grouping, labels),
         *_context(columns, order.columns, user.column, behavior, taken),
     ]
-    middle = _middle_events(user.column) if sample.is_all else None
+    middle = float(np.median(user.column.counts)) if sample.is_all else None  # events of a user
     return Proposal(
         name,
         tuple(events),
@@ -206,11 +206,6 @@ def _context(
         )
         others = tuple(names[MOST_CONTEXTS : MOST_CONTEXTS + 12])
         yield Choice("context_after", names[:MOST_CONTEXTS], reason, others)
-
-
-def _middle_events(user: Column) -> float:
-    """How many events the user of the middle has."""
-    return float(np.median(user.counts)) if len(user.counts) else 0.0
 
 
 def _split(labels: Column | None, grouping: Column | None, middle: float | None) -> Choice:

@@ -13,11 +13,12 @@ from behaviorlm.files.unpacking import packing_of, without_packing
 from behaviorlm.inspection.choices import Choice
 from behaviorlm.inspection.csv_looks import csv_choices
 from behaviorlm.inspection.file_kinds import of_one_kind, of_other_columns, paths_of
-from behaviorlm.inspection.json_looks import are_events, events_of, first_objects, json_choices, list_keys_of
+from behaviorlm.inspection.json_looks import are_events, first_objects, json_choices, list_keys_of
 from behaviorlm.inspection.text_encodings import decoded
 from behaviorlm.log_files.columns import check_columns, json_columns
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.csv_files import HEAD_BYTES, csv_head
+from behaviorlm.log_files.explode import sound_events
 from behaviorlm.log_files.file_config import FileConfig
 from behaviorlm.log_files.foreign_files import refuse_foreign
 from behaviorlm.log_files.json_lines import MAX_LINE_BYTES
@@ -25,6 +26,7 @@ from behaviorlm.log_files.parquet_files import open_parquet, parquet_columns
 from behaviorlm.log_files.parquet_text import is_readable
 from behaviorlm.log_files.reading import read_table_batches
 from behaviorlm.log_files.source_files import SourceFile, find_files, folder_values, listed, open_source
+from behaviorlm.log_files.text import one_chunk
 
 MOST_FILES = 50
 """Files that rows are taken from, spread evenly over the log (our choice)."""
@@ -92,8 +94,8 @@ def read_sample(paths: Sequence[str], most: int, told: FileConfig | None = None)
     text = pa.concat_tables(texts).combine_chunks()
     if not text.num_rows:
         raise DataError(f"{chosen[0].path}: no row can be read; what was proposed for the file: {keys}")
-    role_of = dict(zip([names[0], *names[1:2], *names[2:]], text.column_names, strict=False))
-    columns = {name: pa.concat_arrays(text[_role(name, names)].chunks) for name in role_of}
+    role_of = ["user", "behavior", *(f"after.{name}" for name in names[2:])]
+    columns = {name: one_chunk(text[role]) for name, role in zip(names, role_of, strict=False)}
     return Sample(
         tuple(files),
         tuple(checked.files),
@@ -150,11 +152,6 @@ def _reading_all(keys: Mapping[str, Any], names: Sequence[str]) -> EventsConfig:
     )
 
 
-def _role(name: str, names: Sequence[str]) -> str:
-    place = names.index(name)
-    return ("user", "behavior")[place] if place < 2 else f"after.{name}"
-
-
 def _first_rows(
     files: Sequence[SourceFile], config: EventsConfig, most: int
 ) -> Iterator[tuple[pa.Table, int, bool]]:
@@ -164,18 +161,17 @@ def _first_rows(
     left = most
     for place, file in enumerate(files):
         quota = max(1, left // (len(files) - place))
-        rows, broken, is_whole = 0, 0, True
+        rows, broken = 0, 0
         parts = []
         for text, lost in read_table_batches(file, config, min(quota, 1 << 17)):
             parts.append(text.slice(0, quota - rows))
             rows += len(parts[-1])
             broken += len(lost)
             if rows >= quota:
-                is_whole = rows < quota or len(text) == len(parts[-1])
                 break
         left -= rows
         if parts:
-            yield pa.concat_tables(parts), broken, is_whole and rows < quota
+            yield pa.concat_tables(parts), broken, rows < quota
 
 
 def _choices(file: SourceFile) -> list[Choice]:
@@ -222,7 +218,7 @@ def _names(file: SourceFile, config: EventsConfig) -> list[str]:
         if file.format == "jsonl":
             text, _ = decoded(raw[:LOOK_BYTES])
             for value in first_objects(text, file):
-                for row in events_of(value, config):
+                for row in sound_events(value, config):
                     unreadable |= list_keys_of(row)
     repeated = {name for name, count in Counter(names).items() if count > 1 and file.format == "csv"}
     parents = {name.rpartition(".")[0] for name in names if "." in name}

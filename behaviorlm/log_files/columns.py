@@ -1,7 +1,7 @@
 """The columns of a log: every file's head is looked at, and what is missing is named with what to do."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
@@ -13,6 +13,7 @@ from behaviorlm.log_files.json_lines import MAX_LINE_BYTES, head_columns, keys_i
 from behaviorlm.log_files.parquet_files import parquet_columns
 from behaviorlm.log_files.source_files import (
     ByteStream,
+    FoundLog,
     SourceFile,
     folder_values,
     listed,
@@ -36,22 +37,13 @@ class Head:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class CheckedFiles:
-    """Files with what they lack (`SourceFile.given`), and sentences on what is left out or empty."""
-
-    files: tuple[SourceFile, ...]
-    notes: tuple[str, ...]
+Lacking = dict[tuple[str, str], list[str]]
+"""Files that lack a column without harm, by it and what of that is told."""
 
 
-@dataclass
-class _Findings:
-    problems: dict[str, None] = field(default_factory=dict)
-    lacking: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-
-
-def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> CheckedFiles:
-    """Read only the heads of the files and check that the configured columns are there.
+def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> FoundLog:
+    """Read only the heads of the files and check that the configured columns are there; the files with what they lack
+    (`SourceFile.given`), and sentences on what is left out or empty.
 
     A context column may be missing in files as long as one has it; a JSON object may leave out any key. A column may
     be named by folders (day=2024-05-31). Raises DataError with all missing columns at once: the file, the column, the
@@ -75,43 +67,41 @@ def check_columns(config: EventsConfig, files: Sequence[SourceFile]) -> CheckedF
         notes.append(f"passed over, for they hold none of the log's columns: {listed(strangers)}")
         heads = [head for head in heads if head.source.path not in strangers]
     seen = {name for head in heads for name in head.names or ()}
-    findings = _Findings()
-    kept = [replace(head.source, given=_given(head, seen, config, findings)) for head in heads]
-    if findings.problems:
-        raise DataError("\n".join(findings.problems))
-    notes += [f"{what} {column!r}: {listed(paths)}" for (column, what), paths in findings.lacking.items()]
-    return CheckedFiles(tuple(kept), tuple(notes))
+    problems: list[str] = []
+    lacking: Lacking = {}
+    kept = [replace(head.source, given=_given(head, seen, config, problems, lacking)) for head in heads]
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    notes += [f"{what} {column!r}: {listed(paths)}" for (column, what), paths in lacking.items()]
+    return FoundLog(tuple(kept), tuple(notes))
 
 
-def _given(head: Head, seen: set[str], config: EventsConfig, findings: _Findings) -> dict[str, str | None]:
+def _given(
+    head: Head, seen: set[str], config: EventsConfig, problems: list[str], lacking: Lacking
+) -> dict[str, str | None]:
     """The columns that a file lacks without harm, and their value in all its rows; what is wrong is noted."""
     if head.names is None:
         return {}
     source, given = head.source, dict[str, str | None]()
     if head.problem is not None:
-        findings.problems[f"{source.path}: {head.problem}"] = None
+        problems.append(f"{source.path}: {head.problem}")
     by_folders = folder_values(source.path)
     for role, column in file_columns(config).items():
         if head.names.count(column) > 1:
-            problem = f"the column {column!r} ({_key_of(role)}) is there more than once"
-            findings.problems[f"{source.path}: {problem}"] = None
+            problems.append(f"{source.path}: the column {column!r} ({_key_of(role)}) is there more than once")
         elif column in head.names:
             continue
         elif column in by_folders:
             given[column] = by_folders[column]
         elif column in seen and source.format == "jsonl":
-            findings.lacking.setdefault((column, "no object at the beginning has"), []).append(source.path)
+            lacking.setdefault((column, "no object at the beginning has"), []).append(source.path)
         elif column in seen and "." in role:
             given[column] = None
-            findings.lacking.setdefault((column, "read as empty, where there is no column"), []).append(
-                source.path
-            )
+            lacking.setdefault((column, "read as empty, where there is no column"), []).append(source.path)
         else:
-            is_first = not any(
-                problem.startswith(f"{source.path}: no column") for problem in findings.problems
-            )
-            problem = f"no column {column!r} ({_key_of(role)}); {_there(head, column, config, is_first)}"
-            findings.problems[f"{source.path}: {problem}"] = None
+            is_first = not any(problem.startswith(f"{source.path}: no column") for problem in problems)
+            there = _there(head, column, config, is_first)
+            problems.append(f"{source.path}: no column {column!r} ({_key_of(role)}); {there}")
     return given
 
 

@@ -106,13 +106,13 @@ def remedy(head: CsvHead, config: EventsConfig) -> str:
                 changes.append('events.quote: "\'"')
             if number != config.skip_rows:
                 changes.append(f"events.skip_rows: {number}")
-            if changes:
-                return (
-                    f" ({'only ' * (len(head.names) < len(wanted))}{len(head.names)} here: is events.delimiter really "
-                    f"{head.delimiter!r}?"
-                    * (delimiter != head.delimiter)
-                    + f"{' ' if delimiter != head.delimiter else ' ('}set {' and '.join(changes)})"
-                )
+            if not changes:
+                continue
+            doubt = ""
+            if delimiter != head.delimiter:
+                few = "only " if len(head.names) < len(wanted) else ""
+                doubt = f"{few}{len(head.names)} here: is events.delimiter really {head.delimiter!r}? "
+            return f" ({doubt}set {' and '.join(changes)})"
     if any(_LIKE_A_VALUE.match(name.strip()) for name in head.names) and config.column_names is None:
         return " (that looks like a row of data: if the file has no header, name its columns in events.column_names)"
     if len(head.names) == 1:

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
@@ -37,7 +38,7 @@ class CsvText(io.RawIOBase):
         self._passed = 0
         self._has_no_text = False
         self._lines = 1 + config.skip_rows + (line is not None)
-        self._waiting = self._refined(_chain(first, blocks))
+        self._waiting = self._refined(chain([first], blocks))
         self._rest = b""
 
     def readable(self) -> bool:
@@ -71,7 +72,7 @@ class CsvText(io.RawIOBase):
         if dialect.escape is not None:
             blocks = map(dialect.with_plain_escapes, blocks)
         if config.column_names is not None:
-            blocks = _chain(_header(config.column_names, dialect) + next(blocks, b""), blocks)
+            blocks = chain([_header(config.column_names, dialect) + next(blocks, b"")], blocks)
         last = b""
         for block in with_valid_text(blocks):
             if dialect.escape_is_open:
@@ -131,11 +132,6 @@ def _line_ends(source: SourceFile, config: EventsConfig, size: int) -> int:
             found += len(_LINE_END.findall(block))
             size -= len(block)
     return found
-
-
-def _chain(first: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from blocks
 
 
 def _with_lines(blocks: Iterator[bytes], lines: int) -> bytes:

@@ -3,6 +3,7 @@
 import codecs
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
@@ -45,7 +46,7 @@ def utf8_blocks(blocks: Iterable[bytes], source: SourceFile, config: EventsConfi
 def with_valid_text(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The blocks with `NO_TEXT` in the place of every byte that is not UTF-8: Arrow cannot tell of a row with such."""
     rest = b""
-    for block in _with_end(blocks):
+    for block in chain(blocks, [None]):
         is_last = block is None
         waiting = rest + (block or b"")
         if waiting.isascii():
@@ -86,18 +87,12 @@ def _decoded(first: bytes, blocks: Iterable[bytes], encoding: str, source: Sourc
     decoder = codecs.getincrementaldecoder(encoding)("behaviorlm.mark")
     is_wide = encoding.startswith(("utf-16", "utf-32"))
     is_to_be_checked = True
-    for block in _chain(first, blocks):
+    for block in chain([first] if first else [], blocks):
         if is_to_be_checked and (is_wide or _FIRST_CHARACTERS.search(block)):
             _refuse_utf8(block, encoding, is_wide, source)
             is_to_be_checked = False
         yield _encoded(decoder.decode(block), encoding)
     yield _encoded(decoder.decode(b"", final=True), encoding)
-
-
-def _chain(first: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from blocks
 
 
 def _refuse_utf8(block: bytes, encoding: str, is_wide: bool, source: SourceFile) -> None:
@@ -125,11 +120,6 @@ def _encoded(text: str, encoding: str) -> bytes:
         # These are controls that nobody writes: the file is in cp1252, where they are quotes and dashes.
         text = _CONTROLS.sub(_NO_TEXT, text)
     return text.encode("utf-8", "surrogateescape")
-
-
-def _with_end(blocks: Iterable[bytes]) -> Iterator[bytes | None]:
-    yield from blocks
-    yield None
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:

@@ -180,7 +180,7 @@ def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: 
         if is_identity:
             lost = looked_at[has_lost_digits(written)]
             if len(lost):
-                lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, 0), lost) & _valid(encoded))[0])
+                lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, -1), lost))[0])
     missing = pc.is_in(distinct, value_set=pc.utf8_trim_whitespace(pa.array(["", *null_values], pa.string())))
     if len(looked_at):
         # -1.0 among the null values is -1 by now.
@@ -218,7 +218,3 @@ def _replaced(values: pa.Array, places: np.ndarray, new: pa.Array) -> pa.Array:
 
 def _codes(encoded: pa.DictionaryArray, of_null: int) -> np.ndarray:
     return np.asarray(pc.fill_null(encoded.indices, of_null))
-
-
-def _valid(encoded: pa.DictionaryArray) -> np.ndarray:
-    return np.asarray(encoded.is_valid())

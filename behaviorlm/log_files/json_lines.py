@@ -15,7 +15,7 @@ import pyarrow.json
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.encodings import name_of_encoding, utf8_blocks
-from behaviorlm.log_files.explode import exploded, file_columns, list_keys
+from behaviorlm.log_files.explode import exploded, file_columns, list_keys, sound_events
 from behaviorlm.log_files.json_keys import column_at, keys_in, schema_of, value_at
 from behaviorlm.log_files.json_values import json_decoder, json_values, layout_of
 from behaviorlm.log_files.source_files import ByteStream, SourceFile, quarantine_table
@@ -51,19 +51,17 @@ def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole:
     Keys of objects in objects come with dots. Raises DataError if nothing there is a JSON object.
     """
     head = b"".join(json_blocks(io.BytesIO(raw), source, config))
-    layout = layout_of(head[:LAYOUT_BYTES])
     keys: dict[str, None] = {}
     sound = False
-    values = _head_lines(head) if layout == "lines" else json_values([head], layout, source)
     try:
-        for value in values:
+        for value in _head_values(head, source):
             if isinstance(value, dict):
                 sound = True
-                keys.update(dict.fromkeys(_keys_of_events(value, config)))
+                keys |= dict.fromkeys(key for row in sound_events(value, config) for key in keys_in(row))
     except DataError:
         if is_whole and not sound and b"\0" not in head:
             raise
-    if not sound and head.strip() and not (layout == "array" and head.strip() == b"[]"):
+    if not sound and head.strip() not in (b"", b"[]"):
         in_utf16 = "; NUL bytes in it speak for events.encoding: utf-16-le" if b"\0" in head else ""
         raise DataError(
             f"{source.path}: no JSON object at its beginning; write one object a line, or an array of objects "
@@ -72,20 +70,12 @@ def head_columns(raw: bytes, source: SourceFile, config: EventsConfig, is_whole:
     return list(keys) if sound else None
 
 
-def _keys_of_events(value: Mapping[str, Any], config: EventsConfig) -> list[str]:
-    try:
-        return [key for row in exploded(value, config) for key in keys_in(row)]
-    except ValueError:  # the row is set aside when it is read
-        return []
-
-
 def keys_in_lists(raw: bytes, source: SourceFile, config: EventsConfig) -> dict[str, set[str]]:
     """What the items of lists hold in the first bytes of a file: {key of the list: its items' keys, after its own}."""
     head = b"".join(json_blocks(io.BytesIO(raw), source, config))
-    layout = layout_of(head[:LAYOUT_BYTES])
     found: dict[str, set[str]] = {}
     with suppress(DataError):  # the head may end inside of a value
-        for value in _head_lines(head) if layout == "lines" else json_values([head], layout, source):
+        for value in _head_values(head, source):
             for key, items in value.items() if isinstance(value, dict) else ():
                 objects = (
                     [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
@@ -96,7 +86,12 @@ def keys_in_lists(raw: bytes, source: SourceFile, config: EventsConfig) -> dict[
     return found
 
 
-def _head_lines(head: bytes) -> Iterator[Any]:
+def _head_values(head: bytes, source: SourceFile) -> Iterator[Any]:
+    """What the first bytes of a file hold, but for broken lines. Raises DataError as `json_values` does."""
+    layout = layout_of(head[:LAYOUT_BYTES])
+    if layout != "lines":
+        yield from json_values([head], layout, source)
+        return
     for line in head.splitlines():
         try:
             yield _DECODER.decode(line.decode("utf-8").strip())

@@ -18,7 +18,7 @@ from behaviorlm.log_files.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.log_files.json_keys import Way, column_ways
 from behaviorlm.log_files.parquet_text import as_text, is_readable
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
-from behaviorlm.log_files.text import decoded
+from behaviorlm.log_files.text import decoded, one_chunk
 
 
 def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
@@ -108,7 +108,7 @@ def _column(
     values = table[way[0]]
     if len(way) > 1:
         values = pc.struct_field(values, list(way[1:]))
-    whole = values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+    whole = one_chunk(values)
     if not is_readable(whole.type):
         raise DataError(_unreadable(source, column, whole.type))
     # Doubles hold times to the millisecond; smaller ones not to the minute.
@@ -152,18 +152,12 @@ def _explode(
     rows = list(range(next_row, next_row + len(bad)))
     broken = quarantine_table(source.path, rows, ["malformed row"] * len(bad), list(shown))
     table = table.filter(is_sound).combine_chunks()
-    if not table.num_rows:
-        return _with_items(table, lists, pa.array([], pa.int64())), broken, next_row + len(bad)
-    parents = pc.list_parent_indices(table[lists[0]].combine_chunks())
-    return _with_items(table, lists, parents), broken, next_row + len(bad)
-
-
-def _with_items(table: pa.Table, lists: list[str], parents: pa.Array) -> pa.Table:
+    parents = pc.list_parent_indices(one_chunk(table[lists[0]]))
     arrays: list[Any] = [
         pc.list_flatten(table[name]) if name in lists else table[name].take(parents)
         for name in table.column_names
     ]
-    return pa.table(arrays, table.column_names)
+    return pa.table(arrays, table.column_names), broken, next_row + len(bad)
 
 
 def _check_lists(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> None:

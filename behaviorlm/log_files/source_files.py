@@ -87,11 +87,6 @@ class FoundLog:
     notes: tuple[str, ...]
 
 
-def list_files(config: EventsConfig) -> list[SourceFile]:
-    """The files of `find_files`."""
-    return list(find_files(config).files)
-
-
 def find_files(config: EventsConfig) -> FoundLog:
     """All files of the log in natural order (part-10 after part-2), each once however many names lead to it.
 
@@ -123,20 +118,7 @@ def find_files(config: EventsConfig) -> FoundLog:
             unknown.append(f"events.paths: {path} has no known suffix; set format to csv, jsonl or parquet")
         else:
             passed_over.append(path)
-    notes = _notes(found, passed_over)
-    notes += [
-        f"{path} and {first} hold the same bytes: both are read, and each event of them counts twice"
-        if is_certain
-        else f"{path} and {first} seem to be the same: of one size, and equal at the beginning, the middle and the "
-        "end; both are read"
-        for path, first, is_certain in equal_files({file.path: file.size for file in files})
-        if folder_values(path) == folder_values(first)
-    ]
-    notes += [
-        f"{path} seems to be {without_packing(path)} in a packed form: both are read"
-        for path in found.sizes
-        if packing_of(path) and without_packing(path) in found.sizes
-    ]
+    notes = [*_notes(found, passed_over), *_doubled(files, found)]
     if not files and not missing and not unknown:
         missing.append(
             f"events.paths: {', '.join(config.paths)}: the folder holds no file with a suffix of "
@@ -239,7 +221,7 @@ def _find(pattern: str, found: FoundFiles) -> bool:
 
 
 def _notes(found: FoundFiles, passed_over: Sequence[str]) -> list[str]:
-    """What the user should know of the files that are not read, or are there twice."""
+    """What the user should know of the files that are not read, or have a second name."""
     notes = []
     by_suffix: dict[str, list[str]] = defaultdict(list)
     for path in passed_over:
@@ -264,6 +246,23 @@ def _notes(found: FoundFiles, passed_over: Sequence[str]) -> list[str]:
     if len(found.repeated) > MOST_NAMES:
         notes.append(f"{len(found.repeated) - MOST_NAMES:,} more are such second names: read once")
     return notes
+
+
+def _doubled(files: Sequence[SourceFile], found: FoundFiles) -> list[str]:
+    """What the user should know of files that are read and seem to hold the same."""
+    notes = [
+        f"{path} and {first} hold the same bytes: both are read, and each event of them counts twice"
+        if is_certain
+        else f"{path} and {first} seem to be the same: of one size, and equal at the beginning, the middle and the "
+        "end; both are read"
+        for path, first, is_certain in equal_files({file.path: file.size for file in files})
+        if folder_values(path) == folder_values(first)
+    ]
+    return notes + [
+        f"{path} seems to be {without_packing(path)} in a packed form: both are read"
+        for path in found.sizes
+        if packing_of(path) and without_packing(path) in found.sizes
+    ]
 
 
 def _what_is_there(pattern: str) -> str:

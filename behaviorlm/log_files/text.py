@@ -15,8 +15,9 @@ def table_schema(config: EventsConfig) -> pa.Schema:
     return pa.schema([*((role, pa.string()) for role in source_columns(config)), ("row", pa.int64())])
 
 
-def _is_bytes(value_type: pa.DataType) -> bool:
-    return pa.types.is_binary(value_type) or pa.types.is_large_binary(value_type)
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece; not copied where it is one."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _shown(value: bytes | str | None) -> str:
@@ -39,7 +40,7 @@ def decoded(
     bad_values: dict[int, str] = {}
     behaviors = table["behavior"] if "behavior" in table.column_names else pa.nulls(table.num_rows)
     for name in table.column_names[:-1]:
-        if not _is_bytes(table[name].type):
+        if table[name].type not in (pa.binary(), pa.large_binary()):
             continue
         for index, value in enumerate(table[name].to_pylist()):
             try:

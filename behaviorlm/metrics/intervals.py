@@ -72,7 +72,16 @@ def resample(
     """
     groups = sample_groups(model_outcomes, is_anchor, is_repeat)
     group_index, number = numbered_groups(resampling_groups, len(model_outcomes))
-    spread = _resampled(model_outcomes, groups, group_index, number, resamples, seed)
+    sums = _sums_by_group(model_outcomes, groups, group_index, number)
+    width = number + len(group_index) + 3 * (model_outcomes.behaviors + 1)
+    parts = [
+        _metrics_under(model_outcomes, groups, sums, weights, group_index)
+        for weights in multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width))
+    ]
+    spread = {
+        group.name: {name: np.concatenate([part[group.name][name] for part in parts]) for name in METRICS}
+        for group in groups
+    }
     return Resampled(model_outcomes, _measured(model_outcomes, groups), spread, number)
 
 
@@ -118,27 +127,6 @@ def _measured(model_outcomes: Outcomes, groups: Sequence[SampleGroup]) -> _Sampl
     whole = np.zeros(len(model_outcomes), np.int64)
     sums = _sums_by_group(model_outcomes, groups, whole, 1)
     return _metrics_under(model_outcomes, groups, sums, np.ones((1, 1)), whole)
-
-
-def _resampled(
-    model_outcomes: Outcomes,
-    groups: Sequence[SampleGroup],
-    group_index: NDArray[np.int64],
-    number: int,
-    resamples: int,
-    seed: int,
-) -> _Samples:
-    """The metrics of every resample, float64[resamples]."""
-    sums = _sums_by_group(model_outcomes, groups, group_index, number)
-    width = number + len(group_index) + 3 * (model_outcomes.behaviors + 1)
-    parts = [
-        _metrics_under(model_outcomes, groups, sums, weights, group_index)
-        for weights in multiplicities(number, resamples, seed, max(1, NUMBERS_PER_BLOCK // width))
-    ]
-    return {
-        group.name: {name: np.concatenate([part[group.name][name] for part in parts]) for name in METRICS}
-        for group in groups
-    }
 
 
 def multiplicities(number: int, resamples: int, seed: int, block: int) -> Iterator[NDArray[np.float64]]:

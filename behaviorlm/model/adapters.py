@@ -65,8 +65,8 @@ def check_adapter(config: ModelConfig) -> None:
         add_adapter(network, config, seed=0)
 
 
-def save_trained(model: AdaptedModel, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-    """Write what was trained: the adapter in peft's format or all the weights; the tokenizer too if given."""
+def save_trained(model: AdaptedModel, folder: Path) -> None:
+    """Write what was trained: the adapter in peft's format or all the weights."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, PeftModel):
@@ -75,8 +75,6 @@ def save_trained(model: AdaptedModel, folder: Path, tokenizer: PreTrainedTokeniz
         (folder / _ADAPTER_CONFIG).write_text(_adapter_config_json(model), encoding="utf-8")
     else:
         model.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
 
 
 def load_trained(config: ModelConfig, folder: Path, trainable: bool = False) -> AdaptedModel:
@@ -209,13 +207,7 @@ def _adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
 def _adapter_config_json(model: PeftModel) -> str:
     stored: dict[str, Any] = model.peft_config["default"].to_dict()
     stored |= {"base_model_name_or_path": None, "inference_mode": True}
-    return json.dumps(stored, sort_keys=True, indent=2, default=_jsonable) + "\n"
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, set):
-        return sorted(value)
-    raise TypeError(f"{value!r} has no place in {_ADAPTER_CONFIG}")
+    return json.dumps(stored, sort_keys=True, indent=2, default=sorted) + "\n"  # sets are no JSON
 
 
 def _probe_logits(model: AdaptedModel) -> torch.Tensor:

@@ -29,9 +29,8 @@ from behaviorlm.model.model_files import MODEL_FILES, WEIGHTS, model_files
 from behaviorlm.model.weight_files import check_weight_files
 
 if TYPE_CHECKING:
-    from transformers import (
-        PreTrainedModel,
-    )  # with scipy behind it: only functions that build a network load it
+    # with scipy behind it: only functions that build a network load it
+    from transformers import PreTrainedModel
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w.-]+)?")
 _TOKENIZER_FILES = (
@@ -164,11 +163,7 @@ def load_model(config: ModelConfig) -> "PreTrainedModel":
     anything but a causal language model.
     """
     model_config = load_model_config(config)
-    options: dict[str, Any] = {
-        "trust_remote_code": config.trust_remote_code,
-        "attn_implementation": _attention(model_config),
-        "dtype": config.dtype,
-    }
+    options = _options(config, model_config) | {"dtype": config.dtype}
     if config.random_init:
         return _random_model(config, model_config, options)
     require_weights(config)
@@ -181,8 +176,8 @@ def check_weights(config: ModelConfig) -> None:
     if config.random_init:
         return
     model_config = load_model_config(config)
-    options = {"trust_remote_code": config.trust_remote_code, "attn_implementation": _attention(model_config)}
-    _filled_model(base_folder(config), model_config, options | {"device_map": "meta"})
+    options = _options(config, model_config) | {"device_map": "meta"}
+    _filled_model(base_folder(config), model_config, options)
 
 
 def _filled_model(folder: Path, model_config: PretrainedConfig, options: dict[str, Any]) -> "PreTrainedModel":
@@ -250,7 +245,7 @@ def model_without_weights(config: ModelConfig) -> "PreTrainedModel | None":
     from transformers import AutoModelForCausalLM
 
     model_config = load_model_config(config)
-    options = {"trust_remote_code": config.trust_remote_code, "attn_implementation": _attention(model_config)}
+    options = _options(config, model_config)
     with _readable(base_folder(config, with_weights=False), "its network"), torch.device("meta"):
         try:
             network: PreTrainedModel = AutoModelForCausalLM.from_config(model_config, **options)
@@ -349,11 +344,13 @@ def _check_causal(model_config: PretrainedConfig, folder: Path) -> None:
         )
 
 
-def _attention(model_config: PretrainedConfig) -> str:
-    if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        return "sdpa"
-    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]
-    return "sdpa" if model_class._supports_sdpa else "eager"
+def _options(config: ModelConfig, model_config: PretrainedConfig) -> dict[str, Any]:
+    """How transformers builds the network."""
+    attention = "sdpa"
+    if type(model_config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]
+        attention = "sdpa" if model_class._supports_sdpa else "eager"
+    return {"trust_remote_code": config.trust_remote_code, "attn_implementation": attention}
 
 
 def _random_model(

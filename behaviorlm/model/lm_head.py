@@ -15,11 +15,8 @@ HEAD_ROWS = 1024
 """Rows that go through the LM head at a time: bounds the logits to HEAD_ROWS x vocabulary."""
 
 _LOGIT_FACTORS = ("logit_scale", "lm_head_multiplier", "output_multiplier")  # Cohere, Falcon-H1, Muse
-_LOGIT_CAPS = (
-    "final_logit_softcapping",
-    "logits_soft_cap",
-    "output_logit_soft_cap",
-)  # Gemma, RecurrentGemma, xLSTM
+# Gemma, RecurrentGemma, xLSTM
+_LOGIT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
 
 def causal_lm(model: nn.Module) -> Any:

@@ -39,9 +39,8 @@ class _LowRankSum(torch.autograd.Function):
 
 def _added(terms: Tensor, left: Tensor, right: Tensor, scaling: float = 1.0) -> Tensor:
     """terms + scaling · left right, in the memory of terms."""
-    if (
-        torch.compiler.is_compiling()
-    ):  # which loses all gradients of a function that writes into its own tensors
+    # Compiling loses all gradients of a function that writes into its own tensors.
+    if torch.compiler.is_compiling():
         return torch.addmm(terms, left, right, alpha=scaling)
     return terms.addmm_(left, right, alpha=scaling)
 

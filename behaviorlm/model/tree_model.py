@@ -1,4 +1,4 @@
-"""Running a causal language model over token trees: hidden states, read-out log-probabilities, the weighted loss."""
+"""Running a causal language model over token trees: hidden states, those of read-outs, the weighted loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +25,7 @@ PLAIN_TOKENS = 4096
 class PackTensors:
     """A token tree as tensors: L tokens, R read-outs; see TokenTree. int64, `weight` float32.
 
-    rows: where the tree is laid out as several. kept: (read_outs, weight,
-    reference) of KeptSamples, where the tree has any.
+    rows: where the tree is laid out as several. kept: (read_outs, weight, reference) of KeptSamples, where it has any.
     """
 
     tree: TokenTree
@@ -61,11 +60,7 @@ def pack_tensors(
         tensor(tree.target),
         torch.from_numpy(tree.weight).to(device, non_blocking=True),
         tensor(tree.part),
-        None
-        if rows is None
-        else RowTensors(
-            *map(tensor, (rows.take, rows.depth, rows.end, rows.place, rows.copies, rows.originals))
-        ),
+        None if rows is None else RowTensors(**{name: tensor(array) for name, array in vars(rows).items()}),
         None
         if kept is None
         else (
@@ -99,11 +94,6 @@ def hidden_states(
     )
     hidden: Tensor = output.last_hidden_state.flatten(0, 1)
     return hidden if as_rows is None else hidden[as_rows.place]
-
-
-def read_out_log_probabilities(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:
-    """Log-probability of every read-out's target; float32 [R]."""
-    return target_log_probabilities(model, read_out_states(model, batch, attention), batch.target)
 
 
 def read_out_states(model: nn.Module, batch: PackTensors, attention: TreeAttention) -> Tensor:

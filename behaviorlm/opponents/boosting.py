@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.opponents.budget import MOST_WATCHED, BoostingBudget
+from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.opponents.budget import MOST_WATCHED, BoostingBudget, Fit, best_place
 from behaviorlm.opponents.history_features import Featured, Float32, featured
 from behaviorlm.opponents.names import LIGHTGBM, require_installed
-from behaviorlm.opponents.search import Fit, best_place
 from behaviorlm.opponents.windows import Int64, evenly, fitting_rows
 
 NUMBERS_PER_BLOCK = 4_000_000
@@ -121,7 +121,5 @@ def _asked(booster: Any, features: Featured, timelines: TimelineArrays, rows: In
     for block in _blocks(len(rows), timelines.behaviors):
         values = features.other(timelines, rows[block])
         raw = booster.predict(values.reshape(-1, values.shape[-1]), raw_score=True)
-        scores = raw.reshape(-1, timelines.behaviors)
-        scores = scores - scores.max(axis=1, keepdims=True)
-        result[block] = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        result[block] = normalize_label_scores(raw.reshape(-1, timelines.behaviors))
     return result

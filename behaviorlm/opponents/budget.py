@@ -1,10 +1,12 @@
-"""What opponents are made of and how far they are searched: every number in one place, all our choice.
+"""What opponents are made of, how far they are searched and which fit is kept: every number in one place, our choice.
 
 Sizes are near those that RecBole ships. Each opponent gets as many fits as rates stand here; each fit is
 stopped by the likelihood of the validation targets, and the one that they prefer is kept. Light: no array library.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,19 @@ class BoostingBudget:
 
 MOST_WATCHED = 5_000
 """Validation targets that a fit is watched on, at most; evenly taken from all."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit. rounds: of the kept state, epochs of a network, trees of boosting. loss: of the watched validation
+    targets, nats; None where there are none.
+    """
+
+    learning_rate: float
+    rounds: int
+    loss: float | None
+
+
+def best_place(fits: Sequence[Fit]) -> int:
+    """Where the one with the smallest loss stands; of equal ones and without losses the first."""
+    return min(range(len(fits)), key=lambda place: inf if (loss := fits[place].loss) is None else loss)

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from behaviorlm.baselines.timelines import TimelineArrays
-from behaviorlm.opponents.budget import MOST_WATCHED, NetworkBudget
+from behaviorlm.opponents.budget import MOST_WATCHED, Fit, NetworkBudget, best_place
 from behaviorlm.opponents.networks import NetworkName, Recurrent, Transformer, network
-from behaviorlm.opponents.search import Fit, best_place
 from behaviorlm.opponents.windows import (
     FIRST,
     CodedLog,
@@ -73,28 +72,20 @@ def fit_network(
             torch.manual_seed(seed)
             found = network(name, timelines.behaviors, log.sizes, length, budget).to(place)
             fitted = FittedNetwork(name, found, log, max_events, (), place)
-            fit, state = _fit(fitted, (train, watched), _Course(rate, seed, budget))
+            fit, state = _fit(fitted, train, watched, rate, seed, budget)
             fits.append(fit)
             states.append(state)
     found.load_state_dict(states[best_place(fits)])
     return FittedNetwork(name, found.eval(), log, max_events, tuple(fits), place)
 
 
-@dataclass(frozen=True)
-class _Course:
-    """How one fit goes."""
-
-    rate: float
-    seed: int
-    budget: NetworkBudget
-
-
-def _fit(fitted: FittedNetwork, rows: tuple[Int64, Int64], course: _Course) -> tuple[Fit, dict[str, Tensor]]:
+def _fit(
+    fitted: FittedNetwork, train: Int64, watched: Int64, rate: float, seed: int, budget: NetworkBudget
+) -> tuple[Fit, dict[str, Tensor]]:
     """The fit, and the weights of its best epoch."""
-    train, watched = rows
-    budget, chance = course.budget, np.random.default_rng([course.seed, 17])
-    optimizer = torch.optim.Adam(fitted.network.parameters(), lr=course.rate)
-    best, state = Fit(course.rate, 0, None), _state(fitted)
+    chance = np.random.default_rng([seed, 17])
+    optimizer = torch.optim.Adam(fitted.network.parameters(), lr=rate)
+    best, state = Fit(rate, 0, None), _state(fitted)
     epochs = budget.most_epochs if len(watched) else budget.epochs_unwatched
     for epoch in range(1, epochs + 1):
         fitted.network.train()
@@ -104,7 +95,7 @@ def _fit(fitted: FittedNetwork, rows: tuple[Int64, Int64], course: _Course) -> t
             optimizer.step()
         loss = _watched_loss(fitted, watched) if len(watched) else None
         if loss is None or best.loss is None or loss < best.loss:
-            best, state = Fit(course.rate, epoch, loss), _state(fitted)
+            best, state = Fit(rate, epoch, loss), _state(fitted)
         elif epoch - best.rounds >= budget.patience:
             break
     return best, state

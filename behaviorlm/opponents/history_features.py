@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import Baseline
 from behaviorlm.baselines.frequency import fit_most_frequent
 from behaviorlm.baselines.markov import fit_markov
-from behaviorlm.baselines.timelines import HISTORY_ONLY, TimelineArrays
+from behaviorlm.baselines.timelines import HISTORY_ONLY, Baseline, TimelineArrays
 from behaviorlm.opponents.windows import Int64, fitting_rows
 
 Float32 = NDArray[np.float32]
@@ -57,27 +56,25 @@ def history_features(timelines: TimelineArrays, rows: Int64, max_events: int) ->
     return found
 
 
-@dataclass(frozen=True)
-class CountedFeatures:
-    """Log-probabilities by counting, each a feature: of all behaviors alike, after the last one, after the last three
-    with the context, and in the context alone where the log has any.
+Counting = Sequence[Baseline]
+"""Fitted ways to count, whose log-probabilities are each a feature."""
+
+
+def counted_features(counting: Counting, timelines: TimelineArrays, rows: Int64) -> Float32:
+    """float32[n, K, features]."""
+    return np.stack([one.predict(timelines, rows) for one in counting], axis=2)
+
+
+def fit_counting(timelines: TimelineArrays) -> Counting:
+    """Of all behaviors alike, after the last one, after the last three with the context, and in the context alone where
+    the log has any.
     """
-
-    counting: tuple[Baseline, ...]
-
-    def of(self, timelines: TimelineArrays, rows: Int64) -> Float32:
-        """float32[n, K, features]."""
-        return np.stack([one.predict(timelines, rows) for one in self.counting], axis=2)
-
-
-def counted_features(timelines: TimelineArrays) -> CountedFeatures:
-    """Fitted on the training events of these timelines."""
     has_context = timelines.contexts > 1
     found: list[Baseline] = [fit_most_frequent(timelines), fit_markov(timelines, order=1)]
     found.append(fit_markov(timelines, order=3, use_context=has_context))
     if has_context:
         found.append(fit_markov(timelines, order=0, use_context=True))
-    return CountedFeatures(tuple(found))
+    return found
 
 
 @dataclass(frozen=True)
@@ -89,15 +86,15 @@ class Featured:
 
     max_events: int
     fold: Int64
-    of_fold: tuple[CountedFeatures, ...]
-    of_all: CountedFeatures
+    of_fold: Sequence[Counting]
+    of_all: Counting
 
     def training(self, timelines: TimelineArrays, rows: Int64) -> Float32:
         """Of training targets, float32[n, K, F]."""
         found: Float32 | None = None
         for number, counted in enumerate(self.of_fold):
             inside = np.flatnonzero(self.fold[rows] == number)
-            values = counted.of(timelines, rows[inside])
+            values = counted_features(counted, timelines, rows[inside])
             if found is None:
                 found = np.empty((len(rows), *values.shape[1:]), np.float32)
             found[inside] = values
@@ -105,7 +102,7 @@ class Featured:
 
     def other(self, timelines: TimelineArrays, rows: Int64) -> Float32:
         """Of rows that are no training targets, float32[n, K, F]."""
-        return self._with_history(timelines, rows, self.of_all.of(timelines, rows))
+        return self._with_history(timelines, rows, counted_features(self.of_all, timelines, rows))
 
     def _with_history(self, timelines: TimelineArrays, rows: Int64, counted: Float32 | None) -> Float32:
         history = history_features(timelines, rows, self.max_events)
@@ -115,11 +112,11 @@ class Featured:
 def featured(timelines: TimelineArrays, max_events: int, folds: int, seed: int) -> Featured:
     """With so many folds, or fewer of a log with fewer timelines."""
     fold = _folds(timelines, folds, seed)
-    of_fold: Sequence[CountedFeatures] = [
-        counted_features(replace(timelines, split=_without(timelines, fold == number)))
+    of_fold = [
+        fit_counting(replace(timelines, split=_without(timelines, fold == number)))
         for number in range(int(fold.max()) + 1)
     ]
-    return Featured(max_events, fold, tuple(of_fold), counted_features(timelines))
+    return Featured(max_events, fold, of_fold, fit_counting(timelines))
 
 
 def _folds(timelines: TimelineArrays, folds: int, seed: int) -> Int64:

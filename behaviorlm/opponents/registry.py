@@ -1,34 +1,17 @@
 """Any opponent, fitted by its name."""
 
-from typing import Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import cast
 
 from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.errors import DataError
-from behaviorlm.opponents.boosting import fit_trees
+from behaviorlm.opponents.boosting import FittedTrees, fit_trees
 from behaviorlm.opponents.budget import BoostingBudget, NetworkBudget
-from behaviorlm.opponents.fitting import fit_network
+from behaviorlm.opponents.fitting import FittedNetwork, fit_network
 from behaviorlm.opponents.names import LIGHTGBM, OpponentName
-from behaviorlm.opponents.search import Fit
 from behaviorlm.opponents.windows import fitting_rows
 
-
-class Opponent(Protocol):
-    """A fitted opponent; it can stand where a baseline does."""
-
-    @property
-    def fits(self) -> tuple[Fit, ...]:
-        """Those of the search."""
-        ...
-
-    def predict(self, timelines: TimelineArrays, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Log-probabilities float32[len(rows), K] of the behavior at each row, from what lies before it.
-
-        Those of a row do not depend on which other rows are asked for.
-        """
-        ...
+Opponent = FittedNetwork | FittedTrees
+"""It can stand where a `Baseline` does, and tells of the fits of its search."""
 
 
 def fit_opponent(

@@ -152,16 +152,14 @@ class BehaviorModel:
         if not histories:
             return []
         of_all = self.scored(histories, choices)
-        chosen, asked, scores, shown = of_all.chosen, of_all.asked, of_all.scores, of_all.shown
-        contributions: list[list[Contribution] | None] = [None] * len(histories)
-        if choices.explain:
-            contributions = [
-                self._explain(history, of, chosen, shown[row], int(scores[row].argmax()))
-                for row, (history, of) in enumerate(zip(histories, asked, strict=True))
-            ]
-        found = []
-        for row, (history, of) in enumerate(zip(histories, asked, strict=True)):
-            answers = ranked(shown[row], scores[row], chosen.allowed, choices.k)
+        chosen, found = of_all.chosen, []
+        for history, of, scores, shown in zip(
+            histories, of_all.asked, of_all.scores, of_all.shown, strict=True
+        ):
+            answers = ranked(shown, scores, chosen.allowed, choices.k)
+            explained = (
+                self._explain(history, of, chosen, shown, int(scores.argmax())) if choices.explain else None
+            )
             found.append(
                 Prediction(
                     answers=answers,
@@ -169,7 +167,7 @@ class BehaviorModel:
                     events_given=history.earlier + history.size,
                     events_used=of.used,
                     warnings=[*history.warnings, *self._told(history, of)],
-                    contributions=contributions[row],
+                    contributions=explained,
                 )
             )
         return found
@@ -202,12 +200,17 @@ class BehaviorModel:
         )
         if "history" not in table.column_names:
             raise DataError(f"a batch needs a column 'history'; columns there: {table.column_names}")
-        predictions = self.predict_many([_request(row) for row in table.to_pylist()])
+        predictions = self.predict_many(
+            [
+                Request(row["history"], row.get("context"), row.get("at"), row.get("earlier_events") or 0)
+                for row in table.to_pylist()
+            ]
+        )
         columns = {
             "behavior": pa.array([found.behavior for found in predictions], pa.string()),
             "probability": pa.array([found.answers[0].probability for found in predictions], pa.float64()),
             "answers": pa.array(
-                [[answer.model_dump(include=_ANSWER_KEYS) for answer in of.answers] for of in predictions],
+                [[vars(answer) for answer in of.answers] for of in predictions],
                 ANSWERS,
             ),
             "warnings": pa.array([found.warnings for found in predictions], pa.list_(pa.string())),
@@ -265,13 +268,6 @@ class BehaviorModel:
                 f"the profile line lacks the {asked.prompt.uncounted} earlier events, which were not given: hand over "
                 "the whole history, or the answer is another one than the run's"
             )
-
-
-def _request(row: Mapping[str, Any]) -> Request:
-    return Request(row["history"], row.get("context"), row.get("at"), row.get("earlier_events") or 0)
-
-
-_ANSWER_KEYS = {"behavior", "id", "probability", "score"}
 
 
 @lru_cache(maxsize=1)

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import Markov, TimelineArrays, fit_markov
 from behaviorlm.baselines.levels import CONTEXT, LevelCounts, state_blocks
+from behaviorlm.baselines.markov import Markov, fit_markov
+from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.errors import DataError
 from behaviorlm.files.data_only import data_only
 from behaviorlm.files.scratch import ScratchColumn
+from behaviorlm.log_files.text import one_chunk
 from behaviorlm.predictor.artifact import CONTEXTS, COUNTS
 from behaviorlm.timelines.splits import TRAIN
 
@@ -68,9 +70,8 @@ class Counts:
         rows = ends - 1
         total = int(sizes.sum())
         behavior = np.full(total, -1, np.int32)
-        behavior[np.setdiff1d(np.arange(total), rows)] = np.concatenate(
-            [np.zeros(0, np.int32), *recent]
-        )  # the row itself is what is asked for
+        # the row itself is what is asked for
+        behavior[np.setdiff1d(np.arange(total), rows)] = np.concatenate([np.zeros(0, np.int32), *recent])
         context = np.full(total, self.unknown_context, np.int32)
         context[rows] = contexts
         timelines = TimelineArrays(
@@ -170,10 +171,7 @@ def _markov_of(table: pa.Table, chain: Sequence[Sequence[int]], behaviors: int) 
     levels, trusts = [], []
     for number, (base, added) in enumerate(chain):
         rows = table.filter(pa.array(level_of == number)).combine_chunks()
-        counts, followers = (
-            pa.concat_arrays([pa.array([], kind), *(chunk.flatten() for chunk in rows[name].chunks)])
-            for name, kind in (("counts", pa.float64()), ("behaviors", pa.int32()))
-        )
+        counts, followers = (one_chunk(rows[name]).flatten() for name in ("counts", "behaviors"))
         sizes = [len(entry) for entry in rows["counts"]]
         starts = np.cumsum([0, *sizes]).astype(np.int64)
         of_entry = np.repeat(np.arange(len(rows)), sizes)

@@ -4,7 +4,7 @@ Nothing is refused that can be told instead: what is left out, and why, is said 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -75,27 +75,25 @@ def _read(
 ) -> list[History]:
     """All at once: events of all requests, then what is asked for, in one table."""
     raw, users = _raw_table(columns, mapping)
-    try:
-        events, unusable = normalize(raw, QUARANTINE_SCHEMA.empty_table(), 0, "the history", mapping)
-    except DataError:
-        raise _MixedZones(
-            f"{columns[0].where}: some times of its history or `at` have a zone and some have none, so they cannot be "
-            "put in order; give all with a zone, or all without"
-        ) from None
+    usable, unusable = _normalized(raw, columns[0].where, mapping)
     bounds = np.cumsum([0, *(of.size for of in columns)])
-    moments = _moments(events, int(bounds[-1]))
-    for number, request in enumerate(requests):
-        if number not in moments:
-            raise DataError(
-                f"{columns[number].where}: at: {request.at!r} cannot be read as {mapping.order.first_kind}"
-            )
-    is_event = events["row"].to_numpy() < bounds[-1]
-    asked, events = events.filter(pa.array(~is_event)), events.filter(pa.array(is_event))
+    is_event = usable["row"].to_numpy() < bounds[-1]
+    asked, events = usable.filter(pa.array(~is_event)), usable.filter(pa.array(is_event))
+    unread = set(range(len(requests))) - set((asked["row"].to_numpy() - bounds[-1]).tolist())
+    if unread:
+        number = min(unread)
+        raise DataError(
+            f"{columns[number].where}: at: {requests[number].at!r} cannot be read as {mapping.order.first_kind}"
+        )
     reasons: list[Counter[str]] = [Counter() for _ in requests]
     for row, reason in zip(unusable["row"].to_pylist(), unusable["reason"].to_pylist(), strict=True):
         reasons[users[row]][reason] += 1
     user = np.array(users, np.int64)[events["row"].to_numpy()]
-    future = _after(events, user, requests, columns, moments)
+    has_limit = [
+        request.at is not None and of.is_ordered for request, of in zip(requests, columns, strict=True)
+    ]
+    limits = np.where(has_limit, asked["order"].to_numpy(), np.iinfo(np.int64).max)
+    future = events["order"].to_numpy() > limits[user]  # of which a predictor must not know
     for number in user[future].tolist():
         reasons[number]["later than `at`"] += 1
     stands = np.array([not of.is_ordered for of in columns], bool)[user]
@@ -130,6 +128,17 @@ def _read(
             )
         )
     return found
+
+
+def _normalized(raw: pa.Table, where: str, mapping: EventMapping) -> tuple[pa.Table, pa.Table]:
+    """As preparation does it: what can be used, and what cannot."""
+    try:
+        return normalize(raw, QUARANTINE_SCHEMA.empty_table(), 0, "the history", mapping)
+    except DataError:
+        raise _MixedZones(
+            f"{where}: some times of its history or `at` have a zone and some have none, so they cannot be "
+            "put in order; give all with a zone, or all without"
+        ) from None
 
 
 def _with_gaps(
@@ -200,27 +209,6 @@ def _is_naive(columns: Sequence[RequestText], column: OrderColumn) -> bool:
     given = [text for of in columns for text in (*of.texts[role], of.now.get(role)) if text is not None]
     times = read_times(pa.array(given, pa.string()), column)
     return bool((times.is_readable & ~times.is_zoned).any())
-
-
-def _moments(events: pa.Table, first: int) -> dict[int, int]:
-    """The order of what is asked for, by request."""
-    rows, order = events["row"].to_numpy(), events["order"].to_numpy()
-    return {int(row) - first: int(value) for row, value in zip(rows, order, strict=True) if row >= first}
-
-
-def _after(
-    events: pa.Table,
-    user: NDArray[np.int64],
-    requests: Sequence[Request],
-    columns: Sequence[RequestText],
-    moments: Mapping[int, int],
-) -> NDArray[np.bool_]:
-    """bool[n]: events that come after what is asked for, of which a predictor must not know."""
-    limits = [
-        moments[number] if request.at is not None and of.is_ordered else np.iinfo(np.int64).max
-        for number, (request, of) in enumerate(zip(requests, columns, strict=True))
-    ]
-    return events["order"].to_numpy() > np.array(limits, np.int64)[user]
 
 
 def _blind(table: pa.Table, mapping: EventMapping, knows_time: bool) -> pa.Table:

@@ -223,8 +223,7 @@ def _tokenizer(folder: Path, loading: Loading) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=loading.trust_remote_code
         )
-    except (
-        Exception
-    ) as error:  # a damaged file surfaces as any of OSError, ValueError, KeyError, one of Rust code
+    # A damaged file surfaces as any of OSError, ValueError, KeyError, one of Rust code.
+    except Exception as error:
         raise ModelError(f"{folder}: the tokenizer cannot be loaded ({error}); export it again") from error
     return tokenizer

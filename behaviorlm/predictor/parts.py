@@ -18,9 +18,8 @@ from behaviorlm.predictor.counts import Counts
 from behaviorlm.predictor.histories import History
 
 if TYPE_CHECKING:
-    from behaviorlm.predictor.language_model import (
-        LanguageModel,
-    )  # with torch behind it: counting does without
+    # with torch behind them: counting does without
+    from behaviorlm.predictor.language_model import LanguageModel
     from behaviorlm.predictor.prompts import Prompt
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import Markov
 from behaviorlm.baselines.levels import CONTEXT, LevelCounts, state_blocks
+from behaviorlm.baselines.markov import Markov
 from behaviorlm.predictor.counts import Counts
 
 MINIMUM = 5

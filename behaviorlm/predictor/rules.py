@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from behaviorlm.config import Settings
-from behaviorlm.scoring.rule_terms import NOT_COUNTED, Terms, adjusted_terms, fitted_terms, plain_terms
+from behaviorlm.scoring.rule_terms import NOT_COUNTED, Terms, adjusted_terms, fitted_terms
 
 
 class PlainRule(Settings):
@@ -75,7 +75,7 @@ def rule_terms(
         return fitted_terms(
             prior, is_anchor, tail_scale=rule.tail_scale, tail_shift=rule.tail_shift, tau=rule.tau
         )
-    return plain_terms(len(prior))
+    return Terms(np.ones(len(ids)), np.zeros(len(ids)))
 
 
 def rule_in_words(rule: DecisionRule) -> str:

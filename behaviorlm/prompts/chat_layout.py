@@ -89,7 +89,9 @@ def turn_pieces(
     marks = [f"xq{index}textofturn{index}qx" for index in range(len(roles))]
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
     try:
-        template = _CALL_OF_TODAY.sub(_fixed_date, tokenizer.get_chat_template())
+        template = _CALL_OF_TODAY.sub(
+            lambda call: repr(_FIXED_DATE.strftime(call.group(2))), tokenizer.get_chat_template()
+        )
         rendered = tokenizer.apply_chat_template(
             messages, chat_template=template, tokenize=False, add_generation_prompt=False, **template_options
         )
@@ -146,10 +148,6 @@ def turn_end(
             "end-of-sequence token; set eos_token in tokenizer_config.json"
         )
     return [tokenizer.eos_token_id]
-
-
-def _fixed_date(call: re.Match[str]) -> str:
-    return repr(_FIXED_DATE.strftime(call.group(2)))
 
 
 def _control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:

@@ -131,10 +131,7 @@ class PromptEncoder:
 
     def encode_names(self, names: Sequence[str]) -> list[np.ndarray]:
         """The tokens of behavior names, int32, exactly as in history lines and without the terminator."""
-        return self._encode_segments([self._named(name) for name in names])
-
-    def _named(self, name: str) -> str:
-        return self.config.name_prefix + rendered_text(name)
+        return self._encode_segments([self.config.name_prefix + rendered_text(name) for name in names])
 
     def prompt_tokens(
         self,

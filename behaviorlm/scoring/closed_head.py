@@ -5,14 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from behaviorlm.model.lm_head import adjusted_logits, head_logits, head_rows, precise
 from behaviorlm.scoring.whole_head import whole_rows
 from behaviorlm.trees.closed_trie import ClosedPiece, ClosedTrie
-
-Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

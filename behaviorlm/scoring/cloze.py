@@ -38,7 +38,7 @@ def cloze_accuracy(
             prefix, answers = encoded[index]
             writer.open(prefix)
             for answer in answers:
-                writer.predicted_leaf(np.zeros(0, np.int32), answer, weight=0.0, part=0, item=item)
+                writer.chain(answer, weight=0.0, part=0, item=item)
                 item += 1
             writer.close()
         tree = writer.finish()

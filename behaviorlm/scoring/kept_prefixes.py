@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from behaviorlm.trees.label_trie import shared_beginning
 from behaviorlm.trees.token_tree import Int32, TokenTree
 
 KeysValues = list[tuple[Tensor, Tensor]]
@@ -29,9 +30,7 @@ class KeptPrefix:
 
     def shared_with(self, token_ids: Int32) -> int:
         """How many tokens both begin with: beyond them nothing of it holds."""
-        length = min(len(token_ids), len(self.token_ids))
-        differs = np.flatnonzero(self.token_ids[:length] != token_ids[:length])
-        return int(differs[0]) if len(differs) else length
+        return shared_beginning(self.token_ids, token_ids)
 
 
 @dataclass(frozen=True)

@@ -151,9 +151,9 @@ class LabelScorer:
         return max(1, self.max_tokens // max([fewest, *map(len, self._trees)]))
 
     @property
-    def _trees(self) -> list[TokenTree | LabelTrie]:
+    def _trees(self) -> list[TokenTree]:
         """What goes through the model after each prompt."""
-        return [*self.tries] if self.closed is None else [piece.tree for piece in self.closed.trie.pieces]
+        return [one.tree for one in (self.tries if self.closed is None else self.closed.trie.pieces)]
 
     def _work(self, run: PromptRun) -> Work:
         paths = run.paths
@@ -251,7 +251,7 @@ class LabelScorer:
             for number, tree in enumerate(group):
                 yield ends if states is None else torch.cat([ends, states[number, :, : len(tree)]], dim=1)
 
-    def _run_trees(self, trees: Sequence[LabelTrie | TokenTree], prompts: Prompts) -> Tensor:
+    def _run_trees(self, trees: Sequence[TokenTree], prompts: Prompts) -> Tensor:
         """Hidden states of the nodes of trees after each prompt; [trees, prompts, longest, width]."""
         device = self._device
         rows, width = len(trees) * len(prompts.lengths), prompts.places.shape[-1]

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from behaviorlm.model.attention import TreeAttention
-from behaviorlm.model.tree_model import pack_tensors, read_out_log_probabilities, read_out_states
+from behaviorlm.model.lm_head import target_log_probabilities
+from behaviorlm.model.tree_model import pack_tensors, read_out_states
 from behaviorlm.trees.closed_trie import ClosedPiece, ClosedTrie
 from behaviorlm.trees.token_tree import Int32, TreeWriter
 
@@ -26,9 +27,10 @@ def plain_label_scores(
         writer = TreeWriter()
         writer.open(prompt)
         for item, label in enumerate(label_ids[start : start + step]):
-            writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=item)
+            writer.chain(label, weight=1.0, part=0, item=item)
         batch = pack_tensors(writer.finish(), next(model.parameters()).device, row_tokens=None)
-        values = read_out_log_probabilities(model, batch, PLAIN).cpu().numpy()
+        states = read_out_states(model, batch, PLAIN)
+        values = target_log_probabilities(model, states, batch.target).cpu().numpy()
         np.add.at(scores, start + batch.tree.item, values)
     return scores
 

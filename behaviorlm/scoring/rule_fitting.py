@@ -117,7 +117,8 @@ def fit_numbers(
         of_others = sample_weights(np.where(folds == fold, -1, targets), is_anchor, minimum_targets)
         parts.append(np.zeros(len(weights)) if of_others is None else of_others)
     pairs, codes = COARSE, [*codes_of(COARSE).T]
-    around = [_neighbors(pairs[_best(codes, part, pairs)[0]]) for part in parts]
+    best = [pairs[_best(codes, part, pairs)[0]] for part in parts]
+    around = [[Pair(one.octaves + octaves, one.tau + tau) for octaves, tau in FINE] for one in best]
     finer = tuple(
         dict.fromkeys(pair for pairs_around in around for pair in pairs_around if pair not in COARSE)
     )
@@ -174,10 +175,6 @@ def sample_weights(
     of_behavior = np.where(is_anchor, 1.0 / anchors, 0.0)
     of_behavior[counted] = 1.0 / (counted.sum() * counts[counted])
     return np.where(targets >= 0, of_behavior[targets], 0.0)
-
-
-def _neighbors(pair: Pair) -> tuple[Pair, ...]:
-    return tuple(Pair(pair.octaves + octaves, pair.tau + tau) for octaves, tau in FINE)
 
 
 def _best(codes: Sequence[Codes], weights: NDArray[np.float64], pairs: Sequence[Pair]) -> tuple[int, int]:

@@ -38,11 +38,6 @@ class Terms:
         return found
 
 
-def plain_terms(behaviors: int) -> Terms:
-    """The most probable first."""
-    return Terms(np.ones(behaviors), np.zeros(behaviors))
-
-
 def adjusted_terms(prior: Float64, tau: float) -> Terms:
     """Log probability minus tau · prior; prior: log shares float64[C]."""
     return Terms(np.ones(len(prior)), -tau * prior)

@@ -112,35 +112,28 @@ def select(
     """
     high, low = id_words(sample_ids)
     samples = len(high)
-    if behavior.shape != (samples,) or difficulty.shape != (samples,):
-        raise DataError(
-            f"{samples} sample ids, but {behavior.shape} behaviors and {difficulty.shape} difficulties"
-        )
-    if np.isnan(difficulty).any():
-        row = int(np.flatnonzero(np.isnan(difficulty))[0])
-        raise DataError(f"the difficulty of sample {_hex_id(high, low, row)} (row {row}) is not a number")
-    if samples and (behavior.min() < 0 or behavior.max() >= len(names)):
-        row = int(np.flatnonzero((behavior < 0) | (behavior >= len(names)))[0])
-        raise DataError(f"row {row}: behavior {behavior[row]} is outside the vocabulary of {len(names)}")
-    _require_distinct(high, low)
+    _check_samples(high, low, behavior, difficulty, len(names))
     available = np.bincount(behavior, minlength=len(names)).astype(np.int64)
     quota = quotas(available, is_anchor, names, config)
 
-    chance = uniform_keys(high, low, config.seed)
-    outside = np.zeros(samples)
+    def place_by(*keys: NDArray) -> NDArray[np.int64]:
+        return place_within(behavior, [*keys, high, low])
+
+    chance, outside = uniform_keys(high, low, config.seed), np.zeros(samples)
     if config.within == "hard":
-        first = -difficulty
+        place = place_by(-difficulty)
     elif config.within == "easy":
-        first = difficulty
+        place = place_by(difficulty)
     elif config.within == "band":
-        first = outside = _distance_to_band(behavior, difficulty, high, low, available, config.band)
+        quantile = (place_by(difficulty) + 0.5) / available[behavior]
+        outside = np.maximum(0.0, np.maximum(config.band[0] - quantile, quantile - config.band[1]))
+        place = place_by(outside, chance)
     elif config.within == "mixed":
-        first = _hardest_first(behavior, difficulty, high, low, quota, config.hard_share)
+        hard_quota = np.floor(config.hard_share * quota + 0.5).astype(np.int64)
+        is_hard = place_by(-difficulty) < hard_quota[behavior]
+        place = place_by(~is_hard, chance)
     else:
-        first = np.zeros(samples)
-    place = place_within(
-        behavior, [first, high, low] if config.within in ("hard", "easy") else [first, chance, high, low]
-    )
+        place = place_by(chance)
     selected = place < quota[behavior]
     taken = int(selected.sum())
     requested = requested_total(samples, config)
@@ -153,6 +146,35 @@ def select(
         available=available,
     )
     return selected, report
+
+
+def _check_samples(
+    high: NDArray[np.uint64],
+    low: NDArray[np.uint64],
+    behavior: NDArray[np.integer],
+    difficulty: NDArray[np.floating],
+    behaviors: int,
+) -> None:
+    """Raise DataError for what cannot be selected from. high, low: the halves of each sample's id."""
+    samples = len(high)
+    if behavior.shape != (samples,) or difficulty.shape != (samples,):
+        raise DataError(
+            f"{samples} sample ids, but {behavior.shape} behaviors and {difficulty.shape} difficulties"
+        )
+    if np.isnan(difficulty).any():
+        row = int(np.flatnonzero(np.isnan(difficulty))[0])
+        raise DataError(f"the difficulty of sample {_hex_id(high, low, row)} (row {row}) is not a number")
+    if samples and (behavior.min() < 0 or behavior.max() >= behaviors):
+        row = int(np.flatnonzero((behavior < 0) | (behavior >= behaviors))[0])
+        raise DataError(f"row {row}: behavior {behavior[row]} is outside the vocabulary of {behaviors}")
+    order = np.lexsort((low, high))
+    same = (np.diff(high[order]) == 0) & (np.diff(low[order]) == 0)
+    if same.any():
+        row = int(order[np.flatnonzero(same)[0]])
+        raise DataError(
+            f"sample id {_hex_id(high, low, row)} occurs more than once (row {row}); was a partition "
+            "read twice?"
+        )
 
 
 def _quotas_of_mix(available: Counts, names: Sequence[str], total: int, config: SelectionConfig) -> Counts:
@@ -192,40 +214,3 @@ def _rounded(shares: NDArray[np.float64], caps: Counts, names: Sequence[str], to
 
 def _hex_id(high: NDArray[np.uint64], low: NDArray[np.uint64], row: int) -> str:
     return f"{int(high[row]):016x}{int(low[row]):016x}"
-
-
-def _require_distinct(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> None:
-    order = np.lexsort((low, high))
-    same = (np.diff(high[order]) == 0) & (np.diff(low[order]) == 0)
-    if same.any():
-        row = int(order[np.flatnonzero(same)[0]])
-        raise DataError(
-            f"sample id {_hex_id(high, low, row)} occurs more than once (row {row}); was a partition "
-            "read twice?"
-        )
-
-
-def _distance_to_band(
-    behavior: NDArray[np.integer],
-    difficulty: NDArray[np.floating],
-    high: NDArray[np.uint64],
-    low: NDArray[np.uint64],
-    available: Counts,
-    band: tuple[float, float],
-) -> NDArray[np.float64]:
-    """0 for samples whose quantile within the behavior lies in the band, else how far it lies outside."""
-    quantile = (place_within(behavior, [difficulty, high, low]) + 0.5) / available[behavior]
-    return np.maximum(0.0, np.maximum(band[0] - quantile, quantile - band[1]))
-
-
-def _hardest_first(
-    behavior: NDArray[np.integer],
-    difficulty: NDArray[np.floating],
-    high: NDArray[np.uint64],
-    low: NDArray[np.uint64],
-    quota: Counts,
-    hard_share: float,
-) -> NDArray[np.float64]:
-    """0 for the hardest samples that fill the hard share of their behavior's quota, else 1."""
-    hard_quota = np.floor(hard_share * quota + 0.5).astype(np.int64)
-    return (place_within(behavior, [-difficulty, high, low]) >= hard_quota[behavior]).astype(np.float64)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.events.order_keys import key_names, remainder_name
 from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.text import one_chunk
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -113,8 +114,7 @@ def tie_warning(counts: Mapping[str, int], config: EventsConfig, remedies: str =
 
 def value_codes(column: pa.ChunkedArray, ranked: bool = False) -> Int64:
     """int64[n]: equal values (and nulls) have equal codes, with `ranked` in the bytewise order of values."""
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    encoded = array.dictionary_encode(null_encoding="encode")
+    encoded = one_chunk(column).dictionary_encode(null_encoding="encode")
     codes = encoded.indices.to_numpy().astype(np.int64)
     if not ranked:
         return codes

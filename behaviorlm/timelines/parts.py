@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError, StorageError
 from behaviorlm.files.data_only import data_only
+from behaviorlm.log_files.text import one_chunk
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.profiles import profile_rows
 from behaviorlm.timelines.sample_ids import id_octets
@@ -29,7 +30,6 @@ PROFILES = "profile_ids"
 """Column of a part, where prompts begin with a profile."""
 _HISTORY = "session_position"
 """Column of a part, where histories do not cross sessions."""
-_NOTHING = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,6 @@ class TokenRuns:
     def lengths_of(self, rows: Int64) -> Int64:
         """Tokens of some rows; int64 [len(rows)]."""
         return (self.offsets[rows + 1] - self.offsets[rows]).astype(np.int64, copy=False)
-
-    def tokens(self, rows: Int64) -> int:
-        """Tokens of some rows together; costs what they are, not what there is."""
-        return int(self.lengths_of(rows).sum())
 
 
 def token_runs(runs: Sequence[Int32]) -> TokenRuns:
@@ -171,10 +167,6 @@ def part_of_table(table: pa.Table, vocabulary: Vocabulary, window: Window, path:
     position = table["position"].to_numpy()
     in_history = table[_HISTORY].to_numpy() if _HISTORY in table.column_names else position
     lines, questions = _token_runs(table["line_ids"]), _token_runs(table["question_ids"])
-    sample_id = id_octets(table["sample_id"])
-    profiles = no_profiles(len(table))
-    if PROFILES in table.column_names:
-        profiles = _token_runs(table[PROFILES])
 
     def window_start(rows: Int64) -> Int64:
         return window_starts_of(rows, rows - in_history[rows], lines.offsets, window)
@@ -189,13 +181,13 @@ def part_of_table(table: pa.Table, vocabulary: Vocabulary, window: Window, path:
         OnDemand(len(table), window_start),
         lines,
         questions,
-        profiles,
+        _token_runs(table[PROFILES]) if PROFILES in table.column_names else no_profiles(len(table)),
         OnDemand(len(table), profile_row),
-        vocabulary.index(_one_chunk(table["behavior"])),
+        vocabulary.index(one_chunk(table["behavior"])),
         table["split"].to_numpy().astype(np.int8, copy=False),
         table["is_target"].to_numpy(zero_copy_only=False),
         table["is_repeat"].to_numpy(zero_copy_only=False),
-        sample_id,
+        id_octets(table["sample_id"]),
         *marks(table),
     )
 
@@ -223,9 +215,8 @@ def window_starts_of(row: Int64, history_start: Int64, before: NDArray[np.intege
     before each row of the table, from any beginning.
     """
     least = np.maximum(before[row].astype(np.int64) - window.max_history_tokens, before[0])
-    by_tokens = np.searchsorted(
-        before, least.astype(before.dtype), side="left"
-    )  # of another type all would be copied
+    # of another type all would be copied
+    by_tokens = np.searchsorted(before, least.astype(before.dtype), side="left")
     earliest = np.maximum(np.maximum(history_start, row - window.max_events), by_tokens)
     position = earliest - history_start
     aligned = history_start + -(-position // window.stride) * window.stride
@@ -269,46 +260,26 @@ def write_window(
 
     Sample k of the window becomes item `item + k`.
     """
-    opened = _open_profile(writer, part, rows)
-    at = int(part.window_start[rows[0]])
-    for offset, (row, read_out) in enumerate(zip(rows.tolist(), read_outs, strict=True)):
-        opened += _open_lines(writer, part, at, row)
-        at = max(at, row)
-        writer.open(part.questions[row])
-        writer.predicted_leaf(
-            _NOTHING, read_out.label_ids, weight=read_out.weight, part=0, item=item + offset
-        )
+    asked = zip(_opened_questions(writer, part, rows), read_outs, strict=True)
+    for offset, (_, read_out) in enumerate(asked):
+        writer.chain(read_out.label_ids, weight=read_out.weight, part=0, item=item + offset)
         kept = read_out.kept
         if kept is not None:
             writer.kept_sample(
                 kept.tree, kept.places, weight=kept.weight, reference=kept.reference, part=kept.part
             )
-        writer.close()
-    for _ in range(opened):
-        writer.close()
 
 
 def write_prompts(writer: TreeWriter, part: TimelinePart, rows: Int64) -> list[int]:
     """Hang the prompts of one window below the open run. Returns the index of each prompt's last token."""
-    opened = _open_profile(writer, part, rows)
-    at = int(part.window_start[rows[0]])
-    last = []
-    for row in rows.tolist():
-        opened += _open_lines(writer, part, at, row)
-        at = max(at, row)
-        last.append(writer.leaf(part.questions[row]))
-    for _ in range(opened):
-        writer.close()
-    return last
+    return list(_opened_questions(writer, part, rows))
 
 
 def window_tokens(part: TimelinePart, rows: Int64, labels: Int64) -> int:
     """Tokens that `write_window` lays out for these rows. labels: of each one's label and terminator, and of what else
     hangs below its prompt.
     """
-    start, last = part.window_start[rows[0]], rows[-1]
-    lines = part.lines.offsets[last] - part.lines.offsets[start] + len(_profile(part, rows))
-    return int(lines + part.questions.tokens(rows) + (labels - 1).sum())
+    return int(windows_tokens(part, rows, labels, np.zeros(1, np.int64))[0])
 
 
 def windows_tokens(part: TimelinePart, rows: Int64, labels: Int64, begins: Int64) -> Int64:
@@ -331,31 +302,22 @@ def tokens_of_labels(prompt: PromptTokens) -> Int64:
     return np.unique(np.concatenate(labels_with_terminator(prompt))).astype(np.int64)
 
 
-def _profile(part: TimelinePart, rows: Int64) -> Int32:
-    """What the rows of one window begin with."""
-    return part.profiles[int(part.profile_row[rows[0]])]
-
-
-def _open_profile(writer: TreeWriter, part: TimelinePart, rows: Int64) -> int:
-    """Open it as one run, where there is any."""
-    profile = _profile(part, rows)
-    if len(profile):
-        writer.open(profile)
-    return int(len(profile) > 0)
-
-
-def _open_lines(writer: TreeWriter, part: TimelinePart, start: int, stop: int) -> int:
-    """Open the lines of rows start..stop-1 as one run (they have no branch between them)."""
-    if stop <= start:
-        return 0
-    writer.open(part.lines.values[part.lines.offsets[start] : part.lines.offsets[stop]])
-    return 1
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def _opened_questions(writer: TreeWriter, part: TimelinePart, rows: Int64) -> Iterator[int]:
+    """Open the question of each row of one window in turn, below the profile and the lines that it shares with those
+    before it. Gives the index of its last token; what is written until the next is asked for hangs below it.
+    """
+    writer.open(part.profiles[int(part.profile_row[rows[0]])])
+    opened, at = 1, int(part.window_start[rows[0]])
+    for row in rows.tolist():
+        if row > at:  # as one run: nothing branches off between
+            writer.open(part.lines.values[part.lines.offsets[at] : part.lines.offsets[row]])
+            opened, at = opened + 1, row
+        yield writer.open(part.questions[row])
+        writer.close()
+    for _ in range(opened):
+        writer.close()
 
 
 def _token_runs(column: pa.ChunkedArray) -> TokenRuns:
-    array = _one_chunk(column)
+    array = one_chunk(column)
     return TokenRuns(array.values.to_numpy(), array.offsets.to_numpy())

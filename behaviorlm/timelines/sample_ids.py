@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
+from behaviorlm.log_files.text import one_chunk
 
 SAMPLE_ID_BYTES = 16
 SAMPLE_ID_TYPE = pa.binary(SAMPLE_ID_BYTES)
@@ -84,7 +85,7 @@ def id_column(octets: NDArray[np.uint8]) -> pa.Array:
 def id_octets(ids: pa.Array | pa.ChunkedArray | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Ids as uint8 [n, 16], not copied where they lie in one piece. Raises DataError for what holds no such ids."""
     if isinstance(ids, pa.ChunkedArray):
-        ids = ids.chunk(0) if ids.num_chunks == 1 else ids.combine_chunks()
+        ids = one_chunk(ids)
     if isinstance(ids, pa.Array):
         if ids.type != SAMPLE_ID_TYPE or ids.null_count:
             raise DataError(f"sample ids must be fixed_size_binary(16) without nulls, got {ids.type}")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.config import EventsConfig, context_columns
+from behaviorlm.log_files.text import one_chunk
 from behaviorlm.timelines.config import SplitConfig
 from behaviorlm.timelines.gaps import with_gaps
 from behaviorlm.timelines.ordering import Ordering, directions, put_in_order, same_as_before, value_codes
@@ -90,13 +91,11 @@ def build_timelines(
 
     Returns (table of `timeline_schema`, counts). An event is a target if at least `min_history` events of its
     user (of its session, where histories do not cross sessions) come before it. Ties in order are broken by file and
-    row. Independent of the order of the rows of
-    `events`.
-    Counts: users, events_read, events, tied_events (same user and order as the event before),
-    ascending_rows and descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats
-    (after dropping duplicates), repeats_dropped, targets,
-    <split>_events, <split>_targets, users_all_train, train_after_held_out (training events with an earlier event of
-    their user in another split). They add up over partitions by user.
+    row. Independent of the order of the rows of `events`.
+    Counts: users, events_read, events, tied_events (same user and order as the event before), ascending_rows and
+    descending_rows (see `ordering.directions`), exact_duplicates, duplicates_dropped, repeats (after dropping
+    duplicates), repeats_dropped, targets, <split>_events, <split>_targets, users_all_train, train_after_held_out
+    (training events with an earlier event of their user in another split). They add up over partitions by user.
 
     Raises ConfigError for a split by a column that is not configured; DataError for unknown split labels, a
     user in several groups when whole groups are split, and times of a user with and without zone and none
@@ -108,7 +107,7 @@ def build_timelines(
     known = before or NOTHING
     order, is_repeat, counts = rows_in_order(events, events_config, known.behavior)
     table = events.take(pa.array(order.rows)).combine_chunks()
-    starts = user_starts(_array(table["user"]))
+    starts = user_starts(one_chunk(table["user"]))
     is_first = np.isin(np.arange(table.num_rows), starts) & (known.events == 0)
     table = with_gaps(table, is_first, known.order)
     sizes = np.diff(np.append(starts, table.num_rows))
@@ -126,10 +125,12 @@ def build_timelines(
         ),
         "is_target": in_history >= min_history,
         "is_repeat": is_repeat,
-        "sample_id": sample_ids(dataset, _array(table["user"]).take(pa.array(starts)), sizes, known.events),
+        "sample_id": sample_ids(
+            dataset, one_chunk(table["user"]).take(pa.array(starts)), sizes, known.events
+        ),
     }
     schema = timeline_schema(events_config)
-    arrays = [columns[name] if name in columns else _array(table[name]) for name in schema.names]
+    arrays = [columns[name] if name in columns else one_chunk(table[name]) for name in schema.names]
     timelines = pa.table(arrays, schema=schema)
     counts.update(_count(timelines, starts, known))
     return timelines, counts
@@ -183,10 +184,6 @@ def training_target_counts(timelines: pa.Table) -> dict[str, int]:
     wanted = pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN))
     counted = timelines.select(["behavior"]).filter(wanted)["behavior"].value_counts()
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _later_duplicates(events: pa.Table, config: EventsConfig, order: Ordering) -> np.ndarray:

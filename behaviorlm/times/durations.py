@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from behaviorlm.times.epochs import REMAINDERS
-from behaviorlm.times.exact_numbers import decimal_of, of_distinct
+from behaviorlm.times.exact_numbers import decimal_of, of_distinct, padded_digits
 from behaviorlm.times.order import HOURS_AND_MINUTES
 from behaviorlm.times.written_times import REMAINDER_DIGITS
 
@@ -53,9 +53,7 @@ def read_durations(text: pa.Array, time_format: str | None = None) -> tuple[Int6
     rows = np.flatnonzero(~readable & np.asarray(pc.is_valid(text)))
     if len(rows):
         found = of_distinct(text.take(pa.array(rows)), _seconds)
-        micro[rows] = [value for value, _, _ in found]
-        remainder[rows] = [value for _, value, _ in found]
-        readable[rows] = [is_sound for _, _, is_sound in found]
+        micro[rows], remainder[rows], readable[rows] = zip(*found, strict=True)
     return micro, remainder, readable
 
 
@@ -70,8 +68,8 @@ def _fill(
         sound &= ~has_days | (hours < 24)
     else:
         sound = has_days | has_hours | _is_there(parts, "minutes") | _is_there(parts, "seconds")
-    value = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1_000_000 + _digits(fraction, 0, 6)
-    below = _digits(fraction, 6, REMAINDER_DIGITS)
+    value = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1_000_000 + padded_digits(fraction, 0, 6)
+    below = padded_digits(fraction, 6, REMAINDER_DIGITS)
     is_negative = pc.equal(pc.struct_field(parts, "sign"), "-").to_numpy(zero_copy_only=False)
     borrowed = is_negative & (below > 0)
     micro[rows] = np.where(is_negative, -value - borrowed, value)
@@ -100,11 +98,6 @@ def _is_there(parts: pa.StructArray, name: str) -> Bool:
 def _number(parts: pa.StructArray, name: str) -> Int64:
     digits = pc.struct_field(parts, name)
     return pc.if_else(pc.equal(digits, ""), "0", digits).cast(pa.int64()).to_numpy()
-
-
-def _digits(text: pa.Array, start: int, count: int) -> Int64:
-    chosen = pc.utf8_slice_codeunits(text, start, start + count)
-    return pc.utf8_rpad(chosen, count, "0").cast(pa.int64()).to_numpy()
 
 
 def _seconds(text: str) -> tuple[int, int, bool]:

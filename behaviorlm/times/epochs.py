@@ -1,6 +1,5 @@
 """Epoch numbers: a count of units since a moment, read exactly."""
 
-from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from behaviorlm.times.exact_numbers import DIGITS, decimal_of, of_distinct
+from behaviorlm.times.exact_numbers import DIGITS, decimal_of, flags, of_distinct, padded_digits
 from behaviorlm.times.order import EpochUnit
 
 Int64 = NDArray[np.int64]
@@ -65,16 +64,14 @@ def read_epochs(text: pa.Array, unit: EpochUnit, epoch: str) -> tuple[Int64, Int
     count = len(text)
     moments, remainders = np.zeros(count, np.int64), np.zeros(count, np.int64)
     readable = np.zeros(count, bool)
-    left = np.asarray(pc.fill_null(pc.not_equal(text, ""), False))
+    left = flags(pc.not_equal(text, ""))
     if unit != "days":
         _read_plain(text, unit, epoch, moments, remainders, readable)
         left &= ~readable
     rows = np.flatnonzero(left)
     if len(rows):
         found = of_distinct(text.take(pa.array(rows)), lambda value: _exactly(value, unit, epoch))
-        moments[rows] = [moment for moment, _, _ in found]
-        remainders[rows] = [remainder for _, remainder, _ in found]
-        readable[rows] = [is_sound for _, _, is_sound in found]
+        moments[rows], remainders[rows], readable[rows] = zip(*found, strict=True)
     return moments, remainders, readable
 
 
@@ -82,7 +79,7 @@ def _read_plain(
     text: pa.Array, unit: EpochUnit, epoch: str, moments: Int64, remainders: Int64, readable: Bool
 ) -> None:
     """Read whole columns of plain numbers without sign and exponent in place; others stay unreadable."""
-    whole = np.asarray(pc.fill_null(pc.match_substring_regex(text, DIGITS), False))
+    whole = flags(pc.match_substring_regex(text, DIGITS))
     rows = np.flatnonzero(whole)
     numbers, fits = _int64(text if whole.all() else text.take(pa.array(rows)))
     _scale(rows, numbers, fits, unit, epoch, moments, remainders, readable)
@@ -102,8 +99,8 @@ def _read_plain(
         return
     _scale(rows, numbers, fits, unit, epoch, moments, remainders, readable)
     if shift > 0:
-        moments[rows] += _digits(digits, 0, shift)
-    remainders[rows] += _digits(digits, max(shift, 0), 18 + min(shift, 0))
+        moments[rows] += padded_digits(digits, 0, shift)
+    remainders[rows] += padded_digits(digits, max(shift, 0), 18 + min(shift, 0))
 
 
 def _scale(
@@ -139,20 +136,11 @@ def _int64(digits: pa.Array) -> tuple[Int64, Bool]:
         return np.where(fits, unsigned, 0).astype(np.int64), fits
 
 
-def _digits(text: pa.Array, start: int, count: int) -> Int64:
-    chosen = pc.utf8_slice_codeunits(text, start, start + count)
-    return pc.utf8_rpad(chosen, count, "0").cast(pa.int64()).to_numpy()
-
-
 def _exactly(text: str, unit: EpochUnit, epoch: str) -> tuple[int, int, bool]:
+    """(microseconds since 1970, remainder, whether it is a number that lies in the years 1 to 9999)."""
     value = decimal_of(text)
     if value is None:
         return 0, 0, False
-    return exact_moment(value, unit, epoch)
-
-
-def exact_moment(value: Decimal, unit: EpochUnit, epoch: str) -> tuple[int, int, bool]:
-    """(microseconds since 1970, remainder, whether it lies in the years 1 to 9999) of one number."""
     exact = Fraction(value) * UNITS[unit]
     if unit == "days":
         exact = Fraction(round(exact / MILLISECOND) * MILLISECOND)

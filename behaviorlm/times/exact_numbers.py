@@ -28,15 +28,15 @@ def read_integers(text: pa.Array) -> tuple[Int64, Bool, Bool]:
     `5.0` and `1e3` are whole numbers, `5.5` is none. Beyond are 2^63 to 2^64 - 1: numbers without a sign.
     """
     numbers = np.zeros(len(text), np.int64)
-    is_whole = _mask(pc.match_substring_regex(text, WHOLE_NUMBER))
+    is_whole = flags(pc.match_substring_regex(text, WHOLE_NUMBER))
     chosen = text if is_whole.all() else text.filter(pa.array(is_whole))
     try:
         plain = pc.replace_substring_regex(chosen, r"(^\+)|(\.0*$)", "")
         numbers[is_whole] = plain.cast(pa.int64()).to_numpy()
-        left = ~is_whole & _mask(pc.is_valid(text))
+        left = ~is_whole & flags(pc.is_valid(text))
         readable = is_whole.copy()
     except pa.ArrowInvalid:  # 19 digits, and more than 64 bits hold
-        left, readable = _mask(pc.is_valid(text)), np.zeros(len(text), bool)
+        left, readable = flags(pc.is_valid(text)), np.zeros(len(text), bool)
     beyond = np.zeros(len(text), bool)
     rows = np.flatnonzero(left)
     if len(rows):
@@ -54,6 +54,12 @@ def of_distinct(text: pa.Array, function: Callable[[str], Value]) -> list[Value]
     encoded = text.dictionary_encode()
     values = [function(value) for value in encoded.dictionary.to_pylist()]
     return [values[code] for code in encoded.indices.to_pylist()]
+
+
+def padded_digits(text: pa.Array, start: int, count: int) -> Int64:
+    """So many digits from a place on of texts of digits, as if zeros followed: parts of fractions; int64 [n]."""
+    chosen = pc.utf8_slice_codeunits(text, start, start + count)
+    return pc.utf8_rpad(chosen, count, "0").cast(pa.int64()).to_numpy()
 
 
 def decimal_of(text: str) -> Decimal | None:
@@ -77,5 +83,6 @@ def _integer(text: str) -> int | None:
     return whole if whole == value else None
 
 
-def _mask(values: pa.Array) -> Bool:
+def flags(values: pa.Array) -> Bool:
+    """Booleans as bool [n]; null is False."""
     return np.asarray(pc.fill_null(values, False))

@@ -159,9 +159,8 @@ class OrderConfig(Settings):
             import pyarrow.compute as pc
 
             try:
-                pc.assume_timezone(
-                    pa.nulls(1, pa.timestamp("us")), timezone=zone
-                )  # a value would load pandas
+                # a value would load pandas
+                pc.assume_timezone(pa.nulls(1, pa.timestamp("us")), timezone=zone)
             except pa.ArrowInvalid:
                 raise ValueError(
                     f"{zone!r} is not a time zone known here; use an IANA name such as UTC"
@@ -207,9 +206,8 @@ def format_problem(pattern: str | None, needs_hour: bool) -> str | None:
     """Why times of this time_format cannot be read, or do not tell the hour; None where all is well."""
     if pattern is None or pattern == ISO_FORMAT:
         return None
-    from behaviorlm.times.pattern_probes import (
-        pattern_problem,
-    )  # brings pyarrow, which other configs do without
+    # brings pyarrow, which other configs do without
+    from behaviorlm.times.pattern_probes import pattern_problem
 
     return pattern_problem(pattern, needs_hour)
 

@@ -28,71 +28,33 @@ ALL_MEANINGS: list[tuple[EpochUnit, str]] = [
     if (epoch not in ("excel", "julian") or unit == "days")
     and (epoch == "unix" or unit not in ("hours", "minutes"))
 ]
-NUMERIC_DATES = [
+NUMERIC_DATES = (
     "%d{0}%m{0}%Y",
     "%m{0}%d{0}%Y",
     "%d{0}%m{0}%y",
     "%m{0}%d{0}%y",
     "%y{0}%m{0}%d",
     "%Y{0}%m{0}%d",
-]
+)
 DAY_OF_YEAR = "%Y-%j"
+# fmt: off
 DATES = [
     *(form.format(between) for form in NUMERIC_DATES for between in "/.-"),
-    *(
-        "%d %b %Y",
-        "%d-%b-%Y",
-        "%d/%b/%Y",
-        "%d %b %y",
-        "%d-%b-%y",
-        "%d. %b %Y",
-        "%d %b, %Y",
-        "%d%b%Y",
-        "%d.%b.%Y",
-    ),
-    *(
-        "%b %d, %Y",
-        "%b %d %Y",
-        "%Y-%b-%d",
-        "%Y %b %d",
-        "%a %b %d %Y",
-        "%a, %d %b %Y",
-        "%a %d %b %Y",
-        "%a, %b %d, %Y",
-    ),
-    *("%Y%m%d", "%y%m%d", "%G-W%V-%u", "%GW%V%u", DAY_OF_YEAR, "%d %m %Y"),
+    "%d %b %Y", "%d-%b-%Y", "%d/%b/%Y", "%d %b %y", "%d-%b-%y", "%d. %b %Y", "%d %b, %Y", "%d%b%Y", "%d.%b.%Y",
+    "%b %d, %Y", "%b %d %Y", "%Y-%b-%d", "%Y %b %d", "%a %b %d %Y", "%a, %d %b %Y", "%a %d %b %Y", "%a, %b %d, %Y",
+    "%Y%m%d", "%y%m%d", "%G-W%V-%u", "%GW%V%u", DAY_OF_YEAR, "%d %m %Y",
 ]
 CLOCKS = [
-    *(
-        "",
-        "%H:%M:%S",
-        "%H:%M",
-        "%H:%M:%S.%f",
-        "%I:%M:%S %p",
-        "%I:%M %p",
-        "%I:%M:%S.%f %p",
-        "%I:%M:%S%p",
-        "%I:%M%p",
-    ),
-    *(
-        "%I %p",
-        "%H.%M.%S",
-        "%H.%M",
-        "%H-%M-%S",
-        "%Hh%M",
-        "%H%M%S",
-        "%H%M",
-        "%H%M%S.%f",
-        "%H:%M:%S:%f",
-        "%H:%M:%S %f",
-    ),
+    "%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M:%S %p", "%I:%M %p", "%I:%M:%S.%f %p", "%I:%M:%S%p", "%I:%M%p",
+    "%I %p", "%H.%M.%S", "%H.%M", "%H-%M-%S", "%Hh%M", "%H%M%S", "%H%M", "%H%M%S.%f", "%H:%M:%S:%f", "%H:%M:%S %f",
 ]
+WHOLE = [
+    "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %Y %H:%M:%S GMT%z", "%Y%m%dT%H%M%S",
+    "%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%S.%f%z",
+]
+# fmt: on
 BETWEEN = (" ", "T", ", ", ":", "-", "_", " - ", "")
 ZONES = ("", " %z", "%z")
-WHOLE = [
-    *("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a %b %d %Y %H:%M:%S GMT%z"),
-    *("%Y%m%dT%H%M%S", "%Y%m%dT%H%M%S%z", "%Y%m%dT%H%M%S.%f%z"),
-]
 DURATIONS = (
     "They could be durations since a start: set events.order.kind: duration (a time of day without its date is no "
     "moment; where the date is another column, name both: events.order.column: [date, time], kind: [time, duration])"
@@ -242,7 +204,7 @@ def _patterns_of(text: str) -> Iterator[str]:
         # Days of the year have three digits; of fewer, as in 2024-01, they would be months.
         if found and (day != DAY_OF_YEAR or len(found[0]) == len("2024-001")):
             yield from _rests(day, text[found.end() :])
-    for clock in CLOCKS[1:]:
+    for clock in CLOCKS:
         if found := _beginning(clock).match(text):
             rest = text[found.end() :]
             yield from (
@@ -257,7 +219,7 @@ def _rests(day: str, rest: str) -> Iterator[str]:
         yield day
     for between in BETWEEN:
         if rest.startswith(between):
-            for clock, zone in product(CLOCKS[1:], ZONES):
+            for clock, zone in product(CLOCKS, ZONES):
                 if _whole(clock + zone).match(rest[len(between) :]):
                     yield f"{day}{between}{clock}{zone}"
 

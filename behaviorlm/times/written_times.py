@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from behaviorlm.times.exact_numbers import flags, padded_digits
 from behaviorlm.times.time_patterns import MONTHS, WEEKDAYS, Span, TimePattern, layouts
 
 Int64 = NDArray[np.int64]
@@ -139,12 +140,12 @@ def _read_groups(parts: pa.StructArray) -> Fields:
         name = parts.type[index].name
         group = pc.struct_field(parts, index)
         if name == "fraction":
-            fields["microsecond"] = _padded(group, 0, 6)
-            fields["remainder"] = _padded(group, 6, REMAINDER_DIGITS)
+            fields["microsecond"] = padded_digits(group, 0, 6)
+            fields["remainder"] = padded_digits(group, 6, REMAINDER_DIGITS)
         elif name == "zone":
             fields.update(_zones(group))
         elif name == "half":
-            fields[name] = _flags(pc.starts_with(pc.utf8_lower(group), "p")).astype(np.int64)
+            fields[name] = flags(pc.starts_with(pc.utf8_lower(group), "p")).astype(np.int64)
         elif name in ("month_name", "weekday_name"):
             names = [word[:3] for word in (MONTHS if name == "month_name" else WEEKDAYS)]
             place = pc.index_in(
@@ -153,7 +154,7 @@ def _read_groups(parts: pa.StructArray) -> Fields:
             field = "named_month" if name == "month_name" else "weekday"
             fields[field] = place.to_numpy().astype(np.int64) + (name == "month_name")
         else:
-            is_there = _flags(pc.not_equal(group, ""))
+            is_there = flags(pc.not_equal(group, ""))
             if is_there.any():
                 fields[name] = pc.if_else(pa.array(is_there), group, "0").cast(pa.int64()).to_numpy()
             if name == "hour":
@@ -161,11 +162,6 @@ def _read_groups(parts: pa.StructArray) -> Fields:
     if "named_month" in fields:
         fields.setdefault("month", fields.pop("named_month"))
     return fields
-
-
-def _padded(digits: pa.Array, start: int, count: int) -> Int64:
-    chosen = pc.utf8_slice_codeunits(digits, start, start + count)
-    return pc.utf8_rpad(chosen, count, "0").cast(pa.int64()).to_numpy()
 
 
 def _zones(zone: pa.Array) -> Fields:
@@ -248,7 +244,3 @@ def _calendar() -> tuple[Int64, Int64]:
     """The first day of each month of the years 0 to 9999, and the one after, since 1970; and how many days each has."""
     months = np.arange("0000-01", "10000-02", dtype="datetime64[M]").astype("datetime64[D]").astype(np.int64)
     return months, np.diff(months)
-
-
-def _flags(values: pa.Array) -> Bool:
-    return np.asarray(pc.fill_null(values, False))

@@ -46,18 +46,8 @@ class Chunks:
         return Chunk(int(self.part[index]), timeline, self.rows[start:stop])
 
 
-def chunks_of(listed: Sequence[Chunk]) -> Chunks:
-    """The same chunks in arrays."""
-    sizes = np.array([len(chunk.rows) for chunk in listed], np.int64)
-    end = np.cumsum(sizes)
-    return Chunks(
-        np.array([chunk.part for chunk in listed], np.int32),
-        np.array([chunk.timeline[0] for chunk in listed], np.int32),
-        np.array([chunk.timeline[1] for chunk in listed], np.int64),
-        end - sizes,
-        end,
-        np.concatenate([np.zeros(0, np.int64), *(chunk.rows for chunk in listed)]),
-    )
+_SHORT, _LONG = np.zeros(0, np.int32), np.zeros(0, np.int64)
+_NONE = Chunks(_SHORT, _SHORT, _LONG, _LONG, _LONG, _LONG)
 
 
 def chunk_samples(
@@ -72,7 +62,7 @@ def chunk_samples(
     tokens_below: of a part and rows of it int64 [rows], tokens that hang below each prompt (see `window_tokens`);
     max_tokens: room beside the instruction. Raises DataError for a sample that does not fit alone.
     """
-    found: list[Chunks] = [chunks_of([])]
+    found: list[Chunks] = [_NONE]
     for index, (part, chosen) in enumerate(zip(parts, rows, strict=True)):
         if not len(chosen):
             continue

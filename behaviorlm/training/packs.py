@@ -37,7 +37,7 @@ from behaviorlm.training.schedule import (
     schedule_fingerprint,
     schedule_samples,
 )
-from behaviorlm.training.stored_schedule import Samples, StoredSchedule, store_schedule
+from behaviorlm.training.stored_schedule import StoredSchedule, store_schedule
 from behaviorlm.trees.closed_trie import ClosedTrie
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 
@@ -111,7 +111,7 @@ class StepSchedule:
         self._reference, self._balance = reference, balance or Balance()
         self._labels = labels_with_terminator(prompt)
         self._label_tokens = np.array([len(label) for label in self._labels], dtype=np.int64)
-        self._samples: Samples = rows if isinstance(rows, StoredSchedule) else self._scheduled(rows)
+        self._samples = rows if isinstance(rows, StoredSchedule) else self._scheduled(rows)
         counts = self._samples.all_samples() if auxiliary else np.zeros(0, np.int64)
         self._conversations = [
             _conversation_schedule(source, counts, [batching.seed, number])

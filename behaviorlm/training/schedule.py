@@ -258,9 +258,8 @@ class _Row:
         is_first = np.zeros(len(order), np.uint8)
         is_first[together[np.append(True, ~is_same)]] = 1
         self._is_first = bytearray(is_first.tobytes())
-        self._last = _appendable(
-            together[np.append(~is_same, True)]
-        )  # by timeline, whose numbers have no gaps
+        # by timeline, whose numbers have no gaps
+        self._last = _appendable(together[np.append(~is_same, True)])
         self.chunk, self.timeline = _appendable(order), _appendable(of_place)
         self.first, self.left = _appendable(np.zeros(len(order), np.int64)), _appendable(samples[order])
         self.following = _appendable(following)

@@ -1,8 +1,6 @@
 """A schedule in a file: made once, opened by every worker in no time, and of each step only that step is read."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -25,23 +23,6 @@ _CHUNK = pa.struct(
 )
 _SCHEMA = pa.schema([("epoch", pa.int32()), ("samples", pa.int32()), ("chunks", pa.list_(_CHUNK))])
 _FINGERPRINT, _CAP_EXCEEDED = b"behaviorlm.fingerprint", b"behaviorlm.cap_exceeded"
-
-
-class Samples(Protocol):
-    """The samples of every step: `SampleSchedule` and `StoredSchedule` are such."""
-
-    @property
-    def cap_exceeded(self) -> int: ...
-
-    def __len__(self) -> int: ...
-
-    def chunks(self, step: int) -> Sequence[Chunk]: ...
-
-    def samples(self, step: int) -> int: ...
-
-    def all_samples(self) -> NDArray[np.int64]: ...
-
-    def epoch(self, step: int) -> int: ...
 
 
 def store_schedule(schedule: SampleSchedule, fingerprint: str, path: Path) -> None:
@@ -73,23 +54,18 @@ def _offsets(ends: NDArray[np.int64]) -> pa.Array:
 
 
 class StoredSchedule:
-    """A file of `store_schedule`, mapped. Raises StorageError where it is none."""
+    """A file of `store_schedule`, mapped: asked as a `SampleSchedule` is. Raises StorageError where it is none."""
 
     def __init__(self, path: Path) -> None:
         try:
             self._file = data_only(pa.ipc.open_file(pa.memory_map(str(path))), path)
             told = self._file.schema.metadata or {}
             self.fingerprint = told[_FINGERPRINT].decode()
-            self._cap_exceeded = int(told[_CAP_EXCEEDED])
+            self.cap_exceeded = int(told[_CAP_EXCEEDED])
             last = self._file.get_batch(self._file.num_record_batches - 1)
         except (OSError, pa.ArrowInvalid, KeyError, ValueError, DataError) as error:
             raise StorageError(f"{path} is not the file of a schedule: {error}") from None
         self._steps = (self._file.num_record_batches - 1) * STEPS_A_BATCH + last.num_rows
-
-    @property
-    def cap_exceeded(self) -> int:
-        """See there."""
-        return self._cap_exceeded
 
     def __len__(self) -> int:
         return self._steps

@@ -155,17 +155,15 @@ def _pieces(beginnings: Sequence[Int32], max_nodes: int) -> Iterator[ClosedPiece
 def _piece(first: int, beginnings: Sequence[Int32]) -> ClosedPiece:
     writer = TreeWriter()
     places: list[int] = []
-    path: list[tuple[int, int]] = []  # (token, its place) down to the branching node written last
+    path: list[int] = []  # places of the tokens down to the branching node written last
+    before = beginnings[0][:0]
     for ids in beginnings:
-        shared = 0
-        while shared < min(len(path), len(ids)) and path[shared][0] == ids[shared]:
-            shared += 1
+        shared = shared_beginning(before, ids)
         for _ in path[shared:]:
             writer.close()
-        del path[shared:]
-        for token in ids[shared:]:
-            path.append((int(token), writer.open(np.array([token], np.int32))))
-        places.append(path[-1][1] if path else -1)
+        path = path[:shared] + [writer.open(ids[at : at + 1]) for at in range(shared, len(ids))]
+        places.append(path[-1] if path else -1)
+        before = ids
     return ClosedPiece(
         writer.finish(), first + np.arange(len(beginnings), dtype=np.int64), np.array(places, np.int64)
     )

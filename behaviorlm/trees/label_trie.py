@@ -1,13 +1,13 @@
 """The trie of a closed vocabulary's labels: every label's tokens, each shared beginning stored once."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.trees.token_tree import Int32, TreeWriter
+from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 
 Int64 = NDArray[np.int64]
 
@@ -21,34 +21,26 @@ class LabelTrie:
 
     An inner node is a proper beginning of a label; the empty one is the prompt itself and is not stored. An edge is a
     token predicted at a node: its log-probability is read at `edge_source` (-1: the prompt's last token, else a node).
-    labels: int64 [K], which labels of the vocabulary these are. token_ids, depth, end: int32 [M] as in TokenTree.
+    labels: int64 [K], which labels of the vocabulary these are. tree: the inner nodes.
     edge_source: int64 [E]; edge_target: int64 [E], token ids; edge_parent: int64 [E], the edge above, -1 at the top.
     label_edge: int64 [K], the edge on which each label ends.
     """
 
     labels: Int64
-    token_ids: Int32
-    depth: Int32
-    end: Int32
+    tree: TokenTree
     edge_source: Int64
     edge_target: Int64
     edge_parent: Int64
     label_edge: Int64
 
-    def __len__(self) -> int:
-        return len(self.token_ids)
-
     def label_scores(self, edge_log_probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Sum the edges of each label; float [B, E] to float64 [B, K]."""
         total = edge_log_probabilities.astype(np.float64)
-        for edges in self._levels():
+        level = np.where(self.edge_source < 0, 0, 1 + self.tree.depth[np.maximum(self.edge_source, 0)])
+        for depth in range(1, int(level.max(initial=0)) + 1):
+            edges = np.flatnonzero(level == depth)
             total[:, edges] += total[:, self.edge_parent[edges]]
         return total[:, self.label_edge]
-
-    def _levels(self) -> Iterator[Int64]:
-        level = np.where(self.edge_source < 0, 0, 1 + self.depth[np.maximum(self.edge_source, 0)])
-        for depth in range(1, int(level.max(initial=0)) + 1):
-            yield np.flatnonzero(level == depth)
 
 
 def build_tries(label_ids: Sequence[Int32], max_nodes: int) -> list[LabelTrie]:
@@ -90,35 +82,31 @@ def shared_beginning(first: Int32, second: Int32) -> int:
 
 def _build(labels: list[int], label_ids: Sequence[Int32]) -> LabelTrie:
     writer = TreeWriter()
-    path: list[tuple[int, int, int]] = []  # (token, its node or -1, its edge) along the label written last
+    path: list[tuple[int, int]] = []  # (its node or -1, its edge) of each token of the label written last
     source: list[int] = []
     target: list[int] = []
     parent: list[int] = []
     label_edge = []
+    before = np.zeros(0, np.int32)
     for label in labels:
-        ids = label_ids[label].tolist()
-        shared = 0
-        while shared < min(len(path), len(ids)) and path[shared][0] == ids[shared]:
-            shared += 1
-        for _, node, _ in path[shared:]:
+        ids = label_ids[label]
+        shared = shared_beginning(before, ids)
+        for node, _ in path[shared:]:
             if node >= 0:
                 writer.close()
         del path[shared:]
         for position in range(shared, len(ids)):
-            above_node, above_edge = (path[-1][1], path[-1][2]) if path else (-1, -1)
+            above_node, above_edge = path[-1] if path else (-1, -1)
             source.append(above_node)
-            target.append(ids[position])
+            target.append(int(ids[position]))
             parent.append(above_edge)
             is_inner = position < len(ids) - 1
-            node = writer.open(np.array([ids[position]], dtype=np.int32)) if is_inner else -1
-            path.append((ids[position], node, len(source) - 1))
-        label_edge.append(path[-1][2])
-    tree = writer.finish()
+            path.append((writer.open(ids[position : position + 1]) if is_inner else -1, len(source) - 1))
+        label_edge.append(path[-1][1])
+        before = ids
     return LabelTrie(
         np.array(labels, dtype=np.int64),
-        tree.token_ids,
-        tree.depth,
-        tree.end,
+        writer.finish(),
         np.array(source, dtype=np.int64),
         np.array(target, dtype=np.int64),
         np.array(parent, dtype=np.int64),

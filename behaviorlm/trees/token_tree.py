@@ -103,31 +103,21 @@ class TreeWriter:
         self.close()
         return last
 
-    def predicted_leaf(self, given: Int32, predicted: Int32, *, weight: float, part: int, item: int) -> int:
-        """Hang `given` + `predicted` below the open run, and read out every predicted token with one weight.
-
-        The last predicted token is a target only; nothing attends to it, so it is not laid out.
-        Returns the index of the token whose output predicts the first predicted token.
-        """
-        _, last = self._tip()
-        first_source = self._length + len(given) - 1 if len(given) else last
-        if first_source < 0:
-            raise ValueError("the first token of a root has nothing that predicts it")
-        inner = self._length + len(given)
-        self.leaf(np.concatenate([given, predicted[:-1]]))
-        sources = np.concatenate([[first_source], inner + np.arange(len(predicted) - 1)])
-        self.read_out(sources, predicted, np.full(len(predicted), weight), part, item)
-        return first_source
-
     def chain(
-        self, token_ids: Int32, is_predicted: NDArray[np.bool_], *, weight: float, part: int, item: int
+        self,
+        token_ids: Int32,
+        is_predicted: NDArray[np.bool_] | None = None,
+        *,
+        weight: float,
+        part: int,
+        item: int,
     ) -> None:
-        """Hang a plain sequence as a root-or-branch of its own and read out the marked tokens.
+        """Hang a plain sequence as a root-or-branch of its own and read out the marked tokens; None: all of them.
 
         A marked first token of a root cannot be predicted and raises ValueError. Trailing tokens after the last
-        source are not laid out.
+        source are not laid out: the last one is a target only, and nothing attends to it.
         """
-        predicted = np.flatnonzero(is_predicted)
+        predicted = np.arange(len(token_ids)) if is_predicted is None else np.flatnonzero(is_predicted)
         if len(predicted) == 0:
             raise ValueError("a chain without a predicted token adds nothing to the loss")
         base = self._length
@@ -213,11 +203,8 @@ def plain_sequences(tree: TokenTree) -> list[tuple[Int32, NDArray[np.int64]]]:
     """
     order = np.lexsort((tree.source, tree.item))
     items = tree.item[order]
-    starts = (
-        np.flatnonzero(np.r_[True, items[1:] != items[:-1]]) if len(items) else np.zeros(0, dtype=np.int64)
-    )
     sequences = []
-    for read_outs in np.split(order, starts[1:]) if len(items) else []:
+    for read_outs in np.split(order, np.flatnonzero(items[1:] != items[:-1]) + 1) if len(items) else []:
         path = tree.path_to(int(tree.source[read_outs].max()))
         sequences.append((tree.token_ids[path], read_outs))
     return sequences

@@ -95,9 +95,10 @@ def random_tree(seed: int, events: int = 5) -> TokenTree:
             writer.open(random_tokens(random, 2, 5))
             opened += 1
             if random.random() < 0.8:
-                writer.predicted_leaf(
-                    random_tokens(random, 0, 3), random_tokens(random, 1, 4), weight=0.1, part=0, item=item
-                )
+                question, label = random_tokens(random, 0, 3), random_tokens(random, 1, 4)
+                written = np.concatenate([question, label])
+                is_label = np.arange(len(written)) >= len(question)
+                writer.chain(written, is_label, weight=0.1, part=0, item=item)
                 item += 1
         for _ in range(opened):
             writer.close()

@@ -93,7 +93,7 @@ def test_the_tokens_that_the_mathematics_needs_are_those_of_tries_that_are_not_c
     labels = [np.array(label, np.int32) for label in drawn]
     [trie] = build_tries(labels, 1 << 20)
     depths, rows = needed_nodes(labels, "full")
-    assert sorted(depths) == sorted((trie.depth + 1).tolist()) and rows is None
+    assert sorted(depths) == sorted((trie.tree.depth + 1).tolist()) and rows is None
     closed = build_closed_trie(labels, 1 << 20)
     depths, rows = needed_nodes(labels, "trie")
     assert len(depths) == closed.nodes and rows == len(closed.child_token)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from behaviorlm.training.chunks import Chunk, chunks_of
+from behaviorlm.training.chunks import Chunk
 from behaviorlm.training.schedule import schedule_samples
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.training_rows import batching_of
 from benchmarks.bench_tree_batches import interval, main
+from tests.behaviorlm.training.chunk_arrays import chunks_of
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1.0, 5), (2.0, 10), (2.4, 12)])

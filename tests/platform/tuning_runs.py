@@ -83,7 +83,7 @@ def random_pack(random: np.random.Generator, weight: float, held: int = 0) -> To
     for item in range(SAMPLES_PER_PACK):
         label = random.choice(LABELS, random.integers(1, 4)).astype(np.int32)
         writer.open(tokens(1, 5))
-        writer.predicted_leaf(np.zeros(0, np.int32), label, weight=weight, part=0, item=item)
+        writer.chain(label, weight=weight, part=0, item=item)
         if item < held:
             (piece,) = TAIL.pieces
             q = np.log(random.dirichlet(np.ones(3))).astype(np.float32)

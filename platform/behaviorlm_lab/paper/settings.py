@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from behaviorlm.config import Settings, read_settings, validate_settings, with_values
+from behaviorlm.config import Settings, read_written, validate_settings, with_values
 from behaviorlm.errors import ConfigError
 from behaviorlm_lab.pretraining.recipe import SIZES, STEPS
 from behaviorlm_ray.console.config_files import read_config
@@ -174,7 +174,7 @@ def every_exhibit(paper: PaperSettings) -> dict[str, ExhibitSettings]:
     found, problems = {}, []
     for name, path in files.items():
         try:
-            found[name] = validate_settings(ExhibitSettings, read_settings(str(path)), str(path))
+            found[name] = validate_settings(ExhibitSettings, read_written(path).values, str(path))
         except ConfigError as error:
             problems.append(str(error))
     if problems:

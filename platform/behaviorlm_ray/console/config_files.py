@@ -11,7 +11,6 @@ from behaviorlm.config import (
     Settings,
     Written,
     parse_yaml,
-    read_settings,
     read_written,
     validate_settings,
     with_overrides,
@@ -50,7 +49,7 @@ def read_config(path: str | None, key: str) -> dict[str, Any]:
         return _stored(path, key).values
     if not Path(path).exists():
         raise ConfigError(f"{key}: there is no file {path}")
-    return read_settings(path)
+    return read_written(path).values
 
 
 def _stored(path: str, key: str) -> Written:

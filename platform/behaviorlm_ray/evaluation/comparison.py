@@ -12,16 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from behaviorlm.metrics import (
-    Resampled,
-    paired_difference,
-    per_behavior_table,
-    percentile_intervals,
-    reliability,
-    resample,
-)
+from behaviorlm.metrics.intervals import Resampled, paired_difference, percentile_intervals, resample
 from behaviorlm.metrics.outcomes import Outcomes
 from behaviorlm.metrics.score_batches import Kept
+from behaviorlm.metrics.tables import per_behavior_table, reliability
 from behaviorlm.predictor.artifact import FusedPredictor
 from behaviorlm.scoring.config import TAIL_MINIMUM_TARGETS
 from behaviorlm.scoring.model_names import (

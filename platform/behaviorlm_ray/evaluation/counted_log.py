@@ -6,8 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import TimelineArrays, timeline_arrays
-from behaviorlm.baselines.timelines import HISTORY_ONLY
+from behaviorlm.baselines.timelines import HISTORY_ONLY, TimelineArrays, timeline_arrays
 from behaviorlm.scoring.decision_rules import log_prior
 from behaviorlm.timelines.splits import TRAIN, VALIDATION
 from behaviorlm_ray.evaluation.samples import EvaluatedSamples

@@ -7,15 +7,10 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.baselines import (
-    BASELINES,
-    WITH_CONTEXT,
-    Baseline,
-    Markov,
-    TimelineArrays,
-    fit_baselines,
-)
+from behaviorlm.baselines import BASELINES, WITH_CONTEXT, fit_baselines
 from behaviorlm.baselines.habits import Habits, counted_at, fit_habits
+from behaviorlm.baselines.markov import Markov
+from behaviorlm.baselines.timelines import Baseline, TimelineArrays
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep, rows_per_batch
 from behaviorlm.predictor.artifact import FusedPredictor

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.metrics import percentile_intervals, resample
 from behaviorlm.metrics.coverage import coverage_curve
+from behaviorlm.metrics.intervals import percentile_intervals, resample
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
 from behaviorlm.metrics.outcomes import Outcomes, outcomes
 from behaviorlm.metrics.score_batches import Arrays, ScoreBatch, keep

@@ -60,7 +60,7 @@ def names_work(labels: Sequence[Int32], normalization: Normalization, vocabulary
         closed = build_closed_trie(labels, UNCUT)
         return closed.nodes, len(closed.child_token)
     (whole,) = build_tries(labels, UNCUT)
-    return len(whole), len(np.unique(whole.edge_source)) * vocabulary
+    return len(whole.tree), len(np.unique(whole.edge_source)) * vocabulary
 
 
 def _plain_factor(settings: RunSettings, log: PreparedLog) -> float:
@@ -68,7 +68,7 @@ def _plain_factor(settings: RunSettings, log: PreparedLog) -> float:
     labels = labels_with_terminator(log.prompt)
     lengths = [len(label) - 1 for label in labels]
     closed = build_closed_trie(labels, UNCUT)
-    sequences, nodes = lengths, sum(map(len, build_tries(labels, UNCUT)))
+    sequences, nodes = lengths, sum(len(trie.tree) for trie in build_tries(labels, UNCUT))
     if settings.scoring.normalization == "trie":
         sequences, nodes = [0, *closed.depths()], closed.nodes
     prompt = _mean_prompt(log)

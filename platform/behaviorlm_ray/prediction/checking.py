@@ -10,7 +10,8 @@ import numpy as np
 
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.metrics import percentile_intervals, reliability, resample
+from behaviorlm.metrics.intervals import percentile_intervals, resample
+from behaviorlm.metrics.tables import reliability
 from behaviorlm.predictor.artifact import Artifact
 from behaviorlm_ray import storage
 from behaviorlm_ray.cluster.surroundings import ray_address

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviorlm.errors import ConfigError, DataError
-from behaviorlm.metrics import Outcomes, measure_outcomes, outcomes
+from behaviorlm.metrics.intervals import measure_outcomes
+from behaviorlm.metrics.outcomes import Outcomes, outcomes
 from behaviorlm.predictor.answers import calibrated, candidates, decided
 from behaviorlm.predictor.artifact import CARD, Artifact, Calibration, Intervals, Threshold
 from behaviorlm.predictor.places import local_folder

@@ -7,9 +7,11 @@ import pyarrow as pa
 import pytest
 from scipy.optimize import minimize
 
-from behaviorlm.baselines import TimelineArrays, fit_baselines, fit_bigram, fit_markov, timeline_arrays
+from behaviorlm.baselines import fit_baselines
 from behaviorlm.baselines.frequency import fit_per_user_frequency, past_counts, training_prior
+from behaviorlm.baselines.markov import fit_bigram, fit_markov
 from behaviorlm.baselines.per_user_markov import fit_per_user_markov
+from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.baselines.weights import CONCENTRATION_GRID, LevelEvidence, fit_trust
 from behaviorlm.errors import DataError
 

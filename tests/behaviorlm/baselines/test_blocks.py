@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behaviorlm.baselines import fit_baselines, levels, pair_counts, recency, timeline_arrays, weights
+from behaviorlm.baselines import fit_baselines, levels, pair_counts, recency, weights
 from behaviorlm.baselines import timelines as blocks
 from behaviorlm.baselines.frequency import past_counts
-from behaviorlm.baselines.timelines import TimelineArrays
+from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.errors import DataError
 from tests.behaviorlm.baselines.test_baselines import NAMES, random_table
 

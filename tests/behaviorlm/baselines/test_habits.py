@@ -5,8 +5,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from behaviorlm.baselines import TimelineArrays
 from behaviorlm.baselines.habits import Habits, counted_at, counted_in, fit_habits
+from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.baselines.weights import CONCENTRATION_GRID
 from tests.behaviorlm.baselines.test_recency_hour_and_fusion import BEHAVIORS, random_timelines
 

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behaviorlm.baselines import BASELINES, FUSED, FUSION, TimelineArrays, fit_baselines
+from behaviorlm.baselines import BASELINES, FUSED, FUSION, fit_baselines
 from behaviorlm.baselines.frequency import training_prior
 from behaviorlm.baselines.fusion import POWERS, Fusion, fit_fusion
 from behaviorlm.baselines.recency import Recency, fit_recency, recent_behaviors
 from behaviorlm.baselines.time_of_day import fit_time_of_day
+from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.baselines.weights import CONCENTRATION_GRID
 
 BEHAVIORS, HOURS = 5, ("07", "08", None)

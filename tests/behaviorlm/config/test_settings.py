@@ -11,11 +11,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from behaviorlm.config import (
     Settings,
+    Written,
     describe_settings,
     load_settings,
-    read_settings,
     read_written,
     validate_settings,
+    with_overrides,
     with_values,
 )
 from behaviorlm.errors import ConfigError
@@ -91,7 +92,7 @@ def test_an_override_replaces_one_value_and_keeps_the_rest(override: str, expect
 
 def test_overrides_leave_the_given_data_alone() -> None:
     data = {"path": "x", "items": [{"name": "a"}]}
-    read_settings(None, ["items.0.name=b", "inner.rate=1"], data)
+    with_overrides(Written(data, {}), ["items.0.name=b", "inner.rate=1"])
     assert data == {"path": "x", "items": [{"name": "a"}]}
 
 
@@ -106,7 +107,7 @@ def test_all_bad_overrides_are_told_at_once() -> None:
         "inner.rate=1",
     ]
     with pytest.raises(ConfigError) as raised:
-        read_settings(None, overrides, {"path": "x", "items": []})
+        with_overrides(Written({"path": "x", "items": []}, {}), overrides)
     lines = str(raised.value)
     for part in (
         "'noequals'",
@@ -269,7 +270,7 @@ def test_values_are_set_in_a_copy_and_all_keys_without_a_place_are_named() -> No
 
 
 def test_halves_of_characters_are_joined_and_lone_ones_refused_by_key() -> None:
-    read = read_settings(None, [r'names=["\ud83d\ude42 on", "é🙂"]'])
+    read = read_written(None, [r'names=["\ud83d\ude42 on", "é🙂"]']).values
     assert read == {"names": ["🙂 on", "é🙂"]}
     with pytest.raises(ConfigError, match=r"^names\.1: .*half of a character.*write the character itself"):
-        read_settings(None, [r'names=["on", "\ud83d off"]'])
+        read_written(None, [r'names=["on", "\ud83d off"]'])

@@ -18,7 +18,7 @@ from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.encodings import NO_TEXT
 from behaviorlm.log_files.reading import read_table_batches
-from behaviorlm.log_files.source_files import list_files
+from behaviorlm.log_files.source_files import find_files
 
 
 def mapping(*paths: Path | str, **changes: Any) -> EventsConfig:
@@ -35,7 +35,7 @@ def mapping(*paths: Path | str, **changes: Any) -> EventsConfig:
 def read_all(config: EventsConfig, batch_rows: int = 1000) -> tuple[list[dict], list[dict]]:
     rows: list[dict] = []
     quarantined: list[dict] = []
-    for source in list_files(config):
+    for source in find_files(config).files:
         for table, quarantine in read_table_batches(source, config, batch_rows):
             assert table.num_rows <= batch_rows
             rows.extend(table.to_pylist())
@@ -47,7 +47,7 @@ def test_files_come_from_files_folders_and_globs_sorted_and_once(tmp_path: Path)
     for name in ("b.csv", "a.csv.gz", "deep/er/c.jsonl", "d.PARQUET", ".hidden.csv", "_SUCCESS", "notes.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    files = list_files(mapping(tmp_path, tmp_path / "*.csv", tmp_path / "**" / "*.jsonl"))
+    files = find_files(mapping(tmp_path, tmp_path / "*.csv", tmp_path / "**" / "*.jsonl")).files
     assert [Path(file.path).relative_to(tmp_path).as_posix() for file in files] == [
         "a.csv.gz",
         "b.csv",
@@ -60,25 +60,25 @@ def test_files_come_from_files_folders_and_globs_sorted_and_once(tmp_path: Path)
 
 def test_a_file_with_brackets_in_its_name_is_not_taken_for_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "log[1].csv").write_text("who,what,step\nu,a,1\n")
-    assert len(list_files(mapping(tmp_path / "log[1].csv"))) == 1
+    assert len(find_files(mapping(tmp_path / "log[1].csv")).files) == 1
 
 
 def test_a_pattern_without_files_is_named_with_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("x")
     with pytest.raises(DataError, match=r"'.*lag\*\.csv' matches no file.*holds log\.csv"):
-        list_files(mapping(tmp_path / "lag*.csv"))
+        find_files(mapping(tmp_path / "lag*.csv"))
 
 
 def test_an_unknown_suffix_asks_for_the_format(tmp_path: Path) -> None:
     (tmp_path / "log.dat").write_text("who,what,step\nu,a,1\n")
     with pytest.raises(ConfigError, match=r"log\.dat has no known suffix; set format"):
-        list_files(mapping(tmp_path / "log.dat"))
+        find_files(mapping(tmp_path / "log.dat"))
     assert read_all(mapping(tmp_path / "log.dat", format="csv"))[0][0]["behavior"] == "a"
 
 
 def test_a_path_on_unknown_storage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'gs://logs/a\.csv': only local files and s3://bucket/key"):
-        list_files(mapping("gs://logs/a.csv"))
+        find_files(mapping("gs://logs/a.csv"))
 
 
 def test_a_missing_column_is_named_with_file_key_and_columns_there(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_missing_column_is_named_with_file_key_and_columns_there(tmp_path: Pat
     pa.parquet.write_table(pa.table({"who": ["u"], "what": ["a"]}), tmp_path / "c.parquet")
     config = mapping(tmp_path, context_before=["where"])
     with pytest.raises(DataError) as caught:
-        check_columns(config, list_files(config))
+        check_columns(config, find_files(config).files)
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     assert "a.csv: no column 'where' (events.context_before); columns there: who, what, step" in lines[0]
@@ -100,7 +100,7 @@ def test_a_json_line_may_leave_out_a_context_key_that_another_has(tmp_path: Path
     (tmp_path / "a.jsonl").write_text('{"who": "u", "what": "a", "step": 1}\n')
     (tmp_path / "b.jsonl").write_text('{"who": "u", "what": "b", "step": 2, "where": "x"}\n')
     config = mapping(tmp_path, context_before=["where"])
-    check_columns(config, list_files(config))
+    check_columns(config, find_files(config).files)
     assert [row["before.where"] for row in read_all(config)[0]] == [None, "x"]
 
 
@@ -108,7 +108,7 @@ def test_a_wrong_delimiter_is_suspected_when_there_is_one_column_only(tmp_path: 
     (tmp_path / "a.csv").write_text("who;what;step\nu;a;1\n")
     config = mapping(tmp_path / "a.csv")
     with pytest.raises(DataError, match=r"is events\.delimiter really ','"):
-        check_columns(config, list_files(config))
+        check_columns(config, find_files(config).files)
     assert read_all(mapping(tmp_path / "a.csv", delimiter=";"))[0][0]["user"] == "u"
 
 
@@ -124,7 +124,7 @@ def test_a_csv_without_a_usable_header_is_refused(tmp_path: Path, content: bytes
     (tmp_path / "a.csv").write_bytes(content)
     config = mapping(tmp_path / "a.csv")
     with pytest.raises(DataError, match=message):
-        check_columns(config, list_files(config))
+        check_columns(config, find_files(config).files)
 
 
 @pytest.mark.parametrize("name", ["empty.csv", "empty.jsonl", "empty.parquet"])
@@ -139,7 +139,7 @@ def test_a_log_without_rows_reads_as_no_rows(tmp_path: Path, name: str) -> None:
             pa.table({key: pa.array([], pa.string()) for key in ("who", "what", "step")}), path
         )
     config = mapping(path)
-    check_columns(config, list_files(config))
+    check_columns(config, find_files(config).files)
     assert read_all(config) == ([], [])
 
 
@@ -261,7 +261,7 @@ def test_json_without_an_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps(["u", "a", 1]))
     config = mapping(tmp_path / "log.jsonl")
     with pytest.raises(DataError, match=r"log\.jsonl.*one object a line"):
-        check_columns(config, list_files(config))
+        check_columns(config, find_files(config).files)
 
 
 # Hypothesis tries the constants of the code, too: what stands for bytes that are no text is no text.
@@ -329,7 +329,7 @@ def test_a_nested_parquet_column_and_a_broken_parquet_file_are_refused(tmp_path:
     (tmp_path / "log.parquet").write_bytes(b"PAR1 no")
     config = mapping(tmp_path / "log.parquet")
     with pytest.raises(DataError, match=r"log\.parquet: not a readable Parquet file"):
-        check_columns(config, list_files(config))
+        check_columns(config, find_files(config).files)
 
 
 def test_one_column_may_serve_as_user_and_group(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behaviorlm.metrics import Choices, measure_outcomes, outcomes
 from behaviorlm.metrics.endpoint import Endpoint, anchor_accuracy, endpoint, tail_macro_recall
+from behaviorlm.metrics.intervals import measure_outcomes
+from behaviorlm.metrics.outcomes import Choices, outcomes
 
 
 @given(seed=st.integers(0, 10**6), behaviors=st.integers(2, 30))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from behaviorlm.metrics import Choices
 from behaviorlm.metrics import endpoint_spread as module
 from behaviorlm.metrics.endpoint import anchor_accuracy, tail_macro_recall
 from behaviorlm.metrics.endpoint_spread import endpoint_spread
+from behaviorlm.metrics.outcomes import Choices
 
 IS_ANCHOR = np.array([True, True, False, False, False, False])
 

@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import (
-    METRICS,
-    Outcomes,
+from behaviorlm.metrics.intervals import (
+    Intervals,
     measure_outcomes,
-    outcomes,
     paired_difference,
     percentile_intervals,
     resample,
 )
-from behaviorlm.metrics.intervals import Intervals
-from behaviorlm.metrics.measures import behavior_counts
+from behaviorlm.metrics.measures import METRICS, behavior_counts
+from behaviorlm.metrics.outcomes import Outcomes, outcomes
 
 
 def grouped_outcomes(

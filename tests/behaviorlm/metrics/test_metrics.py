@@ -9,13 +9,10 @@ from scipy.stats import rankdata
 from sklearn.metrics import ndcg_score, precision_recall_fscore_support
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import (
-    METRICS,
-    measure_outcomes,
-    outcomes,
-    per_behavior_table,
-    reliability,
-)
+from behaviorlm.metrics.intervals import measure_outcomes
+from behaviorlm.metrics.measures import METRICS
+from behaviorlm.metrics.outcomes import outcomes
+from behaviorlm.metrics.tables import per_behavior_table, reliability
 
 
 def random_samples(

@@ -21,8 +21,8 @@ from transformers import (
 from behaviorlm.errors import ModelError
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
-from behaviorlm.model.lm_head import head_logits
-from behaviorlm.model.tree_model import pack_tensors, read_out_log_probabilities
+from behaviorlm.model.lm_head import head_logits, target_log_probabilities
+from behaviorlm.model.tree_model import pack_tensors, read_out_states
 from behaviorlm.scoring.label_scoring import label_scorer
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter, plain_sequences
 from tests.behaviorlm.tiny_models import (
@@ -86,7 +86,9 @@ def own_log_probabilities(model: PreTrainedModel, tree: TokenTree) -> np.ndarray
 
 def found_log_probabilities(model: PreTrainedModel, tree: TokenTree, attention: TreeAttention) -> np.ndarray:
     with torch.no_grad():
-        return read_out_log_probabilities(model, pack_tensors(tree, "cpu"), attention).numpy()
+        batch = pack_tensors(tree, "cpu")
+        states = read_out_states(model, batch, attention)
+        return target_log_probabilities(model, states, batch.target).numpy()
 
 
 @pytest.mark.parametrize("name", SCALED_HEADS)
@@ -151,7 +153,7 @@ def test_a_window_counted_in_flattened_tokens_means_plain_sequences_and_their_sc
         for column, label in enumerate(labels):
             writer = TreeWriter()
             writer.open(np.concatenate([instruction, *lines[: row + 1], questions[row]]))
-            writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=0)
+            writer.chain(label, weight=1.0, part=0, item=0)
             expected = own_log_probabilities(model, writer.finish()).sum()
             assert scores[row, column] == pytest.approx(expected, abs=1e-4)
 

@@ -110,7 +110,7 @@ def test_ten_thousand_labels_are_scored_in_bounded_batches() -> None:
     labels = [np.array([*label, 2], dtype=np.int32) for label in sorted(distinct)][:10_000]
     random.shuffle(labels)
     scorer = label_scorer(model, choose_attention(model), labels, max_tokens=2048)
-    assert max(len(trie) for trie in scorer.tries) <= 2048
+    assert max(len(trie.tree) for trie in scorer.tries) <= 2048
     prompt = random_tokens(random, 8, 8)
     scores = scorer.score(lambda writer: [writer.leaf(prompt)])
     assert np.isfinite(scores).all()

@@ -56,9 +56,7 @@ def pack(seed: int) -> tuple[TokenTree, list[Int32], np.ndarray, np.ndarray]:
         writer.open(line)
         so_far = np.concatenate([so_far, line])
         writer.open(question)
-        writer.predicted_leaf(
-            np.zeros(0, np.int32), LABELS[random.integers(len(LABELS))], weight=0.3, part=0, item=item
-        )
+        writer.chain(LABELS[random.integers(len(LABELS))], weight=0.3, part=0, item=item)
         if item:
             prompts.append(np.concatenate([so_far, question]))
             writer.kept_sample(

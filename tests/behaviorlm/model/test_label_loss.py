@@ -84,7 +84,7 @@ def test_what_no_label_has_is_impossible_and_costs_nothing_without_weight() -> N
     tree_model = TreeModel(model, TreeAttention("full"), 1, np.array([5, 9]))
     writer = TreeWriter()
     writer.open(random_tokens(np.random.default_rng(0), 3, 3))
-    writer.predicted_leaf(np.zeros(0, np.int32), np.array([7], np.int32), weight=1.0, part=0, item=0)
+    writer.chain(np.array([7], np.int32), weight=1.0, part=0, item=0)
     assert tree_model(pack_tensors(writer.finish(), "cpu"))[0].item() == float("inf")
     loss, parts, _ = tree_model(pack_tensors(empty_pack(), "cpu"))
     loss.backward()

@@ -21,7 +21,6 @@ from tests.behaviorlm.model.test_kept_tail import LABELS
 from tests.behaviorlm.tiny_models import random_tokens
 
 TOKENS = np.unique(np.concatenate(LABELS)).astype(np.int64)
-NOTHING = np.zeros(0, np.int32)
 
 
 def pack(seed: int) -> tuple[TokenTree, list[tuple[list[int], int, float]], tuple[list[int], float]]:
@@ -36,7 +35,7 @@ def pack(seed: int) -> tuple[TokenTree, list[tuple[list[int], int, float]], tupl
         so_far = np.concatenate([so_far, line])
         writer.open(question)
         label, weight = int(random.integers(len(LABELS))), float(np.float32(random.uniform(0.1, 0.6)))
-        writer.predicted_leaf(NOTHING, LABELS[label], weight=weight, part=0, item=item)
+        writer.chain(LABELS[label], weight=weight, part=0, item=item)
         samples.append(([*so_far.tolist(), *question.tolist()], label, weight))
         writer.close()
     while len(writer._open):
@@ -117,7 +116,7 @@ def test_a_certain_sample_has_a_finite_gradient_for_an_exponent_below_1() -> Non
     only = [np.array([5, 6, 2], np.int32)]
     writer = TreeWriter()
     writer.open(np.array([3, 4], np.int32))
-    writer.predicted_leaf(NOTHING, only[0], weight=1.0, part=0, item=0)
+    writer.chain(only[0], weight=1.0, part=0, item=0)
     tokens, allowed = np.array([2, 5, 6]), allowed_tokens(only, 1.0)
     loss, _, _ = TreeModel(model, choose_attention(model), 1, tokens, None, allowed, 0.5)(
         pack_tensors(writer.finish(), "cpu")

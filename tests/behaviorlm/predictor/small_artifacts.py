@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from behaviorlm.baselines import timeline_arrays
 from behaviorlm.baselines.habits import Habits
+from behaviorlm.baselines.timelines import timeline_arrays
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.adapters import add_adapter
 from behaviorlm.model.base_model import load_model, load_tokenizer, max_positions

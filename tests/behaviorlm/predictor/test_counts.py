@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from behaviorlm.baselines import fit_markov, levels, timeline_arrays
+from behaviorlm.baselines import levels
+from behaviorlm.baselines.markov import fit_markov
+from behaviorlm.baselines.timelines import timeline_arrays
 from behaviorlm.errors import DataError
 from behaviorlm.predictor.counts import Counts, fit_counts, read_counts, write_counts
 from behaviorlm.predictor.rare_histories import without_rare

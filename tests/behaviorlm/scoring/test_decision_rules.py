@@ -5,7 +5,8 @@ import pytest
 from scipy.special import logsumexp
 
 from behaviorlm.errors import DataError
-from behaviorlm.metrics import Choices, measure_outcomes, outcomes
+from behaviorlm.metrics.intervals import measure_outcomes
+from behaviorlm.metrics.outcomes import Choices, outcomes
 from behaviorlm.scoring.config import CHOICE_TAUS, FRONT_TAUS, TAIL_MINIMUM_TARGETS
 from behaviorlm.scoring.decision_rules import (
     AnchorTail,

@@ -13,7 +13,7 @@ from behaviorlm.events.normalization import normalize
 from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.reading import read_table_batches
-from behaviorlm.log_files.source_files import list_files
+from behaviorlm.log_files.source_files import find_files
 from behaviorlm.service.feedback import FeedbackLog, FolderFullError
 from behaviorlm.service.settings import FeedbackSettings
 from tests.behaviorlm.predictor.small_artifacts import EVENTS, history
@@ -29,8 +29,8 @@ def read_back(folder: Path) -> list[dict[str, Any]]:
     """The events of the folder, read as a log is."""
     config = EventsConfig.model_validate({**EVENTS.model_dump(), "paths": [str(folder)]})
     found = []
-    check_columns(config, list_files(config))
-    for number, file in enumerate(list_files(config)):
+    check_columns(config, find_files(config).files)
+    for number, file in enumerate(find_files(config).files):
         for raw, quarantined in read_table_batches(file, config):
             events, unusable = normalize(raw, quarantined, number, file.path, config)
             assert not len(unusable)

@@ -18,7 +18,7 @@ from behaviorlm.events.normalization import check_quarantine, events_schema, nor
 from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.reading import read_table_batches
-from behaviorlm.log_files.source_files import list_files
+from behaviorlm.log_files.source_files import find_files
 from behaviorlm.timelines.config import SplitConfig, VocabularyConfig
 from behaviorlm.timelines.sample_ids import sample_ids
 from behaviorlm.timelines.samples import build_timelines, timeline_schema, training_target_counts
@@ -298,7 +298,7 @@ def test_a_user_with_200000_events_is_one_timeline(tmp_path: Path) -> None:
 
 
 def read_events(config: EventsConfig) -> tuple[pa.Table, dict[str, int]]:
-    files = list_files(config)
+    files = find_files(config).files
     check_columns(config, files)
     events, quarantine = [], []
     for index, source in enumerate(files):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from behaviorlm.training.chunks import Chunk
-from behaviorlm.training.chunks import chunks_of as in_arrays
 from behaviorlm.training.schedule import SampleSchedule, schedule_samples, step_count, steps_per_epoch
+from tests.behaviorlm.training.chunk_arrays import chunks_of as in_arrays
 
 Written = list[list[tuple[int, tuple[int, int], list[int]]]]
 

@@ -27,7 +27,9 @@ def test_every_label_is_the_sum_of_its_own_edges(labels: list[list[int]], max_no
         for edge in range(len(trie.edge_target)):
             source = trie.edge_source[edge]
             beginning = (
-                [] if source < 0 else trie.token_ids[np.flatnonzero(trie.end[: source + 1] > source)].tolist()
+                []
+                if source < 0
+                else trie.tree.token_ids[np.flatnonzero(trie.tree.end[: source + 1] > source)].tolist()
             )
             edges[0, edge] = value_of(beginning, int(trie.edge_target[edge]))
         for label, score in zip(trie.labels, trie.label_scores(edges)[0], strict=True):
@@ -44,21 +46,21 @@ def test_a_trie_has_no_more_nodes_than_asked_unless_one_label_alone_needs_them(
     labels: list[list[int]], max_nodes: int
 ) -> None:
     for trie in build_tries(with_terminator(labels), max_nodes):
-        assert len(trie) <= max_nodes or len(trie.labels) == 1
+        assert len(trie.tree) <= max_nodes or len(trie.labels) == 1
 
 
 @given(LABELS)
 def test_one_trie_stores_each_beginning_once(labels: list[list[int]]) -> None:
     beginnings = {tuple(label[:length]) for label in labels for length in range(1, len(label) + 1)}
     (trie,) = build_tries(with_terminator(labels), 1000)
-    assert len(trie) == len(beginnings)
+    assert len(trie.tree) == len(beginnings)
 
 
 def test_a_label_that_begins_another_needs_a_terminator() -> None:
     with pytest.raises(ValueError, match="terminator"):
         build_tries([np.array([1, 2], np.int32), np.array([1, 2, 3], np.int32)], 100)
     (trie,) = build_tries(with_terminator([[1, 2], [1, 2, 3]]), 100)
-    assert len(trie) == 3
+    assert len(trie.tree) == 3
 
 
 def value_of(beginning: list[int], token: int) -> float:

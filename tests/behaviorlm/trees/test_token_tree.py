@@ -39,7 +39,9 @@ def build(actions: list[tuple[str, int]]) -> tuple[TokenTree, list[int]]:
             writer.close()
             tips.pop()
         elif action == "predicted" and len(tips) > 1:
-            writer.predicted_leaf(ids[: count - 1], ids, weight=0.5, part=0, item=item)
+            written = np.concatenate([ids[: count - 1], ids])
+            is_label = np.arange(len(written)) >= count - 1
+            writer.chain(written, is_label, weight=0.5, part=0, item=item)
             lay(count - 1 + count - 1)
             tips.pop()
             item += 1
@@ -80,9 +82,8 @@ def test_the_first_label_token_is_read_at_the_open_run_where_the_question_is_emp
     writer = TreeWriter()
     writer.open(np.array([1, 2, 3], np.int32))
     label = np.array([7, 8], np.int32)
-    source = writer.predicted_leaf(np.zeros(0, np.int32), label, weight=1.0, part=0, item=0)
+    writer.chain(label, weight=1.0, part=0, item=0)
     tree = writer.finish()
-    assert source == 2
     assert tree.token_ids.tolist() == [1, 2, 3, 7]
     assert tree.source.tolist() == [2, 3]
     assert tree.target.tolist() == [7, 8]
@@ -104,4 +105,4 @@ def test_the_first_token_of_a_root_cannot_be_predicted() -> None:
             np.arange(3, dtype=np.int32), np.array([1, 0, 1], bool), weight=1.0, part=0, item=0
         )
     with pytest.raises(ValueError, match="nothing that predicts"):
-        TreeWriter().predicted_leaf(np.zeros(0, np.int32), np.ones(2, np.int32), weight=1.0, part=0, item=0)
+        TreeWriter().chain(np.ones(2, np.int32), weight=1.0, part=0, item=0)

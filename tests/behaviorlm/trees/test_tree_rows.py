@@ -31,7 +31,10 @@ def wide_tree(seed: int, windows: int, roots: int = 1) -> TokenTree:
         for _ in range(windows):
             writer.open(tokens(1, 20))
             for _ in range(int(random.integers(0, 3))):
-                writer.predicted_leaf(tokens(0, 3), tokens(1, 4), weight=0.1, part=0, item=item)
+                question, label = tokens(0, 3), tokens(1, 4)
+                written = np.concatenate([question, label])
+                is_label = np.arange(len(written)) >= len(question)
+                writer.chain(written, is_label, weight=0.1, part=0, item=item)
                 item += 1
             writer.close()
         writer.close()
@@ -97,12 +100,8 @@ def test_what_is_not_a_token_attends_to_itself_alone(seed: int, width: int) -> N
 def test_a_tree_that_one_row_holds_as_well_is_not_cut() -> None:
     writer = TreeWriter()
     writer.open(np.arange(3, 60, dtype=np.int32))
-    writer.predicted_leaf(
-        np.arange(2, dtype=np.int32), np.arange(3, dtype=np.int32), weight=1, part=0, item=0
-    )
-    writer.predicted_leaf(
-        np.arange(2, dtype=np.int32), np.arange(3, dtype=np.int32), weight=1, part=0, item=1
-    )
+    for item in range(2):
+        writer.chain(np.arange(5, dtype=np.int32), np.arange(5) >= 2, weight=1, part=0, item=item)
     assert tree_rows(writer.finish()) is None
     assert tree_rows(TreeWriter().finish()) is None
 

@@ -109,7 +109,7 @@ def test_what_holds_a_sample_is_the_work_of_its_nodes_and_of_the_rows_that_they_
     (piece,) = trie.pieces
     writer = TreeWriter()
     writer.open(np.arange(1, 12, dtype=np.int32))
-    writer.predicted_leaf(np.zeros(0, np.int32), names[0][:1], weight=1.0, part=0, item=0)
+    writer.chain(names[0][:1], weight=1.0, part=0, item=0)
     q = np.log(np.full(3, 1 / 3, np.float32))
     writer.kept_sample(piece.tree, piece.places, weight=1.0, reference=q, part=1)
     pack = writer.finish()

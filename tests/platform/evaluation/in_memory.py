@@ -8,18 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from behaviorlm.baselines import TimelineArrays, fit_baselines, timeline_arrays
+from behaviorlm.baselines import fit_baselines
+from behaviorlm.baselines.timelines import TimelineArrays, timeline_arrays
 from behaviorlm.baselines.weights import CONCENTRATION_GRID
-from behaviorlm.metrics import (
-    Outcomes,
-    paired_difference,
-    per_behavior_table,
-    percentile_intervals,
-    reliability,
-    resample,
-)
 from behaviorlm.metrics.front import endpoint_area
+from behaviorlm.metrics.intervals import paired_difference, percentile_intervals, resample
 from behaviorlm.metrics.label_probabilities import normalize_label_scores
+from behaviorlm.metrics.outcomes import Outcomes
+from behaviorlm.metrics.tables import per_behavior_table, reliability
 from behaviorlm.predictor.counts import fit_counts
 from behaviorlm.predictor.rare_histories import without_rare
 from behaviorlm.scoring.rule_fitting import fit_numbers, fold_of, pair_codes

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from behaviorlm.baselines import BASELINES, TimelineArrays, fit_markov
+from behaviorlm.baselines import BASELINES
+from behaviorlm.baselines.markov import fit_markov
+from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.metrics.score_batches import Kept
 from behaviorlm.prompts.config import PromptConfig
 from behaviorlm.scoring.model_names import PLAIN

@@ -25,7 +25,7 @@ from behaviorlm.files.unpacking import open_unpacked
 from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig, OrderConfig
 from behaviorlm.log_files.reading import read_table_batches
-from behaviorlm.log_files.source_files import find_files, list_files
+from behaviorlm.log_files.source_files import find_files
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import read_conversations, source_files
 from behaviorlm.scoring.cloze_questions import read_cloze
@@ -103,7 +103,7 @@ def test_the_same_files_are_found_and_read(both: tuple[Path, S3Location], patter
     found = []
     for place in both:
         config = mapping(f"{place}/{pattern}")
-        files = list_files(config)
+        files = find_files(config).files
         check_columns(config, files)
         batches = [table for file in files for table, _ in read_table_batches(file, config)]
         names = [(file.path.removeprefix(f"{place}/"), file.size, file.format) for file in files]
@@ -138,9 +138,9 @@ def test_what_is_not_there_is_named(s3_root: S3Location) -> None:
     with pytest.raises(
         DataError, match=r"events\.paths: 's3://.*/nothing/\*\.csv' matches no file.*AWS_ENDPOINT_URL"
     ):
-        list_files(mapping(f"{s3_root}/nothing/*.csv"))
+        find_files(mapping(f"{s3_root}/nothing/*.csv"))
     with pytest.raises(DataError, match=r"events\.paths: 's3://no-such-bucket-here/log' "):
-        list_files(mapping("s3://no-such-bucket-here/log"))
+        find_files(mapping("s3://no-such-bucket-here/log"))
     with pytest.raises(DataError, match=r"'talk': paths: nothing found at s3://"):
         source_files(AuxiliarySource(name="talk", paths=[f"{s3_root}/talk.jsonl"]))
     with pytest.raises(DataError, match="cannot be read"):
@@ -150,7 +150,7 @@ def test_what_is_not_there_is_named(s3_root: S3Location) -> None:
 def everything(place: Path | S3Location) -> list[object]:
     """What is read of the inputs, however it is opened: listed, by heads, as a stream, from any place."""
     config = mapping(f"{place}/log")
-    files = list_files(config)
+    files = find_files(config).files
     check_columns(config, files)
     tables = [table for file in files for table, _ in read_table_batches(file, config)]
     source = AuxiliarySource(name="talk", paths=[f"{place}/*.jsonl"], max_quarantine_share=1)
@@ -207,7 +207,7 @@ def test_an_outage_longer_than_the_patience_stops_resumably(
     """While it is opened and while it is being read, also by readers that are not ours."""
     seconds = 2.0
     config = mapping(f"{both[1]}/log")
-    (file,) = list_files(mapping(f"{both[1]}/log/{name}"))
+    (file,) = find_files(mapping(f"{both[1]}/log/{name}")).files
     told = (
         rf"did not serve the request for {seconds:.0f} s .*resumable.*run the same command.*patience_seconds"
     )
@@ -221,7 +221,7 @@ def test_an_outage_longer_than_the_patience_stops_resumably(
         with pytest.raises(StorageError, match=rf"(?s)cannot read {file.path}: .*{told}"):
             pyarrow.csv.read_csv(stored)
         with pytest.raises(StorageError, match=rf"(?s)cannot find {both[1]}/log/\*\*: .*{told}"):
-            list_files(mapping(f"{both[1]}/log/**"))
+            find_files(mapping(f"{both[1]}/log/**"))
         begun = clock.time
         with pytest.raises(StorageError, match=r"(?s)resumable.*patience_seconds"):
             hash_of_files("the log", [file.path])

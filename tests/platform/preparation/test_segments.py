@@ -11,7 +11,8 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from behaviorlm.baselines import fit_baselines, timeline_arrays
+from behaviorlm.baselines import fit_baselines
+from behaviorlm.baselines.timelines import timeline_arrays
 from behaviorlm.events.log import SourceLog
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.base_model import load_tokenizer

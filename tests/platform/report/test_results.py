@@ -6,7 +6,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from behaviorlm.baselines import BASELINES, BaselineKind, TimelineArrays, fit_baselines, fit_most_frequent
+from behaviorlm.baselines import BASELINES, BaselineKind, fit_baselines
+from behaviorlm.baselines.frequency import fit_most_frequent
+from behaviorlm.baselines.timelines import TimelineArrays
 from behaviorlm.events.facts import LogFacts
 from behaviorlm.events.summary import doubts
 from behaviorlm_ray.report.results import model_note, warnings_of

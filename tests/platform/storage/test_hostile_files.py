@@ -17,7 +17,7 @@ from behaviorlm.errors import BehaviorLMError
 from behaviorlm.files.data_only import data_only
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.reading import read_table_batches
-from behaviorlm.log_files.source_files import list_files
+from behaviorlm.log_files.source_files import find_files
 from behaviorlm.predictor.counts import CONTEXTS, COUNTS, read_counts
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import read_conversations
@@ -79,7 +79,7 @@ def _read_log(path: Path, more: dict[str, Any]) -> None:
     keys: dict[str, Any] = {"paths": [str(path)], "dataset": "d", "user": "user", "behavior": "behavior"}
     keys |= {"order": {"column": "time", "kind": "integer"}} | more
     config = EventsConfig.model_validate(keys)
-    for source in list_files(config):
+    for source in find_files(config).files:
         list(read_table_batches(source, config, 10))
 
 

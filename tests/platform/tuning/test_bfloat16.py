@@ -75,7 +75,9 @@ class WorldSchedule(ToySchedule):
         writer.open(world_labels()[0][-1:])
         for item, life in enumerate(lives(step * SAMPLES, SAMPLES)):
             label = world_labels()[life[HISTORY]]
-            writer.predicted_leaf(history_of(life, HISTORY), label, weight=1 / SAMPLES, part=0, item=item)
+            written = np.concatenate([history_of(life, HISTORY), label])
+            is_label = np.arange(len(written)) >= len(written) - len(label)
+            writer.chain(written, is_label, weight=1 / SAMPLES, part=0, item=item)
         return [writer.finish()]
 
 

@@ -14,7 +14,6 @@ import torch.distributed as dist
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from behaviorlm.training.chunks import chunks_of
 from behaviorlm.training.schedule import SampleSchedule, schedule_samples
 from behaviorlm_ray.tuning import checkpoint_pace, sharded_state, worker
 from behaviorlm_ray.tuning.checkpoint_pace import CheckpointPace, steps_between
@@ -22,6 +21,7 @@ from behaviorlm_ray.tuning.checkpoint_writer import CheckpointWriter
 from behaviorlm_ray.tuning.checkpoints import newest_checkpoint
 from behaviorlm_ray.tuning.config import TuningExecution
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome
+from tests.behaviorlm.training.chunk_arrays import chunks_of
 from tests.behaviorlm.training.test_schedule import chunks_of as sized_chunks
 from tests.platform.tuning_runs import toy_task
 

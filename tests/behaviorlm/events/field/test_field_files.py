@@ -15,7 +15,7 @@ import pytest
 from behaviorlm.errors import ConfigError, DataError
 from behaviorlm.events.log import find_log
 from behaviorlm.log_files.columns import check_columns
-from behaviorlm.log_files.source_files import list_files
+from behaviorlm.log_files.source_files import find_files
 from tests.behaviorlm.events.field.field_logs import mapping, read_log, sequences, written
 
 HEADER = "user,action,time\n"
@@ -190,7 +190,7 @@ def test_files_are_in_natural_order_which_decides_ties(tmp_path: Path) -> None:
     written(tmp_path, {name: f"{HEADER}a,{name},2024-01-01\n" for name in names})
     ordered = ["a9/x.csv", "a10/x.csv", "part-01.csv", "part-1.csv", "part-2.csv", "part-10.csv"]
     assert [
-        Path(file.path).relative_to(tmp_path).as_posix() for file in list_files(mapping(tmp_path))
+        Path(file.path).relative_to(tmp_path).as_posix() for file in find_files(mapping(tmp_path)).files
     ] == ordered
     assert read(tmp_path)[0] == ordered
 
@@ -221,7 +221,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
 
     def peak(files: int) -> int:
         config = mapping(written(tmp_path / str(files), {f"{n}.csv": HEADER + rows for n in range(files)}))
-        listed = list_files(config)
+        listed = find_files(config).files
         tracemalloc.start()
         try:
             check_columns(config, listed)
