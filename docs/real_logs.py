@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from behaviorlm_ray.console.tables import markdown
 from docs import tables
 
 DOCS = Path(__file__).parent
@@ -69,7 +70,7 @@ def summary(found: Mapping[tuple[str, str], Record]) -> Iterator[str]:
         [shown, *(_in_short(record, predictor) for record in found.values())]
         for predictor, shown in SHOWN.items()
     ]
-    yield from tables.table(heads, rows)
+    yield from markdown(heads, rows)
 
 
 def _in_short(record: Record, predictor: str) -> str:
@@ -90,7 +91,7 @@ def details(found: Mapping[tuple[str, str], Record]) -> Iterator[str]:
     """For each record what it is of, all predictors, and what is left of other text."""
     for (log, shots), record in found.items():
         yield from ["", f"## {LOGS[log]}: {_shots_in_words(shots)}", "", _about(log, shots, record), ""]
-        yield from tables.table(
+        yield from markdown(
             [
                 "predictor",
                 "anchor accuracy",
@@ -103,7 +104,7 @@ def details(found: Mapping[tuple[str, str], Record]) -> Iterator[str]:
             ],
             _rows(record),
         )
-        yield from ["", *tables.table(["arm", "loss of conversations", "cloze"], _kept(record))]
+        yield from ["", *markdown(["arm", "loss of conversations", "cloze"], _kept(record))]
         yield from _endpoints(record)
 
 
@@ -166,7 +167,7 @@ def _endpoints(record: Record) -> Iterator[str]:
             for model in compared
             if model.rpartition("+")[2] not in RULES
         )
-        yield from tables.table(["predictor", "accuracy", "MRR"], rows)
+        yield from markdown(["predictor", "accuracy", "MRR"], rows)
 
 
 def _with_interval(of: Mapping[str, float | None]) -> str:

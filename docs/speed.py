@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from behaviorlm_ray.console.tables import markdown
 from benchmarks.records import read, told
 from docs import tables
 
@@ -59,7 +60,7 @@ def scoring_table(records: Records) -> Iterator[str]:
         "trie",
     ]
     heads += ["full by trie", *(head for peer in PEERS.values() for head in (f"{peer} by full", "by trie"))]
-    yield from tables.table([*heads, "before by now: full", "trie"], _scoring_rows(rows))
+    yield from markdown([*heads, "before by now: full", "trie"], _scoring_rows(rows))
 
 
 def _scoring_rows(
@@ -90,7 +91,7 @@ def tuning_table(records: Records) -> Iterator[str]:
         row = int(found["size"]), found["kind"], int(found["samples"]), int(found["cap"])
         rows[row][found["other"]] = record
     heads = ["base", "samples", "of a user", "tokens", "rounds", "TRL", "packed", "DTI", "of ceiling (floor)"]
-    yield from tables.table(
+    yield from markdown(
         heads,
         (
             [
@@ -113,7 +114,7 @@ def preparation_table(records: Records) -> Iterator[str]:
     for found, record in _matching(PREPARED, records):
         logs[int(found["events"].replace(",", "")), found["huge"].strip(", ")][found["other"]] = record
     heads = ["events", "rounds", "way", "CPU s", "times ours", "own MiB", "read", "written", "floor"]
-    yield from tables.table(heads, _preparation_rows(logs))
+    yield from markdown(heads, _preparation_rows(logs))
 
 
 def _preparation_rows(

@@ -1,7 +1,7 @@
 """Tables that programs write into pages: each between two comments, of which the first names the program."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 
 def written(page: str, program: str, tables: Mapping[str, Iterable[str]]) -> str:
@@ -18,11 +18,3 @@ def written(page: str, program: str, tables: Mapping[str, Iterable[str]]) -> str
         if found != 1:
             raise ValueError(f"{found} places for the table {name} of {program} in the page")
     return page
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a table whose first column is of words, and the others of numbers."""
-    yield "| " + " | ".join(heads) + " |"
-    yield "|---" + "|---:" * (len(heads) - 1) + "|"
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"
