@@ -235,9 +235,9 @@ def prepare(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
     """The log below a folder, prepared as by workers, into `prepared` below it."""
     from behaviorlm.model.base_model import load_tokenizer
     from behaviorlm_ray.cluster import connection  # noqa: F401  # Ray is imported, not started
-    from behaviorlm_ray.pipeline.prepare import preparation_plan
     from behaviorlm_ray.pipeline.run import open_run
     from behaviorlm_ray.preparation import passes
+    from behaviorlm_ray.preparation.plan import PreparationPlan, partition_count
 
     settings = _settings(asked, folder)
     load_tokenizer(settings.model)  # brings its libraries
@@ -245,9 +245,22 @@ def prepare(asked: argparse.Namespace, folder: Path) -> Callable[[], str]:
     passes.is_read_here = lambda log: True
 
     def work() -> str:
+        # from parts that older checkouts have, too: bench_preparation runs them with this program
+        source = open_run(settings).inputs.source
+        size = sum(file.size for file in source.files)
+        prepared = settings.preparation
+        partitions = partition_count(size, prepared.partition_megabytes, prepared.min_partitions)
         shutil.rmtree(folder / "prepared", ignore_errors=True)
         (folder / "prepared").mkdir()
-        plan = preparation_plan(open_run(settings), folder / "prepared")
+        plan = PreparationPlan(
+            source,
+            settings.split,
+            settings.prompt,
+            settings.model,
+            partitions,
+            folder / "prepared",
+            partition_megabytes=prepared.partition_megabytes,
+        )
         passes.prepare_log(plan, settings.vocabulary)
         files = list((folder / "prepared" / "parts").iterdir())
         bytes_written = sum(file.stat().st_size for file in files)
