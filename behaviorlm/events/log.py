@@ -14,6 +14,7 @@ from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.reading import read_table_batches
 from behaviorlm.log_files.source_files import SourceFile, Span, find_files
+from behaviorlm.times.moments import reads_as_written
 
 HEAD_ROWS = 1_000
 MOST_HEADS = 100
@@ -95,5 +96,6 @@ def read_piece(
     piece: Piece, events: EventsConfig, batch_rows: int = 1 << 17
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (events, quarantined rows) of a piece of a log whose mapping is settled. Raises DataError."""
-    for text, broken in read_table_batches(piece.file, events, batch_rows, piece.span):
+    as_moments = {column.role for column in events.order.columns if reads_as_written(column)}
+    for text, broken in read_table_batches(piece.file, events, batch_rows, piece.span, as_moments):
         yield normalize(text, broken, piece.index, piece.file.path, events)

@@ -13,6 +13,7 @@ from behaviorlm.errors import DataError
 from behaviorlm.events.order_keys import key_names, read_order_keys
 from behaviorlm.log_files.config import EventsConfig, context_columns, source_columns
 from behaviorlm.log_files.identity import OneSpelling, behavior_names, identities, is_missing
+from behaviorlm.log_files.parquet_text import as_text
 from behaviorlm.log_files.source_files import MAX_QUARANTINE_VALUE_CHARACTERS, QUARANTINE_SCHEMA
 from behaviorlm.log_files.text import one_chunk
 from behaviorlm.times.exact_numbers import flags
@@ -53,7 +54,7 @@ def events_schema(config: EventsConfig) -> pa.Schema:
 def normalize(
     raw: pa.Table, quarantine: pa.Table, file_index: int, file_path: str, config: EventsConfig
 ) -> tuple[pa.Table, pa.Table]:
-    """Turn one batch of text (`log_files.reading.read_table_batches`) into events and quarantined rows.
+    """Turn one batch of text (`log_files.reading.read_table_batches`, moments allowed) into events and quarantined rows.
 
     Returns (table of `events_schema`, table of `log_files.source_files.QUARANTINE_SCHEMA` that begins with
     `quarantine`), rows in the order of the file. Users, groups and behaviors come in one spelling
@@ -105,8 +106,9 @@ def normalize(
     if sessions is not None:
         columns["session"] = sessions.text
     schema = events_schema(config)
-    rows = pa.array(np.flatnonzero(usable))
-    events = pa.table([columns[name].take(rows) for name in schema.names], schema=schema)
+    events = pa.table([columns[name] for name in schema.names], schema=schema)
+    if not usable.all():
+        events = events.filter(pa.array(usable))
     return events, pa.concat_tables([quarantine.cast(QUARANTINE_SCHEMA), *set_aside])
 
 
@@ -139,6 +141,8 @@ def check_quarantine(
 
 def _is_header(raw: pa.Table, config: EventsConfig) -> pa.BooleanArray:
     """bool[n]: the names of the columns once more, as files laid one after another have them."""
+    if raw.schema.field("order").type != pa.string():
+        return pa.repeat(False, raw.num_rows)
     names = (
         pc.equal(one_chunk(raw[role]), source_columns(config)[role]) for role in ("user", "behavior", "order")
     )
@@ -182,7 +186,7 @@ def _set_aside(
         if len(bad):
             rows = pa.array(bad)
             shown, named = (
-                pc.utf8_slice_codeunits(texts.take(rows), 0, MAX_QUARANTINE_VALUE_CHARACTERS)
+                pc.utf8_slice_codeunits(as_text(texts.take(rows)), 0, MAX_QUARANTINE_VALUE_CHARACTERS)
                 for texts in (values, behavior)
             )
             file, why = (pa.array([text] * len(bad), pa.string()) for text in (file_path, reason))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from behaviorlm.errors import DataError
 from behaviorlm.log_files.identity import is_missing
+from behaviorlm.log_files.parquet_text import as_text
 from behaviorlm.times.durations import read_durations
 from behaviorlm.times.exact_numbers import read_integers
 from behaviorlm.times.moments import Times, read_times
@@ -56,7 +57,7 @@ def read_order_keys(
     rows: pa.Array,
     path: str,
 ) -> OrderKeys:
-    """Read the order's columns of text by role. rows: int64 [n], their numbers in the file `path`, for messages.
+    """Read the order's columns of text, or of moments, by role. rows: int64 [n], their numbers in the file `path`, for messages.
 
     Raises DataError for a whole number that needs more than 64 bits with a sign: dropping it would drop the newest.
     """
@@ -65,7 +66,7 @@ def read_order_keys(
     problems = []
     for column in order.columns:
         text = columns[column.role]
-        trimmed = pc.utf8_trim_whitespace(text)
+        trimmed = text if pa.types.is_timestamp(text.type) else pc.utf8_trim_whitespace(text)
         what = WHAT[column.kind] + (f" in {column.name}" if column.role != "order" else "")
         if column.kind == "integer":
             keys[column.role], readable, beyond = read_integers(trimmed)
@@ -91,7 +92,7 @@ def _is_missing(text: pa.Array, readable: Bool, null_values: Sequence[str]) -> B
     # Nothing that can be read is among the texts that stand for nothing by default.
     asked = np.arange(len(text)) if list(null_values) != ["\\N"] else np.flatnonzero(~readable)
     missing = np.zeros(len(text), dtype=bool)
-    missing[asked] = np.asarray(is_missing(text.take(pa.array(asked)), null_values))
+    missing[asked] = np.asarray(is_missing(as_text(text.take(pa.array(asked))), null_values))
     return missing
 
 

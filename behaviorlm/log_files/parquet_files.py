@@ -16,7 +16,7 @@ from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.explode import file_columns, list_keys
 from behaviorlm.log_files.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.log_files.json_keys import Way, column_ways
-from behaviorlm.log_files.parquet_text import as_text, is_readable
+from behaviorlm.log_files.parquet_text import as_text, is_plain_moment, is_readable
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
 from behaviorlm.log_files.text import decoded, one_chunk
 
@@ -51,11 +51,15 @@ def parquet_columns(source: SourceFile, config: EventsConfig) -> list[str]:
 
 
 def read_parquet_batches(
-    source: SourceFile, config: EventsConfig, batch_rows: int, span: Span | None = None
+    source: SourceFile,
+    config: EventsConfig,
+    batch_rows: int,
+    span: Span | None = None,
+    moments: Collection[str] = (),
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (table of text with the roles of `file_columns` and row, quarantined rows).
 
-    With `explode` events are counted, not rows.
+    With `explode` events are counted, not rows. moments: roles that stay timestamps where their text says no more.
     """
     columns = file_columns(config)
     exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
@@ -76,7 +80,7 @@ def read_parquet_batches(
                 texts = [
                     pa.repeat(pa.scalar(source.given[column], pa.string()), table.num_rows)
                     if column in source.given
-                    else _column(table, role, column, ways[column], source, exact)
+                    else _text(_values(table, ways[column]), role, column, source, exact, moments)
                     for role, column in columns.items()
                 ]
                 yield decoded(pa.table([*texts, rows], [*columns, "row"]), source, broken)
@@ -101,14 +105,22 @@ def _ways(schema: pa.Schema, source: SourceFile, config: EventsConfig) -> dict[s
     return found
 
 
-def _column(
-    table: pa.Table, role: str, column: str, way: Way, source: SourceFile, exact: Collection[str]
-) -> pa.Array:
-    """A column as text. exact: roles in which no digit may be lost."""
+def _values(table: pa.Table, way: Way) -> pa.Array:
     values = table[way[0]]
-    if len(way) > 1:
-        values = pc.struct_field(values, list(way[1:]))
-    whole = one_chunk(values)
+    return one_chunk(pc.struct_field(values, list(way[1:])) if len(way) > 1 else values)
+
+
+def _text(
+    whole: pa.Array,
+    role: str,
+    column: str,
+    source: SourceFile,
+    exact: Collection[str],
+    moments: Collection[str],
+) -> pa.Array:
+    """A column as text. exact: roles in which no digit may be lost. moments: as of `read_parquet_batches`."""
+    if role in moments and is_plain_moment(whole):
+        return whole
     if not is_readable(whole.type):
         raise DataError(_unreadable(source, column, whole.type))
     # Doubles hold times to the millisecond; smaller ones not to the minute.

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _EXACT = float(2**53)
+FIRST_SECOND, END_SECOND = -62_135_596_800, 253_402_300_800
+"""Of the years 1 to 9999, since 1970."""
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -30,6 +32,20 @@ def is_readable(value_type: pa.DataType) -> bool:
             pa.types.is_null,
         )
     ) and not pa.types.is_interval(value_type)
+
+
+def is_plain_moment(values: pa.Array) -> bool:
+    """Whether values are timestamps, in UTC or without a zone, of which each has a text that reads as the same time.
+
+    That is so from year 1 to 9999.
+    """
+    if not pa.types.is_timestamp(values.type) or values.type.tz not in (None, "UTC"):
+        return False
+    ends = pc.min_max(values.cast(pa.int64()))
+    if not ends["min"].is_valid:
+        return True
+    per_second = _UNITS[values.type.unit]
+    return ends["min"].as_py() >= FIRST_SECOND * per_second and ends["max"].as_py() < END_SECOND * per_second
 
 
 def as_text(values: pa.Array) -> pa.Array:

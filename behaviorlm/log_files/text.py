@@ -8,11 +8,18 @@ from behaviorlm.log_files.source_files import SourceFile, quarantine_table
 
 
 def table_schema(config: EventsConfig) -> pa.Schema:
-    """A nullable string for each role of `config.source_columns`, and row int64.
+    """A nullable string for each role of `config.source_columns`, and row int64. Moments that were asked for are
+    timestamps.
 
     `row` is 1-based: the data row of a CSV or Parquet file (empty lines do not count), the line of JSON lines.
     """
     return pa.schema([*((role, pa.string()) for role in source_columns(config)), ("row", pa.int64())])
+
+
+def with_moments(text: pa.Schema, found: pa.Schema) -> pa.Schema:
+    """A schema of text, but for the columns that were found to be timestamps."""
+    stay = {field.name: field for field in found if pa.types.is_timestamp(field.type)}
+    return pa.schema([stay.get(field.name, field) for field in text])
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
@@ -31,7 +38,8 @@ def decoded(
 
     encoding: what the file is written in, for the reason; it was turned into UTF-8 before.
     """
-    text = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in table.column_names])
+    names = ((name, pa.int64() if name == "row" else pa.string()) for name in table.column_names)
+    text = with_moments(pa.schema(list(names)), table.schema)
     try:
         return table.cast(text), quarantine
     except pa.ArrowInvalid:

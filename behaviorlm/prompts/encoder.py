@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
 # no use.
+_ENCODED_ROWS = 2**17
+"""Rows whose tokens are put together at a time where most are different (our choice): some 100 MB."""
 _MAX_CACHED_SEGMENTS = 200_000
 
 
@@ -241,10 +243,11 @@ def _once_a_kind(
         encoded = events[name].combine_chunks().dictionary_encode(null_encoding="encode")
         code = code * len(encoded.dictionary) + encoded.indices.to_numpy()
         # at most as many as there are rows, so the next product cannot overflow
-        code = pa.array(code).dictionary_encode().indices.to_numpy().astype(np.int64)
+        code = _renumbered(code)
     kinds = int(code.max(initial=-1)) + 1
     if 2 * kinds > len(code):
-        return encode(events)
+        some = range(0, max(len(events), 1), _ENCODED_ROWS)
+        return pa.concat_arrays([encode(events.slice(start, _ENCODED_ROWS)) for start in some])
     first = np.empty(kinds, np.int64)
     first[code[::-1]] = np.arange(len(code))[::-1]
     made = encode(events.take(pa.array(first)))
@@ -255,6 +258,16 @@ def _once_a_kind(
     taken = pa.LargeBinaryArray.from_buffers(pa.large_binary(), kinds, octets).take(pa.array(code))
     values = np.frombuffer(taken.buffers()[2] or b"", np.int32)[: of_rows[-1].as_py()]
     return pa.ListArray.from_arrays(of_rows, pa.array(values))
+
+
+def _renumbered(code: np.ndarray) -> np.ndarray:
+    """Codes, int64, from 0 on without gaps, equal where they were."""
+    most = int(code.max(initial=-1)) + 1
+    if most > 4 * len(code):
+        return pa.array(code).dictionary_encode().indices.to_numpy().astype(np.int64)
+    is_there = np.zeros(most, bool)
+    is_there[code] = True
+    return (np.cumsum(is_there) - 1)[code]
 
 
 def _offsets32(offsets: np.ndarray) -> pa.Array:

@@ -42,7 +42,9 @@ def put_in_order(events: pa.Table, config: EventsConfig) -> Ordering:
     row = events["row"].to_numpy()
     if config.order.file_order == "newest_first":
         row = -row
-    rows = np.lexsort((row, events["file"].to_numpy(), *reversed(keys), user))
+    # of 16 bits they are put in order digit by digit, not compared
+    sorted_user = user.astype(np.uint16) if user.max(initial=0) < 2**16 else user
+    rows = np.lexsort((row, events["file"].to_numpy(), *reversed(keys), sorted_user))
     user, keys = user[rows], [key[rows] for key in keys]
     if config.session is None:
         return Ordering(rows, user, np.zeros(len(rows), np.int64), same_as_before(user, *keys))

@@ -106,7 +106,9 @@ def build_timelines(
     _check_zones(events, events_config)
     known = before or NOTHING
     order, is_repeat, counts = rows_in_order(events, events_config, known.behavior)
-    table = events.take(pa.array(order.rows)).combine_chunks()
+    table = _needed(events, events_config).take(pa.array(order.rows)).combine_chunks()
+    if events_config.group is None:
+        table = table.append_column("group", table["user"])
     starts = user_starts(one_chunk(table["user"]))
     is_first = np.isin(np.arange(table.num_rows), starts) & (known.events == 0)
     table = with_gaps(table, is_first, known.order)
@@ -134,6 +136,14 @@ def build_timelines(
     timelines = pa.table(arrays, schema=schema)
     counts.update(_count(timelines, starts, known))
     return timelines, counts
+
+
+def _needed(events: pa.Table, config: EventsConfig) -> pa.Table:
+    """The columns that timelines are made of; a group that is the user is not among them."""
+    names = {*timeline_schema(config).names, "split_label"}
+    if config.group is None:
+        names.remove("group")
+    return events.select([name for name in events.column_names if name in names])
 
 
 def rows_in_order(
@@ -182,7 +192,7 @@ def _kept(order: Ordering, stays: np.ndarray) -> Ordering:
 def training_target_counts(timelines: pa.Table) -> dict[str, int]:
     """Number of training targets per behavior, for `vocabulary.build_vocabulary`; adds up over partitions."""
     wanted = pc.and_(timelines["is_target"], pc.equal(timelines["split"], TRAIN))
-    counted = timelines.select(["behavior"]).filter(wanted)["behavior"].value_counts()
+    counted = timelines["behavior"].filter(wanted).value_counts()
     return {entry["values"]: entry["counts"] for entry in counted.to_pylist()}
 
 
@@ -198,7 +208,8 @@ def _later_duplicates(events: pa.Table, config: EventsConfig, order: Ordering) -
     tied = events.take(pa.array(sorting[candidates]))
     before, after = context_columns(config)
     key: np.ndarray = np.cumsum(~is_tied)[candidates]
-    for name in ["behavior", "group", "split_label", *before, *after]:
+    group = [] if config.group is None else ["group"]
+    for name in ["behavior", *group, "split_label", *before, *after]:
         codes = value_codes(tied[name])
         # Both are at most the number of rows, so their product cannot overflow.
         key = np.unique(key * (codes.max(initial=0) + 1) + codes, return_inverse=True)[1].astype(np.int64)

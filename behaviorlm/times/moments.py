@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from behaviorlm.times.epochs import read_epochs
 from behaviorlm.times.order import ISO_FORMAT, OrderColumn
 from behaviorlm.times.time_patterns import ISO, compile_pattern
-from behaviorlm.times.written_times import read_written
+from behaviorlm.times.written_times import read_written, written_of
 
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -38,7 +38,7 @@ class Times:
 
 
 def read_times(trimmed: pa.Array, column: OrderColumn) -> Times:
-    """Read a column of trimmed text (nulls are unreadable).
+    """Read a column of trimmed text, or of timestamps as their text would be (nulls are unreadable).
 
     Times without a zone are in `column.time_zone`, else UTC. Of a local hour that comes twice the first is
     meant; a local time that daylight saving skips is the moment of the skip. Numbers are read only where the unit is
@@ -50,7 +50,7 @@ def read_times(trimmed: pa.Array, column: OrderColumn) -> Times:
         pattern = compile_pattern(column.time_format)
         if column.time_format.startswith(DIGITS_ONLY):
             trimmed = pc.replace_substring_regex(trimmed, r"\.0+$", "")
-    written = read_written(trimmed, pattern)
+    written = written_of(trimmed) if pa.types.is_timestamp(trimmed.type) else read_written(trimmed, pattern)
     clock, utc, remainder = written.clock, written.clock - written.offset, written.remainder
     is_zoned, is_readable, has_hour = written.is_zoned, written.is_readable, written.has_hour
     if column.time_format is None and column.epoch_unit != "auto":
@@ -71,6 +71,11 @@ def read_times(trimmed: pa.Array, column: OrderColumn) -> Times:
     if column.latest is not None:
         is_in_range &= utc < start_of(column.latest + timedelta(days=1))
     return Times(utc, remainder, clock, is_zoned, is_readable, is_in_range, has_hour)
+
+
+def reads_as_written(column: OrderColumn) -> bool:
+    """Whether a timestamp means what its ISO text does."""
+    return column.kind == "time" and column.time_format in (None, ISO_FORMAT)
 
 
 def start_of(day: date) -> int:

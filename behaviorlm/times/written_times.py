@@ -68,6 +68,19 @@ def read_written(text: pa.Array, pattern: TimePattern) -> Written:
     return written
 
 
+def written_of(moments: pa.Array) -> Written:
+    """The same of timestamps from year 1 to 9999, in UTC or without a zone, as their ISO text would be read."""
+    numbers = moments.cast(pa.int64()).fill_null(0).to_numpy()
+    zero, readable = np.zeros(len(numbers), np.int64), np.asarray(moments.is_valid())
+    if moments.type.unit == "ns":
+        clock, below = np.divmod(numbers, 1_000)
+        remainder = below * 10 ** (REMAINDER_DIGITS - 3)
+    else:
+        clock, remainder = numbers * {"s": 10**6, "ms": 10**3, "us": 1}[moments.type.unit], zero
+    is_zoned = np.full(len(numbers), moments.type.tz is not None)
+    return Written(clock, remainder, zero, is_zoned & readable, readable, readable.copy())
+
+
 def _octets(text: pa.Array, rows: Int64, width: int) -> NDArray[np.uint8]:
     """uint8 [width, rows]: the bytes of texts that all have this width."""
     chosen = text if len(rows) == len(text) and not text.null_count else text.take(pa.array(rows))

@@ -22,9 +22,6 @@ from behaviorlm_ray.preparation.pieces import Piece, cut
 from behaviorlm_ray.preparation.plan import PreparationPlan
 from behaviorlm_ray.preparation.reading import read_part
 
-ENCODED_ROWS = 2**17
-"""Rows whose tokens are put together at a time (our choice): some 100 MB."""
-
 
 def build_part(number: int, plan: PreparationPlan) -> dict[str, Any]:
     """Order, split and tokenize the timelines of one part, in one file, or in several where it is larger than asked."""
@@ -105,14 +102,9 @@ def _timelines(
 
 
 def _encoded(timelines: pa.Table, encoder: PromptEncoder) -> pa.Table:
-    """With the tokens of lines and questions, which are made for so many rows at a time."""
-    lines, questions = [], []
-    for start in range(0, max(len(timelines), 1), ENCODED_ROWS):
-        some = timelines.slice(start, ENCODED_ROWS)
-        lines.append(encoder.encode_lines(some))
-        questions.append(encoder.encode_questions(some))
-    timelines = timelines.append_column("line_ids", pa.chunked_array(lines))
-    return timelines.append_column("question_ids", pa.chunked_array(questions))
+    """With the tokens of lines and questions."""
+    lines, questions = encoder.encode_lines(timelines), encoder.encode_questions(timelines)
+    return timelines.append_column("line_ids", lines).append_column("question_ids", questions)
 
 
 def _with_profiles(timelines: pa.Table, found: list[Profile], encoder: PromptEncoder) -> pa.Table:
@@ -156,5 +148,6 @@ def _history_tokens(timelines: pa.Table, prompt: PromptConfig) -> list[list[int]
     """[tokens, samples] for each length of history that samples have before the model's room is known."""
     lengths = pc.list_value_length(timelines["line_ids"]).to_numpy().astype(np.int64)
     tokens = history_tokens(history_starts(timelines), lengths, prompt.max_events, prompt.stride)
-    found, counts = np.unique(tokens[timelines["is_target"].to_numpy()], return_counts=True)
-    return np.stack([found, counts], axis=1).tolist()
+    counts = np.bincount(tokens[timelines["is_target"].to_numpy()])
+    found = np.flatnonzero(counts)
+    return np.stack([found, counts[found]], axis=1).tolist()

@@ -73,7 +73,10 @@ def read_part(number: int, plan: ReadingPlan) -> pa.Table | None:
     """The events of one part, in no order, or None: mapped where they are local, else received whole."""
     found = plan.scratch / f"{number:05d}"
     tables = [_read_stream(found / name) for name in storage.list_files(found)]
-    return pa.concat_tables(tables) if tables else None
+    if not tables:
+        return None
+    events = pa.concat_tables(tables)
+    return events if "group" in events.column_names else events.append_column("group", events["user"])
 
 
 def _read_stream(place: Location) -> pa.Table:
@@ -95,6 +98,8 @@ def _distribute(
         facts += facts_of_rows(events, unusable)
         if len(unusable):
             quarantined.append(unusable)
+        if plan.log.events.group is None:
+            events = events.drop_columns(["group"])  # the user, which is read for it
         partition = parts_of_users(events["user"].combine_chunks(), plan.partitions)
         order = np.argsort(partition, kind="stable")
         ordered = events.combine_chunks().take(pa.array(order))
