@@ -12,11 +12,13 @@ from behaviorlm.events.order_doubts import doubts_of_order
 from behaviorlm.events.settling import Head, settle_order
 from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig
+from behaviorlm.log_files.identity import IDENTITIES
 from behaviorlm.log_files.reading import read_table_batches
 from behaviorlm.log_files.source_files import SourceFile, Span, find_files
 from behaviorlm.times.moments import reads_as_written
 
-HEAD_ROWS = 1_000
+HEAD_BLOCK, HEAD_ROWS = 2**14, 1_000
+"""Rows that are read for the head of a file, and how many of them are looked at, at most (our choice)."""
 MOST_HEADS = 100
 """Files whose first rows are looked at, spread evenly over the log (our choice): a look takes seconds."""
 
@@ -70,7 +72,7 @@ def read_heads(files: Sequence[SourceFile], config: EventsConfig) -> list[Head]:
 
 
 def _head(file: SourceFile, config: EventsConfig) -> Head | None:
-    for text, _ in read_table_batches(file, config):
+    for text, _ in read_table_batches(file, config, HEAD_BLOCK):
         if not text.num_rows:
             continue  # all were set aside
         columns = {one.role: text[one.role].combine_chunks() for one in config.order.columns}
@@ -96,6 +98,6 @@ def read_piece(
     piece: Piece, events: EventsConfig, batch_rows: int = 1 << 17
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (events, quarantined rows) of a piece of a log whose mapping is settled. Raises DataError."""
-    as_moments = {column.role for column in events.order.columns if reads_as_written(column)}
-    for text, broken in read_table_batches(piece.file, events, batch_rows, piece.span, as_moments):
+    typed = {"behavior", *IDENTITIES, *(one.role for one in events.order.columns if reads_as_written(one))}
+    for text, broken in read_table_batches(piece.file, events, batch_rows, piece.span, typed):
         yield normalize(text, broken, piece.index, piece.file.path, events)

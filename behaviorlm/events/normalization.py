@@ -54,7 +54,7 @@ def events_schema(config: EventsConfig) -> pa.Schema:
 def normalize(
     raw: pa.Table, quarantine: pa.Table, file_index: int, file_path: str, config: EventsConfig
 ) -> tuple[pa.Table, pa.Table]:
-    """Turn one batch of text (`log_files.reading.read_table_batches`, moments allowed) into events and quarantined rows.
+    """Turn one batch (`log_files.reading.read_table_batches`, typed or not) into events and quarantined rows.
 
     Returns (table of `events_schema`, table of `log_files.source_files.QUARANTINE_SCHEMA` that begins with
     `quarantine`), rows in the order of the file. Users, groups and behaviors come in one spelling
@@ -141,11 +141,10 @@ def check_quarantine(
 
 def _is_header(raw: pa.Table, config: EventsConfig) -> pa.BooleanArray:
     """bool[n]: the names of the columns once more, as files laid one after another have them."""
-    if raw.schema.field("order").type != pa.string():
+    if pa.types.is_timestamp(raw.schema.field("order").type):
         return pa.repeat(False, raw.num_rows)
-    names = (
-        pc.equal(one_chunk(raw[role]), source_columns(config)[role]) for role in ("user", "behavior", "order")
-    )
+    columns = source_columns(config)
+    names = (pc.equal(as_text(one_chunk(raw[role])), columns[role]) for role in ("user", "behavior", "order"))
     return pc.fill_null(functools.reduce(pc.and_, names), False)
 
 

@@ -57,7 +57,8 @@ def read_order_keys(
     rows: pa.Array,
     path: str,
 ) -> OrderKeys:
-    """Read the order's columns of text, or of moments, by role. rows: int64 [n], their numbers in the file `path`, for messages.
+    """Read the order's columns, text or timestamps, by role. rows: int64 [n], their numbers in the file `path`, for
+    messages.
 
     Raises DataError for a whole number that needs more than 64 bits with a sign: dropping it would drop the newest.
     """

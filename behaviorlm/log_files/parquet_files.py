@@ -1,6 +1,6 @@
 """Parquet files as tables of text, by the rules that the other formats are read by."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,17 @@ from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.explode import file_columns, list_keys
 from behaviorlm.log_files.identity import IDENTITIES, refuse_lost_digits
 from behaviorlm.log_files.json_keys import Way, column_ways
-from behaviorlm.log_files.parquet_text import as_text, is_plain_moment, is_readable
+from behaviorlm.log_files.parquet_text import as_text, is_readable, is_sound, may_stay
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
 from behaviorlm.log_files.text import decoded, one_chunk
 
 
-def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
-    """Raises DataError for what is not Parquet."""
+def open_parquet(source: SourceFile, in_dictionaries: Sequence[str] = ()) -> pyarrow.parquet.ParquetFile:
+    """in_dictionaries: columns whose texts are read as such. Raises DataError for what is not Parquet."""
     try:
-        return data_only(pyarrow.parquet.ParquetFile(open_random_access(source.path)), source.path)
+        stream = open_random_access(source.path)
+        opened = pyarrow.parquet.ParquetFile(stream, read_dictionary=list(in_dictionaries))
+        return data_only(opened, source.path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         packing = packing_of(source.path)
         remedy = f"; Parquet inside of {packing} is not read, unpack it" if packing else ""
@@ -55,16 +57,16 @@ def read_parquet_batches(
     config: EventsConfig,
     batch_rows: int,
     span: Span | None = None,
-    moments: Collection[str] = (),
+    typed: Collection[str] = (),
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (table of text with the roles of `file_columns` and row, quarantined rows).
 
-    With `explode` events are counted, not rows. moments: roles that stay timestamps where their text says no more.
+    With `explode` events are counted, not rows. typed: roles that stay as they are where their text says no more.
     """
     columns = file_columns(config)
     exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
     next_row = span.first_row if span is not None else 1
-    with open_parquet(source) as parquet:
+    with open_parquet(source, [column for role, column in columns.items() if role in typed]) as parquet:
         ways = _ways(parquet.schema_arrow, source, config)
         lists = list_keys(config)
         roots = sorted({way[0] for way in ways.values()} | {key.partition(".")[0] for key in lists})
@@ -80,7 +82,7 @@ def read_parquet_batches(
                 texts = [
                     pa.repeat(pa.scalar(source.given[column], pa.string()), table.num_rows)
                     if column in source.given
-                    else _text(_values(table, ways[column]), role, column, source, exact, moments)
+                    else _text(_values(table, ways[column]), role, column, source, exact, typed)
                     for role, column in columns.items()
                 ]
                 yield decoded(pa.table([*texts, rows], [*columns, "row"]), source, broken)
@@ -116,10 +118,11 @@ def _text(
     column: str,
     source: SourceFile,
     exact: Collection[str],
-    moments: Collection[str],
+    typed: Collection[str],
 ) -> pa.Array:
-    """A column as text. exact: roles in which no digit may be lost. moments: as of `read_parquet_batches`."""
-    if role in moments and is_plain_moment(whole):
+    """A column as text. exact: roles in which no digit may be lost. typed: as of `read_parquet_batches`."""
+    # An order may stay a timestamp, a name in its dictionary.
+    if role in typed and pa.types.is_timestamp(whole.type) == role.startswith("order") and may_stay(whole):
         return whole
     if not is_readable(whole.type):
         raise DataError(_unreadable(source, column, whole.type))
@@ -134,11 +137,7 @@ def _text(
             f"{source.path}: the column {column!r} of type {whole.type} cannot be read as text ({error}); write it as "
             "text"
         ) from None
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        return text.cast(pa.binary())  # some writers call any bytes text; the rows are set aside
-    return text
+    return text if is_sound(text) else text.cast(pa.binary())  # its rows are set aside
 
 
 def _is_list(value_type: pa.DataType) -> bool:

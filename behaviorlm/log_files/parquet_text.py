@@ -34,11 +34,16 @@ def is_readable(value_type: pa.DataType) -> bool:
     ) and not pa.types.is_interval(value_type)
 
 
-def is_plain_moment(values: pa.Array) -> bool:
-    """Whether values are timestamps, in UTC or without a zone, of which each has a text that reads as the same time.
-
-    That is so from year 1 to 9999.
+def may_stay(values: pa.Array) -> bool:
+    """Whether what values mean is what their text would: timestamps of the years 1 to 9999, in UTC or without a zone,
+    and text in a dictionary that is no larger than they are.
     """
+    if pa.types.is_dictionary(values.type):
+        return (
+            values.type == pa.dictionary(pa.int32(), pa.string())
+            and len(values.dictionary) <= len(values)
+            and is_sound(values.dictionary)
+        )
     if not pa.types.is_timestamp(values.type) or values.type.tz not in (None, "UTC"):
         return False
     ends = pc.min_max(values.cast(pa.int64()))
@@ -46,6 +51,15 @@ def is_plain_moment(values: pa.Array) -> bool:
         return True
     per_second = _UNITS[values.type.unit]
     return ends["min"].as_py() >= FIRST_SECOND * per_second and ends["max"].as_py() < END_SECOND * per_second
+
+
+def is_sound(text: pa.Array) -> bool:
+    """Whether it is UTF-8: some writers call any bytes text."""
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def as_text(values: pa.Array) -> pa.Array:

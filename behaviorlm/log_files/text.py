@@ -8,17 +8,21 @@ from behaviorlm.log_files.source_files import SourceFile, quarantine_table
 
 
 def table_schema(config: EventsConfig) -> pa.Schema:
-    """A nullable string for each role of `config.source_columns`, and row int64. Moments that were asked for are
-    timestamps.
+    """A nullable string for each role of `config.source_columns`, and row int64. What was asked
+    for as it is may be a timestamp, or text in a dictionary.
 
     `row` is 1-based: the data row of a CSV or Parquet file (empty lines do not count), the line of JSON lines.
     """
     return pa.schema([*((role, pa.string()) for role in source_columns(config)), ("row", pa.int64())])
 
 
-def with_moments(text: pa.Schema, found: pa.Schema) -> pa.Schema:
-    """A schema of text, but for the columns that were found to be timestamps."""
-    stay = {field.name: field for field in found if pa.types.is_timestamp(field.type)}
+def with_typed(text: pa.Schema, found: pa.Schema) -> pa.Schema:
+    """A schema of text, but for the columns that were found to be timestamps or in a dictionary."""
+    stay = {
+        field.name: field
+        for field in found
+        if pa.types.is_timestamp(field.type) or pa.types.is_dictionary(field.type)
+    }
     return pa.schema([stay.get(field.name, field) for field in text])
 
 
@@ -39,7 +43,7 @@ def decoded(
     encoding: what the file is written in, for the reason; it was turned into UTF-8 before.
     """
     names = ((name, pa.int64() if name == "row" else pa.string()) for name in table.column_names)
-    text = with_moments(pa.schema(list(names)), table.schema)
+    text = with_typed(pa.schema(list(names)), table.schema)
     try:
         return table.cast(text), quarantine
     except pa.ArrowInvalid:

@@ -71,14 +71,15 @@ def read_written(text: pa.Array, pattern: TimePattern) -> Written:
 def written_of(moments: pa.Array) -> Written:
     """The same of timestamps from year 1 to 9999, in UTC or without a zone, as their ISO text would be read."""
     numbers = moments.cast(pa.int64()).fill_null(0).to_numpy()
-    zero, readable = np.zeros(len(numbers), np.int64), np.asarray(moments.is_valid())
+    offset, readable = np.zeros(len(numbers), np.int64), np.asarray(moments.is_valid())
     if moments.type.unit == "ns":
         clock, below = np.divmod(numbers, 1_000)
         remainder = below * 10 ** (REMAINDER_DIGITS - 3)
     else:
-        clock, remainder = numbers * {"s": 10**6, "ms": 10**3, "us": 1}[moments.type.unit], zero
+        clock = numbers * {"s": 10**6, "ms": 10**3, "us": 1}[moments.type.unit]
+        remainder = np.zeros_like(clock)
     is_zoned = np.full(len(numbers), moments.type.tz is not None)
-    return Written(clock, remainder, zero, is_zoned & readable, readable, readable.copy())
+    return Written(clock, remainder, offset, is_zoned & readable, readable, readable.copy())
 
 
 def _octets(text: pa.Array, rows: Int64, width: int) -> NDArray[np.uint8]:
