@@ -1,6 +1,7 @@
 """Parquet files as tables of text, by the rules that the other formats are read by."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,25 @@ from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Spa
 from behaviorlm.log_files.text import decoded, one_chunk
 
 
-def open_parquet(source: SourceFile, in_dictionaries: Sequence[str] = ()) -> pyarrow.parquet.ParquetFile:
-    """in_dictionaries: columns whose texts are read as such. Raises DataError for what is not Parquet."""
+def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
+    """Raises DataError for what is not Parquet."""
     try:
-        stream = open_random_access(source.path)
-        opened = pyarrow.parquet.ParquetFile(stream, read_dictionary=list(in_dictionaries))
-        return data_only(opened, source.path)
+        return data_only(pyarrow.parquet.ParquetFile(open_random_access(source.path)), source.path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         packing = packing_of(source.path)
         remedy = f"; Parquet inside of {packing} is not read, unpack it" if packing else ""
         raise DataError(f"{source.path}: not a readable Parquet file ({error}){remedy}") from None
+
+
+def _with_dictionaries(
+    parquet: pyarrow.parquet.ParquetFile, columns: Collection[str], source: SourceFile
+) -> pyarrow.parquet.ParquetFile:
+    """The same file; texts of these columns, where they are there, are read in dictionaries."""
+    there = {parquet.schema.column(index).path for index in range(len(parquet.schema))}
+    stream, known = open_random_access(source.path), sorted(there.intersection(columns))
+    return data_only(
+        pyarrow.parquet.ParquetFile(stream, metadata=parquet.metadata, read_dictionary=known), source.path
+    )
 
 
 def parquet_columns(source: SourceFile, config: EventsConfig) -> list[str]:
@@ -66,7 +76,11 @@ def read_parquet_batches(
     columns = file_columns(config)
     exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
     next_row = span.first_row if span is not None else 1
-    with open_parquet(source, [column for role, column in columns.items() if role in typed]) as parquet:
+    with ExitStack() as held:
+        parquet = held.enter_context(open_parquet(source))
+        if typed:
+            named = [column for role, column in columns.items() if role in typed]
+            parquet = held.enter_context(_with_dictionaries(parquet, named, source))
         ways = _ways(parquet.schema_arrow, source, config)
         lists = list_keys(config)
         roots = sorted({way[0] for way in ways.values()} | {key.partition(".")[0] for key in lists})
