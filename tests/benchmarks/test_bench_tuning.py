@@ -43,8 +43,7 @@ def test_packed_sequences_and_isolated_targets_have_our_gradients(
     model: AdaptedModel, log: DrawnLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "product_teraflops", lambda: 1.0)
-    packs = scheduled(log, cap=4, samples=8)
-    found = measured(model, packs, "tiny", rounds=1)
+    found = measured(model, scheduled(log, cap=4, samples=8), "tiny", 1, {})
     assert [each["name"] for each in found] == ["tuning against packed, tiny", "tuning against dti, tiny"]
     for each in found:
         assert each["equal"] and each["difference"] < 1e-5
@@ -53,7 +52,7 @@ def test_packed_sequences_and_isolated_targets_have_our_gradients(
 
 
 def test_a_stream_holds_the_read_outs_of_its_window_and_no_other(log: DrawnLog) -> None:
-    packs = scheduled(log, cap=4, samples=8)
+    packs = scheduled(log, cap=4, samples=8).packs
     streams = [stream for pack in packs for stream in single_streams(pack)]
     assert len(streams) > len(packs)
 
@@ -72,19 +71,20 @@ def test_whole_timelines_in_one_stream_are_ours_where_the_window_cuts_nothing(
 ) -> None:
     monkeypatch.setattr(records, "product_teraflops", lambda: 1.0)
     streams = whole_streams(log, 3)  # 16 events each, and windows hold 32
-    packs = scheduled(log, cap=16, samples=45)
+    packs = scheduled(log, cap=16, samples=45).packs
     right = gradients_of(model, lambda: run_batches(model, batched(packs, 1, None)))
     whole = gradients_of(model, lambda: run_batches(model, batched(streams, 2, None)))
     assert difference(whole, right) < 1e-5
     first = len(log.prompt.instruction_ids)
     cut = gradients_of(model, lambda: run_batches(model, batched(streams, 2, (first, 20))))
     assert difference(cut, right) > 1e-3
-    [told] = measured_streams(model, log, 2, "tiny", 1)
-    assert told["samples"] == 30 and told["tokens"] <= told["peer_tokens"]
+    packed, dti = measured_streams(model, log, 2, "tiny", 1, {})
+    assert packed["equal"] and packed["samples"] == dti["samples"] == 30
+    assert dti["tokens"] <= dti["peer_tokens"]
 
 
 def test_no_sample_is_cut_to_a_row_of_trl(log: DrawnLog) -> None:
-    longest = max(len(ids) for _, ids, _ in samples_of(scheduled(log, cap=4, samples=8)))
+    longest = max(len(ids) for _, ids, _ in samples_of(scheduled(log, cap=4, samples=8).packs))
     lengths = [of["max_length"] for of in trl_settings(longest).values() if of.get("packing")]
     assert lengths and np.min(lengths) >= longest
     assert Path(records.results_file()).parent.name == "results"
