@@ -208,7 +208,10 @@ def measured_streams(
     settings = {
         f"{size} streams": partial(run_batches, model, batched(streams, size, window)) for size in (1, users)
     }
-    peers = {"packed": peer_runs(model, step.packs)["packed"], "dti": settings}
+    peers: dict[str, Mapping[str, Run]] = {
+        "packed": peer_runs(model, step.packs)["packed"],
+        "dti": settings,
+    }
     of_streams = {
         "peer_tokens": sum(map(len, streams)),
         "expected_unequal": "states carry what lies before the window, and positions run on",

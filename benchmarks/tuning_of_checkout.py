@@ -56,10 +56,12 @@ def main() -> None:
 
 def scheduled(asked: dict[str, Any]) -> StepSchedule:
     """The other checkout's schedule of the drawn log."""
-    columns = {name: np.array(of, TYPES.get(name, np.int64)) for name, of in asked["columns"].items()}
+    columns: dict[str, Any] = {
+        name: np.array(of, TYPES.get(name, np.int64)) for name, of in asked["columns"].items()
+    }
     columns["sample_id"] = columns["sample_id"].astype(np.uint8)
     count = len(columns["behavior"])
-    runs = {
+    runs: dict[str, Any] = {
         name: TokenRuns(np.array(values, np.int32), np.array(offsets, np.int64))
         for name, (values, offsets) in asked["runs"].items()
     }
