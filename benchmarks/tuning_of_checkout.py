@@ -29,7 +29,13 @@ from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import TimelinePart, TokenRuns
 from behaviorlm.training.packs import Batching, StepSchedule
 
-TYPES = {"behavior": np.int32, "split": np.int8, "is_target": np.bool_, "is_repeat": np.bool_}
+TYPES = {
+    "behavior": np.int32,
+    "split": np.int8,
+    "is_target": np.bool_,
+    "is_repeat": np.bool_,
+    "sample_id": np.uint8,
+}
 """Of columns; others are int64."""
 
 
@@ -55,11 +61,10 @@ def main() -> None:
 
 
 def scheduled(asked: dict[str, Any]) -> StepSchedule:
-    """The other checkout's schedule of the drawn log."""
+    """This checkout's schedule of the drawn log."""
     columns: dict[str, Any] = {
         name: np.array(of, TYPES.get(name, np.int64)) for name, of in asked["columns"].items()
     }
-    columns["sample_id"] = columns["sample_id"].astype(np.uint8)
     count = len(columns["behavior"])
     runs: dict[str, Any] = {
         name: TokenRuns(np.array(values, np.int32), np.array(offsets, np.int64))

@@ -275,18 +275,12 @@ class Before(CheckoutSide, StepSide):
     """
 
     def __init__(self, checkout: Path, folder: Path, step: Step) -> None:
-        part = step.log.part
-        runs = {name: getattr(part, name) for name in ("lines", "questions")}
         super().__init__(
             checkout,
             Path(__file__).with_name("tuning_of_checkout.py"),
             base=str(folder / "base"),
             adapter=str(folder / "adapter"),
-            prompt=step.log.prompt.to_json(),
-            runs={name: [of.values.tolist(), of.offsets.tolist()] for name, of in runs.items()},
-            columns={name: getattr(part, name).tolist() for name in COLUMNS},
-            rows=step.rows.tolist(),
-            batching=asdict(step.batching),
+            **schedule_of(step),
         )
         if sorted(self.found["ids"]) != sorted(each.hex() for each in step.ids):
             raise SystemExit(f"{checkout}: has other samples in the first step")
@@ -294,8 +288,18 @@ class Before(CheckoutSide, StepSide):
         self.tokens, self.told = {"before": tokens}, {"peer_tokens": tokens}
 
 
-COLUMNS = ("user_start", "window_start", "behavior", "split", "is_target", "is_repeat", "sample_id")
-"""Arrays of a part that `tuning_of_checkout` gets."""
+def schedule_of(step: Step) -> dict[str, Any]:
+    """What another process needs to schedule a step, in JSON."""
+    part = step.log.part
+    runs = {name: getattr(part, name) for name in ("lines", "questions")}
+    names = ("user_start", "window_start", "behavior", "split", "is_target", "is_repeat", "sample_id")
+    return {
+        "prompt": step.log.prompt.to_json(),
+        "runs": {name: [of.values.tolist(), of.offsets.tolist()] for name, of in runs.items()},
+        "columns": {name: getattr(part, name).tolist() for name in names},
+        "rows": step.rows.tolist(),
+        "batching": asdict(step.batching),
+    }
 
 
 def save_weights(model: AdaptedModel, folder: Path) -> None:
