@@ -3,12 +3,14 @@
 Peers (`tuning_peers`): `packed`, plain transformers with best-fit packing, each sample a sequence of its own; `dti`, a
 stream a user with isolated targets (Dynamic Target Isolation, arXiv 2503.01001), where it has the same numbers: the
 targets of one history window; `trl`, TRL's SFTTrainer, packed best-fit or in batches of similar lengths, in a process
-with another Python. Of each the best setting runs, forward and backward in float32 with the same LoRA layers; CPU time
-counts, and a ratio is the peer's by ours. `--streams` compares all targets of whole timelines: ours in windows, DTI's
-in one stream a user with a windowed mask, whose numbers are others (hidden states carry what lies before the window).
+with another Python; `before`, the code of another checkout of this repository, which schedules and lays out the same
+samples itself, in a process of its own. Of each the best setting runs, forward and backward in float32 with the same
+LoRA layers; CPU time counts, and a ratio is the peer's by ours. `--streams` compares all targets of whole timelines:
+ours in windows, DTI's in one stream a user with a windowed mask, whose numbers are others (hidden states carry what
+lies before the window), and the others as above.
 
     python -m benchmarks.bench_tuning [--caps 1 2 4 8] [--samples 16] [--rounds 5] [--base 1M | 17M | FOLDER]
-        [--trl PYTHON] [--streams USERS] [--write [FILE]]
+        [--trl PYTHON] [--before CHECKOUT] [--streams USERS] [--write [FILE]]
 """
 
 import argparse
@@ -29,7 +31,7 @@ from behaviorlm.model.adapters import AdaptedModel, add_adapter
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model
 from behaviorlm.model.tree_model import TreeModel, pack_tensors
-from behaviorlm.training.packs import Batching, StepSchedule
+from behaviorlm.training.packs import Batching
 from behaviorlm.trees.token_tree import TokenTree
 from behaviorlm_ray.costs.operations import model_work, step_work
 from benchmarks.gpu_shapes import EMBEDDED, DrawnLog, drawn_log
@@ -46,7 +48,20 @@ from benchmarks.records import (
     told,
     write,
 )
-from benchmarks.tuning_peers import TOKENIZER, Trl, batched, peer_runs, run_batches, save_base, whole_streams
+from benchmarks.tuning_peers import (
+    TOKENIZER,
+    Before,
+    Step,
+    StepSide,
+    Trl,
+    batched,
+    first_step,
+    peer_runs,
+    run_batches,
+    save_base,
+    save_weights,
+    whole_streams,
+)
 
 MAX_TOKENS = 2048
 """Of a pack."""
@@ -54,6 +69,8 @@ TOLERANCE = 1e-4
 """Relative, of gradients in float32."""
 
 Run = Callable[[], None]
+Sides = Mapping[str, Callable[[Step], StepSide]]
+"""Peers that run in processes of their own, each started for a step."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", default="1M", help="1M: the embedded one; 17M: drawn weights; or a folder")
     parser.add_argument("--trl", help="the Python of an environment with TRL 1.16")
     parser.add_argument(
+        "--before", type=Path, help="another checkout of this repository, whose code runs beside ours"
+    )
+    parser.add_argument(
         "--streams", type=int, default=0, help="users whose whole timelines are compared, too"
     )
     add_write(parser)
@@ -76,16 +96,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     code = 0
     with tempfile.TemporaryDirectory() as scratch:
-        model, title, tokenizer = opened(options.base, Path(scratch) if options.trl else None)
+        folder = Path(scratch)
+        model, title, tokenizer = opened(options.base, folder if options.trl or options.before else None)
+        sides: dict[str, Callable[[Step], StepSide]] = {}
+        if options.trl:
+            sides["trl"] = partial(Trl, options.trl, folder, tokenizer)
+        if options.before:
+            sides["before"] = partial(Before, options.before, folder)
         log = drawn_log(model.config.get_text_config().vocab_size, 40, 96)
         runs: list[Callable[[], list[Record]]] = []
         for cap in options.caps:
-            packs = scheduled(log, cap, options.samples)
-            other = (options.trl, Path(scratch), tokenizer) if options.trl else None
+            step = scheduled(log, cap, options.samples)
             name = f"cap {cap}, {options.samples} samples, {title}"
-            runs.append(partial(measured, model, packs, name, options.rounds, other))
+            runs.append(partial(measured, model, step, name, options.rounds, sides))
         if options.streams:
-            runs.append(partial(measured_streams, model, log, options.streams, title, options.rounds))
+            runs.append(partial(measured_streams, model, log, options.streams, title, options.rounds, sides))
         for run in runs:
             found = run()
             print("\n".join(map(line, found)), flush=True)
@@ -96,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def opened(base: str, folder: Path | None) -> tuple[AdaptedModel, str, str]:
-    """A model in float32 with a drawn adapter, its name, and its tokenizer. folder: where its base is put for TRL."""
+    """A model in float32 with a drawn adapter, its name, and its tokenizer. folder: where its weights are put."""
     if base == "17M":
         inner = middle_model()
         tokenizer = TOKENIZER
@@ -112,45 +137,44 @@ def opened(base: str, folder: Path | None) -> tuple[AdaptedModel, str, str]:
         for name, parameter in model.named_parameters():
             if "lora_B" in name:  # zero at first, and then other gradients are, too
                 parameter.normal_(0, 0.05)
+    if folder is not None:
+        save_weights(model, folder)
     return model, title, tokenizer
 
 
-def scheduled(log: DrawnLog, cap: int, samples: int) -> list[TokenTree]:
-    """The packs of a first step."""
-    batching = Batching(samples, cap, MAX_TOKENS, 1.0, None, 0)
-    return StepSchedule([log.part], [log.part.targets("train")], log.prompt, [], batching).packs(0)
+def scheduled(log: DrawnLog, cap: int, samples: int) -> Step:
+    """The first step on all targets of a log."""
+    return first_step(log, log.part.targets("train"), Batching(samples, cap, MAX_TOKENS, 1.0, None, 0))
 
 
 def measured(
     model: AdaptedModel,
-    packs: Sequence[TokenTree],
+    step: Step,
     name: str,
     rounds: int,
-    trl: tuple[str, Path, str] | None = None,
+    sides: Sides,
+    peers: Mapping[str, Mapping[str, Run]] | None = None,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Record]:
-    """A record for each peer. trl: its Python, a folder with the base, and a tokenizer."""
-    own = _ours(model, packs)
-    peers = peer_runs(model, packs)
+    """A record for each peer. peers: what runs by peer and setting; None: all. more: what records say, by peer."""
+    own = _ours(model, step.packs)
     right = gradients_of(model, own)
-    differences = {
-        peer: max(difference(gradients_of(model, run), right) for run in settings.values())
-        for peer, settings in peers.items()
-    }
-    ways: dict[str, Callable[[], float]] = {"ours": partial(seconds_of, model, own)}
-    settings = {
-        peer: {way: partial(seconds_of, model, run) for way, run in of.items()} for peer, of in peers.items()
-    }
-    more: dict[str, Any] = {}
+    settings: dict[str, dict[str, Callable[[], float]]] = {}
+    differences: dict[str, float] = {}
+    told = dict(more or {})
+    for peer, of in (peer_runs(model, step.packs) if peers is None else peers).items():
+        settings[peer] = {way: partial(seconds_of, model, run) for way, run in of.items()}
+        differences[peer] = max(difference(gradients_of(model, run), right) for run in of.values())
     with ExitStack() as held:
-        if trl is not None:
-            side = held.enter_context(Trl(trl[0], model, trl[1], trl[2], packs))
-            settings["trl"] = {way: partial(side.seconds, way) for way in side.tokens}
-            differences["trl"] = max(difference(_tensors(side.gradients(way)), right) for way in side.tokens)
-            more["trl"] = {"trl": side.version, "tokens_of_settings": side.tokens}
+        for peer, started in sides.items():
+            side = held.enter_context(started(step))
+            settings[peer] = {way: partial(side.seconds, way) for way in side.tokens}
+            differences[peer] = max(difference(side.gradients(way), right) for way in side.tokens)
+            told[peer] = side.told
         best = {peer: min(of, key=lambda way: min(of[way](), of[way]())) for peer, of in settings.items()}
-        ways |= {peer: settings[peer][way] for peer, way in best.items()}
-        turns = in_turn(ways, rounds)
-    of_ours = shares_of(model, packs, own, turns)
+        ways: dict[str, Callable[[], float]] = {"ours": partial(seconds_of, model, own)}
+        turns = in_turn(ways | {peer: settings[peer][way] for peer, way in best.items()}, rounds)
+    of_ours = shares_of(model, step.packs, own, turns)
     return [
         record(
             f"tuning against {peer}, {name}",
@@ -161,51 +185,39 @@ def measured(
             rounds_left_out=turns.left_out,
             setting=best[peer],
             difference=differences[peer],
-            tokens=sum(map(len, packs)),
+            samples=len(step.ids),
+            tokens=sum(map(len, step.packs)),
             ceiling_gigaflops=round(1000 * turns.ceiling, 1),
-            **more.get(peer, {}),
+            **told.get(peer, {}),
         )
         for peer in settings
     ]
 
 
-def measured_streams(model: AdaptedModel, log: DrawnLog, users: int, title: str, rounds: int) -> list[Record]:
-    """All targets of some timelines: ours in windows, and a stream a user with a windowed mask."""
+def measured_streams(
+    model: AdaptedModel, log: DrawnLog, users: int, title: str, rounds: int, sides: Sides
+) -> list[Record]:
+    """All targets of some timelines: ours in windows; for DTI a stream a user with a windowed mask."""
     start = log.part.user_start
     rows = log.part.targets("train")
     chosen = rows[start[rows] <= np.unique(start)[users - 1]]
-    batching = Batching(len(chosen), len(chosen), MAX_TOKENS, 1.0, None, 0)
-    packs = StepSchedule([log.part], [chosen], log.prompt, [], batching).packs(0)
+    step = first_step(log, chosen, Batching(len(chosen), len(chosen), MAX_TOKENS, 1.0, None, 0))
     streams = whole_streams(log, users)
-    assert sum(len(tree.source) for tree in streams) == sum(len(pack.source) for pack in packs)
-    first = len(log.prompt.instruction_ids)
-    lengths = log.part.lines.lengths()
-    window = int(32 * lengths.mean())
-    own, settings = _ours(model, packs), {}
-    for size in (1, users):
-        batches = batched(streams, size, (first, window))
-        settings[f"{size} streams"] = partial(run_batches, model, batches)
-    right = gradients_of(model, own)
-    differs = difference(gradients_of(model, settings["1 streams"]), right)
-    best = min(settings, key=lambda way: seconds_of(model, settings[way]))
-    ways = {"ours": partial(seconds_of, model, own), "dti": partial(seconds_of, model, settings[best])}
-    turns = in_turn(ways, rounds)
-    return [
-        record(
-            f"tuning against dti, whole timelines of {users} users, {title}",
-            turns.taken,
-            equal=differs <= TOLERANCE,
-            drift=turns.drift,
-            shares=shares_of(model, packs, own, turns),
-            rounds_left_out=turns.left_out,
-            setting=best,
-            difference=differs,
-            tokens=sum(map(len, packs)),
-            peer_tokens=sum(map(len, streams)),
-            samples=len(chosen),
-            expected_unequal="states carry what lies before the window, and positions run on",
-        )
-    ]
+    assert sum(len(tree.source) for tree in streams) == sum(len(pack.source) for pack in step.packs)
+    window = len(log.prompt.instruction_ids), int(32 * log.part.lines.lengths().mean())
+    settings = {
+        f"{size} streams": partial(run_batches, model, batched(streams, size, window)) for size in (1, users)
+    }
+    peers: dict[str, Mapping[str, Run]] = {
+        "packed": peer_runs(model, step.packs)["packed"],
+        "dti": settings,
+    }
+    of_streams = {
+        "peer_tokens": sum(map(len, streams)),
+        "expected_unequal": "states carry what lies before the window, and positions run on",
+    }
+    name = f"whole timelines of {users} users, {title}"
+    return measured(model, step, name, rounds, sides, peers, {"dti": of_streams})
 
 
 def _ours(model: AdaptedModel, packs: Sequence[TokenTree]) -> Run:
@@ -256,10 +268,6 @@ def difference(found: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> floa
         for parts in ([found[name] - right[name] for name in right], right.values())
     )
     return float(apart / whole)
-
-
-def _tensors(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def line(each: Record) -> str:

@@ -5,7 +5,6 @@ get the same tokens, and one of them works at a time.
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 try:
-    from benchmarks.sides import Side, timed
+    from benchmarks.sides import CheckoutSide, timed
 except ImportError:  # with the other checkout's packages
-    from sides import Side, timed  # type: ignore[import-not-found,no-redef]
+    from sides import CheckoutSide, timed  # type: ignore[import-not-found,no-redef]
 
 Int32 = NDArray[np.int32]
 Float32 = NDArray[np.float32]
 
 
-class OfCheckout(Side):
+class OfCheckout(CheckoutSide):
     """Scores of prompts that begin alike, by the other checkout's model."""
 
     def __init__(
@@ -38,9 +37,9 @@ class OfCheckout(Side):
         beginning: Int32,
         rest: Int32,
     ) -> None:
-        paths = os.pathsep.join([str(folder.resolve()), str(folder.resolve() / "platform")])
-        super().__init__([sys.executable, "-W", "ignore", __file__], {"PYTHONPATH": paths})
-        found = self.answer(
+        super().__init__(
+            folder,
+            Path(__file__),
             base=base,
             dtype=dtype,
             max_tokens=max_tokens,
@@ -48,8 +47,6 @@ class OfCheckout(Side):
             beginning=beginning.tolist(),
             rest=rest.tolist(),
         )
-        if not Path(found["code"]).is_relative_to(folder.resolve()):
-            raise SystemExit(f"{folder}: has no package behaviorlm; {found['code']} was taken")
 
     def scores(self, normalization: str) -> Float32:
         """Label scores of all prompts, float32 [prompts, K]."""

@@ -3,8 +3,10 @@
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +42,22 @@ class Side:
         if not answer:
             raise SystemExit(f"the other side's process ended: {self._process.wait()}")
         return json.loads(answer)
+
+
+class CheckoutSide(Side):
+    """A file of ours that runs with the packages of another checkout of this repository, and tells whose it has.
+
+    State: the process; found: its first answer, with the place of the code.
+    """
+
+    def __init__(self, checkout: Path, file: Path, **asked: Any) -> None:
+        """asked: at first. Raises SystemExit where the checkout has no such package."""
+        root = checkout.resolve()
+        paths = os.pathsep.join([str(root), str(root / "platform")])
+        super().__init__([sys.executable, "-W", "ignore", str(file)], {"PYTHONPATH": paths})
+        self.found = self.answer(**asked)
+        if not Path(self.found["code"]).is_relative_to(root):
+            raise SystemExit(f"{checkout}: has no package behaviorlm; {self.found['code']} was taken")
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:

@@ -1,10 +1,12 @@
-"""What others do to tune on many samples of a user: packed sequences, streams with isolated targets, and TRL.
+"""What others do to tune on many samples of a user: packed sequences, streams with isolated targets, TRL, and our code
+of before.
 
-The first two are plain torch around the caller's own model and adapter; both run the LM head on labels alone.
+The first two are plain torch around the caller's own model and adapter; both run the LM head on labels alone. The
+others run in processes of their own, on the same base and adapter, read from a folder.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from torch import Tensor, nn
 from behaviorlm.model.adapters import AdaptedModel, save_trained
 from behaviorlm.model.lm_head import causal_lm, target_log_probabilities
 from behaviorlm.model.tree_model import body_of
-from behaviorlm.timelines.parts import SampleReadOut, write_window
+from behaviorlm.timelines.parts import Int64, SampleReadOut, write_window
+from behaviorlm.training.packs import Batching, StepSchedule
 from behaviorlm.training.schedule import fit_packs
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter, plain_sequences
 from benchmarks.gpu_shapes import EMBEDDED, DrawnLog
-from benchmarks.sides import Side
+from benchmarks.sides import CheckoutSide, Side
 
 ROW_LENGTHS = (256, 512, 1024)
 STREAMS = (1, 4, 16)
@@ -29,6 +32,23 @@ STREAMS = (1, 4, 16)
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """Token ids and positions [B, W], mask [B, 1, W, W] that is added, flat places, targets and weights of labels [R]."""
 Run = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The first step of a tuning on some rows of a log. packs, ids: its token trees, and its samples."""
+
+    log: DrawnLog
+    rows: Int64
+    batching: Batching
+    packs: list[TokenTree]
+    ids: list[bytes]
+
+
+def first_step(log: DrawnLog, rows: Int64, batching: Batching) -> Step:
+    """As our schedule has it."""
+    schedule = StepSchedule([log.part], [rows], log.prompt, [], batching)
+    return Step(log, rows, batching, schedule.packs(0), schedule.sample_ids(0))
 
 
 def peer_runs(model: nn.Module, packs: Sequence[TokenTree]) -> dict[str, dict[str, Run]]:
@@ -202,47 +222,93 @@ def trl_settings(longest: int) -> dict[str, dict[str, Any]]:
     return packed | by_length
 
 
-class Trl(Side):
-    """TRL's trainer on the samples of some packs. State: its process; `tokens`: laid out by each setting.
+class StepSide(Side):
+    """A step in another process. State: the process.
 
-    Its loss is the mean over label tokens; factor: what its gradients are multiplied by to be those of ours.
+    folder: with the base and the adapter. tokens: those that go through the model by each of its settings. factor:
+    what its gradients are multiplied by to be those of ours. told: what records say of it.
     """
 
-    def __init__(
-        self, python: str, model: AdaptedModel, folder: Path, tokenizer: str, packs: Sequence[TokenTree]
-    ) -> None:
-        here = Path(__file__).with_name("trl_side.py")
-        super().__init__([python, "-W", "ignore", str(here)], {"HF_HUB_OFFLINE": "1"})
-        self.folder = folder
-        base, adapter = folder / "base", folder / "adapter"
-        save_trained(model, adapter)
-        token_ids, labels = zip(*map(_sample, samples_of(packs)), strict=True)
-        count = sum(label >= 0 for of in labels for label in of)
-        self.factor = float(count * packs[0].weight[0])
-        told = self.answer(
-            base=str(base),
-            adapter=str(adapter),
-            tokenizer=tokenizer,
-            token_ids=token_ids,
-            labels=labels,
-            settings=trl_settings(max(map(len, token_ids))),
-        )
-        self.version, self.tokens = told["trl"], told["tokens"]
+    folder: Path
+    tokens: dict[str, int]
+    factor = 1.0
+    told: dict[str, Any]
 
     def seconds(self, name: str) -> float:
         """CPU seconds of one step."""
         return float(self.answer(name=name)["cpu"])
 
-    def gradients(self, name: str) -> dict[str, NDArray[np.float32]]:
+    def gradients(self, name: str) -> dict[str, Tensor]:
         """Those of a step, by parameter, on our scale."""
         file = self.folder / "gradients.npz"
         self.answer(name=name, gradients=str(file))
         with np.load(file) as found:
-            return {key: found[key] * np.float32(self.factor) for key in found}
+            return {key: torch.from_numpy(found[key] * np.float32(self.factor)) for key in found}
+
+
+class Trl(StepSide):
+    """TRL's trainer on the samples of a step. Its loss is the mean over label tokens."""
+
+    def __init__(self, python: str, folder: Path, tokenizer: str, step: Step) -> None:
+        here = Path(__file__).with_name("trl_side.py")
+        super().__init__([python, "-W", "ignore", str(here)], {"HF_HUB_OFFLINE": "1"})
+        self.folder = folder
+        token_ids, labels = zip(*map(_sample, samples_of(step.packs)), strict=True)
+        count = sum(label >= 0 for of in labels for label in of)
+        self.factor = float(count * step.packs[0].weight[0])
+        found = self.answer(
+            base=str(folder / "base"),
+            adapter=str(folder / "adapter"),
+            tokenizer=tokenizer,
+            token_ids=token_ids,
+            labels=labels,
+            settings=trl_settings(max(map(len, token_ids))),
+        )
+        self.tokens = found["tokens"]
+        self.told = {"trl": found["trl"], "tokens_of_settings": self.tokens}
+
+
+class Before(CheckoutSide, StepSide):
+    """The code of another checkout on the samples of a step, which it schedules and lays out itself.
+
+    Raises SystemExit where its schedule has other samples in that step.
+    """
+
+    def __init__(self, checkout: Path, folder: Path, step: Step) -> None:
+        super().__init__(
+            checkout,
+            Path(__file__).with_name("tuning_of_checkout.py"),
+            base=str(folder / "base"),
+            adapter=str(folder / "adapter"),
+            **schedule_of(step),
+        )
+        if sorted(self.found["ids"]) != sorted(each.hex() for each in step.ids):
+            raise SystemExit(f"{checkout}: has other samples in the first step")
+        self.folder, tokens = folder, self.found["tokens"]
+        self.tokens, self.told = {"before": tokens}, {"peer_tokens": tokens}
+
+
+def schedule_of(step: Step) -> dict[str, Any]:
+    """What another process needs to schedule a step, in JSON."""
+    part = step.log.part
+    runs = {name: getattr(part, name) for name in ("lines", "questions")}
+    names = ("user_start", "window_start", "behavior", "split", "is_target", "is_repeat", "sample_id")
+    return {
+        "prompt": step.log.prompt.to_json(),
+        "runs": {name: [of.values.tolist(), of.offsets.tolist()] for name, of in runs.items()},
+        "columns": {name: getattr(part, name).tolist() for name in names},
+        "rows": step.rows.tolist(),
+        "batching": asdict(step.batching),
+    }
+
+
+def save_weights(model: AdaptedModel, folder: Path) -> None:
+    """The adapter of a model, for other processes; its base is put there by `save_base`."""
+    save_trained(model, folder / "adapter")
 
 
 def save_base(model: Any, folder: Path) -> None:
-    """The base without an adapter, for `Trl`. Before one is added."""
+    """The base without an adapter, before one is added."""
     model.save_pretrained(folder / "base")
 
 

@@ -19,7 +19,8 @@ SCORED = re.compile(
     r"(?P<tokens>\d+) tokens, 0.8 shared, (?P<prompts>\d+) prompts"
 )
 TUNED = re.compile(
-    r"tuning against (?P<other>.+), cap (?P<cap>\d+), (?P<samples>\d+) samples, (?P<size>\d+)M (?P<kind>.+)"
+    r"tuning against (?P<other>.+), (cap (?P<cap>\d+), (?P<samples>\d+) samples|whole timelines of \d+ users), "
+    r"(?P<size>\d+)M (?P<kind>.+)"
 )
 PREPARED = re.compile(r"preparation, (?P<other>.+?), (?P<events>[\d,]+) events(?P<huge>.*)")
 PEERS = {"lm-eval": "lm-eval", "kv-per-prompt": "KV of a prompt", "kv-shared": "KV shared"}
@@ -85,25 +86,28 @@ def _scoring_rows(
 
 
 def tuning_table(records: Records) -> Iterator[str]:
-    """A row for each base and number of samples of a user in a step."""
+    """A row for each base and number of samples of a user in a step; peers with other numbers are left out."""
     rows: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for found, record in _matching(TUNED, records):
-        row = int(found["size"]), found["kind"], int(found["samples"]), int(found["cap"])
-        rows[row][found["other"]] = record
+        if "expected_unequal" not in record:
+            whole = found["cap"] is None
+            samples = record["samples"] if whole else int(found["samples"])
+            row = int(found["size"]), found["kind"], whole, samples, int(found["cap"] or 0)
+            rows[row][found["other"]] = record
     heads = ["base", "samples", "of a user", "tokens", "rounds", "TRL", "packed", "DTI", "of ceiling (floor)"]
     yield from markdown(
-        heads,
+        [*heads, "before by now"],
         (
             [
                 f"{size}M {kind}",
                 str(samples),
-                str(cap),
+                "all" if whole else str(cap),
                 f"{of['packed']['tokens']:,}",
                 str(of["packed"]["rounds"]),
             ]
             + [_ratio(of.get(peer)) for peer in ("trl", "packed", "dti")]
-            + [_shares(of["packed"])]
-            for (size, kind, samples, cap), of in sorted(rows.items())
+            + [_shares(of["packed"]), _ratio(of.get("before"))]
+            for (size, kind, whole, samples, cap), of in sorted(rows.items())
         ),
     )
 
