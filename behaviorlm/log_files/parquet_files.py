@@ -1,7 +1,6 @@
 """Parquet files as tables of text, by the rules that the other formats are read by."""
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -21,26 +20,44 @@ from behaviorlm.log_files.parquet_text import as_text, is_readable, is_sound, ma
 from behaviorlm.log_files.source_files import QUARANTINE_SCHEMA, SourceFile, Span, quarantine_table
 from behaviorlm.log_files.text import decoded, one_chunk
 
+LEAST_ROWS_OF_GROUPS = 2**16
+"""On average, where texts are read in dictionaries (our choice): half of a batch."""
+_KNOWN = {"PLAIN", "PLAIN_DICTIONARY", "RLE", "RLE_DICTIONARY", "BIT_PACKED"}
 
-def open_parquet(source: SourceFile) -> pyarrow.parquet.ParquetFile:
-    """Raises DataError for what is not Parquet."""
+
+def open_parquet(source: SourceFile, named: Collection[str] = ()) -> pyarrow.parquet.ParquetFile:
+    """named: columns whose texts are read in dictionaries, where that works.
+
+    Raises DataError for what is not Parquet.
+    """
     try:
-        return data_only(pyarrow.parquet.ParquetFile(open_random_access(source.path)), source.path)
+        parquet = data_only(pyarrow.parquet.ParquetFile(open_random_access(source.path)), source.path)
+        columns = _in_dictionaries(parquet.metadata, named)
+        if columns:
+            stream, metadata = open_random_access(source.path), parquet.metadata
+            opened = pyarrow.parquet.ParquetFile(stream, metadata=metadata, read_dictionary=columns)
+            parquet = data_only(opened, source.path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         packing = packing_of(source.path)
         remedy = f"; Parquet inside of {packing} is not read, unpack it" if packing else ""
         raise DataError(f"{source.path}: not a readable Parquet file ({error}){remedy}") from None
+    return parquet
 
 
-def _with_dictionaries(
-    parquet: pyarrow.parquet.ParquetFile, columns: Collection[str], source: SourceFile
-) -> pyarrow.parquet.ParquetFile:
-    """The same file; texts of these columns, where they are there, are read in dictionaries."""
-    there = {parquet.schema.column(index).path for index in range(len(parquet.schema))}
-    stream, known = open_random_access(source.path), sorted(there.intersection(columns))
-    return data_only(
-        pyarrow.parquet.ParquetFile(stream, metadata=parquet.metadata, read_dictionary=known), source.path
-    )
+def _in_dictionaries(metadata: pyarrow.parquet.FileMetaData, named: Collection[str]) -> list[str]:
+    """Of these columns those that Arrow reads in dictionaries: not inside of others, in encodings of `_KNOWN`, and in
+    groups of so many rows that batches, which then end with them, are hardly smaller.
+    """
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)] if named else []
+    if metadata.num_rows < LEAST_ROWS_OF_GROUPS * len(groups):
+        return []
+    return [
+        metadata.schema.column(index).path
+        for index in range(metadata.num_columns if groups else 0)
+        if metadata.schema.column(index).path in named
+        and all(_KNOWN.issuperset(group.column(index).encodings) for group in groups)
+        and metadata.schema.column(index).name == metadata.schema.column(index).path
+    ]
 
 
 def parquet_columns(source: SourceFile, config: EventsConfig) -> list[str]:
@@ -76,11 +93,7 @@ def read_parquet_batches(
     columns = file_columns(config)
     exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
     next_row = span.first_row if span is not None else 1
-    with ExitStack() as held:
-        parquet = held.enter_context(open_parquet(source))
-        if typed:
-            named = [column for role, column in columns.items() if role in typed]
-            parquet = held.enter_context(_with_dictionaries(parquet, named, source))
+    with open_parquet(source, [column for role, column in columns.items() if role in typed]) as parquet:
         ways = _ways(parquet.schema_arrow, source, config)
         lists = list_keys(config)
         roots = sorted({way[0] for way in ways.values()} | {key.partition(".")[0] for key in lists})
@@ -100,7 +113,7 @@ def read_parquet_batches(
                     for role, column in columns.items()
                 ]
                 yield decoded(pa.table([*texts, rows], [*columns, "row"]), source, broken)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"{source.path}: not readable from about row {next_row} on ({error})") from None
 
 

@@ -246,11 +246,10 @@ def _once_a_kind(
         code = _renumbered(code)
     kinds = int(code.max(initial=-1)) + 1
     if 2 * kinds > len(code):
-        some = range(0, max(len(events), 1), _ENCODED_ROWS)
-        return pa.concat_arrays([encode(events.slice(start, _ENCODED_ROWS)) for start in some])
+        return _in_slices(events, encode)
     first = np.empty(kinds, np.int64)
     first[code[::-1]] = np.arange(len(code))[::-1]
-    made = encode(events.take(pa.array(first)))
+    made = _in_slices(events.take(pa.array(first)), encode)
     offsets, width = made.offsets.to_numpy().astype(np.int64), made.values.type.byte_width
     of_rows = _offsets32(np.append(0, np.cumsum(np.diff(offsets)[code])))
     # As octets they are copied run by run.
@@ -258,6 +257,12 @@ def _once_a_kind(
     taken = pa.LargeBinaryArray.from_buffers(pa.large_binary(), kinds, octets).take(pa.array(code))
     values = np.frombuffer(taken.buffers()[2] or b"", np.int32)[: of_rows[-1].as_py()]
     return pa.ListArray.from_arrays(of_rows, pa.array(values))
+
+
+def _in_slices(events: pa.Table, encode: Callable[[pa.Table], pa.ListArray]) -> pa.ListArray:
+    """What `encode` makes of all rows, which takes several times its memory, of so many at a time."""
+    starts = range(0, max(len(events), 1), _ENCODED_ROWS)
+    return pa.concat_arrays([encode(events.slice(start, _ENCODED_ROWS)) for start in starts])
 
 
 def _renumbered(code: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ def bounds(orders: Iterable[np.ndarray], events: int, most: int) -> np.ndarray:
 
 def kept_events(segments: Iterable[pa.Table], config: EventsConfig) -> int:
     """Events of a user that stay, given its segments one after another."""
+    if config.exact_duplicates == "keep" and not config.collapse_repeats:
+        return sum(map(len, segments))
     kept, last = 0, None
     for events in segments:
         order, _, _ = rows_in_order(events.combine_chunks(), config, last)

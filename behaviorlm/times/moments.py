@@ -50,10 +50,11 @@ def read_times(trimmed: pa.Array, column: OrderColumn) -> Times:
         pattern = compile_pattern(column.time_format)
         if column.time_format.startswith(DIGITS_ONLY):
             trimmed = pc.replace_substring_regex(trimmed, r"\.0+$", "")
-    written = written_of(trimmed) if pa.types.is_timestamp(trimmed.type) else read_written(trimmed, pattern)
+    is_typed = pa.types.is_timestamp(trimmed.type)
+    written = written_of(trimmed) if is_typed else read_written(trimmed, pattern)
     clock, utc, remainder = written.clock, written.clock - written.offset, written.remainder
     is_zoned, is_readable, has_hour = written.is_zoned, written.is_readable, written.has_hour
-    if column.time_format is None and column.epoch_unit != "auto":
+    if column.time_format is None and column.epoch_unit != "auto" and not is_typed:
         left = np.flatnonzero(~is_readable)
         if len(left):
             text = trimmed if len(left) == len(trimmed) else trimmed.take(pa.array(left))

@@ -11,22 +11,35 @@ from hypothesis import strategies as st
 
 from behaviorlm.errors import DataError
 from behaviorlm.events.log import find_log, read_events
+from behaviorlm.log_files import parquet_files
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.log_files.parquet_text import as_text, may_stay
+from behaviorlm.log_files.source_files import SourceFile
 
 PLAIN = [1_700_000_000, 1_700_000_001, 1_600_000_000, 0]
 ODD = [None, -1, -62_135_596_800, -62_135_596_801, 253_402_300_799, 253_402_300_800, 1_699_999_999]
 USERS = ["u1", " u1", "U-7", "7.0", "7", "", None, "null", "ü", "u\u0308", "b'x'"]
 
 
-def events_of(folder: Path, columns: dict[str, pa.Array], **order: object) -> tuple[list[dict], list[dict]]:
+@pytest.fixture(autouse=True)
+def groups_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_files, "LEAST_ROWS_OF_GROUPS", 1)
+
+
+def events_of(
+    folder: Path,
+    columns: dict[str, pa.Array],
+    user: str = "user",
+    written: dict | None = None,
+    **order: object,
+) -> tuple[list[dict], list[dict]]:
     """Events and quarantined rows of a log in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), folder / "log.parquet", row_group_size=7)
+    pq.write_table(pa.table(columns), folder / "log.parquet", row_group_size=7, **written or {})
     config = EventsConfig(
         dataset="d",
         paths=[str(folder / "log.parquet")],
-        user="user",
+        user=user,
         behavior="what",
         order={"column": "when", **order},
         null_values=["\\N", " null "],
@@ -43,6 +56,7 @@ def events_of(folder: Path, columns: dict[str, pa.Array], **order: object) -> tu
     unit=st.sampled_from(["ms", "us", "ns"]),  # Parquet has no seconds
     zone=st.sampled_from([None, "UTC"]),
     local=st.sampled_from([None, "America/New_York"]),
+    epochs=st.sampled_from(["auto", "seconds"]),
     data=st.data(),
 )
 def test_typed_columns_are_read_as_their_text(
@@ -51,6 +65,7 @@ def test_typed_columns_are_read_as_their_text(
     unit: str,
     zone: str | None,
     local: str | None,
+    epochs: str,
     data: st.DataObject,
 ) -> None:
     below = {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
@@ -67,7 +82,7 @@ def test_typed_columns_are_read_as_their_text(
     columns = {"user": pa.array(users), "what": pa.array(names), "when": moments}
     # Large strings are never kept in a dictionary.
     text = {name: as_text(values).cast(pa.large_string()) for name, values in columns.items()}
-    order = {"time_zone": local, "earliest": "1990-01-01"}
+    order = {"time_zone": local, "earliest": "1990-01-01", "epoch_unit": epochs}
     assert events_of(tmp_path / "typed", columns, **order) == events_of(tmp_path / "text", text, **order)
 
 
@@ -80,6 +95,35 @@ def test_users_whose_digits_a_float_has_lost_are_refused_from_a_dictionary(
             tmp_path,
             {"user": pa.array(["a", "b", "1.2345678e+15", "c"]), "what": pa.array(["x"] * 4), "when": when},
         )
+
+
+MANY = {
+    "user": pa.array([f"u{number % 5}" for number in range(40)]),
+    "what": pa.array([f"w{number % 3}" for number in range(40)]),
+    "when": pa.array([datetime(2024, 5, 1, 10, number, tzinfo=UTC) for number in range(40)]),
+}
+BY_FORMAT_2 = dict.fromkeys(("user", "what"), "DELTA_BYTE_ARRAY")
+
+
+def test_texts_without_dictionaries_are_read(tmp_path: Path) -> None:
+    written = {"use_dictionary": False, "column_encoding": BY_FORMAT_2}
+    assert events_of(tmp_path / "delta", MANY, written=written) == events_of(tmp_path / "plain", MANY)
+
+
+def test_users_inside_of_structs_are_read_over_several_groups(tmp_path: Path) -> None:
+    inside = {**MANY, "user": pa.StructArray.from_arrays([MANY["user"]], ["id"])}
+    assert events_of(tmp_path / "in", inside, user="user.id") == events_of(tmp_path / "plain", MANY)
+
+
+def test_groups_too_small_for_batches_of_their_own_are_read_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_files, "LEAST_ROWS_OF_GROUPS", 8)
+    pq.write_table(pa.table(MANY), tmp_path / "log.parquet", row_group_size=7)
+    parquet = parquet_files.open_parquet(
+        SourceFile(str(tmp_path / "log.parquet"), 0, "parquet"), ["user", "what"]
+    )
+    assert [len(batch) for batch in parquet.iter_batches(batch_size=100)] == [40]
 
 
 @pytest.mark.parametrize(
