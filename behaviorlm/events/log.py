@@ -12,7 +12,6 @@ from behaviorlm.events.order_doubts import doubts_of_order
 from behaviorlm.events.settling import Head, settle_order
 from behaviorlm.log_files.columns import check_columns
 from behaviorlm.log_files.config import EventsConfig
-from behaviorlm.log_files.identity import IDENTITIES
 from behaviorlm.log_files.reading import read_table_batches
 from behaviorlm.log_files.source_files import SourceFile, Span, find_files
 from behaviorlm.times.moments import reads_as_written
@@ -98,6 +97,7 @@ def read_piece(
     piece: Piece, events: EventsConfig, batch_rows: int = 1 << 17
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stream (events, quarantined rows) of a piece of a log whose mapping is settled. Raises DataError."""
-    typed = {"behavior", *IDENTITIES, *(one.role for one in events.order.columns if reads_as_written(one))}
+    # Not users: of many, a dictionary grows with each batch of a row group.
+    typed = {"behavior", *(column.role for column in events.order.columns if reads_as_written(column))}
     for text, broken in read_table_batches(piece.file, events, batch_rows, piece.span, typed):
         yield normalize(text, broken, piece.index, piece.file.path, events)

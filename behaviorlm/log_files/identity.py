@@ -179,8 +179,8 @@ def _one_spelling(values: pa.Array, null_values: Sequence[str], *, is_identity: 
         distinct = _replaced(distinct, looked_at, spelled)
         if is_identity:
             lost = looked_at[has_lost_digits(written)]
-            rows = np.flatnonzero(np.isin(_codes(encoded, -1), lost)) if len(lost) else lost
-            lost_digits = int(rows[0]) if len(rows) else None
+            if len(lost):
+                lost_digits = int(np.flatnonzero(np.isin(_codes(encoded, -1), lost))[0])
     missing = pc.is_in(distinct, value_set=pc.utf8_trim_whitespace(pa.array(["", *null_values], pa.string())))
     if len(looked_at):
         # -1.0 among the null values is -1 by now.
