@@ -34,9 +34,10 @@ def open_parquet(source: SourceFile, named: Collection[str] = ()) -> pyarrow.par
         parquet = data_only(pyarrow.parquet.ParquetFile(open_random_access(source.path)), source.path)
         columns = _in_dictionaries(parquet.metadata, named)
         if columns:
-            stream, metadata = open_random_access(source.path), parquet.metadata
-            opened = pyarrow.parquet.ParquetFile(stream, metadata=metadata, read_dictionary=columns)
-            parquet = data_only(opened, source.path)
+            stream, told = open_random_access(source.path), parquet.metadata
+            parquet = data_only(
+                pyarrow.parquet.ParquetFile(stream, metadata=told, read_dictionary=columns), source.path
+            )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         packing = packing_of(source.path)
         remedy = f"; Parquet inside of {packing} is not read, unpack it" if packing else ""
