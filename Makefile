@@ -90,8 +90,10 @@ bench-quick: $(INSTALLED)
 	$(BENCH)label_scoring --labels 20 40 --prompts 8 --peers lm-eval kv-per-prompt kv-shared --peer-prompts 4 --lm-eval-labels 10 --write $(QUICK)
 	$(BENCH)$(TUNING) --caps 1 8 --samples 8 --write $(QUICK)
 	$(BENCH)serve --clients 8 --seconds 2 --write $(QUICK)
+	$(BENCH)preparation build/benchmarks/preparation --events 100000 --write $(QUICK) --remove
 
-# Names each ratio whose whole interval lies below .9 of its baseline, and fails. Not in CI: baselines are of one kind of machine.
+# Names each ratio whose whole interval lies below .9 of its baseline, and fails; also names baselines that were not
+# compared, as those of TRL without TRL=. Not in CI: baselines are of one kind of machine.
 bench-check: bench-quick
 	$(BIN)/python -m benchmarks.records $(QUICK)
 

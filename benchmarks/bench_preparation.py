@@ -3,9 +3,10 @@
 Each way runs in a process of its own, in turn, ours as `growth` runs it. Up to a million events all that peers write,
 row by row, and their vocabulary are held against our parts first. A ratio is a peer's CPU seconds, of user and system,
 by ours of the same round; seconds, memory and bytes are medians. Read and written are bytes of system calls: mapped
-files do not count. The floor is copying the parts once, with reads and writes.
+files do not count. The floor is copying the parts once, with reads and writes. The speed of a product of matrices
+bounds nothing here; it tells whether the machine stayed as fast from round to round.
 
-    python -m benchmarks.bench_preparation [FOLDER] [--events 600000] [--peers polars pandas] [--rounds 3]
+    python -m benchmarks.bench_preparation [FOLDER] [--events 600000] [--peers polars pandas] [--rounds 5]
         [--behaviors 200] [--huge 0.0] [--partition-megabytes 4] [--before CHECKOUT] [--write [FILE]] [--remove]
 
 `--before`: another checkout, whose preparation runs, too.
@@ -20,9 +21,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from benchmarks import records
 from benchmarks.growth import BASE, TOO_LARGE, measured, prepare
@@ -34,16 +38,19 @@ OF_GROWTH = ("ours", "before")
 MOST_COMPARED = 1_000_000
 """Events up to which rows are compared: they are held in memory twice."""
 
+Taken = dict[str, Any] | None
+"""What a way took in a round, or None where it needed more memory than it may."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare. Returns the exit code: 1 where anything differs."""
+    """Compare. Returns the exit code: 1 where anything differs or was discarded."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, nargs="?", default=Path(tempfile.gettempdir()) / "preparation")
     parser.add_argument("--events", type=int, nargs="+", default=[600_000])
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=records.ROUNDS)
     parser.add_argument("--behaviors", type=int, default=200)
     parser.add_argument("--huge", type=float, default=0.0)
     parser.add_argument("--partition-megabytes", type=int, default=4)
@@ -58,20 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.here:
         print(json.dumps(_here(asked)))
         return 0
-    is_equal = True
+    torch.set_num_threads(1)
+    code = 0
     for events in asked.events:
         folder = asked.folder / str(events)
         write_log(folder / "log", events, asked.behaviors, asked.huge)
         equal = _compare(asked, folder, events) if events <= MOST_COMPARED else None
-        is_equal = is_equal and equal is not False
+        code |= int(equal is False)
         found = _records(asked, events, _in_turn(asked, events), equal)
         for record in found:
             print(_line(record), flush=True)
         if asked.write is not None:
-            records.write(asked.write, found)
+            code |= int(not records.write(asked.write, found))
         if asked.remove:
             shutil.rmtree(folder)
-    return 0 if is_equal else 1
+    return code
 
 
 def _here(asked: argparse.Namespace) -> dict[str, Any]:
@@ -103,8 +111,7 @@ def _copied(parts: Path, out: Path) -> str:
     return "copied"
 
 
-def _run(asked: argparse.Namespace, way: str, events: int) -> dict[str, Any] | None:
-    """What a way took, or None where it needed more memory than it may."""
+def _run(asked: argparse.Namespace, way: str, events: int) -> Taken:
     options = ["--events", str(events), "--behaviors", str(asked.behaviors), "--huge", str(asked.huge)]
     options += [
         "--partition-megabytes",
@@ -138,20 +145,23 @@ sys.exit(importlib.import_module("benchmarks.bench_preparation").main())
 """
 
 
-def _in_turn(asked: argparse.Namespace, events: int) -> dict[str, list[dict[str, Any]]]:
-    ways = ["ours", *(["before"] if asked.before else []), *asked.peers, "floor"]
-    taken: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
-    for turn in range(asked.rounds):
-        for way in ways if turn % 2 == 0 else reversed(ways):
-            one = _run(asked, way, events)
-            if way != "ours":
-                shutil.rmtree(asked.folder / str(events) / way, ignore_errors=True)
-            if one is None:
-                print(f"{way}: more than {asked.memory_gib:g} GiB", flush=True)
-                continue
-            taken[way].append(one)
-            print(f"  {way:<7} {one['cpu_seconds']:7.1f} s CPU, {one['told']}", flush=True)
-    return taken
+def _in_turn(asked: argparse.Namespace, events: int) -> records.Turns[Taken]:
+    """Ours comes last here, and thus first in the first round: the floor copies its parts."""
+    ways = ["floor", *reversed(asked.peers), *(["before"] if asked.before else []), "ours"]
+    return records.in_turn({way: partial(_taken, asked, way, events) for way in ways}, asked.rounds)
+
+
+def _taken(asked: argparse.Namespace, way: str, events: int) -> Taken:
+    one = _run(asked, way, events)
+    if way != "ours":
+        shutil.rmtree(asked.folder / str(events) / way, ignore_errors=True)
+    told = (
+        f"more than {asked.memory_gib:g} GiB"
+        if one is None
+        else f"{one['cpu_seconds']:7.1f} s CPU, {one['told']}"
+    )
+    print(f"  {way:<7} {told}", flush=True)
+    return one
 
 
 def _compare(asked: argparse.Namespace, folder: Path, events: int) -> bool:
@@ -171,27 +181,31 @@ def _compare(asked: argparse.Namespace, folder: Path, events: int) -> bool:
 
 
 def _records(
-    asked: argparse.Namespace, events: int, taken: dict[str, list[dict[str, Any]]], equal: bool | None
+    asked: argparse.Namespace, events: int, turns: records.Turns[Taken], equal: bool | None
 ) -> list[records.Record]:
     """A record of each way other than ours, over the rounds that both ended well."""
     found = []
-    floor = statistics.median(one["cpu_seconds"] for one in taken["floor"])
+    floor = statistics.median(one["cpu_seconds"] for one in turns.taken["floor"] if one is not None)
     huge = f", {asked.huge:g} of one user" if asked.huge else ""
-    for way in [way for way in taken if way not in ("ours", "floor") and taken[way]]:
-        both = list(zip(taken["ours"], taken[way], strict=False))
-        seconds = {name: [pair[at]["cpu_seconds"] for pair in both] for at, name in enumerate(("ours", way))}
-        own = statistics.median(seconds["ours"])
+    for way in [*(["before"] if asked.before else []), *asked.peers]:
+        rounds = zip(turns.taken["ours"], turns.taken[way], strict=True)
+        both = [(own, other) for own, other in rounds if own is not None and other is not None]
+        if not both:
+            continue
+        taken = dict(zip(("ours", way), map(list, zip(*both, strict=True)), strict=True))
+        seconds = {arm: [one["cpu_seconds"] for one in of] for arm, of in taken.items()}
         one = records.record(
             f"preparation, {way}, {events:,} events{huge}",
             seconds,
             equal=equal,
-            drift=None,
-            shares=(None, floor / own),
+            drift=turns.drift,
+            shares=(None, floor / statistics.median(seconds["ours"])),
+            rounds_left_out=turns.left_out,
             partition_megabytes=asked.partition_megabytes,
         )
-        for arm in one["arms"]:
+        for arm, of in taken.items():
             for key in KEPT:
-                one["arms"][arm][f"median_{key}"] = round(statistics.median(of[key] for of in taken[arm]), 1)
+                one["arms"][arm][f"median_{key}"] = round(statistics.median(each[key] for each in of), 1)
         one["versions"] |= {name: version(name) for name in ("polars", "pandas", "pyarrow")}
         found.append(one)
     return found

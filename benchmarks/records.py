@@ -7,6 +7,7 @@ needs, would take at the speed of a product of matrices in the same process (nul
 speed went apart (null: not measured); "versions"}. A file holds them as {"benchmarks": […]}, one a kind of machine.
 
     python -m benchmarks.records FOUND [BASELINE]        # fails where a ratio has fallen below .9 of its baseline
+                                                     # names baselines of `make bench-quick` that FOUND lacks
 """
 
 import argparse
@@ -35,6 +36,8 @@ DRIFT = 0.15
 """Rounds whose ceilings lie further apart are not held against each other."""
 KEPT = 0.9
 """A ratio has fallen where its whole interval lies below this share of its baseline."""
+QUICK = re.compile(r" of world, |, 8 samples, |, 100,000 events$|^serving ")
+"""In the names of what `make bench-quick` runs."""
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -262,6 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{options.found} and {options.baseline} have no benchmark in common: nothing was compared")
         return 1
     wrong = faults(found, baselines)
+    missing = [
+        each["name"] for each in baselines if QUICK.search(each["name"]) and each["name"] not in common
+    ]
+    if missing:
+        print(f"baselines that were not compared: {'; '.join(missing)}")
     print("\n".join([*wrong, f"{len(common)} of {len(found)} compared, {len(wrong)} wrong"]))
     return int(bool(wrong))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from behaviorlm_ray.console.tables import markdown
-from benchmarks.records import read, told
+from benchmarks.records import QUICK, read, told
 from docs import tables
 
 PAGE = Path(__file__).parent / "benchmarks.md"
@@ -24,8 +24,6 @@ TUNED = re.compile(
 )
 PREPARED = re.compile(r"preparation, (?P<other>.+?), (?P<events>[\d,]+) events(?P<huge>.*)")
 PEERS = {"lm-eval": "lm-eval", "kv-per-prompt": "KV of a prompt", "kv-shared": "KV shared"}
-SMALL = {"world", "8"}
-"""The log and the samples of a step of `make bench-quick`, whose records are baselines and not shown."""
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -146,7 +144,7 @@ def _arm(arm: Mapping[str, float], ratio: str) -> list[str]:
 def _matching(name: re.Pattern[str], records: Records) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
     for record in records:
         found = name.fullmatch(record["name"])
-        if found is not None and not SMALL & {found.groupdict().get(key) for key in ("log", "samples")}:
+        if found is not None and not QUICK.search(record["name"]):  # which are baselines and not shown
             yield found.groupdict(), record
 
 

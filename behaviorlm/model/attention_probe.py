@@ -122,6 +122,11 @@ def _marks(module: nn.Module) -> list[tuple[str, Any]]:
     return sorted(found)
 
 
+def _is_window(key: str) -> bool:
+    """Not `max_window_layers`, which is a number of layers."""
+    return "window" in key and "layers" not in key
+
+
 def _small_config(config: PretrainedConfig, chosen: Sequence[int], layers: int) -> PretrainedConfig:
     """The configuration with some of the layers, short windows and a small vocabulary; no lengths of positions."""
     small = copy.deepcopy(config)
@@ -132,7 +137,7 @@ def _small_config(config: PretrainedConfig, chosen: Sequence[int], layers: int) 
     for key, value in list(vars(text).items()):
         if isinstance(value, list | tuple) and len(value) == layers and key != "architectures":
             setattr(text, key, type(value)(value[place] for place in chosen))
-        elif "window" in key and "layers" not in key and type(value) is int:
+        elif _is_window(key) and type(value) is int:
             setattr(text, key, min(value, WINDOW))
         elif key in _WIDTHS and type(value) is int:
             setattr(text, key, min(value, WIDTH))
@@ -164,7 +169,7 @@ def _probe_tree(model: nn.Module) -> tuple[TokenTree, list[int]]:
     """
     config = body_of(model).config.get_text_config()
     random = np.random.default_rng(0)
-    windows = [value for key, value in config.to_dict().items() if "window" in key and type(value) is int]
+    windows = [value for key, value in config.to_dict().items() if _is_window(key) and type(value) is int]
     masks = [
         mask.shape[-1] for mask in model.buffers() if mask.dim() > 1 and mask.shape[-1] == mask.shape[-2]
     ]

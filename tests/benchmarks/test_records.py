@@ -81,6 +81,23 @@ def test_a_check_names_the_benchmark_that_fell_and_fails(
     assert main([str(now), str(other)]) == 1 and "nothing was compared" in capsys.readouterr().out
 
 
+def test_a_check_tells_the_baselines_of_its_kind_that_were_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, before = tmp_path / "now.json", tmp_path / "before.json"
+    step = "cap 1, 8 samples, 1M llama"
+    others = ["tuning against packed, cap 1, 16 samples, 1M llama", "preparation, polars, 600,000 events"]
+    missing = [f"tuning against trl, {step}", "preparation, polars, 100,000 events"]
+    write(now, [made_up(f"tuning against packed, {step}", [2.0])])
+    write(before, [made_up(name, [2.0]) for name in (f"tuning against packed, {step}", *others, *missing)])
+    assert main([str(now), str(before)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        f"baselines that were not compared: {'; '.join(missing)}",
+        "1 of 1 compared, 0 wrong",
+    ]
+
+
 def test_ways_take_turns_and_others_run_in_place_of_rounds_in_which_the_ceiling_drifts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,7 +18,9 @@ SECONDS = 8
 @pytest.mark.ray
 @pytest.mark.slow
 def test_sigterm_drains_a_busy_node_as_preempted_and_ends_an_idle_one_at_once() -> None:
-    """What Kubernetes sends to a pod, to the command line that KubeRay runs in it."""
+    """What Kubernetes sends to a pod, to the command line that KubeRay runs in it; by the real clock, since Ray's own
+    deadline is what is tested.
+    """
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 100 * 1024**2}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     command = (

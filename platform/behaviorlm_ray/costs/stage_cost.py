@@ -17,8 +17,9 @@ without recomputing; scoring over the trie). Other cards are taken to reach the 
 RECOMPUTED = 1.5
 """Times the seconds of a step that recomputing activations takes there."""
 
-PREPARE_SECONDS, COUNT_SECONDS = 4e-6, 9e-6
-"""CPU seconds of an event more: prepared, and evaluated by counting (docs/scale.md, Growth)."""
+PREPARE_SECONDS, COUNT_SECONDS = 1.7e-6, 7.5e-6
+"""CPU seconds an event: prepared, and evaluated by counting, of 10⁷ events (benchmarks/results/growth.json). Counting
+takes .4 of that an event where there are ten times as many."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,6 @@ def test_ten_thousand_hostile_requests_to_a_process(
     keys = [f"--model={folders['fused']}", "--batch.wait_ms=0", f"--feedback.folder={tmp_path / 'kept'}"]
     wanted = expected(models["fused"], [Request(history(5))])
     statuses: Counter[tuple[str, int]] = Counter()
-    slowest = 0.0
     with (
         service(log, *keys, "--prefix_cache.bytes=1000000") as (process, client),
         ThreadPoolExecutor(8) as clients,
@@ -61,23 +60,19 @@ def test_ten_thousand_hostile_requests_to_a_process(
         port = client.base_url.port
         assert port is not None
         for part in parts(hostile_requests(1), 20, 500):
-            for each, (status, seconds) in zip(part, clients.map(lambda h: sent(port, h), part), strict=True):
+            for each, status in zip(part, clients.map(lambda h: sent(port, h), part), strict=True):
                 assert status in {0, 200, *REFUSALS}, (each.name, status, each.body[:500])
                 assert status or each.cut is not None or each.announced is not None, (
                     each.name,
                     each.body[:500],
                 )
                 statuses[each.name, status] += 1
-                slowest = max(slowest, seconds)
             agree(client.post("/v1/predict", json={"history": history(5)}).json()["predictions"], wanted)
             grown.append(memory.memory_info().rss)
         told = client.get("/metrics").text
         assert "behaviorlm_queue_histories 0.0" in told and 'status="500"' not in told
-    print(
-        f"slowest {slowest:.1f} s, memory {grown[0] >> 20} to {grown[-1] >> 20} MB", sorted(statuses.items())
-    )
+    print(f"memory {grown[0] >> 20} to {grown[-1] >> 20} MB", sorted(statuses.items()))
     assert sum(statuses.values()) == 10_000
-    assert slowest < SECONDS / 2
     assert grown[-1] < grown[4] + (512 << 20)
     assert "Traceback" not in log.read_text() and "ERROR" not in log.read_text()
 
@@ -87,9 +82,8 @@ def parts(requests: Iterator[Hostile], number: int, size: int) -> Iterator[list[
         yield list(islice(requests, size))
 
 
-def sent(port: int, each: Hostile) -> tuple[int, float]:
-    """The status that it was answered with, 0 where the connection was closed without one, and the seconds it took."""
-    began = time.perf_counter()
+def sent(port: int, each: Hostile) -> int:
+    """The status that it was answered with, 0 where the connection was closed without one."""
     with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection:
         try:
             for number, piece in enumerate(pieces(each)):
@@ -100,8 +94,7 @@ def sent(port: int, each: Hostile) -> tuple[int, float]:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # answered before all was sent
-        status = answered(connection)
-    return status, time.perf_counter() - began
+        return answered(connection)
 
 
 def pieces(each: Hostile) -> Iterator[bytes]:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.row_attention import RowTensors
-from behaviorlm.model.tree_model import TreeModel, pack_tensors
+from behaviorlm.model.tree_model import TreeModel, body_of, pack_tensors
 from behaviorlm.trees.token_tree import TokenTree, TreeWriter
 from behaviorlm.trees.tree_rows import TreeRows, tree_rows
 from tests.behaviorlm.tiny_models import CONFIGS, VOCABULARY, tiny_model
@@ -139,6 +141,22 @@ def test_a_pack_for_cuda_is_laid_out_in_rounded_widths(monkeypatch: pytest.Monke
     with suppress(AssertionError, RuntimeError):  # where there is none
         pack_tensors(tree, "cuda:0")
     assert asked == [1, 1, 64]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_each_token_goes_through_every_product_of_the_body_once_though_rows_copy_it(name: str) -> None:
+    model = tiny_model(CONFIGS[name])
+    tree_model = TreeModel(model, choose_attention(model), parts=2)
+    tree = wide_tree(0, 25)
+    batch = pack_tensors(tree, "cpu", row_tokens=48)
+    assert batch.rows is not None and batch.rows.take.numel() > len(tree) + 100
+    through: set[int] = set()
+    for module in body_of(model).modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            module.register_forward_hook(lambda _, given, made: through.add(given[0].shape[:-1].numel()))
+    tree_model(batch)
+    # Gemma 2 caps its attention's logits by code of its own, which does not know of rows
+    assert through == {batch.rows.take.numel() if name == "gemma2" else len(tree)}
 
 
 @pytest.mark.parametrize("name", CONFIGS)

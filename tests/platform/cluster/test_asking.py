@@ -39,12 +39,10 @@ def website() -> Iterator[str]:
 
 def test_what_is_silent_is_given_up_and_told(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "ASKING_SECONDS", 2.0)
-    begun = time.monotonic()
     with pytest.raises(
         ClusterError, match=rf"RAY_ADDRESS={silent}: what listens there.*no answer for 2 s.*8265"
     ):
         check_served(silent)
-    assert time.monotonic() - begun < 20
 
 
 def test_what_is_no_head_is_told(website: str, monkeypatch: pytest.MonkeyPatch) -> None:

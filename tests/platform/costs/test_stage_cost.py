@@ -1,4 +1,4 @@
-"""Hours follow from operations and shares of the peak that stand in the record of a measured card."""
+"""Hours follow from operations, and from shares of the peak and seconds an event that stand in records."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,18 @@ from pathlib import Path
 import pytest
 
 from behaviorlm_ray.costs.cards import card_of
-from behaviorlm_ray.costs.stage_cost import MEASURED_SHARES, StageCost, measured_share, model_hours, table
+from behaviorlm_ray.costs.stage_cost import (
+    COUNT_SECONDS,
+    MEASURED_SHARES,
+    PREPARE_SECONDS,
+    StageCost,
+    measured_share,
+    model_hours,
+    table,
+)
 
-RECORD = Path(__file__).parents[3] / "benchmarks" / "results" / "nvidia-h200.json"
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
+RECORD = RESULTS / "nvidia-h200.json"
 SHAPES = ("0.5B", "1.5B", "8B")
 
 
@@ -29,6 +38,16 @@ def test_shares_are_those_of_the_record(kind: str) -> None:
     assert [share for _, share in MEASURED_SHARES[kind]] == pytest.approx(
         [best(kind, shape) for shape in SHAPES], abs=6e-4
     )
+
+
+@pytest.mark.parametrize(("step", "told"), [("prepare", PREPARE_SECONDS), ("evaluate", COUNT_SECONDS)])
+def test_seconds_an_event_are_within_a_quarter_of_those_of_ten_million_events(step: str, told: float) -> None:
+    [row] = [
+        row
+        for row in json.loads((RESULTS / "growth.json").read_text())["now"]
+        if (row["step"], row["events"]) == (step, 10_000_000)
+    ]
+    assert told == pytest.approx(row["cpu_seconds"] / row["events"], rel=0.25)
 
 
 def test_a_size_between_is_told_from_its_neighbors() -> None:

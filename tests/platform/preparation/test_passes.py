@@ -2,10 +2,12 @@
 
 import gzip
 import math
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from fractions import Fraction
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from behaviorlm_ray.console import screen
 from behaviorlm_ray.pipeline import inputs
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation import log_source
 from behaviorlm_ray.preparation import passes as preparation
 from behaviorlm_ray.preparation.plan import PreparationPlan, most_rows, partition_count
 from behaviorlm_ray.preparation.prepared_log import PreparedLog
@@ -165,6 +168,19 @@ def test_the_result_does_not_depend_on_the_number_of_parts_files_and_their_forma
     assert other.vocabulary == log.vocabulary
     assert other.prompt.fingerprint == log.prompt.fingerprint
     assert other_prepared.counts == prepared.counts
+
+
+def test_a_small_log_is_prepared_without_ray_and_starts_no_process(
+    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_log(tmp_path / "log.csv", log_rows(6))
+    started: list[object] = []
+    for module in (preparation, log_source):
+        monkeypatch.setattr(module, "ray", None)  # whatever is asked of it is an error
+    for place, name in ((subprocess.Popen, "__init__"), (BaseProcess, "start")):
+        monkeypatch.setattr(place, name, lambda *given, **_: started.append(given))
+    assert prepare("prepared", path)[1].counts["users"] > 0
+    assert not started
 
 
 @pytest.mark.ray
