@@ -57,7 +57,9 @@ def test_a_running_stage_has_its_owner_and_progress(tmp_path: Path) -> None:
         told = {"step": 3, "steps": 12, "time": time.time()}
         (folder.checkpoints / "progress.json").write_text(json.dumps(told))
         [lease] = tmp_path.glob("stages/*/lease.json")
-        found = one(tmp_path, decode_record(lease.read_bytes()).heartbeat + 7)
+        record = decode_record(lease.read_bytes())
+        assert record is not None
+        found = one(tmp_path, record.heartbeat + 7)
         assert (found.state, found.progress) == ("running", "step 3 of 12")
         assert f"process {os.getpid()} on" in found.owner and "heartbeat 7 s ago" in found.owner
         return StageResult()
