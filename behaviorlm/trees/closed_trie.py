@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviorlm.trees.label_trie import in_lexical_order, shared_beginning
+from behaviorlm.trees.label_trie import even_groups, in_lexical_order, shared_beginning
 from behaviorlm.trees.token_tree import Int32, TokenTree, TreeWriter
 
 Int64 = NDArray[np.int64]
@@ -141,15 +141,8 @@ def build_closed_trie(label_ids: Sequence[Int32], max_nodes: int) -> ClosedTrie:
 
 def _pieces(beginnings: Sequence[Int32], max_nodes: int) -> Iterator[ClosedPiece]:
     """Branching nodes, given by the tokens down to them, in preorder, so neighbors share theirs."""
-    first, nodes = 0, 0
-    for branch, ids in enumerate(beginnings):
-        added = len(ids) - (shared_beginning(beginnings[branch - 1], ids) if branch > first else 0)
-        if branch > first and nodes + added > max_nodes:
-            yield _piece(first, beginnings[first:branch])
-            first, nodes, added = branch, 0, len(ids)
-        nodes += added
-    if beginnings:
-        yield _piece(first, beginnings[first:])
+    for first, stop in even_groups(beginnings, 0, max_nodes):
+        yield _piece(first, beginnings[first:stop])
 
 
 def _piece(first: int, beginnings: Sequence[Int32]) -> ClosedPiece:

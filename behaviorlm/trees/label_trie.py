@@ -1,8 +1,9 @@
 """The trie of a closed vocabulary's labels: every label's tokens, each shared beginning stored once."""
 
-import itertools
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,23 +51,42 @@ def build_tries(label_ids: Sequence[Int32], max_nodes: int) -> list[LabelTrie]:
     ValueError). Labels are taken in lexical order, so neighbors share their beginnings.
     """
     order = in_lexical_order(label_ids)
-    groups: list[list[int]] = [[]]
-    nodes = 0
-    for label in order:
-        previous = label_ids[groups[-1][-1]] if groups[-1] else np.zeros(0, dtype=np.int32)
-        added = len(label_ids[label]) - 1 - shared_beginning(previous, label_ids[label])
-        if groups[-1] and nodes + added > max_nodes:
-            groups.append([])
-            nodes, added = 0, len(label_ids[label]) - 1
-        groups[-1].append(label)
-        nodes += max(0, added)
-    return [_build(group, label_ids) for group in groups if group]
+    groups = even_groups([label_ids[label] for label in order], 1, max_nodes)
+    return [_build(order[first:stop], label_ids) for first, stop in groups]
+
+
+def even_groups(beginnings: Sequence[Int32], uncounted: int, most: int) -> list[tuple[int, int]]:
+    """Groups (first, stop) of neighbors, as few as have at most so many tokens each, shared ones counted once, and of
+    those the most even ones: what runs together is padded to the longest.
+
+    uncounted: tokens at the end of each that are none of its own. One alone may have more than `most`.
+    """
+    lengths = [len(ids) - uncounted for ids in beginnings]
+    shared = [0, *(shared_beginning(first, second) for first, second in pairwise(beginnings))]
+
+    def starts(bound: int) -> list[int]:
+        found, tokens = [0], 0
+        for place, (length, common) in enumerate(zip(lengths, shared, strict=True)):
+            added = max(0, length - common) if place > found[-1] else length
+            if place > found[-1] and tokens + added > bound:
+                found.append(place)
+                tokens, added = 0, length
+            tokens += added
+        return found
+
+    if not lengths:
+        return []
+    begins = starts(most)
+    if len(begins) > 1:
+        enough = bisect_left(range(most), True, key=lambda bound: len(starts(bound)) <= len(begins))
+        begins = starts(enough)
+    return list(pairwise([*begins, len(lengths)]))
 
 
 def in_lexical_order(label_ids: Sequence[Int32]) -> list[int]:
     """Which label comes first, second, … by its tokens; ValueError where one is a beginning of another."""
     order = sorted(range(len(label_ids)), key=lambda label: label_ids[label].tolist())
-    for first, second in itertools.pairwise(order):
+    for first, second in pairwise(order):
         a, b = label_ids[first].tolist(), label_ids[second].tolist()
         if a == b[: len(a)]:
             raise ValueError(f"label {first} is a beginning of label {second}: labels need a terminator")

@@ -1,11 +1,13 @@
 """The label trie against sums over each label's own tokens."""
 
+from itertools import pairwise, product
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from behaviorlm.trees.label_trie import build_tries
+from behaviorlm.trees.label_trie import build_tries, even_groups
 
 TERMINATOR = 99
 LABELS = st.lists(
@@ -47,6 +49,35 @@ def test_a_trie_has_no_more_nodes_than_asked_unless_one_label_alone_needs_them(
 ) -> None:
     for trie in build_tries(with_terminator(labels), max_nodes):
         assert len(trie.tree) <= max_nodes or len(trie.labels) == 1
+
+
+@given(LABELS.map(lambda labels: sorted(labels)[:8]), st.integers(1, 12), st.integers(0, 1))
+def test_groups_are_as_few_as_can_be_and_then_as_even(
+    labels: list[list[int]], most: int, uncounted: int
+) -> None:
+    labels = [[*ids, TERMINATOR][: len(ids) + uncounted] for ids in labels]
+
+    def largest(cuts: tuple[int, ...]) -> int:
+        return max(
+            len(
+                {tuple(ids[:end]) for ids in labels[first:stop] for end in range(1, len(ids) + 1 - uncounted)}
+            )
+            for first, stop in pairwise([0, *cuts, len(labels)])
+        )
+
+    ways = [
+        tuple(place for place, is_cut in enumerate(cut, 1) if is_cut)
+        for cut in product([False, True], repeat=len(labels) - 1)
+    ]
+    alone = max(len(ids) - uncounted for ids in labels)
+    allowed = [cuts for cuts in ways if largest(cuts) <= max(most, alone)]
+    groups = even_groups([np.array(ids, np.int32) for ids in labels], uncounted, most)
+    found = tuple(first for first, _ in groups[1:])
+    assert groups == list(pairwise([0, *found, len(labels)]))
+    if alone <= most:
+        fewest = min(map(len, allowed))
+        assert len(found) == fewest
+        assert largest(found) == min(largest(cuts) for cuts in allowed if len(cuts) == fewest)
 
 
 @given(LABELS)
