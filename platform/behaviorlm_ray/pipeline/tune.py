@@ -212,6 +212,7 @@ def _sources(
         if loss.tokens == "allowed"
         else None,
         loss.focal,
+        settings.execution.tuning.use_gpu,
     )
     selection = made["selection"].folder / SELECTION if "selection" in made else None
     return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config, tail, loss)
