@@ -152,7 +152,7 @@ def test_weights_cut_off_and_packs_smaller_than_the_instruction_are_refused(
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A base of 64 GiB in bfloat16, of which there is a configuration alone."""
+    """A base of which there is a configuration alone: its layer's matrices are 2^31 * 16 numbers, 64 GiB in bfloat16."""
     widths = {"hidden_size": 65536, "intermediate_size": 131072, "num_attention_heads": 512}
     tokenizer = small_tokenizer()
     config = LlamaConfig(
@@ -169,23 +169,23 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("dtype", "too_small", "needed", "there"),
-    [("bfloat16", "A100 40GB", "64.3", "39.5"), ("float32", "H100", "128.5", "79.6")],
+    [("bfloat16", "A100 40GB", "64.3", "39.5"), ("float32", "H100", "128.7", "79.6")],
 )
 def test_a_base_larger_than_the_card_is_refused_before_anything_is_loaded(
     inputs: Path, large: Path, dtype: str, too_small: str, needed: str, there: str
 ) -> None:
-    def check(card: str, *overrides: str) -> None:
-        common = (f"model.dtype={dtype}", "model.random_init=true", "execution.tuning.use_gpu=true")
-        settings = settings_of(inputs, large, *common, f"execution.costs.card={card}", *overrides)
-        check_inputs(open_run(settings), is_written=False)
+    def check(card: str, stage: str = "auto", use_gpu: bool = True) -> None:
+        common = (f"model.dtype={dtype}", "model.random_init=true", f"execution.costs.card={card}")
+        how = (f"execution.tuning.zero_stage={stage}", f"execution.tuning.use_gpu={use_gpu}")
+        check_inputs(open_run(settings_of(inputs, large, *common, *how)), is_written=False)
 
     for stage in ("auto", "3"):
         with pytest.raises(ConfigError) as raised:
-            check(too_small, f"execution.tuning.zero_stage={stage}")
+            check(too_small, stage)
         told = f"model.base: its weights are {needed} GiB in {dtype}, and {too_small} has {there} GiB free"
         assert str(raised.value).startswith(told) and "execution.costs.card" in str(raised.value)
     check("B200")
-    check(too_small, "execution.tuning.use_gpu=false")
+    check(too_small, use_gpu=False)
 
 
 def test_workers_refuse_it_before_they_load_it(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
