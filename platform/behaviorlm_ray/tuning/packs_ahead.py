@@ -1,13 +1,13 @@
 """The packs of the next step are made by a thread while a step runs, so that a device need not wait for them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def steps_ahead(make: Callable[[int], T], first: int, stop: int) -> Iterator[tuple[int, T]]:
+def steps_ahead(make: Callable[[int], T], first: int, stop: int) -> Generator[tuple[int, T], None, None]:
     """(step, what `make` gives for it) for the steps from `first` to below `stop`, in their order.
 
     One thread makes them, one after another and one ahead; none for steps beyond. What `make` raises is raised when its

@@ -152,15 +152,16 @@ def test_weights_cut_off_and_packs_smaller_than_the_instruction_are_refused(
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A base of which there is a configuration alone: its layer's matrices are 2^31 * 16 numbers, 64 GiB in bfloat16."""
-    widths = {"hidden_size": 65536, "intermediate_size": 131072, "num_attention_heads": 512}
+    """A base of which there is a configuration alone: its layer has 16.06 * 2^31 weights, 64 GiB in bfloat16."""
     tokenizer = small_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
+        hidden_size=65536,
+        intermediate_size=131072,
         num_hidden_layers=1,
+        num_attention_heads=512,
         num_key_value_heads=8,
         max_position_embeddings=512,
-        **widths,
     )
     config.save_pretrained(tmp_path / "large")
     tokenizer.save_pretrained(tmp_path / "large")
