@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from behaviorlm.model.gpu import driver_version
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS
 from behaviorlm_ray.console.command_line import option_parser
 from behaviorlm_ray.costs.cards import peak_teraflops
@@ -113,6 +114,7 @@ def environment(device: torch.device) -> Row:
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
         row |= {"device": card.name, "memory_gib": card.total_memory / 2**30, "cuda": torch.version.cuda}
+        row["driver"] = driver_version()
         row |= {"multiprocessors": card.multi_processor_count, "capability": f"{card.major}.{card.minor}"}
     return row
 

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from behaviorlm.errors import ModelError
+from behaviorlm.model.base_model import model_without_weights, weights_dtype
+from behaviorlm.model.config import ModelConfig
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LEAST_FREE_SHARE = 0.05
@@ -34,15 +35,25 @@ def gpu_name() -> str:
     return f"{torch.cuda.get_device_name()} ({_versions()})"
 
 
-def require_room(model: nn.Module, device: torch.device) -> None:
-    """Raise ModelError for a model whose weights alone fill the card: they are loaded on one card whole."""
-    needed = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    free, total = torch.cuda.mem_get_info(device)
+def gpu_with_room(config: ModelConfig) -> torch.device:
+    """`own_gpu`, which a base fits on. Raises ModelError, before anything is loaded, where there is none or no room."""
+    device = own_gpu()
+    torch.cuda.empty_cache()  # what an earlier model of this process left
+    require_room(config, torch.cuda.get_device_name(device), *torch.cuda.mem_get_info(device))
+    return device
+
+
+def require_room(config: ModelConfig, card: str, free: float, total: float) -> None:
+    """Raise ModelError for a base whose weights alone fill a card, of whose `total` bytes `free` are: they are on one
+    card whole. Nothing is loaded; a base whose code cannot be laid out without weights passes.
+    """
+    network, dtype = model_without_weights(config), weights_dtype(config)
+    needed = 0 if network is None else sum(each.numel() for each in network.parameters()) * dtype.itemsize
     if needed > free - LEAST_FREE_SHARE * total:
         raise ModelError(
-            f"model.base: its weights are {needed / 2**30:.0f} GiB in {next(model.parameters()).dtype}, and "
-            f"{torch.cuda.get_device_name(device)} has {free / 2**30:.0f} GiB free of {total / 2**30:.0f}. A base must "
-            "fit on one card whole: take a smaller base or larger cards"
+            f"model.base: its weights are {needed / 2**30:.1f} GiB in {str(dtype).removeprefix('torch.')}, and "
+            f"{card} has {free / 2**30:.1f} GiB free of {total / 2**30:.1f}. A base must fit on one card whole, for it "
+            "is scored there: take a smaller base or larger cards (execution.costs.card names those of the workers)"
         )
 
 

@@ -123,35 +123,51 @@ class ToySchedule:
         return [number.to_bytes(16, "big") for number in range(first, first + count)]
 
 
+class WatchedPacks(list[TokenTree]):
+    """Packs that do something when their step begins, not when they are made, which is while the one before runs."""
+
+    def __init__(self, packs: Sequence[TokenTree], when_run: Callable[[], None]) -> None:
+        super().__init__(packs)
+        self._when_run = when_run
+
+    def __len__(self) -> int:
+        self._when_run()
+        return super().__len__()
+
+
 @dataclass(frozen=True)
 class DyingSchedule(ToySchedule):
-    """Kills the process that asks for step `fatal_step` on worker `fatal_rank`, once (see the marker
-    file).
-    """
+    """Kills the process that begins step `fatal_step` on worker `fatal_rank`, once (see the marker file)."""
 
     fatal_step: int = 0
     fatal_rank: int = 0
     marker: Path = Path()
 
     def packs(self, step: int) -> list[TokenTree]:
-        if step == self.fatal_step and dist.get_rank() == self.fatal_rank and not self.marker.exists():
+        packs = super().packs(step)
+        return WatchedPacks(packs, self._die) if step == self.fatal_step else packs
+
+    def _die(self) -> None:
+        if dist.get_rank() == self.fatal_rank and not self.marker.exists():
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().packs(step)
 
 
 @dataclass(frozen=True)
 class HaltingSchedule(ToySchedule):
-    """Worker 0 tells a named pipe when it is asked for step `last_step`, and waits there forever."""
+    """Worker 0 tells a named pipe when it begins step `last_step`, and waits there forever."""
 
     last_step: int = 0
     pipe: Path = Path()
 
     def packs(self, step: int) -> list[TokenTree]:
-        if step == self.last_step and dist.get_rank() == 0:
+        packs = super().packs(step)
+        return WatchedPacks(packs, self._halt) if step == self.last_step else packs
+
+    def _halt(self) -> None:
+        if dist.get_rank() == 0:
             self.pipe.write_text("here")
             signal.pause()
-        return super().packs(step)
 
 
 def toy_schedule(pack_counts: Sequence[int], held: bool = False) -> Callable[[], ToySchedule]:

@@ -20,9 +20,8 @@ def b_tune(run: Run, stop_step: int | None = None, continues: Stage | None = Non
     continues: a rung of it to go on from.
     """
     settings = run.settings
-    tuning = TuningPlan(
-        settings.b_tuning, "selected", mixed=settings.auxiliary_in_b_tuning, stop_step=stop_step
-    )
+    mixed = settings.auxiliary_in_b_tuning
+    tuning = TuningPlan("b_tuning", settings.b_tuning, "selected", mixed=mixed, stop_step=stop_step)
     name = "b_tune" if stop_step is None else f"b_tune_step_{stop_step}"
     inputs = {"start": start(run), "selection": select(run)}
     return _on_subset(run, name, tuning, inputs, continues)
@@ -31,7 +30,7 @@ def b_tune(run: Run, stop_step: int | None = None, continues: Stage | None = Non
 def thinned(run: Run) -> Stage:
     """One-stage tuning on the subset that is drawn at random: what balance is worth without two stages."""
     settings = run.settings
-    tuning = TuningPlan(settings.one_stage, "selected", mixed=settings.auxiliary_in_one_stage)
+    tuning = TuningPlan("one_stage", settings.one_stage, "selected", mixed=settings.auxiliary_in_one_stage)
     return _on_subset(run, "thinned", tuning, {"selection": drawn(run)})
 
 

@@ -15,8 +15,8 @@ class CostSettings(Settings):
 
     card: str | None = Field(
         default=None,
-        description=f"The GPU that hours and memory are reckoned for: {NAMES}; null: the one of this machine, if it is "
-        "one of them.",
+        description=f"The GPU that hours and memory are reckoned for, and that the base must fit on: {NAMES}; null: "
+        "the one of this machine, if it is one of them.",
     )
     gigaflops: float | None = Field(
         default=None,

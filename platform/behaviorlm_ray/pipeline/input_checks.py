@@ -13,6 +13,7 @@ from behaviorlm.events.summary import check_quarantined_behaviors
 from behaviorlm.files.patient_reads import patience
 from behaviorlm.log_files.config import EventsConfig
 from behaviorlm.model.base_model import check_weights, load_tokenizer, max_positions, weights_dtype
+from behaviorlm.model.gpu import require_room
 from behaviorlm.opponents.names import require_installed
 from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.prompts.conversations import check_quarantine as check_conversations
@@ -21,6 +22,7 @@ from behaviorlm.scoring.cloze_questions import read_cloze
 from behaviorlm_ray.cluster.submission import is_submitted_job
 from behaviorlm_ray.cluster.surroundings import ray_address
 from behaviorlm_ray.endpoints.requests import key_of
+from behaviorlm_ray.pipeline.costs import card_for
 from behaviorlm_ray.pipeline.run import Run
 from behaviorlm_ray.pipeline.sample_checks import tunings
 from behaviorlm_ray.pipeline.scoring_work import check_plain_allowed
@@ -49,6 +51,7 @@ def check_inputs(run: Run, *, is_written: bool) -> None:
         lambda: check_log(inputs.source),
         lambda: inputs.log,
         lambda: check_model(run.resolved),
+        lambda: _check_room(run.resolved),
         lambda: inputs.base,
         lambda: inputs.conversations(settings.auxiliary),
         lambda: inputs.first_conversations,
@@ -197,6 +200,12 @@ def _check_cloze_lengths(settings: RunSettings) -> None:
 
 def _check_precision(settings: RunSettings) -> None:
     keeps_masters([weights_dtype(settings.model)])
+
+
+def _check_room(settings: RunSettings) -> None:
+    """Whether the base fits on one of the workers' cards, where it is known which these are. Raises ModelError."""
+    if (card := card_for(settings)) is not None:
+        require_room(settings.model, card.name, card.gib * 2**30, card.gib * 2**30)
 
 
 def _check_adapter(settings: RunSettings) -> None:

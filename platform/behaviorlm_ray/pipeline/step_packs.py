@@ -7,6 +7,8 @@ import numpy as np
 from behaviorlm.prompts.encoder import PromptTokens
 from behaviorlm.timelines.parts import Int64, TimelinePart, labels_with_terminator, window_tokens
 from behaviorlm.training.chunks import chunk_samples
+from behaviorlm.training.packs import StepSchedule
+from behaviorlm_ray.pipeline.tuning_plan import TuningPlan
 from behaviorlm_ray.tuning.config import TuningConfig
 
 LOOKED_AT = 2000
@@ -42,12 +44,25 @@ def packs_a_step(
     return tokens / samples * a_step / room if samples else 0.0
 
 
-def idle_workers(packs: float, workers: int, config: TuningConfig) -> str:
-    """What to say where a step has fewer packs than there are workers; nothing where it has enough."""
-    whole = max(1, int(np.ceil(packs)))
+def idle_workers(packs: float, workers: int, tuning: TuningPlan) -> list[str]:
+    """What to say where a step has fewer packs than there are workers: none or one line."""
+    whole, config = max(1, int(np.ceil(packs))), tuning.config
     if whole >= workers:
-        return ""
-    return (
-        f"; warning: about {whole} pack(s) a step for {workers} workers, so {workers - whole} have nothing to do: "
-        f"raise this tuning's samples_per_step ({config.samples_per_step}) or lower max_tokens ({config.max_tokens})"
-    )
+        return []
+    return [
+        f"about {whole} pack(s) a step for {workers} workers (execution.tuning.workers), so {workers - whole} have "
+        f"nothing to do: raise {tuning.key}.samples_per_step ({config.samples_per_step}) or lower "
+        f"{tuning.key}.max_tokens ({config.max_tokens})"
+    ]
+
+
+def schedule_warnings(schedule: StepSchedule, workers: int, tuning: TuningPlan) -> list[str]:
+    """What to say of a tuning's steps, as they are made: of the packs of the first, and of timelines in a step."""
+    told = idle_workers(len(schedule.packs(0)), workers, tuning)
+    if schedule.cap_exceeded:
+        told.append(
+            f"{schedule.cap_exceeded} samples are in a step with more than "
+            f"{tuning.key}.max_samples_per_timeline_per_step ({tuning.config.max_samples_per_timeline_per_step}) of "
+            "their timeline: too few timelines for such steps"
+        )
+    return told

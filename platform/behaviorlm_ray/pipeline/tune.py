@@ -15,13 +15,12 @@ from behaviorlm_ray.pipeline.costs import tuning_cost
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import MODEL, Run, plain
-from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
+from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step, schedule_warnings
 from behaviorlm_ray.pipeline.tuning_plan import TuningPlan, described_steps
 from behaviorlm_ray.preparation.prepared_log import counts_of
 from behaviorlm_ray.stages.attempts import SCRATCH, StageFolder, StageResult
 from behaviorlm_ray.stages.finding import StageOutput
 from behaviorlm_ray.stages.stage import CONTINUED, Made, Stage
-from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.training_rows import kept_tokens, training_rows
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def a_tune(run: Run, half: int | None = None) -> Stage:
     """A-Tuning: the base model on samples with an anchor target and auxiliary conversations."""
     name = "a_tune" if half is None else f"a_tune_half_{half}"
     config = run.settings.a_tuning
-    plan = TuningPlan(config.common, "anchors", mixed=True, half=half, keep=config.keep_tail)
+    plan = TuningPlan("a_tuning", config.common, "anchors", mixed=True, half=half, keep=config.keep_tail)
     held = {} if plan.keep is None else {"reference": reference(run, plan.keep)}
     return tuning_stage(run, name, plan, held)
 
@@ -48,7 +47,8 @@ def one_stage(run: Run, half: int | None = None) -> Stage:
     """One-stage tuning: the base model on all samples."""
     name = "one_stage" if half is None else f"one_stage_half_{half}"
     mixed = run.settings.auxiliary_in_one_stage
-    return tuning_stage(run, name, TuningPlan(run.settings.one_stage, "all", mixed=mixed, half=half))
+    plan = TuningPlan("one_stage", run.settings.one_stage, "all", mixed=mixed, half=half)
+    return tuning_stage(run, name, plan)
 
 
 def start(run: Run, half: int | None = None) -> Stage:
@@ -117,9 +117,9 @@ def _estimate(made: Made, run: Run, tuning: TuningPlan) -> str | None:
     rows = training_rows(log, tuning.samples, tuning.half, None)
     kept = 0.0 if (keep := tuning.keep) is None else keep.share * kept_tokens(log, keep)
     packs = packs_a_step(log.parts, rows, log.prompt, tuning.config, kept)
-    told = idle_workers(packs, run.settings.execution.tuning.workers, tuning.config)
+    told = idle_workers(packs, run.settings.execution.tuning.workers, tuning)
     shown = shown_counts(counts_of(log, rows), run.settings.loss.oversample)
-    return described_steps(tuning, int(shown.sum())) + told
+    return "; warning: ".join([described_steps(tuning, int(shown.sum())), *told])
 
 
 def _save(model: Any, folder: Path) -> None:
@@ -148,7 +148,7 @@ def _tune(
     model_source, schedule_source = _sources(made, run, tuning, sources)
     # here, so that it is made once, and what is wrong shows before workers start
     schedule, balance = schedule_source.made()
-    steps, cap_exceeded = len(schedule), schedule.cap_exceeded
+    steps, warnings = len(schedule), schedule_warnings(schedule, settings.execution.tuning.workers, tuning)
     scratch = folder.output / SCRATCH
     with storage.writing_file(scratch / SCHEDULE) as path:
         schedule.store(path)
@@ -179,7 +179,7 @@ def _tune(
             "zero_stage": tuned.zero_stage,
             "zero_reason": tuned.zero_reason,
         },
-        warnings=_warnings(cap_exceeded, config),
+        warnings=warnings,
         cost={"tokens": tuned.tokens, "seconds": tuned.seconds, "tokens_continued": spared},
     )
 
@@ -212,16 +212,7 @@ def _sources(
         if loss.tokens == "allowed"
         else None,
         loss.focal,
+        settings.execution.tuning.use_gpu,
     )
     selection = made["selection"].folder / SELECTION if "selection" in made else None
     return model, ScheduleSource(log, tuning.samples, tuning.half, selection, mixed, config, tail, loss)
-
-
-def _warnings(cap_exceeded: int, config: TuningConfig) -> list[str]:
-    """What to say of so many samples that are in a step with more of their timeline than asked for."""
-    if not cap_exceeded:
-        return []
-    return [
-        f"{cap_exceeded} samples are in a step with more than max_samples_per_timeline_per_step "
-        f"({config.max_samples_per_timeline_per_step}) of their timeline: too few timelines for such steps"
-    ]

@@ -11,11 +11,12 @@ from behaviorlm_ray.tuning.training_rows import TrainingSamples
 class TuningPlan:
     """How and on what a model is tuned.
 
-    mixed: with the auxiliary conversations. half: only samples of half 0 or 1 of the groups. stop_step: only the first
-    so many steps of that tuning; the checkpoint there is kept for those that go further. keep: how samples are held to
-    the base; None: none are.
+    key: under which `config` stands in the settings. mixed: with the auxiliary conversations. half: only samples of
+    half 0 or 1 of the groups. stop_step: only the first so many steps of that tuning; the checkpoint there is kept for
+    those that go further. keep: how samples are held to the base; None: none are.
     """
 
+    key: str
     config: TuningConfig
     samples: TrainingSamples
     mixed: bool

@@ -17,7 +17,7 @@ from behaviorlm.model.adapters import load_trained, merged_where_exact
 from behaviorlm.model.attention import TreeAttention
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import ModelConfig, load_model
-from behaviorlm.model.gpu import own_gpu, require_room
+from behaviorlm.model.gpu import gpu_with_room
 from behaviorlm.model.precision import slowness
 from behaviorlm.scoring.config import Normalization
 from behaviorlm.scoring.label_scoring import PROMPT_TOKENS, LabelScorer, label_scorer, prompt_trees
@@ -67,14 +67,12 @@ def open_model(task: ScoringTask) -> tuple[nn.Module, TreeAttention]:
     torch.set_num_threads(task.threads)
     if told := slowness(task.model.dtype, task.use_gpu):
         logger.warning("scoring: %s", told)
+    device = gpu_with_room(task.model) if task.use_gpu else torch.device("cpu")
     loaded: Any = (
         load_model(task.model)
         if task.trained is None
         else merged_where_exact(load_trained(task.model, storage.local_copy(task.trained)))
     )
-    device = own_gpu() if task.use_gpu else torch.device("cpu")
-    if task.use_gpu:
-        require_room(loaded, device)
     model = loaded.to(device).eval().requires_grad_(False)
     return model, choose_attention(model, allow_plain=task.allow_plain)
 

@@ -8,6 +8,7 @@ from behaviorlm.model.allowed_tokens import AllowedTokens
 from behaviorlm.model.attention_choice import choose_attention
 from behaviorlm.model.base_model import load_model
 from behaviorlm.model.config import ModelConfig
+from behaviorlm.model.gpu import gpu_with_room
 from behaviorlm.model.tree_model import TreeModel
 from behaviorlm.timelines.parts import Int64
 from behaviorlm.training.balance import Balance, class_weights, rows_again, shown_counts
@@ -95,7 +96,8 @@ class ScheduleSource:
 class ModelSource:
     """Builds the model to tune; picklable. trained: continue from these weights; None: from the base model.
 
-    allow_plain: whether it may run as plain sequences. label_tokens, tail, allowed, focal: see TreeModel.
+    allow_plain: whether it may run as plain sequences. label_tokens, tail, allowed, focal: see TreeModel. use_gpu: it
+    will go to this process's GPU, whose room is looked at first, however the model is then shared out.
     """
 
     model: ModelConfig
@@ -107,8 +109,11 @@ class ModelSource:
     tail: TailSource | None = None
     allowed: AllowedTokens | None = None
     focal: float = 0.0
+    use_gpu: bool = False
 
     def __call__(self) -> TreeModel:
+        if self.use_gpu:
+            gpu_with_room(self.model)
         if self.trained is not None:
             model = load_trained(self.model, storage.local_copy(self.trained), trainable=True)
         else:

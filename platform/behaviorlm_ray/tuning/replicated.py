@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from behaviorlm.model.gpu import own_gpu, require_room
+from behaviorlm.model.gpu import own_gpu
 from behaviorlm.model.tree_model import PackTensors, TreeModel
 from behaviorlm_ray.tuning.config import TuningConfig
 
@@ -22,8 +22,6 @@ class Replicated:
 
     def __init__(self, model: TreeModel, config: TuningConfig, use_gpu: bool, low_precision: bool) -> None:
         self.device = own_gpu() if use_gpu else torch.device("cpu")
-        if use_gpu:
-            require_room(model, self.device)
         self.module = model.to(self.device)
         self._clip_norm = config.clip_norm
         self._parameters: list[Tensor] = [

@@ -8,7 +8,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +33,7 @@ from behaviorlm_ray.tuning.config import TuningConfig, TuningExecution
 from behaviorlm_ray.tuning.engine import TuningEngine, start_engine
 from behaviorlm_ray.tuning.failed_workers import announce
 from behaviorlm_ray.tuning.optimizer_step import StepOutcome, run_step
+from behaviorlm_ray.tuning.packs_ahead import steps_ahead
 from behaviorlm_ray.tuning.progress import Progress
 
 CURVE = "loss.jsonl"
@@ -41,7 +42,10 @@ MODEL = "model"
 
 
 class Schedule(Protocol):
-    """The steps of a run, the same whatever the number of workers (behaviorlm.training.packs.StepSchedule is one)."""
+    """The steps of a run, the same whatever the number of workers (behaviorlm.training.packs.StepSchedule is one).
+
+    packs: a thread asks for a step's, one at a time; they must follow from the step alone.
+    """
 
     @property
     def fingerprint(self) -> str: ...
@@ -158,20 +162,20 @@ def _train(
     stop = steps if task.stop_step is None else min(task.stop_step, steps)
     progress = Progress(schedule.part_names, stop, first, task.execution, engine, task.checkpoint_folder)
     pace = CheckpointPace(task.execution, first, engine.device)
-    for step in range(first, stop):
-        packs = schedule.packs(step)
-        outcome = run_step(engine, packs, step, steps)
-        records.append(
-            {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
-        )
-        progress.show(step, outcome, operations(engine.work, packs))
-        leaving = preempted() and writer.is_due_on_notice(engine.device)
-        if leaving and dist.get_rank() == 0:
-            announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
-        if leaving or pace.is_due(step + 1) or step + 1 == stop:
-            with pace.timed(step + 1):
-                writer.start(engine, step + 1, records)
-                report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
+    with closing(steps_ahead(schedule.packs, first, stop)) as ahead:
+        for step, packs in ahead:
+            outcome = run_step(engine, packs, step, steps)
+            records.append(
+                {"step": step, **asdict(outcome), "workers": dist.get_world_size(), "attempt": task.attempt}
+            )
+            progress.show(step, outcome, operations(engine.work, packs))
+            leaving = preempted() and writer.is_due_on_notice(engine.device)
+            if leaving and dist.get_rank() == 0:
+                announce(f"a machine is about to go: checkpoint after step {step + 1} before it does")
+            if leaving or pace.is_due(step + 1) or step + 1 == stop:
+                with pace.timed(step + 1):
+                    writer.start(engine, step + 1, records)
+                    report({"step": step + 1, "steps": steps, **_scalars(schedule, outcome)})
     progress.close()
 
 

@@ -1,12 +1,14 @@
 """Loading a base model: what is refused, dropout, random weights, dtypes, the fingerprint."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub.constants
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -81,6 +83,38 @@ def test_hub_name_without_network_says_what_to_do(monkeypatch: pytest.MonkeyPatc
         ModelError, match=r"nobody/no-such-model.*download the model elsewhere and give its folder"
     ):
         load_tokenizer(ModelConfig(base="nobody/no-such-model"))
+
+
+def test_of_a_base_on_the_hub_machines_that_write_prompts_get_no_weights(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pytorch_model.bin", "model.gguf", "README.md"):
+        (copied / name).touch()
+    for name in ("original/model.safetensors", "onnx/config.json"):
+        (copied / name).parent.mkdir()
+        (copied / name).touch()
+
+    def hub(name: str, revision: str | None, **patterns: Any) -> str:
+        """The hub's own choice of files, taken from a folder."""
+        assert (name, revision) == ("owner/model", "1a2b")
+        there = [str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()]
+        for chosen in filter_repo_objects(there, **patterns):
+            (tmp_path / "cache" / chosen).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(copied / chosen, tmp_path / "cache" / chosen)
+        return str(tmp_path / "cache")
+
+    def cached() -> set[str]:
+        return {path.name for path in (tmp_path / "cache").rglob("*")}
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    config = ModelConfig(base="owner/model", revision="1a2b")
+    own = {path.name for path in copied.iterdir() if path.suffix in (".json", ".jinja")}
+    load_tokenizer(config)
+    max_positions(config)
+    model_without_weights(config)
+    assert cached() == own and "tokenizer.json" in own
+    load_model(config)
+    assert cached() == own | {"model.safetensors"}
 
 
 def test_folder_without_tokenizer_is_refused_with_a_remedy(copied: Path) -> None:

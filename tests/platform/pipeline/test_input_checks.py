@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig
 
-from behaviorlm.errors import ConfigError, DataError
+from behaviorlm.errors import ConfigError, DataError, ModelError
+from behaviorlm.model import gpu
+from behaviorlm.model.config import ModelConfig
+from behaviorlm.prompts.config import PromptConfig
 from behaviorlm_ray.pipeline.input_checks import check_inputs, check_model
 from behaviorlm_ray.pipeline.run import open_run
 from behaviorlm_ray.pipeline.sample_checks import check_samples
 from behaviorlm_ray.pipeline.settings import RunSettings
+from behaviorlm_ray.preparation.prepared_log import PreparedLog
+from behaviorlm_ray.scoring.replica import ScoringTask, open_model
+from behaviorlm_ray.tuning.inputs import ModelSource
 from behaviorlm_ray.tuning.precision import keeps_masters
+from tests.behaviorlm.tokenizers_for_tests import small_tokenizer
 from tests.platform.preparation.test_prepared_log import random_log
 from tests.platform.small_runs import log_rows, run_settings, write_conversations, write_log
 
@@ -140,3 +148,59 @@ def test_weights_cut_off_and_packs_smaller_than_the_instruction_are_refused(
     with pytest.raises(ConfigError, match=r"^a_tuning\.max_tokens: 16 tokens hold no sample") as raised:
         check_model(settings_of(inputs, small_base, *small))
     assert "one_stage" not in str(raised.value)  # no arm is tuned so
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A base of which there is a configuration alone: its layer has 16.06 * 2^31 weights, 64 GiB in bfloat16."""
+    tokenizer = small_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=65536,
+        intermediate_size=131072,
+        num_hidden_layers=1,
+        num_attention_heads=512,
+        num_key_value_heads=8,
+        max_position_embeddings=512,
+    )
+    config.save_pretrained(tmp_path / "large")
+    tokenizer.save_pretrained(tmp_path / "large")
+    return tmp_path / "large"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "too_small", "needed", "there"),
+    [("bfloat16", "A100 40GB", "64.3", "39.5"), ("float32", "H100", "128.7", "79.6")],
+)
+def test_a_base_larger_than_the_card_is_refused_before_anything_is_loaded(
+    inputs: Path, large: Path, dtype: str, too_small: str, needed: str, there: str
+) -> None:
+    def check(card: str, stage: str = "auto", use_gpu: bool = True) -> None:
+        common = (f"model.dtype={dtype}", "model.random_init=true", f"execution.costs.card={card}")
+        how = (f"execution.tuning.zero_stage={stage}", f"execution.tuning.use_gpu={use_gpu}")
+        check_inputs(open_run(settings_of(inputs, large, *common, *how)), is_written=False)
+
+    for stage in ("auto", "3"):
+        with pytest.raises(ConfigError) as raised:
+            check(too_small, stage)
+        told = f"model.base: its weights are {needed} GiB in {dtype}, and {too_small} has {there} GiB free"
+        assert str(raised.value).startswith(told) and "execution.costs.card" in str(raised.value)
+    check("B200")
+    check(too_small, use_gpu=False)
+
+
+def test_workers_refuse_it_before_they_load_it(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "own_gpu", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (20 * 2**30, 24 * 2**30))
+    model = ModelConfig(base=str(large), dtype="bfloat16")
+    log = PreparedLog(large, PromptConfig())
+    scoring = ScoringTask(log, model, None, measures=False, max_tokens=64, threads=1, use_gpu=True)
+    for load in (ModelSource(model, None, 1, 0, use_gpu=True), lambda: open_model(scoring)):
+        with pytest.raises(
+            ModelError, match=r"64\.3 GiB in bfloat16, and a card has 20\.0 GiB free of 24\.0"
+        ):
+            load()
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (79 * 2**30, 80 * 2**30))
+    with pytest.raises(ModelError, match=r"holds no \*\.safetensors weights"):  # it fits, and would be loaded
+        ModelSource(model, None, 1, 0, use_gpu=True)()

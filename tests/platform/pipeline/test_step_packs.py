@@ -10,8 +10,10 @@ from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.training.packs import Batching, StepSchedule, TailReference
 from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.label_trie import UNCUT
-from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step
+from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step, schedule_warnings
+from behaviorlm_ray.pipeline.tuning_plan import TuningPlan
 from behaviorlm_ray.tuning.config import TuningConfig
+from behaviorlm_ray.tuning.training_rows import batching_of
 from tests.behaviorlm.random_parts import prompt_tokens, random_parts
 
 
@@ -42,8 +44,23 @@ def test_nothing_to_train_on_has_no_packs(tmp_path: Path) -> None:
 
 
 def test_workers_without_a_pack_are_told_of_with_the_keys() -> None:
-    config = TuningConfig(samples_per_step=256, max_tokens=8192)
-    assert idle_workers(1.6, 2, config) == idle_workers(7.2, 8, config) == ""
-    told = idle_workers(1.6, 8, config)
-    assert "2 pack(s) a step for 8 workers, so 6 have nothing to do" in told
-    assert "samples_per_step (256)" in told and "max_tokens (8192)" in told
+    plan = TuningPlan("a_tuning", TuningConfig(samples_per_step=256, max_tokens=8192), "anchors", mixed=False)
+    assert idle_workers(1.6, 2, plan) == idle_workers(7.2, 8, plan) == []
+    (told,) = idle_workers(1.6, 8, plan)
+    assert "2 pack(s) a step for 8 workers (execution.tuning.workers), so 6 have nothing to do" in told
+    assert "a_tuning.samples_per_step (256)" in told and "a_tuning.max_tokens (8192)" in told
+
+
+def test_a_stage_warns_by_the_packs_that_its_schedule_makes(tmp_path: Path) -> None:
+    parts = random_parts(tmp_path, 0, [[30, 25, 40], [35, 20]])
+    rows = [part.targets("train") for part in parts]
+    config = TuningConfig(samples_per_step=40, max_tokens=120, max_samples_per_timeline_per_step=4)
+    plan = TuningPlan("one_stage", config, "all", mixed=False)
+    schedule = StepSchedule(parts, rows, prompt_tokens(0), [], batching_of(config))
+    packs = len(schedule.packs(0))
+    assert packs > 1
+    enough, cap = schedule_warnings(schedule, packs, plan), "one_stage.max_samples_per_timeline_per_step (4)"
+    assert [cap in told for told in enough] == [True] * bool(schedule.cap_exceeded)
+    short, *others = schedule_warnings(schedule, packs + 1, plan)
+    assert others == enough
+    assert f"about {packs} pack(s)" in short and "raise one_stage.samples_per_step (40)" in short
