@@ -30,7 +30,7 @@ def events_of(
     columns: dict[str, pa.Array],
     what: str = "what",
     written: dict | None = None,
-    **order: object,
+    order: dict[str, str | None] | None = None,
 ) -> tuple[list[dict], list[dict]]:
     """Events and quarantined rows of a log in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def events_of(
         paths=[str(folder / "log.parquet")],
         user="user",
         behavior=what,
-        order={"column": "when", **order},
+        order={"column": "when", **order or {}},
         null_values=["\\N", " null "],
         max_quarantine_share=1.0,
     )
@@ -82,7 +82,9 @@ def test_typed_columns_are_read_as_their_text(
     # Large strings are never kept in a dictionary.
     text = {name: as_text(values).cast(pa.large_string()) for name, values in columns.items()}
     order = {"time_zone": local, "earliest": "1990-01-01", "epoch_unit": epochs}
-    assert events_of(tmp_path / "typed", columns, **order) == events_of(tmp_path / "text", text, **order)
+    assert events_of(tmp_path / "typed", columns, order=order) == events_of(
+        tmp_path / "text", text, order=order
+    )
 
 
 MANY = {
