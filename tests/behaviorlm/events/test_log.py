@@ -40,7 +40,7 @@ def events_of(
         paths=[str(folder / "log.parquet")],
         user="user",
         behavior=what,
-        order={"column": "when", **order or {}},
+        order={"column": "when", **(order or {})},
         null_values=["\\N", " null "],
         max_quarantine_share=1.0,
     )
