@@ -94,7 +94,8 @@ def read_parquet_batches(
     columns = file_columns(config)
     exact = [*IDENTITIES, *(column.role for column in config.order.columns if column.kind == "integer")]
     next_row = span.first_row if span is not None else 1
-    with open_parquet(source, [column for role, column in columns.items() if role in typed]) as parquet:
+    named = [column for role, column in columns.items() if role in typed and not role.startswith("order")]
+    with open_parquet(source, named) as parquet:
         ways = _ways(parquet.schema_arrow, source, config)
         lists = list_keys(config)
         roots = sorted({way[0] for way in ways.values()} | {key.partition(".")[0] for key in lists})

@@ -8,8 +8,7 @@ from behaviorlm.log_files.source_files import SourceFile, quarantine_table
 
 
 def table_schema(config: EventsConfig) -> pa.Schema:
-    """A nullable string for each role of `config.source_columns`, and row int64. What was asked
-    for as it is may be a timestamp, or text in a dictionary.
+    """A nullable string for each role of `config.source_columns`, and row int64.
 
     `row` is 1-based: the data row of a CSV or Parquet file (empty lines do not count), the line of JSON lines.
     """

@@ -45,10 +45,12 @@ def gpu_with_room(config: ModelConfig) -> torch.device:
 
 def require_room(config: ModelConfig, card: str, free: float, total: float) -> None:
     """Raise ModelError for a base whose weights alone fill a card, of whose `total` bytes `free` are: they are on one
-    card whole. Nothing is loaded; a base whose code cannot be laid out without weights passes.
+    card whole. Nothing is loaded; a base whose code cannot be laid out without weights passes, and a quantized one.
     """
     network, dtype = model_without_weights(config), weights_dtype(config)
-    needed = 0 if network is None else sum(each.numel() for each in network.parameters()) * dtype.itemsize
+    if network is None or getattr(network.config, "quantization_config", None) is not None:
+        return
+    needed = sum(each.numel() for each in network.parameters()) * dtype.itemsize
     if needed > free - LEAST_FREE_SHARE * total:
         raise ModelError(
             f"model.base: its weights are {needed / 2**30:.1f} GiB in {str(dtype).removeprefix('torch.')}, and "

@@ -30,10 +30,11 @@ from behaviorlm.prompts.rendering import line_texts, profile_texts, question_tex
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase  # with torch behind it: not only to read a config
 
-# Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
-# no use.
 _ENCODED_ROWS = 2**17
 """Rows whose tokens are put together at a time where most are different (our choice): some 100 MB."""
+
+# Encoded segments kept in memory; a log has few distinct names and contexts, or so many that keeping them is
+# no use.
 _MAX_CACHED_SEGMENTS = 200_000
 
 
@@ -262,7 +263,9 @@ def _once_a_kind(
 def _in_slices(events: pa.Table, encode: Callable[[pa.Table], pa.ListArray]) -> pa.ListArray:
     """What `encode` makes of all rows, which takes several times its memory, of so many at a time."""
     starts = range(0, max(len(events), 1), _ENCODED_ROWS)
-    return pa.concat_arrays([encode(events.slice(start, _ENCODED_ROWS)) for start in starts])
+    made = [encode(events.slice(start, _ENCODED_ROWS)) for start in starts]
+    _check_offset(sum(len(each.values) for each in made), len(events))
+    return pa.concat_arrays(made)
 
 
 def _renumbered(code: np.ndarray) -> np.ndarray:
@@ -277,10 +280,16 @@ def _renumbered(code: np.ndarray) -> np.ndarray:
 
 def _offsets32(offsets: np.ndarray) -> pa.Array:
     """Where the tokens of each row begin, int32. Raises DataError for more than there is room for."""
-    if offsets[-1] > np.iinfo(np.int32).max:
-        rows = len(offsets) - 1
-        raise DataError(f"{rows} events hold more than 2^31 tokens; encode them in smaller batches")
+    _check_offset(int(offsets[-1]), len(offsets) - 1)
     return pa.array(offsets.astype(np.int32))
+
+
+def _check_offset(tokens: int, rows: int) -> None:
+    if tokens > np.iinfo(np.int32).max:
+        raise DataError(
+            f"{rows} events hold more than 2^31 tokens; lower preparation.partition_megabytes, so that fewer are in a "
+            "part"
+        )
 
 
 def _check_labels(names: Sequence[str], labels: Sequence[np.ndarray]) -> None:

@@ -203,8 +203,8 @@ def _check_precision(settings: RunSettings) -> None:
 
 
 def _check_room(settings: RunSettings) -> None:
-    """Whether the base fits on one of the workers' cards, where it is known which these are. Raises ModelError."""
-    if (card := card_for(settings)) is not None:
+    """Whether the base fits on one of the workers' cards, where the settings name them. Raises ModelError."""
+    if settings.execution.costs.card is not None and (card := card_for(settings)) is not None:
         require_room(settings.model, card.name, card.gib * 2**30, card.gib * 2**30)
 
 

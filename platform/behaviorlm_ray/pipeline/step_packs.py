@@ -56,13 +56,17 @@ def idle_workers(packs: float, workers: int, tuning: TuningPlan) -> list[str]:
     ]
 
 
-def schedule_warnings(schedule: StepSchedule, workers: int, tuning: TuningPlan) -> list[str]:
-    """What to say of a tuning's steps, as they are made: of the packs of the first, and of timelines in a step."""
-    told = idle_workers(len(schedule.packs(0)), workers, tuning)
-    if schedule.cap_exceeded:
-        told.append(
-            f"{schedule.cap_exceeded} samples are in a step with more than "
-            f"{tuning.key}.max_samples_per_timeline_per_step ({tuning.config.max_samples_per_timeline_per_step}) of "
-            "their timeline: too few timelines for such steps"
-        )
-    return told
+def first_step_warnings(schedule: StepSchedule, workers: int, tuning: TuningPlan) -> list[str]:
+    """`idle_workers` of the packs that the first step has; of this start alone: stages are the same with any workers."""
+    return idle_workers(len(schedule.packs(0)), workers, tuning) if workers > 1 else []
+
+
+def cap_warnings(schedule: StepSchedule, tuning: TuningPlan) -> list[str]:
+    """What to say of samples that are in a step with more of their timeline than asked for: none or one line."""
+    if not schedule.cap_exceeded:
+        return []
+    return [
+        f"{schedule.cap_exceeded} samples are in a step with more than "
+        f"{tuning.key}.max_samples_per_timeline_per_step ({tuning.config.max_samples_per_timeline_per_step}) of "
+        "their timeline: too few timelines for such steps"
+    ]

@@ -10,12 +10,13 @@ from behaviorlm.prompts.config import AuxiliarySource
 from behaviorlm.timelines.parts import labels_with_terminator, tokens_of_labels
 from behaviorlm.training.balance import shown_counts
 from behaviorlm_ray import storage
+from behaviorlm_ray.console.screen import screen
 from behaviorlm_ray.pipeline.conversations import conversations
 from behaviorlm_ray.pipeline.costs import tuning_cost
 from behaviorlm_ray.pipeline.prepare import open_log, prepare
 from behaviorlm_ray.pipeline.reference import TAIL_SCORES, reference
 from behaviorlm_ray.pipeline.run import MODEL, Run, plain
-from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step, schedule_warnings
+from behaviorlm_ray.pipeline.step_packs import cap_warnings, first_step_warnings, idle_workers, packs_a_step
 from behaviorlm_ray.pipeline.tuning_plan import TuningPlan, described_steps
 from behaviorlm_ray.preparation.prepared_log import counts_of
 from behaviorlm_ray.stages.attempts import SCRATCH, StageFolder, StageResult
@@ -148,7 +149,9 @@ def _tune(
     model_source, schedule_source = _sources(made, run, tuning, sources)
     # here, so that it is made once, and what is wrong shows before workers start
     schedule, balance = schedule_source.made()
-    steps, warnings = len(schedule), schedule_warnings(schedule, settings.execution.tuning.workers, tuning)
+    steps, warnings = len(schedule), cap_warnings(schedule, tuning)
+    for told in first_step_warnings(schedule, settings.execution.tuning.workers, tuning):
+        screen().says(f"{tuning.key}: {told}")
     scratch = folder.output / SCRATCH
     with storage.writing_file(scratch / SCHEDULE) as path:
         schedule.store(path)

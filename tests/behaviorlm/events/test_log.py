@@ -114,6 +114,15 @@ def test_groups_too_small_for_batches_of_their_own_are_read_together(
     assert [len(batch) for batch in parquet.iter_batches(batch_size=100)] == [40]
 
 
+def test_only_behaviors_are_asked_for_in_dictionaries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(parquet_files, "_in_dictionaries", lambda _, named: asked.extend(named) or [])
+    events_of(tmp_path, {**MANY, "when": MANY["when"].cast(pa.string())})
+    assert asked == ["what"]
+
+
 @pytest.mark.parametrize(
     ("values", "stays"),
     [

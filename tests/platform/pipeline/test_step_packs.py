@@ -10,7 +10,12 @@ from behaviorlm.timelines.parts import labels_with_terminator
 from behaviorlm.training.packs import Batching, StepSchedule, TailReference
 from behaviorlm.trees.closed_trie import build_closed_trie
 from behaviorlm.trees.label_trie import UNCUT
-from behaviorlm_ray.pipeline.step_packs import idle_workers, packs_a_step, schedule_warnings
+from behaviorlm_ray.pipeline.step_packs import (
+    cap_warnings,
+    first_step_warnings,
+    idle_workers,
+    packs_a_step,
+)
 from behaviorlm_ray.pipeline.tuning_plan import TuningPlan
 from behaviorlm_ray.tuning.config import TuningConfig
 from behaviorlm_ray.tuning.training_rows import batching_of
@@ -59,8 +64,8 @@ def test_a_stage_warns_by_the_packs_that_its_schedule_makes(tmp_path: Path) -> N
     schedule = StepSchedule(parts, rows, prompt_tokens(0), [], batching_of(config))
     packs = len(schedule.packs(0))
     assert packs > 1
-    enough, cap = schedule_warnings(schedule, packs, plan), "one_stage.max_samples_per_timeline_per_step (4)"
-    assert [cap in told for told in enough] == [True] * bool(schedule.cap_exceeded)
-    short, *others = schedule_warnings(schedule, packs + 1, plan)
-    assert others == enough
+    cap = "one_stage.max_samples_per_timeline_per_step (4)"
+    assert [cap in told for told in cap_warnings(schedule, plan)] == [True] * bool(schedule.cap_exceeded)
+    assert first_step_warnings(schedule, packs, plan) == first_step_warnings(schedule, 1, plan) == []
+    (short,) = first_step_warnings(schedule, packs + 1, plan)
     assert f"about {packs} pack(s)" in short and "raise one_stage.samples_per_step (40)" in short
