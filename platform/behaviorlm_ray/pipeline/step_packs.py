@@ -57,7 +57,7 @@ def idle_workers(packs: float, workers: int, tuning: TuningPlan) -> list[str]:
 
 
 def first_step_warnings(schedule: StepSchedule, workers: int, tuning: TuningPlan) -> list[str]:
-    """`idle_workers` of the packs that the first step has; of this start alone: stages are the same with any workers."""
+    """`idle_workers` of the packs that the first step has; of this start alone, as a stage is the same with any."""
     return idle_workers(len(schedule.packs(0)), workers, tuning) if workers > 1 else []
 
 
