@@ -117,8 +117,13 @@ def test_groups_too_small_for_batches_of_their_own_are_read_together(
 def test_only_behaviors_are_asked_for_in_dictionaries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr(parquet_files, "_in_dictionaries", lambda _, named: asked.extend(named) or [])
+    asked: list[str] = []
+
+    def none(_: object, named: list[str]) -> list[str]:
+        asked.extend(named)
+        return []
+
+    monkeypatch.setattr(parquet_files, "_in_dictionaries", none)
     events_of(tmp_path, {**MANY, "when": MANY["when"].cast(pa.string())})
     assert asked == ["what"]
 
