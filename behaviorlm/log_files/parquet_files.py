@@ -31,10 +31,11 @@ def open_parquet(source: SourceFile, named: Collection[str] = ()) -> pyarrow.par
     Raises DataError for what is not Parquet.
     """
     try:
-        parquet = data_only(pyarrow.parquet.ParquetFile(open_random_access(source.path)), source.path)
+        stream = open_random_access(source.path)
+        parquet = data_only(pyarrow.parquet.ParquetFile(stream), source.path)
         columns = _in_dictionaries(parquet.metadata, named)
         if columns:
-            stream, told = open_random_access(source.path), parquet.metadata
+            told = parquet.metadata
             parquet = data_only(
                 pyarrow.parquet.ParquetFile(stream, metadata=told, read_dictionary=columns), source.path
             )

@@ -54,6 +54,12 @@ def whole_rows(model: nn.Module) -> int:
     return max(1, _allowed(lm.device) // int(lm.config.get_text_config().vocab_size))
 
 
+def columns_of_block(rows: int, allowed: int) -> int:
+    """How wide a block of so many rows is, for at most `allowed` logits: a multiple of COLUMNS where that much fits."""
+    columns = max(1, allowed // rows)
+    return max(columns // COLUMNS * COLUMNS, min(columns, COLUMNS))
+
+
 def _allowed(device: torch.device) -> int:
     return HEAD_LOGITS.get(device.type, OTHER_HEAD_LOGITS)
 
@@ -65,8 +71,7 @@ def _blocks(model: nn.Module, states: Tensor, head: nn.Linear | None) -> Iterato
         return
     # as one matrix: a slice of a larger tensor would be multiplied in one product for each prompt
     rows = states.to(head.weight.dtype).flatten(0, 1)
-    columns = max(1, _allowed(states.device) // len(rows))
-    columns = max(columns // COLUMNS * COLUMNS, min(columns, COLUMNS))
+    columns = columns_of_block(len(rows), _allowed(states.device))
     for first in range(0, len(head.weight), columns):
         part = slice(first, first + columns)
         logits = linear(rows, head.weight[part], None if head.bias is None else head.bias[part])

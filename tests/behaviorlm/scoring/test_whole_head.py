@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import CohereConfig, Gemma2Config, LlamaConfig, PhiConfig, PretrainedConfig
@@ -52,3 +54,12 @@ def test_blocks_give_the_models_log_probabilities_within_their_bound(
     assert max(seen) <= allowed
     # every state and every token once; only states at which edges are read
     assert sum(seen) == prompts * 7 * VOCABULARY
+
+
+@given(st.integers(1, 4096), st.integers(1, 1 << 28))
+def test_a_block_is_aligned_and_holds_no_more_than_allowed_and_little_less(rows: int, allowed: int) -> None:
+    columns, fit = whole_head.columns_of_block(rows, allowed), allowed // rows
+    if fit < whole_head.COLUMNS:
+        assert columns == max(1, fit)
+    else:
+        assert columns % whole_head.COLUMNS == 0 and fit - whole_head.COLUMNS < columns <= fit
