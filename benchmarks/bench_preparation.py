@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.set_defaults(max_samples=2_000)
     asked = parser.parse_args(arguments)
     asked.folder = asked.folder.absolute()
+    if asked.before is not None and not (asked.before / "behaviorlm").is_dir():
+        parser.error(f"--before: {asked.before} is no checkout: it has no package behaviorlm")
     if asked.here:
         print(json.dumps(_here(asked)))
         return 0
